@@ -1,0 +1,1 @@
+//! Limits and accounting of one job through cgroup v2.

@@ -1,0 +1,1 @@
+//! The loop that owns every mutable thing.

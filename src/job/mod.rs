@@ -1,0 +1,1 @@
+//! What a job is: pure words, no I/O.

@@ -1,0 +1,21 @@
+//! joblet: isolated, limited, measured Linux jobs on one host. This file is the map; each room opens
+//! with its own theory of operation. Rooms of a lower level never import those of a higher one
+//! (`tests/house.rs` keeps the arrows).
+
+// Level 3: the edges.
+pub mod api; // gRPC in, commands out
+pub mod rnx; // the client
+// Level 2: the loop.
+pub mod daemon; // owns every mutable thing
+// Level 1: what the loop is made of.
+pub mod cgroup; // limits and accounting of one job, cgroup v2
+pub mod output; // bytes of a job: spool and readers
+pub mod sandbox; // one job's walls
+pub mod upload; // client files beneath a directory descriptor
+// Level 0: words.
+pub mod certs; // CA, server, admin and viewer certificates
+pub mod config; // files, keys, units
+pub mod diag; // the daemon's log lines
+pub mod job; // what a job is: pure words, no I/O
+pub mod pb; // generated messages and stubs
+pub mod sys; // the kernel made safe

@@ -1,0 +1,1 @@
+//! The bytes of a job: spool and readers.

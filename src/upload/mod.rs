@@ -1,0 +1,1 @@
+//! Client files written beneath a directory descriptor.
