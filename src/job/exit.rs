@@ -1,0 +1,231 @@
+//! Why and how a job ended: one verdict from several witnesses.
+
+use super::exit_record::ExitRecord;
+use super::state::Status;
+
+/// The reason on the wire (`exit_reason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The payload returned a code.
+    Exited,
+    /// A signal killed the payload.
+    Signaled,
+    /// The kernel killed it for memory.
+    Oom,
+    /// It ran longer than its timeout.
+    Timeout,
+    /// A client, or the daemon's shutdown, stopped it.
+    Stopped,
+    /// A wall could not be set up, or the command could not be executed.
+    StartFailed,
+    /// Its end was seen by nobody.
+    Lost,
+}
+
+impl ExitReason {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExitReason::Exited => "exited",
+            ExitReason::Signaled => "signaled",
+            ExitReason::Oom => "oom",
+            ExitReason::Timeout => "timeout",
+            ExitReason::Stopped => "stopped",
+            ExitReason::StartFailed => "start_failed",
+            ExitReason::Lost => "lost",
+        }
+    }
+}
+
+/// Why somebody ended a job on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// StopJob.
+    Request,
+    /// The timeout.
+    Timeout,
+    /// The daemon's own shutdown.
+    Shutdown,
+}
+
+/// The end of a job, as it is stored and shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// COMPLETED, FAILED or STOPPED.
+    pub status: Status,
+    /// Why.
+    pub reason: ExitReason,
+    /// Exit code on the wire: the payload's own, 128+n for signal n, -1 where it was stopped or never started.
+    pub code: i32,
+    /// The signal that killed the payload, 0 for none.
+    pub signal: i32,
+    /// One sentence, empty where the code says all.
+    pub message: String,
+}
+
+/// What is known when a job's PID 1 is gone.
+#[derive(Debug, Clone, Default)]
+pub struct Witnesses {
+    /// Somebody asked for the end.
+    pub stopped: Option<StopCause>,
+    /// joblet-init's record.
+    pub record: Option<ExitRecord>,
+    /// The job's cgroup counted a kill for memory.
+    pub oom: bool,
+    /// Memory limit in MiB, for the sentence.
+    pub memory_mib: Option<u32>,
+    /// Peak memory in bytes, for the sentence.
+    pub peak_bytes: Option<u64>,
+    /// Timeout in words, for the sentence.
+    pub timeout: String,
+    /// The command, for the sentence of a failed exec.
+    pub command: String,
+    /// What PID 1 itself died of, for `lost`.
+    pub init_end: String,
+}
+
+/// The verdict: a wish to stop wins, then the kernel's count of memory kills, then the record, then `lost`.
+pub fn verdict(w: &Witnesses) -> Ending {
+    match w.stopped {
+        Some(StopCause::Request) => return ended(Status::Stopped, ExitReason::Stopped, -1, 0, String::new()),
+        Some(StopCause::Shutdown) => {
+            return ended(Status::Stopped, ExitReason::Stopped, -1, 0, "daemon shut down".to_owned());
+        }
+        Some(StopCause::Timeout) => {
+            let text = format!("ran longer than its timeout of {}", w.timeout);
+            return ended(Status::Stopped, ExitReason::Timeout, -1, 0, text);
+        }
+        None => {}
+    }
+    let killed = w.record.is_none_or(|r| r.wait_status & 0x7f == 9);
+    if w.oom && killed {
+        return ended(Status::Failed, ExitReason::Oom, 137, 9, oom_sentence(w));
+    }
+    match w.record {
+        Some(record) if record.exec_failed => exec_failure(&w.command, record.exec_errno, code_of(record)),
+        Some(record) => from_status(record),
+        None => ended(Status::Failed, ExitReason::Lost, -1, 0, format!("no exit record: {}", w.init_end)),
+    }
+}
+
+/// The end of a job that never came to its exec: a wall could not be built.
+pub fn start_failure(sentence: String) -> Ending {
+    ended(Status::Failed, ExitReason::StartFailed, -1, 0, sentence)
+}
+
+/// The end of a job whose command could not be executed: 127 where it does not exist, else 126 (as shells
+/// and chroot(1) count).
+fn exec_failure(command: &str, errno: i32, code: i32) -> Ending {
+    let why = std::io::Error::from_raw_os_error(errno).to_string();
+    let why = why.split(" (os error").next().unwrap_or(&why).to_owned();
+    let hint = if code == 127 {
+        "; it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
+    } else {
+        "; is it an executable for this machine, and does its interpreter exist inside the job?"
+    };
+    ended(
+        Status::Failed,
+        ExitReason::StartFailed,
+        code,
+        0,
+        format!("cannot execute \"{command}\": {why}{hint}"),
+    )
+}
+
+fn code_of(record: ExitRecord) -> i32 {
+    (record.wait_status >> 8) & 0xff
+}
+
+fn from_status(record: ExitRecord) -> Ending {
+    let signal = record.wait_status & 0x7f;
+    if signal != 0 {
+        let core = if record.wait_status & 0x80 != 0 { " (core dumped)" } else { "" };
+        let text = format!("killed by signal {signal}{core}");
+        return ended(Status::Failed, ExitReason::Signaled, 128 + signal, signal, text);
+    }
+    let code = code_of(record);
+    let status = if code == 0 { Status::Completed } else { Status::Failed };
+    ended(status, ExitReason::Exited, code, 0, String::new())
+}
+
+fn oom_sentence(w: &Witnesses) -> String {
+    let limit = w.memory_mib.map(|m| format!("limit {m} MiB"));
+    let peak = w.peak_bytes.map(|b| format!("peak {} MiB", b.div_ceil(1 << 20)));
+    let figures: Vec<String> = limit.into_iter().chain(peak).collect();
+    format!(
+        "killed: out of memory ({}); what the job writes to /work and /tmp counts as its memory",
+        figures.join(", ")
+    )
+}
+
+fn ended(status: Status, reason: ExitReason, code: i32, signal: i32, message: String) -> Ending {
+    Ending { status, reason, code, signal, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(wait_status: i32) -> Witnesses {
+        Witnesses { record: Some(ExitRecord { wait_status, ..Default::default() }), ..Default::default() }
+    }
+
+    #[test]
+    fn every_exit_code_and_signal_is_told_exactly() {
+        for code in 0..=255 {
+            let ending = verdict(&record(code << 8));
+            assert_eq!((ending.code, ending.signal, ending.reason), (code, 0, ExitReason::Exited));
+            assert_eq!(ending.status, if code == 0 { Status::Completed } else { Status::Failed });
+        }
+        for signal in 1..=64 {
+            let ending = verdict(&record(signal));
+            assert_eq!(
+                (ending.code, ending.signal, ending.reason),
+                (128 + signal, signal, ExitReason::Signaled)
+            );
+        }
+    }
+
+    #[test]
+    fn an_oom_kill_of_a_helper_process_does_not_rename_a_clean_exit() {
+        let mut w = record(0);
+        w.oom = true;
+        assert_eq!(verdict(&w).reason, ExitReason::Exited);
+        let mut w = record(9);
+        w.oom = true;
+        assert_eq!(verdict(&w).reason, ExitReason::Oom);
+    }
+
+    #[test]
+    fn without_a_record_memory_events_speak_and_then_nobody() {
+        let oom = verdict(&Witnesses {
+            oom: true,
+            memory_mib: Some(64),
+            peak_bytes: Some(64 << 20),
+            ..Default::default()
+        });
+        assert_eq!(oom.reason, ExitReason::Oom);
+        assert!(
+            oom.message.starts_with("killed: out of memory (limit 64 MiB, peak 64 MiB)"),
+            "{}",
+            oom.message
+        );
+        assert_eq!(verdict(&Witnesses::default()).reason, ExitReason::Lost);
+    }
+
+    #[test]
+    fn a_stop_wins_over_everything() {
+        let mut w = record(0);
+        w.stopped = Some(StopCause::Request);
+        let ending = verdict(&w);
+        assert_eq!((ending.status, ending.code), (Status::Stopped, -1));
+    }
+
+    #[test]
+    fn a_record_survives_its_encoding_and_a_blank_page_is_none() {
+        let record = ExitRecord { wait_status: 9, pid: 2, user_usec: 7, ended_ns: -1, ..Default::default() };
+        assert_eq!(ExitRecord::decode(&record.encode()), Some(record));
+        assert_eq!(ExitRecord::decode(&[0; 64]), None);
+        assert_eq!(ExitRecord::decode(b"JBEXIT01"), None);
+    }
+}

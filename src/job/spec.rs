@@ -1,0 +1,187 @@
+//! A validated request: what the client asked for, with the node's defaults filled in.
+
+use std::time::Duration;
+
+use super::env::{self, Secret};
+use super::{InvalidField, Limits};
+
+/// How a job sees the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// An own network namespace with nothing but a loopback interface that is up.
+    None,
+    /// The host's network; only where the configuration allows it.
+    Host,
+}
+
+impl NetworkMode {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NetworkMode::None => "none",
+            NetworkMode::Host => "host",
+        }
+    }
+}
+
+/// What a job is to run. Built by the API's door only; every field has passed its rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSpec {
+    /// Human name, at most 64 printable characters; may be empty.
+    pub name: String,
+    /// Program: a path, or a name searched in the job's PATH.
+    pub command: String,
+    /// argv[1..], unchanged.
+    pub args: Vec<String>,
+    /// Resource limits in force.
+    pub limits: Limits,
+    /// Absolute directory inside the job.
+    pub work_dir: String,
+    /// Plain variables in the client's order of names.
+    pub environment: Vec<(String, String)>,
+    /// Secret variables.
+    pub secrets: Vec<(String, Secret)>,
+    /// Network mode.
+    pub network: NetworkMode,
+    /// Longest run time, counted from the exec; `None` is no bound.
+    pub timeout: Option<Duration>,
+    /// Relative paths of the uploads, for status.
+    pub upload_paths: Vec<String>,
+}
+
+/// Longest command in bytes.
+pub const MAX_COMMAND: usize = 4096;
+/// Most arguments.
+pub const MAX_ARGS: usize = 1024;
+/// Longest argument in bytes: the kernel's MAX_ARG_STRLEN less its NUL (execve(2)).
+pub const MAX_ARG: usize = 131_071;
+/// Bytes of all arguments together.
+pub const MAX_ARGS_TOTAL: usize = 1 << 20;
+/// Bytes of command, arguments and environment together: execve(2) takes a quarter of an 8 MiB stack.
+pub const MAX_EXEC_TOTAL: usize = 1_900_000;
+/// Characters that `joblet.validateCommands` refuses in a command (never in arguments).
+const DANGEROUS: &[char] = &[';', '&', '|', '`', '$', '(', ')'];
+
+/// Checks command and arguments.
+///
+/// # Errors
+/// Empty or too long command, NUL bytes, too many or too long arguments; with `strict`, shell characters in
+/// the command (its text is the seed's).
+pub fn check_command(command: &str, args: &[String], strict: bool) -> Result<(), InvalidField> {
+    if command.is_empty() {
+        return Err(InvalidField::new("command is required"));
+    }
+    if command.len() > MAX_COMMAND {
+        return Err(InvalidField::new(format!(
+            "invalid command: it has {} bytes, at most {MAX_COMMAND} are allowed",
+            command.len()
+        )));
+    }
+    if command.contains('\0') {
+        return Err(InvalidField::new("invalid command: it contains a NUL byte"));
+    }
+    if strict && command.contains(DANGEROUS) {
+        return Err(InvalidField::new("invalid command: command contains dangerous characters"));
+    }
+    if args.len() > MAX_ARGS {
+        return Err(InvalidField::new(format!("too many args: {} given, at most {MAX_ARGS}", args.len())));
+    }
+    for (i, arg) in args.iter().enumerate() {
+        if arg.contains('\0') {
+            return Err(InvalidField::new(format!("args[{i}] contains a NUL byte")));
+        }
+        if arg.len() > MAX_ARG {
+            return Err(InvalidField::new(format!(
+                "args[{i}] has {} bytes, at most {MAX_ARG} are allowed",
+                arg.len()
+            )));
+        }
+    }
+    let total: usize = args.iter().map(|a| a.len() + 1).sum();
+    if total > MAX_ARGS_TOTAL {
+        return Err(InvalidField::new(format!("args have {total} bytes together, at most {MAX_ARGS_TOTAL}")));
+    }
+    Ok(())
+}
+
+/// Checks a job's name: at most 64 characters, none of them a control character.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_name(name: &str) -> Result<(), InvalidField> {
+    if name.chars().count() > 64 {
+        return Err(InvalidField::new("name is too long: at most 64 characters"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(InvalidField::new("name contains a control character"));
+    }
+    Ok(())
+}
+
+/// Normalises a working directory: empty is `/work`, a relative one is below `/work`.
+///
+/// # Errors
+/// NUL, `..`, longer than 4096 bytes, or below `/proc`, `/dev` or `/sys` (CVE-2024-21626 entered through
+/// `/proc/self/fd`).
+pub fn work_dir(text: &str) -> Result<String, InvalidField> {
+    let bad = |why: &str| InvalidField::new(format!("invalid workDir \"{}\": {why}", text.escape_debug()));
+    if text.contains('\0') {
+        return Err(bad("it contains a NUL byte"));
+    }
+    if text.len() > 4000 {
+        return Err(bad("it is longer than 4000 bytes"));
+    }
+    let full = if text.starts_with('/') { text.to_owned() } else { format!("/work/{text}") };
+    let parts: Vec<&str> = full.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    if parts.contains(&"..") {
+        return Err(bad("\"..\" is not allowed"));
+    }
+    if matches!(parts.first(), Some(&"proc" | &"dev" | &"sys")) {
+        return Err(bad("it may not be below /proc, /dev or /sys"));
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+/// Checks all variables of both maps, and that what `execve` must carry fits.
+///
+/// # Errors
+/// See [`env::check`]; or too much text in all.
+pub fn check_environment(spec: &JobSpec) -> Result<(), InvalidField> {
+    let plain = spec.environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let secret = spec.secrets.iter().map(|(n, v)| (n.as_str(), v.expose()));
+    let mut total = spec.command.len() + spec.args.iter().map(|a| a.len() + 9).sum::<usize>();
+    for (name, value) in plain.chain(secret) {
+        env::check(name, value)?;
+        total += name.len() + value.len() + 10;
+    }
+    if total > MAX_EXEC_TOTAL {
+        return Err(InvalidField::new(format!(
+            "command, args and environment have {total} bytes together, at most {MAX_EXEC_TOTAL} fit into execve"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dangerous_characters_are_refused_in_the_command_only() {
+        let text = "invalid command: command contains dangerous characters";
+        assert_eq!(check_command("ls;id", &[], true).unwrap_err().0, text);
+        assert!(check_command("ls;id", &[], false).is_ok());
+        assert!(check_command("sh", &["-c".into(), "a && b | $(c)".into()], true).is_ok());
+        assert_eq!(check_command("", &[], true).unwrap_err().0, "command is required");
+    }
+
+    #[test]
+    fn work_dirs_stay_inside_and_out_of_proc() {
+        assert_eq!(work_dir("").unwrap(), "/work");
+        assert_eq!(work_dir("a//b/./c").unwrap(), "/work/a/b/c");
+        assert_eq!(work_dir("/tmp").unwrap(), "/tmp");
+        for bad in ["../x", "/proc/self/fd/7", "/./proc", "/dev", "a/../../b", "x\0"] {
+            assert!(work_dir(bad).is_err(), "{bad:?}");
+        }
+    }
+}
