@@ -1,1 +1,3 @@
 //! One job's walls.
+
+pub mod filter;

@@ -1,0 +1,155 @@
+//! Which system calls a job may make.
+//!
+//! The other walls (namespaces, a late user namespace, no capabilities, read-only mounts) already refuse
+//! most of what this filter refuses. The filter is the second wall in front of them: a flaw in a seldom
+//! used corner of the kernel is of no use to a job that cannot reach the corner. It is the same for every
+//! job; nothing a user sends changes it.
+//!
+//! * `policy` is data: one row for each run of call numbers, in the kernel's order, with the reason beside
+//!   every refusal. What has no row is answered ENOSYS, so that a newer kernel opens no door by itself and
+//!   C libraries fall back to what they did before the call existed.
+//! * `verdict` reads a policy the plain way, row by row. It is what the tests hold the program against.
+//! * `compile` turns a policy into classic BPF: architecture, then a balanced binary search over ranges of
+//!   numbers, then a decision tree over arguments. At installation the kernel emulates the program once for
+//!   every call number, at about one microsecond for each executed instruction, so depth is what a job's
+//!   start pays for; a linear chain as long as this policy costs a multiple of it.
+//!
+//! Errors are chosen for the caller's sake: ENOSYS where programs know how to do without the call
+//! (`clone3`, `io_uring_setup`, key rings), EPERM where they would report a lack of privilege anyway,
+//! EAFNOSUPPORT for address families. A program of another architecture is killed (SIGSYS): with every call
+//! refused it could not even exit.
+//!
+//! Arguments: every argument looked at here is an `int` or `unsigned int` to the kernel, which ignores the
+//! upper half of the register, and so must the filter (a filter that compared all 64 bits let TIOCSTI
+//! through: CVE-2019-7303, CVE-2019-10063). What stands behind a pointer cannot be looked at: that is why
+//! `clone3`, whose flags stand there, does not exist for a job.
+
+mod compile;
+mod policy;
+
+pub use policy::JOB;
+
+/// `AUDIT_ARCH_X86_64` of linux/audit.h: EM_X86_64 with the 64 bit and little endian marks.
+pub const ARCH_X86_64: u32 = 0xc000_003e;
+
+/// What the kernel does with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The call goes on to the kernel, which still applies every other check.
+    Allow,
+    /// The call is not made and fails with this errno (1..=4095).
+    Errno(i32),
+    /// The whole process ends with SIGSYS.
+    KillProcess,
+}
+
+/// A question about the lower 32 bits of one argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    /// It equals this value.
+    Is(u32),
+    /// At least one of these bits is set.
+    HasAny(u32),
+    /// The bits under `mask` equal `value`.
+    Field {
+        /// Which bits are compared.
+        mask: u32,
+        /// What they are compared with; has no bit outside `mask`.
+        value: u32,
+    },
+}
+
+/// What happens to one call: an action, or a decision tree over its arguments with actions at its leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Whatever the arguments are.
+    Do(Action),
+    /// Depends on an argument.
+    If {
+        /// Which argument, 0..=5.
+        arg: usize,
+        /// What is asked about it.
+        test: Test,
+        /// The rule when the answer is yes.
+        then: &'static Rule,
+        /// The rule when the answer is no.
+        otherwise: &'static Rule,
+    },
+}
+
+/// One line of a policy: consecutive call numbers under one rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The number of the first name.
+    pub first: u32,
+    /// The kernel's names of the calls `first`, `first + 1`, and so on, separated by white space.
+    pub names: &'static str,
+    /// What happens to each of them.
+    pub rule: Rule,
+    /// Why; never empty where the rule refuses anything.
+    pub reason: &'static str,
+}
+
+/// A whole policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// The architecture (`AUDIT_ARCH_*`) that `rows` speaks of.
+    pub arch: u32,
+    /// What happens to calls of any other architecture.
+    pub foreign: Action,
+    /// What happens to call numbers without a row. Numbers of the x32 convention are among them: they
+    /// come with the native architecture and bit 30 set, and no row reaches that far.
+    pub unknown: Action,
+    /// In ascending order, not overlapping.
+    pub rows: &'static [Row],
+}
+
+impl Test {
+    /// Answers the question for an argument as the register holds it.
+    fn holds(self, argument: u64) -> bool {
+        let low = argument as u32; // the truncation is the point: see the head of this room
+        match self {
+            Test::Is(value) => low == value,
+            Test::HasAny(bits) => low & bits != 0,
+            Test::Field { mask, value } => low & mask == value,
+        }
+    }
+}
+
+impl Rule {
+    /// The action for these arguments.
+    fn action(&self, args: &[u64; 6]) -> Action {
+        match *self {
+            Rule::Do(action) => action,
+            Rule::If { arg, test, then, otherwise } => {
+                if test.holds(args[arg]) {
+                    then.action(args)
+                } else {
+                    otherwise.action(args)
+                }
+            }
+        }
+    }
+}
+
+impl Row {
+    /// The first number that this row no longer covers.
+    pub fn end(&self) -> u32 {
+        let calls = self.names.split_ascii_whitespace().count();
+        self.first + u32::try_from(calls).expect("a row is a few lines of names")
+    }
+}
+
+/// What `policy` says about one call, found the plain way.
+pub fn verdict(policy: &Policy, nr: u32, arch: u32, args: &[u64; 6]) -> Action {
+    if arch != policy.arch {
+        return policy.foreign;
+    }
+    let row = policy.rows.iter().find(|row| (row.first..row.end()).contains(&nr));
+    row.map_or(policy.unknown, |row| row.rule.action(args))
+}
+
+/// The program for every job, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`. Build it once and keep it.
+pub fn program() -> Vec<libc::sock_filter> {
+    compile::compile(&JOB)
+}

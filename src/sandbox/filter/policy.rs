@@ -1,0 +1,286 @@
+//! The policy of every job on x86_64: numbers 0..=469, as of Linux 6.18.
+//!
+//! Read it as a table in the kernel's own order. Gaps are numbers that the kernel never gave out.
+
+use super::Action::{Allow, Errno, KillProcess};
+use super::{ARCH_X86_64, Policy, Row, Rule, Test};
+use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
+
+/// The policy of every job.
+pub const JOB: Policy =
+    Policy { arch: ARCH_X86_64, foreign: KillProcess, unknown: Errno(ENOSYS), rows: TABLE };
+
+const YES: Rule = Rule::Do(Allow);
+const REFUSED: Rule = Rule::Do(Errno(EPERM));
+const NO_SUCH_FAMILY: Rule = Rule::Do(Errno(EAFNOSUPPORT));
+
+/// Calls that every program may make; what little they can reach the other walls guard.
+const fn allow(first: u32, names: &'static str) -> Row {
+    Row { first, names, rule: YES, reason: "" }
+}
+
+/// A call that is allowed although it deserves a second thought, with that thought.
+const fn allow_because(first: u32, names: &'static str, reason: &'static str) -> Row {
+    Row { first, names, rule: YES, reason }
+}
+
+const fn refuse(first: u32, names: &'static str, errno: i32, reason: &'static str) -> Row {
+    Row { first, names, rule: Rule::Do(Errno(errno)), reason }
+}
+
+const fn check(first: u32, names: &'static str, rule: Rule, reason: &'static str) -> Row {
+    Row { first, names, rule, reason }
+}
+
+const fn when(arg: usize, test: Test, then: &'static Rule, otherwise: &'static Rule) -> Rule {
+    Rule::If { arg, test, then, otherwise }
+}
+
+/// Namespaces asked of clone(2). CLONE_NEWTIME is absent: clone takes these bits for the exit signal.
+const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+
+/// What unshare(2) may part: things of this process. Everything else is a namespace, today's or a later one.
+const PROCESS_PARTS: u32 = (libc::CLONE_FILES
+    | libc::CLONE_FS
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_THREAD
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_VM) as u32;
+
+const CLONE: Rule = when(0, Test::HasAny(NEW_NAMESPACES), &REFUSED, &YES);
+const UNSHARE: Rule = when(0, Test::HasAny(!PROCESS_PARTS), &REFUSED, &YES);
+
+/// The kernel takes the mode as 16 bits and its file type from four of them.
+const fn type_of_node(is: u32) -> Test {
+    Test::Field { mask: libc::S_IFMT, value: is }
+}
+const CHARACTERS: Test = type_of_node(libc::S_IFCHR);
+const BLOCKS: Test = type_of_node(libc::S_IFBLK);
+const MKNOD: Rule = when(1, CHARACTERS, &REFUSED, &when(1, BLOCKS, &REFUSED, &YES));
+const MKNODAT: Rule = when(2, CHARACTERS, &REFUSED, &when(2, BLOCKS, &REFUSED, &YES));
+
+const IOCTL: Rule = when(
+    1,
+    Test::Is(libc::TIOCSTI as u32),
+    &REFUSED,
+    &when(
+        1,
+        Test::Is(libc::TIOCLINUX as u32),
+        &REFUSED,
+        &when(1, Test::Is(libc::TIOCSETD as u32), &REFUSED, &YES),
+    ),
+);
+
+/// The lower bits of socket(2)'s type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK (linux/net.h).
+const SOCKET_TYPE: u32 = 0xf;
+const fn kind(of: i32) -> Test {
+    Test::Field { mask: SOCKET_TYPE, value: of as u32 }
+}
+const fn family(is: i32) -> Test {
+    Test::Is(is as u32)
+}
+const fn protocol(is: i32) -> Test {
+    Test::Is(is as u32)
+}
+const STREAM: Rule = when(2, protocol(0), &YES, &when(2, protocol(libc::IPPROTO_TCP), &YES, &REFUSED));
+// Echo datagrams (the unprivileged `ping`) are the kernel's to allow: net.ipv4.ping_group_range.
+const ECHO: Rule =
+    when(2, protocol(libc::IPPROTO_ICMP), &YES, &when(2, protocol(libc::IPPROTO_ICMPV6), &YES, &REFUSED));
+const DATAGRAM: Rule = when(2, protocol(0), &YES, &when(2, protocol(libc::IPPROTO_UDP), &YES, &ECHO));
+const INTERNET: Rule =
+    when(1, kind(libc::SOCK_STREAM), &STREAM, &when(1, kind(libc::SOCK_DGRAM), &DATAGRAM, &REFUSED));
+const NETLINK: Rule = when(2, protocol(libc::NETLINK_ROUTE), &YES, &NO_SUCH_FAMILY);
+const SOCKET: Rule = when(
+    0,
+    family(libc::AF_UNIX),
+    &YES,
+    &when(
+        0,
+        family(libc::AF_INET),
+        &INTERNET,
+        &when(
+            0,
+            family(libc::AF_INET6),
+            &INTERNET,
+            &when(0, family(libc::AF_NETLINK), &NETLINK, &NO_SUCH_FAMILY),
+        ),
+    ),
+);
+const SOCKETPAIR: Rule = when(0, family(libc::AF_UNIX), &YES, &NO_SUCH_FAMILY);
+
+/// personality(2): plain Linux, and the value that only asks. The libc crate names neither.
+const PLAIN_LINUX: u32 = 0;
+const QUERY_PERSONALITY: u32 = u32::MAX;
+const PERSONALITY: Rule = when(
+    0,
+    Test::Is(PLAIN_LINUX),
+    &YES,
+    &when(
+        0,
+        Test::Is(QUERY_PERSONALITY),
+        &YES,
+        &when(0, Test::Is(libc::ADDR_NO_RANDOMIZE as u32), &YES, &REFUSED),
+    ),
+);
+
+/// A first argument of 0 names the calling process itself.
+const ONLY_OWN: Rule = when(0, Test::Is(0), &YES, &REFUSED);
+
+const MOUNTS: &str = "the job's file tree is a wall; mounts are made before the job starts (CVE-2022-0492, \
+                      CVE-2022-0185)";
+const MODULES: &str = "kernel code";
+const TIME: &str = "the clock is the host's, there is no namespace for it";
+const KEYS: &str = "key rings are not separated by namespaces other than the user's, and were long a source \
+                    of flaws (CVE-2016-0728); libraries do without on ENOSYS";
+const URING: &str = "a second system call interface that this filter cannot see into, and the richest source \
+                     of kernel flaws of its years; libraries fall back to epoll on ENOSYS";
+const GONE: &str = "removed from or never built into x86_64 kernels";
+const HANDLES: &str = "opens files by inode number, past every mount (Shocker)";
+const WATCH: &str = "watches and may veto file access of a whole mount";
+const PAGES: &str = "own pages only; steering another process's memory is a supervisor's business";
+
+/// Every number of the kernel's table, in its order.
+#[rustfmt::skip] // one row a line is what makes it a table
+const TABLE: &[Row] = &[
+    allow(0, "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction
+              rt_sigprocmask rt_sigreturn"),
+    check(16, "ioctl", IOCTL, "TIOCSTI and TIOCLINUX type into a terminal that others read (CVE-2017-5226); \
+               TIOCSETD loads line disciplines, old code with old flaws (CVE-2017-2636, CVE-2023-6546)"),
+    allow(17, "pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise shmget
+               shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid sendfile"),
+    check(41, "socket", SOCKET, "local, IPv4, IPv6 and routing sockets; the other families (packet, vsock, \
+               crypto, CAN, ...), netlink protocols and transports are modules loaded on first use, and not \
+               all of them know of network namespaces; raw sockets forge other hosts' packets"),
+    allow(42, "connect accept sendto recvfrom sendmsg recvmsg shutdown bind listen getsockname getpeername"),
+    check(53, "socketpair", SOCKETPAIR, "as socket; only local sockets make useful pairs"),
+    allow(54, "setsockopt getsockopt"),
+    check(56, "clone", CLONE, "a new user namespace gives every capability inside it, and with them the code \
+               behind mount, nftables and more; the other namespaces need one"),
+    allow(57, "fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv msgctl
+               fcntl flock fsync fdatasync truncate ftruncate getdents getcwd chdir fchdir rename mkdir rmdir
+               creat link unlink symlink readlink chmod fchmod chown fchown lchown umask gettimeofday getrlimit
+               getrusage sysinfo times"),
+    allow_because(101, "ptrace", "debuggers work on the job's own processes; others cannot be named, since the \
+               pid namespace has no number for them, and its init is not dumpable"),
+    allow(102, "getuid"),
+    refuse(103, "syslog", EPERM, "the kernel's messages belong to the host"),
+    allow(104, "getgid setuid setgid geteuid getegid setpgid getppid getpgrp setsid setreuid setregid getgroups
+               setgroups setresuid getresuid setresgid getresgid getpgid setfsuid setfsgid getsid capget capset
+               rt_sigpending rt_sigtimedwait rt_sigqueueinfo rt_sigsuspend sigaltstack utime"),
+    check(133, "mknod", MKNOD, "devices are doors to the kernel; fifos, sockets and files are fine"),
+    refuse(134, "uselib", ENOSYS, GONE),
+    check(135, "personality", PERSONALITY, "asking, plain Linux, and fixed addresses (debuggers, sanitizers) are \
+               fine; the others weaken mmap_min_addr and page protection or emulate old systems"),
+    refuse(136, "ustat", ENOSYS, "obsolete: tells of any device of the host by number; statfs replaces it"),
+    allow(137, "statfs fstatfs"),
+    refuse(139, "sysfs", ENOSYS, "obsolete: lists the host's file systems"),
+    allow(140, "getpriority setpriority sched_setparam sched_getparam sched_setscheduler sched_getscheduler
+               sched_get_priority_max sched_get_priority_min sched_rr_get_interval mlock munlock mlockall
+               munlockall"),
+    refuse(153, "vhangup", EPERM, "hangs up the terminal for everyone on it"),
+    refuse(154, "modify_ldt", EPERM, "segments serve 16 and 32 bit code, which is refused anyway \
+               (CVE-2014-9322, CVE-2015-5157)"),
+    refuse(155, "pivot_root", EPERM, MOUNTS),
+    refuse(156, "_sysctl", ENOSYS, GONE),
+    allow(157, "prctl arch_prctl"),
+    refuse(159, "adjtimex", EPERM, TIME),
+    allow(160, "setrlimit"),
+    refuse(161, "chroot", EPERM, MOUNTS),
+    allow(162, "sync"),
+    refuse(163, "acct", EPERM, "writes accounting of the whole host"),
+    refuse(164, "settimeofday", EPERM, TIME),
+    refuse(165, "mount umount2", EPERM, MOUNTS),
+    refuse(167, "swapon swapoff", EPERM, "swap is the host's"),
+    refuse(169, "reboot", EPERM, "ends the host, or in a pid namespace its init"),
+    refuse(170, "sethostname setdomainname", EPERM, "the job's name is given to it"),
+    refuse(172, "iopl ioperm", EPERM, "direct access to devices"),
+    refuse(174, "create_module", ENOSYS, GONE),
+    refuse(175, "init_module delete_module", EPERM, MODULES),
+    refuse(177, "get_kernel_syms query_module", ENOSYS, GONE),
+    refuse(179, "quotactl", EPERM, "quotas are what bounds the job's disk"),
+    refuse(180, "nfsservctl getpmsg putpmsg afs_syscall tuxcall security", ENOSYS, GONE),
+    allow(186, "gettid readahead setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr
+               flistxattr removexattr lremovexattr fremovexattr tkill time futex sched_setaffinity
+               sched_getaffinity"),
+    refuse(205, "set_thread_area", ENOSYS, GONE),
+    allow(206, "io_setup io_destroy io_getevents io_submit io_cancel"),
+    refuse(211, "get_thread_area", ENOSYS, GONE),
+    refuse(212, "lookup_dcookie", EPERM, "a profiler's names for the host's files"),
+    allow(213, "epoll_create"),
+    refuse(214, "epoll_ctl_old epoll_wait_old", ENOSYS, GONE),
+    allow(216, "remap_file_pages getdents64 set_tid_address restart_syscall semtimedop fadvise64 timer_create
+               timer_settime timer_gettime timer_getoverrun timer_delete"),
+    refuse(227, "clock_settime", EPERM, TIME),
+    allow(228, "clock_gettime clock_getres clock_nanosleep exit_group epoll_wait epoll_ctl tgkill utimes"),
+    refuse(236, "vserver", ENOSYS, GONE),
+    allow(237, "mbind set_mempolicy get_mempolicy mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify
+               mq_getsetattr"),
+    refuse(246, "kexec_load", EPERM, "another kernel"),
+    allow(247, "waitid"),
+    refuse(248, "add_key request_key keyctl", ENOSYS, KEYS),
+    allow(251, "ioprio_set ioprio_get inotify_init inotify_add_watch inotify_rm_watch"),
+    check(256, "migrate_pages", ONLY_OWN, PAGES),
+    allow(257, "openat mkdirat"),
+    check(259, "mknodat", MKNODAT, "as mknod"),
+    allow(260, "fchownat futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
+               pselect6 ppoll"),
+    check(272, "unshare", UNSHARE, "as clone; a process may part from its own table of descriptors and the like"),
+    allow(273, "set_robust_list get_robust_list splice tee sync_file_range vmsplice"),
+    check(279, "move_pages", ONLY_OWN, PAGES),
+    allow(280, "utimensat epoll_pwait signalfd timerfd_create eventfd fallocate timerfd_settime timerfd_gettime
+               accept4 signalfd4 eventfd2 epoll_create1 dup3 pipe2 inotify_init1 preadv pwritev
+               rt_tgsigqueueinfo"),
+    refuse(298, "perf_event_open", EPERM, "measures more than the job, and had many flaws (CVE-2013-2094)"),
+    allow(299, "recvmmsg"),
+    refuse(300, "fanotify_init fanotify_mark", EPERM, WATCH),
+    allow(302, "prlimit64"),
+    refuse(303, "name_to_handle_at open_by_handle_at", EPERM, HANDLES),
+    refuse(305, "clock_adjtime", EPERM, TIME),
+    allow(306, "syncfs sendmmsg"),
+    refuse(308, "setns", EPERM, "a job stays in the namespaces it was put into"),
+    allow(309, "getcpu"),
+    allow_because(310, "process_vm_readv process_vm_writev", "as ptrace, whose permission they ask for"),
+    refuse(312, "kcmp", EPERM, "compares kernel addresses: made for checkpointing, a help to attackers"),
+    refuse(313, "finit_module", EPERM, MODULES),
+    allow(314, "sched_setattr sched_getattr renameat2"),
+    allow_because(317, "seccomp", "only ever narrows: browsers and sandboxes inside the job use it"),
+    allow(318, "getrandom memfd_create"),
+    refuse(320, "kexec_file_load", EPERM, "another kernel"),
+    refuse(321, "bpf", EPERM, "programs inside the kernel (CVE-2020-8835, CVE-2021-3490)"),
+    allow(322, "execveat"),
+    refuse(323, "userfaultfd", EPERM, "lets a job halt the kernel at a page fault of its choice, which turns \
+               narrow races into sure ones"),
+    allow(324, "membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx
+               io_pgetevents rseq"),
+    allow_because(335, "uretprobe uprobe", "made by the kernel's own trampolines when the host traces a program; \
+               refusing them would crash it, and from elsewhere they end the caller"),
+    allow(424, "pidfd_send_signal"),
+    refuse(425, "io_uring_setup io_uring_enter io_uring_register", ENOSYS, URING),
+    refuse(428, "open_tree move_mount fsopen fsconfig fsmount fspick", EPERM, MOUNTS),
+    allow(434, "pidfd_open"),
+    refuse(435, "clone3", ENOSYS, "its flags stand behind a pointer, where no filter can see a new user \
+               namespace; C libraries fall back to clone on ENOSYS"),
+    allow(436, "close_range openat2"),
+    refuse(438, "pidfd_getfd", EPERM, "takes descriptors out of other processes: the daemon's way to adopt jobs"),
+    allow(439, "faccessat2"),
+    refuse(440, "process_madvise", EPERM, PAGES),
+    allow(441, "epoll_pwait2"),
+    refuse(442, "mount_setattr", EPERM, MOUNTS),
+    refuse(443, "quotactl_fd", EPERM, "quotas are what bounds the job's disk"),
+    allow_because(444, "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+               "only ever narrow: sandboxes inside the job use them"),
+    refuse(447, "memfd_secret", ENOSYS, "splits the kernel's direct map and forbids the host to hibernate; \
+               programs do without, since many kernels have it off"),
+    allow(448, "process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack
+               futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr"),
+    refuse(460, "lsm_set_self_attr", EPERM, "labels are set before the job starts"),
+    allow(461, "lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat"),
+    refuse(467, "open_tree_attr", EPERM, MOUNTS),
+    allow(468, "file_getattr file_setattr"),
+];
