@@ -1,0 +1,146 @@
+//! Certificates of every kind for tests of who may come in: signed by the node's own authority or a strange one, of any
+//! role, expired, not yet valid, or made for servers.
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage};
+use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// A certificate and its key, as PEM.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub cert: Vec<u8>,
+    pub key: Vec<u8>,
+}
+
+/// What to make; start from [`Recipe::client`] and change what the test is about.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The organisational units of the subject: the role, when it is exactly one known word.
+    pub units: Vec<String>,
+    /// Validity in days from now: from (negative: in the past), to.
+    pub days: (i64, i64),
+    /// The extended key usage clientAuth, or serverAuth instead.
+    pub for_clients: bool,
+    /// Signed with SHA-1 instead of SHA-256.
+    pub sha1: bool,
+    /// An RSA key of this many bits instead of an elliptic curve.
+    pub rsa_bits: Option<u32>,
+}
+
+impl Recipe {
+    /// A good client certificate with this organisational unit.
+    pub fn client(unit: &str) -> Recipe {
+        Recipe {
+            units: vec![unit.to_owned()],
+            days: (-1, 30),
+            for_clients: true,
+            sha1: false,
+            rsa_bits: None,
+        }
+    }
+}
+
+/// Something that signs certificates.
+pub struct Authority {
+    cert: X509,
+    key: PKey<Private>,
+}
+
+impl Authority {
+    /// The authority whose certificate and key these are (PEM).
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> Authority {
+        Authority {
+            cert: X509::from_pem(cert).expect("a certificate in PEM"),
+            key: PKey::private_key_from_pem(key).expect("a private key in PEM"),
+        }
+    }
+
+    /// A strange authority that wears the same name as `other`, but has its own key.
+    pub fn impostor_of(other: &Authority) -> Authority {
+        let key = new_key(None);
+        let name = other.cert.subject_name().to_owned().expect("a name can be copied");
+        let mut builder = builder(&name, &name, &key, (-1, 30));
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        Authority { cert: builder.build(), key }
+    }
+
+    /// Its certificate as PEM.
+    pub fn pem(&self) -> Vec<u8> {
+        self.cert.to_pem().unwrap()
+    }
+
+    /// Signs a new certificate made by the recipe.
+    pub fn issue(&self, recipe: &Recipe) -> Identity {
+        let key = new_key(recipe.rsa_bits);
+        let mut builder = builder(&subject(recipe), self.cert.subject_name(), &key, recipe.days);
+        self.finish(&mut builder, recipe, &self.key);
+        Identity { cert: builder.build().to_pem().unwrap(), key: key.private_key_to_pem_pkcs8().unwrap() }
+    }
+
+    fn finish(&self, builder: &mut X509Builder, recipe: &Recipe, signer: &PKey<Private>) {
+        let mut usage = ExtendedKeyUsage::new();
+        let usage = if recipe.for_clients { usage.client_auth() } else { usage.server_auth() };
+        builder.append_extension(usage.build().unwrap()).unwrap();
+        let digest = if recipe.sha1 { MessageDigest::sha1() } else { MessageDigest::sha256() };
+        builder.sign(signer, digest).unwrap();
+    }
+}
+
+/// A certificate that is signed by nobody but itself.
+pub fn self_signed(recipe: &Recipe) -> Identity {
+    let key = new_key(recipe.rsa_bits);
+    let name = subject(recipe);
+    let mut builder = builder(&name, &name, &key, recipe.days);
+    let usage = ExtendedKeyUsage::new().client_auth().build().unwrap();
+    builder.append_extension(usage).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    Identity { cert: builder.build().to_pem().unwrap(), key: key.private_key_to_pem_pkcs8().unwrap() }
+}
+
+fn new_key(rsa_bits: Option<u32>) -> PKey<Private> {
+    if let Some(bits) = rsa_bits {
+        return PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
+    }
+    let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap()
+}
+
+fn subject(recipe: &Recipe) -> X509Name {
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_nid(Nid::ORGANIZATIONNAME, "joblet").unwrap();
+    for unit in &recipe.units {
+        name.append_entry_by_nid(Nid::ORGANIZATIONALUNITNAME, unit).unwrap();
+    }
+    name.append_entry_by_nid(Nid::COMMONNAME, "test-client").unwrap();
+    name.build()
+}
+
+fn builder(
+    subject: &openssl::x509::X509NameRef,
+    issuer: &openssl::x509::X509NameRef,
+    key: &PKey<Private>,
+    days: (i64, i64),
+) -> X509Builder {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    let mut serial = BigNum::new().unwrap();
+    serial.rand(127, openssl::bn::MsbOption::MAYBE_ZERO, false).unwrap();
+    let mut builder = X509Builder::new().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(subject).unwrap();
+    builder.set_issuer_name(issuer).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder.set_not_before(&Asn1Time::from_unix(now + days.0 * DAY).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(now + days.1 * DAY).unwrap()).unwrap();
+    builder
+}

@@ -1,0 +1,415 @@
+//! A real node in one line: `let d = TestDaemon::start();` sets up certificates and configuration in a directory of its
+//! own, starts `joblet`, and waits for its READY. When it goes out of scope the daemon is asked to stop, must exit with 0,
+//! and must leave nothing behind.
+
+use super::certificates::{Authority, Identity};
+use super::residue;
+use super::rnx::{Output, Running};
+use super::wait::{self, eventually, holds};
+use serde_yaml::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// The programs under test, built by cargo before any test runs.
+pub const JOBLET: &str = env!("CARGO_BIN_EXE_joblet");
+/// The client.
+pub const RNX: &str = env!("CARGO_BIN_EXE_rnx");
+
+/// A running node with everything around it.
+pub struct TestDaemon {
+    node: Node,
+    child: Child,
+    base: BTreeMap<String, usize>,
+    stopped: bool,
+}
+
+/// The directory of a node: certificates, configuration, state. It can be started, killed and started again.
+pub struct Node {
+    dir: tempfile::TempDir,
+    port: u16,
+    uids: Range<u32>,
+}
+
+impl Node {
+    /// Sets up a node in a directory of its own.
+    pub fn set_up() -> Node {
+        // Directly below /tmp: sockets below it need short names.
+        let dir =
+            tempfile::Builder::new().prefix("joblet-test.").tempdir().expect("a directory for the node");
+        let port = free_port();
+        let out = Command::new(JOBLET)
+            .args(["setup", "--dir"])
+            .arg(dir.path())
+            .args(["--host", "localhost", "--host", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--enforcement", "best-effort"])
+            .env_clear()
+            .output()
+            .expect("joblet can be executed");
+        assert!(out.status.success(), "joblet setup: {}", String::from_utf8_lossy(&out.stderr));
+        // Identities of its own, so that what this node leaves behind can be told from everybody else's processes.
+        let first = 1_879_048_192 + u32::from(port) * 512;
+        let node = Node { dir, port, uids: first..first + 512 };
+        node.set("server.address", "127.0.0.1");
+        node.set("process.subidBase", first);
+        node.set("process.subidCount", 512);
+        node
+    }
+
+    /// The directory given to `joblet setup`.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The file that the daemon reads.
+    pub fn config(&self) -> PathBuf {
+        self.dir().join("joblet-config.yml")
+    }
+
+    /// Changes one key of the configuration, given as `section.key`.
+    pub fn set(&self, key: &str, value: impl Into<Value>) {
+        let text = fs::read_to_string(self.config()).expect("setup wrote the configuration");
+        let mut root: Value = serde_yaml::from_str(&text).expect("setup wrote YAML");
+        let mut place = &mut root;
+        for part in key.split('.') {
+            if place.is_null() {
+                *place = Value::Mapping(serde_yaml::Mapping::new());
+            }
+            let map = place.as_mapping_mut().unwrap_or_else(|| panic!("{key}: not a section"));
+            place = map.entry(Value::from(part)).or_insert(Value::Null);
+        }
+        *place = value.into();
+        fs::write(self.config(), serde_yaml::to_string(&root).expect("YAML is YAML"))
+            .expect("writing our own file");
+    }
+
+    /// The command that starts the daemon, with a clean environment.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(JOBLET);
+        command
+            .arg("--foreground")
+            .arg("--config")
+            .arg(self.config())
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Where the daemon's standard output and error go.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir().join("daemon.log")
+    }
+
+    /// Everything that the daemon has said so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Starts the daemon (again) and waits until it says READY.
+    pub fn start(self) -> TestDaemon {
+        self.start_with(|_| {})
+    }
+
+    /// Starts the daemon with a changed command (environment, limits), and waits until it says READY.
+    pub fn start_with(self, change: impl FnOnce(&mut Command)) -> TestDaemon {
+        let ready = self.dir().join("notify");
+        let _ = fs::remove_file(&ready);
+        let socket = UnixDatagram::bind(&ready).expect("a socket for READY");
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.log_path()).expect("the log");
+        let mut command = self.command();
+        command
+            .env("NOTIFY_SOCKET", &ready)
+            .stdout(log.try_clone().expect("a second descriptor"))
+            .stderr(log);
+        change(&mut command);
+        let mut child = command.spawn().expect("joblet can be executed");
+        if let Err(why) = wait_for_ready(&socket, &mut child) {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the daemon {why}; its log:\n{}", self.log());
+        }
+        let mut daemon = TestDaemon { node: self, child, base: BTreeMap::new(), stopped: false };
+        // gRPC makes some descriptors at its first call and keeps them.
+        daemon.rnx(["job", "list"]).ok();
+        daemon.base = eventually_quiet(daemon.pid());
+        daemon
+    }
+}
+
+impl TestDaemon {
+    /// Sets up a node and starts its daemon.
+    pub fn start() -> TestDaemon {
+        Node::set_up().start()
+    }
+
+    /// The same, with keys of the configuration changed.
+    pub fn with<V: Into<Value>, const N: usize>(keys: [(&str, V); N]) -> TestDaemon {
+        let node = Node::set_up();
+        for (key, value) in keys {
+            node.set(key, value);
+        }
+        node.start()
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.node.dir()
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.node.config()
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// The TCP port it listens on.
+    pub fn port(&self) -> u16 {
+        self.node.port
+    }
+
+    /// Everything the daemon has said so far.
+    pub fn log(&self) -> String {
+        self.node.log()
+    }
+
+    /// The host user ids from which its jobs lease theirs.
+    pub fn uids(&self) -> Range<u32> {
+        self.node.uids.clone()
+    }
+
+    /// A command `rnx` with this node's configuration and nothing of our environment.
+    pub fn rnx_command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(RNX);
+        command.env_clear().env("HOME", self.dir()).env("PATH", "/usr/bin:/bin").current_dir(self.dir());
+        command.arg("--config").arg(self.dir().join("rnx-config.yml")).args(args);
+        command
+    }
+
+    /// Runs `rnx` as administrator and waits for it.
+    #[track_caller]
+    pub fn rnx<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        Running::start(&mut self.rnx_command(args)).finish()
+    }
+
+    /// Starts `rnx` in the background.
+    pub fn rnx_spawn<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Running {
+        Running::start(&mut self.rnx_command(args))
+    }
+
+    /// Runs a job to its end and gives what it printed; `args` are everything behind `job run --follow`.
+    #[track_caller]
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        let all = ["job", "run", "--follow"].map(std::ffi::OsString::from).into_iter();
+        self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())))
+    }
+
+    /// Starts a job and gives its id.
+    #[track_caller]
+    pub fn submit<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let all = ["job", "run", "-q"].map(std::ffi::OsString::from).into_iter();
+        let out = self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())));
+        out.ok();
+        out.id()
+    }
+
+    /// The status of a job as JSON.
+    #[track_caller]
+    pub fn status(&self, id: &str) -> serde_json::Value {
+        let out = self.rnx(["--json", "job", "status", id]);
+        out.ok();
+        out.json()
+    }
+
+    /// Waits until the job has this status.
+    #[track_caller]
+    pub fn until_status(&self, id: &str, wanted: &str) {
+        eventually(&format!("job {id} is {wanted}"), || holds(self.status(id)["status"] == wanted));
+    }
+
+    /// The certificate and key of a role (`default`: administrator, `viewer`) and the authority's certificate, from
+    /// `rnx-config.yml`.
+    pub fn identity(&self, node: &str) -> (Identity, Vec<u8>) {
+        let text = fs::read_to_string(self.dir().join("rnx-config.yml")).expect("setup wrote it");
+        let root: Value = serde_yaml::from_str(&text).expect("setup wrote YAML");
+        let part = |name: &str| {
+            let value = root["nodes"][node][name].as_str();
+            value.unwrap_or_else(|| panic!("rnx-config.yml has no nodes.{node}.{name}")).as_bytes().to_vec()
+        };
+        (Identity { cert: part("cert"), key: part("key") }, part("ca"))
+    }
+
+    /// The node's own certificate authority, which setup keeps below `ca/`.
+    pub fn authority(&self) -> Authority {
+        let pems: Vec<Vec<u8>> =
+            residue::files(&self.dir().join("ca")).iter().map(|f| fs::read(f).unwrap()).collect();
+        let with = |mark: &str| {
+            let found = pems.iter().find(|p| String::from_utf8_lossy(p).contains(mark));
+            found.unwrap_or_else(|| panic!("no {mark} below ca/"))
+        };
+        Authority::from_pem(with("BEGIN CERTIFICATE"), with("PRIVATE KEY"))
+    }
+
+    /// A gRPC channel to the node with this identity, trusting this authority.
+    pub fn channel(&self, identity: &Identity, ca: &[u8]) -> grpcio::Channel {
+        let credentials = grpcio::ChannelCredentialsBuilder::new()
+            .root_cert(ca.to_vec())
+            .cert(identity.cert.clone(), identity.key.clone())
+            .build();
+        let env = std::sync::Arc::new(grpcio::EnvBuilder::new().cq_count(1).build());
+        grpcio::ChannelBuilder::new(env)
+            .enable_http_proxy(false)
+            .max_receive_message_len(64 << 20)
+            .set_credentials(credentials)
+            .connect(&format!("localhost:{}", self.port()))
+    }
+
+    /// A JobService client that acts as this node of `rnx-config.yml`.
+    pub fn client(&self, node: &str) -> joblet::pb::joblet_grpc::JobServiceClient {
+        let (identity, ca) = self.identity(node);
+        joblet::pb::joblet_grpc::JobServiceClient::new(self.channel(&identity, &ca))
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal)
+            .expect("signalling our own child");
+    }
+
+    /// Kills the daemon as a crash would, and gives the node back so that it can be started again.
+    pub fn crash(mut self) -> Node {
+        self.child.kill().expect("killing our own child");
+        self.child.wait().expect("waiting for our own child");
+        self.stopped = true;
+        // The node moves out; nothing is left in the shell that drops.
+        std::mem::replace(&mut self.node, Node { dir: tempfile::tempdir().unwrap(), port: 0, uids: 0..0 })
+    }
+
+    /// Asks the daemon to stop and checks everything that it promises about its end.
+    pub fn stop(mut self) {
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.stopped = true;
+        let jobs = self.jobs();
+        let busy = self.rnx(["job", "list", "--json"]);
+        if busy.code == 0 && !busy.text().contains("RUNNING") {
+            self.assert_descriptors_are_back();
+        }
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let status =
+            eventually("the daemon ends", || self.child.try_wait().expect("waiting for our own child"));
+        assert!(status.success(), "the daemon ended with {status}; its log:\n{}", self.log());
+        self.assert_nothing_is_left(&jobs);
+    }
+
+    /// The ids of all jobs that the daemon has kept output of.
+    fn jobs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir().join("spool")).into_iter().flatten().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn assert_descriptors_are_back(&self) {
+        let now = wait::within(wait::PATIENCE, || {
+            let now = residue::descriptors(self.pid());
+            holds(now.iter().all(|(kind, n)| n <= self.base.get(kind).unwrap_or(&0)))
+        });
+        assert!(
+            now.is_some(),
+            "the daemon leaks descriptors: {:?} at start, {:?} now",
+            self.base,
+            residue::descriptors(self.pid())
+        );
+    }
+
+    fn assert_nothing_is_left(&self, jobs: &[String]) {
+        let uids = self.uids();
+        let gone = wait::within(Duration::from_secs(5), || holds(residue::processes_of(&uids).is_empty()));
+        assert!(gone.is_some(), "processes of jobs are left: {:?}", residue::processes_of(&uids));
+        assert_eq!(residue::mounts_below(self.dir()), Vec::<String>::new(), "mounts are left on the host");
+        assert_eq!(residue::files(&self.dir().join("run")), Vec::<PathBuf>::new(), "files are left in run/");
+        for job in jobs {
+            assert_eq!(
+                residue::processes_in_cgroup(job),
+                Vec::<String>::new(),
+                "processes of job {job} are left"
+            );
+        }
+        if let Some(mount) = residue::cgroup2_mount() {
+            let left =
+                residue::directories(&mount, &|name| jobs.iter().any(|job| name.contains(job.as_str())));
+            assert_eq!(left, Vec::<PathBuf>::new(), "cgroups of jobs are left");
+        }
+    }
+}
+
+impl Drop for TestDaemon {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        if !std::thread::panicking() {
+            self.finish();
+            return;
+        }
+        // The test has failed already: end the daemon, and show what it said.
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        if wait::within(Duration::from_secs(10), || self.child.try_wait().ok().flatten()).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        eprintln!("--- the daemon's log ---\n{}--- end of the daemon's log ---", self.log());
+    }
+}
+
+/// Waits for the datagram READY=1; an error says what came instead.
+fn wait_for_ready(socket: &UnixDatagram, child: &mut Child) -> Result<(), String> {
+    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a valid timeout");
+    let mut buffer = [0; 4096];
+    let answer = wait::within(wait::PATIENCE, || {
+        if let Ok(n) = socket.recv(&mut buffer)
+            && String::from_utf8_lossy(&buffer[..n]).lines().any(|l| l == "READY=1")
+        {
+            return Some(Ok(()));
+        }
+        let ended = child.try_wait().expect("waiting for our own child")?;
+        Some(Err(format!("ended before it was ready ({ended})")))
+    });
+    answer.unwrap_or_else(|| Err("did not say READY=1".to_owned()))
+}
+
+/// The daemon's descriptors once the connection of the last call is gone.
+fn eventually_quiet(pid: i32) -> BTreeMap<String, usize> {
+    let mut last = residue::descriptors(pid);
+    let mut same = 0;
+    eventually("the daemon's descriptors stay the same", || {
+        let now = residue::descriptors(pid);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        holds(same == 20)
+    });
+    last
+}
+
+/// A port below the range from which the kernel takes ports for outgoing connections, so that nobody else gets it between
+/// our look and the daemon's bind.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 10_000).expect("below 10000");
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

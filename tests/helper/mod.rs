@@ -1,0 +1,17 @@
+//! What several test programs share: a daemon in one line, honest skips, waiting for conditions, small C programs compiled
+//! on the spot, certificates of every kind, and the search for leftovers.
+//!
+//! Every test program takes this room in by `#[path]` and uses its own part of it.
+#![allow(dead_code, reason = "each test program uses another part of this room")]
+
+#[macro_use]
+pub mod skip;
+pub mod certificates;
+pub mod daemon;
+pub mod programs;
+pub mod residue;
+pub mod rnx;
+pub mod wait;
+
+pub use daemon::TestDaemon;
+pub use wait::eventually;

@@ -1,0 +1,142 @@
+//! Running `rnx` as a user would, with a bound on its time and everything it printed.
+
+use super::wait;
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// No call of `rnx` in a test takes this long unless it hangs.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// What one call of a program printed and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; 128+n for a death by signal n, as a shell would say it.
+    pub code: i32,
+    /// Everything on standard output, byte for byte.
+    pub stdout: Vec<u8>,
+    /// Everything on standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Fails the test unless the call ended with `code`; gives the text.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.stderr);
+        self.text()
+    }
+
+    /// Fails the test unless the call succeeded; gives the text.
+    #[track_caller]
+    pub fn ok(&self) -> String {
+        self.exits(0)
+    }
+
+    /// The id on the line `ID: <uuid>`, or the only word that was printed (`-q`).
+    #[track_caller]
+    pub fn id(&self) -> String {
+        let text = self.text();
+        let labelled = text.lines().find_map(|l| l.strip_prefix("ID:").map(str::trim));
+        let id = labelled.unwrap_or_else(|| text.trim());
+        assert_eq!(id.len(), 36, "no job id in: {text}\nstderr: {}", self.stderr);
+        id.to_owned()
+    }
+
+    /// The value on the line `LABEL: value`.
+    #[track_caller]
+    pub fn field(&self, label: &str) -> String {
+        let text = self.text();
+        let prefix = format!("{label}:");
+        let line = text.lines().find_map(|l| l.strip_prefix(&prefix));
+        line.unwrap_or_else(|| panic!("no line {prefix} in: {text}\nstderr: {}", self.stderr))
+            .trim()
+            .to_owned()
+    }
+
+    /// Standard output as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|e| panic!("not JSON ({e}): {}\nstderr: {}", self.text(), self.stderr))
+    }
+}
+
+/// A program that runs in the background while the test does something else.
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    /// Starts the command; its output is gathered from now on.
+    pub fn start(command: &mut Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        let stdout = child.stdout.take().map(gather);
+        let stderr = child.stderr.take().map(gather);
+        Running { child, stdout, stderr }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Has it ended?
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("waiting for our own child").is_some()
+    }
+
+    /// Kills it with SIGKILL, as a crash or an impatient user would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killing our own child");
+    }
+
+    /// Waits for its end; fails the test, with what was printed so far, when it does not come.
+    #[track_caller]
+    pub fn finish(mut self) -> Output {
+        let status = wait::within(BOUND, || self.child.try_wait().expect("waiting for our own child"));
+        if status.is_none() {
+            self.kill();
+        }
+        let stdout = self.stdout.take().expect("taken once").join().expect("the reader does not panic");
+        let stderr = self.stderr.take().expect("taken once").join().expect("the reader does not panic");
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        let Some(status) = status else {
+            panic!("still running after {BOUND:?}: {}\nstderr: {stderr}", String::from_utf8_lossy(&stdout))
+        };
+        Output { code: shell_code(status), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn gather(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // A pipe that breaks in the middle ends the gathering; what came before it counts.
+        let _ = from.read_to_end(&mut all);
+        all
+    })
+}
+
+/// How a shell would say this end.
+pub fn shell_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}

@@ -1,0 +1,45 @@
+//! Honest skips: a test that cannot run here says why, and `tests/run.sh` counts it as skipped instead of passed.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+
+/// Writes down that the test `name` was skipped; [`skip!`] and [`needs!`] call this.
+pub fn record(name: &str, reason: &str) {
+    println!("skipped {name}: {reason}");
+    let Ok(path) = std::env::var("JOBLET_SKIP_LOG") else { return };
+    let mut log =
+        OpenOptions::new().append(true).create(true).open(&path).expect("the skip log can be written");
+    // One write a line, so that lines of parallel tests stay whole.
+    log.write_all(format!("{name}\t{reason}\n").as_bytes()).expect("the skip log can be written");
+}
+
+/// Ends the running test as skipped, for the reason given.
+macro_rules! skip {
+    ($reason:expr) => {{
+        fn here() {}
+        let name = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        crate::helper::skip::record(name, &$reason);
+        return;
+    }};
+}
+
+/// Goes on only where the condition holds; otherwise the test is skipped for the reason given.
+macro_rules! needs {
+    ($condition:expr, $reason:expr) => {
+        if !$condition {
+            skip!($reason);
+        }
+    };
+}
+
+/// Are we root? Everything but the unit tier needs it.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Does the host have a cgroup v2 hierarchy with this controller to give away?
+pub fn has_cgroup_controller(name: &str) -> bool {
+    let Some(mount) = super::residue::cgroup2_mount() else { return false };
+    let controllers = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    controllers.split_whitespace().any(|c| c == name)
+}

@@ -1,0 +1,65 @@
+//! Rules about the documents: what a user can type, call or configure is written down, and a promise names its test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn read(relative: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(relative);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn all_sources(dir: &Path, found: &mut String) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path: PathBuf = entry.path();
+        if path.is_dir() {
+            all_sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push_str(&fs::read_to_string(&path).expect("sources are UTF-8"));
+        }
+    }
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists_or_says_pending() {
+    let mut code = String::new();
+    for dir in ["src", "tests", "benches"] {
+        all_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir), &mut code);
+    }
+    let readme = read("README.md");
+    let table = readme.split("## Promises").nth(1).expect("the README has a section Promises");
+    let rows: Vec<&str> = table
+        .lines()
+        .skip_while(|l| !l.starts_with("|--"))
+        .skip(1)
+        .take_while(|l| l.starts_with('|'))
+        .collect();
+    assert!(rows.len() > 5, "the table of promises has rows");
+    for row in rows {
+        let proof = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        if proof.contains("*pending*") {
+            continue;
+        }
+        let tests: Vec<&str> = proof.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "names no test and does not say pending: {row}");
+        for test in tests {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            assert!(code.contains(&format!("fn {name}(")), "no test {test}, named by: {row}");
+        }
+    }
+}
+
+#[test]
+fn every_dependency_says_what_it_saves() {
+    let manifest = read("Cargo.toml");
+    let mut section = "";
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.ends_with("dependencies]")
+            && line.contains('=')
+            && !line.trim_start().starts_with('#')
+        {
+            assert!(line.contains(" # "), "a sentence is missing: {line}");
+        }
+    }
+}

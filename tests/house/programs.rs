@@ -1,0 +1,42 @@
+//! Rules about the programs that come out: no async runtime in what runs as root or beside the user.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Crates whose symbols give an async runtime away.
+const RUNTIMES: &[&str] = &["tokio", "async_std", "smol", "async_executor", "rusoto", "hyper"];
+
+/// The demangled names of every symbol in a program.
+fn symbols(program: &Path) -> String {
+    let out = Command::new("nm").arg("-C").arg(program).output().expect("nm is installed (binutils)");
+    assert!(out.status.success(), "nm {}: {}", program.display(), String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn runtimes_in(symbols: &str) -> Vec<String> {
+    let owned = |line: &str, name: &str| {
+        // A path segment `name::`, not a part of a longer word.
+        line.match_indices(name).any(|(at, _)| {
+            line[at + name.len()..].starts_with("::")
+                && !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        })
+    };
+    let hits = symbols.lines().filter(|line| RUNTIMES.iter().any(|name| owned(line, name)));
+    hits.take(5).map(str::to_owned).collect()
+}
+
+#[test]
+fn joblet_and_rnx_link_no_async_runtime() {
+    for program in [env!("CARGO_BIN_EXE_joblet"), env!("CARGO_BIN_EXE_rnx")] {
+        let symbols = symbols(Path::new(program));
+        assert!(symbols.contains("joblet::"), "{program} is stripped: the proof needs its symbols");
+        assert_eq!(runtimes_in(&symbols), Vec::<String>::new(), "{program}");
+    }
+}
+
+#[test]
+fn a_runtime_would_be_seen() {
+    assert_eq!(runtimes_in("0000 T tokio::runtime::Builder::build\n").len(), 1);
+    assert_eq!(runtimes_in("0000 T <alloc::vec::Vec<tokio::task::Id> as Drop>::drop\n").len(), 1);
+    assert_eq!(runtimes_in("0000 T joblet::not_tokio::x\n"), Vec::<String>::new());
+}
