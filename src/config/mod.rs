@@ -1,1 +1,136 @@
 //! Configuration files, keys and units.
+//!
+//! Two files exist: `joblet-config.yml` of the daemon ([`daemon`]) and `rnx-config.yml` of the client
+//! ([`client`]). Each is found by a fixed search order ([`search`]), read once, and becomes a typed struct in
+//! which every key has a value: what the file leaves out has the default written beside the field, and the
+//! values are in range, so nobody behind this door checks again. The struct is also the list of known keys:
+//! [`check`] compares the file with the serialised default, so that a key cannot be read without being known
+//! or known without being read. Keys nobody reads are reported, never ignored in silence.
+//!
+//! Both files hold private keys. Errors and printed configurations never show one, and the daemon refuses a
+//! file that others can read. Nothing here needs Linux in what the client uses.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+pub mod check;
+pub mod client;
+pub mod daemon;
+mod range;
+pub mod search;
+pub mod units;
+mod values;
+
+/// A configuration with where it came from.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// What it says, defaults filled in.
+    pub config: T,
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Sentences for the person who wrote it: unknown keys, keys without effect, loose permissions.
+    pub warnings: Vec<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// None of the places of the search order has a file.
+    #[error(
+        "no configuration file found (looked for {searched}); make one with: joblet setup --dir DIR, or name \
+         one with --config"
+    )]
+    FindDaemonConfig {
+        /// The places, separated by commas.
+        searched: String,
+    },
+    /// The same for the client.
+    #[error(
+        "client configuration file not found. Please create rnx-config.yml or specify path with --config"
+    )]
+    FindClientConfig,
+    /// The file that was named does not exist.
+    #[error("client configuration file not found: {}", path.display())]
+    FindNamedClientConfig {
+        /// The name that was given.
+        path: PathBuf,
+    },
+    /// The file is there but cannot be read.
+    #[error("cannot read configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not YAML, or a value of the wrong type or range.
+    #[error("configuration {}: {why}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The key, the rule and where.
+        why: String,
+    },
+    /// A variable of the environment that overrides a key has a wrong value.
+    #[error("environment variable {name}: {why}")]
+    Override {
+        /// The variable.
+        name: &'static str,
+        /// The rule.
+        why: String,
+    },
+    /// The private key in it is no secret.
+    #[error("configuration {} holds a private key, but {why}; run: {mend}", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Who can do what.
+        why: String,
+        /// The command that mends it.
+        mend: String,
+    },
+    /// A client file without nodes.
+    #[error("no nodes configured in {}", path.display())]
+    FindNodes {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The node that was asked for is not in the file.
+    #[error("node '{name}' not found in configuration (there are: {known})")]
+    FindNode {
+        /// What was asked for.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+}
+
+/// Far above any real file; keeps a mistaken path (a disk image, /dev/zero) from filling memory.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The text of a file and the descriptor it came from, so that permissions are those of what was read.
+fn read(path: &Path) -> Result<(File, String), ConfigError> {
+    let wrong = |source| ConfigError::Read { path: path.into(), source };
+    let mut file = File::open(path).map_err(wrong)?;
+    let mut text = String::new();
+    let read = file.by_ref().take(MAX_FILE + 1).read_to_string(&mut text).map_err(wrong)?;
+    if read as u64 > MAX_FILE {
+        return Err(wrong(io::Error::other(format!("it is larger than {}", units::format_size(MAX_FILE)))));
+    }
+    Ok((file, text))
+}
+
+/// Reads YAML into a struct. The error names the key and the line, and never shows a key's text.
+fn parse<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<(T, serde_yaml::Value), String> {
+    let say = |e: serde_yaml::Error| {
+        let text = e.to_string();
+        // A block that slipped under the wrong key is quoted by the parser, whatever it holds.
+        if text.contains("-----BEGIN") { "a PEM block stands where it does not belong".into() } else { text }
+    };
+    let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(say)?;
+    let config = if tree.is_null() { T::default() } else { serde_yaml::from_str(text).map_err(say)? };
+    Ok((config, tree))
+}

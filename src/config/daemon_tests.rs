@@ -1,0 +1,184 @@
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use super::*;
+
+const REFERENCE: &str = include_str!("../../vendor-config/joblet-config.yml");
+const KEYS: &str = "security: {serverCert: CERT, serverKey: KEY-TEXT, caCert: CA}\n";
+
+fn load(text: &str, mode: u32, env: &[(&str, &str)]) -> Result<Loaded<DaemonConfig>, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("joblet-config.yml");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    let lookup = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string());
+    DaemonConfig::load_with(Some(&path), &lookup)
+}
+
+fn refusal(text: &str) -> String {
+    load(&format!("{KEYS}{text}"), 0o600, &[]).unwrap_err().to_string()
+}
+
+#[test]
+fn the_reference_file_has_every_key_with_its_default_and_no_other() {
+    let (config, warnings) = DaemonConfig::parse(REFERENCE).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config, DaemonConfig::default());
+    range::check(&config).unwrap();
+    let written = check::paths(&serde_yaml::from_str(REFERENCE).unwrap());
+    for key in check::paths(&known()) {
+        assert!(written.contains(&key), "{key} is missing in vendor-config/joblet-config.yml");
+    }
+}
+
+#[test]
+fn the_effective_configuration_reads_back_and_hides_the_private_key() {
+    let config = load(KEYS, 0o600, &[]).unwrap().config;
+    let shown = config.effective();
+    assert!(shown.contains("serverKey: '***'") && !shown.contains("KEY-TEXT"), "{shown}");
+    assert!(!format!("{config:?}").contains("KEY-TEXT"));
+    let (again, warnings) = DaemonConfig::parse(&shown).unwrap();
+    assert!(warnings.is_empty());
+    assert_eq!(again.joblet, config.joblet);
+    assert_eq!(again.effective(), shown);
+}
+
+#[test]
+fn values_are_read_in_their_units() {
+    let text = "version: 3.1\nserver: {port: 6000}\njoblet: {jobTimeout: 2h30m, stopGracePeriod: 0}\ncgroup: \
+                {enforcement: best-effort, enableControllers: [pids]}\nfilesystem: {workQuota: 64M, allowedMounts: \
+                [/usr]}\nlogging: {level: warn, format: json, output: /var/log/joblet.log}\n";
+    let config = load(&format!("{KEYS}{text}"), 0o600, &[]).unwrap().config;
+    assert_eq!(config.server.port, 6000);
+    assert_eq!(config.joblet.job_timeout, Duration::from_secs(9000));
+    assert_eq!(config.joblet.stop_grace_period, Duration::ZERO);
+    assert_eq!(config.cgroup.enforcement, Enforcement::BestEffort);
+    assert_eq!(config.cgroup.enable_controllers, [Controller::Pids]);
+    assert_eq!(config.filesystem.work_quota, 64 << 20);
+    assert_eq!(config.filesystem.allowed_mounts, Some(vec!["/usr".into()]));
+    assert_eq!(config.logging.level, LogLevel::Warn);
+    assert_eq!(config.logging.output, LogOutput::File("/var/log/joblet.log".into()));
+}
+
+#[test]
+fn an_empty_section_has_its_defaults() {
+    let config = load(&format!("{KEYS}server:\njoblet:\ncgroup:\n"), 0o600, &[]).unwrap().config;
+    assert_eq!(config.joblet, Joblet::default());
+}
+
+#[test]
+fn keys_of_features_not_built_load_with_a_warning() {
+    let text =
+        "persist: {storage: {type: local}}\nipc: {enabled: true, socket: /x}\njoblet: {spoolLimit: 1G}\n";
+    let warnings = load(&format!("{KEYS}{text}"), 0o600, &[]).unwrap().warnings;
+    assert_eq!(
+        warnings,
+        ["persist", "ipc.socket", "joblet.spoolLimit"]
+            .map(|k| format!("{k} has no effect in this version of joblet"))
+    );
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    for (text, expected) in [
+        ("version: 2.0", "version \"2.0\" is not supported; this joblet reads 3.x"),
+        ("server: {port: 70000}", "invalid server port: 70000 (1..65535)"),
+        ("server: {port: 0}", "invalid server port: 0"),
+        ("server: {nodeId: 'a\\nb c'}", "server.nodeId has a blank"),
+        ("joblet: {defaultCpuLimit: 10001}", "joblet.defaultCpuLimit: 10001 is out of range 0..10000"),
+        ("joblet: {defaultCpuLimit: -1}", "joblet.defaultCpuLimit: invalid type: integer `-1`"),
+        ("joblet: {defaultMemoryLimit: 3}", "joblet.defaultMemoryLimit: 3 is out of range 4.."),
+        ("joblet: {maxConcurrentJobs: 0}", "joblet.maxConcurrentJobs: 0 is out of range 1..65536"),
+        ("joblet: {jobTimeout: 30}", "joblet.jobTimeout: cannot read \"30\" as a duration"),
+        ("joblet: {jobTimeout: 200000h}", "joblet.jobTimeout is longer than ten years"),
+        ("process: {subidBase: 0}", "process.subidBase: 0 is out of range"),
+        ("process: {subidBase: 4294967000}", "process.subidBase: 4294967000 is out of range"),
+        ("cgroup: {baseDir: sys/fs}", "cgroup base directory must be absolute path: sys/fs"),
+        ("cgroup: {enforcement: lax}", "unknown variant `lax`, expected `strict` or `best-effort`"),
+        ("cgroup: {enableControllers: [devices]}", "unknown variant `devices`"),
+        ("filesystem: {workBackend: disk}", "expected `auto` or `tmpfs`"),
+        ("filesystem: {allowedMounts: [/usr/../etc]}", "filesystem.allowedMounts must be absolute path"),
+        ("network: {default_network: bridge}", "\"bridge\" is not built yet"),
+        ("network: {default_network: host}", "needs network.allow_host: true"),
+        ("logging: {level: loud}", "invalid log level: loud"),
+        ("logging: {output: log.txt}", "neither stdout, stderr nor an absolute path"),
+        ("ipc: {enabled: false}", "live-only output is not built yet"),
+        ("joblet: {jobTimeout: 1h, jobTimeout: 2h}", "duplicate"),
+        ("server: [", "did not find expected node content"),
+    ] {
+        let error = refusal(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let env = [
+        ("JOBLET_SERVER_ADDRESS", "127.0.0.1"),
+        ("JOBLET_SERVER_PORT", "6001"),
+        ("JOBLET_NODE_ID", "n7"),
+        ("JOBLET_MAX_JOBS", "3"),
+        ("JOBLET_LOG_LEVEL", "DEBUG"),
+        ("JOBLET_LOG_FORMAT", "json"),
+    ];
+    let config = load(KEYS, 0o600, &env).unwrap().config;
+    assert_eq!(config.server, Server { address: "127.0.0.1".into(), port: 6001, node_id: "n7".into() });
+    assert_eq!(config.joblet.max_concurrent_jobs, 3);
+    assert_eq!((config.logging.level, config.logging.format), (LogLevel::Debug, LogFormat::Json));
+    for (name, value) in [
+        ("JOBLET_SERVER_PORT", "x"),
+        ("JOBLET_MAX_JOBS", "-1"),
+        ("JOBLET_LOG_LEVEL", "?"),
+        ("JOBLET_LOG_FORMAT", "x"),
+    ] {
+        let error = load(KEYS, 0o600, &[(name, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("environment variable {name}: ")), "{error}");
+    }
+}
+
+#[test]
+fn a_private_key_that_others_can_read_is_refused() {
+    for mode in [0o644, 0o640, 0o620, 0o601] {
+        let error = load(KEYS, mode, &[]).unwrap_err().to_string();
+        assert!(error.contains("run: chmod 600 /"), "{mode:o}: {error}");
+    }
+    assert!(load(KEYS, 0o400, &[]).is_ok());
+}
+
+#[test]
+fn a_private_key_in_a_directory_that_everybody_writes_is_refused_through_links_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = dir.path().join("open");
+    fs::create_dir(&open).unwrap();
+    let file = open.join("c.yml");
+    fs::write(&file, KEYS).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let link = dir.path().join("link.yml");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    assert!(DaemonConfig::load_with(Some(&link), &|_| None).is_ok());
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    for path in [&file, &link] {
+        let error = DaemonConfig::load_with(Some(path), &|_| None).unwrap_err().to_string();
+        assert!(error.contains("everybody can replace it; run: chmod o-w"), "{error}");
+    }
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(DaemonConfig::load_with(Some(&file), &|_| None).is_ok());
+}
+
+#[test]
+fn a_set_without_certificates_is_refused_with_the_way_to_make_one() {
+    let error = load("server: {port: 1}", 0o644, &[]).unwrap_err().to_string();
+    assert!(error.contains("server certificates are not configured in security section"), "{error}");
+    assert!(error.contains("joblet setup"), "{error}");
+}
+
+#[test]
+fn a_missing_huge_or_binary_file_is_an_error_that_names_it() {
+    let missing = DaemonConfig::load_with(Some(Path::new("/nowhere/x.yml")), &|_| None).unwrap_err();
+    assert!(
+        missing.to_string().starts_with("cannot read configuration /nowhere/x.yml: No such file"),
+        "{missing}"
+    );
+    let zero = DaemonConfig::load_with(Some(Path::new("/dev/zero")), &|_| None).unwrap_err().to_string();
+    assert!(zero.contains("larger than 4MiB"), "{zero}");
+    assert!(DaemonConfig::load_with(Some(Path::new("/")), &|_| None).is_err());
+}

@@ -1,0 +1,120 @@
+//! Ranges and combinations that types do not express. One sentence about the first wrong key.
+
+use std::path::{Component, Path};
+
+use super::daemon::DaemonConfig;
+
+/// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
+
+pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
+    between("joblet.defaultCpuLimit", c.joblet.default_cpu_limit, 0, 10_000)?;
+    zero_or("joblet.defaultMemoryLimit", c.joblet.default_memory_limit, 4, i32::MAX as u32)?;
+    zero_or("joblet.defaultIoLimit", c.joblet.default_io_limit, 4096, i32::MAX as u32)?;
+    // The kernel's own bound of processes: PID_MAX_LIMIT.
+    between("joblet.defaultPidsLimit", c.joblet.default_pids_limit, 1, 4_194_304)?;
+    zero_or("joblet.maxMemoryLimit", c.joblet.max_memory_limit, 4, i32::MAX as u32)?;
+    if c.joblet.max_memory_limit != 0 && c.joblet.default_memory_limit > c.joblet.max_memory_limit {
+        return Err("joblet.defaultMemoryLimit is above joblet.maxMemoryLimit".into());
+    }
+    between("process.subidCount", c.process.subid_count, 1, 1 << 20)?;
+    // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
+    between("process.subidBase", c.process.subid_base, 65_536, u32::MAX - 2 - c.process.subid_count)?;
+    between("joblet.maxConcurrentJobs", c.joblet.max_concurrent_jobs, 1, c.process.subid_count)?;
+    for (key, value) in [
+        ("joblet.jobTimeout", c.joblet.job_timeout),
+        ("joblet.stopGracePeriod", c.joblet.stop_grace_period),
+        ("joblet.cleanupTimeout", c.joblet.cleanup_timeout),
+        ("joblet.orphanLinger", c.joblet.orphan_linger),
+        ("grpc.keepAliveTime", c.grpc.keep_alive_time),
+        ("grpc.keepAliveTimeout", c.grpc.keep_alive_timeout),
+    ] {
+        if value > LONGEST {
+            return Err(format!("{key} is longer than ten years"));
+        }
+    }
+    for (key, value) in [
+        ("grpc.keepAliveTime", c.grpc.keep_alive_time),
+        ("grpc.keepAliveTimeout", c.grpc.keep_alive_timeout),
+        ("joblet.cleanupTimeout", c.joblet.cleanup_timeout),
+    ] {
+        if value.is_zero() {
+            return Err(format!("{key} must be longer than 0s"));
+        }
+    }
+    between("grpc.maxRecvMsgSize", c.grpc.max_recv_msg_size, 4096, i32::MAX as u32)?;
+    between("grpc.maxSendMsgSize", c.grpc.max_send_msg_size, 4096, i32::MAX as u32)?;
+    between("grpc.maxConcurrentStreams", c.grpc.max_concurrent_streams, 1, i32::MAX as u32)?;
+    if c.filesystem.work_quota < 1 << 20 {
+        return Err("filesystem.workQuota is below 1MiB".into());
+    }
+    paths_and_names(c)
+}
+
+fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
+    absolute("dataDir", &c.data_dir)?;
+    if let Some(dir) = &c.cgroup.base_dir {
+        absolute("cgroup base directory", dir)?;
+    }
+    for path in c.filesystem.allowed_mounts.iter().flatten() {
+        absolute("filesystem.allowedMounts", path)?;
+    }
+    if c.server.address.is_empty() {
+        return Err("server.address is empty; 0.0.0.0 listens everywhere".into());
+    }
+    for (key, value) in [("server.address", &c.server.address), ("server.nodeId", &c.server.node_id)] {
+        if value.len() > 253 || value.chars().any(|ch| ch.is_control() || ch.is_whitespace()) {
+            return Err(format!("{key} has a blank or control character, or more than 253 bytes"));
+        }
+    }
+    match (c.network.default_network.as_str(), c.network.allow_host) {
+        ("none", _) | ("host", true) => {}
+        ("host", false) => {
+            return Err("network.default_network: host needs network.allow_host: true".into());
+        }
+        (other, _) => {
+            return Err(format!("network.default_network: {other:?} is not built yet; use \"none\""));
+        }
+    }
+    if !c.ipc.enabled {
+        return Err("ipc.enabled: false: live-only output is not built yet".into());
+    }
+    Ok(())
+}
+
+/// Without all three the server cannot start.
+pub(super) fn check_certificates(c: &DaemonConfig) -> Result<(), String> {
+    let s = &c.security;
+    for (key, text) in
+        [("serverCert", s.server_cert.as_str()), ("serverKey", s.server_key.expose()), ("caCert", &s.ca_cert)]
+    {
+        if text.trim().is_empty() {
+            return Err(format!(
+                "server certificates are not configured in security section: {key} is missing; make a set with: \
+                 joblet setup --dir DIR"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn between(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{key}: {value} is out of range {low}..{high}"))
+    }
+}
+
+fn zero_or(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
+    if value == 0 { Ok(()) } else { between(key, value, low, high) }
+}
+
+fn absolute(key: &str, path: &Path) -> Result<(), String> {
+    let steps_up = path.components().any(|c| c == Component::ParentDir);
+    if path.is_absolute() && !steps_up {
+        Ok(())
+    } else {
+        Err(format!("{key} must be absolute path: {}", path.display().to_string().escape_debug()))
+    }
+}

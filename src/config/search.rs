@@ -1,0 +1,95 @@
+//! Where the two files are looked for. The first that exists is taken; one that is named must exist.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use super::ConfigError;
+
+/// Looks up a variable of the environment; given by the caller so that tests need no process-wide state.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's own environment. Empty variables count as absent.
+pub fn process_environment(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The daemon's places after `--config` and `$JOBLET_CONFIG_PATH`.
+pub const DAEMON: [&str; 4] = [
+    "/opt/joblet/config/joblet-config.yml",
+    "/opt/joblet/joblet-config.yml",
+    "config/joblet-config.yml",
+    "joblet-config.yml",
+];
+
+/// The daemon's file: `named`, `$JOBLET_CONFIG_PATH`, then [`DAEMON`].
+///
+/// # Errors
+/// Nothing is named and no place has a file. (A named file that is missing fails when it is read.)
+pub fn daemon(named: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = named.map(Path::to_path_buf).or_else(|| env("JOBLET_CONFIG_PATH").map(PathBuf::from))
+    {
+        return Ok(absolute(&path));
+    }
+    first(DAEMON.map(PathBuf::from))
+        .ok_or_else(|| ConfigError::FindDaemonConfig { searched: DAEMON.join(", ") })
+}
+
+/// The client's file: `named`, `$RNX_CONFIG`, `$RNX_CONFIG_PATH` (the Python SDK's name for it), then the
+/// working directory, the home directory and the system's.
+///
+/// # Errors
+/// A named file that does not exist, or none anywhere.
+pub fn client(named: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
+    let named = named
+        .map(Path::to_path_buf)
+        .or_else(|| env("RNX_CONFIG").or_else(|| env("RNX_CONFIG_PATH")).map(PathBuf::from));
+    if let Some(path) = named {
+        return if path.exists() {
+            Ok(absolute(&path))
+        } else {
+            Err(ConfigError::FindNamedClientConfig { path })
+        };
+    }
+    let home = env("HOME").map(|home| Path::new(&home).join(".rnx/rnx-config.yml"));
+    let places = ["rnx-config.yml", "config/rnx-config.yml"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(home)
+        .chain(["/etc/joblet/rnx-config.yml", "/opt/joblet/config/rnx-config.yml"].map(PathBuf::from));
+    first(places).ok_or(ConfigError::FindClientConfig)
+}
+
+fn first(places: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    places.into_iter().find(|place| place.is_file()).map(|place| absolute(&place))
+}
+
+/// Absolute, because the daemon changes its working directory later and tells children where the file is.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_file_wins_over_the_environment_and_that_over_the_places() {
+        let env = |name: &str| (name == "JOBLET_CONFIG_PATH").then(|| "/from/env.yml".to_string());
+        assert_eq!(daemon(Some(Path::new("/named.yml")), &env).unwrap(), Path::new("/named.yml"));
+        assert_eq!(daemon(None, &env).unwrap(), Path::new("/from/env.yml"));
+    }
+
+    #[test]
+    fn a_client_file_in_the_home_directory_is_found_and_a_missing_named_one_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join(".rnx/rnx-config.yml");
+        std::fs::create_dir(home.path().join(".rnx")).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let env = |name: &str| (name == "HOME").then(|| home.path().display().to_string());
+        assert_eq!(client(None, &env).unwrap(), file);
+        let gone = client(Some(Path::new("/nowhere/rnx.yml")), &env).unwrap_err();
+        assert_eq!(gone.to_string(), "client configuration file not found: /nowhere/rnx.yml");
+    }
+}
