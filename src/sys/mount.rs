@@ -1,0 +1,43 @@
+//! `mount_setattr(2)`, which rustix does not have.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The kernel's `struct mount_attr` (mount_setattr(2)).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MountAttr {
+    /// Attributes to set (`MOUNT_ATTR_*`).
+    pub set: u64,
+    /// Attributes to clear.
+    pub clear: u64,
+    /// Propagation type (`MS_PRIVATE` …), 0 for none.
+    pub propagation: u64,
+    /// User namespace for idmapped mounts.
+    pub userns_fd: u64,
+}
+
+/// Attributes of everything a job sees of the host: read-only, no setuid, no devices.
+pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+/// Sets attributes on the mount that `path` names beneath `dir` (empty: `dir` itself), with `recursive` on
+/// every mount below it too.
+pub fn set_attributes(dir: BorrowedFd<'_>, path: &CStr, set: u64, recursive: bool) -> io::Result<()> {
+    let attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    let mut flags = libc::AT_EMPTY_PATH as usize;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as usize;
+    }
+    let args = [
+        dir.as_raw_fd() as usize,
+        path.as_ptr() as usize,
+        flags,
+        &raw const attr as usize,
+        size_of::<MountAttr>(),
+        0,
+    ];
+    // SAFETY: `path` is NUL-terminated and `attr` lives until the call returns; the size is its own.
+    let result = unsafe { super::raw::syscall(libc::SYS_mount_setattr, args) };
+    super::raw::errno(result).map(drop).map_err(io::Error::from_raw_os_error)
+}
