@@ -1,0 +1,208 @@
+//! Starting the payload: vfork, own session, PATH search, execve(2).
+
+use crate::raw::{errno, syscall};
+use crate::{REPORT, sys};
+
+/// What became of the exec: errno of the failure, 0 for none.
+#[derive(Clone, Copy)]
+pub struct Outcome {
+    pub errno: i32,
+}
+
+const CLONE: i64 = 56;
+const EXECVE: i64 = 59;
+const ACCESS: i64 = 21;
+const CLONE_VM_VFORK_SIGCHLD: usize = 0x100 | 0x4000 | 17;
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+const ENOTDIR: i32 = 20;
+const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0";
+const PATH_MAX: usize = 4096;
+const STACK: usize = 32 * 1024;
+
+/// What the vfork child reads and leaves; it shares our memory while we wait.
+struct Shared {
+    argv: *const *const u8,
+    environment: *const *const u8,
+    errno: i32,
+}
+
+#[repr(C, align(16))]
+struct Stack([u8; STACK]);
+static mut CHILD_STACK: Stack = Stack([0; STACK]);
+
+/// Starts the payload; returns its pid and what became of its exec, which is known when vfork returns.
+pub fn start(argv: *const *const u8, environment: *const *const u8) -> (i32, Outcome) {
+    let mut shared = Shared { argv, environment, errno: 0 };
+    let bottom = (&raw mut CHILD_STACK).cast::<u8>();
+    // SAFETY: one past the end of that static.
+    let top = unsafe { bottom.add(STACK) };
+    let pid: isize;
+    // SAFETY: clone(2) with VM and VFORK: the child runs `child` on its own stack while this process, which
+    // has one thread, waits; `shared` outlives its stay.
+    unsafe {
+        core::arch::asm!(
+            "syscall", "test rax, rax", "jnz 2f",
+            "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2",
+            "2:",
+            inlateout("rax") CLONE as isize => pid,
+            in("rdi") CLONE_VM_VFORK_SIGCHLD, in("rsi") top, in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("r12") child as extern "C" fn(*mut Shared) -> !, in("r13") &raw mut shared,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    match errno(pid) {
+        Ok(pid) => (pid as i32, Outcome { errno: shared.errno }),
+        Err(why) => refused(why),
+    }
+}
+
+/// Not even a process could be made (pids.max of 1): told like a failed exec, by a child that never was.
+fn refused(why: i32) -> ! {
+    report(why);
+    let record = crate::exit_record::ExitRecord {
+        wait_status: 126 << 8,
+        exec_failed: true,
+        exec_errno: why,
+        ..Default::default()
+    };
+    sys::write_at_start(crate::RECORD, &record.encode());
+    sys::exit(126)
+}
+
+fn report(why: i32) {
+    sys::write(REPORT, &why.to_le_bytes());
+}
+
+extern "C" fn child(shared: *mut Shared) -> ! {
+    // SAFETY: `start` passes a Shared that outlives us here, and waits meanwhile.
+    let shared = unsafe { &mut *shared };
+    sys::setsid();
+    sys::close_on_exec(REPORT);
+    for fd in [3, 5, 6, 7] {
+        sys::close(fd);
+    }
+    sys::unblock_all_signals();
+    let (why, exists) = execute(shared);
+    shared.errno = why;
+    report(why);
+    sys::exit(if why == ENOENT && !exists || why == ENOTDIR { 127 } else { 126 })
+}
+
+/// Tries the command, by PATH unless it has a slash; the errno that says most and whether the file exists.
+fn execute(shared: &Shared) -> (i32, bool) {
+    // SAFETY: argv has at least one string: joblet-init was given three.
+    let command = unsafe { *shared.argv };
+    if find(command, b'/').is_some() {
+        return attempt(command, shared);
+    }
+    let mut path = path_of(shared.environment);
+    let (mut worst, mut existed) = (ENOENT, false);
+    let mut buffer = [0u8; PATH_MAX];
+    loop {
+        let dir_len = find(path, b':').unwrap_or_else(|| length(path));
+        if let Some(()) = join(&mut buffer, path, dir_len, command) {
+            let (why, exists) = attempt(buffer.as_ptr(), shared);
+            if why != ENOENT && why != ENOTDIR || exists {
+                // Like execvp(3): a file that may not be executed is passed over, but remembered.
+                (worst, existed) = (why, exists);
+                if why != EACCES {
+                    break;
+                }
+            }
+        }
+        // SAFETY: dir_len is within the string.
+        path = unsafe { path.add(dir_len) };
+        // SAFETY: at ':' or at the NUL.
+        if unsafe { *path } == 0 {
+            break;
+        }
+        // SAFETY: past the ':', at most at the NUL.
+        path = unsafe { path.add(1) };
+    }
+    (worst, existed)
+}
+
+/// execve(2); returns only when it failed. A file that exists although the answer is ENOENT lacks its
+/// interpreter.
+fn attempt(path: *const u8, shared: &Shared) -> (i32, bool) {
+    let args = [path as usize, shared.argv as usize, shared.environment as usize, 0, 0, 0];
+    // SAFETY: three NUL- or null-terminated arrays that outlive the call.
+    let why = match errno(unsafe { syscall(EXECVE, args) }) {
+        Err(why) => why,
+        Ok(_) => 0,
+    };
+    // SAFETY: a NUL-terminated path.
+    let exists = errno(unsafe { syscall(ACCESS, [path as usize, 0, 0, 0, 0, 0]) }).is_ok();
+    (why, exists)
+}
+
+/// `dir/command` into the buffer; `None` if it does not fit. An empty dir is the current one.
+fn join(buffer: &mut [u8; PATH_MAX], dir: *const u8, dir_len: usize, command: *const u8) -> Option<()> {
+    let command_len = length(command);
+    if dir_len + command_len + 2 > PATH_MAX {
+        return None;
+    }
+    let mut at = 0;
+    let mut push = |byte: u8| {
+        if let Some(place) = buffer.get_mut(at) {
+            *place = byte;
+            at += 1;
+        }
+    };
+    for i in 0..dir_len {
+        // SAFETY: dir has dir_len bytes.
+        push(unsafe { *dir.add(i) });
+    }
+    if dir_len > 0 {
+        push(b'/');
+    }
+    for i in 0..command_len {
+        // SAFETY: command has command_len bytes.
+        push(unsafe { *command.add(i) });
+    }
+    push(0);
+    Some(())
+}
+
+/// The value of PATH in an environment.
+fn path_of(mut environment: *const *const u8) -> *const u8 {
+    loop {
+        // SAFETY: the array ends with null, where the loop stops.
+        let entry = unsafe { *environment };
+        if entry.is_null() {
+            // SAFETY: past "PATH=" of a constant.
+            return unsafe { DEFAULT_PATH.as_ptr().add(5) };
+        }
+        let is_path = b"PATH=".iter().enumerate().all(|(i, wanted)| {
+            // SAFETY: the comparison stops at the first difference, the NUL at the latest.
+            unsafe { *entry.add(i) == *wanted }
+        });
+        if is_path {
+            // SAFETY: past "PATH=".
+            return unsafe { entry.add(5) };
+        }
+        // SAFETY: not at the end yet.
+        environment = unsafe { environment.add(1) };
+    }
+}
+
+/// Position of a byte in the string, its NUL included.
+fn find(text: *const u8, wanted: u8) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        // SAFETY: the string ends with NUL, where the loop stops.
+        let byte = unsafe { *text.add(at) };
+        if byte == wanted {
+            return Some(at);
+        }
+        if byte == 0 {
+            return None;
+        }
+        at += 1;
+    }
+}
+
+fn length(text: *const u8) -> usize {
+    find(text, 0).unwrap_or(0)
+}

@@ -1,0 +1,157 @@
+//! joblet-init: PID 1 of every job. Static, without a runtime, an allocator or a libc.
+//!
+//! It is built by `build.rs`, carried inside `joblet`, and executed from a sealed memfd behind all the walls:
+//! no capability, no_new_privs, seccomp, one unprivileged host id. It
+//!
+//! 1. makes itself not dumpable, so that the job can neither trace it nor open its descriptors;
+//! 2. starts the payload as its child (vfork, own session) and tells the daemon through the report pipe
+//!    whether execve(2) worked: end of file, or `{errno, path existed}`;
+//! 3. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
+//! 4. writes the exit record when the payload has ended, then kills and reaps whatever the payload left, so
+//!    that the output pipes come to their end;
+//! 5. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
+//!    file there), it lingers with its duplicates of the pipes' read ends, so that nothing is lost, until a
+//!    new daemon has opened the control pipe anew, drained the pipes, written the byte and sent any of the
+//!    signals above; or until its time is over.
+//!
+//! Descriptors: 3 exit record, 4 report, 5 control, 6 and 7 kept read ends of stdout and stderr.
+//! Arguments: name, seconds to linger, then the payload's argv. The environment is the payload's.
+
+#![no_std]
+#![no_main]
+
+mod exec;
+#[path = "../job/exit_record.rs"]
+#[allow(dead_code)] // the daemon decodes, we only encode
+mod exit_record;
+mod mem;
+#[path = "../sys/raw.rs"]
+#[allow(dead_code)]
+mod raw;
+mod sys;
+
+use exit_record::ExitRecord;
+
+const RECORD: usize = 3;
+const REPORT: usize = 4;
+const CONTROL: usize = 5;
+
+/// Forwarded to the payload; SIGCHLD is ours.
+const FORWARDED: [i32; 6] = [15, 2, 1, 3, 10, 12];
+const SIGCHLD: i32 = 17;
+const SIGKILL: i32 = 9;
+
+core::arch::global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {entry}",
+    "ud2",
+    entry = sym entry,
+);
+
+/// `stack` points to argc, as the kernel leaves it (System V ABI).
+unsafe extern "C" fn entry(stack: *const usize) -> ! {
+    // SAFETY: the kernel puts argc here.
+    let argc = unsafe { *stack };
+    // SAFETY: argv follows argc.
+    let argv = unsafe { stack.add(1) }.cast::<*const u8>();
+    // SAFETY: the environment follows argv and its null.
+    let environment = unsafe { argv.add(argc + 1) };
+    if argc < 3 || sys::getpid() != 1 {
+        sys::exit(125);
+    }
+    sys::not_dumpable();
+    sys::block_all_signals();
+    // SAFETY: argc is at least 3, so argv[1] is a string.
+    let linger_s = decimal(unsafe { *argv.add(1) });
+    // SAFETY: argv[2..] is the payload's argv with its null.
+    let payload_argv = unsafe { argv.add(2) };
+    let started_ns = sys::now_ns();
+    let (payload, exec) = exec::start(payload_argv, environment);
+    // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
+    for fd in [REPORT, 0, 1, 2] {
+        sys::close(fd);
+    }
+    let wait_status = tend(payload);
+    record(payload, wait_status, exec, started_ns);
+    sys::kill(-1, SIGKILL);
+    while sys::wait_any(true).is_ok() {}
+    await_release(linger_s);
+    let signal = wait_status & 0x7f;
+    sys::exit(if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal })
+}
+
+/// Waits until the payload has ended, forwarding signals and reaping orphans. Returns its wait status.
+fn tend(payload: i32) -> i32 {
+    loop {
+        // Reap before waiting: a child may have ended before we looked for the first time.
+        while let Ok((pid, status)) = sys::wait_any(false) {
+            if pid == payload {
+                return status;
+            }
+            if pid == 0 {
+                break;
+            }
+        }
+        let signal = sys::wait_signal(None);
+        if signal != SIGCHLD && FORWARDED.contains(&signal) && !sys::kill(-payload, signal) {
+            sys::kill(payload, signal);
+        }
+    }
+}
+
+fn record(pid: i32, wait_status: i32, exec: exec::Outcome, started_ns: i64) {
+    let usage = sys::children_usage();
+    let record = ExitRecord {
+        wait_status,
+        exec_failed: exec.errno != 0,
+        exec_errno: exec.errno,
+        pid,
+        user_usec: usage.user_usec,
+        system_usec: usage.system_usec,
+        max_rss_kib: usage.max_rss_kib,
+        started_ns,
+        ended_ns: sys::now_ns(),
+    };
+    sys::write_at_start(RECORD, &record.encode());
+}
+
+/// Returns when the daemon has drained the output, or when nobody came for it in time.
+fn await_release(linger_s: u64) {
+    let give_up_ns = sys::monotonic_ns() + linger_s as i64 * 1_000_000_000;
+    loop {
+        match sys::poll_input(CONTROL) {
+            sys::Polled::Readable => return,
+            sys::Polled::HungUp => {
+                let left = give_up_ns - sys::monotonic_ns();
+                if left <= 0 {
+                    return;
+                }
+                // A new daemon opens the pipe, then wakes us by a signal: no polling in between.
+                sys::wait_signal(Some(left));
+            }
+        }
+    }
+}
+
+/// Leading decimal digits of a string.
+fn decimal(text: *const u8) -> u64 {
+    let mut value = 0u64;
+    for at in 0..12 {
+        // SAFETY: the string ends with NUL, where the loop stops.
+        let byte = unsafe { *text.add(at) };
+        if !byte.is_ascii_digit() {
+            break;
+        }
+        value = value * 10 + u64::from(byte - b'0');
+    }
+    value
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::exit(125)
+}

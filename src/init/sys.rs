@@ -1,0 +1,162 @@
+//! The system calls that joblet-init makes (x86_64 numbers and layouts).
+
+use crate::raw::{errno, syscall};
+
+const READ: i64 = 0;
+const POLL: i64 = 7;
+const RT_SIGPROCMASK: i64 = 14;
+const PWRITE64: i64 = 18;
+const GETPID: i64 = 39;
+const WAIT4: i64 = 61;
+const KILL: i64 = 62;
+const FCNTL: i64 = 72;
+const GETRUSAGE: i64 = 98;
+const SETSID: i64 = 112;
+const RT_SIGTIMEDWAIT: i64 = 128;
+const PRCTL: i64 = 157;
+const CLOCK_GETTIME: i64 = 228;
+const EXIT_GROUP: i64 = 231;
+const CLOSE: i64 = 3;
+const WRITE: i64 = 1;
+const EINTR: i32 = 4;
+
+/// A call whose pointers, if any, refer to locals of the caller that outlive it.
+fn call(number: i64, args: [usize; 6]) -> Result<usize, i32> {
+    // SAFETY: the functions below pass numbers, or pointers to their own locals of the layout that the
+    // kernel documents for the call.
+    errno(unsafe { syscall(number, args) })
+}
+
+pub fn exit(code: i32) -> ! {
+    loop {
+        let _ = call(EXIT_GROUP, [code as usize, 0, 0, 0, 0, 0]);
+    }
+}
+
+pub fn getpid() -> i32 {
+    call(GETPID, [0; 6]).map_or(0, |pid| pid as i32)
+}
+
+/// PR_SET_DUMPABLE 0: no ptrace, no core, /proc/1 of this process closed to the job.
+pub fn not_dumpable() {
+    let _ = call(PRCTL, [4, 0, 0, 0, 0, 0]);
+}
+
+pub fn block_all_signals() {
+    set_mask(u64::MAX);
+}
+
+pub fn unblock_all_signals() {
+    set_mask(0);
+}
+
+fn set_mask(mask: u64) {
+    const SIG_SETMASK: usize = 2;
+    let _ = call(RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, 0, 8, 0, 0]);
+}
+
+/// Waits for any blocked signal, at most `timeout_ns`; 0 when the time is over or nothing useful came.
+pub fn wait_signal(timeout_ns: Option<i64>) -> i32 {
+    let all = u64::MAX;
+    let ns = timeout_ns.unwrap_or(0);
+    let time = [ns / 1_000_000_000, ns % 1_000_000_000];
+    let time_at = timeout_ns.map_or(0, |_| &raw const time as usize);
+    call(RT_SIGTIMEDWAIT, [&raw const all as usize, 0, time_at, 8, 0, 0]).map_or(0, |signal| signal as i32)
+}
+
+/// Reaps one child: its pid and status, (0, 0) when none has ended and `block` is off.
+///
+/// # Errors
+/// errno; ECHILD when there is no child at all.
+pub fn wait_any(block: bool) -> Result<(i32, i32), i32> {
+    const WNOHANG: usize = 1;
+    let mut status = 0i32;
+    loop {
+        let options = if block { 0 } else { WNOHANG };
+        match call(WAIT4, [usize::MAX, &raw mut status as usize, options, 0, 0, 0]) {
+            Ok(pid) => return Ok((pid as i32, status)),
+            Err(EINTR) => {}
+            Err(why) => return Err(why),
+        }
+    }
+}
+
+/// Whether the signal could be sent.
+pub fn kill(pid: i32, signal: i32) -> bool {
+    call(KILL, [pid as isize as usize, signal as usize, 0, 0, 0, 0]).is_ok()
+}
+
+pub fn close(fd: usize) {
+    let _ = call(CLOSE, [fd, 0, 0, 0, 0, 0]);
+}
+
+pub fn close_on_exec(fd: usize) {
+    const F_SETFD: usize = 2;
+    let _ = call(FCNTL, [fd, F_SETFD, 1, 0, 0, 0]);
+}
+
+pub fn setsid() {
+    let _ = call(SETSID, [0; 6]);
+}
+
+/// One write of the whole block at offset 0; nobody is left to tell if it fails.
+pub fn write_at_start(fd: usize, block: &[u8]) {
+    let _ = call(PWRITE64, [fd, block.as_ptr() as usize, block.len(), 0, 0, 0]);
+}
+
+pub fn write(fd: usize, bytes: &[u8]) {
+    let _ = call(WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]);
+}
+
+pub fn now_ns() -> i64 {
+    clock(0)
+}
+
+pub fn monotonic_ns() -> i64 {
+    clock(1)
+}
+
+fn clock(id: usize) -> i64 {
+    let mut time = [0i64; 2];
+    let _ = call(CLOCK_GETTIME, [id, &raw mut time as usize, 0, 0, 0, 0]);
+    time[0] * 1_000_000_000 + time[1]
+}
+
+/// CPU time and memory of all children that were reaped.
+pub struct Usage {
+    pub user_usec: u64,
+    pub system_usec: u64,
+    pub max_rss_kib: u64,
+}
+
+pub fn children_usage() -> Usage {
+    const RUSAGE_CHILDREN: usize = usize::MAX;
+    let mut usage = [0u64; 18]; // struct rusage: two timevals, then 14 longs, maxrss first
+    let _ = call(GETRUSAGE, [RUSAGE_CHILDREN, &raw mut usage as usize, 0, 0, 0, 0]);
+    Usage { user_usec: usage[0] * 1_000_000 + usage[1], system_usec: usage[2] * 1_000_000 + usage[3], max_rss_kib: usage[4] }
+}
+
+/// What a wait on a pipe's read end found.
+pub enum Polled {
+    /// A byte, which has been taken.
+    Readable,
+    /// No byte and no writer.
+    HungUp,
+}
+
+/// Waits until there is a byte in the pipe or no writer.
+pub fn poll_input(fd: usize) -> Polled {
+    loop {
+        let mut poll = [fd as u32, 1]; // struct pollfd: fd, events POLLIN, revents
+        let _ = call(POLL, [&raw mut poll as usize, 1, usize::MAX, 0, 0, 0]);
+        let events = poll[1] >> 16;
+        if events & 1 != 0 {
+            let mut byte = 0u8;
+            let _ = call(READ, [fd, &raw mut byte as usize, 1, 0, 0, 0]);
+            return Polled::Readable;
+        }
+        if events & (8 | 16 | 32) != 0 {
+            return Polled::HungUp;
+        }
+    }
+}
