@@ -1,3 +1,88 @@
 //! One job's walls.
+//!
+//! # Processes and their privileges
+//!
+//! ```text
+//! joblet, spawner thread   root; own fs_struct; joins the template mount namespace for one clone
+//!   └ child                clone3(VM|VFORK, new pid, mount, ipc, uts, cgroup, net; into the job's cgroup);
+//!                          shares our memory, walks the plan (child.rs), then executes:
+//!     └ joblet-init        pid 1 of the job, uid 0 of a user namespace where only one unprivileged host id
+//!                          exists, no capability, no_new_privs, seccomp; not dumpable, so the job cannot touch it
+//!       └ payload          its own session; the same credentials; dumpable
+//! ```
+//!
+//! # Pipes and files
+//!
+//! | what | job's side | daemon's side |
+//! |---|---|---|
+//! | stdout, stderr | write ends (mode 0222: may be reopened, never read) | read ends; joblet-init keeps duplicates, so nothing is lost while no daemon lives |
+//! | report | joblet-init's child, closed by the payload's exec, or `{errno, path existed}` | read end: EOF is "executed" |
+//! | control | joblet-init reads: a byte is "output drained, you may go", EOF is "the daemon is gone" | write end |
+//! | exit record | regular file, written once by joblet-init | read by path, by whatever daemon lives then |
+//!
+//! Every step of the plan is a wall: when one fails the child leaves `{step, errno}` in the struct it shares
+//! with the spawner and exits, and the job is FAILED with the step's sentence. Tunings (an oom score below
+//! zero, raised limits) are not steps; they are tried from outside and may fail.
 
+mod child;
 pub mod filter;
+pub mod identity;
+pub mod plan;
+pub mod rootfs;
+pub mod spawn;
+pub mod step;
+
+use std::io;
+
+pub use spawn::{Sandbox, Started, Walls};
+
+/// A wall or its preparation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The template root could not be built; nothing can run.
+    #[error("cannot prepare the root of jobs: {doing}: {source}; joblet needs root and kernel 5.15 or later")]
+    Template {
+        /// The step.
+        doing: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The configured ids cannot be used.
+    #[error(
+        "process.subidBase {base} with process.subidCount {count} cannot be used: {why}; choose another range"
+    )]
+    IdRange {
+        /// First id.
+        base: u32,
+        /// How many.
+        count: u32,
+        /// What stands against it.
+        why: String,
+    },
+    /// A lease's user namespace could not be made.
+    #[error("failed to create isolated environment: user namespace of id {id}: {doing}: {source}")]
+    UserNamespace {
+        /// The step.
+        doing: &'static str,
+        /// Host id.
+        id: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Something the child needs could not be made.
+    #[error("failed to create isolated environment: {doing}: {source}")]
+    Prepare {
+        /// What.
+        doing: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The child stopped at a step of its plan.
+    #[error("failed to create isolated environment: {step}: {source}")]
+    Step {
+        /// The step, in words.
+        step: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}

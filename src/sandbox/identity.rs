@@ -1,0 +1,132 @@
+//! Who a job is on the host: one unprivileged uid and gid per running job, in a user namespace of its own.
+//!
+//! Ids are leased from a configured range. The namespace of a lease is made once by the daemon, which writes
+//! its maps, and is joined by every later job of that lease. A child that wrote its own maps would race with
+//! its siblings (they share the daemon's memory descriptor, and another's setresuid clears "dumpable").
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::sys::clone::Idle;
+
+use super::SandboxError;
+
+/// The right to run one job under one host id.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Host uid and gid, the same number.
+    pub id: u32,
+    /// Its user namespace, once one job has made it.
+    pub namespace: Option<Arc<OwnedFd>>,
+}
+
+/// The ids that are free. Owned by the loop.
+#[derive(Debug)]
+pub struct Leases {
+    free: Vec<Lease>,
+    next: u32,
+    end: u32,
+}
+
+impl Leases {
+    /// `count` ids from `base` on.
+    pub fn new(base: u32, count: u32) -> Self {
+        Leases { free: Vec::new(), next: base, end: base.saturating_add(count) }
+    }
+
+    /// Takes an id: the one returned last, whose namespace exists, before a new one. `None`: all are in use.
+    pub fn take(&mut self) -> Option<Lease> {
+        if let Some(lease) = self.free.pop() {
+            return Some(lease);
+        }
+        if self.next >= self.end {
+            return None;
+        }
+        self.next += 1;
+        Some(Lease { id: self.next - 1, namespace: None })
+    }
+
+    /// Gives an id back when no process of its job is left.
+    pub fn give_back(&mut self, lease: Lease) {
+        self.free.push(lease);
+    }
+}
+
+/// Checks that no user, group or subordinate range of this host lies within ours.
+///
+/// `passwd`, `group`, `subuid`, `subgid` are the texts of those files.
+///
+/// # Errors
+/// The entry that overlaps.
+pub fn check_range(base: u32, count: u32, files: [(&str, &str); 4]) -> Result<(), SandboxError> {
+    let (first, last) = (u64::from(base), u64::from(base) + u64::from(count));
+    if base == 0 || count == 0 || last > u64::from(u32::MAX) {
+        return Err(SandboxError::IdRange { base, count, why: "it must lie within 1..4294967294".into() });
+    }
+    for (name, text) in files {
+        let is_range = name.ends_with("subuid") || name.ends_with("subgid");
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split(':').collect();
+            let start = fields.get(if is_range { 1 } else { 2 }).and_then(|f| f.parse::<u64>().ok());
+            let size = if is_range { fields.get(2).and_then(|f| f.parse().ok()).unwrap_or(1u64) } else { 1 };
+            if let Some(start) = start
+                && start < last
+                && start + size > first
+            {
+                let who = fields.first().copied().unwrap_or_default();
+                return Err(SandboxError::IdRange {
+                    base,
+                    count,
+                    why: format!("{name} has \"{who}\" in it"),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the user namespace in which ids 0 are `id` on the host and no other id exists.
+///
+/// # Errors
+/// The kernel's refusal, by step.
+pub fn make_namespace(id: u32) -> Result<OwnedFd, SandboxError> {
+    let failed = |doing: &'static str| move |source| SandboxError::UserNamespace { doing, id, source };
+    let holder = Idle::start(libc::CLONE_NEWUSER as u64).map_err(failed("create it"))?;
+    let proc = format!("/proc/{}", holder.pid());
+    // setgroups stays denied for ever: the payload has no business with groups (user_namespaces(7)).
+    fs::write(format!("{proc}/setgroups"), "deny").map_err(failed("deny setgroups"))?;
+    let map = format!("0 {id} 1");
+    fs::write(format!("{proc}/uid_map"), &map).map_err(failed("write uid_map"))?;
+    fs::write(format!("{proc}/gid_map"), &map).map_err(failed("write gid_map"))?;
+    File::open(format!("{proc}/ns/user")).map(OwnedFd::from).map_err(failed("open it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_are_handed_out_once_and_come_back() {
+        let mut leases = Leases::new(1000, 2);
+        let (a, b) = (leases.take().unwrap(), leases.take().unwrap());
+        assert_eq!((a.id, b.id), (1000, 1001));
+        assert!(leases.take().is_none());
+        leases.give_back(b);
+        assert_eq!(leases.take().unwrap().id, 1001);
+    }
+
+    #[test]
+    fn a_range_that_somebody_owns_is_refused_by_name() {
+        let none = [("/etc/passwd", ""), ("/etc/group", ""), ("/etc/subuid", ""), ("/etc/subgid", "")];
+        assert!(check_range(100_000, 10, none).is_ok());
+        assert!(check_range(0, 10, none).is_err());
+        assert!(check_range(u32::MAX - 3, 10, none).is_err());
+        let mut taken = none;
+        taken[2].1 = "alice:99990:65536\n";
+        assert!(check_range(100_000, 10, taken).unwrap_err().to_string().contains("alice"));
+        let mut taken = none;
+        taken[0].1 = "bob:x:100005:100005::/:/bin/sh\n";
+        assert!(check_range(100_000, 10, taken).unwrap_err().to_string().contains("bob"));
+    }
+}

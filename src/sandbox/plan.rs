@@ -1,0 +1,113 @@
+//! From a job's walls to the steps of its child: pure, tested as data, printable.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
+
+use super::rootfs::ProcMasks;
+use super::step::{ExecImage, Step, slot};
+
+/// What a plan is made from. Descriptors are open until the clone is over.
+#[derive(Debug)]
+pub struct PlanSpec<'a> {
+    /// Loopback must be brought up: the job has a network namespace of its own.
+    pub own_network: bool,
+    /// procfs shows pids only (`filesystem.proc: pid`).
+    pub proc_pids_only: bool,
+    /// Paths of procfs to close.
+    pub masks: &'a ProcMasks,
+    /// Bytes each of /tmp and /dev/shm may take.
+    pub scratch_bytes: u64,
+    /// The filled /work.
+    pub work: BorrowedFd<'a>,
+    /// Host name.
+    pub hostname: CString,
+    /// Working directory.
+    pub work_dir: CString,
+    /// Processes and threads (the uid is the job's alone, so this bounds the job even without a pids
+    /// controller).
+    pub pids: u64,
+    /// The daemon's own hard limits by resource number: without CAP_SYS_RESOURCE none can be raised.
+    pub ceilings: &'a [u64; 16],
+    /// The daemon's oom score is not zero: the job must not inherit it.
+    pub reset_oom_score: bool,
+    /// Descriptors by slot.
+    pub descriptors: [BorrowedFd<'a>; slot::COUNT],
+    /// User namespace of the lease.
+    pub user_namespace: BorrowedFd<'a>,
+    /// Compiled policy.
+    pub filter: &'a [libc::sock_filter],
+    /// Arguments and environment of joblet-init.
+    pub image: &'a ExecImage,
+}
+
+/// Open files: what login shells have, and what a program may raise it to.
+const NOFILE_SOFT: u64 = 1024;
+const NOFILE_HARD: u64 = 1 << 20;
+const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
+
+/// The steps, in the order in which the child takes them.
+pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
+    let mut steps = vec![Step::ResetSignals, Step::Umask];
+    if spec.own_network {
+        steps.push(Step::LoopbackUp);
+    }
+    filesystems(spec, &mut steps);
+    steps.push(Step::Hostname(spec.hostname.clone()));
+    steps.push(Step::Enter(spec.work_dir.clone()));
+    steps.push(Step::Descriptors(spec.descriptors));
+    limits(spec, &mut steps);
+    // Privileges go last: everything above needs them.
+    steps.push(Step::ClearGroups);
+    steps.push(Step::JoinUser(spec.user_namespace));
+    steps.push(Step::BecomeRootInside);
+    steps.push(Step::DropCapabilities);
+    steps.push(Step::NoNewPrivileges);
+    steps.push(Step::Seccomp(spec.filter));
+    steps.push(Step::Exec(spec.image));
+    steps
+}
+
+fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
+    let pids_only = if spec.proc_pids_only { c"subset=pid,hidepid=invisible" } else { c"" };
+    steps.push(mount(c"proc", c"/proc", SAFE | libc::MS_NOEXEC, pids_only.to_owned()));
+    if spec.reset_oom_score {
+        steps.push(Step::WriteZero { at: c"/proc/self/oom_score_adj" });
+    }
+    if !spec.proc_pids_only {
+        let masks = spec.masks;
+        steps.extend(masks.files.iter().map(|at| Step::Hide { under: c"/dev/null", at: at.clone() }));
+        steps.extend(masks.directories.iter().map(|at| Step::HideDirectory { at: at.clone() }));
+        steps.extend(masks.read_only.iter().map(|at| Step::ReadOnly { at: at.clone() }));
+    }
+    steps.push(mount(c"tmpfs", c"/tmp", SAFE, scratch(spec.scratch_bytes)));
+    steps.push(mount(c"tmpfs", c"/dev/shm", SAFE | libc::MS_NOEXEC, scratch(spec.scratch_bytes)));
+    let terminals = c"newinstance,ptmxmode=0666,mode=0620";
+    steps.push(mount(c"devpts", c"/dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals.to_owned()));
+    steps.push(Step::Place { mount: spec.work, what: "the work directory", at: c"/work" });
+}
+
+fn mount<'a>(kind: &'static CStr, at: &'static CStr, flags: u64, options: CString) -> Step<'a> {
+    Step::Mount { kind, at, flags, options }
+}
+
+/// Options of a tmpfs that everybody in the job may write to. An inode costs the kernel about 1 KiB.
+fn scratch(bytes: u64) -> CString {
+    let inodes = (bytes / 4096).clamp(1024, 1 << 20);
+    CString::new(format!("mode=1777,size={bytes},nr_inodes={inodes}")).expect("digits have no NUL")
+}
+
+fn limits<'a>(spec: &PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
+    for (resource, name, soft, hard) in [
+        (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE", NOFILE_SOFT, NOFILE_HARD),
+        (libc::RLIMIT_CORE, "RLIMIT_CORE", 0, 0),
+        (libc::RLIMIT_NPROC, "RLIMIT_NPROC", spec.pids, spec.pids),
+        (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 65_536, 65_536),
+        (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 819_200, 819_200),
+        (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 4096, 4096),
+        (libc::RLIMIT_NICE, "RLIMIT_NICE", 0, 0),
+        (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO", 0, 0),
+    ] {
+        let ceiling = spec.ceilings.get(resource as usize).copied().unwrap_or(0);
+        steps.push(Step::Rlimit { resource, name, soft: soft.min(ceiling), hard: hard.min(ceiling) });
+    }
+}

@@ -1,0 +1,250 @@
+//! The template: one mount namespace that holds the root every job starts from.
+//!
+//! A short-lived thread moves into a copy of the host's mounts, builds a read-only tmpfs root with the host
+//! directories a job may see bound into it, pivots onto it and detaches the old root. Only the namespace's
+//! descriptor is kept. A spawner thread joins it for the length of one clone, so that the child's own copy
+//! (`CLONE_NEWNS`) has a dozen mounts and not one of the host's: nothing to unmount, nothing to forget.
+
+use std::ffi::CString;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+    move_mount, open_tree, unmount,
+};
+
+use crate::sys;
+
+use super::SandboxError;
+
+/// Host paths that a job sees read-only where the configuration names none. Of /etc only what programs need
+/// to link, to find names and to check certificates.
+pub const DEFAULT_MOUNTS: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust",
+    "/etc/nsswitch.conf",
+];
+
+/// Device nodes bound from the host.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links in /dev, as every program expects them.
+const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Empty directories: mount points of each job, and places programs expect to exist.
+const DIRECTORIES: &[&str] =
+    &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var", "home", "mnt"];
+
+/// Files we make, so that `id`, `whoami` and name look-ups work without anything of the host's.
+const FILES: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/work:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
+    ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+    ("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
+    ("etc/resolv.conf", "# jobs have no name server\n"),
+];
+
+/// The namespace that children copy.
+#[derive(Debug)]
+pub struct Template {
+    /// Mount namespace with the pivoted root.
+    pub namespace: OwnedFd,
+}
+
+impl Template {
+    /// Builds the template from `mounts` (host paths; missing ones are skipped). `anchor` is an existing
+    /// directory of ours on which the new root is mounted while it is built; no other process sees that.
+    ///
+    /// # Errors
+    /// The step that failed, with its path.
+    pub fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
+        let (mounts, anchor) = (mounts.to_vec(), anchor.to_owned());
+        std::thread::Builder::new()
+            .name("template".into())
+            .spawn(move || build(&mounts, &anchor))
+            .map_err(|source| SandboxError::Template { doing: "start a thread".into(), source })?
+            .join()
+            .map_err(|_| SandboxError::Template {
+                doing: "run the builder thread".into(),
+                source: io::Error::other("it panicked"),
+            })?
+    }
+}
+
+/// Names what was being done when `result` failed.
+fn doing<T>(
+    result: Result<T, impl Into<io::Error>>,
+    what: impl FnOnce() -> String,
+) -> Result<T, SandboxError> {
+    result.map_err(|e| SandboxError::Template { doing: what(), source: e.into() })
+}
+
+fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
+    doing(sys::thread::unshare_mounts(), || "enter a new mount namespace".into())?;
+    let namespace = doing(File::open("/proc/thread-self/ns/mnt"), || "open the new mount namespace".into())?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    doing(mount_change("/", private), || "make all mounts private".into())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    doing(mount("tmpfs", anchor, "tmpfs", flags, Some(c"mode=755,size=1m,nr_inodes=512")), || {
+        format!("mount a root at {}", anchor.display())
+    })?;
+    doing(std::env::set_current_dir(anchor), || format!("enter {}", anchor.display()))?;
+    // From here on every path of the new root is relative: the thread stands in it.
+    furnish()?;
+    for path in mounts {
+        expose(path)?;
+    }
+    for name in DEVICES {
+        let at = PathBuf::from("dev").join(name);
+        doing(File::create(&at), || format!("make {}", at.display()))?;
+        bind(&Path::new("/dev").join(name), &at, sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV)?;
+    }
+    doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
+    doing(unmount(".", UnmountFlags::DETACH), || "detach the old root".into())?;
+    doing(std::env::set_current_dir("/"), || "enter the new root".into())?;
+    doing(sys::mount::set_attributes(CWD, c"/", sys::mount::READ_ONLY, false), || {
+        "make the root read-only".into()
+    })?;
+    Ok(Template { namespace: namespace.into() })
+}
+
+fn furnish() -> Result<(), SandboxError> {
+    for dir in DIRECTORIES {
+        doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;
+        doing(fs::set_permissions(dir, Permissions::from_mode(0o755)), || format!("set mode of /{dir}"))?;
+    }
+    for (path, text) in FILES {
+        doing(fs::write(path, text), || format!("make /{path}"))?;
+        doing(fs::set_permissions(path, Permissions::from_mode(0o644)), || format!("set mode of /{path}"))?;
+    }
+    for (name, to) in DEVICE_LINKS {
+        doing(symlink(to, Path::new("dev").join(name)), || format!("link /dev/{name}"))?;
+    }
+    // The name differs from job to job, the root does not: the kernel knows it.
+    doing(symlink("/proc/sys/kernel/hostname", "etc/hostname"), || "link /etc/hostname".into())?;
+    doing(symlink("/proc/self/mounts", "etc/mtab"), || "link /etc/mtab".into())?;
+    doing(symlink("/tmp", "var/tmp"), || "link /var/tmp".into())
+}
+
+/// Shows one host path to jobs: a symlink (merged-usr) is made again, a directory or file is bound read-only.
+fn expose(path: &Path) -> Result<(), SandboxError> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(inside) = path.strip_prefix("/") else {
+        return doing(Err(io::Error::from(io::ErrorKind::InvalidInput)), || {
+            format!("expose {}: it is not absolute", path.display())
+        });
+    };
+    if let Some(parent) = inside.parent() {
+        doing(fs::create_dir_all(parent), || format!("make directory /{}", parent.display()))?;
+    }
+    if meta.is_symlink() {
+        let to = doing(fs::read_link(path), || format!("read link {}", path.display()))?;
+        return doing(symlink(&to, inside), || format!("link {}", path.display()));
+    }
+    if meta.is_dir() {
+        doing(fs::create_dir_all(inside), || format!("make directory {}", path.display()))?;
+    } else {
+        doing(File::create(inside), || format!("make file {}", path.display()))?;
+    }
+    bind(path, inside, sys::mount::READ_ONLY)
+}
+
+/// Binds by descriptor: the attributes are set on the detached copy before anybody could see it.
+fn bind(from: &Path, to: &Path, attributes: u64) -> Result<(), SandboxError> {
+    let tree = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_NO_AUTOMOUNT;
+    let tree = doing(open_tree(CWD, from, tree), || format!("open {}", from.display()))?;
+    doing(sys::mount::set_attributes(tree.as_fd(), c"", attributes, true), || {
+        format!("make {} read-only", from.display())
+    })?;
+    doing(move_mount(&tree, "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH), || {
+        format!("mount {}", from.display())
+    })
+}
+
+/// Paths of procfs that tell about the host or steer it, split by how they are closed. Asked of the running
+/// kernel once: what it does not have needs no wall.
+#[derive(Debug, Default)]
+pub struct ProcMasks {
+    /// Files covered by /dev/null.
+    pub files: Vec<CString>,
+    /// Directories covered by an empty tmpfs.
+    pub directories: Vec<CString>,
+    /// Files and directories bound read-only.
+    pub read_only: Vec<CString>,
+}
+
+/// What container runtimes mask by custom (moby's default masked and read-only paths), and the kernel's
+/// symbols and logs.
+const MASKED: &[&str] = &[
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "key-users",
+    "kmsg",
+    "kallsyms",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+    "vmallocinfo",
+    "slabinfo",
+    "kpagecount",
+    "kpageflags",
+    "kpagecgroup",
+];
+/// Kept readable, never writable.
+const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+impl ProcMasks {
+    /// The masks this kernel needs.
+    pub fn probe() -> Self {
+        let mut masks = ProcMasks::default();
+        for name in MASKED.iter().chain(READ_ONLY) {
+            let path = format!("/proc/{name}");
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            let Ok(c_path) = CString::new(path) else { continue };
+            let list = match (READ_ONLY.contains(name), meta.is_dir()) {
+                (true, _) => &mut masks.read_only,
+                (false, true) => &mut masks.directories,
+                (false, false) => &mut masks.files,
+            };
+            list.push(c_path);
+        }
+        masks
+    }
+}

@@ -1,0 +1,215 @@
+//! One thing that the child does before it becomes the job, as data.
+//!
+//! A new step is a variant here, an arm in `child.rs`, and a place in `plan.rs`. Every step is a wall: one
+//! that fails means that the job does not start, and its sentence tells the client which and why.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Descriptor numbers that joblet-init finds (`src/init/main.rs` has the same table).
+pub mod slot {
+    /// Regular file for the exit record.
+    pub const RECORD: i32 = 3;
+    /// Write end of the report pipe.
+    pub const REPORT: i32 = 4;
+    /// Read end of the control pipe.
+    pub const CONTROL: i32 = 5;
+    /// Kept read end of the payload's stdout.
+    pub const KEPT_OUT: i32 = 6;
+    /// Kept read end of the payload's stderr.
+    pub const KEPT_ERR: i32 = 7;
+    /// joblet-init itself; closed by the exec.
+    pub const IMAGE: i32 = 8;
+    /// How many there are, 0 included.
+    pub const COUNT: usize = 9;
+}
+
+/// Environment and arguments in the form execve(2) takes, built before the clone.
+pub struct ExecImage {
+    strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+    environment_at: usize,
+}
+
+// SAFETY note: the pointers refer to heap blocks that `strings` owns; moving the value moves neither.
+impl ExecImage {
+    /// Lays out `argv` and `environment` (`NAME=value`).
+    pub fn new(argv: Vec<CString>, environment: Vec<CString>) -> Self {
+        let environment_at = argv.len() + 1;
+        let mut strings = argv;
+        strings.extend(environment);
+        let mut pointers: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.insert(environment_at - 1, std::ptr::null());
+        pointers.push(std::ptr::null());
+        ExecImage { strings, pointers, environment_at }
+    }
+
+    /// Null-terminated argument vector.
+    pub fn argv(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
+    }
+
+    /// Null-terminated environment.
+    pub fn environment(&self) -> *const *const libc::c_char {
+        self.pointers.get(self.environment_at).map_or(std::ptr::null(), std::ptr::from_ref)
+    }
+
+    /// How many strings there are; used by tests.
+    pub fn len(&self) -> usize {
+        self.strings.len()
+    }
+
+    /// Whether there is no string.
+    pub fn is_empty(&self) -> bool {
+        self.strings.is_empty()
+    }
+}
+
+impl fmt::Debug for ExecImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExecImage({} strings)", self.strings.len())
+    }
+}
+
+/// What the child does, in the order of the plan.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Every signal back to its default action (ignored ones survive clone3 and execve(2)).
+    ResetSignals,
+    /// umask 022.
+    Umask,
+    /// Loopback of the new network namespace up.
+    LoopbackUp,
+    /// A new filesystem: type, where, `MS_*` flags, options.
+    Mount {
+        /// Filesystem type.
+        kind: &'static CStr,
+        /// Mount point.
+        at: &'static CStr,
+        /// mount(2) flags.
+        flags: u64,
+        /// Options.
+        options: CString,
+    },
+    /// A detached mount put in place.
+    Place {
+        /// The mount (fsmount(2)).
+        mount: BorrowedFd<'a>,
+        /// What it is, for the sentence.
+        what: &'static str,
+        /// Where it goes.
+        at: &'static CStr,
+    },
+    /// A path hidden under a bind of another.
+    Hide {
+        /// What covers it.
+        under: &'static CStr,
+        /// The path.
+        at: CString,
+    },
+    /// A directory hidden under an empty read-only tmpfs.
+    HideDirectory {
+        /// The directory.
+        at: CString,
+    },
+    /// A path bound onto itself, read-only.
+    ReadOnly {
+        /// The path.
+        at: CString,
+    },
+    /// `0` into a file, which must exist.
+    WriteZero {
+        /// The file.
+        at: &'static CStr,
+    },
+    /// Host name of the job.
+    Hostname(CString),
+    /// Working directory of the job.
+    Enter(CString),
+    /// Descriptors 0 to 8 in place, all others closed.
+    Descriptors([BorrowedFd<'a>; slot::COUNT]),
+    /// Soft and hard limit of one resource (setrlimit(2)).
+    Rlimit {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// Its name, for the sentence.
+        name: &'static str,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// No supplementary groups.
+    ClearGroups,
+    /// The leased user namespace; entered late, so that the job can undo none of the mounts.
+    JoinUser(BorrowedFd<'a>),
+    /// uid and gid 0 of that namespace.
+    BecomeRootInside,
+    /// Bounding set emptied, securebits locked, no capability in any set. Entering a user namespace refills
+    /// them, so this comes after it.
+    DropCapabilities,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// The system call policy.
+    Seccomp(&'a [libc::sock_filter]),
+    /// joblet-init.
+    Exec(&'a ExecImage),
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::ResetSignals => write!(f, "reset signal actions"),
+            Step::Umask => write!(f, "set umask 022"),
+            Step::LoopbackUp => write!(f, "bring the loopback interface up"),
+            Step::Mount { kind, at, options, .. } => {
+                write!(
+                    f,
+                    "mount {} at {} ({})",
+                    kind.to_string_lossy(),
+                    at.to_string_lossy(),
+                    options.to_string_lossy()
+                )
+            }
+            Step::Place { what, at, .. } => write!(f, "mount {what} at {}", at.to_string_lossy()),
+            Step::Hide { at, .. } | Step::HideDirectory { at } => write!(f, "hide {}", at.to_string_lossy()),
+            Step::ReadOnly { at } => write!(f, "make {} read-only", at.to_string_lossy()),
+            Step::WriteZero { at } => write!(f, "write 0 to {}", at.to_string_lossy()),
+            Step::Hostname(name) => write!(f, "set hostname {}", name.to_string_lossy()),
+            Step::Enter(dir) => write!(f, "enter working directory {}", dir.to_string_lossy()),
+            Step::Descriptors(fds) => {
+                write!(
+                    f,
+                    "keep {} descriptors and close the rest",
+                    fds.iter().filter(|d| d.as_raw_fd() >= 0).count()
+                )
+            }
+            Step::Rlimit { name, soft, hard, .. } => write!(f, "set limit {name} to {soft}/{hard}"),
+            Step::ClearGroups => write!(f, "drop supplementary groups"),
+            Step::JoinUser(_) => write!(f, "join the leased user namespace"),
+            Step::BecomeRootInside => write!(f, "become uid 0 and gid 0 of the user namespace"),
+            Step::DropCapabilities => write!(f, "drop all capabilities"),
+            Step::NoNewPrivileges => write!(f, "set no_new_privs"),
+            Step::Seccomp(filter) => {
+                write!(f, "install the system call policy ({} instructions)", filter.len())
+            }
+            Step::Exec(_) => write!(f, "execute joblet-init"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exec_image_has_both_vectors_terminated() {
+        let c = |s: &str| CString::new(s).unwrap();
+        let image = ExecImage::new(vec![c("a"), c("b")], vec![c("K=V")]);
+        assert_eq!(image.len(), 3);
+        assert_eq!(image.pointers.len(), 5);
+        assert!(image.pointers[2].is_null() && image.pointers[4].is_null());
+        assert_eq!(image.environment(), std::ptr::from_ref(&image.pointers[3]));
+    }
+}
