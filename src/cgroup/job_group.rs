@@ -1,0 +1,171 @@
+//! One job's group: what it used, and its end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::files::Group;
+use super::stat::{self, CpuStat, MemoryEvents};
+use super::{CgroupError, tree};
+use crate::job::JobId;
+
+/// A job's group. Dropping it closes the descriptor and leaves the group: its end is the daemon's to order.
+#[derive(Debug)]
+pub struct JobCgroup {
+    id: JobId,
+    group: Group,
+}
+
+/// What became of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The group is gone.
+    Done,
+    /// The kernel has not let go of every process yet: try again in a moment.
+    Busy,
+}
+
+impl JobCgroup {
+    pub(super) fn new(id: JobId, group: Group) -> Self {
+        JobCgroup { id, group }
+    }
+
+    /// Whose group it is.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.group.path
+    }
+
+    /// Its directory as clone3 takes it with CLONE_INTO_CGROUP.
+    pub fn dir_fd(&self) -> BorrowedFd<'_> {
+        self.group.dir.as_fd()
+    }
+
+    /// Kills every process in the group, those being forked included (`cgroup.kill`, Linux 5.14). A group
+    /// that is gone has none.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        match self.group.try_write("cgroup.kill", "1") {
+            Err(e) if is_gone(&e) && !self.group.path.exists() => Ok(()),
+            Err(source) => Err(CgroupError::Kill { group: self.group.path.clone(), source }),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether processes live in the group, zombies not counted.
+    ///
+    /// # Errors
+    /// `cgroup.events` cannot be read.
+    pub fn is_populated(&self) -> Result<bool, CgroupError> {
+        self.group.read("cgroup.events").map(|text| stat::populated(&text).unwrap_or(false))
+    }
+
+    /// What happened at the memory limit; `None` without the memory controller.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn memory_events(&self) -> Result<Option<MemoryEvents>, CgroupError> {
+        Ok(self.group.read_optional("memory.events")?.and_then(|text| stat::memory_events(&text)))
+    }
+
+    /// Most memory in use at one time, in bytes; `None` without the memory controller or before Linux 5.19.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn peak_memory(&self) -> Result<Option<u64>, CgroupError> {
+        Ok(self.group.read_optional("memory.peak")?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// CPU time, told with and without the cpu controller.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn cpu_stat(&self) -> Result<Option<CpuStat>, CgroupError> {
+        Ok(self.group.read_optional("cpu.stat")?.and_then(|text| stat::cpu_stat(&text)))
+    }
+
+    /// User and system time of all processes, ended ones included.
+    ///
+    /// # Errors
+    /// As [`JobCgroup::cpu_stat`].
+    pub fn cpu_time(&self) -> Result<Option<Duration>, CgroupError> {
+        Ok(self.cpu_stat()?.map(|stat| stat.usage))
+    }
+
+    /// Removes the group and what groups may be below it. A group that is gone is removed.
+    ///
+    /// # Errors
+    /// Anything but "busy".
+    pub fn remove(&self) -> Result<Removal, CgroupError> {
+        tree::remove(&self.group.path)
+    }
+}
+
+/// What reading or writing a file answers after its group was removed.
+fn is_gone(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    errno == Some(Errno::NODEV.raw_os_error()) || errno == Some(Errno::NOENT.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn job_with(files: &[(&str, &str)]) -> (tempfile::TempDir, JobCgroup) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("job");
+        fs::create_dir(&path).unwrap();
+        for (file, text) in files {
+            fs::write(path.join(file), text).unwrap();
+        }
+        let group = Group::open(&path).unwrap();
+        (dir, JobCgroup::new(JobId::random(), group))
+    }
+
+    #[test]
+    fn accounting_of_controllers_that_are_not_there_is_absent() {
+        let (_dir, job) = job_with(&[("cpu.stat", "usage_usec 7\nuser_usec 3\nsystem_usec 4\n")]);
+        assert_eq!(job.memory_events().unwrap(), None);
+        assert_eq!(job.peak_memory().unwrap(), None);
+        assert_eq!(job.cpu_time().unwrap(), Some(Duration::from_micros(7)));
+    }
+
+    #[test]
+    fn accounting_is_read_from_the_groups_files() {
+        let (_dir, job) = job_with(&[
+            ("memory.peak", "4096\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 2\noom 1\noom_kill 3\noom_group_kill 1\n"),
+            ("cgroup.events", "populated 1\nfrozen 0\n"),
+        ]);
+        assert_eq!(job.peak_memory().unwrap(), Some(4096));
+        assert!(job.memory_events().unwrap().unwrap().killed());
+        assert!(job.is_populated().unwrap());
+    }
+
+    #[test]
+    fn killing_writes_cgroup_kill() {
+        let (dir, job) = job_with(&[("cgroup.kill", "")]);
+        job.kill().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("job/cgroup.kill")).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_killed_and_removed() {
+        let (dir, job) = job_with(&[]);
+        assert!(job.kill().is_err(), "a group without cgroup.kill cannot be trusted to be empty");
+        assert_eq!(job.remove().unwrap(), Removal::Done);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(job.remove().unwrap(), Removal::Done);
+        job.kill().unwrap();
+    }
+}

@@ -1,0 +1,340 @@
+//! The groups above the jobs' own: found, made, and taught to pass controllers on.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::files::Group;
+use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, limits, locate};
+use crate::config::daemon::{Controller, Enforcement};
+use crate::job::limits::CoreSet;
+use crate::job::{JobId, Limits};
+
+/// The daemon's own leaf below its group.
+const MAIN: &str = "joblet-main";
+/// Before a job's id in the name of its group.
+const JOB: &str = "job-";
+/// Deepest tree of groups that is removed below a job's; jobs cannot make any.
+const DEEPEST: usize = 16;
+/// Where the kernel lists the cores that are online.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// What decides where the groups are made.
+#[derive(Debug, Clone)]
+pub struct Placement<'a> {
+    /// The text of /proc/self/mountinfo.
+    pub mountinfo: &'a str,
+    /// The text of /proc/self/cgroup.
+    pub self_cgroup: &'a str,
+    /// `cgroup.baseDir`, where configured; made where it does not exist.
+    pub base_dir: Option<&'a Path>,
+    /// The name of the group that holds the jobs' groups, such as `joblet-50051`: of this daemon alone, and
+    /// the same after a restart.
+    pub name: &'a str,
+    /// `cgroup.enableControllers`.
+    pub wanted: ControllerSet,
+}
+
+/// The group that holds the jobs' groups.
+#[derive(Debug)]
+pub struct CgroupTree {
+    group: Group,
+    controllers: ControllerSet,
+    missing: Vec<(Controller, Why)>,
+}
+
+impl CgroupTree {
+    /// Makes the tree of this process, from /proc/self. See [`CgroupTree::discover`].
+    ///
+    /// # Errors
+    /// As [`CgroupTree::discover`]; also when /proc cannot be read.
+    pub fn of_this_process(
+        base_dir: Option<&Path>,
+        name: &str,
+        wanted: ControllerSet,
+    ) -> Result<CgroupTree, CgroupError> {
+        let read = |file: &str| {
+            fs::read_to_string(file).map_err(|source| CgroupError::Read { file: file.into(), source })
+        };
+        let (mountinfo, self_cgroup) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
+        CgroupTree::discover(&Placement {
+            mountinfo: &mountinfo,
+            self_cgroup: &self_cgroup,
+            base_dir,
+            name,
+            wanted,
+        })
+    }
+
+    /// Makes the tree, or finds it as the last daemon left it, and enables what controllers there are.
+    ///
+    /// Touched are: our own group, the groups from there (or from the nearest existing group above
+    /// `base_dir`) down to the tree, and no others. The daemon itself moves into `joblet-main` where its
+    /// group must pass controllers on: a group other than the root has processes or controllers, not both.
+    ///
+    /// # Errors
+    /// No cgroup v2, a base directory outside of it, or groups that cannot be made. A controller that is
+    /// missing is no error here: [`CgroupTree::enforce`] tells of it.
+    pub fn discover(placement: &Placement<'_>) -> Result<CgroupTree, CgroupError> {
+        let (mount, own) = locate::own_group(placement.mountinfo, placement.self_cgroup)?;
+        // A daemon that starts anew, or that systemd put there (DelegateSubgroup=), is in its leaf already.
+        let own = match own.file_name() {
+            Some(leaf) if leaf == MAIN => own.parent().map_or(own.clone(), Path::to_owned),
+            _ => own,
+        };
+        let parent = match placement.base_dir {
+            Some(base) => inside(base, &mount.point)?,
+            None => own.clone(),
+        };
+        let above = levels(&own, &parent);
+        let mut why = Vec::new();
+        for level in &above {
+            let group = Group::make(level)?;
+            pass_on(&group, *level == own, level == &mount.point, placement.wanted, &mut why)?;
+        }
+        let group = Group::make(&parent.join(placement.name))?;
+        pass_on(&group, false, false, placement.wanted, &mut why)?;
+
+        let enabled = group.read_optional("cgroup.subtree_control")?.unwrap_or_default();
+        let controllers = ControllerSet::read(&enabled).and(placement.wanted);
+        let missing = ControllerSet::all().without(controllers).iter().map(|controller| {
+            let first = why.iter().find(|(of, _)| *of == controller).map(|(_, why)| why.clone());
+            (controller, first.unwrap_or(Why::NotConfigured))
+        });
+        Ok(CgroupTree { controllers, missing: missing.collect(), group })
+    }
+
+    /// The directory of the tree.
+    pub fn path(&self) -> &Path {
+        &self.group.path
+    }
+
+    /// The controllers by which jobs can be limited.
+    pub fn controllers(&self) -> ControllerSet {
+        self.controllers
+    }
+
+    /// The controllers by which jobs cannot be limited, and why.
+    pub fn missing(&self) -> &[(Controller, Why)] {
+        &self.missing
+    }
+
+    /// Whether a job's limits can be kept: the limits that will not be in force, for its status.
+    ///
+    /// A limit on block devices is kept where its controller is, also for a job that sees no disk.
+    ///
+    /// # Errors
+    /// Strict enforcement and a limit without controller: the first of them, and what to do about it.
+    pub fn enforce(&self, limits: &Limits, mode: Enforcement) -> Result<Vec<Unenforced>, CgroupError> {
+        let unenforced = limits::beyond(limits, self.controllers).into_iter().map(|(controller, limit)| {
+            let why = self.missing.iter().find(|(of, _)| *of == controller).map(|(_, why)| why.clone());
+            Unenforced { limit, controller, why: why.unwrap_or(Why::NotConfigured) }
+        });
+        let mut unenforced = unenforced.collect::<Vec<_>>();
+        match mode {
+            Enforcement::Strict if !unenforced.is_empty() => {
+                Err(CgroupError::Enforce(unenforced.swap_remove(0)))
+            }
+            _ => Ok(unenforced),
+        }
+    }
+
+    /// Makes a job's group with its limits in force, for CLONE_INTO_CGROUP. `disks` are those that the job
+    /// can reach. Limits without controller are left out: ask [`CgroupTree::enforce`] first.
+    ///
+    /// # Errors
+    /// The group exists or cannot be made, or a file does not take its limit; then no group remains.
+    pub fn create(&self, id: JobId, limits: &Limits, disks: &[Disk]) -> Result<JobCgroup, CgroupError> {
+        let path = self.job_path(id);
+        let made = fs::create_dir(&path).and_then(|()| Group::open(&path));
+        let group = made.map_err(|source| CgroupError::MakeGroup { path: path.clone(), source })?;
+        if let Err(error) = limits::apply(&group, limits, disks, self.controllers) {
+            // It is empty, so removal works; were it not to, the sweep at the next start would have it.
+            let _ = remove(&path);
+            return Err(error);
+        }
+        Ok(JobCgroup::new(id, group))
+    }
+
+    /// The group that an earlier daemon made for a job; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be opened.
+    pub fn reopen(&self, id: JobId) -> Result<Option<JobCgroup>, CgroupError> {
+        let path = self.job_path(id);
+        match Group::open(&path) {
+            Ok(group) => Ok(Some(JobCgroup::new(id, group))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(CgroupError::MakeGroup { path, source }),
+        }
+    }
+
+    /// The jobs that have groups in the tree, in no order: for the sweep at start.
+    ///
+    /// # Errors
+    /// The tree cannot be listed.
+    pub fn leftovers(&self) -> Result<Vec<JobId>, CgroupError> {
+        let names = names_of_groups(self.path());
+        let names = names.map_err(|source| CgroupError::Read { file: self.path().to_owned(), source })?;
+        Ok(names.iter().filter_map(|name| JobId::parse(name.to_str()?.strip_prefix(JOB)?)).collect())
+    }
+
+    /// The cores that jobs can run on: the tree's, without the cpuset controller all that are online.
+    ///
+    /// # Errors
+    /// The kernel's list cannot be read.
+    pub fn cores(&self) -> Result<CoreSet, CgroupError> {
+        const FILE: &str = "cpuset.cpus.effective";
+        let (file, text) = match self.group.read_optional(FILE)? {
+            Some(text) => (self.path().join(FILE), text),
+            None => {
+                let file = PathBuf::from(ONLINE);
+                let text = fs::read_to_string(&file);
+                (file.clone(), text.map_err(|source| CgroupError::Read { file, source })?)
+            }
+        };
+        CoreSet::parse(text.trim()).map_err(|e| CgroupError::Read { file, source: io::Error::other(e.0) })
+    }
+
+    /// Removes the tree when the daemon ends and no job is left. The groups above it stay.
+    ///
+    /// # Errors
+    /// Anything but "busy".
+    pub fn remove(&self) -> Result<Removal, CgroupError> {
+        match rmdir(self.path()) {
+            Err(e) if is_busy(&e) => Ok(Removal::Busy),
+            other => settled(self.path(), other),
+        }
+    }
+
+    fn job_path(&self, id: JobId) -> PathBuf {
+        self.path().join(format!("{JOB}{id}"))
+    }
+}
+
+/// The base directory, if it lies in the mount. Comparing whole components keeps `/sys/fs/cgroupx` out.
+fn inside(base: &Path, mount: &Path) -> Result<PathBuf, CgroupError> {
+    let plain = base.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if plain && base.starts_with(mount) {
+        return Ok(base.components().collect());
+    }
+    Err(CgroupError::Place { path: base.to_owned(), mount: mount.to_owned() })
+}
+
+/// The groups from ours down to `parent`; where it is not below ours, from the nearest one that exists.
+fn levels(own: &Path, parent: &Path) -> Vec<PathBuf> {
+    let top = parent.ancestors().find(|group| *group == own || (!parent.starts_with(own) && group.is_dir()));
+    let mut levels: Vec<PathBuf> = Vec::new();
+    for group in parent.ancestors() {
+        levels.push(group.to_owned());
+        if Some(group) == top {
+            break;
+        }
+    }
+    levels.reverse();
+    levels
+}
+
+/// Lets the groups below `group` use what controllers it has, one by one. What is missing goes to `why`,
+/// the first reason for a controller first.
+fn pass_on(
+    group: &Group,
+    is_own: bool,
+    is_mount_root: bool,
+    wanted: ControllerSet,
+    why: &mut Vec<(Controller, Why)>,
+) -> Result<(), CgroupError> {
+    let here = ControllerSet::read(&group.read_optional("cgroup.controllers")?.unwrap_or_default());
+    let path = || group.path.clone();
+    for controller in wanted.without(here).iter() {
+        let absent = if is_mount_root { Why::NotInKernel } else { Why::NotDelegated { group: path() } };
+        why.push((controller, absent));
+    }
+    let passed = ControllerSet::read(&group.read_optional("cgroup.subtree_control")?.unwrap_or_default());
+    let new = here.and(wanted).without(passed);
+    // Only the root of the whole hierarchy has no type, and it may have processes beside controllers.
+    if is_own && !new.is_empty() && group.has("cgroup.type") && !step_aside(group)? {
+        why.extend(new.iter().map(|controller| (controller, Why::Inhabited { group: path() })));
+        return Ok(());
+    }
+    for controller in new.iter() {
+        if let Err(e) = group.try_write("cgroup.subtree_control", &format!("+{}", controller.name())) {
+            why.push((controller, Why::Refused { group: path(), errno: e.to_string() }));
+        }
+    }
+    Ok(())
+}
+
+/// Moves the daemon, and nobody else, from its group into a leaf below. False when others live there too:
+/// they are not ours to move.
+fn step_aside(own: &Group) -> Result<bool, CgroupError> {
+    let me = std::process::id().to_string();
+    let inhabitants = own.read("cgroup.procs")?;
+    if inhabitants.lines().any(|pid| pid != me) {
+        return Ok(false);
+    }
+    if !inhabitants.is_empty() {
+        Group::make(&own.path.join(MAIN))?.write("cgroup.procs", &me)?;
+    }
+    Ok(true)
+}
+
+/// Removes a group and the groups below it.
+pub(super) fn remove(path: &Path) -> Result<Removal, CgroupError> {
+    let first = rmdir(path);
+    if !first.as_ref().is_err_and(is_busy) {
+        return settled(path, first);
+    }
+    // Busy by processes, or by groups below.
+    match remove_below(path, DEEPEST).and_then(|()| rmdir(path)) {
+        Err(e) if is_busy(&e) => Ok(Removal::Busy),
+        other => settled(path, other),
+    }
+}
+
+fn remove_below(path: &Path, depth: usize) -> io::Result<()> {
+    for name in names_of_groups(path)? {
+        let child = path.join(name);
+        if depth > 0 {
+            remove_below(&child, depth - 1)?;
+        }
+        rmdir(&child)?;
+    }
+    Ok(())
+}
+
+fn names_of_groups(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.push(entry.file_name());
+        }
+    }
+    Ok(names)
+}
+
+/// rmdir; what is gone is removed.
+fn rmdir(path: &Path) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn settled(path: &Path, result: io::Result<()>) -> Result<Removal, CgroupError> {
+    match result {
+        Ok(()) => Ok(Removal::Done),
+        Err(source) => Err(CgroupError::Remove { group: path.to_owned(), source }),
+    }
+}
+
+/// The cgroup file system answers EBUSY for processes and children alike.
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests;
