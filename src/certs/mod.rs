@@ -1,1 +1,87 @@
 //! CA, server, admin and viewer certificates.
+//!
+//! A node has a CA of its own, and every certificate that counts comes from it: the server's, which names the
+//! hosts that clients connect to and always `joblet`, and the clients', whose OU is their role. [`authority`]
+//! makes and issues them, [`inspect`] tells whether a set would be accepted before it is tried over a
+//! connection (a refused TLS handshake explains nothing), and [`setup`] writes the files of a whole node.
+//!
+//! Keys are EC P-256 and leave this room only as [`Secret`](crate::job::Secret) or in files made with mode
+//! 0600. The CA's key is written once and never sent anywhere; whoever has it can make admins.
+
+use std::{io, path::PathBuf};
+
+use openssl::error::ErrorStack;
+
+pub mod authority;
+mod files;
+pub mod inspect;
+pub mod setup;
+
+/// Why there is no certificate, or none that is good.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// OpenSSL refused a step that has no reason to fail.
+    #[error("cannot make the {what}: {source}")]
+    Make {
+        /// Certificate or key, by its role.
+        what: &'static str,
+        /// What OpenSSL said.
+        source: ErrorStack,
+    },
+    /// Not PEM, or another kind of PEM.
+    #[error("cannot read the {what}: it is not valid PEM")]
+    Parse {
+        /// Certificate or key, by its role.
+        what: &'static str,
+    },
+    /// The text that users search for; exactly OpenSSL's.
+    #[error("certificate verify failed: certificate has expired")]
+    Expired,
+    /// Any other reason, in OpenSSL's words.
+    #[error("certificate verify failed: {why}")]
+    Verify {
+        /// Such as "unable to get local issuer certificate".
+        why: String,
+    },
+    /// Certificate and key are not a pair.
+    #[error("the private key does not belong to the certificate")]
+    MatchKey,
+    /// A name that no certificate can carry.
+    #[error("--host {name:?}: {why}")]
+    NameHost {
+        /// What was given.
+        name: String,
+        /// The rule.
+        why: &'static str,
+    },
+    /// The command line of `joblet setup` is wrong.
+    #[error("joblet setup: {0}")]
+    ReadArguments(String),
+    /// There is a complete set already.
+    #[error("{} already holds a set of certificates and configurations; --force makes new ones", dir.display())]
+    KeepSet {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There is part of a set.
+    #[error(
+        "{} holds only part of a set (missing: {missing}); put them back, or let --force make new ones",
+        dir.display()
+    )]
+    CompleteSet {
+        /// The directory.
+        dir: PathBuf,
+        /// Paths below it, separated by commas.
+        missing: String,
+    },
+    /// The file system refused.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Write {
+        /// The step.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
