@@ -8,13 +8,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use super::values::{LogFormat, LogLevel, LogOutput, Version};
+pub use super::values::{LogLevel, Version};
 use super::{
     ConfigError, Loaded, check, range,
     search::{self, Environment},
     values::{self, section},
 };
-use crate::job::Secret;
+pub use crate::diag::{Format as LogFormat, Output as LogOutput};
+use crate::{diag, job::Secret};
 
 /// The daemon's configuration. Every value is in the range that its field names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -478,6 +479,13 @@ impl DaemonConfig {
             };
         }
         Ok(())
+    }
+}
+
+impl Logging {
+    /// The same for the log itself.
+    pub fn settings(&self) -> diag::Settings {
+        diag::Settings { level: self.level.into(), format: self.format, output: self.output.clone() }
     }
 }
 

@@ -1,8 +1,10 @@
 //! How single values are written in YAML.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::diag::{LevelFilter, Output as LogOutput};
 
 /// A whole section that is there but empty (every key in it commented out) counts as absent.
 pub(super) fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
@@ -144,6 +146,17 @@ impl LogLevel {
     }
 }
 
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Info => Self::Info,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Error => Self::Error,
+        }
+    }
+}
+
 impl fmt::Display for LogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -165,27 +178,6 @@ impl<'de> Deserialize<'de> for LogLevel {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         scalar(d, LogLevel::parse)
     }
-}
-
-/// Shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// `[time] [LEVEL] message | key=value`.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Where log lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogOutput {
-    /// Standard output; the journal under systemd.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// Appended to a file, made with mode 0640.
-    File(PathBuf),
 }
 
 impl Serialize for LogOutput {

@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("job", &[]),
     ("sys", &["diag"]),
     ("config", &["job", "diag"]),
-    ("certs", &["config"]),
+    ("certs", &["config", "job::Secret"]),
     ("diag", &[]),
     ("pb", &[]),
 ];
