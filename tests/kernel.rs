@@ -4,3 +4,6 @@
 #[path = "helper/mod.rs"]
 #[macro_use]
 mod helper;
+
+#[path = "kernel/job.rs"]
+mod job;

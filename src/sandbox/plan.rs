@@ -54,13 +54,14 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     filesystems(spec, &mut steps);
     steps.push(Step::Hostname(spec.hostname.clone()));
     steps.push(Step::Enter(spec.work_dir.clone()));
-    steps.push(Step::Descriptors(spec.descriptors));
     limits(spec, &mut steps);
     // Privileges go last: everything above needs them.
     steps.push(Step::ClearGroups);
     steps.push(Step::JoinUser(spec.user_namespace));
     steps.push(Step::BecomeRootInside);
     steps.push(Step::DropCapabilities);
+    // Overwrites the numbers 0 to 8, the namespace's own among them perhaps: nothing after it names another.
+    steps.push(Step::Descriptors(spec.descriptors));
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::Seccomp(spec.filter));
     steps.push(Step::Exec(spec.image));

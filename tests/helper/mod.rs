@@ -4,7 +4,11 @@
 //! Every test program takes this room in by `#[path]` and uses its own part of it.
 #![allow(dead_code, unused_macros, reason = "each test program uses another part of this room")]
 #![allow(unreachable_pub, reason = "a test program is the root of its own crate")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on panics; skips are printed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics; skips are printed"
+)]
 
 #[macro_use]
 pub mod skip;
