@@ -1,0 +1,14 @@
+//! The command line. Two tables ([`flag`], [`command`]) say everything about it once; [`parse`], [`help`]
+//! and their tests are written against the tables and name no flag themselves. [`value`] reads what flags
+//! carry.
+
+mod command;
+mod flag;
+mod help;
+mod parse;
+mod suggest;
+pub(crate) mod value;
+
+pub(crate) use command::Action;
+pub(crate) use help::help;
+pub(crate) use parse::{Invocation, Parsed, Values, parse};

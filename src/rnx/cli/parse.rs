@@ -1,0 +1,289 @@
+//! argv to an [`Invocation`]. The scanner decides where rnx's own words end, because from the job's command
+//! on nothing is ours to read, not even its encoding errors; it hands the flags in one canonical form
+//! (`--long=value`) to getopts, which gathers them.
+
+use std::ffi::OsString;
+
+use getopts::{Matches, Options};
+
+use super::super::error::{Error, Result};
+use super::command::{self, COMMANDS, Command, Operands};
+use super::flag::{Flag, GLOBALS, Kind, ROOT};
+use super::suggest;
+
+/// What the user wants.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Run this command.
+    Invoke(Invocation),
+    /// Explain these words (a command, a family of commands, a topic or nothing).
+    Help(Vec<String>),
+    /// Print rnx's own version.
+    Version,
+}
+
+/// A command with everything it was given.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// Which command.
+    pub(crate) command: &'static Command,
+    /// Its flags.
+    pub(crate) values: Values,
+    /// Its operands; for `job run` the job's command line.
+    pub(crate) operands: Vec<String>,
+}
+
+/// A command line that cannot be understood, with what is needed to say so in the form that was asked for.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Why.
+    pub(crate) error: Error,
+    /// The command, if it got that far.
+    pub(crate) command: Option<&'static Command>,
+    /// `--json` was seen before the mistake.
+    pub(crate) json: bool,
+}
+
+/// The flags of one command line.
+#[derive(Debug)]
+pub(crate) struct Values(Matches);
+
+impl Values {
+    /// Whether a switch was given.
+    pub(crate) fn is(&self, long: &str) -> bool {
+        self.0.opt_present(long)
+    }
+
+    /// The last value of a flag.
+    pub(crate) fn last(&self, long: &str) -> Option<String> {
+        self.0.opt_strs(long).pop()
+    }
+
+    /// Every value of a flag, in order.
+    pub(crate) fn all(&self, long: &str) -> Vec<String> {
+        self.0.opt_strs(long)
+    }
+
+    /// The values of several flags in the order of the command line, each with its flag.
+    pub(crate) fn in_order<'a>(&self, longs: &[&'a str]) -> Vec<(&'a str, String)> {
+        let mut found: Vec<_> = longs
+            .iter()
+            .flat_map(|l| self.0.opt_strs_pos(l).into_iter().map(move |(at, v)| (at, *l, v)))
+            .collect();
+        found.sort_by_key(|(at, _, _)| *at);
+        found.into_iter().map(|(_, l, v)| (l, v)).collect()
+    }
+}
+
+/// Reads the words after the program's name.
+pub(crate) fn parse(args: Vec<OsString>) -> std::result::Result<Parsed, Refused> {
+    let mut scan = Scan { args, at: 0, flags: Vec::new(), command: None, operands: Vec::new() };
+    scan.all().map_err(|error| Refused {
+        error,
+        command: scan.command,
+        json: scan.flags.iter().any(|f| f == "--json"),
+    })
+}
+
+struct Scan {
+    args: Vec<OsString>,
+    at: usize,
+    flags: Vec<String>,
+    command: Option<&'static Command>,
+    operands: Vec<String>,
+}
+
+impl Scan {
+    fn all(&mut self) -> Result<Parsed> {
+        let words = self.command_words()?;
+        if self.given("--version") {
+            return Ok(Parsed::Version);
+        }
+        let Some(command) = self.command else {
+            return Ok(Parsed::Help(words));
+        };
+        self.rest(command)?;
+        if self.given("--help") {
+            return Ok(Parsed::Help(command.path.iter().map(|w| w.to_string()).collect()));
+        }
+        self.check_operands(command)?;
+        let values = Values(gather(command, &self.flags)?);
+        Ok(Parsed::Invoke(Invocation { command, values, operands: std::mem::take(&mut self.operands) }))
+    }
+
+    /// Global flags and the words up to the last word of the command's name.
+    fn command_words(&mut self) -> Result<Vec<String>> {
+        let mut words: Vec<String> = Vec::new();
+        let known: Vec<&'static Flag> = GLOBALS.iter().chain(ROOT).collect();
+        while let Some(token) = self.next()? {
+            if is_flag(&token) {
+                self.flag(&token, &known, &words)?;
+                continue;
+            }
+            words.push(token);
+            let spelled: Vec<&str> = words.iter().map(String::as_str).collect();
+            if let Some(found) = command::find(&spelled) {
+                self.command = Some(found);
+                break;
+            }
+            if words.len() > 1 || !command::is_family(&words[0]) {
+                return Err(unknown_command(&words));
+            }
+        }
+        Ok(words)
+    }
+
+    /// Flags and operands behind the command's name.
+    fn rest(&mut self, command: &'static Command) -> Result<()> {
+        let known: Vec<&'static Flag> = command.all_flags().collect();
+        let path: Vec<String> = command.path.iter().map(|w| w.to_string()).collect();
+        while let Some(token) = self.next()? {
+            if token == "--" {
+                return self.take_rest();
+            }
+            if is_flag(&token) {
+                self.flag(&token, &known, &path)?;
+                continue;
+            }
+            self.operands.push(token);
+            if command.operands == Operands::JobCommand {
+                return self.take_rest();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_rest(&mut self) -> Result<()> {
+        while let Some(token) = self.next()? {
+            self.operands.push(token);
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<String>> {
+        let Some(arg) = self.args.get(self.at) else { return Ok(None) };
+        self.at += 1;
+        let text = arg.to_str().ok_or_else(|| {
+            let hint = "arguments travel as UTF-8 text; put other bytes into a file and --upload it";
+            Error::usage(format!("argument {} is not valid UTF-8", self.at)).hint(hint)
+        })?;
+        Ok(Some(text.to_string()))
+    }
+
+    fn given(&self, flag: &str) -> bool {
+        self.flags.iter().any(|f| f == flag)
+    }
+
+    /// One token that begins with a dash: `--long`, `--long=value`, `-abc`, `-avalue`, each value also as
+    /// the next token.
+    fn flag(&mut self, token: &str, known: &[&'static Flag], words: &[String]) -> Result<()> {
+        if let Some(body) = token.strip_prefix("--") {
+            let (name, attached) = match body.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_string())),
+                None => (body, None),
+            };
+            let flag =
+                known.iter().find(|f| f.long == name).ok_or_else(|| unknown_flag(name, known, words))?;
+            return self.push(flag, &format!("--{name}"), attached);
+        }
+        let mut letters = token[1..].chars();
+        while let Some(letter) = letters.next() {
+            let flag = known
+                .iter()
+                .find(|f| f.short == Some(letter))
+                .ok_or_else(|| Error::usage(format!("unknown flag: -{letter}")).hint(see_help(words)))?;
+            if flag.kind == Kind::Switch {
+                self.push(flag, &format!("-{letter}"), None)?;
+                continue;
+            }
+            let rest = letters.as_str();
+            let attached = (!rest.is_empty()).then(|| rest.strip_prefix('=').unwrap_or(rest).to_string());
+            return self.push(flag, &format!("-{letter}"), attached);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, flag: &'static Flag, typed: &str, attached: Option<String>) -> Result<()> {
+        let Kind::Value(what) = flag.kind else {
+            if attached.is_some() {
+                return Err(Error::usage(format!("flag {typed} takes no value")));
+            }
+            self.flags.push(format!("--{}", flag.long));
+            return Ok(());
+        };
+        if let Some(value) = attached {
+            self.flags.push(format!("--{}={value}", flag.long));
+            return Ok(());
+        }
+        let missing = || Error::usage(format!("flag {typed} needs a value: {typed}={what}"));
+        let value = self.next()?.ok_or_else(missing)?;
+        // `--name -- cmd` is a forgotten value far more often than a name "--".
+        if is_flag(&value) {
+            let text = format!("flag {typed} needs a value, but the next word is {value:?}");
+            return Err(
+                Error::usage(text).hint(format!("if that is the value, write --{}={value}", flag.long))
+            );
+        }
+        self.flags.push(format!("--{}={value}", flag.long));
+        Ok(())
+    }
+
+    fn check_operands(&self, command: &'static Command) -> Result<()> {
+        let hint = || format!("usage: rnx {} {}", command.name(), command.usage);
+        match (command.operands, self.operands.as_slice()) {
+            (Operands::JobCommand, []) => Err(Error::usage("must specify a command to run").hint(hint())),
+            (Operands::One(what), []) => Err(Error::usage(format!("must specify a {what}")).hint(hint())),
+            (Operands::One(_), [_, extra, ..]) | (Operands::Nothing, [extra, ..]) => {
+                Err(Error::usage(format!("unexpected argument: {extra}")).hint(hint()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A dash and something behind it; a lone `-` means stdin.
+fn is_flag(token: &str) -> bool {
+    token.len() > 1 && token.starts_with('-')
+}
+
+fn gather(command: &'static Command, flags: &[String]) -> Result<Matches> {
+    let mut options = Options::new();
+    for flag in command.all_flags().chain(ROOT) {
+        match flag.kind {
+            Kind::Switch => options.optflagmulti("", flag.long, flag.help),
+            Kind::Value(what) => options.optmulti("", flag.long, flag.help, what),
+        };
+    }
+    options.parse(flags).map_err(|e| Error::usage(e.to_string()))
+}
+
+fn unknown_flag(name: &str, known: &[&'static Flag], words: &[String]) -> Error {
+    let error = Error::usage(format!("unknown flag: --{name}"));
+    let listed = known.iter().filter(|f| !f.hidden).map(|f| f.long);
+    if let Some(near) = suggest::nearest(name, listed) {
+        return error.hint(format!("did you mean --{near}?"));
+    }
+    let owner = COMMANDS.iter().find(|c| c.flags.iter().any(|f| f.long == name));
+    match owner {
+        Some(c) => error.hint(format!("--{name} belongs behind `rnx {}`", c.name())),
+        None => error.hint(see_help(words)),
+    }
+}
+
+fn unknown_command(words: &[String]) -> Error {
+    let typed = words.join(" ");
+    let error = Error::usage(format!("unknown command: {typed}"));
+    let names: Vec<String> = COMMANDS.iter().map(Command::name).chain(["job".to_string()]).collect();
+    match suggest::nearest(&typed, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean `rnx {near}`?")),
+        None => error.hint("rnx help lists the commands".to_string()),
+    }
+}
+
+fn see_help(words: &[String]) -> String {
+    format!("see `{}`", [&["rnx".to_string(), "help".to_string()], words].concat().join(" "))
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

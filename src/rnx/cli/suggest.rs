@@ -1,0 +1,51 @@
+//! "Did you mean": the nearest known word within two edits.
+
+/// The candidate that differs from `typed` by at most two edits (one for words of up to three letters).
+pub(crate) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = if typed.chars().count() <= 3 { 1 } else { 2 };
+    // The bound keeps absurdly long words cheap: nothing that long is near a known one.
+    if typed.len() > 64 {
+        return None;
+    }
+    candidates
+        .map(|c| (distance(typed, c), c))
+        .filter(|(d, _)| *d <= allowed)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) that turn one word into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_word_and_noise_does_not() {
+        let known = ["max-memory", "max-cpu", "env", "name"];
+        let find = |w| nearest(w, known.iter().copied());
+        assert_eq!(find("max-memroy"), Some("max-memory"));
+        assert_eq!(find("maxcpu"), Some("max-cpu"));
+        assert_eq!(find("nev"), Some("env"));
+        assert_eq!(find("gpu"), None);
+        assert_eq!(find("schedule"), None);
+        assert_eq!(find(&"n".repeat(100_000)), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! What rnx can fail at, and what each failure is called: one sentence for people, one code for `--json`,
+//! one number for the shell.
+
+use std::io;
+
+use grpcio::RpcStatusCode;
+
+use super::cli::Action;
+
+/// The room's result.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// A failure, named after what was tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Understanding the command line.
+    #[error("{}", .0.text)]
+    Parse(Story),
+    /// Reading the client configuration.
+    #[error("{}", .0.text)]
+    Configure(Story),
+    /// Checking rnx's own certificate before it is shown to a server.
+    #[error("{}", .0.text)]
+    Certify(Story),
+    /// Reaching a server that takes our certificate.
+    #[error("{}", .0.text)]
+    Connect(Story),
+    /// Reading the files of an upload.
+    #[error("{}", .0.text)]
+    Upload(Story),
+    /// Asking the server; the text is the server's own.
+    #[error("{}", .1.text)]
+    Call(RpcStatusCode, Story),
+    /// Learning how a started job ended.
+    #[error("{}", .0.text)]
+    Follow(Story),
+    /// Printing, for example into a pipe that nobody reads any more.
+    #[error("cannot write the output: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// What happened and what to try.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Story {
+    /// One sentence: what we were doing, to which thing, why not.
+    pub(crate) text: String,
+    /// What to try, if we know.
+    pub(crate) hint: Option<String>,
+}
+
+impl From<String> for Story {
+    fn from(text: String) -> Self {
+        Story { text, hint: None }
+    }
+}
+
+impl Error {
+    /// A wrong command line.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Error::Parse(text.into().into())
+    }
+
+    /// Adds what to try.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        match &mut self {
+            Error::Parse(s) | Error::Configure(s) | Error::Certify(s) | Error::Connect(s) => {
+                s.hint = Some(hint.into())
+            }
+            Error::Upload(s) | Error::Follow(s) | Error::Call(_, s) => s.hint = Some(hint.into()),
+            Error::Print(_) => {}
+        }
+        self
+    }
+
+    /// What to try, if we know.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        match self {
+            Error::Parse(s) | Error::Configure(s) | Error::Certify(s) | Error::Connect(s) => {
+                s.hint.as_deref()
+            }
+            Error::Upload(s) | Error::Follow(s) | Error::Call(_, s) => s.hint.as_deref(),
+            Error::Print(_) => None,
+        }
+    }
+
+    /// The `code` of `--json`: always a name of the gRPC list, also where no server was asked.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Error::Parse(_) | Error::Upload(_) => "INVALID_ARGUMENT",
+            Error::Configure(_) => "FAILED_PRECONDITION",
+            Error::Certify(_) => "UNAUTHENTICATED",
+            Error::Connect(_) | Error::Follow(_) => "UNAVAILABLE",
+            Error::Call(code, _) => code_name(*code),
+            Error::Print(_) => "INTERNAL",
+        }
+    }
+
+    /// True when the reader of our stdout has gone: nothing to say, and nobody to say it to.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Error::Print(e) if e.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit code for a failure of this command. `run` answers 125 as docker does, because every other
+    /// number may be the job's own.
+    pub(crate) fn exit_code(&self, action: Option<Action>) -> i32 {
+        if self.is_broken_pipe() {
+            return BROKEN_PIPE;
+        }
+        if action == Some(Action::Run) {
+            return 125;
+        }
+        match self {
+            Error::Parse(_) => 2,
+            Error::Configure(_) | Error::Upload(_) | Error::Follow(_) | Error::Print(_) => 1,
+            Error::Certify(_) | Error::Connect(_) => 3,
+            Error::Call(code, story) => call_exit_code(*code, &story.text),
+        }
+    }
+}
+
+/// What a shell reports for a program that SIGPIPE ended.
+const BROKEN_PIPE: i32 = 141;
+
+fn call_exit_code(code: RpcStatusCode, text: &str) -> i32 {
+    match code {
+        // A prefix that several jobs share is "which one?", not a wrong command line.
+        RpcStatusCode::INVALID_ARGUMENT if text.starts_with("ambiguous") => 5,
+        RpcStatusCode::INVALID_ARGUMENT | RpcStatusCode::OUT_OF_RANGE => 2,
+        RpcStatusCode::UNAVAILABLE | RpcStatusCode::UNAUTHENTICATED => 3,
+        RpcStatusCode::PERMISSION_DENIED => 4,
+        RpcStatusCode::NOT_FOUND => 5,
+        RpcStatusCode::FAILED_PRECONDITION | RpcStatusCode::ALREADY_EXISTS => 6,
+        RpcStatusCode::DEADLINE_EXCEEDED => 7,
+        _ => 1,
+    }
+}
+
+/// The name of a gRPC code as the API reference spells it.
+fn code_name(code: RpcStatusCode) -> &'static str {
+    match code {
+        RpcStatusCode::CANCELLED => "CANCELED",
+        RpcStatusCode::INVALID_ARGUMENT => "INVALID_ARGUMENT",
+        RpcStatusCode::DEADLINE_EXCEEDED => "DEADLINE_EXCEEDED",
+        RpcStatusCode::NOT_FOUND => "NOT_FOUND",
+        RpcStatusCode::ALREADY_EXISTS => "ALREADY_EXISTS",
+        RpcStatusCode::PERMISSION_DENIED => "PERMISSION_DENIED",
+        RpcStatusCode::RESOURCE_EXHAUSTED => "RESOURCE_EXHAUSTED",
+        RpcStatusCode::FAILED_PRECONDITION => "FAILED_PRECONDITION",
+        RpcStatusCode::ABORTED => "ABORTED",
+        RpcStatusCode::OUT_OF_RANGE => "OUT_OF_RANGE",
+        RpcStatusCode::UNIMPLEMENTED => "UNIMPLEMENTED",
+        RpcStatusCode::INTERNAL => "INTERNAL",
+        RpcStatusCode::UNAVAILABLE => "UNAVAILABLE",
+        RpcStatusCode::DATA_LOSS => "DATA_LOSS",
+        RpcStatusCode::UNAUTHENTICATED => "UNAUTHENTICATED",
+        _ => "UNKNOWN",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(code: RpcStatusCode, text: &str) -> Error {
+        Error::Call(code, text.to_string().into())
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_own_number_and_run_has_one_for_all() {
+        let errors = [
+            (Error::usage("x"), 2),
+            (Error::Configure(Story::default()), 1),
+            (Error::Certify(Story::default()), 3),
+            (Error::Connect(Story::default()), 3),
+            (call(RpcStatusCode::PERMISSION_DENIED, ""), 4),
+            (call(RpcStatusCode::NOT_FOUND, ""), 5),
+            (call(RpcStatusCode::INVALID_ARGUMENT, "ambiguous job id f47a matches 2 jobs"), 5),
+            (call(RpcStatusCode::INVALID_ARGUMENT, "uuid is required"), 2),
+            (call(RpcStatusCode::FAILED_PRECONDITION, ""), 6),
+            (call(RpcStatusCode::DEADLINE_EXCEEDED, ""), 7),
+            (call(RpcStatusCode::INTERNAL, ""), 1),
+        ];
+        for (error, code) in errors {
+            assert_eq!(error.exit_code(Some(Action::Status)), code, "{error:?}");
+            assert_eq!(error.exit_code(Some(Action::Run)), 125, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_us_as_sigpipe_would() {
+        let gone = Error::Print(io::ErrorKind::BrokenPipe.into());
+        assert_eq!((gone.exit_code(Some(Action::Log)), gone.exit_code(Some(Action::Run))), (141, 141));
+        assert_eq!(Error::Print(io::ErrorKind::StorageFull.into()).exit_code(Some(Action::Log)), 1);
+    }
+}
