@@ -1,0 +1,111 @@
+//! Where text goes: data to stdout, everything else to stderr, so that pipes stay clean. Nothing here may
+//! panic when a reader goes away, as `println!` does.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::error::{Error, Result};
+use super::terminal;
+
+/// The two ends of one run of rnx.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Out {
+    /// `--json`: results and failures are JSON on stdout.
+    pub(crate) json: bool,
+    /// Words may be coloured: stdout is a terminal and nobody asked for none.
+    pub(crate) colour: bool,
+}
+
+impl Out {
+    /// Looks at the terminal and at `NO_COLOR`, `RNX_NO_COLOR` and `TERM`.
+    pub(crate) fn new(json: bool) -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        let colour = !json && !dumb && !set("NO_COLOR") && !set("RNX_NO_COLOR") && io::stdout().is_terminal();
+        Out { json, colour }
+    }
+
+    /// Prints text that is already whole lines.
+    pub(crate) fn text(&self, text: &str) -> Result<()> {
+        bytes(&mut io::stdout().lock(), text.as_bytes())
+    }
+
+    /// Prints one JSON value, indented as people read it.
+    pub(crate) fn value(&self, value: &impl Serialize) -> Result<()> {
+        self.text(&format!("{}\n", serde_json::to_string_pretty(value).map_err(io::Error::from)?))
+    }
+
+    /// Prints one JSON value on one line, for streams of values.
+    pub(crate) fn value_line(&self, value: &impl Serialize) -> Result<()> {
+        self.text(&format!("{}\n", serde_json::to_string(value).map_err(io::Error::from)?))
+    }
+
+    /// Tells a person something beside the data. A closed stderr is nobody to tell.
+    pub(crate) fn note(&self, text: &str) {
+        let _ = bytes(&mut io::stderr().lock(), format!("{text}\n").as_bytes());
+    }
+
+    /// Tells of a failure, in the form that was asked for.
+    pub(crate) fn failure(&self, error: &Error) {
+        if error.is_broken_pipe() {
+            return;
+        }
+        if self.json {
+            // If even this cannot be printed, the exit code still says it.
+            let _ = self.value(&failure_json(error));
+            return;
+        }
+        self.note(&format!("Error: {}", terminal::lines(&error.to_string())));
+        if let Some(hint) = error.hint_text() {
+            self.note(&format!("hint: {}", terminal::lines(hint)));
+        }
+    }
+}
+
+/// The shape of the API reference; a hint is a detail.
+#[derive(Debug, Serialize)]
+struct Failure<'a> {
+    code: &'static str,
+    message: String,
+    details: Vec<Detail<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Detail<'a> {
+    hint: &'a str,
+}
+
+fn failure_json(error: &Error) -> Failure<'_> {
+    let details = error.hint_text().map(|hint| Detail { hint }).into_iter().collect();
+    Failure { code: error.code(), message: error.to_string(), details }
+}
+
+/// Writes and flushes: output of a job is shown when it comes, not when a buffer is full.
+pub(crate) fn bytes(to: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    to.write_all(bytes)?;
+    Ok(to.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grpcio::RpcStatusCode;
+
+    #[test]
+    fn failures_in_json_have_the_three_keys_of_the_reference() {
+        let text = "job not found: f47ac10b-58cc-4372-a567-0e02b2c3d479".to_string();
+        let error = Error::Call(RpcStatusCode::NOT_FOUND, text.into());
+        let expected = "{\n  \"code\": \"NOT_FOUND\",\n  \"message\": \"job not found: \
+                        f47ac10b-58cc-4372-a567-0e02b2c3d479\",\n  \"details\": []\n}";
+        assert_eq!(serde_json::to_string_pretty(&failure_json(&error)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_hint_is_a_detail() {
+        let error = Error::usage("no").hint("try");
+        assert!(
+            serde_json::to_string(&failure_json(&error)).unwrap().ends_with(r#""details":[{"hint":"try"}]}"#)
+        );
+    }
+}
