@@ -1,0 +1,301 @@
+//! Every shape of an answer against a file of `tests/golden/rnx/`. `RNX_WRITE_GOLDEN=1` writes the files
+//! anew; the diff is then what changes for people and scripts, and is read as such.
+
+use std::path::Path;
+
+use super::super::cli::help;
+use super::text::Sent;
+use super::{json, table, text};
+use crate::pb::joblet::*;
+
+const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
+const ID2: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+const ID3: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
+const TIME: &str = "2024-01-15T10:30:00Z";
+
+fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rnx").join(name);
+    if std::env::var_os("RNX_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(actual, expected, "{} differs; RNX_WRITE_GOLDEN=1 writes it anew", path.display());
+}
+
+fn golden_json(name: &str, value: &impl serde::Serialize) {
+    golden(name, &format!("{}\n", serde_json::to_string_pretty(value).unwrap()));
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').filter(|w| !w.is_empty()).map(str::to_string).collect()
+}
+
+fn started() -> RunJobResponse {
+    RunJobResponse {
+        jobUuid: ID.into(),
+        status: "INITIALIZING".into(),
+        command: "python3".into(),
+        args: words("script.py"),
+        maxCpu: 50,
+        maxMemory: 512,
+        startTime: TIME.into(),
+        network: "none".into(),
+        ..Default::default()
+    }
+}
+
+fn failed_start() -> RunJobResponse {
+    RunJobResponse {
+        status: "FAILED".into(),
+        command: "no-such-program".into(),
+        args: Vec::new(),
+        exitCode: 127,
+        exit_reason: "start_failed".into(),
+        message: "cannot execute \"no-such-program\": No such file or directory".into(),
+        endTime: TIME.into(),
+        ..started()
+    }
+}
+
+fn running() -> GetJobStatusRes {
+    GetJobStatusRes {
+        uuid: ID.into(),
+        command: "python3".into(),
+        args: words("script.py"),
+        status: "RUNNING".into(),
+        startTime: TIME.into(),
+        maxCPU: 50,
+        maxMemory: 512,
+        ..Default::default()
+    }
+}
+
+fn oom() -> GetJobStatusRes {
+    GetJobStatusRes {
+        status: "FAILED".into(),
+        endTime: "2024-01-15T10:30:02Z".into(),
+        exitCode: 137,
+        exit_reason: "oom".into(),
+        signal: 9,
+        message: "killed: out of memory (limit 512 MiB, peak 512 MiB)".into(),
+        name: "nightly".into(),
+        nodeId: "node-1".into(),
+        created_time: "2024-01-15T10:29:59Z".into(),
+        network: "none".into(),
+        cpuCores: "0-1".into(),
+        timeout: "1h".into(),
+        workDir: "/work/app".into(),
+        uploads: words("script.py data/a.csv"),
+        environment: [("DEBUG", "1"), ("API_TOKEN", "in the clear"), ("LINES", "a\nb")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into(),
+        secret_environment: [("DB", "leaked by a careless server")].map(|(k, v)| (k.into(), v.into())).into(),
+        peak_memory_bytes: Some(536_870_912),
+        cpu_time_usec: Some(1_234_567),
+        unenforced_limits: vec!["io.max: the kernel has no io controller here".into()],
+        ..running()
+    }
+}
+
+fn job(uuid: &str, status: &str, time: &str, command: &str) -> Job {
+    let mut line = words(command);
+    Job {
+        uuid: uuid.into(),
+        status: status.into(),
+        startTime: time.into(),
+        command: line.remove(0),
+        args: line,
+        maxCPU: 100,
+        maxMemory: 512,
+        network: "none".into(),
+        ..Default::default()
+    }
+}
+
+fn seed_list() -> Vec<Job> {
+    vec![
+        Job {
+            exit_reason: "exited".into(),
+            endTime: "2024-01-15T10:30:01Z".into(),
+            ..job(ID, "COMPLETED", TIME, "echo hello")
+        },
+        Job {
+            name: "trainer".into(),
+            nodeId: "node-1".into(),
+            ..job(ID2, "RUNNING", "2024-01-15T10:35:00Z", "python3 script.py")
+        },
+        Job {
+            exitCode: 127,
+            exit_reason: "start_failed".into(),
+            ..job(ID3, "FAILED", "2024-01-15T10:40:00Z", "invalid-command")
+        },
+    ]
+}
+
+/// What somebody may name a job to deceive whoever lists it.
+fn hostile_list() -> Vec<Job> {
+    let mut hidden = job(ID, "RUNNING", TIME, "sh");
+    hidden.args = vec!["-c".into(), format!("true\n{ID2} COMPLETED StartTime: {TIME} Command: backup")];
+    hidden.name = "\x1b]0;owned\x07\u{202e}gpj.exe".into();
+    let queued =
+        Job { name: "x".repeat(30), ..job(ID2, "INITIALIZING", "", &format!("echo {}", "long ".repeat(40))) };
+    vec![hidden, queued]
+}
+
+#[test]
+fn run_prints_the_lines_of_the_reference_first() {
+    golden("run.txt", &text::started(&started(), Sent::default(), false));
+    let more = RunJobResponse {
+        status: "INITIALIZING".into(),
+        queue_position: 3,
+        wait_reason: "100 jobs are running".into(),
+        unenforced_limits: vec!["memory: no memory controller on this host".into()],
+        ..started()
+    };
+    golden("run-additions.txt", &text::started(&more, Sent { files: 3, env: 2, secrets: 1 }, false));
+    golden("run-failed.txt", &text::started(&failed_start(), Sent::default(), false));
+}
+
+#[test]
+fn status_prints_the_lines_of_the_reference_first() {
+    golden("status.txt", &text::status(&running(), false));
+    golden("status-oom.txt", &text::status(&oom(), false));
+}
+
+#[test]
+fn lists_have_the_line_of_the_reference_and_two_tables() {
+    let style = table::Style { wide: false, colour: false, cut: true };
+    golden("list.txt", &text::list(&seed_list(), false));
+    golden("list-table.txt", &table::table(&seed_list(), style));
+    golden("list-wide.txt", &table::table(&seed_list(), table::Style { wide: true, ..style }));
+    golden("list-hostile.txt", &text::list(&hostile_list(), false));
+    golden("list-hostile-table.txt", &table::table(&hostile_list(), style));
+    assert_eq!(text::list(&[], false), "No jobs found\n");
+    assert_eq!(table::table(&[], style), "No jobs found\n");
+}
+
+#[test]
+fn stop_delete_and_log_print_the_lines_of_the_reference() {
+    let stop = StopJobRes {
+        uuid: ID.into(),
+        status: "STOPPED".into(),
+        endTime: "2024-01-15T10:45:00Z".into(),
+        exitCode: -1,
+        ..Default::default()
+    };
+    golden("stop.txt", &text::stopped(&stop, false));
+    golden_json("stop.json", &json::stopped(&stop));
+    golden("delete.txt", &text::deleted(ID));
+    let deleted = DeleteJobRes {
+        uuid: ID.into(),
+        success: true,
+        message: "Job deleted successfully".into(),
+        ..Default::default()
+    };
+    golden_json("delete.json", &json::deleted(&deleted));
+    let all = DeleteAllJobsRes {
+        success: true,
+        message: "Successfully deleted 15 jobs, skipped 3 running/scheduled jobs".into(),
+        deleted_count: 15,
+        skipped_count: 3,
+        ..Default::default()
+    };
+    golden("delete-all.txt", &text::deleted_all(&all));
+    golden_json("delete-all.json", &json::deleted_all(&all));
+    golden("log.txt", &format!("{}\n", text::log_heading(ID)));
+}
+
+#[test]
+fn json_keeps_its_keys() {
+    golden_json("run.json", &json::started(&started(), Sent { files: 3, env: 2, secrets: 1 }));
+    golden_json("run-failed.json", &json::started(&failed_start(), Sent::default()));
+    golden_json("status.json", &json::shown(&running()));
+    golden_json("status-oom.json", &json::shown(&oom()));
+    golden_json("list.json", &seed_list().iter().map(json::listed).collect::<Vec<_>>());
+    let mut waited = started();
+    json::merge_end(&mut waited, &oom());
+    golden_json("run-wait.json", &json::started(&waited, Sent::default()));
+    let chunk = |payload: &[u8], stream: OutputStream, lost_bytes: u64| DataChunk {
+        payload: payload.to_vec(),
+        stream: stream.into(),
+        seq: 7,
+        timestamp_ns: 1_705_314_600_000_000_042,
+        lost_bytes,
+        ..Default::default()
+    };
+    let chunks = [
+        chunk("grüße\n".as_bytes(), OutputStream::OUTPUT_STREAM_STDOUT, 0),
+        chunk(b"\xff\x00", OutputStream::OUTPUT_STREAM_STDERR, 0),
+        chunk(b"", OutputStream::OUTPUT_STREAM_STDOUT, 4096),
+        DataChunk { payload: b"from an older server".to_vec(), ..Default::default() },
+    ];
+    golden_json("log.json", &chunks.iter().map(json::chunk).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_secret_that_a_server_lets_slip_is_not_passed_on() {
+    for shown in [text::status(&oom(), false), serde_json::to_string(&json::shown(&oom())).unwrap()] {
+        assert!(!shown.contains("careless") && shown.contains("***"), "{shown}");
+    }
+    assert!(!text::status(&oom(), false).contains("in the clear"));
+}
+
+#[test]
+fn one_line_tells_why_a_job_did_not_end_by_itself() {
+    let end = |reason: &str, status: &str, message: &str| {
+        text::epitaph(&GetJobStatusRes {
+            exit_reason: reason.into(),
+            status: status.into(),
+            message: message.into(),
+            ..running()
+        })
+    };
+    let cases = [
+        ("stopped", "STOPPED", "", "rnx: job f47ac10b was stopped"),
+        ("stopped", "STOPPED", "daemon shut down", "rnx: job f47ac10b was stopped: daemon shut down"),
+        (
+            "timeout",
+            "STOPPED",
+            "ran longer than its timeout of 30s",
+            "rnx: job f47ac10b ran longer than its timeout of 30s",
+        ),
+        ("oom", "FAILED", "", "rnx: job f47ac10b killed: out of memory (limit 512 MiB)"),
+        ("start_failed", "FAILED", "no", "rnx: job f47ac10b failed to start: no"),
+        ("lost", "FAILED", "no exit record", "rnx: job f47ac10b is lost: no exit record"),
+        ("", "RUNNING", "", "rnx: job f47ac10b is still RUNNING"),
+        ("", "STOPPED", "", "rnx: job f47ac10b was stopped"),
+    ];
+    for (reason, status, message, line) in cases {
+        let told = end(reason, status, message);
+        assert_eq!(told.as_deref(), Some(line), "{reason} {status}");
+    }
+    let killed =
+        GetJobStatusRes { exit_reason: "signaled".into(), signal: 9, status: "FAILED".into(), ..running() };
+    assert_eq!(text::epitaph(&killed).unwrap(), "rnx: job f47ac10b killed by signal 9 (SIGKILL)");
+    assert_eq!(
+        text::epitaph(&oom()).unwrap(),
+        "rnx: job f47ac10b killed: out of memory (limit 512 MiB, peak 512 MiB)"
+    );
+    assert_eq!(end("exited", "FAILED", ""), None);
+    assert_eq!(end("", "COMPLETED", ""), None);
+}
+
+#[test]
+fn statuses_are_coloured_only_where_asked_for() {
+    assert_eq!(text::status_word("RUNNING", true), "\x1b[33mRUNNING\x1b[0m");
+    assert_eq!(text::status_word("\x1b[2J", true), "^[[2J");
+    let style = table::Style { wide: false, colour: true, cut: false };
+    assert!(
+        table::table(&seed_list(), style)
+            .contains("\x1b[32mCOMPLETED\x1b[0m  2024-01-15 10:30:00  echo hello")
+    );
+}
+
+#[test]
+fn help_is_what_it_was() {
+    for name in ["", "job", "job run", "job log", "config", "exit-codes"] {
+        let file =
+            format!("help-{}.txt", if name.is_empty() { "rnx".into() } else { name.replace(' ', "-") });
+        golden(&file, &help(&words(name)).unwrap());
+    }
+}

@@ -1,0 +1,14 @@
+//! Answers of the server as text, tables and JSON. Pure: messages in, strings out, so that golden files
+//! (`tests/golden/rnx/`) can hold every shape. The labels and lines of the API reference come first and are
+//! fixed; what we add stands below them. Every text of a job or of a user goes through
+//! [`one_line`](super::terminal::one_line): a name cannot add lines to a list, nor command a terminal.
+
+pub(crate) mod json;
+pub(crate) mod table;
+pub(crate) mod text;
+mod words;
+
+#[cfg(test)]
+mod golden_tests;
+
+pub(crate) use words::{is_terminal_status, short};

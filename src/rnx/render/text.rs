@@ -1,0 +1,246 @@
+//! The texts of the job commands.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::super::terminal::one_line;
+use super::words::{command_line, is_terminal_status, short, signal_name};
+use crate::pb::joblet::{DeleteAllJobsRes, GetJobStatusRes, Job, RunJobResponse, StopJobRes};
+
+/// What went along with a `job run`.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Files, directories not counted.
+    pub(crate) files: usize,
+    /// Variables.
+    pub(crate) env: usize,
+    /// Secret variables.
+    pub(crate) secrets: usize,
+}
+
+/// `job run`.
+pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String {
+    let failed = job.exit_reason == "start_failed";
+    let mut text = String::from(if failed { "Job failed to start:\n" } else { "Job started:\n" });
+    line(&mut text, "ID", &job.jobUuid);
+    raw_line(&mut text, "Command", &command_line(&job.command, &job.args));
+    raw_line(&mut text, "Status", &status_word(&job.status, colour));
+    line(&mut text, "StartTime", &job.startTime);
+    raw_line(&mut text, "MaxCPU", &job.maxCpu.to_string());
+    raw_line(&mut text, "MaxMemory", &job.maxMemory.to_string());
+    line(&mut text, "Network", &job.network);
+    if sent.files > 0 {
+        raw_line(&mut text, "Files", &format!("{} uploaded successfully", sent.files));
+    }
+    if sent.env > 0 {
+        raw_line(&mut text, "Environment", &format!("{} variables set", sent.env));
+    }
+    if sent.secrets > 0 {
+        raw_line(&mut text, "Secret Environment", &format!("{} variables set", sent.secrets));
+    }
+    waiting(&mut text, job.queue_position, &job.wait_reason);
+    ending(&mut text, &job.exit_reason, job.signal, &job.message);
+    unenforced(&mut text, &job.unenforced_limits);
+    text
+}
+
+/// `job status`.
+pub(crate) fn status(job: &GetJobStatusRes, colour: bool) -> String {
+    let mut text = String::new();
+    line(&mut text, "Id", &job.uuid);
+    raw_line(&mut text, "Command", &command_line(&job.command, &job.args));
+    raw_line(&mut text, "Status", &status_word(&job.status, colour));
+    line(&mut text, "Started At", &job.startTime);
+    line(&mut text, "Ended At", &job.endTime);
+    raw_line(&mut text, "MaxCPU", &job.maxCPU.to_string());
+    raw_line(&mut text, "MaxMemory", &job.maxMemory.to_string());
+    raw_line(&mut text, "MaxIOBPS", &job.maxIOBPS.to_string());
+    raw_line(&mut text, "ExitCode", &job.exitCode.to_string());
+    ending(&mut text, &job.exit_reason, job.signal, &job.message);
+    waiting(&mut text, job.queue_position, &job.wait_reason);
+    for (label, value) in [
+        ("Name", &job.name),
+        ("Node ID", &job.nodeId),
+        ("Created At", &job.created_time),
+        ("Scheduled At", &job.scheduledTime),
+        ("Network", &job.network),
+        ("CPU Cores", &job.cpuCores),
+        ("Timeout", &job.timeout),
+        ("Working Directory", &job.workDir),
+    ] {
+        some_line(&mut text, label, value);
+    }
+    section(&mut text, "Uploaded Files", job.uploads.iter().map(|f| one_line(f)).collect());
+    section(&mut text, "Environment Variables", variables(&job.environment, &job.secret_environment));
+    if let Some(peak) = job.peak_memory_bytes {
+        raw_line(&mut text, "Peak Memory", &mebibytes(peak));
+    }
+    if let Some(used) = job.cpu_time_usec {
+        raw_line(&mut text, "CPU Time", &format!("{}.{:03} s", used / 1_000_000, used / 1000 % 1000));
+    }
+    unenforced(&mut text, &job.unenforced_limits);
+    text
+}
+
+/// `job list`: the reference's line, one for each job.
+pub(crate) fn list(jobs: &[Job], colour: bool) -> String {
+    if jobs.is_empty() {
+        return NO_JOBS.to_string();
+    }
+    let mut text = String::new();
+    for job in jobs {
+        let _ = writeln!(
+            text,
+            "{} {} StartTime: {} Command: {}",
+            one_line(&job.uuid),
+            status_word(&job.status, colour),
+            one_line(start_of(job).unwrap_or("N/A")),
+            command_line(&job.command, &job.args)
+        );
+    }
+    text
+}
+
+/// What an empty list says.
+pub(crate) const NO_JOBS: &str = "No jobs found\n";
+
+/// When the job started, or will.
+pub(crate) fn start_of(job: &Job) -> Option<&str> {
+    let time = if job.startTime.is_empty() { &job.scheduledTime } else { &job.startTime };
+    (!time.is_empty()).then_some(time)
+}
+
+/// `job stop`.
+pub(crate) fn stopped(job: &StopJobRes, colour: bool) -> String {
+    let mut text = String::from("Job stopped successfully:\n");
+    line(&mut text, "ID", &job.uuid);
+    raw_line(&mut text, "Status", &status_word(&job.status, colour));
+    raw_line(&mut text, "ExitCode", &job.exitCode.to_string());
+    line(&mut text, "EndTime", &job.endTime);
+    text
+}
+
+/// `job delete`.
+pub(crate) fn deleted(uuid: &str) -> String {
+    let mut text = String::from("Job deleted successfully:\n");
+    line(&mut text, "ID", uuid);
+    text
+}
+
+/// `job delete-all`: the server's sentence.
+pub(crate) fn deleted_all(answer: &DeleteAllJobsRes) -> String {
+    format!("{}\n", one_line(&answer.message))
+}
+
+/// The heading of `job log`.
+pub(crate) fn log_heading(id: &str) -> String {
+    format!("Logs for job {} (Press Ctrl+C to exit if streaming):", one_line(id))
+}
+
+/// A status in the colour of its kind.
+pub(crate) fn status_word(status: &str, colour: bool) -> String {
+    let word = one_line(status);
+    let code = match status {
+        "RUNNING" => 33,
+        "COMPLETED" => 32,
+        "FAILED" => 31,
+        "SCHEDULED" | "PENDING" => 36,
+        "STOPPED" | "CANCELED" => 35,
+        "INITIALIZING" => 34,
+        _ => return word,
+    };
+    if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word }
+}
+
+/// The one line that tells why a job ended otherwise than by a code of its own.
+pub(crate) fn epitaph(job: &GetJobStatusRes) -> Option<String> {
+    let message = one_line(&job.message);
+    let or = |fallback: String| if message.is_empty() { fallback } else { message.clone() };
+    let also = if message.is_empty() { String::new() } else { format!(": {message}") };
+    let what = match job.exit_reason.as_str() {
+        "exited" => return None,
+        "oom" => or(format!("killed: out of memory (limit {} MiB)", job.maxMemory)),
+        "signaled" => format!("killed by signal {}", signal_name(job.signal)),
+        "timeout" => or("ran longer than its timeout".into()),
+        "stopped" => format!("was stopped{also}"),
+        "canceled" => format!("was canceled before it started{also}"),
+        "start_failed" => format!("failed to start{also}"),
+        "lost" => format!("is lost{also}"),
+        _ if !is_terminal_status(&job.status) => format!("is still {}", one_line(&job.status)),
+        _ if job.status == "COMPLETED" || job.exitCode > 0 => return None,
+        _ if job.status == "STOPPED" => format!("was stopped{also}"),
+        _ => format!("ended {}{also}", one_line(&job.status)),
+    };
+    Some(format!("rnx: job {} {what}", one_line(short(&job.uuid))))
+}
+
+/// `12.3 MiB`.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn line(text: &mut String, label: &str, value: &str) {
+    raw_line(text, label, &one_line(value));
+}
+
+fn raw_line(text: &mut String, label: &str, value: &str) {
+    let space = if value.is_empty() { "" } else { " " };
+    let _ = writeln!(text, "{label}:{space}{value}");
+}
+
+fn some_line(text: &mut String, label: &str, value: &str) {
+    if !value.is_empty() {
+        line(text, label, value);
+    }
+}
+
+fn section(text: &mut String, label: &str, entries: Vec<String>) {
+    if entries.is_empty() {
+        return;
+    }
+    raw_line(text, label, "");
+    for entry in entries {
+        let _ = writeln!(text, "  {entry}");
+    }
+}
+
+fn ending(text: &mut String, reason: &str, signal: i32, message: &str) {
+    some_line(text, "Reason", reason);
+    if signal > 0 {
+        raw_line(text, "Signal", &signal_name(signal));
+    }
+    some_line(text, "Message", message);
+}
+
+fn waiting(text: &mut String, position: i32, reason: &str) {
+    if position > 0 {
+        raw_line(text, "Queue Position", &position.to_string());
+    }
+    some_line(text, "Waiting For", reason);
+}
+
+fn unenforced(text: &mut String, limits: &[String]) {
+    for limit in limits {
+        line(text, "Not Enforced", limit);
+    }
+}
+
+fn variables(plain: &HashMap<String, String>, secret: &HashMap<String, String>) -> Vec<String> {
+    let shown = plain.iter().map(|(k, v)| {
+        let value = if sounds_secret(k) { "***" } else { v };
+        one_line(&format!("{k}={value}"))
+    });
+    // Whatever the server sent, a secret is not printed.
+    let hidden = secret.keys().map(|k| one_line(&format!("{k}=*** (secret)")));
+    let mut all: Vec<String> = shown.chain(hidden).collect();
+    all.sort();
+    all
+}
+
+/// Names that usually hold secrets: their values are not put on a screen, even where they were given as
+/// ordinary variables. JSON has them.
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    name.starts_with("SECRET_")
+        || ["_TOKEN", "_KEY", "_PASSWORD", "_SECRET"].iter().any(|e| name.ends_with(e))
+}
