@@ -1,1 +1,5 @@
-fn main() {}
+//! The client; see [`joblet::rnx`].
+
+fn main() {
+    joblet::rnx::main()
+}

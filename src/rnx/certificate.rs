@@ -1,0 +1,78 @@
+//! The look at our own certificate before it is shown to a server. A refused TLS handshake tells the client
+//! nothing but "Socket closed"; here the reason can still be told.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::connect::Settings;
+use super::error::{Error, Result};
+use crate::certs::CertError;
+use crate::certs::inspect::{self, Use};
+
+/// Checks time, issuer, purpose and key of the client certificate.
+pub(crate) fn check(settings: &Settings) -> Result<()> {
+    // A clock before 1970 makes every certificate "not yet valid", which is what should be said then.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
+    check_at(settings, now)
+}
+
+fn check_at(settings: &Settings, now: i64) -> Result<()> {
+    inspect::check(&settings.cert, &settings.key, &settings.ca, Use::Client, now).map(drop).map_err(|e| {
+        let error = Error::Certify(e.to_string().into());
+        match e {
+            CertError::Expired => {
+                error.hint("`joblet setup --force` on the node makes new ones, for it and for its clients")
+            }
+            CertError::Verify { .. } => error.hint(
+                "certificate and CA must come from the same `joblet setup`; is this the right node or --ca?",
+            ),
+            CertError::MatchKey => {
+                error.hint("certificate and key must come from the same node entry, or --cert and --key")
+            }
+            _ => error,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::authority::{Authority, Role};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn settings() -> Settings {
+        let ca = Authority::create(NOW).unwrap();
+        let pair = ca.client("admin", Role::Admin, NOW).unwrap();
+        Settings {
+            host: "localhost".into(),
+            port: 1,
+            cert: pair.cert,
+            key: pair.key,
+            ca: ca.pair().unwrap().cert,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_told_in_the_words_of_the_reference_and_exits_with_3() {
+        let e = check_at(&settings(), NOW + 900 * 86_400).unwrap_err();
+        assert_eq!(e.to_string(), "certificate verify failed: certificate has expired");
+        assert_eq!((e.code(), e.exit_code(Some(super::super::cli::Action::List))), ("UNAUTHENTICATED", 3));
+    }
+
+    #[test]
+    fn a_good_set_passes_and_mixed_ones_do_not() {
+        let good = settings();
+        assert!(check_at(&good, NOW).is_ok());
+        let other = settings();
+        assert!(check_at(&Settings { ca: other.ca, ..settings() }, NOW).unwrap_err().hint_text().is_some());
+        assert!(
+            check_at(&Settings { key: other.key, ..good }, NOW)
+                .unwrap_err()
+                .to_string()
+                .contains("does not belong")
+        );
+    }
+}

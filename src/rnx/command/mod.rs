@@ -1,0 +1,57 @@
+//! What each command does: one file each, named like the command.
+
+use std::time::Duration;
+
+use super::cli::{Action, Invocation, Values};
+use super::connect;
+use super::error::{Error, Result};
+use super::out::Out;
+use super::server::Server;
+use crate::config::search::process_environment;
+
+mod delete;
+mod delete_all;
+mod list;
+mod log;
+mod nodes;
+mod run;
+mod status;
+mod stop;
+pub(crate) mod version;
+
+/// How long a question about a job may take.
+const QUERY: Duration = Duration::from_secs(10);
+/// How long a change may take: a stop waits for the job's end, a deletion for its files.
+const CHANGE: Duration = Duration::from_secs(60);
+
+/// Runs a command and tells the exit code.
+pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
+    match invocation.command.action {
+        Action::Run => return run::run(invocation, out),
+        Action::Status => status::run(invocation, out)?,
+        Action::List => list::run(invocation, out)?,
+        Action::Log => log::run(invocation, out)?,
+        Action::Stop => stop::run(invocation, out)?,
+        Action::Delete => delete::run(invocation, out)?,
+        Action::DeleteAll => delete_all::run(invocation, out)?,
+        Action::Nodes => nodes::run(invocation, out)?,
+        Action::Version => version::run(invocation, out)?,
+        Action::Help => out.text(&super::cli::help(&invocation.operands)?)?,
+    }
+    Ok(0)
+}
+
+/// Opens the channel that flags, environment and configuration describe.
+fn connect(values: &Values, out: Out) -> Result<Server> {
+    let settings = connect::settings(values, &process_environment)?;
+    for warning in &settings.warnings {
+        out.note(&format!("warning: {warning}"));
+    }
+    super::certificate::check(&settings)?;
+    Server::open(&settings)
+}
+
+/// The one operand of commands about a job.
+fn job_id(invocation: &Invocation) -> Result<String> {
+    invocation.operands.first().cloned().ok_or_else(|| Error::usage("must specify a job-uuid"))
+}

@@ -1,0 +1,236 @@
+//! `rnx job run`
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::cli::{Invocation, Values, value};
+use super::super::error::{Error, Result};
+use super::super::exit;
+use super::super::interrupt::Interrupt;
+use super::super::out::Out;
+use super::super::printer::{Printer, Streams};
+use super::super::render::text::Sent;
+use super::super::render::{json, text};
+use super::super::server::Server;
+use super::super::terminal::one_line;
+use super::super::upload::{self, Uploads};
+use super::{QUERY, connect, delete::delete};
+use crate::config::units;
+use crate::pb::joblet::{DataChunk, GetJobStatusReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
+use protobuf::Message;
+
+/// How long a start may take, beside the time for the uploads.
+const START: Duration = Duration::from_secs(30);
+/// The slowest line that uploads are expected to fit through, bytes a second.
+const SLOWEST_LINE: u64 = 256 * 1024;
+
+/// What rnx does once the job has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Return,
+    Wait,
+    Follow,
+}
+
+/// How the answer is given.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    after: After,
+    remove: bool,
+    quiet: bool,
+    raw: bool,
+}
+
+/// Starts a job and, if asked, waits for its end; the exit code is the job's own then.
+pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
+    let values = &invocation.values;
+    let manner = manner(values)?;
+    let uploads = uploads(values)?;
+    for warning in &uploads.warnings {
+        out.note(&format!("warning: {}", one_line(warning)));
+    }
+    let progress = (uploads.files() > 0 && !manner.quiet).then(|| uploads.progress());
+    let (request, sent) = request(invocation, uploads, out, manner.quiet)?;
+    let size = request.compute_size();
+    upload::check_size(size)?;
+
+    // Before the channel: gRPC's threads must inherit the mask.
+    let interrupt = (manner.after != After::Return).then(Interrupt::watch);
+    let server = connect(values, out)?;
+    if let Some(line) = progress {
+        out.note(&line);
+    }
+    let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
+    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option))?;
+    if let Some(interrupt) = interrupt {
+        interrupt.about(&started.jobUuid);
+    }
+    announce(out, manner, &started, sent)?;
+    if manner.after != After::Return {
+        return see_to_the_end(&server, out, manner, started, sent);
+    }
+    if started.exit_reason != "start_failed" {
+        return Ok(0);
+    }
+    Ok(exit::of_failed_start(started.exitCode))
+}
+
+fn manner(values: &Values) -> Result<Manner> {
+    let (wait, follow) = (values.is("wait"), values.is("follow"));
+    // Following is waiting with the output on top, so both together mean the larger one.
+    let after = match (wait, follow) {
+        (_, true) => After::Follow,
+        (true, false) => After::Wait,
+        (false, false) => After::Return,
+    };
+    if values.is("detach") && after != After::Return {
+        return Err(Error::usage("--detach and --wait or --follow exclude each other"));
+    }
+    if values.is("rm") && after == After::Return {
+        return Err(Error::usage(
+            "--rm needs --wait or --follow: rnx deletes the job when it has seen it succeed",
+        ));
+    }
+    Ok(Manner { after, remove: values.is("rm"), quiet: values.is("quiet"), raw: values.is("raw") })
+}
+
+fn uploads(values: &Values) -> Result<Uploads> {
+    let mut uploads = Uploads::default();
+    for (flag, path) in values.in_order(&["upload", "upload-dir"]) {
+        if flag == "upload" { uploads.add_file(&path)? } else { uploads.add_tree(&path)? }
+    }
+    Ok(uploads)
+}
+
+fn request(
+    invocation: &Invocation,
+    uploads: Uploads,
+    out: Out,
+    quiet: bool,
+) -> Result<(RunJobRequest, Sent)> {
+    let values = &invocation.values;
+    let (command, args) =
+        invocation.operands.split_first().ok_or_else(|| Error::usage("must specify a command to run"))?;
+    let mut request = RunJobRequest { command: command.clone(), args: args.to_vec(), ..Default::default() };
+    if let Some(text) = values.last("max-cpu") {
+        request.maxCpu = value::percent("max-cpu", &text)?;
+    }
+    if let Some(text) = values.last("max-memory") {
+        request.maxMemory = value::megabytes("max-memory", &text)?;
+    }
+    if let Some(text) = values.last("max-iobps") {
+        request.maxIobps = value::bytes("max-iobps", &text)?;
+    }
+    if let Some(text) = values.last("timeout") {
+        units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
+        request.timeout = text;
+    }
+    request.cpuCores = values.last("cpu-cores").unwrap_or_default();
+    request.network = values.last("network").unwrap_or_default();
+    request.name = values.last("name").unwrap_or_default();
+    let (_, workdir) = values.in_order(&["workdir", "work-dir"]).pop().unwrap_or_default();
+    request.workDir = workdir;
+    let variables = super::super::environment::collect(values, &|name| std::env::var_os(name))?;
+    if variables.secret_on_command_line && !quiet {
+        out.note(
+            "warning: --secret-env K=V shows the value in ps; prefer --secret-env K or --secret-file K=FILE",
+        );
+    }
+    request.environment = variables.plain;
+    request.secret_environment = variables.secret;
+    let sent = Sent {
+        files: uploads.files(),
+        env: request.environment.len(),
+        secrets: request.secret_environment.len(),
+    };
+    request.uploads = uploads.entries;
+    Ok((request, sent))
+}
+
+/// One line of `--follow --json`.
+#[derive(Debug, Serialize)]
+struct Event<T> {
+    event: &'static str,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// Says that the job was started. With `--follow` stdout belongs to the job, so this goes to stderr.
+fn announce(out: Out, manner: Manner, started: &RunJobResponse, sent: Sent) -> Result<()> {
+    match (out.json, manner.after) {
+        (true, After::Return) => out.value(&json::started(started, sent)),
+        // One object, when it has ended.
+        (true, After::Wait) => Ok(()),
+        (true, After::Follow) => {
+            out.value_line(&Event { event: "started", body: json::started(started, sent) })
+        }
+        (false, After::Follow) if manner.quiet => Ok(()),
+        (false, _) if manner.quiet => out.text(&format!("{}\n", one_line(&started.jobUuid))),
+        (false, After::Follow) => {
+            out.note(text::started(started, sent, false).trim_end());
+            Ok(())
+        }
+        (false, _) => out.text(&text::started(started, sent, out.colour)),
+    }
+}
+
+fn see_to_the_end(
+    server: &Server,
+    out: Out,
+    manner: Manner,
+    mut started: RunJobResponse,
+    sent: Sent,
+) -> Result<i32> {
+    let uuid = started.jobUuid.clone();
+    let ended = watch(server, out, manner, &uuid)?;
+    if out.json && manner.after == After::Follow {
+        out.value_line(&Event { event: "ended", body: json::shown(&ended) })?;
+    } else if out.json {
+        json::merge_end(&mut started, &ended);
+        out.value(&json::started(&started, sent))?;
+    }
+    if let Some(line) = text::epitaph(&ended) {
+        out.note(&line);
+    }
+    let code = exit::of_job(&ended);
+    if manner.remove && code == 0 {
+        // The job has succeeded and that is the answer; what is left over is only told.
+        if let Err(e) = delete(server, &uuid) {
+            out.note(&format!("warning: the job was not deleted: {}", one_line(&e.to_string())));
+        }
+    }
+    Ok(code)
+}
+
+/// Reads the output until the server ends it, which is when the job has ended, then asks how.
+fn watch(server: &Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJobStatusRes> {
+    let mut printer = Printer::new(out, Streams::Apart, manner.raw);
+    let followed = server.output(uuid, |chunk| match (manner.after, out.json) {
+        (After::Follow, true) => out.value_line(&Event::<json::Chunk<'_>>::of(chunk)),
+        (After::Follow, false) => printer.chunk(chunk),
+        _ => Ok(()),
+    });
+    printer.finish()?;
+    let lost = |e: Error| match e {
+        Error::Print(e) => Error::Print(e),
+        e => {
+            let id = super::super::render::short(uuid);
+            let text = format!("lost sight of job {uuid}: {e}");
+            Error::Follow(text.into()).hint(format!("it may go on: rnx job status {id}, rnx job log {id}"))
+        }
+    };
+    followed.map_err(lost)?;
+    let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
+    server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option)).map_err(lost)
+}
+
+impl<'a> Event<json::Chunk<'a>> {
+    fn of(chunk: &'a DataChunk) -> Self {
+        Event { event: "output", body: json::chunk(chunk) }
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,64 @@
+//! `rnx version` and `rnx --version`
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::cli::Invocation;
+use super::super::error::{Error, Result};
+use super::super::out::Out;
+use super::super::terminal::one_line;
+use super::super::{connect, server::Server};
+use crate::config::search::process_environment;
+use crate::pb::joblet::EmptyRequest;
+
+/// A version is not worth more waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Serialize)]
+struct Versions {
+    rnx: Program,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joblet: Option<Program>,
+}
+
+#[derive(Debug, Serialize)]
+struct Program {
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+}
+
+/// rnx's own version, as `rnx --version` prints it.
+pub(crate) fn own() -> String {
+    format!("rnx {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// Prints our version and, where a configuration names a server, its.
+pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
+    let server = match connect::settings(&invocation.values, &process_environment) {
+        // Nobody to ask.
+        Err(Error::Configure(_)) => None,
+        Err(e) => return Err(e),
+        Ok(settings) => Some(Server::open(&settings)?),
+    };
+    let theirs = server
+        .as_ref()
+        .map(|s| s.ask_host(PATIENCE, |host, o| host.get_system_status_opt(&EmptyRequest::default(), o)));
+    let theirs = theirs.map(|answer| answer.map(|status| status.server_version.version.clone()));
+    if out.json {
+        let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+        let rnx = Program { version: env!("CARGO_PKG_VERSION").into(), platform: Some(platform) };
+        let joblet = theirs.and_then(Result::ok).map(|version| Program { version, platform: None });
+        return out.value(&Versions { rnx, joblet });
+    }
+    out.text(&own())?;
+    match theirs {
+        Some(Ok(version)) => out.text(&format!("joblet {}\n", one_line(&version))),
+        Some(Err(e)) => {
+            out.note(&format!("the server's version is not known: {}", one_line(&e.to_string())));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}

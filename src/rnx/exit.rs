@@ -1,0 +1,80 @@
+//! The exit code of `job run --wait` and `--follow`: the job's own, or the number that docker and coreutils
+//! taught people for the way it ended.
+
+use super::render::is_terminal_status;
+use crate::pb::joblet::GetJobStatusRes;
+
+/// rnx or the daemon failed; the job did not run, or nobody knows its code.
+pub(crate) const FAILED: i32 = 125;
+/// coreutils `timeout`.
+const TIMEOUT: i32 = 124;
+/// 128 + SIGKILL, which is what the kernel's OOM killer sends.
+const OUT_OF_MEMORY: i32 = 137;
+/// 128 + SIGTERM, which is what a stop sends first.
+const STOPPED: i32 = 143;
+
+/// The code for a job that has ended.
+pub(crate) fn of_job(job: &GetJobStatusRes) -> i32 {
+    match job.exit_reason.as_str() {
+        "exited" if (0..=255).contains(&job.exitCode) => job.exitCode,
+        "signaled" if job.signal > 0 => 128 + job.signal,
+        "oom" => OUT_OF_MEMORY,
+        "timeout" => TIMEOUT,
+        "stopped" => STOPPED,
+        "start_failed" => of_failed_start(job.exitCode),
+        "canceled" | "lost" => FAILED,
+        // A server that gives no reason: what is left is the status.
+        _ if !is_terminal_status(&job.status) => FAILED,
+        _ if job.status == "STOPPED" => STOPPED,
+        _ if (0..=255).contains(&job.exitCode) => job.exitCode,
+        _ => FAILED,
+    }
+}
+
+/// The code for a job that never ran: 127 not found, 126 not executable, else a wall that failed.
+pub(crate) fn of_failed_start(exit_code: i32) -> i32 {
+    if matches!(exit_code, 126 | 127) { exit_code } else { FAILED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(status: &str, reason: &str, code: i32, signal: i32) -> i32 {
+        of_job(&GetJobStatusRes {
+            status: status.into(),
+            exit_reason: reason.into(),
+            exitCode: code,
+            signal,
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn every_way_to_end_has_the_number_people_know() {
+        for code in 0..=255 {
+            assert_eq!(job(if code == 0 { "COMPLETED" } else { "FAILED" }, "exited", code, 0), code);
+        }
+        for signal in 1..=64 {
+            assert_eq!(job("FAILED", "signaled", 128 + signal, signal), 128 + signal);
+        }
+        assert_eq!(job("FAILED", "oom", 137, 9), 137);
+        assert_eq!(job("STOPPED", "timeout", -1, 0), 124);
+        assert_eq!(job("STOPPED", "stopped", -1, 0), 143);
+        assert_eq!(job("FAILED", "start_failed", 127, 0), 127);
+        assert_eq!(job("FAILED", "start_failed", 126, 0), 126);
+        assert_eq!(job("FAILED", "start_failed", -1, 0), 125);
+        assert_eq!(job("CANCELED", "canceled", 0, 0), 125);
+        assert_eq!(job("FAILED", "lost", -1, 0), 125);
+    }
+
+    #[test]
+    fn a_server_without_reasons_is_read_by_its_status() {
+        assert_eq!(job("COMPLETED", "", 0, 0), 0);
+        assert_eq!(job("FAILED", "", 3, 0), 3);
+        assert_eq!(job("FAILED", "", -1, 0), 125);
+        assert_eq!(job("STOPPED", "", -1, 0), 143);
+        assert_eq!(job("RUNNING", "", 0, 0), 125);
+        assert_eq!(job("FAILED", "exited", 700, 0), 125);
+    }
+}

@@ -1,0 +1,65 @@
+//! Ctrl-C while rnx follows a job: rnx ends, the job does not.
+//!
+//! SIGINT is blocked in every thread (gRPC's inherit the mask) and one thread waits for it. The first one
+//! gives SIGINT its default action back before anything is printed, so a second one ends the process even
+//! when stderr is a pipe that nobody reads.
+
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use super::render;
+use crate::sys;
+
+/// What shells report for a program that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+/// Tells the waiting thread which job it is about, once that is known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupt(Arc<OnceLock<String>>);
+
+impl Interrupt {
+    /// From here on Ctrl-C prints how to come back and exits with 130. Must run before the first thread of
+    /// gRPC starts.
+    pub(crate) fn watch() -> Self {
+        let interrupt = Interrupt::default();
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGINT);
+        let job = interrupt.0.clone();
+        // Where the mask or the thread is refused, SIGINT keeps its default action: rnx ends without a word.
+        if set.thread_block().is_ok() {
+            let waiter = thread::Builder::new().name("interrupt".into()).spawn(move || {
+                let came = set.wait();
+                let restored = set.thread_unblock();
+                if came.is_ok() && restored.is_ok() {
+                    say(job.get().map(String::as_str));
+                }
+                sys::exit_now(INTERRUPTED)
+            });
+            if waiter.is_err() {
+                let _ = set.thread_unblock();
+            }
+        }
+        interrupt
+    }
+
+    /// The job that is being followed.
+    pub(crate) fn about(&self, uuid: &str) {
+        // Set once: a second call would be about the same job.
+        let _ = self.0.set(uuid.to_string());
+    }
+}
+
+fn say(job: Option<&str>) {
+    let out = super::out::Out { json: false, colour: false };
+    match job {
+        Some(uuid) => {
+            let id = render::short(uuid);
+            out.note(&format!("\nrnx: stopped following; the job goes on. See it again: rnx job log {id}   stop it: rnx job stop {id}"));
+        }
+        None => out.note(
+            "\nrnx: interrupted before the server answered; `rnx job list` shows whether a job was started",
+        ),
+    }
+}

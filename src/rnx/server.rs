@@ -1,0 +1,251 @@
+//! One channel to one server, and what its refusals mean.
+//!
+//! The channel is opened with the first call and is not waited for: a dead server answers at once with
+//! UNAVAILABLE, one that swallows packets after [`CONNECT_DEADLINE`]. The name that the server's certificate
+//! must carry is always `joblet`, whatever address it was reached by: the CA is private to the installation
+//! and signs servers only under that name, so an address may be an IP, a tunnel or a port forward.
+//! C-core tells TLS refusals in words of its own ("Socket closed"); here they become what they are.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use grpcio::{
+    CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ConnectivityState, EnvBuilder,
+    RpcStatusCode,
+};
+
+use super::connect::Settings;
+use super::error::{Error, Result};
+use crate::pb::joblet::{DataChunk, GetJobLogsReq};
+use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
+
+/// The name in every server certificate.
+const SERVER_NAME: &str = "joblet";
+/// TCP and TLS together; C-core alone would try for 20 s.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a stream may be silent before the connection is probed, and how long the probe may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// Above every reply that a server's configuration can allow.
+const MAX_REPLY: i32 = i32::MAX;
+
+/// A server that can be asked.
+pub(crate) struct Server {
+    address: String,
+    channel: Channel,
+    jobs: JobServiceClient,
+}
+
+impl Server {
+    /// Prepares the channel; nothing is sent yet.
+    pub(crate) fn open(settings: &Settings) -> Result<Self> {
+        // C-core writes its own errors to stderr unless its lines go to `log`, where nobody listens.
+        log::set_max_level(log::LevelFilter::Error);
+        grpcio::redirect_log();
+        let target = target(&settings.host, settings.port)?;
+        let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("rnx-grpc").build());
+        let credentials = ChannelCredentialsBuilder::new()
+            .root_cert(settings.ca.clone().into_bytes())
+            .cert(settings.cert.clone().into_bytes(), settings.key.expose().as_bytes().to_vec())
+            .build();
+        let channel = ChannelBuilder::new(env)
+            .set_credentials(credentials)
+            .override_ssl_target(SERVER_NAME)
+            .enable_http_proxy(false)
+            .enable_retry(false)
+            .keepalive_time(KEEPALIVE.0)
+            .keepalive_timeout(KEEPALIVE.1)
+            .max_receive_message_len(MAX_REPLY)
+            .raw_cfg_int(c"grpc.min_reconnect_backoff_ms".into(), CONNECT_DEADLINE.as_millis() as i32)
+            .connect(&target);
+        let address = if settings.host.contains(':') {
+            format!("[{}]:{}", settings.host, settings.port)
+        } else {
+            format!("{}:{}", settings.host, settings.port)
+        };
+        Ok(Server { address, jobs: JobServiceClient::new(channel.clone()), channel })
+    }
+
+    /// `host:port` as people write it.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// One question, one answer.
+    pub(crate) fn ask<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&JobServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        question(&self.jobs, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
+    /// The same, of the service that knows the host.
+    pub(crate) fn ask_host<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&MonitoringServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = MonitoringServiceClient::new(self.channel.clone());
+        question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
+    /// Hands every chunk of a job's output to `each`, from the first on, until the server ends the stream,
+    /// which it does when the job has ended.
+    pub(crate) fn output(&self, uuid: &str, mut each: impl FnMut(&DataChunk) -> Result<()>) -> Result<()> {
+        let request = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
+        let mut stream =
+            self.jobs.get_job_logs_opt(&request, CallOption::default()).map_err(|e| self.explain(e))?;
+        let mut failure = None;
+        let printed: Result<()> = futures_executor::block_on(async {
+            while let Some(chunk) = stream.next().await {
+                match chunk {
+                    Ok(chunk) => each(&chunk)?,
+                    // The status overtakes chunks that have arrived: they are still read.
+                    Err(e) if failure.is_none() => failure = Some(e),
+                    Err(_) => break,
+                }
+            }
+            Ok(())
+        });
+        printed?;
+        failure.map_or(Ok(()), |e| Err(self.explain(e)))
+    }
+
+    fn explain(&self, e: grpcio::Error) -> Error {
+        let status = match e {
+            grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)) => status,
+            other => {
+                let text = format!("the call to {} failed: {other}", self.address);
+                return Error::Call(RpcStatusCode::INTERNAL, text.into());
+            }
+        };
+        let connected =
+            || self.channel.check_connectivity_state(false) == ConnectivityState::GRPC_CHANNEL_READY;
+        match status.code() {
+            RpcStatusCode::UNAVAILABLE => unavailable(&self.address, status.message()),
+            RpcStatusCode::DEADLINE_EXCEEDED if !connected() => no_answer(&self.address),
+            RpcStatusCode::DEADLINE_EXCEEDED => {
+                let text = format!("the server at {} did not answer in time", self.address);
+                Error::Call(status.code(), text.into())
+            }
+            code if status.message().is_empty() => {
+                let text = format!("the server at {} answered {code} without a reason", self.address);
+                Error::Call(code, text.into())
+            }
+            code => Error::Call(code, status.message().to_string().into()),
+        }
+    }
+}
+
+/// Addresses for C-core. Names are resolved here, by the system's own resolver, so that the answer is the one
+/// every other program gets and C-core starts no resolver of its own. IPv4 travels as mapped IPv6 when both
+/// kinds are there, because one target holds one kind.
+fn target(host: &str, port: u16) -> Result<String> {
+    let found: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|e| {
+            let text = format!("cannot find the address of {host}: {e}");
+            Error::Connect(text.into()).hint("check the name, or give an IP address: --server ADDRESS:PORT")
+        })?
+        .collect();
+    if found.iter().all(SocketAddr::is_ipv4) && !found.is_empty() {
+        let list: Vec<String> = found.iter().map(SocketAddr::to_string).collect();
+        return Ok(format!("ipv4:{}", list.join(",")));
+    }
+    if found.is_empty() {
+        return Err(Error::Connect(format!("the name {host} has no address").into()));
+    }
+    let list: Vec<String> = found
+        .iter()
+        .map(|a| match a {
+            SocketAddr::V4(v4) => format!("%5B{}%5D:{port}", v4.ip().to_ipv6_mapped()),
+            SocketAddr::V6(v6) => format!("%5B{}%5D:{port}", v6.ip()),
+        })
+        .collect();
+    Ok(format!("ipv6:{}", list.join(",")))
+}
+
+fn no_answer(address: &str) -> Error {
+    let text = format!("cannot reach the joblet server at {address}: no answer");
+    Error::Connect(text.into())
+        .hint("check the address (--server, --node) and firewalls between here and there")
+}
+
+/// UNAVAILABLE has many causes; C-core's sentence tells which.
+fn unavailable(address: &str, message: &str) -> Error {
+    if !message.starts_with("failed to connect to all addresses") {
+        return if message.is_empty() || message.starts_with("Socket closed") || message.contains("recvmsg") {
+            let text = format!("the connection to the joblet server at {address} broke");
+            Error::Connect(text.into()).hint("is it still running? try again")
+        } else {
+            // The server itself says that it cannot now, for example because it shuts down.
+            Error::Call(RpcStatusCode::UNAVAILABLE, message.to_string().into())
+        };
+    }
+    let (why, hint) = if message.contains("Connection refused") {
+        (
+            "connection refused",
+            "is joblet running there, and is this its address? Name another with --server or --node",
+        )
+    } else if message.contains("certificate verify failed") {
+        (
+            "its certificate is not signed by our CA",
+            "the CA (--ca, or the node's) must be the one that signed the server's certificate",
+        )
+    } else if message.contains("is not in peer certificate") {
+        (
+            "its certificate does not carry the name \"joblet\"",
+            "make server certificates with `joblet setup`, or add the SAN DNS:joblet",
+        )
+    } else if message.contains("Socket closed") || message.contains("reset by peer") {
+        (
+            "it closed the connection, as it does when it does not accept the client certificate",
+            "check that the certificate (--cert, or the node's) was signed by the server's CA and has not expired",
+        )
+    } else if message.contains("WRONG_VERSION_NUMBER") || message.contains("wrong version number") {
+        ("it does not speak TLS", "is this the address of a joblet server?")
+    } else if message.contains("timed out") || message.contains("Timed out") || message.contains("Timeout") {
+        return no_answer(address);
+    } else {
+        return Error::Connect(format!("cannot reach the joblet server at {address}: {message}").into());
+    };
+    Error::Connect(format!("cannot reach the joblet server at {address}: {why}").into()).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_addresses_in_c_cores_spelling() {
+        assert_eq!(target("127.0.0.1", 50051).unwrap(), "ipv4:127.0.0.1:50051");
+        assert_eq!(target("::1", 1).unwrap(), "ipv6:%5B::1%5D:1");
+    }
+
+    #[test]
+    fn refusals_are_told_in_words_that_help() {
+        let said = |m: &str| {
+            unavailable(
+                "h:1",
+                &format!("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:1: {m}"),
+            )
+            .to_string()
+        };
+        assert!(
+            said("Failed to connect to remote host: Connection refused").ends_with("h:1: connection refused")
+        );
+        assert!(said("Socket closed").contains("does not accept the client certificate"));
+        assert!(
+            said(
+                "Ssl handshake failed: SSL_ERROR_SSL: error:0A000086:SSL routines::certificate verify failed"
+            )
+            .contains("not signed by our CA")
+        );
+        assert!(said("Peer name joblet is not in peer certificate").contains("the name \"joblet\""));
+        assert!(said("something new").ends_with("something new"));
+        assert_eq!(unavailable("h:1", "server shutting down").to_string(), "server shutting down");
+        assert!(unavailable("h:1", "Socket closed").to_string().contains("broke"));
+    }
+}
