@@ -182,3 +182,15 @@ fn a_missing_huge_or_binary_file_is_an_error_that_names_it() {
     assert!(zero.contains("larger than 4MiB"), "{zero}");
     assert!(DaemonConfig::load_with(Some(Path::new("/")), &|_| None).is_err());
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(
+        text in ".{0,60}",
+        key in "(server|joblet|cgroup|logging|ipc): *[{]?[a-zA-Z]{0,8}: *.{0,12}[}]?\n",
+    ) {
+        for text in [text, key] {
+            let _ = DaemonConfig::parse(&text);
+        }
+    }
+}
