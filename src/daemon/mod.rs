@@ -1,1 +1,3 @@
 //! The loop that owns every mutable thing.
+
+pub mod commands;

@@ -1,0 +1,181 @@
+//! What may be asked of the loop, and the door through which it is asked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Sender, TrySendError};
+use futures_channel::oneshot;
+use mio::Waker;
+
+use crate::job::{JobId, JobRef, JobSpec, JobView, Status};
+use crate::output::Progress;
+use crate::upload::Upload;
+
+/// Commands that may wait for the loop; the next one is answered "exhausted" at once.
+pub const QUEUE: usize = 1024;
+
+/// The way back to whoever asked. Sending never blocks; a client that is gone is no error.
+pub type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
+
+/// A request that has passed authorisation and every check of syntax.
+#[derive(Debug)]
+pub enum Command {
+    /// Start a job. Answered when its process runs, or could not be started.
+    Run {
+        /// What to run.
+        spec: Box<JobSpec>,
+        /// Files for /work, already checked.
+        uploads: Vec<Upload>,
+        /// The job as it stands then.
+        answer: Answer<JobView>,
+    },
+    /// Show one job.
+    Status {
+        /// Which.
+        job: JobRef,
+        /// The job.
+        answer: Answer<JobView>,
+    },
+    /// Show jobs, oldest first.
+    List {
+        /// Which.
+        page: Page,
+        /// They.
+        answer: Answer<JobPage>,
+    },
+    /// End a running job. Answered when it is terminal.
+    Stop {
+        /// Which.
+        job: JobRef,
+        /// The job as it ended.
+        answer: Answer<JobView>,
+    },
+    /// Forget a terminal job and its output.
+    Delete {
+        /// Which.
+        job: JobRef,
+        /// Its whole id, when its files are gone.
+        answer: Answer<JobId>,
+    },
+    /// Forget all terminal jobs.
+    DeleteAll {
+        /// What became of them.
+        answer: Answer<Deleted>,
+    },
+    /// Open a job's output for reading.
+    Logs {
+        /// Which.
+        job: JobRef,
+        /// Where to read.
+        answer: Answer<LogSource>,
+    },
+}
+
+/// Which jobs a list wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// At most so many; 0 for as many as one page has.
+    pub limit: usize,
+    /// Only jobs with a serial above this one.
+    pub after: u64,
+    /// Only these statuses; empty for all.
+    pub statuses: Vec<Status>,
+}
+
+/// Most jobs of one page, whatever was asked.
+pub const PAGE_MAX: usize = 5000;
+
+/// One page.
+#[derive(Debug, Clone, Default)]
+pub struct JobPage {
+    /// Jobs with their serials, by which a next page begins.
+    pub jobs: Vec<(u64, JobView)>,
+    /// There are more behind the last one.
+    pub more: bool,
+}
+
+/// What DeleteAllJobs did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// Jobs that are gone.
+    pub deleted: u32,
+    /// Jobs that were not terminal.
+    pub skipped: u32,
+}
+
+/// Where a job's output is read.
+#[derive(Debug, Clone)]
+pub struct LogSource {
+    /// Whose output it is.
+    pub id: JobId,
+    /// The spool; it may not exist where the job never came so far.
+    pub dir: PathBuf,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
+}
+
+/// Why the loop refused. The API knows a gRPC code for each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// NOT_FOUND.
+    #[error("job not found: {0}")]
+    NotFound(String),
+    /// INVALID_ARGUMENT: a prefix that several jobs have.
+    #[error("ambiguous job id {prefix} matches {} jobs: {}", candidates.len(), candidates.join(", "))]
+    Ambiguous {
+        /// As it was given.
+        prefix: String,
+        /// Whole ids, at most ten of them.
+        candidates: Vec<String>,
+    },
+    /// FAILED_PRECONDITION.
+    #[error("{0}")]
+    WrongState(String),
+    /// RESOURCE_EXHAUSTED.
+    #[error("{0}")]
+    Exhausted(String),
+    /// INTERNAL: the job could not be set up; it is stored as FAILED.
+    #[error("{0}")]
+    SetUp(String),
+    /// UNAVAILABLE.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+}
+
+/// The way into the loop, for any number of threads.
+#[derive(Debug, Clone)]
+pub struct Door {
+    queue: Sender<Command>,
+    waker: Arc<Waker>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Door {
+    /// A door onto `queue`; `waker` interrupts the loop's poll.
+    pub fn new(queue: Sender<Command>, waker: Arc<Waker>) -> Self {
+        Door { queue, waker, closed: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Hands a command to the loop; never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the daemon is shutting down.
+    pub fn submit(&self, command: Command) -> Result<(), CommandError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(CommandError::ShuttingDown);
+        }
+        self.queue.try_send(command).map_err(|e| match e {
+            TrySendError::Full(_) => {
+                CommandError::Exhausted(format!("too many requests: {QUEUE} are waiting already; try again"))
+            }
+            TrySendError::Disconnected(_) => CommandError::ShuttingDown,
+        })?;
+        self.waker.wake().map_err(|_| CommandError::ShuttingDown)
+    }
+
+    /// Nothing is accepted any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,120 @@
+//! Reading a spool from a cursor, while it grows or afterwards.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::spool::{HEADER, ROW, Row};
+use super::{OutputError, Stream};
+
+/// A run of bytes of one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Place in the job's output, from 1.
+    pub sequence: u64,
+    /// Which stream.
+    pub stream: Stream,
+    /// When it was read from the job, ns since the epoch.
+    pub time_ns: i64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A cursor into one job's spool. It keeps the files open, so a deleted job can be read to its end.
+#[derive(Debug)]
+pub struct SpoolReader {
+    dir: PathBuf,
+    index: File,
+    streams: [File; 2],
+    next: u64,
+}
+
+impl SpoolReader {
+    /// Opens a spool at its first row.
+    ///
+    /// # Errors
+    /// The file that could not be opened, or an index of another version.
+    pub fn open(dir: &Path) -> Result<Self, OutputError> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            File::open(&path).map_err(|source| OutputError::Read { path, source })
+        };
+        let index = open("index")?;
+        let mut header = [0; HEADER.len()];
+        let path = dir.join("index");
+        index
+            .read_exact_at(&mut header, 0)
+            .map_err(|source| OutputError::Read { path: path.clone(), source })?;
+        if header != HEADER {
+            return Err(OutputError::Format { path });
+        }
+        let streams = [open(Stream::Stdout.file_name())?, open(Stream::Stderr.file_name())?];
+        Ok(SpoolReader { dir: dir.to_owned(), index, streams, next: 0 })
+    }
+
+    /// Rows read so far.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The next chunk, if the first `rows` rows have one more.
+    ///
+    /// # Errors
+    /// The file that could not be read; the cursor stays.
+    pub fn next(&mut self, rows: u64) -> Result<Option<Chunk>, OutputError> {
+        if self.next >= rows {
+            return Ok(None);
+        }
+        let read = |name: &str| {
+            let path = self.dir.join(name);
+            move |source| OutputError::Read { path, source }
+        };
+        let mut block = [0; ROW];
+        let at = HEADER.len() as u64 + self.next * ROW as u64;
+        self.index.read_exact_at(&mut block, at).map_err(read("index"))?;
+        let row = Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join("index") })?;
+        let mut bytes = vec![0; row.length as usize];
+        let file = &self.streams[usize::from(row.stream.number() - 1)];
+        file.read_exact_at(&mut bytes, row.offset).map_err(read(row.stream.file_name()))?;
+        self.next += 1;
+        Ok(Some(Chunk { sequence: row.sequence, stream: row.stream, time_ns: row.time_ns, bytes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spool::{Spliced, SpoolWriter};
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    #[test]
+    fn what_was_spliced_is_read_back_in_order_with_its_streams() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().join("job");
+        let mut writer = SpoolWriter::create(&spool).unwrap();
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let mut want = Vec::new();
+        for (i, stream) in [Stream::Stdout, Stream::Stderr, Stream::Stdout].into_iter().enumerate() {
+            let bytes = vec![i as u8; 1000 + i];
+            rustix::io::write(&write, &bytes).unwrap();
+            assert_eq!(writer.splice_from(&read, stream, 65_536, 7).unwrap(), Spliced::Moved(bytes.len()));
+            want.push(Chunk { sequence: i as u64 + 1, stream, time_ns: 7, bytes });
+        }
+        assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), Spliced::Empty);
+        drop(write);
+        assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), Spliced::End);
+        let mut reader = SpoolReader::open(&spool).unwrap();
+        let got: Vec<Chunk> = std::iter::from_fn(|| reader.next(writer.rows()).unwrap()).collect();
+        assert_eq!(got, want);
+        assert_eq!(reader.position(), 3);
+    }
+
+    #[test]
+    fn a_foreign_index_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["index", "stdout", "stderr"] {
+            std::fs::write(dir.path().join(name), [b'x'; 64]).unwrap();
+        }
+        assert!(matches!(SpoolReader::open(dir.path()), Err(OutputError::Format { .. })));
+    }
+}
