@@ -1,3 +1,81 @@
-//! The loop that owns every mutable thing.
+//! The loop: one thread owns every mutable thing of the daemon. No Mutex here.
+//!
+//! ```text
+//! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawner threads
+//! spawners, collector, tidier --News-----------> | THE LOOP |--Chore--> tidier
+//! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
+//! ```
+//!
+//! A turn has three phases that never mix: *collect* turns events into facts, *step*
+//! (`job::state::step`, pure) turns each fact into a new state and effects, *act* carries the effects out. An
+//! effect may leave facts for the next turn; it never calls step. The loop waits in its poll and nowhere else.
+//!
+//! Bounds: commands by [`commands::QUEUE`]; orders, news and chores by the number of live jobs, which
+//! admission bounds (`joblet.maxConcurrentJobs`).
 
+mod admission;
 pub mod commands;
+mod event_loop;
+mod finishing;
+pub mod notify;
+mod running;
+mod starting;
+mod table;
+mod timers;
+pub mod wiring;
+mod workers;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use wiring::Daemon;
+
+/// Why the daemon cannot start, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A directory below dataDir.
+    #[error("cannot make {path}: {source}; dataDir must be writable for the daemon")]
+    MakeDirectory {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another daemon works on the same dataDir.
+    #[error("cannot lock {path}: another joblet uses this dataDir; stop it, or choose another dataDir")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// epoll, eventfd or signalfd.
+    #[error("cannot set up the event loop: {doing}: {source}")]
+    Loop {
+        /// What.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A thread.
+    #[error("cannot start the {name} thread: {source}")]
+    Thread {
+        /// Which.
+        name: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Groups.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::CgroupError),
+    /// Walls.
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::SandboxError),
+    /// Output.
+    #[error(transparent)]
+    Output(#[from] crate::output::OutputError),
+}
+
+/// Now, ns since the epoch.
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}

@@ -1,0 +1,159 @@
+//! Commands: what the loop does when somebody asks.
+
+use std::sync::Arc;
+
+use super::commands::{Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_MAX, Page};
+use super::event_loop::Loop;
+use super::now_ns;
+use super::starting::Order;
+use super::table::Job;
+use super::workers::Chore;
+use crate::job::exit::{StopCause, start_failure};
+use crate::job::state::{Fact, State};
+use crate::job::{JobId, JobRef, JobSpec, JobView};
+use crate::output::Progress;
+use crate::upload::Upload;
+
+impl Loop {
+    /// Carries one command out. An answer whose client is gone is dropped.
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Run { spec, uploads, answer } => self.admit(*spec, uploads, answer),
+            Command::Status { job, answer } => {
+                let _ = answer.send(self.table.find(&job).map(|job| job.view()));
+            }
+            Command::List { page, answer } => {
+                let _ = answer.send(Ok(self.list(&page)));
+            }
+            Command::Stop { job, answer } => self.stop(&job, answer),
+            Command::Delete { job, answer } => self.delete(&job, answer),
+            Command::DeleteAll { answer } => self.delete_all(answer),
+            Command::Logs { job, answer } => {
+                let spool = &self.settings.spool;
+                let source = self.table.find(&job).map(|job| LogSource {
+                    id: job.id,
+                    dir: spool.join(job.id.to_string()),
+                    progress: job.progress.clone(),
+                });
+                let _ = answer.send(source);
+            }
+        }
+    }
+
+    fn admit(&mut self, spec: JobSpec, uploads: Vec<Upload>, answer: Answer<JobView>) {
+        if self.is_ending() {
+            let _ = answer.send(Err(CommandError::ShuttingDown));
+            return;
+        }
+        let most = self.settings.max_jobs;
+        if self.table.live() >= most {
+            let text = format!("maximum concurrent jobs reached ({most}); stop a job or wait for one to end");
+            let _ = answer.send(Err(CommandError::Exhausted(text)));
+            return;
+        }
+        let id = JobId::random();
+        let limits = self.tree.enforce(&spec.limits, self.settings.enforcement);
+        let refused = limits.as_ref().err().map(ToString::to_string);
+        let unenforced = limits.unwrap_or_default().iter().map(ToString::to_string).collect();
+        let spec = Arc::new(spec);
+        let progress = Progress::new(id, self.tell.clone());
+        // The record comes first: every accepted request leaves a job with a reason.
+        self.table.insert(Job {
+            id,
+            spec: spec.clone(),
+            state: State::Starting(None),
+            created_ns: now_ns(),
+            started_ns: None,
+            ended_ns: None,
+            unenforced,
+            progress: progress.clone(),
+            child: None,
+            lease: None,
+            cgroup: None,
+            record: None,
+            peak_bytes: None,
+            cpu_usec: None,
+            starters: vec![answer],
+            stoppers: Vec::new(),
+        });
+        let ordered = match refused {
+            Some(why) => Err(why),
+            None => self.order(id, spec, uploads, progress),
+        };
+        if let Err(why) = ordered {
+            self.pending.push((id, Fact::SpawnFailed(start_failure(why))));
+        }
+    }
+
+    fn order(
+        &mut self,
+        id: JobId,
+        spec: Arc<JobSpec>,
+        uploads: Vec<Upload>,
+        progress: Arc<Progress>,
+    ) -> Result<(), String> {
+        let all_taken = || "all host ids are in use; raise process.subidCount".to_owned();
+        let lease = self.leases.take().ok_or_else(all_taken)?;
+        let order = Order { id, spec, uploads, lease, progress };
+        self.queues.orders.try_send(order).map_err(|back| {
+            self.leases.give_back(back.into_inner().lease);
+            "no spawner takes the job".to_owned()
+        })
+    }
+
+    fn list(&self, page: &Page) -> JobPage {
+        let limit = if page.limit == 0 { PAGE_MAX } else { page.limit.min(PAGE_MAX) };
+        let wanted = |job: &Job| page.statuses.is_empty() || page.statuses.contains(&job.state.status());
+        let mut jobs = self.table.after(page.after).filter(|(_, job)| wanted(job));
+        let page = jobs.by_ref().take(limit).map(|(serial, job)| (serial, job.view())).collect();
+        JobPage { jobs: page, more: jobs.next().is_some() }
+    }
+
+    fn stop(&mut self, wanted: &JobRef, answer: Answer<JobView>) {
+        let job = match self.table.find(wanted) {
+            Ok(job) => job,
+            Err(why) => {
+                let _ = answer.send(Err(why));
+                return;
+            }
+        };
+        let (id, status) = (job.id, job.state.status().as_str());
+        if job.state.is_finished() || matches!(job.state, State::Draining(_)) {
+            let text = format!("job is not running: {id} (current status: {status})");
+            let _ = answer.send(Err(CommandError::WrongState(text)));
+        } else if job.state.stop_cause().is_some() {
+            let text = format!("job is being stopped already: {id} (current status: {status})");
+            let _ = answer.send(Err(CommandError::WrongState(text)));
+        } else {
+            job.stoppers.push(answer);
+            self.apply(id, Fact::Stop(StopCause::Request));
+        }
+    }
+
+    fn delete(&mut self, wanted: &JobRef, answer: Answer<JobId>) {
+        let found = self.table.find(wanted).and_then(|job| {
+            let text = "Cannot delete running job; stop it first".to_owned();
+            if job.state.is_finished() { Ok(job.id) } else { Err(CommandError::WrongState(text)) }
+        });
+        match found {
+            Err(why) => {
+                let _ = answer.send(Err(why));
+            }
+            Ok(id) => {
+                self.table.remove(id);
+                self.chore(Chore::Spool(self.settings.spool.join(id.to_string()), id, answer));
+            }
+        }
+    }
+
+    fn delete_all(&mut self, answer: Answer<Deleted>) {
+        let finished: Vec<JobId> =
+            self.table.iter().filter(|job| job.state.is_finished()).map(|job| job.id).collect();
+        for id in &finished {
+            self.table.remove(*id);
+        }
+        let deleted = Deleted { deleted: finished.len() as u32, skipped: self.table.live() as u32 };
+        let spools = finished.iter().map(|id| self.settings.spool.join(id.to_string())).collect();
+        self.chore(Chore::Spools(spools, deleted, answer));
+    }
+}

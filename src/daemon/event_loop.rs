@@ -1,0 +1,380 @@
+//! One turn after the other: collect, step, act.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use log::Level;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::commands::{Command, QUEUE};
+use super::starting::{Launch, Order, Process};
+use super::table::{Child, Table};
+use super::timers::Timers;
+use super::workers::Chore;
+use crate::cgroup::{CgroupTree, JobCgroup};
+use crate::config::daemon::Enforcement;
+use crate::diag;
+use crate::job::exit::{StopCause, start_failure};
+use crate::job::state::{Effect, Fact, State, step};
+use crate::job::{JobId, Secret};
+use crate::output::Collector;
+use crate::output::progress::Tell;
+use crate::sandbox::identity::Leases;
+
+pub(super) const WAKE: Token = Token(0);
+pub(super) const SIGNALS: Token = Token(1);
+const FIRST_FREE: usize = 2;
+/// How long a busy group is left alone before the next try.
+const BUSY_AGAIN: Duration = Duration::from_millis(10);
+
+/// What other threads tell the loop.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A spawner is done with an order.
+    Launched(Box<Launch>),
+    /// A job's output is complete.
+    Drained(JobId),
+    /// The tidier is done with a group, or wants to try again.
+    Tidied(Option<JobCgroup>),
+}
+
+/// What becomes due.
+#[derive(Debug)]
+pub(super) enum Due {
+    Grace(JobId),
+    Timeout(JobId),
+    Drain(JobId),
+    Tidy(JobCgroup),
+    ShutdownOver,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Init(JobId),
+    Report(JobId),
+}
+
+/// Numbers and places from the configuration.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) max_jobs: usize,
+    pub(super) stop_grace: Duration,
+    pub(super) cleanup_timeout: Duration,
+    pub(super) enforcement: Enforcement,
+    pub(super) spool: PathBuf,
+    pub(super) run_dir: PathBuf,
+}
+
+/// Ends of the loop's queues.
+pub(super) struct Queues {
+    pub(super) commands: Receiver<Command>,
+    pub(super) news: Receiver<News>,
+    pub(super) orders: Sender<Order>,
+    pub(super) chores: Sender<Chore>,
+}
+
+/// The loop and all it owns.
+pub(super) struct Loop {
+    pub(super) poll: Poll,
+    pub(super) signals: SignalFd,
+    pub(super) queues: Queues,
+    pub(super) settings: Settings,
+    pub(super) tree: std::sync::Arc<CgroupTree>,
+    pub(super) leases: Leases,
+    pub(super) collector: Collector,
+    pub(super) tell: Tell,
+    pub(super) shutdown_begins: Box<dyn Fn()>,
+    pub(super) table: Table,
+    pub(super) timers: Timers<Due>,
+    pub(super) pending: Vec<(JobId, Fact)>,
+    pub(super) untidy: usize,
+    pub(super) oom_warned: bool,
+    sources: HashMap<usize, Source>,
+    next_token: usize,
+    ending: bool,
+    gave_up: bool,
+}
+
+impl Loop {
+    pub(super) fn new(
+        poll: Poll,
+        signals: SignalFd,
+        queues: Queues,
+        settings: Settings,
+        rooms: (std::sync::Arc<CgroupTree>, Leases, Collector),
+        tell: Tell,
+        shutdown_begins: Box<dyn Fn()>,
+    ) -> Self {
+        let (tree, leases, collector) = rooms;
+        Loop {
+            poll,
+            signals,
+            queues,
+            settings,
+            tree,
+            leases,
+            collector,
+            tell,
+            shutdown_begins,
+            table: Table::default(),
+            timers: Timers::new(),
+            pending: Vec::new(),
+            untidy: 0,
+            oom_warned: false,
+            sources: HashMap::new(),
+            next_token: FIRST_FREE,
+            ending: false,
+            gave_up: false,
+        }
+    }
+
+    /// Turns until a signal asked for the end and everything is given back.
+    pub(super) fn run(&mut self) {
+        let mut events = Events::with_capacity(256);
+        while !(self.gave_up || self.ending && self.table.live() == 0 && self.untidy == 0) {
+            let timeout =
+                if self.pending.is_empty() { self.timers.wait(Instant::now()) } else { Some(Duration::ZERO) };
+            if let Err(why) = self.poll.poll(&mut events, timeout)
+                && why.kind() != io::ErrorKind::Interrupted
+            {
+                diag::limited!(Level::Error, "the event loop cannot wait", error = why);
+            }
+            self.turn(&events);
+        }
+    }
+
+    fn turn(&mut self, events: &Events) {
+        let mut facts = std::mem::take(&mut self.pending);
+        let mut stop = false;
+        for event in events {
+            match event.token() {
+                WAKE => {}
+                SIGNALS => stop |= self.read_signals(),
+                Token(token) => self.collect_source(token, &mut facts),
+            }
+        }
+        self.collect_news(&mut facts);
+        self.collect_due(&mut facts);
+        for (id, fact) in facts {
+            self.apply(id, fact);
+        }
+        for _ in 0..QUEUE {
+            let Ok(command) = self.queues.commands.try_recv() else { break };
+            self.obey(command);
+        }
+        if stop {
+            self.begin_shutdown();
+        }
+    }
+
+    /// One fact: the pure step, then its effects.
+    pub(super) fn apply(&mut self, id: JobId, fact: Fact) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        let state = std::mem::replace(&mut job.state, State::Draining(None));
+        let (state, effects) = step(state, fact);
+        job.state = state;
+        for effect in effects {
+            match effect {
+                Effect::AnnounceRunning => self.announce_running(id),
+                Effect::Terminate => self.terminate(id),
+                Effect::Kill => self.kill(id),
+                Effect::Drain => self.drain(id),
+                Effect::Finish => self.finish(id),
+            }
+        }
+    }
+
+    fn read_signals(&mut self) -> bool {
+        let mut stop = false;
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = Signal::try_from(info.ssi_signo as i32);
+            match signal {
+                Ok(Signal::SIGTERM | Signal::SIGINT) => stop = true,
+                _ => diag::event!(Level::Info, "signal without effect", number = info.ssi_signo),
+            }
+        }
+        stop
+    }
+
+    fn collect_source(&mut self, token: usize, facts: &mut Vec<(JobId, Fact)>) {
+        match self.sources.get(&token) {
+            Some(Source::Report(id)) => {
+                let id = *id;
+                self.collect_report(id, facts);
+            }
+            Some(Source::Init(id)) => {
+                let id = *id;
+                // The report may be in the same batch, or come behind: it was written before PID 1 ended.
+                self.collect_report(id, facts);
+                self.collect_init_end(id, facts);
+            }
+            None => {}
+        }
+    }
+
+    /// End of file: the payload was executed. Four bytes of errno: it was not, and the record will tell.
+    fn collect_report(&mut self, id: JobId, facts: &mut Vec<(JobId, Fact)>) {
+        let Some(child) = self.table.get_mut(id).and_then(|job| job.child.as_mut()) else { return };
+        let Some(report) = &child.report else { return };
+        let mut word = [0u8; 4];
+        match rustix::io::read(report, &mut word) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+            Ok(0) => facts.push((id, Fact::Executed)),
+            Ok(_) | Err(_) => {}
+        }
+        let (token, report) = (child.tokens[1], child.report.take());
+        if let Some(report) = report {
+            self.forget_source(token, &report);
+        }
+    }
+
+    fn collect_init_end(&mut self, id: JobId, facts: &mut Vec<(JobId, Fact)>) {
+        let Some(child) = self.table.get_mut(id).and_then(|job| job.child.as_mut()) else { return };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let end = match waitid(WaitId::PidFd(child.pidfd.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("its PID 1 ended with code {code}"),
+                (None, Some(signal)) => format!("its PID 1 was killed by signal {signal}"),
+                (None, None) => "its PID 1 ended".to_owned(),
+            },
+            Ok(None) => return,
+            Err(why) => format!("its PID 1 cannot be waited for: {why}"),
+        };
+        child.init_end = end;
+        facts.push((id, Fact::InitGone));
+    }
+
+    fn collect_news(&mut self, facts: &mut Vec<(JobId, Fact)>) {
+        while let Ok(news) = self.queues.news.try_recv() {
+            match news {
+                News::Launched(launch) => self.collect_launch(*launch, facts),
+                News::Drained(id) => self.collect_drained(id, facts),
+                News::Tidied(None) => self.untidy -= 1,
+                News::Tidied(Some(group)) => self.timers.set(Instant::now() + BUSY_AGAIN, Due::Tidy(group)),
+            }
+        }
+    }
+
+    fn collect_launch(&mut self, launch: Launch, facts: &mut Vec<(JobId, Fact)>) {
+        let Launch { id, lease, cgroup, result } = launch;
+        let fact = match result {
+            Ok(process) => {
+                let child = self.watch(id, process);
+                if let Some(job) = self.table.get_mut(id) {
+                    job.child = Some(child);
+                }
+                Fact::Spawned
+            }
+            Err(why) => Fact::SpawnFailed(start_failure(why)),
+        };
+        if let Some(job) = self.table.get_mut(id) {
+            job.lease = Some(lease);
+            job.cgroup = cgroup;
+        }
+        facts.push((id, fact));
+    }
+
+    fn collect_drained(&mut self, id: JobId, facts: &mut Vec<(JobId, Fact)>) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        if let Some(child) = &mut job.child {
+            child.drained = true;
+        }
+        if matches!(job.state, State::Draining(_)) {
+            let ending = self.ending_of(id);
+            facts.extend(ending.map(|ending| (id, Fact::Drained(ending))));
+        }
+    }
+
+    fn collect_due(&mut self, facts: &mut Vec<(JobId, Fact)>) {
+        let now = Instant::now();
+        while let Some(due) = self.timers.pop_due(now) {
+            match due {
+                Due::Grace(id) => facts.push((id, Fact::GraceOver)),
+                Due::Timeout(id) => facts.push((id, Fact::Stop(StopCause::Timeout))),
+                Due::Drain(id) => self.drain_late(id),
+                Due::Tidy(group) => self.chore(Chore::Cgroup(group)),
+                Due::ShutdownOver => {
+                    let jobs = self.table.live();
+                    diag::event!(
+                        Level::Error,
+                        "shutdown takes too long, leaving",
+                        jobs = jobs,
+                        groups = self.untidy
+                    );
+                    self.gave_up = true;
+                }
+            }
+        }
+    }
+
+    fn begin_shutdown(&mut self) {
+        if std::mem::replace(&mut self.ending, true) {
+            return;
+        }
+        diag::event!(Level::Info, "shutting down", jobs = self.table.live());
+        (self.shutdown_begins)();
+        let bound = self.settings.stop_grace + self.settings.cleanup_timeout + Duration::from_secs(5);
+        self.timers.set(Instant::now() + bound, Due::ShutdownOver);
+        let live: Vec<JobId> = self.table.iter().filter(|j| !j.state.is_finished()).map(|j| j.id).collect();
+        for id in live {
+            self.apply(id, Fact::Stop(StopCause::Shutdown));
+        }
+    }
+
+    /// Whether the end has been asked for.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    fn watch(&mut self, id: JobId, process: Process) -> Child {
+        let Process { pidfd, pid, report, record } = process;
+        let tokens =
+            [self.add_source(Source::Init(id), &pidfd), self.add_source(Source::Report(id), &report)];
+        let init_end = String::new();
+        Child { pidfd, pid, report: Some(report), record, tokens, drained: false, init_end }
+    }
+
+    fn add_source(&mut self, source: Source, fd: &OwnedFd) -> usize {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.sources.insert(token, source);
+        let done =
+            self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(token), Interest::READABLE);
+        if let Err(why) = done {
+            diag::limited!(Level::Error, "cannot watch a job's process", error = why);
+        }
+        token
+    }
+
+    pub(super) fn forget_source(&mut self, token: usize, fd: &OwnedFd) {
+        self.sources.remove(&token);
+        let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+
+    /// Hands work to the tidier.
+    pub(super) fn chore(&self, chore: Chore) {
+        if self.queues.chores.send(chore).is_err() {
+            diag::limited!(Level::Error, "the tidier thread is gone");
+        }
+    }
+}
+
+/// A job's command line as the log shows it. Arguments are the client's own words; secrets have their own map.
+pub(super) fn command_line(command: &str, args: &[String]) -> String {
+    std::iter::once(command).chain(args.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
+/// Secrets of a finished job are of no use to anybody.
+pub(super) fn forget_secrets(secrets: &mut [(String, Secret)]) {
+    for (_, secret) in secrets {
+        *secret = Secret::default();
+    }
+}

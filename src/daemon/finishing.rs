@@ -1,0 +1,126 @@
+//! The end of a job, in a fixed order; every step may be repeated.
+
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::Level;
+
+use super::commands::CommandError;
+use super::event_loop::{Due, Loop, command_line, forget_secrets};
+use super::now_ns;
+use super::workers::Chore;
+use crate::diag;
+use crate::job::exit::{Witnesses, verdict};
+use crate::job::exit_record::{self, ExitRecord};
+use crate::job::state::{Fact, State};
+use crate::job::{Ending, ExitReason, JobId};
+use crate::sandbox::spawn::record_path;
+
+impl Loop {
+    /// PID 1 is gone, and with it every process of the job: collect what it left behind.
+    pub(super) fn drain(&mut self, id: JobId) {
+        let bound = self.settings.cleanup_timeout;
+        let Some(job) = self.table.get_mut(id) else { return };
+        let Some(child) = &mut job.child else { return };
+        let mut block = [0; exit_record::SIZE];
+        let read = child.record.read_exact_at(&mut block, 0);
+        job.record = read.ok().and_then(|()| ExitRecord::decode(&block));
+        let (token, drained) = (child.tokens[0], child.drained);
+        let pidfd = child.pidfd.try_clone();
+        if let Some(group) = &job.cgroup {
+            job.peak_bytes = group.peak_memory().ok().flatten();
+            job.cpu_usec = group.cpu_time().ok().flatten().map(|time| time.as_micros() as u64);
+        }
+        job.cpu_usec = job.cpu_usec.or(job.record.map(|r| r.user_usec + r.system_usec));
+        if let Ok(pidfd) = pidfd {
+            self.forget_source(token, &pidfd);
+        }
+        if drained {
+            let ending = self.ending_of(id);
+            self.pending.extend(ending.map(|ending| (id, Fact::Drained(ending))));
+        } else {
+            self.timers.set(Instant::now() + bound, Due::Drain(id));
+        }
+    }
+
+    /// The output did not end although no process is left: somebody outside holds the pipe.
+    pub(super) fn drain_late(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        if matches!(job.state, State::Draining(_)) {
+            diag::event!(Level::Warn, "output of a finished job does not end, no longer waiting", jobId = id);
+            self.collector.give_up(id);
+        }
+    }
+
+    /// The verdict from all witnesses.
+    pub(super) fn ending_of(&mut self, id: JobId) -> Option<Ending> {
+        let job = self.table.get_mut(id)?;
+        let events = job.cgroup.as_ref().and_then(|group| group.memory_events().ok().flatten());
+        Some(verdict(&Witnesses {
+            stopped: job.state.stop_cause(),
+            record: job.record,
+            oom: events.is_some_and(|events| events.killed()),
+            memory_mib: job.spec.limits.memory.map(|memory| memory.mib()),
+            peak_bytes: job.peak_bytes,
+            timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
+            command: job.spec.command.clone(),
+            init_end: job.child.as_ref().map(|child| child.init_end.clone()).unwrap_or_default(),
+        }))
+    }
+
+    /// The job is terminal: say so, close what reads it, give everything back.
+    pub(super) fn finish(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        let State::Finished(ending) = job.state.clone() else { return };
+        job.started_ns = job
+            .record
+            .map(|r| r.started_ns)
+            .filter(|_| ending.reason != ExitReason::StartFailed)
+            .or(job.started_ns);
+        job.ended_ns = Some(job.record.map_or_else(now_ns, |r| r.ended_ns));
+        if let Some(spec) = Arc::get_mut(&mut job.spec) {
+            forget_secrets(&mut spec.secrets);
+        }
+        log_end(job, &ending);
+        let view = job.view();
+        let set_up = ending.reason == ExitReason::StartFailed && ending.code == -1;
+        for starter in job.starters.drain(..) {
+            let failed = CommandError::SetUp(ending.message.clone());
+            let _ = starter.send(if set_up { Err(failed) } else { Ok(view.clone()) });
+        }
+        for stopper in job.stoppers.drain(..) {
+            let _ = stopper.send(Ok(view.clone()));
+        }
+        job.progress.end();
+        let (child, lease, cgroup) = (job.child.take(), job.lease.take(), job.cgroup.take());
+        self.table.one_ended();
+        if let Some(child) = child
+            && let Some(report) = &child.report
+        {
+            self.forget_source(child.tokens[1], report);
+        }
+        if let Some(lease) = lease {
+            self.leases.give_back(lease);
+        }
+        self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
+        if let Some(group) = cgroup {
+            self.untidy += 1;
+            self.chore(Chore::Cgroup(group));
+        }
+    }
+}
+
+fn log_end(job: &super::table::Job, ending: &Ending) {
+    let level = if ending.reason == ExitReason::StartFailed { Level::Error } else { Level::Info };
+    diag::event!(
+        level,
+        "job ended",
+        jobId = job.id,
+        status = ending.status.as_str(),
+        reason = ending.reason.as_str(),
+        exitCode = ending.code,
+        command = command_line(&job.spec.command, &job.spec.args),
+        message = ending.message
+    );
+}

@@ -1,0 +1,80 @@
+//! Effects on a job that lives.
+
+use std::fs;
+use std::time::Instant;
+
+use log::Level;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::event_loop::{Due, Loop, command_line};
+use super::now_ns;
+use crate::diag;
+use crate::job::JobId;
+
+impl Loop {
+    /// The payload runs: its clock starts, and who asked for it is told.
+    pub(super) fn announce_running(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        let now = now_ns();
+        job.started_ns = Some(now);
+        let pid = job.child.as_ref().map_or(0, |child| child.pid);
+        diag::event!(
+            Level::Info,
+            "job started successfully",
+            jobId = id,
+            pid = pid,
+            command = command_line(&job.spec.command, &job.spec.args),
+            duration = format_args!("{}us", (now - job.created_ns) / 1000)
+        );
+        if let Some(timeout) = job.spec.timeout {
+            self.timers.set(Instant::now() + timeout, Due::Timeout(id));
+        }
+        let view = job.view();
+        for starter in job.starters.drain(..) {
+            let _ = starter.send(Ok(view.clone()));
+        }
+        self.spare_init(pid);
+    }
+
+    /// joblet-init must outlive the kernel's choice at the memory limit, to record it. Only now: the payload
+    /// would have inherited the score. A tuning: without CAP_SYS_RESOURCE the kernel refuses, and
+    /// `memory.events` still tells of the kill.
+    fn spare_init(&mut self, pid: i32) {
+        if let Err(why) = fs::write(format!("/proc/{pid}/oom_score_adj"), "-1000")
+            && why.kind() == std::io::ErrorKind::PermissionDenied
+            && !std::mem::replace(&mut self.oom_warned, true)
+        {
+            diag::event!(
+                Level::Warn,
+                "joblet-init cannot be spared by the kernel's out-of-memory killer",
+                error = why,
+                remedy = "give the daemon CAP_SYS_RESOURCE"
+            );
+        }
+    }
+
+    /// TERM to the payload (joblet-init forwards it to its process group), then the grace period.
+    pub(super) fn terminate(&mut self, id: JobId) {
+        let grace = self.settings.stop_grace;
+        self.signal(id, Signal::TERM);
+        self.timers.set(Instant::now() + grace, Due::Grace(id));
+    }
+
+    /// Kills everything in the job, whatever it forked.
+    pub(super) fn kill(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        if let Some(Err(why)) = job.cgroup.as_ref().map(|group| group.kill()) {
+            diag::limited!(Level::Warn, "cannot kill a job's cgroup", jobId = id, error = why);
+        }
+        // With PID 1 the kernel kills its whole pid namespace, so this alone would do.
+        self.signal(id, Signal::KILL);
+    }
+
+    fn signal(&mut self, id: JobId, signal: Signal) {
+        let Some(child) = self.table.get_mut(id).and_then(|job| job.child.as_ref()) else { return };
+        match pidfd_send_signal(&child.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(why) => diag::limited!(Level::Warn, "cannot signal a job", jobId = id, error = why),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Spawner threads: from an accepted request to a PID 1 behind its walls.
+//!
+//! A start touches the disk (spool, exit record), the cgroup file system and the uploads, and waits for the
+//! clone; so it does not happen on the loop. Each spawner takes one job at a time from a bounded queue and
+//! answers with [`Launch`].
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Receiver;
+
+use super::DaemonError;
+use crate::cgroup::{CgroupTree, Disk, JobCgroup};
+use crate::job::{JobId, JobSpec, Limits, NetworkMode};
+use crate::output::{Collector, JobOutput, Progress, SpoolWriter};
+use crate::sandbox::identity::Lease;
+use crate::sandbox::{Sandbox, SandboxError, Started, Walls, spawn::user_namespace};
+use crate::sys::clone::ChildStack;
+use crate::upload::{self, Upload};
+
+/// A job to start.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Whose.
+    pub(super) id: JobId,
+    /// What.
+    pub(super) spec: Arc<JobSpec>,
+    /// Files for /work.
+    pub(super) uploads: Vec<Upload>,
+    /// Host id.
+    pub(super) lease: Lease,
+    /// For the output collector.
+    pub(super) progress: Arc<Progress>,
+}
+
+/// What became of an order.
+#[derive(Debug)]
+pub(super) struct Launch {
+    /// Whose.
+    pub(super) id: JobId,
+    /// The lease, with its namespace now.
+    pub(super) lease: Lease,
+    /// The group, if it came so far.
+    pub(super) cgroup: Option<JobCgroup>,
+    /// PID 1, or the sentence why there is none. The output is with the collector already.
+    pub(super) result: Result<Process, String>,
+}
+
+/// The loop's part of a started PID 1.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Refers to it.
+    pub(super) pidfd: OwnedFd,
+    /// Its number on the host.
+    pub(super) pid: i32,
+    /// Read end of the report pipe.
+    pub(super) report: OwnedFd,
+    /// The exit record.
+    pub(super) record: std::fs::File,
+}
+
+/// What all spawners share.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    /// Walls.
+    pub(super) sandbox: Sandbox,
+    /// Groups.
+    pub(super) tree: Arc<CgroupTree>,
+    /// Disks that `io.max` is written for.
+    pub(super) disks: Vec<Disk>,
+    /// `<dataDir>/spool`.
+    pub(super) spool: PathBuf,
+    /// `filesystem.workQuota`, bytes.
+    pub(super) work_quota: u64,
+    /// Takes the pipes of started jobs.
+    pub(super) collector: Collector,
+}
+
+impl Spawner {
+    /// Starts a spawner thread that works until the queue's senders are gone.
+    ///
+    /// # Errors
+    /// No thread.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        orders: Receiver<Order>,
+        launched: impl Fn(Launch) + Send + 'static,
+    ) -> Result<JoinHandle<()>, DaemonError> {
+        let spawner = self.clone();
+        let work = move || {
+            let mut stack = spawner.sandbox.adopt_thread();
+            for order in orders {
+                launched(spawner.launch(&mut stack, order));
+            }
+        };
+        let thread = std::thread::Builder::new().name("spawner".into());
+        thread.spawn(work).map_err(|source| DaemonError::Thread { name: "spawner", source })
+    }
+
+    fn launch(&self, stack: &mut Result<ChildStack, SandboxError>, order: Order) -> Launch {
+        let Order { id, spec, uploads, mut lease, progress } = order;
+        let mut cgroup = None;
+        let result = match stack {
+            Ok(stack) => {
+                self.build(stack, id, &spec, &uploads, &mut lease, &mut cgroup).map(|(started, spool)| {
+                    let Started { pidfd, pid, stdout, stderr, report, control, record } = started;
+                    self.collector.add(JobOutput { id, stdout, stderr, control, spool, progress });
+                    Process { pidfd, pid, report, record }
+                })
+            }
+            Err(why) => Err(why.to_string()),
+        };
+        Launch { id, lease, cgroup, result }
+    }
+
+    /// In this order: what costs nothing to undo first, the clone last. Limits are in force before the first
+    /// instruction, because the child is born in its group.
+    fn build(
+        &self,
+        stack: &mut ChildStack,
+        id: JobId,
+        spec: &JobSpec,
+        uploads: &[Upload],
+        lease: &mut Lease,
+        cgroup: &mut Option<JobCgroup>,
+    ) -> Result<(Started, SpoolWriter), String> {
+        let name = id.to_string();
+        let namespace = user_namespace(lease).map_err(|e| e.to_string())?;
+        let spool = SpoolWriter::create(&self.spool.join(&name)).map_err(|e| e.to_string())?;
+        let group = self.tree.create(id, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
+        let group = cgroup.insert(group);
+        let room = scratch_bytes(&spec.limits, self.work_quota);
+        let work = self.work(spec, uploads, room, lease.id)?;
+        let walls = Walls {
+            id: &name,
+            hostname: &format!("job-{}", id.short()),
+            argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
+            environment: strings(environment(id, spec).into_iter())?,
+            work_dir: &spec.work_dir,
+            work: work.as_fd(),
+            scratch_bytes: room,
+            pids: spec.limits.pids,
+            own_network: spec.network == NetworkMode::None,
+            user_namespace: namespace.as_fd(),
+            cgroup: group.dir_fd(),
+        };
+        let started = self.sandbox.start(stack, &walls).map_err(|e| e.to_string())?;
+        Ok((started, spool))
+    }
+
+    /// /work with the uploads in it, and the working directory if that is below.
+    fn work(&self, spec: &JobSpec, uploads: &[Upload], bytes: u64, owner: u32) -> Result<OwnedFd, String> {
+        let work = self.sandbox.work_tmpfs(bytes, owner).map_err(|e| e.to_string())?;
+        let failed = |e: upload::UploadError| format!("failed to create isolated environment: {e}");
+        upload::write_beneath(work.as_fd(), uploads, owner, owner).map_err(failed)?;
+        if let Some(below) = spec.work_dir.strip_prefix("/work/") {
+            let dir = Upload { path: below.to_owned(), is_directory: true, ..Upload::default() };
+            upload::write_beneath(work.as_fd(), &[dir], owner, owner).map_err(failed)?;
+        }
+        Ok(work)
+    }
+}
+
+/// Bytes that /work, and each of /tmp and /dev/shm, may take: what is written there is the job's memory, so
+/// at most half of its limit.
+fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
+    limits.memory.map_or(quota, |memory| quota.min(memory.bytes() / 2))
+}
+
+/// The whole environment of a payload: ours, then the client's, then its secrets; later wins. Nothing of the
+/// daemon's.
+fn environment(id: JobId, spec: &JobSpec) -> Vec<String> {
+    let limits = &spec.limits;
+    let number = |n: Option<u32>| n.unwrap_or(0).to_string();
+    let ours = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("HOME", "/work".to_owned()),
+        ("USER", "root".to_owned()),
+        ("LOGNAME", "root".to_owned()),
+        ("SHELL", "/bin/sh".to_owned()),
+        ("PWD", spec.work_dir.clone()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("HOSTNAME", format!("job-{}", id.short())),
+        ("JOB_ID", id.to_string()),
+        ("JOB_TYPE", "standard".to_owned()),
+        ("JOB_MAX_CPU", number(limits.cpu.map(|c| c.get()))),
+        ("JOB_MAX_MEMORY", number(limits.memory.map(|m| m.mib()))),
+        ("JOB_MAX_IOBPS", number(limits.io.map(|i| i.get()))),
+        ("JOB_CPU_CORES", limits.cores.as_ref().map(ToString::to_string).unwrap_or_default()),
+    ];
+    let mut all: Vec<(&str, &str)> = ours.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let plain = spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let secret = spec.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    for (name, value) in plain.chain(secret) {
+        all.retain(|(other, _)| *other != name);
+        all.push((name, value));
+    }
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> {
+    texts.map(|text| CString::new(text).map_err(|e| io::Error::other(e).to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Secret;
+
+    fn spec() -> JobSpec {
+        JobSpec {
+            name: String::new(),
+            command: "true".into(),
+            args: vec![],
+            limits: Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 },
+            work_dir: "/work".into(),
+            environment: vec![("PATH".into(), "/x".into()), ("TOKEN".into(), "plain".into())],
+            secrets: vec![("TOKEN".into(), Secret::new("hidden"))],
+            network: NetworkMode::None,
+            timeout: None,
+            upload_paths: vec![],
+        }
+    }
+
+    #[test]
+    fn the_client_overrides_path_and_a_secret_overrides_a_plain_variable() {
+        let all = environment(JobId::random(), &spec());
+        assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
+        assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
+        assert!(!all.iter().any(|v| v.contains("plain")));
+        assert!(all.contains(&"JOB_TYPE=standard".to_owned()));
+    }
+}

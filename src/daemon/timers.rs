@@ -1,0 +1,90 @@
+//! What is due when. Entries are never cancelled: one that comes too late finds its job in another state, and
+//! the pure `step` ignores it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+/// A heap of due times.
+#[derive(Debug)]
+pub(super) struct Timers<T> {
+    heap: BinaryHeap<Reverse<Entry<T>>>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    at: Instant,
+    // Equal times fire in the order in which they were set.
+    order: u64,
+    what: T,
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl<T> Eq for Entry<T> {}
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Entry<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl<T> Timers<T> {
+    /// No timer.
+    pub(super) fn new() -> Self {
+        Timers { heap: BinaryHeap::new(), count: 0 }
+    }
+
+    /// Fires `what` at a time.
+    pub(super) fn set(&mut self, at: Instant, what: T) {
+        self.count += 1;
+        self.heap.push(Reverse(Entry { at, order: self.count, what }));
+    }
+
+    /// How long a poll may wait; `None` is for ever.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        self.heap.peek().map(|Reverse(entry)| entry.at.saturating_duration_since(now))
+    }
+
+    /// The next entry that is due.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<T> {
+        if self.heap.peek()?.0.at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry.what)
+    }
+}
+
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Timers::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_fire_in_order_and_not_before_their_time() {
+        let mut timers = Timers::new();
+        let start = Instant::now();
+        let later = |ms| start + Duration::from_millis(ms);
+        for (ms, what) in [(20, 'c'), (10, 'a'), (10, 'b')] {
+            timers.set(later(ms), what);
+        }
+        assert_eq!(timers.wait(start), Some(Duration::from_millis(10)));
+        assert_eq!(timers.pop_due(start), None);
+        let due: String = std::iter::from_fn(|| timers.pop_due(later(20))).collect();
+        assert_eq!(due, "abc");
+        assert_eq!(timers.wait(start), None);
+    }
+}

@@ -1,0 +1,278 @@
+//! Putting the daemon together and taking it apart.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use log::Level;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::DaemonError;
+use super::commands::{Door, QUEUE};
+use super::event_loop::{Loop, News, Queues, SIGNALS, Settings, WAKE};
+use super::starting::{Order, Spawner};
+use super::workers::{self, Chore};
+use crate::cgroup::{CgroupTree, Disk};
+use crate::config::daemon::{DaemonConfig, Enforcement, ProcMode};
+use crate::diag;
+use crate::job::limits::CoreSet;
+use crate::output::Collector;
+use crate::output::progress::Tell;
+use crate::sandbox::Sandbox;
+use crate::sandbox::identity::{Leases, check_range};
+use crate::sandbox::spawn::{SandboxConfig, record_path};
+
+/// Spawner threads: as many as help on small machines; more only queue in the kernel.
+const SPAWNERS: usize = 2;
+
+/// A daemon that is ready to run.
+pub struct Daemon {
+    door: Door,
+    cores: CoreSet,
+    event_loop: Loop,
+    threads: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// Blocks the signals that the loop reads. Before any thread is started: threads inherit the mask.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn block_signals() -> Result<SignalFd, DaemonError> {
+    let failed = |doing| move |e: nix::Error| DaemonError::Loop { doing, source: e.into() };
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(failed("block signals"))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(failed("open a signalfd"))
+}
+
+impl Daemon {
+    /// Prepares directories, groups, walls and threads. `tell` hears of jobs with new output;
+    /// `shutdown_begins` is called on the loop when the end is asked for.
+    ///
+    /// # Errors
+    /// What the host refuses; nothing runs then.
+    pub fn new(
+        config: &DaemonConfig,
+        signals: SignalFd,
+        tell: Tell,
+        shutdown_begins: impl Fn(&Door) + 'static,
+    ) -> Result<Daemon, DaemonError> {
+        let run_dir = make_directory(&config.data_dir.join("run"))?;
+        let spool = make_directory(&config.data_dir.join("spool"))?;
+        let lock = lock(&run_dir)?;
+        let leases = leases(config)?;
+        let tree = Arc::new(tree(config)?);
+        let setting_up = |doing| move |source| DaemonError::Loop { doing, source };
+        let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
+        let mut source = SourceFd(&signals.as_fd().as_raw_fd());
+        poll.registry()
+            .register(&mut source, SIGNALS, Interest::READABLE)
+            .map_err(setting_up("watch signals"))?;
+
+        let (command_end, commands) = bounded(QUEUE);
+        let (news_end, news) = unbounded();
+        let (orders, order_queue) = bounded::<Order>(config.joblet.max_concurrent_jobs as usize);
+        let (chores, chore_queue) = unbounded::<Chore>();
+        let to_loop = Postbox { news: news_end, waker: waker.clone() };
+        let mut threads = Vec::new();
+
+        let post = to_loop.clone();
+        let (collector, thread) = Collector::start(move |id| post.send(News::Drained(id)))?;
+        threads.push(thread);
+        let post = to_loop.clone();
+        threads.push(workers::start_tidier(chore_queue, move |group| post.send(News::Tidied(group)))?);
+        let spawner = Arc::new(Spawner {
+            sandbox: Sandbox::new(sandbox_config(config, &run_dir))?,
+            tree: tree.clone(),
+            disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
+            spool: spool.clone(),
+            work_quota: config.filesystem.work_quota,
+            collector: collector.clone(),
+        });
+        for _ in 0..SPAWNERS {
+            let post = to_loop.clone();
+            let launched = move |launch| post.send(News::Launched(Box::new(launch)));
+            threads.push(spawner.start(order_queue.clone(), launched)?);
+        }
+
+        let cores = tree.cores()?;
+        let door = Door::new(command_end, waker);
+        let door_of_loop = door.clone();
+        let begin = Box::new(move || {
+            door_of_loop.close();
+            shutdown_begins(&door_of_loop);
+        });
+        let queues = Queues { commands, news, orders, chores };
+        let settings = settings(config, spool, run_dir);
+        let rooms = (tree, leases, collector);
+        let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tell, begin);
+        event_loop.sweep();
+        Ok(Daemon { door, cores, event_loop, threads, _lock: lock })
+    }
+
+    /// The way in.
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// Cores that jobs may run on.
+    pub fn cores(&self) -> &CoreSet {
+        &self.cores
+    }
+
+    /// Runs until a signal asks for the end and all jobs are given back.
+    pub fn run(self) {
+        let Daemon { mut event_loop, threads, .. } = self;
+        event_loop.run();
+        event_loop.collector.stop();
+        let tree = event_loop.tree.clone();
+        // Its queue ends go with it; the threads see that and end.
+        drop(event_loop);
+        for thread in threads {
+            if thread.join().is_err() {
+                diag::event!(Level::Error, "a thread ended by a panic");
+            }
+        }
+        if let Err(why) = tree.remove() {
+            diag::event!(Level::Warn, "cannot remove our cgroup", path = tree.path().display(), error = why);
+        }
+    }
+}
+
+/// Where worker threads put their news.
+#[derive(Clone)]
+struct Postbox {
+    news: Sender<News>,
+    waker: Arc<Waker>,
+}
+
+impl Postbox {
+    fn send(&self, news: News) {
+        // The loop is gone only after all of its jobs are.
+        if self.news.send(news).is_ok()
+            && let Err(why) = self.waker.wake()
+        {
+            diag::limited!(Level::Error, "cannot wake the loop", error = why);
+        }
+    }
+}
+
+impl Loop {
+    /// Ends what an earlier daemon left: without recovery nobody could say any more how those jobs end.
+    fn sweep(&mut self) {
+        let left = match self.tree.leftovers() {
+            Ok(left) => left,
+            Err(why) => {
+                diag::event!(Level::Warn, "cannot look for jobs of an earlier daemon", error = why);
+                return;
+            }
+        };
+        for id in left {
+            match self.tree.reopen(id) {
+                Ok(Some(group)) => {
+                    diag::event!(
+                        Level::Warn,
+                        "ending a job that an earlier daemon left; its output stays in the spool",
+                        jobId = id
+                    );
+                    self.untidy += 1;
+                    self.chore(Chore::Cgroup(group));
+                    self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
+                }
+                Ok(None) => {}
+                Err(why) => diag::event!(Level::Warn, "cannot end a left job", jobId = id, error = why),
+            }
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<PathBuf, DaemonError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| DaemonError::MakeDirectory { path: path.to_owned(), source })?;
+    Ok(path.to_owned())
+}
+
+/// One daemon per dataDir: two would kill each other's jobs in the sweep.
+fn lock(run_dir: &Path) -> Result<File, DaemonError> {
+    let path = run_dir.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
+    file.try_lock().map_err(|_| DaemonError::Locked { path })?;
+    Ok(file)
+}
+
+fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {
+    let (base, count) = (config.process.subid_base, config.process.subid_count);
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let texts = ["/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"].map(|path| (path, read(path)));
+    check_range(base, count, texts.each_ref().map(|(path, text)| (*path, text.as_str())))?;
+    Ok(Leases::new(base, count))
+}
+
+/// Our groups, and a word about what they cannot do.
+fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
+    let wanted = config.cgroup.enable_controllers.iter().copied().collect();
+    let name = format!("joblet-{:08x}", fnv1a(config.data_dir.as_os_str().as_encoded_bytes()));
+    let tree = CgroupTree::of_this_process(config.cgroup.base_dir.as_deref(), &name, wanted)?;
+    let strict = config.cgroup.enforcement == Enforcement::Strict;
+    for (controller, why) in tree.missing() {
+        let what = if strict { "jobs with this limit are refused" } else { "this limit is not enforced" };
+        diag::event!(Level::Warn, what, controller = controller.name(), reason = why, remedy = why.remedy());
+    }
+    Ok(tree)
+}
+
+/// Tells data directories apart in the name of a group; FNV-1a, 32 bits.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
+    SandboxConfig {
+        mounts: config.filesystem.allowed_mounts.clone(),
+        proc_pids_only: config.filesystem.proc == ProcMode::Pid,
+        run_dir: run_dir.to_owned(),
+        orphan_linger_s: config.joblet.orphan_linger.as_secs(),
+    }
+}
+
+fn settings(config: &DaemonConfig, spool: PathBuf, run_dir: PathBuf) -> Settings {
+    Settings {
+        max_jobs: config.joblet.max_concurrent_jobs as usize,
+        stop_grace: config.joblet.stop_grace_period,
+        cleanup_timeout: config.joblet.cleanup_timeout,
+        enforcement: config.cgroup.enforcement,
+        spool,
+        run_dir,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_directories_have_groups_of_their_own() {
+        assert_ne!(fnv1a(b"/opt/joblet"), fnv1a(b"/opt/joblet2"));
+        assert_eq!(fnv1a(b""), 0x811c_9dc5);
+    }
+
+    #[test]
+    fn a_second_daemon_on_the_same_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).unwrap_err().to_string().contains("another joblet"));
+    }
+}
