@@ -5,5 +5,7 @@
 #[macro_use]
 mod helper;
 
+#[path = "kernel/event_loop.rs"]
+mod event_loop;
 #[path = "kernel/job.rs"]
 mod job;
