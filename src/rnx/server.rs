@@ -40,10 +40,14 @@ pub(crate) struct Server {
 impl Server {
     /// Prepares the channel; nothing is sent yet.
     pub(crate) fn open(settings: &Settings) -> Result<Self> {
+        let target = spell(&resolve(&settings.host, settings.port)?);
+        Ok(Self::open_target(settings, &target, CONNECT_DEADLINE))
+    }
+
+    fn open_target(settings: &Settings, target: &str, deadline: Duration) -> Self {
         // C-core writes its own errors to stderr unless its lines go to `log`, where nobody listens.
         log::set_max_level(log::LevelFilter::Error);
         grpcio::redirect_log();
-        let target = target(&settings.host, settings.port)?;
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("rnx-grpc").build());
         let credentials = ChannelCredentialsBuilder::new()
             .root_cert(settings.ca.clone().into_bytes())
@@ -57,14 +61,14 @@ impl Server {
             .keepalive_time(KEEPALIVE.0)
             .keepalive_timeout(KEEPALIVE.1)
             .max_receive_message_len(MAX_REPLY)
-            .raw_cfg_int(c"grpc.min_reconnect_backoff_ms".into(), CONNECT_DEADLINE.as_millis() as i32)
-            .connect(&target);
+            .raw_cfg_int(c"grpc.min_reconnect_backoff_ms".into(), deadline.as_millis() as i32)
+            .connect(target);
         let address = if settings.host.contains(':') {
             format!("[{}]:{}", settings.host, settings.port)
         } else {
             format!("{}:{}", settings.host, settings.port)
         };
-        Ok(Server { address, jobs: JobServiceClient::new(channel.clone()), channel })
+        Server { address, jobs: JobServiceClient::new(channel.clone()), channel }
     }
 
     /// `host:port` as people write it.
@@ -139,32 +143,35 @@ impl Server {
     }
 }
 
-/// Addresses for C-core. Names are resolved here, by the system's own resolver, so that the answer is the one
-/// every other program gets and C-core starts no resolver of its own. IPv4 travels as mapped IPv6 when both
-/// kinds are there, because one target holds one kind.
-fn target(host: &str, port: u16) -> Result<String> {
-    let found: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|e| {
-            let text = format!("cannot find the address of {host}: {e}");
-            Error::Connect(text.into()).hint("check the name, or give an IP address: --server ADDRESS:PORT")
-        })?
-        .collect();
-    if found.iter().all(SocketAddr::is_ipv4) && !found.is_empty() {
-        let list: Vec<String> = found.iter().map(SocketAddr::to_string).collect();
-        return Ok(format!("ipv4:{}", list.join(",")));
-    }
+/// Names are resolved here, by the system's own resolver, so that the answer is the one every other program
+/// gets and C-core starts no resolver of its own.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs().map_err(|e| {
+        let text = format!("cannot find the address of {host}: {e}");
+        Error::Connect(text.into()).hint("check the name, or give an IP address: --server ADDRESS:PORT")
+    })?;
+    let found: Vec<SocketAddr> = found.collect();
     if found.is_empty() {
         return Err(Error::Connect(format!("the name {host} has no address").into()));
     }
-    let list: Vec<String> = found
-        .iter()
-        .map(|a| match a {
-            SocketAddr::V4(v4) => format!("%5B{}%5D:{port}", v4.ip().to_ipv6_mapped()),
-            SocketAddr::V6(v6) => format!("%5B{}%5D:{port}", v6.ip()),
-        })
-        .collect();
-    Ok(format!("ipv6:{}", list.join(",")))
+    Ok(found)
+}
+
+/// Addresses in C-core's spelling. One target holds one kind, so where both kinds are there IPv4 travels as
+/// mapped IPv6.
+fn spell(addresses: &[SocketAddr]) -> String {
+    if addresses.iter().all(SocketAddr::is_ipv4) {
+        let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        return format!("ipv4:{}", list.join(","));
+    }
+    let list = addresses.iter().map(|a| {
+        let ip = match a {
+            SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped(),
+            SocketAddr::V6(v6) => *v6.ip(),
+        };
+        format!("%5B{ip}%5D:{}", a.port())
+    });
+    format!("ipv6:{}", list.collect::<Vec<_>>().join(","))
 }
 
 fn no_answer(address: &str) -> Error {
@@ -215,37 +222,5 @@ fn unavailable(address: &str, message: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_addresses_in_c_cores_spelling() {
-        assert_eq!(target("127.0.0.1", 50051).unwrap(), "ipv4:127.0.0.1:50051");
-        assert_eq!(target("::1", 1).unwrap(), "ipv6:%5B::1%5D:1");
-    }
-
-    #[test]
-    fn refusals_are_told_in_words_that_help() {
-        let said = |m: &str| {
-            unavailable(
-                "h:1",
-                &format!("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:1: {m}"),
-            )
-            .to_string()
-        };
-        assert!(
-            said("Failed to connect to remote host: Connection refused").ends_with("h:1: connection refused")
-        );
-        assert!(said("Socket closed").contains("does not accept the client certificate"));
-        assert!(
-            said(
-                "Ssl handshake failed: SSL_ERROR_SSL: error:0A000086:SSL routines::certificate verify failed"
-            )
-            .contains("not signed by our CA")
-        );
-        assert!(said("Peer name joblet is not in peer certificate").contains("the name \"joblet\""));
-        assert!(said("something new").ends_with("something new"));
-        assert_eq!(unavailable("h:1", "server shutting down").to_string(), "server shutting down");
-        assert!(unavailable("h:1", "Socket closed").to_string().contains("broke"));
-    }
-}
+#[path = "server_tests.rs"]
+mod tests;
