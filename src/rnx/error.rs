@@ -136,7 +136,7 @@ fn call_exit_code(code: RpcStatusCode, text: &str) -> i32 {
 }
 
 /// The name of a gRPC code as the API reference spells it.
-fn code_name(code: RpcStatusCode) -> &'static str {
+pub(crate) fn code_name(code: RpcStatusCode) -> &'static str {
     match code {
         RpcStatusCode::CANCELLED => "CANCELED",
         RpcStatusCode::INVALID_ARGUMENT => "INVALID_ARGUMENT",

@@ -33,12 +33,16 @@ impl Out {
 
     /// Prints one JSON value, indented as people read it.
     pub(crate) fn value(&self, value: &impl Serialize) -> Result<()> {
-        self.text(&format!("{}\n", serde_json::to_string_pretty(value).map_err(io::Error::from)?))
+        self.json_text(serde_json::to_string_pretty(value))
     }
 
     /// Prints one JSON value on one line, for streams of values.
     pub(crate) fn value_line(&self, value: &impl Serialize) -> Result<()> {
-        self.text(&format!("{}\n", serde_json::to_string(value).map_err(io::Error::from)?))
+        self.json_text(serde_json::to_string(value))
+    }
+
+    fn json_text(&self, json: serde_json::Result<String>) -> Result<()> {
+        self.text(&format!("{}\n", terminal::escaped_json(&json.map_err(io::Error::from)?)))
     }
 
     /// Tells a person something beside the data. A closed stderr is nobody to tell.

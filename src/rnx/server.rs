@@ -17,7 +17,7 @@ use grpcio::{
 };
 
 use super::connect::Settings;
-use super::error::{Error, Result};
+use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{DataChunk, GetJobLogsReq};
 use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
 
@@ -135,7 +135,8 @@ impl Server {
                 Error::Call(status.code(), text.into())
             }
             code if status.message().is_empty() => {
-                let text = format!("the server at {} answered {code} without a reason", self.address);
+                let text =
+                    format!("the server at {} answered {} without a reason", self.address, code_name(code));
                 Error::Call(code, text.into())
             }
             code => Error::Call(code, status.message().to_string().into()),

@@ -191,6 +191,22 @@ pub(crate) fn lines(text: &str) -> String {
     text.lines().map(one_line).collect::<Vec<_>>().join("\n")
 }
 
+/// The same JSON with the characters escaped that JSON may carry as they are and a terminal obeys or hides.
+/// They can only stand inside strings, where `\uXXXX` means the same.
+pub(crate) fn escaped_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\u{7f}' || is_hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +279,14 @@ mod tests {
     fn a_value_stays_on_its_line() {
         assert_eq!(one_line("a\nb\r\tc\x1b[31m\u{7f}\u{202e}é"), "a\\nb\\r\\tc^[[31m^?<U+202E>é");
         assert_eq!(lines("one\ntwo\x1b[2J\n"), "one\ntwo^[[2J");
+    }
+
+    #[test]
+    fn json_means_the_same_and_commands_nothing() {
+        let text = "a\u{9b}2J\u{202e}\u{e0041}\u{7f}é\n";
+        let json = escaped_json(&serde_json::to_string(text).unwrap());
+        assert_eq!(json, r#""a\u009b2J\u202e\udb40\udc41\u007fé\n""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 
     /// Bytes that exercise every branch.

@@ -219,6 +219,11 @@ pub(crate) fn find(words: &[&str]) -> Option<&'static Command> {
     })
 }
 
+/// Words of older clients that ask for help on a topic.
+pub(crate) fn topic_alias(word: &str) -> Option<&'static str> {
+    (word == "config-help").then_some("config")
+}
+
 /// Whether commands begin with this word and have another (`job`).
 pub(crate) fn is_family(word: &str) -> bool {
     COMMANDS.iter().any(|c| c.path.len() > 1 && c.path[0] == word)

@@ -126,6 +126,11 @@ impl Scan {
                 self.command = Some(found);
                 break;
             }
+            if let [word] = spelled.as_slice()
+                && let Some(topic) = command::topic_alias(word)
+            {
+                return Ok(vec![topic.to_string()]);
+            }
             if words.len() > 1 || !command::is_family(&words[0]) {
                 return Err(unknown_command(&words));
             }

@@ -123,6 +123,7 @@ fn help_and_version_win_over_missing_operands() {
         ("job run --help", &["job", "run"]),
         ("-h job run true", &["job", "run"]),
         ("run -h", &["job", "run"]),
+        ("config-help", &["config"]),
     ] {
         let Ok(Parsed::Help(found)) = parse(args(line)) else { panic!("{line}") };
         assert_eq!(found, words, "{line}");

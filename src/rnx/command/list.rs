@@ -7,9 +7,8 @@ use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::table::{Style, table};
 use super::super::render::{json, text};
-use super::super::server::Server;
 use super::{QUERY, connect};
-use crate::pb::joblet::{EmptyRequest, Job};
+use crate::pb::joblet::{EmptyRequest, Job, Jobs};
 
 enum Form {
     Lines,
@@ -27,7 +26,8 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
         Some("wide") => Form::Table { wide: true },
         Some(other) => return Err(value::invalid("output", other, "it is table, wide or json")),
     };
-    let jobs = all_jobs(&connect(&invocation.values, out)?)?;
+    let server = connect(&invocation.values, out)?;
+    let jobs = all_jobs(|request| server.ask(QUERY, |jobs, option| jobs.list_jobs_opt(request, option)))?;
     match form {
         Form::Lines => out.text(&text::list(&jobs, out.colour)),
         Form::Json => out.value(&jobs.iter().map(json::listed).collect::<Vec<_>>()),
@@ -39,20 +39,52 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
 }
 
 /// Page after page: one reply holds as much as a message may.
-fn all_jobs(server: &Server) -> Result<Vec<Job>> {
+fn all_jobs(mut page: impl FnMut(&EmptyRequest) -> Result<Jobs>) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     let mut request = EmptyRequest::default();
     loop {
-        let page = server.ask(QUERY, |stub, option| stub.list_jobs_opt(&request, option))?;
-        jobs.extend(page.jobs);
-        if page.next_page_token.is_empty() {
+        let answer = page(&request)?;
+        jobs.extend(answer.jobs);
+        if answer.next_page_token.is_empty() {
             return Ok(jobs);
         }
-        if page.next_page_token == request.page_token {
+        if answer.next_page_token == request.page_token {
             // Asking again would go on for ever.
-            let text = format!("the server at {} repeats a page of the list", server.address());
+            let text = String::from("the server answers one page of the list over and over");
             return Err(Error::Call(grpcio::RpcStatusCode::INTERNAL, text.into()));
         }
-        request.page_token = page.next_page_token;
+        request.page_token = answer.next_page_token;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(uuid: &str, next: &str) -> Jobs {
+        Jobs {
+            jobs: vec![Job { uuid: uuid.into(), ..Default::default() }],
+            next_page_token: next.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn every_page_is_fetched_in_order() {
+        let jobs = all_jobs(|request| {
+            Ok(match request.page_token.as_str() {
+                "" => page("a", "2"),
+                "2" => page("b", "3"),
+                _ => page("c", ""),
+            })
+        });
+        let found: Vec<String> = jobs.unwrap().into_iter().map(|j| j.uuid).collect();
+        assert_eq!(found, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_server_that_repeats_itself_is_not_asked_for_ever() {
+        let e = all_jobs(|_| Ok(page("a", "again"))).unwrap_err();
+        assert_eq!(e.code(), "INTERNAL");
     }
 }

@@ -7,6 +7,7 @@ use super::connect;
 use super::error::{Error, Result};
 use super::out::Out;
 use super::server::Server;
+use super::terminal::one_line;
 use crate::config::search::process_environment;
 
 mod delete;
@@ -45,7 +46,7 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
 fn connect(values: &Values, out: Out) -> Result<Server> {
     let settings = connect::settings(values, &process_environment)?;
     for warning in &settings.warnings {
-        out.note(&format!("warning: {warning}"));
+        out.note(&format!("warning: {}", one_line(warning)));
     }
     super::certificate::check(&settings)?;
     Server::open(&settings)

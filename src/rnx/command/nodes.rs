@@ -25,7 +25,7 @@ struct Listed<'a> {
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let loaded = configuration(&invocation.values)?;
     for warning in &loaded.warnings {
-        out.note(&format!("warning: {warning}"));
+        out.note(&format!("warning: {}", one_line(warning)));
     }
     if out.json { out.value(&json(&loaded.config)) } else { out.text(&text(&loaded.config)) }
 }
