@@ -10,7 +10,7 @@ use std::thread;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::render;
-use crate::sys;
+use crate::sys::exit_now;
 
 /// What shells report for a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -35,7 +35,7 @@ impl Interrupt {
                 if came.is_ok() && restored.is_ok() {
                     say(job.get().map(String::as_str));
                 }
-                sys::exit_now(INTERRUPTED)
+                exit_now(INTERRUPTED)
             });
             if waiter.is_err() {
                 let _ = set.thread_unblock();

@@ -21,7 +21,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::sys;
+use crate::sys::exit_now;
 
 mod certificate;
 mod cli;
@@ -48,7 +48,7 @@ pub fn main() -> ! {
     let code = run(std::env::args_os().skip(1).collect());
     // Everything was flushed where it was written; a reader that went away in between changes nothing now.
     let _ = std::io::stdout().flush();
-    sys::exit_now(code)
+    exit_now(code)
 }
 
 /// One command line to one exit code.
@@ -84,6 +84,6 @@ fn fail(out: Out, error: &Error, action: Option<Action>) -> i32 {
 fn panics_end_the_process() {
     std::panic::set_hook(Box::new(|info| {
         let _ = writeln!(std::io::stderr(), "rnx: internal error, please report it: {info}");
-        sys::exit_now(exit::FAILED)
+        exit_now(exit::FAILED)
     }));
 }

@@ -192,7 +192,7 @@ pub(crate) fn lines(text: &str) -> String {
 }
 
 /// The same JSON with the characters escaped that JSON may carry as they are and a terminal obeys or hides.
-/// They can only stand inside strings, where `\uXXXX` means the same.
+/// They can only stand inside strings, where a `\u` escape means the same.
 pub(crate) fn escaped_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

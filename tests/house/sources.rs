@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bin", &["*"]),
     // Level 3. Of the daemon, api knows the commands only.
     ("api", &["daemon::commands", "output", "persist::query", "job", "pb", "config", "diag"]),
-    ("rnx", &["pb", "config", "job::id", "job::limits", "certs"]),
+    ("rnx", &["pb", "config", "job::id", "job::limits", "job::Secret", "certs", "sys::exit_now"]),
     // Level 2.
     ("daemon", &["@1", "@0"]),
     // Level 1.

@@ -1,4 +1,8 @@
 //! What each command does: one file each, named like the command.
+//!
+//! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); it decides
+//! nothing that another command decides too. Everything that can be wrong on our side (flags, files, the
+//! certificate) is found before the first byte goes to a server.
 
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ pub(crate) mod version;
 
 /// How long a question about a job may take.
 const QUERY: Duration = Duration::from_secs(10);
-/// How long a change may take: a stop waits for the job's end, a deletion for its files.
+/// How long a deletion may take: it waits for the job's files.
 const CHANGE: Duration = Duration::from_secs(60);
 
 /// Runs a command and tells the exit code.

@@ -73,6 +73,9 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     if started.exit_reason != "start_failed" {
         return Ok(0);
     }
+    if manner.quiet && !out.json {
+        out.note(&text::failed_start(&started.jobUuid, &started.message));
+    }
     Ok(exit::of_failed_start(started.exitCode))
 }
 

@@ -152,6 +152,12 @@ pub(crate) fn status_word(status: &str, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word }
 }
 
+/// The one line for a job that never ran.
+pub(crate) fn failed_start(uuid: &str, message: &str) -> String {
+    let message = if message.is_empty() { "no reason was given" } else { message };
+    format!("rnx: job {} failed to start: {}", one_line(short(uuid)), one_line(message))
+}
+
 /// The one line that tells why a job ended otherwise than by a code of its own.
 pub(crate) fn epitaph(job: &GetJobStatusRes) -> Option<String> {
     let message = one_line(&job.message);
@@ -164,7 +170,7 @@ pub(crate) fn epitaph(job: &GetJobStatusRes) -> Option<String> {
         "timeout" => or("ran longer than its timeout".into()),
         "stopped" => format!("was stopped{also}"),
         "canceled" => format!("was canceled before it started{also}"),
-        "start_failed" => format!("failed to start{also}"),
+        "start_failed" => return Some(failed_start(&job.uuid, &job.message)),
         "lost" => format!("is lost{also}"),
         _ if !is_terminal_status(&job.status) => format!("is still {}", one_line(&job.status)),
         _ if job.status == "COMPLETED" || job.exitCode > 0 => return None,
