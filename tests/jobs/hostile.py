@@ -2,8 +2,12 @@
 """A job that wants out. It tries one forbidden thing after the other and prints what it got; exit code 1 if any worked."""
 import ctypes
 import os
-import signal
 import socket
+import sys
+
+# As root outside of a job the attempts below would succeed and damage the machine.
+if "JOB_ID" not in os.environ or os.getpid() > 100:
+    sys.exit("hostile.py attacks its host: it runs in a job only")
 
 libc = ctypes.CDLL(None, use_errno=True)
 worked = []
