@@ -1,6 +1,20 @@
 //! Tier 3, e2e: the real `joblet`, the real `rnx` and the real Python client, over mutual TLS. Every test has a node of its
 //! own and checks at its end that nothing is left.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "helper/mod.rs"]
 #[macro_use]
 mod helper;
+
+mod e2e {
+    mod access;
+    mod environment;
+    mod lifecycle;
+    mod node;
+    mod output;
+    mod python_sdk;
+    mod run;
+    mod survival;
+    mod uploads;
+    mod walls;
+}

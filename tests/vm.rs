@@ -1,5 +1,6 @@
 //! Tier 4, VM: the limits, on a machine whose cgroup v2 hierarchy has every controller, in strict mode. The guest is booted
 //! once for all tests; its serial console says what passed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "helper/mod.rs"]
 #[macro_use]

@@ -2,7 +2,12 @@
 //! on the spot, certificates of every kind, and the search for leftovers.
 //!
 //! Every test program takes this room in by `#[path]` and uses its own part of it.
-#![allow(dead_code, unused_macros, reason = "each test program uses another part of this room")]
+#![allow(
+    dead_code,
+    unused_macros,
+    unused_imports,
+    reason = "each test program uses another part of this room"
+)]
 #![allow(unreachable_pub, reason = "a test program is the root of its own crate")]
 #![allow(
     clippy::unwrap_used,

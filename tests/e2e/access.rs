@@ -1,0 +1,229 @@
+//! Who comes in (C08) and who may do what (C11).
+
+use crate::helper::TestDaemon;
+use crate::helper::certificates::{Authority, Identity, Recipe, self_signed};
+use grpcio::{CallOption, Client, Marshaller, Method, MethodType, RpcStatusCode};
+use joblet::pb::joblet_grpc::ALL_METHODS;
+use std::time::Duration;
+
+/// What a viewer may call; an administrator may call everything. The one other copy of this table is the daemon's own.
+const VIEWER: &[&str] = &[
+    "/joblet.JobService/GetJobStatus",
+    "/joblet.JobService/ListJobs",
+    "/joblet.JobService/GetJobLogs",
+    "/joblet.JobService/GetJobMetrics",
+    "/joblet.JobService/GetWorkflowStatus",
+    "/joblet.JobService/ListWorkflows",
+    "/joblet.JobService/GetWorkflowJobs",
+    "/joblet.NetworkService/ListNetworks",
+    "/joblet.VolumeService/ListVolumes",
+    "/joblet.MonitoringService/GetSystemStatus",
+    "/joblet.MonitoringService/StreamSystemMetrics",
+    "/joblet.RuntimeService/ListRuntimes",
+    "/joblet.RuntimeService/GetRuntimeInfo",
+    "/joblet.RuntimeService/ValidateRuntimeSpec",
+];
+
+/// Every message of ours is empty, and an empty message is no bytes at all.
+fn put(_: &Vec<u8>, _: &mut grpcio::GrpcSlice) -> grpcio::Result<()> {
+    Ok(())
+}
+
+fn take(_: grpcio::MessageReader) -> grpcio::Result<Vec<u8>> {
+    Ok(Vec::new())
+}
+
+/// Calls a method with an empty message and gives the status. A streaming method answers its error to a unary call too.
+fn call(client: &Client, name: &'static str) -> (RpcStatusCode, String) {
+    let method: Method<Vec<u8>, Vec<u8>> = Method {
+        ty: MethodType::Unary,
+        name,
+        req_mar: Marshaller { ser: put, de: take },
+        resp_mar: Marshaller { ser: put, de: take },
+    };
+    let options = CallOption::default().timeout(Duration::from_secs(20));
+    match client.unary_call(&method, &Vec::new(), options) {
+        Ok(_) => (RpcStatusCode::OK, String::new()),
+        Err(grpcio::Error::RpcFailure(status)) => (status.code(), status.message().to_owned()),
+        Err(other) => panic!("{name}: {other}"),
+    }
+}
+
+fn list_jobs_as(d: &TestDaemon, identity: &Identity) -> (RpcStatusCode, String) {
+    let (_, ca) = d.identity("default");
+    call(&Client::new(d.channel(identity, &ca)), "/joblet.JobService/ListJobs")
+}
+
+#[test]
+fn every_call_is_judged_by_the_role() {
+    let d = TestDaemon::start();
+    assert!(ALL_METHODS.len() > 30, "every service is in the table");
+    let (admin, ca) = d.identity("default");
+    let (viewer, _) = d.identity("viewer");
+    let (admin, viewer) = (Client::new(d.channel(&admin, &ca)), Client::new(d.channel(&viewer, &ca)));
+    for name in VIEWER {
+        assert!(ALL_METHODS.contains(name), "{name} does not exist");
+    }
+    for name in ALL_METHODS {
+        // The services of the persist process live on its own socket, not here.
+        if name.starts_with("/persist.") {
+            assert_eq!(call(&admin, name).0, RpcStatusCode::UNIMPLEMENTED, "{name}");
+            continue;
+        }
+        let (code, message) = call(&viewer, name);
+        if VIEWER.contains(name) {
+            assert_ne!(code, RpcStatusCode::PERMISSION_DENIED, "viewer {name}: {message}");
+        } else {
+            assert_eq!(code, RpcStatusCode::PERMISSION_DENIED, "viewer {name}: {message}");
+            assert!(
+                message.starts_with("role viewer is not allowed to perform operation "),
+                "{name}: {message}"
+            );
+        }
+        let (code, message) = call(&admin, name);
+        assert_ne!(code, RpcStatusCode::PERMISSION_DENIED, "admin {name}: {message}");
+    }
+    let (code, message) = call(&viewer, "/joblet.JobService/RunJob");
+    assert_eq!(
+        (code, message.as_str()),
+        (RpcStatusCode::PERMISSION_DENIED, "role viewer is not allowed to perform operation run_job")
+    );
+}
+
+#[test]
+fn a_viewer_looks_and_rnx_says_why_it_may_not_act() {
+    let d = TestDaemon::start();
+    let id = d.submit(["-s", "TOKEN=hush-hush", "echo", "seen"]);
+    d.until_status(&id, "COMPLETED");
+    let viewer = |args: &[&str]| d.rnx(["--node=viewer"].iter().chain(args));
+    assert!(viewer(&["job", "list"]).ok().contains(&id));
+    assert_eq!(viewer(&["job", "log", &id]).ok(), "seen\n");
+    let status = viewer(&["job", "status", &id]).ok();
+    assert!(status.contains("***") && !status.contains("hush-hush"), "{status}");
+    for args in [vec!["job", "stop", &id], vec!["job", "delete", &id], vec!["job", "delete-all"]] {
+        let out = viewer(&args);
+        assert_eq!(out.code, 4, "{args:?}: {}", out.stderr);
+        assert!(out.stderr.contains("role viewer is not allowed to perform operation"), "{}", out.stderr);
+    }
+    let out = viewer(&["job", "run", "true"]);
+    assert_eq!(out.code, 125);
+    let json = viewer(&["--json", "job", "stop", &id]).json();
+    assert_eq!(json["code"], "PERMISSION_DENIED", "{json}");
+}
+
+#[test]
+fn a_certificate_without_exactly_one_known_role_may_nothing() {
+    let d = TestDaemon::start();
+    let authority = d.authority();
+    let with = |units: &[&str]| Recipe {
+        units: units.iter().map(|u| (*u).to_owned()).collect(),
+        ..Recipe::client("x")
+    };
+    assert_eq!(list_jobs_as(&d, &authority.issue(&with(&["viewer"]))).0, RpcStatusCode::OK, "the control");
+    for units in [
+        &[][..],
+        &["Admin"],
+        &["ADMIN"],
+        &["admin "],
+        &["root"],
+        &["admin", "viewer"],
+        &["admin", "admin"],
+        &["viewer", "admin"],
+        &["CA"],
+        &["Server"],
+    ] {
+        let (code, message) = list_jobs_as(&d, &authority.issue(&with(units)));
+        assert_eq!(code, RpcStatusCode::PERMISSION_DENIED, "{units:?}: {message}");
+    }
+}
+
+#[test]
+fn nobody_comes_in_without_a_good_certificate_of_the_nodes_authority() {
+    let d = TestDaemon::start();
+    let authority = d.authority();
+    let good = Recipe::client("admin");
+    let (_, ca) = d.identity("default");
+    for (what, identity) in [
+        ("self-signed", self_signed(&good)),
+        ("an impostor of the authority", Authority::impostor_of(&authority).issue(&good)),
+        ("expired", authority.issue(&Recipe { days: (-30, -1), ..good.clone() })),
+        ("not yet valid", authority.issue(&Recipe { days: (1, 30), ..good.clone() })),
+        ("a server's certificate", authority.issue(&Recipe { for_clients: false, ..good.clone() })),
+    ] {
+        let (code, message) = list_jobs_as(&d, &identity);
+        assert_eq!(code, RpcStatusCode::UNAVAILABLE, "{what} came in: {message}");
+    }
+    // No certificate at all, and no TLS at all.
+    let without = grpcio::ChannelCredentialsBuilder::new().root_cert(ca).build();
+    let env = std::sync::Arc::new(grpcio::EnvBuilder::new().cq_count(1).build());
+    let to = format!("localhost:{}", d.port());
+    let channel = grpcio::ChannelBuilder::new(env.clone())
+        .enable_http_proxy(false)
+        .set_credentials(without)
+        .connect(&to);
+    assert_eq!(call(&Client::new(channel), "/joblet.JobService/ListJobs").0, RpcStatusCode::UNAVAILABLE);
+    let plain = grpcio::ChannelBuilder::new(env).enable_http_proxy(false).connect(&to);
+    assert_eq!(call(&Client::new(plain), "/joblet.JobService/ListJobs").0, RpcStatusCode::UNAVAILABLE);
+    d.run(["true"]).ok();
+}
+
+#[test]
+fn old_tls_and_old_ciphers_are_refused() {
+    let d = TestDaemon::start();
+    let (identity, ca) = d.identity("default");
+    let dir = d.dir();
+    for (name, bytes) in [("c.pem", &identity.cert), ("k.pem", &identity.key), ("a.pem", &ca)] {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+    let handshake = |flags: &[&str]| {
+        let mut command = std::process::Command::new("openssl");
+        command.args([
+            "s_client",
+            "-connect",
+            &format!("127.0.0.1:{}", d.port()),
+            "-servername",
+            "localhost",
+            "-brief",
+        ]);
+        command
+            .args(["-cert", "c.pem", "-key", "k.pem", "-CAfile", "a.pem", "-verify_return_error"])
+            .args(flags);
+        let out = crate::helper::rnx::Running::start(command.current_dir(dir)).finish();
+        (out.code, out.stderr)
+    };
+    for good in ["-tls1_2", "-tls1_3"] {
+        let (code, text) = handshake(&[good]);
+        assert!(code == 0 && text.contains("Verification: OK"), "{good}: {text}");
+    }
+    for bad in [
+        &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"][..],
+        &["-tls1", "-cipher", "ALL:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "AES128-SHA"],
+    ] {
+        let (code, text) = handshake(bad);
+        assert_ne!(code, 0, "{bad:?}: {text}");
+    }
+}
+
+#[test]
+fn rnx_explains_a_bad_certificate_before_it_connects() {
+    let d = TestDaemon::start();
+    let expired = d.authority().issue(&Recipe { days: (-30, -1), ..Recipe::client("admin") });
+    std::fs::write(d.dir().join("old.pem"), &expired.cert).unwrap();
+    std::fs::write(d.dir().join("old.key"), &expired.key).unwrap();
+    let server = format!("--server=localhost:{}", d.port());
+    let out =
+        d.rnx([&server[..], "--cert=old.pem", "--key=old.key", "--ca=certs/ca-cert.pem", "job", "list"]);
+    assert_eq!(out.code, 3);
+    assert!(out.stderr.contains("certificate verify failed: certificate has expired"), "{}", out.stderr);
+    let out = d.rnx([
+        "--server=localhost:1",
+        "--cert=certs/client-cert.pem",
+        "--key=certs/client-key.pem",
+        "--ca=certs/ca-cert.pem",
+        "job",
+        "list",
+    ]);
+    assert_eq!(out.code, 3, "{}", out.stderr);
+    assert!(out.stderr.contains("localhost:1"), "{}", out.stderr);
+}

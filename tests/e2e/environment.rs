@@ -1,0 +1,179 @@
+//! What a job finds in its environment, and where secrets do not appear (I07-I09, I11).
+
+use crate::helper::programs::job;
+use crate::helper::{TestDaemon, residue};
+use std::fs;
+
+const SECRET: &str = "correct-horse-battery-staple";
+
+#[test]
+fn the_environment_is_the_documented_one_and_then_the_users() {
+    let d = TestDaemon::start();
+    let text = d.run(["-e", "GREETING=hello world", "-e", "PATH=/usr/bin:/bin:/work", "--", "env"]).ok();
+    let has = |line: &str| assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
+    for line in [
+        "HOME=/work",
+        "PWD=/work",
+        "LANG=C.UTF-8",
+        "JOB_TYPE=standard",
+        "GREETING=hello world",
+        "PATH=/usr/bin:/bin:/work",
+    ] {
+        has(line);
+    }
+    let names: Vec<&str> = text.lines().filter_map(|l| l.split_once('=')).map(|(name, _)| name).collect();
+    let known = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "PWD",
+        "LANG",
+        "HOSTNAME",
+        "JOB_ID",
+        "JOB_TYPE",
+        "JOB_MAX_CPU",
+        "JOB_MAX_MEMORY",
+        "JOB_MAX_IOBPS",
+        "JOB_CPU_CORES",
+        "GREETING",
+        "_",
+    ];
+    let strange: Vec<_> = names.iter().filter(|n| !known.contains(n)).collect();
+    assert!(strange.is_empty(), "I08: not declared: {strange:?}");
+}
+
+#[test]
+fn nothing_of_the_daemons_environment_reaches_a_job() {
+    let d = crate::helper::daemon::Node::set_up().start_with(|command| {
+        command.env("AWS_SECRET_ACCESS_KEY", "of-the-daemon").env("LD_PRELOAD_X", "of-the-daemon");
+    });
+    let script = "env; cat /proc/self/environ /proc/1/environ /proc/1/cmdline 2>&1";
+    let text = d.run(["sh", "-c", script]).text();
+    assert!(!text.contains("of-the-daemon"), "{text}");
+    assert!(!text.contains(d.dir().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn reserved_and_malformed_names_are_refused() {
+    let d = TestDaemon::start();
+    let client = d.client("default");
+    for (name, value) in [
+        ("JOB_ID", "x"),
+        ("JOB_TYPE", "runtime-build"),
+        ("JOBLET_MODE", "init"),
+        ("", "x"),
+        ("A=B", "x"),
+        ("A", "x\0y"),
+        ("A\0B", "x"),
+    ] {
+        for secret in [false, true] {
+            let mut request =
+                joblet::pb::joblet::RunJobRequest { command: "true".to_owned(), ..Default::default() };
+            let map = if secret { &mut request.secret_environment } else { &mut request.environment };
+            map.insert(name.to_owned(), value.to_owned());
+            let error = client.run_job(&request).expect_err("a bad name was taken").to_string();
+            assert!(
+                error.contains("INVALID_ARGUMENT") || error.contains("3-"),
+                "{name:?}={value:?}: {error}"
+            );
+            assert!(!error.contains("x\0y"), "the value is in the error: {error}");
+        }
+    }
+}
+
+#[test]
+fn loader_variables_reach_the_payload_only() {
+    let d = TestDaemon::start();
+    let text = d
+        .run([
+            "-e",
+            "LD_DEBUG_OUTPUT=/work/ld",
+            "-e",
+            "LD_DEBUG=libs",
+            "sh",
+            "-c",
+            "ls /work; cat /proc/1/environ",
+        ])
+        .ok();
+    assert!(text.starts_with("ld."), "the payload's loader saw it: {text}");
+    assert!(!text.contains("LD_DEBUG"), "init saw it: {text}");
+    assert_eq!(
+        residue::files(&d.dir().join("run")).iter().filter(|f| f.to_string_lossy().contains("ld.")).count(),
+        0
+    );
+}
+
+#[test]
+fn a_secret_is_in_the_jobs_environment_and_nowhere_else() {
+    let d = crate::helper::daemon::Node::set_up();
+    d.set("logging.level", "DEBUG");
+    let d = d.start();
+    let pair = format!("API_KEY={SECRET}");
+    // The running job keeps it in its environment while we look everywhere.
+    let id = d.submit(["-s", &pair, "sh", "-c", "printf %s \"$API_KEY\" | wc -c; exec sleep 1000"]);
+    let failed = d.submit(["-s", &pair, "/no/such/program"]);
+    let mut seen = String::new();
+    for args in [
+        vec!["job", "status", &id],
+        vec!["--json", "job", "status", &id],
+        vec!["--json", "job", "status", &failed],
+        vec!["job", "list"],
+        vec!["job", "list", "-o", "wide"],
+        vec!["--json", "job", "list"],
+    ] {
+        let out = d.rnx(&args);
+        seen.push_str(&out.ok());
+        seen.push_str(&out.stderr);
+    }
+    assert!(seen.contains("***") && !seen.contains(SECRET), "{seen}");
+    assert!(!d.log().contains(SECRET), "in the daemon's log");
+    // Every process of the node but the payload itself: command lines, and init's environment.
+    for pid in residue::children_of(d.pid()) {
+        for file in ["cmdline", "environ"] {
+            let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            assert!(!String::from_utf8_lossy(&text).contains(SECRET), "in /proc/{pid}/{file}");
+        }
+    }
+    d.rnx(["job", "stop", &id]).ok();
+    for file in residue::files(d.dir()) {
+        let text = fs::read(&file).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&text).contains(SECRET), "in {}", file.display());
+    }
+}
+
+#[test]
+fn secrets_can_be_given_without_showing_them_on_the_command_line() {
+    let d = TestDaemon::start();
+    let mut command = d.rnx_command([
+        "job",
+        "run",
+        "-q",
+        "--follow",
+        "--secret-env",
+        "API_KEY",
+        "sh",
+        "-c",
+        "echo $API_KEY",
+    ]);
+    let out = crate::helper::rnx::Running::start(command.env("API_KEY", SECRET)).finish();
+    assert_eq!(out.ok(), format!("{SECRET}\n"));
+    fs::write(d.dir().join("key"), SECRET).unwrap();
+    let out = d.run(["--secret-file", "API_KEY=key", "sh", "-c", "echo $API_KEY"]);
+    assert_eq!(out.ok(), format!("{SECRET}\n"));
+    // On the command line it works, with a warning.
+    let out = d.run(["-s", &format!("API_KEY={SECRET}"), "true"]);
+    out.ok();
+    assert!(out.stderr.to_lowercase().contains("secret"), "no warning: {}", out.stderr);
+}
+
+#[test]
+fn a_job_type_of_the_users_changes_nothing() {
+    let d = TestDaemon::start();
+    let probe = job("inside.py").display().to_string();
+    // Names that other systems use to weaken their walls.
+    let args = ["-e", "CI_MODE=true", "-e", "MODE=init", "--upload", &probe, "/usr/bin/python3", "inside.py"];
+    let found: serde_json::Value = serde_json::from_str(&d.run(args).ok()).unwrap();
+    assert_eq!(found["status"]["CapBnd"], "0000000000000000\n".trim());
+}

@@ -1,0 +1,124 @@
+//! The daemon's sudden death. What a job wrote before is in the spool, or in a pipe that joblet-init keeps open.
+
+use crate::helper::daemon::{Node, TestDaemon};
+use crate::helper::programs;
+use crate::helper::wait::{eventually, holds};
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// How often the daemon is killed; the issue asks for 200.
+const KILLS: usize = 200;
+
+#[test]
+fn killing_the_daemon_loses_no_byte_that_a_job_wrote() {
+    let flood = programs::c("flood").display().to_string();
+    let mut node = Node::set_up();
+    for round in 0..KILLS {
+        let d = node.start();
+        let id = d.submit(["--upload", &flood, "./flood"]);
+        let spool = d.dir().join("spool").join(&id).join("stdout");
+        // A different moment every time: early in the first chunk, or some hundred chunks later.
+        let least = (round as u64 * 7919) % 900_000;
+        eventually("the flood has come some way", || {
+            holds(fs::metadata(&spool).is_ok_and(|m| m.len() > least))
+        });
+        let job = Job::find(&d, &id);
+        node = d.crash();
+        let written = job.written_when_blocked();
+        let mut bytes = fs::read(&spool).unwrap();
+        bytes.extend(job.drain_pipe());
+        job.end();
+        assert_eq!(bytes.len() as u64, written, "round {round}: bytes lost or doubled");
+        for (n, record) in bytes.chunks_exact(8).enumerate() {
+            assert_eq!(
+                u64::from_le_bytes(record.try_into().unwrap()),
+                n as u64,
+                "round {round}: a hole at {n}"
+            );
+        }
+    }
+}
+
+/// A job whose daemon is about to die, seen from the host.
+struct Job {
+    init: i32,
+    payload: i32,
+    cgroup: Option<PathBuf>,
+}
+
+impl Job {
+    fn find(d: &TestDaemon, id: &str) -> Job {
+        let init = *eventually("init is a child of the daemon", || {
+            let children = crate::helper::residue::children_of(d.pid());
+            (!children.is_empty()).then_some(children)
+        })
+        .first()
+        .unwrap();
+        let payload = *eventually("the payload is a child of init", || {
+            let children = crate::helper::residue::children_of(init);
+            (!children.is_empty()).then_some(children)
+        })
+        .first()
+        .unwrap();
+        let mount = crate::helper::residue::cgroup2_mount();
+        let cgroup =
+            mount.and_then(|m| crate::helper::residue::directories(&m, &|name| name.contains(id)).pop());
+        Job { init, payload, cgroup }
+    }
+
+    /// How many bytes the payload has written: its write count once the pipe is full and the count stays.
+    fn written_when_blocked(&self) -> u64 {
+        eventually("the payload is blocked on its full pipe", || {
+            let at = fs::read_to_string(format!("/proc/{}/wchan", self.payload)).ok()?;
+            let state = fs::read_to_string(format!("/proc/{}/stat", self.payload)).ok()?;
+            let asleep = state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
+            holds(asleep && (at.contains("pipe") || at == "0"))
+        });
+        self.write_count()
+    }
+
+    fn write_count(&self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.payload)).unwrap();
+        io.lines().find_map(|l| l.strip_prefix("wchar: ")).unwrap().parse().unwrap()
+    }
+
+    /// What is in the stdout pipe, through the read end that init keeps. The payload is killed first: a drained pipe would
+    /// let it write on.
+    fn drain_pipe(&self) -> Vec<u8> {
+        let pipe = fs::read_link(format!("/proc/{}/fd/1", self.payload)).unwrap();
+        let kept = descriptor_of(self.init, &pipe).expect("init keeps the read end");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.payload), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
+        let mut options = fs::OpenOptions::new();
+        let mut end = options.read(true).custom_flags(libc::O_NONBLOCK).open(kept).expect("init lingers");
+        let mut bytes = Vec::new();
+        // WouldBlock while somebody could still write, end of file when nobody can.
+        let _ = end.read_to_end(&mut bytes);
+        bytes
+    }
+
+    /// Ends what lingers, as the recovery of a later daemon would.
+    fn end(self) {
+        let _ =
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.init), nix::sys::signal::Signal::SIGKILL);
+        eventually("init is gone", || holds(!alive(self.init)));
+        if let Some(cgroup) = self.cgroup {
+            eventually("the cgroup can be removed", || {
+                holds(fs::remove_dir(&cgroup).is_ok() || !cgroup.exists())
+            });
+        }
+    }
+}
+
+fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// A path below /proc/PID/fd that leads to the same pipe.
+fn descriptor_of(pid: i32, pipe: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    entries.map(|e| e.path()).find(|p| fs::read_link(p).is_ok_and(|target| target == pipe))
+}

@@ -1,0 +1,306 @@
+//! The walls, seen from inside (E01-E03, E09-E20, E22, E26-E36, E38, E43). One job looks at as much as it can, because a
+//! start costs a millisecond and a Python thirty; the host's side is compared before and after.
+
+use crate::helper::programs::{self, job};
+use crate::helper::{TestDaemon, residue};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Answers that mean "no" to reading, writing or creating.
+const DENIED: &[&str] = &[
+    "EPERM", "EACCES", "EROFS", "ENOENT", "ENXIO", "ENOTDIR", "EISDIR", "EIO", "EINVAL", "ETXTBSY", "ENODEV",
+];
+
+fn look_around(d: &TestDaemon) -> Value {
+    let port = format!("DAEMON_PORT={}", d.port());
+    let probe = job("inside.py").display().to_string();
+    let text = d.run(["-e", &port, "--upload", &probe, "/usr/bin/python3", "inside.py"]).ok();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// What must be the same on the host before and after: settings, accounts, our programs.
+fn canaries() -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for path in [
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/hostname",
+        "/proc/sys/kernel/domainname",
+        "/proc/sys/kernel/panic",
+        "/proc/sys/vm/overcommit_memory",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/etc/passwd",
+        "/etc/shadow",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        "/usr/bin/env",
+        "/bin/sh",
+        "/proc/swaps",
+        "/proc/self/mountinfo",
+        crate::helper::daemon::JOBLET,
+        crate::helper::daemon::RNX,
+    ] {
+        found.insert(path.to_owned(), fs::read(path).unwrap_or_default());
+    }
+    found
+}
+
+fn denied(found: &Value, group: &str, except: &[&str]) {
+    let answers = found[group].as_object().unwrap_or_else(|| panic!("no {group}"));
+    for (path, answer) in answers {
+        if !except.contains(&path.as_str()) {
+            let word = answer.as_str().unwrap_or("something");
+            assert!(DENIED.contains(&word), "{group} {path} gave {answer}");
+        }
+    }
+}
+
+#[test]
+fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
+    let before = canaries();
+    let d = TestDaemon::start();
+    let found = look_around(&d);
+    // E10, E12, E22. What a mask leaves is an empty file or an empty directory.
+    for (path, answer) in found["read"].as_object().unwrap() {
+        let word = answer.as_str().unwrap();
+        assert!(word.is_empty() || DENIED.contains(&word), "read {path} gave {word:?}");
+    }
+    for (path, answer) in found["list"].as_object().unwrap() {
+        let empty = answer.as_array().is_some_and(Vec::is_empty);
+        // A bare /var with empty directories in it belongs to the job's own root.
+        let own = ["/var", "/run"].contains(&path.as_str());
+        assert!(
+            empty || own || answer.as_str().is_some_and(|w| DENIED.contains(&w)),
+            "list {path} gave {answer}"
+        );
+    }
+    let symbols = found["kallsyms"].as_str().unwrap();
+    assert!(symbols.lines().all(|l| l.starts_with("0000000000000000") || DENIED.contains(&l)), "{symbols}");
+    // E09, E11, E13, E15. A job may make itself a likelier victim of the OOM killer, and name itself.
+    denied(&found, "write", &["/proc/self/oom_score_adj"]);
+    let writable = ["/tmp", "/work", "/dev/shm"];
+    denied(&found, "create", &writable);
+    for path in writable {
+        assert_eq!(found["create"][path], "CREATED", "{path} belongs to the job");
+    }
+    d.stop();
+    assert_eq!(canaries(), before, "the host has changed");
+}
+
+#[test]
+fn the_root_holds_no_mount_of_the_host_and_nothing_propagates() {
+    let d = TestDaemon::start();
+    let found = look_around(&d);
+    let root: Vec<&str> = found["root"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(root.len() < 30, "{root:?}");
+    for name in ["home", "root", "mnt", "media", "srv", "boot", "lost+found", ".oldroot"] {
+        assert!(!root.contains(&name), "/{name} of the host: {root:?}");
+    }
+    // E19, E20: every mount is private, and nothing on one may give rights or be a device (/dev's nodes aside).
+    for line in found["mounts"].as_array().unwrap().iter().filter_map(Value::as_str) {
+        assert!(!line.contains("shared:") && !line.contains("master:"), "{line}");
+        let (left, _) = line.split_once(" - ").unwrap();
+        let fields: Vec<&str> = left.split(' ').collect();
+        let (place, options) = (fields[4], fields[5]);
+        assert!(options.contains("nosuid"), "{line}");
+        assert!(options.contains("nodev") || place.starts_with("/dev"), "{line}");
+        if ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].iter().any(|host| place.starts_with(host))
+            || place == "/"
+        {
+            assert!(options.split(',').any(|o| o == "ro"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_job_has_no_capability_and_cannot_gain_one() {
+    let d = TestDaemon::start();
+    let found = look_around(&d);
+    for who in ["status", "init_status"] {
+        let status = &found[who];
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            let value = status[set].as_str().unwrap_or_default().trim();
+            // E26 speaks of the payload; init keeps nothing that it does not need either.
+            if who == "status" {
+                assert_eq!(value, "0000000000000000", "{who} {set}");
+            }
+        }
+        assert_eq!(status["NoNewPrivs"].as_str().unwrap().trim(), "1", "E27: {who}");
+        assert_eq!(status["Seccomp"].as_str().unwrap().trim(), "2", "E27: {who}");
+    }
+    assert_eq!(found["ids"], serde_json::json!([0, 0, 0, 0]));
+    let map: Vec<u32> =
+        found["uid_map"].as_array().unwrap().iter().map(|w| w.as_str().unwrap().parse().unwrap()).collect();
+    assert_eq!((map[0], map[2], map.len()), (0, 1, 3), "one id is mapped: {map:?}");
+    assert!(d.uids().contains(&map[1]), "the id is leased: {map:?} from {:?}", d.uids());
+    // E20: a program with the setuid bit changes nothing, the host's or our own.
+    let script =
+        "cp /usr/bin/id i; chmod 6755 i; ./i -u; grep CapEff /proc/self/status; su nobody -c id; echo over";
+    let text = d.run(["sh", "-c", script]).ok();
+    assert!(text.starts_with("0\nCapEff:\t0000000000000000\n") && text.ends_with("over\n"), "{text}");
+    assert!(!text.contains("nobody)"), "{text}");
+}
+
+#[test]
+fn only_the_three_streams_are_open_and_namespaces_are_the_jobs_own() {
+    let d = TestDaemon::start();
+    // E03: the daemon holds the pipes and files of many jobs meanwhile.
+    let sleepers: Vec<String> = (0..40).map(|_| d.submit(["sleep", "1000"])).collect();
+    let found = look_around(&d);
+    let open: Vec<&String> = found["descriptors"].as_object().unwrap().keys().collect();
+    assert_eq!(open, ["0", "1", "2"], "E02: {}", found["descriptors"]);
+    assert_eq!(found["cwd"], "/work");
+    for (kind, theirs) in found["namespaces"].as_object().unwrap() {
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        assert_ne!(theirs.as_str(), ours.to_str(), "{kind} namespace is the host's");
+    }
+    let id = found["environment"]["JOB_ID"].as_str().unwrap();
+    assert_eq!(found["hostname"], format!("job-{}", &id[..8]));
+    assert_eq!(found["cgroup"][0].as_str().unwrap().rsplit(':').next(), Some("/"), "{}", found["cgroup"]);
+    let processes = found["processes"].as_array().unwrap();
+    assert!(processes.len() <= 3, "{processes:?}");
+    assert_eq!(
+        found["init_environ"].as_str().map(|e| e.contains('=')),
+        Some(false),
+        "I08: {}",
+        found["init_environ"]
+    );
+    let command = found["init_cmdline"].as_str().unwrap();
+    assert!(!command.contains(d.dir().to_str().unwrap()), "I08: {command}");
+    for sleeper in sleepers {
+        d.rnx(["job", "stop", &sleeper]).ok();
+    }
+}
+
+#[test]
+fn without_a_network_only_loopback_exists_and_nobody_can_be_reached() {
+    let d = TestDaemon::start();
+    let listener = {
+        use std::os::linux::net::SocketAddrExt;
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(b"joblet-test-abstract").unwrap();
+        // Another test of this run may hold the name: the job must not reach it either way.
+        std::os::unix::net::UnixListener::bind_addr(&name).ok()
+    };
+    let found = look_around(&d);
+    drop(listener);
+    assert_eq!(found["interfaces"], serde_json::json!(["lo"]));
+    assert_eq!(found["routes"], serde_json::json!([]));
+    assert_eq!(found["loopback"], "UP");
+    for (whom, answer) in found["connect"].as_object().unwrap() {
+        let word = answer.as_str().unwrap();
+        assert!(
+            ["ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EINVAL", "EHOSTUNREACH", "EPERM", "EACCES"]
+                .contains(&word),
+            "{whom}: {word}"
+        );
+    }
+}
+
+#[test]
+fn forbidden_system_calls_answer_eperm_or_enosys() {
+    let before = canaries();
+    let d = TestDaemon::start();
+    let text = d.run(["--upload", programs::c("syscalls").to_str().unwrap(), "./syscalls"]).ok();
+    let answers: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(' ')).collect();
+    assert!(answers.len() > 85, "{text}");
+    let mut wrong = Vec::new();
+    for (name, answer) in &answers {
+        let fine = match *name {
+            // glibc must fall back to clone, so that it can be judged by its flags (E28).
+            "clone3_user" => *answer == "ENOSYS",
+            // Seen by the kernel itself: a foreign door, an id that is not mapped, a family that is not there.
+            "int80_getpid" | "x32_getpid" => ["ENOSYS", "EPERM", "KILLED 31", "KILLED 11"].contains(answer),
+            "setuid_other" | "setgid_other" => ["EINVAL", "EPERM"].contains(answer),
+            name if name.starts_with("socket_") => {
+                ["EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ENOSYS"]
+                    .contains(answer)
+            }
+            // The path is not there, or the door behind it is shut.
+            name if name.starts_with("setns_") => ["EPERM", "EACCES", "ENOENT", "ENOSYS"].contains(answer),
+            "ptrace_attach_init"
+            | "ptrace_seize_init"
+            | "process_vm_readv_init"
+            | "move_pages_init"
+            | "kcmp_init" => ["EPERM", "EACCES", "ESRCH", "ENOSYS"].contains(answer),
+            "tiocsti" | "tioclinux" => ["EPERM", "EIO", "ENOTTY", "EBADF"].contains(answer),
+            _ => ["EPERM", "ENOSYS", "EACCES"].contains(answer),
+        };
+        if !fine {
+            wrong.push(format!("{name} {answer}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    d.stop();
+    assert_eq!(canaries(), before, "the host has changed");
+}
+
+#[test]
+fn running_programs_cannot_be_overwritten() {
+    let before = canaries();
+    let d = TestDaemon::start();
+    let text = d.run(["--upload", programs::c("overwrite").to_str().unwrap(), "./overwrite"]).ok();
+    for word in text.lines() {
+        assert!(["EACCES", "EPERM", "ETXTBSY", "EROFS", "ENOENT", "ESRCH"].contains(&word), "E01: {text}");
+    }
+    // The interpreter line of the CVE itself: what runs is at most our own init, which refuses.
+    fs::write(d.dir().join("x"), "#!/proc/self/exe\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(d.dir().join("x"), mode).unwrap();
+    assert_ne!(d.run(["--upload=x", "./x"]).code, 0);
+    assert_eq!(d.run(["echo", "still here"]).ok(), "still here\n");
+    d.stop();
+    assert_eq!(canaries(), before, "the host has changed");
+}
+
+#[test]
+fn working_directories_behind_proc_or_outside_are_refused() {
+    let d = TestDaemon::start();
+    let mut refused = vec![
+        "/proc/1/root".to_owned(),
+        "/proc/self/cwd".to_owned(),
+        "../../etc".to_owned(),
+        "/work/../proc".to_owned(),
+    ];
+    refused.extend((0..16).map(|n| format!("/proc/self/fd/{n}")));
+    for place in refused {
+        let out = d.run(["--workdir", &place, "pwd"]);
+        assert!(!out.text().starts_with('/') || out.text() == "/work/etc\n", "{place} gave {}", out.text());
+        assert_ne!(out.code, 0, "{place}");
+    }
+}
+
+#[test]
+fn a_job_can_kill_nobody_but_itself() {
+    let d = TestDaemon::start();
+    let neighbour = d.submit(["sleep", "1000"]);
+    // E32, E33: everything that can be named, and init itself.
+    let script = "kill -STOP 1; kill -9 1; kill -TERM 1; kill -9 -1; i=2; while [ $i -lt 3000 ]; do [ $i = $$ ] || kill -9 $i; i=$((i+1)); done 2>/dev/null; echo alive";
+    assert_eq!(d.run(["bash", "-c", script]).ok(), "alive\n");
+    assert_eq!(d.status(&neighbour)["status"], "RUNNING");
+    d.rnx(["job", "stop", &neighbour]).ok();
+}
+
+#[test]
+fn classic_ways_out_of_a_root_lead_nowhere() {
+    let d = TestDaemon::start();
+    // E18: without chroot to play with, dots above the root stay in the root.
+    let script = "cd / && cd ../../../.. && ls -d work && readlink /proc/1/root /proc/1/cwd; ls /proc/1/fd 2>&1 | head -1; exit 0";
+    let text = d.run(["sh", "-c", script]).ok();
+    assert!(text.starts_with("work\n") && !text.contains(d.dir().to_str().unwrap()), "{text}");
+    // E22: no key of the host, whatever the path.
+    let script = "find / -xdev -path /proc -prune -o -path /usr -prune -o -type f -print 2>/dev/null | xargs -r grep -l 'PRIVATE KEY' 2>/dev/null; echo over";
+    assert_eq!(d.run(["sh", "-c", script]).text(), "over\n");
+    // E42's neighbour: what narrows further is allowed.
+    let script = "import ctypes; l = ctypes.CDLL(None); print(l.prctl(38, 1, 0, 0, 0), l.syscall(444, None, 0, 1) > 0)";
+    assert_eq!(d.run(["/usr/bin/python3", "-c", script]).ok(), "0 True\n");
+}
+
+#[test]
+fn nothing_of_a_job_is_visible_in_the_hosts_mount_table() {
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let d = TestDaemon::start();
+    let id = d.submit(["sleep", "1000"]);
+    assert_eq!(residue::mounts_below(d.dir()), Vec::<String>::new());
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), before);
+    d.rnx(["job", "stop", &id]).ok();
+}

@@ -1,0 +1,27 @@
+/* Writes eight-byte records that count up from 0 to standard output as fast as the pipe takes them, for ever or until a given
+ * number. What comes out can be checked for holes, doubles and torn records. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    uint64_t last = argc > 1 ? strtoull(argv[1], 0, 10) : UINT64_MAX;
+    uint64_t chunk[64];
+    for (uint64_t next = 0; next < last;) {
+        size_t n = 0;
+        /* Chunks of changing length, so that no buffer's border falls together with theirs. */
+        size_t most = 1 + (next * 2654435761u >> 7) % 64;
+        while (n < most && next < last)
+            chunk[n++] = next++;
+        for (size_t done = 0; done < n * 8;) {
+            ssize_t got = write(1, (char *)chunk + done, n * 8 - done);
+            if (got < 0)
+                return 1;
+            done += (size_t)got;
+        }
+    }
+    return 0;
+}
