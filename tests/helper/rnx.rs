@@ -102,8 +102,14 @@ impl Running {
 
     /// Waits for its end; fails the test, with what was printed so far, when it does not come.
     #[track_caller]
-    pub fn finish(mut self) -> Output {
-        let status = wait::within(BOUND, || self.child.try_wait().expect("waiting for our own child"));
+    pub fn finish(self) -> Output {
+        self.finish_within(BOUND)
+    }
+
+    /// The same with another bound on the time.
+    #[track_caller]
+    pub fn finish_within(mut self, bound: Duration) -> Output {
+        let status = wait::within(bound, || self.child.try_wait().expect("waiting for our own child"));
         if status.is_none() {
             self.kill();
         }
@@ -111,7 +117,7 @@ impl Running {
         let stderr = self.stderr.take().expect("taken once").join().expect("the reader does not panic");
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         let Some(status) = status else {
-            panic!("still running after {BOUND:?}: {}\nstderr: {stderr}", String::from_utf8_lossy(&stdout))
+            panic!("still running after {bound:?}: {}\nstderr: {stderr}", String::from_utf8_lossy(&stdout))
         };
         Output { code: shell_code(status), stdout, stderr }
     }

@@ -2,12 +2,12 @@
 # Packs the guest of the VM tier: a Debian cloud kernel (taken out of its package, never installed) and an initramfs with
 # busybox, our binaries, the libraries they link and the small hostile programs.
 #
-#   image.sh CACHE OUT FILE...     CACHE keeps the kernel between runs; OUT gets vmlinuz and initramfs;
-#                                  each FILE lands in the guest's /usr/bin under its own name
+#   image.sh CACHE OUT TESTS FILE...   CACHE keeps the kernel between runs; OUT gets vmlinuz and initramfs; TESTS lists
+#                                      what the guest is to run; each FILE lands in its /usr/bin under its own name
 set -euo pipefail
 
-cache=$1 out=$2
-shift 2
+cache=$1 out=$2 tests=$3
+shift 3
 here=$(cd "$(dirname "$0")" && pwd)
 
 fetch_kernel() {
@@ -44,6 +44,7 @@ lay_out() {
     chmod 0600 "$root/etc/shadow"
     cp /etc/ssl/openssl.cnf "$root/etc/ssl/"
     install -m 0755 "$here/init" "$root/init"
+    install -m 0644 "$tests" "$root/tests"
 }
 
 # Every library that the loader would open, at the place where it would look.

@@ -1,0 +1,27 @@
+/* Forks children that wait for ever until fork fails; prints how many there were and the error. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(void)
+{
+    if (!getenv("JOB_ID")) {
+        fprintf(stderr, "hog_processes would fill this machine: it runs in a job only\n");
+        return 2;
+    }
+    for (int children = 0;; children++) {
+        pid_t child = fork();
+        if (child == 0)
+            for (;;)
+                pause();
+        if (child < 0) {
+            printf("%d %s\n", children, strerrorname_np(errno));
+            return 0;
+        }
+        if (children > 100000)
+            return 1;
+    }
+}
