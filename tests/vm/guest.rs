@@ -4,7 +4,7 @@ use crate::helper::programs::{self, cache, source};
 use crate::helper::rnx::Running;
 use std::fs;
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Once};
 
 /// What one boot of the guest said on its console; the reason when there is no guest to boot.
 static CONSOLE: LazyLock<Result<String, String>> = LazyLock::new(boot);
@@ -79,7 +79,10 @@ fn judge(test: &str) {
         .lines()
         .find(|l| l.starts_with(&format!("FAIL {name}")))
         .unwrap_or("it did not come to this test");
-    panic!("{failed}\n--- the guest's console\n{console}");
+    // Once is enough for a screen.
+    static SHOWN: Once = Once::new();
+    SHOWN.call_once(|| eprintln!("--- the guest's console\n{console}--- end of the guest's console"));
+    panic!("{failed}");
 }
 
 /// A test that asks the console for its own name.
