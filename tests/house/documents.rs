@@ -63,3 +63,38 @@ fn every_dependency_says_what_it_saves() {
         }
     }
 }
+
+/// The dotted names of everything in a YAML tree that is not itself a section.
+fn keys(tree: &serde_yaml::Value, above: &str, found: &mut Vec<String>) {
+    let Some(section) = tree.as_mapping().filter(|m| !m.is_empty()) else {
+        found.push(above.to_owned());
+        return;
+    };
+    for (name, below) in section {
+        let name = name.as_str().expect("keys are words");
+        keys(below, &if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }, found);
+    }
+}
+
+#[test]
+fn the_reference_configuration_has_every_key_of_the_daemon_and_no_other() {
+    let sorted = |text: &str| {
+        let mut found = Vec::new();
+        keys(&serde_yaml::from_str(text).expect("YAML"), "", &mut found);
+        found.sort();
+        found
+    };
+    let effective = joblet::config::daemon::DaemonConfig::default().effective();
+    assert_eq!(sorted(&read("vendor-config/joblet-config.yml")), sorted(&effective));
+}
+
+#[test]
+fn the_readme_names_every_call_of_the_api() {
+    let readme = read("README.md");
+    let missing: Vec<_> = read("protos/joblet.proto")
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("rpc ")?.split('(').next().map(str::to_owned))
+        .filter(|name| !readme.contains(&format!("`{name}`")))
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+}

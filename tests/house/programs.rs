@@ -40,3 +40,16 @@ fn a_runtime_would_be_seen() {
     assert_eq!(runtimes_in("0000 T <alloc::vec::Vec<tokio::task::Id> as Drop>::drop\n").len(), 1);
     assert_eq!(runtimes_in("0000 T joblet::not_tokio::x\n"), Vec::<String>::new());
 }
+
+#[test]
+fn joblet_init_is_small_static_and_needs_no_library() {
+    let init = Path::new(env!("OUT_DIR")).join("joblet-init");
+    let bytes = std::fs::read(&init).expect("build.rs made joblet-init");
+    assert!(bytes.len() < 64 * 1024, "{} bytes: a runtime has crept in", bytes.len());
+    let out = Command::new("readelf").args(["--wide", "--program-headers", "--dynamic"]).arg(&init).output();
+    let text = String::from_utf8_lossy(&out.expect("readelf is installed (binutils)").stdout).into_owned();
+    assert!(!text.contains("INTERP") && !text.contains("NEEDED"), "{text}");
+    // What is not linked dynamically and fits in so little cannot hold a runtime; its strings say so too.
+    let words = String::from_utf8_lossy(&bytes);
+    assert!(RUNTIMES.iter().all(|name| !words.contains(name)));
+}
