@@ -1,1 +1,71 @@
 //! gRPC in, commands out.
+//!
+//! # Threads
+//!
+//! * `grpc-0`: the one completion queue. It runs the [`auth`] check of every call, every handler and every
+//!   future that a handler spawns. Nothing here blocks or panics: one handler that does stops every client.
+//! * `log-pump` ([`pump`]): reads spools for all log streams and fills their queues.
+//! * C-core's own (resolver, timers, event engine): they know nothing of us.
+//!
+//! The loop is elsewhere; this room reaches it through [`Door`](crate::daemon::commands::Door) only.
+//!
+//! # A request
+//!
+//! C-core has verified the client's certificate and received the whole message. [`auth::Guard`] reads the role
+//! from the certificate and looks the method up in one table: denied, not built yet, or through to the handler
+//! ([`service`]). [`convert`] makes job words of the message; every rule of syntax is checked there, and a
+//! refusal names the field. [`bridge`] sends the command and leaves a future that waits for the answer,
+//! converts it and owns the reply until C-core has taken it (a reply dropped earlier cancels the call).
+//! Errors become codes in [`status`] and nowhere else.
+//!
+//! # A byte of output
+//!
+//! The collector writes it into the job's spool and tells the pump the job's id. The pump reads the next rows
+//! for each stream of that job, as far as the stream's queue of a few chunks has room. A future on `grpc-0`
+//! takes chunks from the queue as HTTP/2 flow control lets it; what it takes wakes the pump. A slow reader
+//! thus costs a queue and a cursor, never the job and never another reader.
+//!
+//! # The end
+//!
+//! [`Server::begin_shutdown`] stops accepting and ends every log stream with UNAVAILABLE; the loop still
+//! answers what it has accepted. [`Server::finish`] waits for the calls and cancels those that linger.
+
+pub mod auth;
+mod bridge;
+pub mod convert;
+pub mod pump;
+pub mod server;
+mod service;
+mod status;
+mod tls;
+
+pub use convert::Rules;
+pub use pump::LogPump;
+pub use server::Server;
+
+/// Why there is no API.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// A certificate or key of the configuration cannot be used.
+    #[error("cannot use security.{key}: {why}")]
+    Credentials {
+        /// The key below `security`.
+        key: &'static str,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// The port could not be bound.
+    #[error("cannot listen on {address}: {why}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// What the system says.
+        why: String,
+    },
+    /// C-core refused to make a server.
+    #[error("cannot make the gRPC server: {0}")]
+    Build(grpcio::Error),
+    /// No thread for the log streams.
+    #[error("cannot start the log pump: {0}")]
+    StartPump(std::io::Error),
+}

@@ -162,7 +162,6 @@ macro_rules! event {
 
 /// [`event!`] for what clients can cause as often as they like: each place in the code writes a few lines in ten
 /// seconds, and its next line says how many were not.
-#[allow(unused_macros, reason = "first used by the API's refusals")]
 macro_rules! limited {
     ($level:expr, $message:expr $(, $key:ident = $value:expr)* $(,)?) => {{
         static LIMITER: $crate::diag::Limiter = $crate::diag::Limiter::new();
@@ -178,7 +177,6 @@ macro_rules! limited {
 }
 
 pub(crate) use event;
-#[allow(unused_imports, reason = "first used by the API's refusals")]
 pub(crate) use limited;
 
 #[cfg(test)]

@@ -1,0 +1,95 @@
+//! Between messages and job words.
+//!
+//! [`request`] is the door where everything outside becomes a typed word or a refusal that names the field;
+//! behind it nobody checks again. [`reply`] is the way back. Both are pure: what they need to know of the node
+//! is in [`Rules`].
+
+pub(super) mod reply;
+pub(super) mod request;
+
+use std::time::Duration;
+
+use crate::config::daemon::DaemonConfig;
+use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
+use crate::job::{InvalidField, NetworkMode};
+use crate::upload::UploadError;
+
+/// Why a request is not handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// INVALID_ARGUMENT: a field breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// INVALID_ARGUMENT: an upload breaks a rule.
+    #[error(transparent)]
+    Upload(UploadError),
+    /// UNIMPLEMENTED.
+    #[error("{0}")]
+    Unsupported(String),
+    /// PERMISSION_DENIED: this node's configuration does not allow it to anybody.
+    #[error("{0}")]
+    Forbidden(String),
+    /// NOT_FOUND: no id looks like that.
+    #[error("job not found: {0}")]
+    NotFound(String),
+    /// RESOURCE_EXHAUSTED.
+    #[error("{0}")]
+    Exhausted(String),
+}
+
+/// What a request is held against, and filled up with: the node's defaults and bounds.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    cpu: Option<CpuPercent>,
+    memory: Option<MemoryMib>,
+    io: Option<IoBytes>,
+    pids: u32,
+    /// Largest memory limit in MiB.
+    max_memory_mib: u64,
+    cores: CoreSet,
+    network: NetworkMode,
+    allow_host: bool,
+    job_timeout: Option<Duration>,
+    validate_commands: bool,
+    node_id: String,
+}
+
+impl Rules {
+    /// The rules of a node with these `cores` (those that jobs can be put on) and this much memory.
+    ///
+    /// # Errors
+    /// A default of the configuration that no job could have.
+    pub fn new(config: &DaemonConfig, cores: CoreSet, host_memory_mib: u64) -> Result<Self, InvalidField> {
+        let jobs = &config.joblet;
+        let max_memory_mib = match jobs.max_memory_limit {
+            0 => host_memory_mib,
+            limit => u64::from(limit),
+        };
+        // A host that is smaller than the default is no reason to refuse every job that names no limit.
+        let memory = u64::from(jobs.default_memory_limit).min(max_memory_mib);
+        Ok(Rules {
+            cpu: given(jobs.default_cpu_limit.into(), CpuPercent::new)?,
+            memory: given(memory.cast_signed(), |mib| MemoryMib::new(mib, max_memory_mib))?,
+            io: given(jobs.default_io_limit.into(), IoBytes::new)?,
+            pids: jobs.default_pids_limit,
+            max_memory_mib,
+            cores,
+            network: match config.network.default_network.as_str() {
+                "host" => NetworkMode::Host,
+                _ => NetworkMode::None,
+            },
+            allow_host: config.network.allow_host,
+            job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
+            validate_commands: jobs.validate_commands,
+            node_id: config.server.node_id.clone(),
+        })
+    }
+}
+
+/// 0 is "not given" everywhere on the wire and in the configuration.
+fn given<T>(
+    value: i64,
+    parse: impl FnOnce(i64) -> Result<T, InvalidField>,
+) -> Result<Option<T>, InvalidField> {
+    if value == 0 { Ok(None) } else { parse(value).map(Some) }
+}

@@ -1,0 +1,254 @@
+//! From job words to messages. Values of secrets end here as `***`.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use protobuf::Message;
+
+use super::Rules;
+use crate::daemon::commands::{Deleted, JobPage};
+use crate::job::{Ending, JobId, JobView, Limits, env};
+use crate::output::{Chunk, Stream};
+use crate::pb::joblet::{
+    DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream, RunJobResponse,
+    StopJobRes,
+};
+
+/// What stands for the value of a secret.
+const MASK: &str = "***";
+
+/// The reply to RunJob.
+pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
+    let end = End::of(view.ending.as_ref());
+    RunJobResponse {
+        jobUuid: view.id.to_string(),
+        status: view.status.as_str().to_owned(),
+        command: view.command,
+        args: view.args,
+        maxCpu: cpu(&view.limits),
+        cpuCores: cores(&view.limits),
+        maxMemory: memory(&view.limits),
+        maxIobps: io(&view.limits),
+        startTime: time(view.started_ns),
+        endTime: time(view.ended_ns),
+        exitCode: end.code,
+        exit_reason: end.reason,
+        signal: end.signal,
+        message: end.message,
+        created_time: time(Some(view.created_ns)),
+        peak_memory_bytes: view.peak_memory_bytes,
+        cpu_time_usec: view.cpu_time_usec,
+        network: view.network.as_str().to_owned(),
+        unenforced_limits: view.unenforced,
+        ..RunJobResponse::default()
+    }
+}
+
+/// The reply to GetJobStatus.
+pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
+    let end = End::of(view.ending.as_ref());
+    GetJobStatusRes {
+        uuid: view.id.to_string(),
+        name: view.name,
+        command: view.command,
+        args: view.args,
+        maxCPU: cpu(&view.limits),
+        cpuCores: cores(&view.limits),
+        maxMemory: memory(&view.limits),
+        maxIOBPS: io(&view.limits),
+        status: view.status.as_str().to_owned(),
+        startTime: time(view.started_ns),
+        endTime: time(view.ended_ns),
+        exitCode: end.code,
+        environment: plain(view.environment),
+        secret_environment: secret(view.secret_names),
+        network: view.network.as_str().to_owned(),
+        workDir: view.work_dir,
+        uploads: view.uploads,
+        nodeId: rules.node_id.clone(),
+        timeout: view.timeout,
+        exit_reason: end.reason,
+        signal: end.signal,
+        message: end.message,
+        created_time: time(Some(view.created_ns)),
+        peak_memory_bytes: view.peak_memory_bytes,
+        cpu_time_usec: view.cpu_time_usec,
+        unenforced_limits: view.unenforced,
+        ..GetJobStatusRes::default()
+    }
+}
+
+/// One row of a list.
+fn job(view: JobView, rules: &Rules) -> Job {
+    let end = End::of(view.ending.as_ref());
+    Job {
+        uuid: view.id.to_string(),
+        name: view.name,
+        command: view.command,
+        args: view.args,
+        maxCPU: cpu(&view.limits),
+        cpuCores: cores(&view.limits),
+        maxMemory: memory(&view.limits),
+        maxIOBPS: io(&view.limits),
+        status: view.status.as_str().to_owned(),
+        startTime: time(view.started_ns),
+        endTime: time(view.ended_ns),
+        exitCode: end.code,
+        environment: plain(view.environment),
+        secret_environment: secret(view.secret_names),
+        nodeId: rules.node_id.clone(),
+        timeout: view.timeout,
+        exit_reason: end.reason,
+        signal: end.signal,
+        message: end.message,
+        created_time: time(Some(view.created_ns)),
+        peak_memory_bytes: view.peak_memory_bytes,
+        cpu_time_usec: view.cpu_time_usec,
+        network: view.network.as_str().to_owned(),
+        unenforced_limits: view.unenforced,
+        ..Job::default()
+    }
+}
+
+/// Tag and length in front of an entry of a list, at most.
+const ENTRY: u64 = 6;
+
+/// A page of at most `bytes` serialized bytes, but of one job at least, so that every job can be reached. The
+/// token names the last job that is in it.
+pub(in crate::api) fn page(page: JobPage, rules: &Rules, bytes: u64) -> Jobs {
+    let mut jobs = Jobs::default();
+    let mut room = bytes;
+    let mut last = None;
+    let mut more = page.more;
+    for (serial, view) in page.jobs {
+        let entry = job(view, rules);
+        match room.checked_sub(entry.compute_size() + ENTRY) {
+            Some(left) => room = left,
+            None if last.is_none() => room = 0,
+            None => {
+                more = true;
+                break;
+            }
+        }
+        jobs.jobs.push(entry);
+        last = Some(serial);
+    }
+    if let Some(serial) = last.filter(|_| more) {
+        jobs.next_page_token = serial.to_string();
+    }
+    jobs
+}
+
+/// The reply to StopJob.
+pub(in crate::api) fn stop(view: &JobView) -> StopJobRes {
+    StopJobRes {
+        uuid: view.id.to_string(),
+        status: view.status.as_str().to_owned(),
+        endTime: time(view.ended_ns),
+        exitCode: End::of(view.ending.as_ref()).code,
+        ..StopJobRes::default()
+    }
+}
+
+/// The reply to DeleteJob.
+pub(in crate::api) fn delete(id: JobId) -> DeleteJobRes {
+    DeleteJobRes {
+        uuid: id.to_string(),
+        success: true,
+        message: "Job deleted successfully".to_owned(),
+        ..DeleteJobRes::default()
+    }
+}
+
+/// The reply to DeleteAllJobs.
+pub(in crate::api) fn delete_all(done: Deleted) -> DeleteAllJobsRes {
+    let Deleted { deleted, skipped } = done;
+    let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    DeleteAllJobsRes {
+        success: true,
+        message: format!("Successfully deleted {deleted} jobs, skipped {skipped} running/scheduled jobs"),
+        deleted_count: count(deleted),
+        skipped_count: count(skipped),
+        ..DeleteAllJobsRes::default()
+    }
+}
+
+/// A chunk of output.
+pub(in crate::api) fn chunk(chunk: Chunk) -> DataChunk {
+    let stream = match chunk.stream {
+        Stream::Stdout => OutputStream::OUTPUT_STREAM_STDOUT,
+        Stream::Stderr => OutputStream::OUTPUT_STREAM_STDERR,
+    };
+    DataChunk {
+        payload: chunk.bytes,
+        stream: stream.into(),
+        seq: chunk.sequence,
+        timestamp_ns: chunk.time_ns,
+        ..DataChunk::default()
+    }
+}
+
+/// How a job ended, as fields; zero and empty before it has.
+#[derive(Default)]
+struct End {
+    code: i32,
+    signal: i32,
+    reason: String,
+    message: String,
+}
+
+impl End {
+    fn of(ending: Option<&Ending>) -> Self {
+        ending.map_or_else(Self::default, |e| End {
+            code: e.code,
+            signal: e.signal,
+            reason: e.reason.as_str().to_owned(),
+            message: e.message.clone(),
+        })
+    }
+}
+
+fn cpu(limits: &Limits) -> i32 {
+    number(limits.cpu.map(|cpu| cpu.get()))
+}
+
+fn memory(limits: &Limits) -> i32 {
+    number(limits.memory.map(|memory| memory.mib()))
+}
+
+fn io(limits: &Limits) -> i32 {
+    number(limits.io.map(|io| io.get()))
+}
+
+/// 0 is "no limit" on the wire.
+fn number(limit: Option<u32>) -> i32 {
+    i32::try_from(limit.unwrap_or(0)).unwrap_or(i32::MAX)
+}
+
+fn cores(limits: &Limits) -> String {
+    limits.cores.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// RFC 3339 in UTC, whole seconds; empty for what has not happened.
+fn time(ns: Option<i64>) -> String {
+    ns.and_then(|ns| Timestamp::from_second(ns.div_euclid(1_000_000_000)).ok())
+        .map(|at| at.to_string())
+        .unwrap_or_default()
+}
+
+/// Plain variables; those whose name says that they are secret are masked all the same.
+fn plain(variables: Vec<(String, String)>) -> HashMap<String, String> {
+    let masked = |(name, value): (String, String)| {
+        let value = if env::looks_secret(&name) { MASK.to_owned() } else { value };
+        (name, value)
+    };
+    variables.into_iter().map(masked).collect()
+}
+
+fn secret(names: Vec<String>) -> HashMap<String, String> {
+    names.into_iter().map(|name| (name, MASK.to_owned())).collect()
+}
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

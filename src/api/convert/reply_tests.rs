@@ -1,0 +1,127 @@
+use super::*;
+use crate::config::daemon::DaemonConfig;
+use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
+use crate::job::{ExitReason, NetworkMode, Status};
+
+fn rules() -> Rules {
+    let mut config = DaemonConfig::default();
+    config.server.node_id = "node-7".into();
+    Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap()
+}
+
+fn view() -> JobView {
+    JobView {
+        id: JobId::random(),
+        name: "nightly".into(),
+        command: "sh".into(),
+        args: vec!["-c".into(), String::new()],
+        limits: Limits {
+            cpu: Some(CpuPercent::new(250).unwrap()),
+            memory: Some(MemoryMib::new(64, 1024).unwrap()),
+            io: None,
+            cores: Some(CoreSet::parse("0-1").unwrap()),
+            pids: 10,
+        },
+        status: Status::Failed,
+        created_ns: 1_000_000_000_999_999_999,
+        started_ns: Some(1_000_000_001_000_000_000),
+        ended_ns: Some(1_000_000_002_000_000_000),
+        ending: Some(Ending {
+            status: Status::Failed,
+            reason: ExitReason::Oom,
+            code: 137,
+            signal: 9,
+            message: "killed: out of memory".into(),
+        }),
+        environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "leaked".into())],
+        secret_names: vec!["TOKEN".into()],
+        network: NetworkMode::None,
+        work_dir: "/work".into(),
+        uploads: vec!["f".into()],
+        timeout: "1h".into(),
+        peak_memory_bytes: Some(67_108_864),
+        cpu_time_usec: Some(5),
+        unenforced: vec!["memory".into()],
+    }
+}
+
+fn many(count: u64) -> JobPage {
+    JobPage { jobs: (1..=count).map(|serial| (serial, view())).collect(), more: false }
+}
+
+#[test]
+fn a_status_shows_everything_and_no_secret() {
+    let shown = status(view(), &rules());
+    let again = job(view(), &rules());
+    assert_eq!((shown.name.as_str(), shown.command.as_str(), shown.args.len()), ("nightly", "sh", 2));
+    assert_eq!((shown.maxCPU, shown.maxMemory, shown.maxIOBPS), (250, 64, 0));
+    assert_eq!((shown.cpuCores.as_str(), shown.status.as_str()), ("0-1", "FAILED"));
+    assert_eq!(shown.created_time, "2001-09-09T01:46:40Z");
+    assert_eq!(shown.startTime, "2001-09-09T01:46:41Z");
+    assert_eq!(shown.endTime, "2001-09-09T01:46:42Z");
+    assert_eq!((shown.exitCode, shown.signal, shown.exit_reason.as_str()), (137, 9, "oom"));
+    assert_eq!(shown.message, "killed: out of memory");
+    assert_eq!((shown.peak_memory_bytes, shown.cpu_time_usec), (Some(67_108_864), Some(5)));
+    assert_eq!((shown.network.as_str(), shown.workDir.as_str()), ("none", "/work"));
+    assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h"));
+    assert_eq!((shown.uploads, shown.unenforced_limits), (vec!["f".to_owned()], vec!["memory".to_owned()]));
+    for (plain, secret) in
+        [(&shown.environment, &shown.secret_environment), (&again.environment, &again.secret_environment)]
+    {
+        assert_eq!((plain["A"].as_str(), plain["API_KEY"].as_str()), ("1", MASK));
+        assert_eq!(secret["TOKEN"], MASK);
+    }
+    assert_eq!(
+        (again.nodeId.as_str(), again.exit_reason.as_str(), again.network.as_str()),
+        ("node-7", "oom", "none")
+    );
+}
+
+#[test]
+fn a_running_job_has_no_end() {
+    let running = JobView { status: Status::Running, ended_ns: None, ending: None, ..view() };
+    let shown = run(running);
+    assert_eq!((shown.status.as_str(), shown.endTime.as_str()), ("RUNNING", ""));
+    assert_eq!((shown.exitCode, shown.exit_reason.as_str()), (0, ""));
+    assert_eq!((shown.command.as_str(), shown.startTime.as_str()), ("sh", "2001-09-09T01:46:41Z"));
+    assert_eq!(shown.network, "none");
+}
+
+#[test]
+fn the_replies_of_stop_and_delete_have_the_documented_words() {
+    let view = view();
+    let stopped = stop(&view);
+    assert_eq!((stopped.uuid, stopped.exitCode), (view.id.to_string(), 137));
+    assert_eq!(stopped.endTime, "2001-09-09T01:46:42Z");
+    assert_eq!(delete(view.id).message, "Job deleted successfully");
+    let all = delete_all(Deleted { deleted: 3, skipped: 1 });
+    assert_eq!(all.message, "Successfully deleted 3 jobs, skipped 1 running/scheduled jobs");
+    assert_eq!((all.success, all.deleted_count, all.skipped_count), (true, 3, 1));
+}
+
+#[test]
+fn a_list_is_cut_to_its_bytes_and_its_token_continues_behind_the_last_job() {
+    let all = page(many(100), &rules(), 1 << 20);
+    assert_eq!((all.jobs.len(), all.next_page_token.as_str()), (100, ""));
+    for bytes in [1000, 5000, 20_000] {
+        let cut = page(many(100), &rules(), bytes);
+        assert!(cut.compute_size() <= bytes, "{} of {bytes}", cut.compute_size());
+        assert_eq!(cut.next_page_token, cut.jobs.len().to_string());
+        assert!(!cut.jobs.is_empty() && cut.jobs.len() < 100);
+    }
+}
+
+#[test]
+fn a_job_that_is_larger_than_a_page_is_a_page() {
+    let cut = page(many(3), &rules(), 10);
+    assert_eq!((cut.jobs.len(), cut.next_page_token.as_str()), (1, "1"));
+    let last = page(many(1), &rules(), 10);
+    assert_eq!((last.jobs.len(), last.next_page_token.as_str()), (1, ""));
+}
+
+#[test]
+fn what_the_loop_left_out_is_continued_too() {
+    let more = JobPage { more: true, ..many(2) };
+    assert_eq!(page(more, &rules(), 1 << 20).next_page_token, "2");
+    assert_eq!(page(JobPage::default(), &rules(), 1 << 20), Jobs::default());
+}

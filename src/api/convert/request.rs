@@ -1,0 +1,287 @@
+//! From messages to job words. Whatever is wrong is refused here, by the field's name.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Refusal, Rules, given};
+use crate::config::units;
+use crate::daemon::commands::Page;
+use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
+use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
+use crate::pb::joblet::{EmptyRequest, FileUpload, GetJobLogsReq, RunJobRequest};
+use crate::upload::{self, Upload};
+
+/// Longest text of a short field (cpuCores, network, timeout) in bytes. A core set of single numbers for the
+/// largest machine stays below it.
+const SHORT: usize = 4096;
+/// Characters of a text that an error repeats.
+const REPEATED: usize = 64;
+
+/// A whole request to run a job.
+///
+/// # Errors
+/// The first field that is not supported, not for clients, or breaks a rule.
+pub(in crate::api) fn run(
+    request: RunJobRequest,
+    rules: &Rules,
+) -> Result<(Box<JobSpec>, Vec<Upload>), Refusal> {
+    supported(&request)?;
+    spec::check_name(&request.name)?;
+    spec::check_command(&request.command, &request.args, rules.validate_commands)?;
+    let limits = limits(&request, rules)?;
+    short("workDir", &request.workDir)?;
+    let work_dir = spec::work_dir(&request.workDir)?;
+    let network = network(&request.network, rules)?;
+    let timeout = timeout(&request.timeout, rules)?;
+    let uploads = uploads(request.uploads)?;
+    let (environment, secrets) = variables(request.environment, request.secret_environment);
+    let spec = Box::new(JobSpec {
+        name: request.name,
+        command: request.command,
+        args: request.args,
+        limits,
+        work_dir,
+        environment,
+        secrets,
+        network,
+        timeout,
+        upload_paths: shown_paths(&uploads),
+    });
+    spec::check_environment(&spec)?;
+    Ok((spec, uploads))
+}
+
+/// Refuses what a job could be asked for and would silently not get.
+fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
+    for (field, set) in [
+        ("schedule", !request.schedule.is_empty()),
+        ("volumes", !request.volumes.is_empty()),
+        ("runtime", !request.runtime.is_empty()),
+        ("gpu_count", request.gpu_count != 0),
+        ("gpu_memory_mb", request.gpu_memory_mb != 0),
+        ("request_id", !request.request_id.is_empty()),
+        ("explain", request.explain),
+    ] {
+        unsupported(field, set)?;
+    }
+    for (field, set) in [
+        ("workflowUuid", !request.workflowUuid.is_empty()),
+        ("jobUuid", !request.jobUuid.is_empty()),
+        ("requirements", !request.requirements.is_empty()),
+    ] {
+        if set {
+            return invalid(format!("field \"{field}\" is set by joblet itself, not by clients"));
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(field: &str, set: bool) -> Result<(), Refusal> {
+    if set {
+        return Err(Refusal::Unsupported(format!(
+            "field \"{field}\" is not supported by this version of joblet"
+        )));
+    }
+    Ok(())
+}
+
+fn invalid<T>(text: String) -> Result<T, Refusal> {
+    Err(InvalidField::new(text).into())
+}
+
+/// Bounds a text before anything copies it into an error.
+fn short(field: &str, text: &str) -> Result<(), Refusal> {
+    if text.len() > SHORT {
+        return invalid(format!("{field} has {} bytes, at most {SHORT} are allowed", text.len()));
+    }
+    Ok(())
+}
+
+fn limits(request: &RunJobRequest, rules: &Rules) -> Result<Limits, Refusal> {
+    short("cpuCores", &request.cpuCores)?;
+    let cores = match request.cpuCores.trim() {
+        "" => None,
+        text => Some(CoreSet::parse(text)?),
+    };
+    if let Some(cores) = cores.as_ref().filter(|cores| !cores.is_subset_of(&rules.cores)) {
+        return invalid(format!(
+            "invalid cpuCores \"{cores}\": jobs on this node can use cores {}",
+            rules.cores
+        ));
+    }
+    let memory = given(request.maxMemory.into(), |mib| MemoryMib::new(mib, rules.max_memory_mib))?;
+    Ok(Limits {
+        cpu: given(request.maxCpu.into(), CpuPercent::new)?.or(rules.cpu),
+        memory: memory.or(rules.memory),
+        io: given(request.maxIobps.into(), IoBytes::new)?.or(rules.io),
+        cores,
+        pids: rules.pids,
+    })
+}
+
+fn network(asked: &str, rules: &Rules) -> Result<NetworkMode, Refusal> {
+    match asked {
+        "" => Ok(rules.network),
+        "none" => Ok(NetworkMode::None),
+        "host" if rules.allow_host => Ok(NetworkMode::Host),
+        "host" => Err(Refusal::Forbidden(
+            "network \"host\" is not allowed on this node; its configuration would have to say \
+             network.allow_host: true"
+                .to_owned(),
+        )),
+        other => Err(Refusal::Unsupported(format!(
+            "network \"{}\" is not supported by this version of joblet; use \"none\"",
+            repeated(other)
+        ))),
+    }
+}
+
+/// The client's timeout, or the node's where that is shorter or the only one.
+fn timeout(asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
+    if asked.is_empty() {
+        return Ok(rules.job_timeout);
+    }
+    short("timeout", asked)?;
+    let wanted = match units::parse_duration(asked) {
+        Ok(wanted) => wanted,
+        Err(why) => return invalid(format!("invalid timeout: {why}")),
+    };
+    if wanted.is_zero() {
+        return invalid(format!(
+            "invalid timeout \"{asked}\": it must be longer than 0; leave it out for the node's own bound"
+        ));
+    }
+    Ok(Some(rules.job_timeout.map_or(wanted, |bound| wanted.min(bound))))
+}
+
+fn uploads(files: Vec<FileUpload>) -> Result<Vec<Upload>, Refusal> {
+    let uploads: Vec<Upload> = files
+        .into_iter()
+        .map(|file| Upload {
+            path: file.path,
+            content: file.content,
+            // Go's clients send their own bits beside the permissions.
+            mode: file.mode & 0o777,
+            is_directory: file.isDirectory,
+        })
+        .collect();
+    upload::check(&uploads).map_err(Refusal::Upload)?;
+    Ok(uploads)
+}
+
+/// Bytes of upload paths that a job's status repeats.
+const SHOWN_PATHS: usize = 64 * 1024;
+
+/// The paths for status: all of them, unless there are so many that they would fill replies.
+fn shown_paths(uploads: &[Upload]) -> Vec<String> {
+    let mut room = SHOWN_PATHS;
+    let mut shown: Vec<String> = Vec::new();
+    for upload in uploads {
+        let Some(left) = room.checked_sub(upload.path.len() + 2) else {
+            shown.push(format!("... and {} more", uploads.len() - shown.len()));
+            break;
+        };
+        room = left;
+        shown.push(upload.path.clone());
+    }
+    shown
+}
+
+type Variables = (Vec<(String, String)>, Vec<(String, Secret)>);
+
+/// Both maps in the order of their names, which a map does not keep. A secret hides a plain variable.
+fn variables(plain: HashMap<String, String>, secret: HashMap<String, String>) -> Variables {
+    let mut plain: Vec<_> = plain.into_iter().filter(|(name, _)| !secret.contains_key(name)).collect();
+    plain.sort_unstable();
+    let mut secret: Vec<_> = secret.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+    secret.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    (plain, secret)
+}
+
+/// The job that a request names.
+///
+/// # Errors
+/// Nothing given, too short a prefix, or a text that is longer than any id.
+pub(in crate::api) fn job(uuid: &str) -> Result<JobRef, Refusal> {
+    let text = uuid.trim();
+    if text.len() > REPEATED {
+        return Err(Refusal::NotFound(repeated(text)));
+    }
+    Ok(JobRef::parse(text)?)
+}
+
+/// The start of a text as an error may repeat it.
+fn repeated(text: &str) -> String {
+    let mut start: String = text.chars().take(REPEATED).collect();
+    if start.len() < text.len() {
+        start += "...";
+    }
+    start.escape_debug().to_string()
+}
+
+/// The job whose output is wanted.
+///
+/// # Errors
+/// As [`job`]; or a filter or range that is not built yet.
+pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<JobRef, Refusal> {
+    for (field, set) in [
+        ("stream", request.stream.value() != 0),
+        ("filter", !request.filter.is_empty()),
+        ("since_ns", request.since_ns != 0),
+        ("until_ns", request.until_ns != 0),
+        ("tail", request.tail.is_some()),
+        ("no_follow", request.no_follow),
+        ("from_seq", request.from_seq != 0),
+    ] {
+        unsupported(field, set)?;
+    }
+    job(&request.uuid)
+}
+
+/// Which part of the list is wanted; `None` where no job can be in it.
+///
+/// # Errors
+/// A negative limit, a foreign token, a word that is no status.
+pub(in crate::api) fn page(request: &EmptyRequest) -> Result<Option<Page>, Refusal> {
+    let Ok(limit) = usize::try_from(request.limit) else {
+        return invalid("limit cannot be negative".to_owned());
+    };
+    let after = match request.page_token.as_str() {
+        "" => 0,
+        token => match token.parse() {
+            Ok(serial) if token.bytes().all(|b| b.is_ascii_digit()) => serial,
+            _ => {
+                let shown = repeated(token);
+                return invalid(format!(
+                    "invalid page_token \"{shown}\": give the next_page_token of a reply"
+                ));
+            }
+        },
+    };
+    let mut statuses = Vec::new();
+    for word in &request.statuses {
+        statuses.extend(status(word)?);
+    }
+    let nobody = statuses.is_empty() && !request.statuses.is_empty();
+    Ok((!nobody).then_some(Page { limit, after, statuses }))
+}
+
+/// A status word; `None` for those that no job of this version can have.
+fn status(word: &str) -> Result<Option<Status>, Refusal> {
+    use Status::*;
+    let known = [Initializing, Running, Completed, Failed, Stopped];
+    let upper = if word.len() <= REPEATED { word.to_ascii_uppercase() } else { String::new() };
+    match known.into_iter().find(|status| status.as_str() == upper) {
+        Some(status) => Ok(Some(status)),
+        None if ["SCHEDULED", "PENDING", "CANCELED"].contains(&upper.as_str()) => Ok(None),
+        None => invalid(format!(
+            "invalid status \"{}\" in statuses: SCHEDULED, PENDING, INITIALIZING, RUNNING, COMPLETED, FAILED, \
+             STOPPED or CANCELED",
+            repeated(word)
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

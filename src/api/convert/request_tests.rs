@@ -1,0 +1,323 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::daemon::DaemonConfig;
+use crate::pb::joblet::{JobRequirement, OutputStream};
+
+fn rules_of(config: &DaemonConfig) -> Rules {
+    Rules::new(config, CoreSet::parse("0-3").unwrap(), 1024).unwrap()
+}
+
+fn rules() -> Rules {
+    rules_of(&DaemonConfig::default())
+}
+
+fn request() -> RunJobRequest {
+    RunJobRequest { command: "true".into(), ..Default::default() }
+}
+
+fn accepted(request: RunJobRequest) -> (JobSpec, Vec<Upload>) {
+    let (spec, uploads) = run(request, &rules()).unwrap();
+    (*spec, uploads)
+}
+
+fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The kind of a refusal and its text.
+fn refused(request: RunJobRequest) -> (char, String) {
+    refused_by(request, &rules())
+}
+
+fn refused_by(request: RunJobRequest, rules: &Rules) -> (char, String) {
+    kind(&run(request, rules).unwrap_err())
+}
+
+fn kind(refusal: &Refusal) -> (char, String) {
+    let kind = match refusal {
+        Refusal::Invalid(_) | Refusal::Upload(_) => 'i',
+        Refusal::Unsupported(_) => 'u',
+        Refusal::Forbidden(_) => 'f',
+        Refusal::NotFound(_) => 'n',
+        Refusal::Exhausted(_) => 'e',
+    };
+    (kind, refusal.to_string())
+}
+
+#[test]
+fn a_bare_command_gets_the_nodes_defaults() {
+    let (spec, uploads) = accepted(request());
+    assert_eq!(spec.limits.cpu.unwrap().get(), 100);
+    assert_eq!(spec.limits.memory.unwrap().mib(), 512);
+    assert_eq!((spec.limits.io, spec.limits.cores, spec.limits.pids), (None, None, 4096));
+    assert_eq!(spec.work_dir, "/work");
+    assert_eq!(spec.network, NetworkMode::None);
+    assert_eq!(spec.timeout, Some(Duration::from_secs(3600)));
+    assert!(uploads.is_empty() && spec.upload_paths.is_empty());
+}
+
+#[test]
+fn everything_that_is_asked_for_arrives_unchanged() {
+    let (spec, uploads) = accepted(RunJobRequest {
+        name: "nightly".into(),
+        command: "./run.sh".into(),
+        args: vec![String::new(), "a && b".into(), "-x".into()],
+        maxCpu: 250,
+        cpuCores: " 0-2 ".into(),
+        maxMemory: 64,
+        maxIobps: 10_000_000,
+        uploads: vec![
+            FileUpload { path: "d".into(), isDirectory: true, mode: 0x8000_01ed, ..Default::default() },
+            FileUpload { path: "d/f".into(), content: vec![0, 255], mode: 0o4755, ..Default::default() },
+        ],
+        network: "none".into(),
+        workDir: "d".into(),
+        environment: map(&[("B", "2"), ("A", "1"), ("BOTH", "plain")]),
+        secret_environment: map(&[("TOKEN", "hunter2"), ("BOTH", "secret")]),
+        timeout: "30s".into(),
+        ..Default::default()
+    });
+    assert_eq!((spec.name.as_str(), spec.command.as_str()), ("nightly", "./run.sh"));
+    assert_eq!(spec.args, ["", "a && b", "-x"]);
+    assert_eq!(spec.limits.cpu.unwrap().get(), 250);
+    assert_eq!(spec.limits.cores.unwrap().to_string(), "0-2");
+    assert_eq!(spec.limits.memory.unwrap().mib(), 64);
+    assert_eq!(spec.limits.io.unwrap().get(), 10_000_000);
+    assert_eq!((uploads[0].mode, uploads[0].is_directory), (0o755, true));
+    assert_eq!((uploads[1].mode, uploads[1].content.as_slice()), (0o755, &[0, 255][..]));
+    assert_eq!(spec.upload_paths, ["d", "d/f"]);
+    assert_eq!(spec.work_dir, "/work/d");
+    assert_eq!(spec.environment, [("A".into(), "1".into()), ("B".into(), "2".into())]);
+    assert_eq!(
+        spec.secrets,
+        [("BOTH".into(), Secret::new("secret")), ("TOKEN".into(), Secret::new("hunter2"))]
+    );
+    assert_eq!(spec.timeout, Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name_and_never_ignored() {
+    let set: [(&str, fn(&mut RunJobRequest)); 7] = [
+        ("schedule", |r| r.schedule = "2026-01-01T00:00:00Z".into()),
+        ("volumes", |r| r.volumes = vec!["data".into()]),
+        ("runtime", |r| r.runtime = "python:3.11".into()),
+        ("gpu_count", |r| r.gpu_count = 1),
+        ("gpu_memory_mb", |r| r.gpu_memory_mb = -1),
+        ("request_id", |r| r.request_id = "x".into()),
+        ("explain", |r| r.explain = true),
+    ];
+    for (field, change) in set {
+        let mut request = request();
+        change(&mut request);
+        let text = format!("field \"{field}\" is not supported by this version of joblet");
+        assert_eq!(refused(request), ('u', text));
+    }
+}
+
+#[test]
+fn what_joblet_sets_itself_is_refused_from_clients() {
+    let set: [(&str, fn(&mut RunJobRequest)); 3] = [
+        ("workflowUuid", |r| r.workflowUuid = "x".into()),
+        ("jobUuid", |r| r.jobUuid = "x".into()),
+        ("requirements", |r| r.requirements = vec![JobRequirement::default()]),
+    ];
+    for (field, change) in set {
+        let mut request = request();
+        change(&mut request);
+        assert_eq!(
+            refused(request),
+            ('i', format!("field \"{field}\" is set by joblet itself, not by clients"))
+        );
+    }
+}
+
+#[test]
+fn hostile_values_are_refused_with_the_name_of_their_field() {
+    let set: [(&str, fn(&mut RunJobRequest)); 19] = [
+        ("command is required", |r| r.command.clear()),
+        ("command contains dangerous characters", |r| r.command = "ls;id".into()),
+        ("NUL", |r| r.command = "ls\0".into()),
+        ("args[0]", |r| r.args = vec!["\0".into()]),
+        ("name", |r| r.name = "\u{1b}[2J".into()),
+        ("maxCPU cannot be negative", |r| r.maxCpu = -1),
+        ("maxCPU 10001", |r| r.maxCpu = 10_001),
+        ("maxMemory cannot be negative", |r| r.maxMemory = i32::MIN),
+        ("job creation failed: maxMemory exceeds system limits", |r| r.maxMemory = 1025),
+        ("maxIOBPS 1 ", |r| r.maxIobps = 1),
+        ("cpuCores", |r| r.cpuCores = "a".into()),
+        ("cpuCores \"4\": jobs on this node can use cores 0-3", |r| r.cpuCores = "4".into()),
+        ("cpuCores has", |r| r.cpuCores = "0,".repeat(1 << 20)),
+        ("workDir", |r| r.workDir = "/proc/self/fd/7".into()),
+        ("workDir has", |r| r.workDir = "\u{1b}".repeat(1 << 20)),
+        ("upload path", |r| {
+            r.uploads = vec![FileUpload { path: "../x".into(), ..Default::default() }];
+        }),
+        ("JOB_ID", |r| r.environment = map(&[("JOB_ID", "x")])),
+        ("name", |r| r.secret_environment = map(&[("A=B", "x")])),
+        ("timeout", |r| r.timeout = "-1s".into()),
+    ];
+    for (part, change) in set {
+        let mut request = request();
+        change(&mut request);
+        let (kind, text) = refused(request);
+        assert!(kind == 'i' && text.contains(part) && text.len() < 500, "{part}: {kind} {text}");
+    }
+}
+
+#[test]
+fn a_refusal_never_repeats_a_secret() {
+    let request = RunJobRequest { secret_environment: map(&[("T", "hun\0ter2")]), ..request() };
+    assert!(!refused(request).1.contains("ter2"));
+}
+
+#[test]
+fn a_timeout_lowers_the_nodes_bound_and_never_raises_it() {
+    let timeout = |text: &str| accepted(RunJobRequest { timeout: text.into(), ..request() }).0.timeout;
+    assert_eq!(timeout("90m"), Some(Duration::from_secs(3600)));
+    assert_eq!(timeout("1m30s"), Some(Duration::from_secs(90)));
+    for bad in ["0s", "0", "30", "1x", "9999999h"] {
+        let (kind, text) = refused(RunJobRequest { timeout: bad.into(), ..request() });
+        assert!(kind == 'i' && text.starts_with("invalid timeout"), "{text}");
+    }
+    let mut config = DaemonConfig::default();
+    config.joblet.job_timeout = Duration::ZERO;
+    let spec = |request| run(request, &rules_of(&config)).unwrap().0;
+    assert_eq!(spec(request()).timeout, None);
+    let long = RunJobRequest { timeout: "900h".into(), ..request() };
+    assert_eq!(spec(long).timeout, Some(Duration::from_secs(900 * 3600)));
+}
+
+#[test]
+fn networks_that_are_not_built_or_not_allowed_are_named() {
+    let ask = |name: &str, rules: &Rules| {
+        let request = RunJobRequest { network: name.into(), ..request() };
+        run(request, rules).map(|(spec, _)| spec.network).map_err(|e| kind(&e))
+    };
+    assert_eq!(ask("none", &rules()), Ok(NetworkMode::None));
+    for name in ["bridge", "isolated", "lab", "NONE"] {
+        let (kind, text) = ask(name, &rules()).unwrap_err();
+        assert!(kind == 'u' && text.contains(&format!("\"{name}\"")), "{text}");
+    }
+    let (kind, text) = ask("host", &rules()).unwrap_err();
+    assert!(kind == 'f' && text.contains("network.allow_host"), "{text}");
+    let (_, text) = ask(&"x".repeat(1 << 20), &rules()).unwrap_err();
+    assert!(text.len() < 300);
+    let mut config = DaemonConfig::default();
+    config.network.allow_host = true;
+    assert_eq!(ask("host", &rules_of(&config)), Ok(NetworkMode::Host));
+    assert_eq!(ask("", &rules_of(&config)), Ok(NetworkMode::None));
+    config.network.default_network = "host".into();
+    assert_eq!(ask("", &rules_of(&config)), Ok(NetworkMode::Host));
+}
+
+#[test]
+fn zero_in_the_configuration_is_no_limit_and_a_small_host_lowers_the_default() {
+    let mut config = DaemonConfig::default();
+    config.joblet.default_cpu_limit = 0;
+    let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 256).unwrap();
+    let (spec, _) = run(request(), &rules).unwrap();
+    assert_eq!(spec.limits.cpu, None);
+    assert_eq!(spec.limits.memory.unwrap().mib(), 256);
+    config.joblet.max_memory_limit = 2048;
+    config.joblet.default_memory_limit = 0;
+    let rules = rules_of(&config);
+    let (spec, _) = run(request(), &rules).unwrap();
+    assert_eq!(spec.limits.memory, None);
+    let ask = |mib| run(RunJobRequest { maxMemory: mib, ..request() }, &rules);
+    assert!(ask(2048).is_ok() && ask(2049).is_err());
+}
+
+#[test]
+fn the_paths_of_very_many_uploads_do_not_fill_replies() {
+    let file = |i| FileUpload { path: format!("{i:0>100}"), ..Default::default() };
+    let uploads = (0..5000).map(file).collect();
+    let (spec, uploads) = accepted(RunJobRequest { uploads, ..request() });
+    assert_eq!(uploads.len(), 5000);
+    let bytes: usize = spec.upload_paths.iter().map(String::len).sum();
+    assert!(bytes <= SHOWN_PATHS + 100, "{bytes}");
+    let last = spec.upload_paths.last().unwrap();
+    assert_eq!(*last, format!("... and {} more", 5001 - spec.upload_paths.len()));
+}
+
+#[test]
+fn a_job_is_named_by_an_id_or_a_prefix_and_long_texts_name_none() {
+    assert_eq!(job(" F47AC10B ").unwrap(), JobRef::Prefix("f47ac10b".into()));
+    assert_eq!(kind(&job("").unwrap_err()), ('i', "uuid is required".into()));
+    assert_eq!(kind(&job("f4").unwrap_err()).0, 'i');
+    let (kind, text) = kind(&job(&"\u{1b}".repeat(1 << 20)).unwrap_err());
+    assert!(kind == 'n' && text.starts_with("job not found: ") && text.len() < 500, "{text}");
+}
+
+#[test]
+fn filters_of_logs_that_are_not_built_are_refused_by_name() {
+    let set: [(&str, fn(&mut GetJobLogsReq)); 7] = [
+        ("stream", |r| r.stream = OutputStream::OUTPUT_STREAM_STDERR.into()),
+        ("filter", |r| r.filter = "x".into()),
+        ("since_ns", |r| r.since_ns = -1),
+        ("until_ns", |r| r.until_ns = 1),
+        ("tail", |r| r.tail = Some(0)),
+        ("no_follow", |r| r.no_follow = true),
+        ("from_seq", |r| r.from_seq = 1),
+    ];
+    let plain = GetJobLogsReq { uuid: "f47a".into(), ..Default::default() };
+    assert!(logs(&plain).is_ok());
+    for (field, change) in set {
+        let mut request = plain.clone();
+        change(&mut request);
+        let text = format!("field \"{field}\" is not supported by this version of joblet");
+        assert_eq!(kind(&logs(&request).unwrap_err()), ('u', text));
+    }
+}
+
+#[test]
+fn a_page_is_asked_for_by_limit_token_and_statuses() {
+    let ask = |limit, token: &str, statuses: &[&str]| {
+        page(&EmptyRequest {
+            limit,
+            page_token: token.into(),
+            statuses: statuses.iter().map(|s| (*s).to_owned()).collect(),
+            ..Default::default()
+        })
+        .map_err(|e| kind(&e))
+    };
+    assert_eq!(ask(0, "", &[]), Ok(Some(Page::default())));
+    assert_eq!(
+        ask(10, "42", &["running", "CANCELED"]),
+        Ok(Some(Page { limit: 10, after: 42, statuses: vec![Status::Running] }))
+    );
+    // An empty filter means all, so a filter that no job can pass must not become one.
+    assert_eq!(ask(0, "", &["SCHEDULED", "PENDING"]), Ok(None));
+    for (limit, token, statuses) in [
+        (-1, "", &[][..]),
+        (0, "x", &[]),
+        (0, "+1", &[]),
+        (0, "99999999999999999999", &[]),
+        (0, "", &["DONE"]),
+    ] {
+        assert_eq!(ask(limit, token, statuses).unwrap_err().0, 'i');
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_request_makes_the_door_panic_or_lets_a_nul_in(
+        command in ".{0,20}", arg in any::<String>(), work in any::<String>(), cores in "[0-9,\\- ]{0,12}",
+        timeout in "[0-9hms.]{0,8}", name in any::<String>(), value in any::<String>(), path in any::<String>(),
+        numbers in any::<(i32, i32, i32, u32)>(),
+    ) {
+        let request = RunJobRequest {
+            command, args: vec![arg], workDir: work, cpuCores: cores, timeout,
+            maxCpu: numbers.0, maxMemory: numbers.1, maxIobps: numbers.2,
+            environment: [(name, value)].into(),
+            uploads: vec![FileUpload { path, mode: numbers.3, ..Default::default() }],
+            ..Default::default()
+        };
+        if let Ok((spec, uploads)) = run(request, &rules()) {
+            let texts = spec.args.iter().chain([&spec.command, &spec.work_dir, &uploads[0].path]);
+            for text in texts.chain(spec.environment.iter().flat_map(|(name, value)| [name, value])) {
+                prop_assert!(!text.contains('\0'));
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The thread that feeds all log streams.
+//!
+//! It is driven by events: a stream was opened or closed, a job has news, a stream has room again. A stream is
+//! then *advanced*: chunks go from its cursor into its queue until the queue is full (gRPC wakes us through the
+//! stream's waker), there is nothing more (the job's [`Progress`](crate::output::Progress) tells), or its turn
+//! is over. Reading blocks on the disk at worst, never on a client.
+//!
+//! The queue of events has no bound of its own. What is in it is bounded: at most one "room" for each stream,
+//! one "news" for each job and one more for each stream opened on it, one "opened" and one "closed" for each
+//! stream, and [`STREAMS`] streams.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender};
+use futures_channel::mpsc;
+use futures_util::Stream as _;
+use grpcio::{RpcStatus, RpcStatusCode};
+
+use super::convert::reply;
+use super::{ApiError, status};
+use crate::daemon::commands::{CommandError, LogSource};
+use crate::diag::{Level, limited};
+use crate::job::JobId;
+use crate::output::progress::Tell;
+use crate::output::{OutputError, SpoolReader};
+use crate::pb::joblet::DataChunk;
+
+/// Chunks that wait in a stream's queue, besides the one that gRPC is sending. A chunk has at most the 64 KiB
+/// that the collector takes at a time.
+const QUEUED: usize = 4;
+/// Chunks of one stream before it is the others' turn.
+const TURN: usize = 64;
+/// Streams at one time: each has three files open and up to 5 chunks in memory.
+const STREAMS: usize = 4096;
+
+/// What goes through a stream's queue.
+pub(super) enum Item {
+    /// Output.
+    Chunk(DataChunk),
+    /// The end, and always the last item: a queue that ends without it lost its pump.
+    End(RpcStatus),
+}
+
+enum Event {
+    Open(u64, LogSource, mpsc::Sender<Item>),
+    Ready(u64),
+    News(JobId),
+    Closed(u64),
+    Shutdown,
+}
+
+/// The way to the pump.
+#[derive(Clone)]
+pub struct LogPump {
+    events: Sender<Event>,
+    /// The next stream's number; numbers are never used twice.
+    next: Arc<AtomicU64>,
+    /// Streams that the pump has not forgotten yet.
+    streams: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for LogPump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogPump({} streams)", self.streams.load(Ordering::Relaxed))
+    }
+}
+
+impl LogPump {
+    /// Starts the thread. The second value is for the [`Progress`](crate::output::Progress) of every job.
+    ///
+    /// # Errors
+    /// No thread.
+    pub fn start() -> Result<(LogPump, Tell), ApiError> {
+        let (events, inbox) = crossbeam_channel::unbounded();
+        let pump = LogPump { events, next: Arc::default(), streams: Arc::default() };
+        let desk = Desk {
+            events: pump.events.clone(),
+            count: pump.streams.clone(),
+            streams: HashMap::new(),
+            of_job: HashMap::new(),
+        };
+        let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || desk.run(&inbox));
+        spawned.map_err(ApiError::StartPump)?;
+        let events = pump.events.clone();
+        let tell: Tell = Arc::new(move |job| {
+            // Nobody listens after the shutdown.
+            let _ = events.send(Event::News(job));
+        });
+        Ok((pump, tell))
+    }
+
+    /// Opens a stream from the job's first byte on.
+    ///
+    /// # Errors
+    /// Too many streams, or the daemon is shutting down.
+    pub(super) fn open(&self, source: LogSource) -> Result<LogStream, RpcStatus> {
+        if self.streams.fetch_add(1, Ordering::SeqCst) >= STREAMS {
+            self.streams.fetch_sub(1, Ordering::SeqCst);
+            let text = format!("too many log streams: {STREAMS} are open already; try again");
+            return Err(status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text));
+        }
+        let id = self.next.fetch_add(1, Ordering::SeqCst);
+        let (sender, items) = mpsc::channel(QUEUED);
+        let stream = LogStream { items, id, events: self.events.clone() };
+        match self.events.send(Event::Open(id, source, sender)) {
+            Ok(()) => Ok(stream),
+            Err(_) => Err(gone()),
+        }
+    }
+
+    /// Ends every stream with UNAVAILABLE, then the thread.
+    pub(super) fn shut_down(&self) {
+        let _ = self.events.send(Event::Shutdown);
+    }
+}
+
+/// What a stream hears when the pump is gone.
+pub(super) fn gone() -> RpcStatus {
+    status::of_command(&CommandError::ShuttingDown)
+}
+
+/// The reading end of a stream. However it goes (sent, refused, client gone, call cancelled), the pump hears.
+pub(super) struct LogStream {
+    items: mpsc::Receiver<Item>,
+    id: u64,
+    events: Sender<Event>,
+}
+
+impl LogStream {
+    /// The next item, as [`futures_util::Stream::poll_next`].
+    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        Pin::new(&mut self.items).poll_next(cx)
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Closed(self.id));
+    }
+}
+
+/// Says that a stream has room, once until it is heard.
+struct Room {
+    id: u64,
+    told: AtomicBool,
+    events: Sender<Event>,
+}
+
+impl Room {
+    fn tell(&self) {
+        if !self.told.swap(true, Ordering::SeqCst) {
+            let _ = self.events.send(Event::Ready(self.id));
+        }
+    }
+}
+
+impl Wake for Room {
+    fn wake(self: Arc<Self>) {
+        self.tell();
+    }
+}
+
+struct Stream {
+    source: LogSource,
+    /// Opened with the first row: before it the spool may not exist.
+    reader: Option<SpoolReader>,
+    queue: mpsc::Sender<Item>,
+    room: Arc<Room>,
+}
+
+/// What is left to do for a stream after its turn.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It will be woken: by news or by room.
+    Wait,
+    /// It has more, and the others come first.
+    Again,
+    /// It has its last item, or no client any more.
+    Forget,
+}
+
+impl Stream {
+    fn advance(&mut self) -> Next {
+        let waker = Waker::from(self.room.clone());
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..TURN {
+            match self.queue.poll_ready(&mut cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Next::Forget,
+                Poll::Pending => return Next::Wait,
+            }
+            let item = match self.next() {
+                Ok(Some(chunk)) => Item::Chunk(chunk),
+                Ok(None) => match self.source.progress.look() {
+                    // Rows may have come since they were looked at; the end is final.
+                    (rows, _) if rows > self.position() => continue,
+                    (_, true) => Item::End(RpcStatus::ok()),
+                    (_, false) => return Next::Wait,
+                },
+                Err(why) => Item::End(unreadable(self.source.id, &why)),
+            };
+            let last = matches!(item, Item::End(_));
+            if self.queue.start_send(item).is_err() || last {
+                return Next::Forget;
+            }
+        }
+        Next::Again
+    }
+
+    fn position(&self) -> u64 {
+        self.reader.as_ref().map_or(0, SpoolReader::position)
+    }
+
+    fn next(&mut self) -> Result<Option<DataChunk>, OutputError> {
+        let (rows, _) = self.source.progress.look();
+        if rows <= self.position() {
+            return Ok(None);
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => self.reader.insert(SpoolReader::open(&self.source.dir)?),
+        };
+        Ok(reader.next(rows)?.map(reply::chunk))
+    }
+
+    /// Sends the end although the queue may be full: every sender has a place of its own, also a clone.
+    fn end(&self, status: RpcStatus) {
+        let _ = self.queue.clone().start_send(Item::End(status));
+    }
+}
+
+/// The end of a stream whose spool cannot be read. One that was deleted meanwhile is no trouble of the node's.
+fn unreadable(job: JobId, why: &OutputError) -> RpcStatus {
+    if let OutputError::Read { source, .. } = why
+        && source.kind() == std::io::ErrorKind::NotFound
+    {
+        return status::of_command(&CommandError::NotFound(job.to_string()));
+    }
+    limited!(Level::Error, "cannot read a job's output", jobId = job, error = why);
+    status::new(RpcStatusCode::INTERNAL, &why.to_string())
+}
+
+struct Desk {
+    events: Sender<Event>,
+    count: Arc<AtomicUsize>,
+    streams: HashMap<u64, Stream>,
+    of_job: HashMap<JobId, Vec<u64>>,
+}
+
+impl Desk {
+    fn run(mut self, inbox: &Receiver<Event>) {
+        for event in inbox {
+            match event {
+                Event::Open(id, source, queue) => self.open(id, source, queue),
+                Event::Ready(id) => self.advance(id),
+                Event::News(job) => self.news(job),
+                Event::Closed(id) => {
+                    self.forget(id);
+                    self.count.fetch_sub(1, Ordering::SeqCst);
+                }
+                Event::Shutdown => break,
+            }
+        }
+        for stream in self.streams.values() {
+            stream.end(gone());
+        }
+    }
+
+    fn open(&mut self, id: u64, source: LogSource, queue: mpsc::Sender<Item>) {
+        // In this order: what comes after it is told again, what came before is seen by the first look.
+        source.progress.watch();
+        source.progress.heard();
+        self.of_job.entry(source.id).or_default().push(id);
+        let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
+        self.streams.insert(id, Stream { source, reader: None, queue, room });
+        self.advance(id);
+    }
+
+    fn news(&mut self, job: JobId) {
+        let ids = self.of_job.get(&job).cloned().unwrap_or_default();
+        // Heard once for all of the job's streams, before any of them looks.
+        if let Some(stream) = ids.first().and_then(|id| self.streams.get(id)) {
+            stream.source.progress.heard();
+        }
+        for id in ids {
+            self.advance(id);
+        }
+    }
+
+    fn advance(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.room.told.store(false, Ordering::SeqCst);
+        match stream.advance() {
+            Next::Wait => {}
+            Next::Again => stream.room.tell(),
+            Next::Forget => self.forget(id),
+        }
+    }
+
+    fn forget(&mut self, id: u64) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if let Some(ids) = self.of_job.get_mut(&stream.source.id) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.of_job.remove(&stream.source.id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+use std::path::Path;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::*;
+use crate::output::{Progress, SpoolWriter, Stream as Side};
+
+/// A job's output in a directory of its own, and the pump that reads it.
+struct Bench {
+    dir: tempfile::TempDir,
+    pump: LogPump,
+    progress: Arc<Progress>,
+    id: JobId,
+    writer: Option<SpoolWriter>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (pump, tell) = LogPump::start().unwrap();
+        let id = JobId::random();
+        Bench { dir: tempfile::tempdir().unwrap(), pump, progress: Progress::new(id, tell), id, writer: None }
+    }
+
+    fn spool(&self) -> std::path::PathBuf {
+        Path::join(self.dir.path(), "spool")
+    }
+
+    fn write(&mut self, text: &str) {
+        let spool = self.spool();
+        let writer = self.writer.get_or_insert_with(|| SpoolWriter::create(&spool).unwrap());
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        rustix::io::write(&write, text.as_bytes()).unwrap();
+        writer.splice_from(&read, Side::Stdout, 65_536, 7).unwrap();
+        self.progress.publish(writer.rows());
+    }
+
+    fn open(&self) -> LogStream {
+        let source = LogSource { id: self.id, dir: self.spool(), progress: self.progress.clone() };
+        self.pump.open(source).map_err(|s| s.message().to_owned()).unwrap()
+    }
+
+    fn is_empty(&self) -> bool {
+        for _ in 0..5000 {
+            if self.pump.streams.load(Ordering::SeqCst) == 0 {
+                return true;
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        false
+    }
+}
+
+fn item(stream: &mut LogStream) -> Option<Item> {
+    futures_executor::block_on(futures_util::future::poll_fn(|cx| stream.poll_item(cx)))
+}
+
+fn chunk(stream: &mut LogStream) -> DataChunk {
+    match item(stream) {
+        Some(Item::Chunk(chunk)) => chunk,
+        Some(Item::End(status)) => panic!("ended: {status:?}"),
+        None => panic!("no pump"),
+    }
+}
+
+fn end(stream: &mut LogStream) -> (RpcStatusCode, String) {
+    loop {
+        match item(stream) {
+            Some(Item::Chunk(_)) => {}
+            Some(Item::End(status)) => return (status.code(), status.message().to_owned()),
+            None => panic!("no pump"),
+        }
+    }
+}
+
+#[test]
+fn a_stream_has_the_history_then_what_follows_then_the_end() {
+    let mut bench = Bench::new();
+    bench.write("one");
+    let mut early = bench.open();
+    assert_eq!(chunk(&mut early).payload, b"one");
+    bench.write("two");
+    let second = chunk(&mut early);
+    assert_eq!((second.payload.as_slice(), second.seq, second.timestamp_ns), (&b"two"[..], 2, 7));
+    assert_eq!(second.stream.value(), 1);
+    let mut late = bench.open();
+    assert_eq!(chunk(&mut late).payload, b"one");
+    bench.write("three");
+    bench.progress.end();
+    assert_eq!(chunk(&mut early).payload, b"three");
+    assert_eq!(end(&mut early).0, RpcStatusCode::OK);
+    assert_eq!(chunk(&mut late).payload, b"two");
+    assert_eq!(chunk(&mut late).payload, b"three");
+    assert_eq!(end(&mut late).0, RpcStatusCode::OK);
+}
+
+#[test]
+fn a_stream_waits_for_a_spool_that_does_not_exist_yet() {
+    let mut bench = Bench::new();
+    let mut stream = bench.open();
+    bench.write("first");
+    assert_eq!(chunk(&mut stream).payload, b"first");
+}
+
+#[test]
+fn a_job_that_never_wrote_ends_its_streams_at_once() {
+    let bench = Bench::new();
+    let mut waiting = bench.open();
+    bench.progress.end();
+    assert_eq!(end(&mut waiting).0, RpcStatusCode::OK);
+    assert_eq!(end(&mut bench.open()).0, RpcStatusCode::OK);
+}
+
+#[test]
+fn many_streams_each_read_everything_once_while_the_job_writes() {
+    let mut bench = Bench::new();
+    let mut readers = Vec::new();
+    for i in 0..400 {
+        bench.write(&format!("line {i}\n"));
+        if i % 50 == 0 {
+            let mut stream = bench.open();
+            readers.push(thread::spawn(move || {
+                let mut text = Vec::new();
+                while let Some(Item::Chunk(chunk)) = item(&mut stream) {
+                    text.extend(chunk.payload);
+                }
+                text
+            }));
+        }
+    }
+    bench.progress.end();
+    let want: String = (0..400).map(|i| format!("line {i}\n")).collect();
+    for reader in readers {
+        assert_eq!(String::from_utf8(reader.join().unwrap()).unwrap(), want);
+    }
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
+    let mut bench = Bench::new();
+    for i in 0..200 {
+        bench.write(&i.to_string());
+    }
+    let (queue, mut items) = mpsc::channel(QUEUED);
+    let (events, told) = crossbeam_channel::unbounded();
+    let room = Arc::new(Room { id: 1, told: AtomicBool::new(false), events });
+    let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
+    let mut slow = super::Stream { source, reader: None, queue, room };
+    for _ in 0..3 {
+        assert_eq!(slow.advance(), Next::Wait);
+        assert_eq!(slow.position(), QUEUED as u64 + 1);
+    }
+    assert!(told.is_empty());
+    let mut quick = bench.open();
+    bench.progress.end();
+    assert_eq!(end(&mut quick).0, RpcStatusCode::OK);
+    // Reading one makes room for one, and is told.
+    assert!(items.try_recv().is_ok());
+    assert!(matches!(told.try_recv(), Ok(Event::Ready(1))));
+    assert_eq!(slow.advance(), Next::Wait);
+    assert_eq!(slow.position(), QUEUED as u64 + 2);
+}
+
+#[test]
+fn a_client_that_goes_is_forgotten_also_while_nothing_happens() {
+    let mut bench = Bench::new();
+    bench.write("x");
+    let mut quiet = bench.open();
+    chunk(&mut quiet);
+    let unread = bench.open();
+    drop((quiet, unread));
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn the_shutdown_ends_quiet_streams_and_full_ones() {
+    let mut bench = Bench::new();
+    for i in 0..200 {
+        bench.write(&i.to_string());
+    }
+    let mut full = bench.open();
+    let mut quiet = bench.open();
+    for _ in 0..200 {
+        chunk(&mut quiet);
+    }
+    bench.pump.shut_down();
+    let unavailable = (RpcStatusCode::UNAVAILABLE, "the daemon is shutting down".to_owned());
+    assert_eq!(end(&mut quiet), unavailable);
+    assert_eq!(end(&mut full), unavailable);
+}
+
+#[test]
+fn a_spool_that_was_deleted_is_not_found_and_a_broken_one_is_told() {
+    let mut bench = Bench::new();
+    bench.write("x");
+    std::fs::remove_dir_all(bench.spool()).unwrap();
+    let (code, text) = end(&mut bench.open());
+    assert_eq!((code, text), (RpcStatusCode::NOT_FOUND, format!("job not found: {}", bench.id)));
+    std::fs::create_dir(bench.spool()).unwrap();
+    std::fs::write(bench.spool().join("index"), [b'x'; 64]).unwrap();
+    assert_eq!(end(&mut bench.open()).0, RpcStatusCode::INTERNAL);
+}
+
+#[test]
+fn more_streams_than_there_may_be_are_refused() {
+    let bench = Bench::new();
+    bench.pump.streams.store(STREAMS - 1, Ordering::SeqCst);
+    let last = bench.open();
+    let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
+    match bench.pump.open(source) {
+        Err(status) => assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED),
+        Ok(_) => panic!("one too many"),
+    }
+    drop(last);
+    for _ in 0..5000 {
+        if bench.pump.streams.load(Ordering::SeqCst) == STREAMS - 1 {
+            return;
+        }
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("the last stream is not forgotten");
+}

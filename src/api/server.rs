@@ -1,0 +1,150 @@
+//! The listening server: made, bound, ended.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuilder};
+
+use super::auth::Guard;
+use super::service::{self, Jobs};
+use super::{ApiError, LogPump, Rules, tls};
+use crate::config::daemon::{DaemonConfig, Grpc};
+use crate::daemon::commands::Door;
+use crate::diag::{Level, event};
+
+/// Clients may ping this often without being sent away: half of the ten seconds that are promised, because
+/// pings arrive unevenly.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Calls that C-core may have ready for us at one time; a slot is free again as soon as its call has begun.
+const SLOTS: usize = 64;
+/// Least bytes of a reply: a chunk of output with its frame.
+const LEAST_REPLY: u32 = 128 << 10;
+/// Most bytes of a page: clients that were told nothing take messages of up to 4 MiB.
+const PAGE: u64 = 7 << 19;
+/// Longest wait for calls after they were cancelled.
+const CANCEL: Duration = Duration::from_secs(1);
+/// Longest wait for calls before that.
+const LONGEST_GRACE: Duration = Duration::from_millis(3500);
+
+/// The API of a running daemon. To be ended with [`Server::begin_shutdown`] and [`Server::finish`].
+pub struct Server {
+    server: grpcio::Server,
+    logs: LogPump,
+    port: u16,
+    /// Told when the last call is done; there once the shutdown has begun.
+    down: Option<Receiver<()>>,
+    // After the server: its completion queue runs until the last call is gone.
+    _env: Arc<Environment>,
+}
+
+impl Server {
+    /// Binds the configured address and serves. Port 0 takes a free one.
+    ///
+    /// Signals must be blocked before: C-core's threads inherit the mask. C-core's log lines go to `log` from
+    /// here on.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, an address that cannot be bound.
+    pub fn start(config: &DaemonConfig, door: Door, rules: Rules, logs: LogPump) -> Result<Self, ApiError> {
+        let credentials = tls::credentials(&config.security)?;
+        grpcio::redirect_log();
+        let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+        let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
+        let jobs = Jobs::new(door, rules, logs.clone(), page);
+        let mut builder = ServerBuilder::new(env.clone())
+            .channel_args(settings(env.clone(), &config.grpc).build_args())
+            .requests_slot_per_cq(SLOTS)
+            .add_checker(Guard::default());
+        for service in service::all(jobs) {
+            builder = builder.register_service(service);
+        }
+        let mut server = builder.build().map_err(ApiError::Build)?;
+        let address = address(&config.server.address, config.server.port);
+        let port = server
+            .add_listening_port(address.clone(), credentials)
+            .map_err(|_| ApiError::Listen { why: why_not(&address), address })?;
+        server.start();
+        Ok(Server { server, logs, port, down: None, _env: env })
+    }
+
+    /// The port that clients reach.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops accepting and ends all log streams; other calls in flight are still answered. Returns at once.
+    pub fn begin_shutdown(&mut self) {
+        if self.down.is_some() {
+            return;
+        }
+        let done = self.server.shutdown();
+        self.logs.shut_down();
+        let (tell, down) = bounded(1);
+        // The future is completed by grpc-0; somebody has to wait for it who is not that thread.
+        let waiter = std::thread::Builder::new().name("grpc-down".into()).spawn(move || {
+            let _ = futures_executor::block_on(done);
+            let _ = tell.send(());
+        });
+        if let Err(why) = waiter {
+            event!(Level::Warn, "cannot wait for open calls: they are cancelled", error = why);
+        }
+        self.down = Some(down);
+    }
+
+    /// Waits until all calls are done, for `grace` (3.5 s at most); what is left then is cancelled. Blocks for
+    /// no longer than 4.5 s.
+    pub fn finish(mut self, grace: Duration) {
+        self.begin_shutdown();
+        let Some(down) = self.down.take() else { return };
+        if down.recv_timeout(grace.min(LONGEST_GRACE)).is_ok() {
+            return;
+        }
+        self.server.cancel_all_calls();
+        if down.recv_timeout(CANCEL).is_err() {
+            event!(Level::Warn, "calls are left open: they do not end although they were cancelled");
+            // C-core aborts the process when a server is destroyed that is not down.
+            std::mem::forget(self);
+        }
+    }
+}
+
+fn settings(env: Arc<Environment>, grpc: &Grpc) -> ChannelBuilder {
+    let size = |bytes: u32| i32::try_from(bytes).unwrap_or(i32::MAX);
+    // Who is not allowed to upload can still send a message before the check sees the call. C-core ends
+    // streams that would need more than this together.
+    let quota = (4 * u64::from(grpc.max_recv_msg_size)).max(256 << 20);
+    let quota = usize::try_from(quota).unwrap_or(usize::MAX);
+    ChannelBuilder::new(env)
+        .set_resource_quota(ResourceQuota::new(Some("joblet")).resize_memory(quota))
+        .max_receive_message_len(size(grpc.max_recv_msg_size))
+        .max_send_message_len(size(grpc.max_send_msg_size.max(LEAST_REPLY)))
+        .max_concurrent_stream(size(grpc.max_concurrent_streams))
+        .keepalive_time(grpc.keep_alive_time)
+        .keepalive_timeout(grpc.keep_alive_timeout)
+        .keepalive_permit_without_calls(true)
+        .http2_min_recv_ping_interval_without_data(PING_INTERVAL)
+        // A second daemon on the same port is an error, not a lottery.
+        .reuse_port(false)
+}
+
+/// Address and port as C-core and the standard library read them.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// C-core says only that it did not work; the system tells why to whoever tries the same.
+fn why_not(address: &str) -> String {
+    match TcpListener::bind(address) {
+        Err(why) if why.kind() == std::io::ErrorKind::AddrInUse => {
+            format!("{why}; is another joblet running? server.port chooses another port")
+        }
+        Err(why) => format!("{why}; server.address and server.port say where to listen"),
+        Ok(_) => "gRPC refused it, or its TLS credentials; its log line says more".to_owned(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Errors as gRPC codes and texts.
+
+use grpcio::{RpcStatus, RpcStatusCode};
+
+use super::convert::Refusal;
+use crate::daemon::commands::CommandError;
+
+/// Longest text in bytes. It travels in a header, percent-encoded; peers take 8 KiB of all headers together
+/// (`GRPC_ARG_MAX_METADATA_SIZE`) and report a longer text as an error of their own.
+const LONGEST: usize = 2048;
+
+/// A status with a text that every peer takes.
+pub(super) fn new(code: RpcStatusCode, text: &str) -> RpcStatus {
+    let mut room = LONGEST;
+    // What is not printable ASCII is sent as %XX for each byte.
+    let kept = text.char_indices().find_map(|(at, c)| {
+        let cost = if c == ' ' || c.is_ascii_graphic() { 1 } else { 3 * c.len_utf8() };
+        match room.checked_sub(cost) {
+            Some(left) => {
+                room = left;
+                None
+            }
+            None => Some(at),
+        }
+    });
+    let text = match kept {
+        Some(at) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    };
+    RpcStatus::with_message(code, text)
+}
+
+/// What the loop refused.
+pub(super) fn of_command(error: &CommandError) -> RpcStatus {
+    let code = match error {
+        CommandError::NotFound(_) => RpcStatusCode::NOT_FOUND,
+        CommandError::Ambiguous { .. } => RpcStatusCode::INVALID_ARGUMENT,
+        CommandError::WrongState(_) => RpcStatusCode::FAILED_PRECONDITION,
+        CommandError::Exhausted(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
+        CommandError::SetUp(_) => RpcStatusCode::INTERNAL,
+        CommandError::ShuttingDown => RpcStatusCode::UNAVAILABLE,
+    };
+    new(code, &error.to_string())
+}
+
+/// What this room refused.
+pub(super) fn of_refusal(refusal: &Refusal) -> RpcStatus {
+    let code = match refusal {
+        Refusal::Invalid(_) | Refusal::Upload(_) => RpcStatusCode::INVALID_ARGUMENT,
+        Refusal::Unsupported(_) => RpcStatusCode::UNIMPLEMENTED,
+        Refusal::Forbidden(_) => RpcStatusCode::PERMISSION_DENIED,
+        Refusal::NotFound(_) => RpcStatusCode::NOT_FOUND,
+        Refusal::Exhausted(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
+    };
+    new(code, &refusal.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_loop_has_its_code_and_keeps_its_words() {
+        for (error, code, text) in [
+            (CommandError::NotFound("ab".into()), RpcStatusCode::NOT_FOUND, "job not found: ab"),
+            (
+                CommandError::Ambiguous { prefix: "ab12".into(), candidates: vec!["x".into(), "y".into()] },
+                RpcStatusCode::INVALID_ARGUMENT,
+                "ambiguous job id ab12 matches 2 jobs: x, y",
+            ),
+            (
+                CommandError::WrongState("job is not running: x (current status: COMPLETED)".into()),
+                RpcStatusCode::FAILED_PRECONDITION,
+                "job is not running: x (current status: COMPLETED)",
+            ),
+            (CommandError::Exhausted("many".into()), RpcStatusCode::RESOURCE_EXHAUSTED, "many"),
+            (CommandError::SetUp("wall".into()), RpcStatusCode::INTERNAL, "wall"),
+            (CommandError::ShuttingDown, RpcStatusCode::UNAVAILABLE, "the daemon is shutting down"),
+        ] {
+            let status = of_command(&error);
+            assert_eq!((status.code(), status.message()), (code, text));
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_to_what_a_header_takes() {
+        let plain = new(RpcStatusCode::INTERNAL, &"x".repeat(1 << 20));
+        assert_eq!(plain.message().len(), LONGEST + 3);
+        let encoded = new(RpcStatusCode::INTERNAL, &"\u{1f980}".repeat(1000));
+        assert!(encoded.message().len() <= LONGEST / 3 + 3 && encoded.message().ends_with("..."));
+        assert_eq!(new(RpcStatusCode::INTERNAL, "short\n").message(), "short\n");
+    }
+}

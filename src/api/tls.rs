@@ -1,0 +1,68 @@
+//! The server's certificate and key, looked at before C-core gets them: what is wrong with a handshake is told
+//! to nobody, so what can be known beforehand is said at start, with the key of the configuration.
+
+use grpcio::{CertificateRequestType, ServerCredentials, ServerCredentialsBuilder};
+use openssl::asn1::Asn1Time;
+use openssl::pkey::PKey;
+use openssl::x509::X509;
+
+use super::ApiError;
+use crate::config::daemon::Security;
+
+/// Credentials that demand a client certificate of our CA.
+///
+/// # Errors
+/// A text that is no PEM, a certificate that has expired, a key that is not the certificate's.
+pub(super) fn credentials(security: &Security) -> Result<ServerCredentials, ApiError> {
+    check(security)?;
+    Ok(ServerCredentialsBuilder::new()
+        .root_cert(
+            security.ca_cert.as_bytes(),
+            CertificateRequestType::RequestAndRequireClientCertificateAndVerify,
+        )
+        .add_cert(security.server_cert.clone().into_bytes(), security.server_key.expose().as_bytes().to_vec())
+        .build())
+}
+
+fn check(security: &Security) -> Result<(), ApiError> {
+    let chain = certificates("serverCert", &security.server_cert)?;
+    certificates("caCert", &security.ca_cert)?;
+    let key = security.server_key.expose();
+    text("serverKey", key)?;
+    // Without the callback OpenSSL asks the terminal for the password of an encrypted key.
+    let key = PKey::private_key_from_pem_callback(key.as_bytes(), |_| Ok(0))
+        .map_err(|_| wrong("serverKey", "it is no private key in PEM without a password"))?;
+    if !chain[0].public_key().is_ok_and(|public| public.public_eq(&key)) {
+        return Err(wrong("serverKey", "it does not belong to security.serverCert"));
+    }
+    Ok(())
+}
+
+/// At least one certificate, none of them expired.
+fn certificates(key: &'static str, pem: &str) -> Result<Vec<X509>, ApiError> {
+    text(key, pem)?;
+    let all = X509::stack_from_pem(pem.as_bytes()).unwrap_or_default();
+    if all.is_empty() {
+        return Err(wrong(key, "it is no certificate in PEM"));
+    }
+    let now = Asn1Time::days_from_now(0).map_err(|e| wrong(key, &e.to_string()))?;
+    match all.iter().find(|cert| cert.not_after() < now) {
+        Some(old) => {
+            let why = format!(
+                "it expired at {}; make a new set with: joblet setup --dir DIR --force",
+                old.not_after()
+            );
+            Err(wrong(key, &why))
+        }
+        None => Ok(all),
+    }
+}
+
+/// A NUL in a PEM text would end it early in C-core.
+fn text(key: &'static str, pem: &str) -> Result<(), ApiError> {
+    if pem.contains('\0') { Err(wrong(key, "it contains a NUL character")) } else { Ok(()) }
+}
+
+fn wrong(key: &'static str, why: &str) -> ApiError {
+    ApiError::Credentials { key, why: why.to_owned() }
+}
