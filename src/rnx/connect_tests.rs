@@ -9,8 +9,10 @@ fn place() -> (tempfile::TempDir, PathBuf) {
         fs::write(dir.path().join(name), format!("{name} of a file")).unwrap();
     }
     let config = dir.path().join("rnx-config.yml");
-    let text = "version: \"3.0\"\nnodes:\n  default: {address: 'node:1', cert: nodecert, key: nodekey, ca: nodeca}\n  \
-                other: {address: 'other:2', cert: oc, key: ok, ca: oa}\n  bare: {address: 'bare:3', cert: bc}\n";
+    let text = "version: \"3.0\"\nnodes:\n  \
+                default: {address: 'node:1', cert: nodecert, key: nodekey, ca: nodeca}\n  \
+                other: {address: 'other:2', cert: oc, key: ok, ca: oa}\n  \
+                bare: {address: 'bare:3', cert: bc}\n";
     fs::write(&config, text).unwrap();
     #[cfg(unix)]
     for path in [&config, &dir.path().join("k")] {

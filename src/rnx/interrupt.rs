@@ -4,12 +4,14 @@
 //! gives SIGINT its default action back before anything is printed, so a second one ends the process even
 //! when stderr is a pipe that nobody reads.
 
+use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
 
 use super::render;
+use super::terminal::one_line;
 use crate::sys::exit_now;
 
 /// What shells report for a program that Ctrl-C ended.
@@ -53,10 +55,17 @@ impl Interrupt {
 
 fn say(job: Option<&str>) {
     let out = super::out::Out { json: false, colour: false };
+    if io::stderr().is_terminal() {
+        // The job's output stops in the middle, perhaps in the middle of a colour.
+        let _ = super::out::bytes(&mut io::stderr(), b"\x1b[0m");
+    }
     match job {
         Some(uuid) => {
-            let id = render::short(uuid);
-            out.note(&format!("\nrnx: stopped following; the job goes on. See it again: rnx job log {id}   stop it: rnx job stop {id}"));
+            let id = one_line(render::short(uuid));
+            out.note(&format!(
+                "\nrnx: stopped following; the job goes on. \
+                 See it again: rnx job log {id}   Stop it: rnx job stop {id}"
+            ));
         }
         None => out.note(
             "\nrnx: interrupted before the server answered; `rnx job list` shows whether a job was started",

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! * [`cli`] is two tables, flags and commands; parser and help are written from them.
-//! * [`connect`] gathers where to and as whom, [`certificate`] looks at our own certificate before it is shown,
-//!   [`server`] is the channel and the meaning of its refusals.
+//! * [`connect`] gathers where to and as whom, [`certificate`] looks at our own certificate before it is
+//!   shown, [`server`] is the channel and the meaning of its refusals.
 //! * [`render`] is pure: messages to strings, held by golden files. [`terminal`] keeps what others wrote from
 //!   commanding a person's terminal.
 //! * A failure is an [`error::Error`]: one sentence, one code for `--json`, one exit code. The exit code of a

@@ -210,7 +210,7 @@ fn unavailable(address: &str, message: &str) -> Error {
     } else if message.contains("Socket closed") || message.contains("reset by peer") {
         (
             "it closed the connection, as it does when it does not accept the client certificate",
-            "check that the certificate (--cert, or the node's) was signed by the server's CA and has not expired",
+            "the certificate (--cert, or the node's) must be signed by the server's CA and not be expired",
         )
     } else if message.contains("WRONG_VERSION_NUMBER") || message.contains("wrong version number") {
         ("it does not speak TLS", "is this the address of a joblet server?")

@@ -6,6 +6,7 @@
 //! warning, because following it would send what nobody meant to send. Everything travels in one request,
 //! so the sum is bounded before anything is read.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub(crate) struct Uploads {
     /// Bytes of content.
     pub(crate) bytes: u64,
     planned: u64,
+    names: HashSet<String>,
 }
 
 impl Uploads {
@@ -124,7 +126,7 @@ impl Uploads {
             return Err(cannot(&shown, "it grew while it was read"));
         }
         self.bytes += content.len() as u64;
-        if self.entries.iter().any(|e| e.path == sent) {
+        if !self.names.insert(sent.clone()) {
             self.warnings.push(format!("{sent} is uploaded twice; the last one ({shown}) is kept"));
         }
         self.entries.push(FileUpload { path: sent, content, mode: mode_of(&meta), ..Default::default() });

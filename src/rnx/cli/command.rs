@@ -140,7 +140,8 @@ pub(crate) static COMMANDS: &[Command] = &[
         operands: Operands::One("job-uuid"),
         flags: LOG,
         summary: "Print what a job has written, then follow it to its end",
-        about: "Both streams of the job go to stdout; the heading goes to stderr. Ctrl-C ends the command with 130\nand leaves the job alone.",
+        about: "Both streams of the job go to stdout; the heading goes to stderr. Ctrl-C ends the command with\n\
+                130 and leaves the job alone.",
         examples: &["rnx job log f47ac10b-58cc-4372-a567-0e02b2c3d479", "rnx job log f47ac10b | grep ERROR"],
     },
     Command {

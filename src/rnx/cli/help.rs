@@ -81,7 +81,8 @@ pub(crate) fn help(words: &[String]) -> Result<String> {
 
 fn of_everything() -> String {
     let mut text = String::from(
-        "rnx runs isolated, limited jobs on a joblet server\n\nUsage: rnx [flags] <command> [args...]\n\nCommands:\n",
+        "rnx runs isolated, limited jobs on a joblet server\n\n\
+         Usage: rnx [flags] <command> [args...]\n\nCommands:\n",
     );
     list_commands(&mut text, COMMANDS.iter());
     text.push_str("\nTopics (rnx help <topic>):\n");

@@ -19,8 +19,8 @@ fn why(line: &str) -> String {
 
 #[test]
 fn every_flag_reaches_the_request() {
-    let line = "run --max-cpu 50 --max-memory=1G --max-iobps 4M --cpu-cores 0-1 --timeout 1h30m --network none \
-                --name n --workdir /work/a -e A=1 -s B=2 python3 -u x.py --name y";
+    let line = "run --max-cpu 50 --max-memory=1G --max-iobps 4M --cpu-cores 0-1 --timeout 1h30m \
+                --network none --name n --workdir /work/a -e A=1 -s B=2 python3 -u x.py --name y";
     let (r, sent) = sent(line).unwrap();
     assert_eq!((r.maxCpu, r.maxMemory, r.maxIobps), (50, 1024, 4 << 20));
     assert_eq!((r.cpuCores.as_str(), r.timeout.as_str(), r.network.as_str()), ("0-1", "1h30m", "none"));
