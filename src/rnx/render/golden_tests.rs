@@ -92,7 +92,7 @@ fn oom() -> GetJobStatusRes {
         secret_environment: [("DB", "leaked by a careless server")].map(|(k, v)| (k.into(), v.into())).into(),
         peak_memory_bytes: Some(536_870_912),
         cpu_time_usec: Some(1_234_567),
-        unenforced_limits: vec!["io.max: the kernel has no io controller here".into()],
+        unenforced_limits: vec!["maxIOBPS is not enforced: no io controller".into()],
         ..running()
     }
 }
@@ -149,7 +149,7 @@ fn run_prints_the_lines_of_the_reference_first() {
         status: "INITIALIZING".into(),
         queue_position: 3,
         wait_reason: "100 jobs are running".into(),
-        unenforced_limits: vec!["memory: no memory controller on this host".into()],
+        unenforced_limits: vec!["maxMemory 512 MB is not enforced: no memory controller".into()],
         ..started()
     };
     golden("run-additions.txt", &text::started(&more, Sent { files: 3, env: 2, secrets: 1 }, false));

@@ -227,7 +227,7 @@ fn waiting(text: &mut String, position: i32, reason: &str) {
 
 fn unenforced(text: &mut String, limits: &[String]) {
     for limit in limits {
-        line(text, "Not Enforced", limit);
+        line(text, "Warning", limit);
     }
 }
 
