@@ -1,1 +1,136 @@
-fn main() {}
+//! The daemon's command line, and the one place where the API and the loop meet.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use getopts::Options;
+use joblet::api::{LogPump, Rules, Server};
+use joblet::certs::setup;
+use joblet::config::daemon::DaemonConfig;
+use joblet::daemon::{Daemon, notify, wiring};
+use joblet::{diag, sys};
+use log::Level;
+use nix::sys::signalfd::SignalFd;
+
+/// How long open calls may take to end at shutdown.
+const CALLS_END: Duration = Duration::from_secs(5);
+
+const ABOUT: &str = "joblet: runs isolated, limited, measured Linux jobs on this host
+
+Usage:
+  joblet [--foreground] [--config FILE]    run the daemon (it never leaves the foreground)
+  joblet --check-config [--config FILE]    check the configuration and print what is in force
+  joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
+                                           make certificates and configuration files below DIR";
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let code = match run(&args) {
+        Ok(code) => code,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "joblet: {why}");
+            1
+        }
+    };
+    diag::flush();
+    let _ = std::io::stdout().flush();
+    sys::exit_now(code)
+}
+
+fn run(args: &[String]) -> Result<i32, Failure> {
+    if let Some((word, rest)) = args.split_first()
+        && word == "setup"
+    {
+        return print(&setup::command(rest)?);
+    }
+    let mut options = Options::new();
+    options
+        .optflag("", "foreground", "run in the foreground, as always; for service files")
+        .optopt(
+            "",
+            "config",
+            "configuration file (default: $JOBLET_CONFIG_PATH, then the usual places)",
+            "FILE",
+        )
+        .optflag("", "check-config", "check the configuration, print it with defaults filled in, and exit")
+        .optflag("", "version", "print the version and exit")
+        .optflag("h", "help", "print this and exit");
+    let usage = |why: String| format!("{why}; try joblet --help");
+    let given = options.parse(args).map_err(|e| usage(e.to_string()))?;
+    if let Some(word) = given.free.first() {
+        return Err(usage(format!("unknown command \"{}\"", word.escape_debug())).into());
+    }
+    if given.opt_present("help") {
+        return print(&options.usage(ABOUT));
+    }
+    if given.opt_present("version") {
+        return print(&format!("joblet {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    let loaded = DaemonConfig::load(given.opt_str("config").map(PathBuf::from).as_deref())?;
+    if given.opt_present("check-config") {
+        for warning in &loaded.warnings {
+            writeln!(std::io::stderr(), "warning: {warning}")?;
+        }
+        return print(&loaded.config.effective());
+    }
+    // Before any thread is started: all of them inherit the mask.
+    let signals = wiring::block_signals()?;
+    diag::start(&loaded.config.logging.settings())?;
+    diag::panic_aborts();
+    say(Level::Info, "configuration loaded", &[("path", &loaded.path.display())]);
+    for warning in &loaded.warnings {
+        say(Level::Warn, warning, &[]);
+    }
+    serve(&loaded.config, signals)?;
+    say(Level::Info, "daemon stopped", &[]);
+    Ok(0)
+}
+
+/// One line of the daemon's log.
+fn say(level: Level, message: &str, pairs: &[(&'static str, &dyn Display)]) {
+    diag::emit("joblet", level, &message, pairs);
+}
+
+fn print(text: &str) -> Result<i32, Failure> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}
+
+fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
+    let (pump, tell) = LogPump::start()?;
+    // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
+    let server: Rc<RefCell<Option<Server>>> = Rc::default();
+    let closing = server.clone();
+    let daemon = Daemon::new(config, signals, tell, move |_| {
+        notify::tell("STOPPING=1");
+        if let Some(server) = closing.borrow_mut().as_mut() {
+            server.begin_shutdown();
+        }
+    })?;
+    let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
+    let started = Server::start(config, daemon.door(), rules, pump)?;
+    let place: [(&'static str, &dyn Display); 3] = [
+        ("address", &config.server.address),
+        ("port", &started.port()),
+        ("version", &env!("CARGO_PKG_VERSION")),
+    ];
+    say(Level::Info, "server started successfully", &place);
+    server.replace(Some(started));
+    notify::tell("READY=1");
+    daemon.run();
+    if let Some(server) = server.take() {
+        server.finish(CALLS_END);
+    }
+    Ok(())
+}
+
+fn host_memory_mib() -> u64 {
+    let info = rustix::system::sysinfo();
+    (u64::from(info.mem_unit) * info.totalram) >> 20
+}

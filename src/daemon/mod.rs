@@ -45,7 +45,7 @@ pub enum DaemonError {
     /// Another daemon works on the same dataDir.
     #[error("cannot lock {path}: another joblet uses this dataDir; stop it, or choose another dataDir")]
     Locked {
-        /// The lock file.
+        /// The directory that is locked.
         path: PathBuf,
     },
     /// epoll, eventfd or signalfd.

@@ -1,8 +1,8 @@
 //! Putting the daemon together and taking it apart.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -204,13 +204,14 @@ fn make_directory(path: &Path) -> Result<PathBuf, DaemonError> {
     Ok(path.to_owned())
 }
 
-/// One daemon per dataDir: two would kill each other's jobs in the sweep.
+/// One daemon per dataDir: two would kill each other's jobs in the sweep. The lock is on the directory itself,
+/// so there is no file to leave behind.
 fn lock(run_dir: &Path) -> Result<File, DaemonError> {
-    let path = run_dir.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
-    file.try_lock().map_err(|_| DaemonError::Locked { path })?;
-    Ok(file)
+    let path = run_dir.to_owned();
+    let dir =
+        File::open(run_dir).map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
+    dir.try_lock().map_err(|_| DaemonError::Locked { path })?;
+    Ok(dir)
 }
 
 fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {
