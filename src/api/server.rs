@@ -1,5 +1,6 @@
 //! The listening server: made, bound, ended.
 
+use std::ffi::CStr;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use crate::diag::{Level, event};
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Calls that C-core may have ready for us at one time; a slot is free again as soon as its call has begun.
 const SLOTS: usize = 64;
+/// A client that has not finished its TLS handshake by then is sent away.
+const HANDSHAKE_MS: i32 = 5000;
+/// Bit 0 is "not compressed" (grpc_compression_algorithm of compression_types.h).
+const IDENTITY_ONLY: i32 = 1;
 /// Least bytes of a reply: a chunk of output with its frame.
 const LEAST_REPLY: u32 = 128 << 10;
 /// Most bytes of a page: clients that were told nothing take messages of up to 4 MiB.
@@ -52,7 +57,7 @@ impl Server {
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
-        let jobs = Jobs::new(door, rules, logs.clone(), page);
+        let jobs = Jobs::new(door, rules, logs.clone(), page, large(&config.grpc));
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
@@ -112,11 +117,15 @@ impl Server {
 
 fn settings(env: Arc<Environment>, grpc: &Grpc) -> ChannelBuilder {
     let size = |bytes: u32| i32::try_from(bytes).unwrap_or(i32::MAX);
-    // Who is not allowed to upload can still send a message before the check sees the call. C-core ends
-    // streams that would need more than this together.
-    let quota = (4 * u64::from(grpc.max_recv_msg_size)).max(256 << 20);
-    let quota = usize::try_from(quota).unwrap_or(usize::MAX);
-    ChannelBuilder::new(env)
+    let quota = usize::try_from(large(grpc)).unwrap_or(usize::MAX);
+    let argument = |name: &CStr, value| (name.to_owned(), value);
+    let raw = [
+        argument(c"grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        // The limit of a message is one of its compressed bytes: a megabyte could become a thousand.
+        argument(c"grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
+        argument(c"grpc.per_message_decompression", 0),
+    ];
+    let builder = ChannelBuilder::new(env)
         .set_resource_quota(ResourceQuota::new(Some("joblet")).resize_memory(quota))
         .max_receive_message_len(size(grpc.max_recv_msg_size))
         .max_send_message_len(size(grpc.max_send_msg_size.max(LEAST_REPLY)))
@@ -126,7 +135,14 @@ fn settings(env: Arc<Environment>, grpc: &Grpc) -> ChannelBuilder {
         .keepalive_permit_without_calls(true)
         .http2_min_recv_ping_interval_without_data(PING_INTERVAL)
         // A second daemon on the same port is an error, not a lottery.
-        .reuse_port(false)
+        .reuse_port(false);
+    raw.into_iter().fold(builder, |builder, (name, value)| builder.raw_cfg_int(name, value))
+}
+
+/// Bytes of a few of the largest requests together. Who is not allowed to upload can still send a message
+/// before the check sees the call; C-core ends streams that would need more than this.
+fn large(grpc: &Grpc) -> u64 {
+    (4 * u64::from(grpc.max_recv_msg_size)).max(256 << 20)
 }
 
 /// Address and port as C-core and the standard library read them.
@@ -148,3 +164,7 @@ fn why_not(address: &str) -> String {
         Ok(_) => "gRPC refused it, or its TLS credentials; its log line says more".to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use futures_channel::oneshot;
 use grpcio::{RpcContext, ServerStreamingSink, UnarySink};
+use protobuf::Message;
 
 use super::{Jobs, logs};
 use crate::api::bridge;
@@ -15,9 +16,19 @@ use crate::pb::joblet_grpc::JobService;
 
 impl JobService for Jobs {
     fn run_job(&mut self, ctx: RpcContext<'_>, req: RunJobRequest, sink: UnarySink<RunJobResponse>) {
-        let command = request::run(req, &self.rules)
-            .map(|(spec, uploads)| move |answer| Command::Run { spec, uploads, answer });
-        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), reply::run);
+        let claim = self.starts.claim(req.compute_size());
+        let command = claim.and_then(|claim| {
+            let (spec, uploads) = request::run(req, &self.rules)?;
+            Ok((claim, move |answer| Command::Run { spec, uploads, answer }))
+        });
+        let (claim, command) = match command {
+            Ok((claim, command)) => (Some(claim), Ok(command)),
+            Err(refusal) => (None, Err(refusal)),
+        };
+        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), |job| {
+            drop(claim);
+            reply::run(job)
+        });
     }
 
     fn get_job_status(

@@ -8,9 +8,11 @@ mod job;
 mod logs;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use grpcio::Service;
 
+use super::convert::Refusal;
 use super::{LogPump, Rules};
 use crate::daemon::commands::Door;
 use crate::pb::joblet_grpc::{
@@ -26,11 +28,50 @@ pub(super) struct Jobs {
     logs: LogPump,
     /// Serialized bytes of one page of a list.
     page_bytes: u64,
+    starts: Starts,
 }
 
 impl Jobs {
-    pub(super) fn new(door: Door, rules: Rules, logs: LogPump, page_bytes: u64) -> Self {
-        Jobs { door, rules: Arc::new(rules), logs, page_bytes }
+    pub(super) fn new(door: Door, rules: Rules, logs: LogPump, page_bytes: u64, start_bytes: u64) -> Self {
+        let starts = Starts { bytes: Arc::default(), limit: start_bytes };
+        Jobs { door, rules: Arc::new(rules), logs, page_bytes, starts }
+    }
+}
+
+/// Bytes of all requests for a job whose start is not answered yet. The loop's queue counts commands; what
+/// they carry, uploads above all, is bounded here.
+#[derive(Clone)]
+struct Starts {
+    bytes: Arc<AtomicU64>,
+    limit: u64,
+}
+
+impl Starts {
+    fn claim(&self, bytes: u64) -> Result<Claim, Refusal> {
+        let claim = Claim { all: self.bytes.clone(), bytes };
+        let others = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        // One request alone is always taken: gRPC has bounded it.
+        if others > 0 && others.saturating_add(bytes) > self.limit {
+            return Err(Refusal::Exhausted(format!(
+                "too many jobs are being started: their uploads have {} MiB, {} MiB are allowed; try again",
+                others >> 20,
+                self.limit >> 20
+            )));
+        }
+        Ok(claim)
+    }
+}
+
+/// A share of [`Starts`], given back when it goes.
+#[derive(Debug)]
+struct Claim {
+    all: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }
 
@@ -51,4 +92,21 @@ pub(super) fn all(jobs: Jobs) -> [Service; 5] {
         create_monitoring_service(NotBuilt),
         create_runtime_service(NotBuilt),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_of_starting_jobs_are_bounded_together_and_given_back() {
+        let starts = Starts { bytes: Arc::default(), limit: 100 };
+        let first = starts.claim(60).unwrap();
+        assert!(starts.claim(41).is_err());
+        let second = starts.claim(40).unwrap();
+        assert!(starts.claim(1).is_err());
+        drop((first, second));
+        assert!(starts.claim(1000).is_ok(), "one alone is taken");
+        assert_eq!(starts.bytes.load(Ordering::SeqCst), 0);
+    }
 }
