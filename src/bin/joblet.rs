@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use getopts::Options;
 use joblet::api::{LogPump, Rules, Server};
-use joblet::certs::setup;
+use joblet::certs::{CertError, setup};
 use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::{Daemon, notify, wiring};
 use joblet::{diag, sys};
@@ -29,13 +29,18 @@ Usage:
 
 type Failure = Box<dyn std::error::Error>;
 
+/// Wrong words on the command line: exit code 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; try joblet --help")]
+struct Usage(String);
+
 fn main() {
     let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let code = match run(&args) {
         Ok(code) => code,
         Err(why) => {
             let _ = writeln!(std::io::stderr(), "joblet: {why}");
-            1
+            if why.is::<Usage>() { 2 } else { 1 }
         }
     };
     diag::flush();
@@ -47,7 +52,13 @@ fn run(args: &[String]) -> Result<i32, Failure> {
     if let Some((word, rest)) = args.split_first()
         && word == "setup"
     {
-        return print(&setup::command(rest)?);
+        return match setup::command(rest) {
+            Ok(done) => print(&done),
+            Err(why @ (CertError::ReadArguments(_) | CertError::NameHost { .. })) => {
+                Err(Usage(why.to_string()).into())
+            }
+            Err(why) => Err(why.into()),
+        };
     }
     let mut options = Options::new();
     options
@@ -61,10 +72,9 @@ fn run(args: &[String]) -> Result<i32, Failure> {
         .optflag("", "check-config", "check the configuration, print it with defaults filled in, and exit")
         .optflag("", "version", "print the version and exit")
         .optflag("h", "help", "print this and exit");
-    let usage = |why: String| format!("{why}; try joblet --help");
-    let given = options.parse(args).map_err(|e| usage(e.to_string()))?;
+    let given = options.parse(args).map_err(|e| Usage(e.to_string()))?;
     if let Some(word) = given.free.first() {
-        return Err(usage(format!("unknown command \"{}\"", word.escape_debug())).into());
+        return Err(Usage(format!("unknown command \"{}\"", word.escape_debug())).into());
     }
     if given.opt_present("help") {
         return print(&options.usage(ABOUT));

@@ -36,9 +36,8 @@ const RECORD: usize = 3;
 const REPORT: usize = 4;
 const CONTROL: usize = 5;
 
-/// Forwarded to the payload; SIGCHLD is ours.
+/// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
 const FORWARDED: [i32; 6] = [15, 2, 1, 3, 10, 12];
-const SIGCHLD: i32 = 17;
 const SIGKILL: i32 = 9;
 
 core::arch::global_asm!(
@@ -96,8 +95,9 @@ fn tend(payload: i32) -> i32 {
                 break;
             }
         }
-        let signal = sys::wait_signal(None);
-        if signal != SIGCHLD && FORWARDED.contains(&signal) && !sys::kill(-payload, signal) {
+        let sys::Taken { signal, sender } = sys::wait_signal(None);
+        // Only from outside (the daemon): what the job sends to its PID 1 is not sent back to it.
+        if FORWARDED.contains(&signal) && sender == 0 && !sys::kill(-payload, signal) {
             sys::kill(payload, signal);
         }
     }

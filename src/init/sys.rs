@@ -55,13 +55,23 @@ fn set_mask(mask: u64) {
     let _ = call(RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, 0, 8, 0, 0]);
 }
 
-/// Waits for any blocked signal, at most `timeout_ns`; 0 when the time is over or nothing useful came.
-pub fn wait_signal(timeout_ns: Option<i64>) -> i32 {
+/// A signal that was taken.
+pub struct Taken {
+    pub signal: i32,
+    /// Who sent it, in the job's numbers: 0 is somebody outside of the job.
+    pub sender: i32,
+}
+
+/// Waits for any blocked signal, at most `timeout_ns`; signal 0 when the time is over or nothing useful came.
+pub fn wait_signal(timeout_ns: Option<i64>) -> Taken {
     let all = u64::MAX;
     let ns = timeout_ns.unwrap_or(0);
     let time = [ns / 1_000_000_000, ns % 1_000_000_000];
     let time_at = timeout_ns.map_or(0, |_| &raw const time as usize);
-    call(RT_SIGTIMEDWAIT, [&raw const all as usize, 0, time_at, 8, 0, 0]).map_or(0, |signal| signal as i32)
+    let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, padding, then the sender's pid
+    let args = [&raw const all as usize, &raw mut info as usize, time_at, 8, 0, 0];
+    let signal = call(RT_SIGTIMEDWAIT, args).map_or(0, |signal| signal as i32);
+    Taken { signal, sender: info[4] }
 }
 
 /// Reaps one child: its pid and status, (0, 0) when none has ended and `block` is off.

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
     move_mount, open_tree, unmount,
@@ -60,7 +60,7 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
 
 /// Empty directories: mount points of each job, and places programs expect to exist.
 const DIRECTORIES: &[&str] =
-    &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var", "home", "mnt"];
+    &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var"];
 
 /// Files we make, so that `id`, `whoami` and name look-ups work without anything of the host's.
 const FILES: &[(&str, &str)] = &[
@@ -125,7 +125,10 @@ fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
     }
     for name in DEVICES {
         let at = PathBuf::from("dev").join(name);
-        doing(File::create(&at), || format!("make {}", at.display()))?;
+        // A mount point of the same type as what covers it: find(1) believes the directory entry, and would
+        // have a `-type f` read /dev/zero for ever.
+        let made = mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
+        doing(made, || format!("make {}", at.display()))?;
         bind(&Path::new("/dev").join(name), &at, sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV)?;
     }
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
@@ -205,27 +208,22 @@ pub struct ProcMasks {
     pub read_only: Vec<CString>,
 }
 
-/// What container runtimes mask by custom (moby's default masked and read-only paths), and the kernel's
-/// symbols and logs.
+/// What container runtimes mask by custom (moby's default masked paths), the kernel's symbols and its
+/// configuration. What only the host's root may read by its mode needs no mask: no job has that uid.
 const MASKED: &[&str] = &[
     "acpi",
     "asound",
+    "config.gz",
     "interrupts",
+    "kallsyms",
     "kcore",
     "keys",
     "key-users",
-    "kmsg",
-    "kallsyms",
     "latency_stats",
     "sched_debug",
     "scsi",
     "timer_list",
     "timer_stats",
-    "vmallocinfo",
-    "slabinfo",
-    "kpagecount",
-    "kpageflags",
-    "kpagecgroup",
 ];
 /// Kept readable, never writable.
 const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
