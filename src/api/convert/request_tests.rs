@@ -4,6 +4,9 @@ use super::*;
 use crate::config::daemon::DaemonConfig;
 use crate::pb::joblet::{JobRequirement, OutputStream};
 
+/// What makes a good message a bad one.
+type Change<M> = fn(&mut M);
+
 fn rules_of(config: &DaemonConfig) -> Rules {
     Rules::new(config, CoreSet::parse("0-3").unwrap(), 1024).unwrap()
 }
@@ -98,7 +101,7 @@ fn everything_that_is_asked_for_arrives_unchanged() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name_and_never_ignored() {
-    let set: [(&str, fn(&mut RunJobRequest)); 7] = [
+    let set: [(&str, Change<RunJobRequest>); 7] = [
         ("schedule", |r| r.schedule = "2026-01-01T00:00:00Z".into()),
         ("volumes", |r| r.volumes = vec!["data".into()]),
         ("runtime", |r| r.runtime = "python:3.11".into()),
@@ -117,7 +120,7 @@ fn what_is_not_built_is_refused_by_name_and_never_ignored() {
 
 #[test]
 fn what_joblet_sets_itself_is_refused_from_clients() {
-    let set: [(&str, fn(&mut RunJobRequest)); 3] = [
+    let set: [(&str, Change<RunJobRequest>); 3] = [
         ("workflowUuid", |r| r.workflowUuid = "x".into()),
         ("jobUuid", |r| r.jobUuid = "x".into()),
         ("requirements", |r| r.requirements = vec![JobRequirement::default()]),
@@ -134,7 +137,7 @@ fn what_joblet_sets_itself_is_refused_from_clients() {
 
 #[test]
 fn hostile_values_are_refused_with_the_name_of_their_field() {
-    let set: [(&str, fn(&mut RunJobRequest)); 19] = [
+    let set: [(&str, Change<RunJobRequest>); 19] = [
         ("command is required", |r| r.command.clear()),
         ("command contains dangerous characters", |r| r.command = "ls;id".into()),
         ("NUL", |r| r.command = "ls\0".into()),
@@ -251,7 +254,7 @@ fn a_job_is_named_by_an_id_or_a_prefix_and_long_texts_name_none() {
 
 #[test]
 fn filters_of_logs_that_are_not_built_are_refused_by_name() {
-    let set: [(&str, fn(&mut GetJobLogsReq)); 7] = [
+    let set: [(&str, Change<GetJobLogsReq>); 7] = [
         ("stream", |r| r.stream = OutputStream::OUTPUT_STREAM_STDERR.into()),
         ("filter", |r| r.filter = "x".into()),
         ("since_ns", |r| r.since_ns = -1),
