@@ -67,6 +67,7 @@ impl Loop {
             ended_ns: None,
             unenforced,
             progress: progress.clone(),
+            drained: false,
             child: None,
             lease: None,
             cgroup: None,

@@ -284,9 +284,7 @@ impl Loop {
 
     fn collect_drained(&mut self, id: JobId, facts: &mut Vec<(JobId, Fact)>) {
         let Some(job) = self.table.get_mut(id) else { return };
-        if let Some(child) = &mut job.child {
-            child.drained = true;
-        }
+        job.drained = true;
         if matches!(job.state, State::Draining(_)) {
             let ending = self.ending_of(id);
             facts.extend(ending.map(|ending| (id, Fact::Drained(ending))));
@@ -339,7 +337,7 @@ impl Loop {
         let tokens =
             [self.add_source(Source::Init(id), &pidfd), self.add_source(Source::Report(id), &report)];
         let init_end = String::new();
-        Child { pidfd, pid, report: Some(report), record, tokens, drained: false, init_end }
+        Child { pidfd, pid, report: Some(report), record, tokens, init_end }
     }
 
     fn add_source(&mut self, source: Source, fd: &OwnedFd) -> usize {

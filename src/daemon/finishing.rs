@@ -26,17 +26,12 @@ impl Loop {
         let mut block = [0; exit_record::SIZE];
         let read = child.record.read_exact_at(&mut block, 0);
         job.record = read.ok().and_then(|()| ExitRecord::decode(&block));
-        let (token, drained) = (child.tokens[0], child.drained);
-        let pidfd = child.pidfd.try_clone();
         if let Some(group) = &job.cgroup {
             job.peak_bytes = group.peak_memory().ok().flatten();
             job.cpu_usec = group.cpu_time().ok().flatten().map(|time| time.as_micros() as u64);
         }
         job.cpu_usec = job.cpu_usec.or(job.record.map(|r| r.user_usec + r.system_usec));
-        if let Ok(pidfd) = pidfd {
-            self.forget_source(token, &pidfd);
-        }
-        if drained {
+        if job.drained {
             let ending = self.ending_of(id);
             self.pending.extend(ending.map(|ending| (id, Fact::Drained(ending))));
         } else {
@@ -95,10 +90,11 @@ impl Loop {
         job.progress.end();
         let (child, lease, cgroup) = (job.child.take(), job.lease.take(), job.cgroup.take());
         self.table.one_ended();
-        if let Some(child) = child
-            && let Some(report) = &child.report
-        {
-            self.forget_source(child.tokens[1], report);
+        if let Some(child) = child {
+            self.forget_source(child.tokens[0], &child.pidfd);
+            if let Some(report) = &child.report {
+                self.forget_source(child.tokens[1], report);
+            }
         }
         if let Some(lease) = lease {
             self.leases.give_back(lease);

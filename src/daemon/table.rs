@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) unenforced: Vec<String>,
     /// How far its output has come.
     pub(super) progress: Arc<Progress>,
+    /// All output is in the spool. The collector may say so before the spawner has told of the start.
+    pub(super) drained: bool,
     /// Its PID 1, from the clone to the last byte of output.
     pub(super) child: Option<Child>,
     /// Its host id, until no process of it is left.
@@ -63,8 +65,6 @@ pub(super) struct Child {
     pub(super) record: File,
     /// Its tokens in the poll: pidfd, report.
     pub(super) tokens: [usize; 2],
-    /// All output is in the spool.
-    pub(super) drained: bool,
     /// How PID 1 itself ended.
     pub(super) init_end: String,
 }

@@ -233,6 +233,10 @@ impl Desk {
 
     fn give_up(&mut self, id: JobId, drained: &dyn Fn(JobId)) {
         let open: Vec<usize> = self.pipes.iter().filter(|(_, p)| p.job == id).map(|(t, _)| *t).collect();
+        if open.is_empty() {
+            // Said before; who asks again shall not wait.
+            drained(id);
+        }
         for token in open {
             self.close(token, drained);
         }
