@@ -14,13 +14,14 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
 use crate::daemon::commands::{Command, CommandError, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
-use crate::output::Progress;
 use crate::output::progress::Tell;
+use crate::output::{Progress, SpoolWriter, Stream};
 use crate::pb::joblet::*;
 use crate::pb::joblet_grpc::*;
 
@@ -65,6 +66,7 @@ struct Bench {
     /// Told of each call that will not be answered.
     held: Receiver<()>,
     progress: Arc<Progress>,
+    dir: tempfile::TempDir,
     _poll: Poll,
 }
 
@@ -91,13 +93,15 @@ impl Bench {
         let id = JobId::random();
         let progress = Progress::new(id, tell);
         let of_loop = progress.clone();
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().join("spool");
         let (tell_held, held) = bounded(1);
         thread::spawn(move || {
             let mut unanswered = Vec::new();
             for command in commands {
                 match command {
                     Command::Logs { answer, .. } => {
-                        let source = LogSource { id, dir: "/nonexistent".into(), progress: of_loop.clone() };
+                        let source = LogSource { id, dir: spool.clone(), progress: of_loop.clone() };
                         let _ = answer.send(Ok(source));
                     }
                     Command::Status { job, answer } => {
@@ -115,7 +119,7 @@ impl Bench {
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
         let server = Server::start(&config, door, rules, logs).unwrap();
         let port = server.port();
-        Bench { ca, server: Some(server), port, held, progress, _poll: poll }
+        Bench { ca, server: Some(server), port, held, progress, dir, _poll: poll }
     }
 
     fn channel(&self, unit: &str, compressed: bool) -> Channel {
@@ -244,6 +248,38 @@ fn followers_end_with_the_job_and_with_the_daemon() {
     bench.progress.end();
     assert!(follower.join().unwrap().is_none());
     bench.end(Duration::from_secs(2));
+}
+
+#[test]
+fn a_flood_arrives_whole_and_in_order_beside_a_client_that_does_not_read() {
+    let mut bench = Bench::new();
+    let request = GetJobLogsReq { uuid: "f47a".into(), ..Default::default() };
+    let lazy = bench.jobs("viewer");
+    let _unread = lazy.get_job_logs_opt(&request, option()).unwrap();
+    let eager = bench.jobs("viewer");
+    let mut stream = eager.get_job_logs_opt(&request, option()).unwrap();
+    let progress = bench.progress.clone();
+    let mut writer = SpoolWriter::create(&bench.dir.path().join("spool")).unwrap();
+    let job = thread::spawn(move || {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        for i in 0..1000_u32 {
+            let bytes = vec![i as u8; 1 + (i as usize * 7919) % 65_536];
+            assert_eq!(rustix::io::write(&write, &bytes).unwrap(), bytes.len());
+            writer.splice_from(&read, Stream::Stderr, 65_536, i64::from(i)).unwrap();
+            progress.publish(writer.rows());
+        }
+        progress.end();
+    });
+    for i in 0..1000_u32 {
+        let chunk = futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).unwrap().unwrap();
+        assert_eq!((chunk.seq, chunk.timestamp_ns), (u64::from(i) + 1, i64::from(i)));
+        assert_eq!(chunk.stream, OutputStream::OUTPUT_STREAM_STDERR.into());
+        assert!(chunk.payload == vec![i as u8; 1 + (i as usize * 7919) % 65_536], "chunk {i}");
+    }
+    assert!(futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).is_none());
+    job.join().unwrap();
+    // The one that never read holds the shutdown up for the grace and no longer.
+    assert!(bench.end(Duration::from_millis(200)) < Duration::from_secs(3));
 }
 
 #[test]
