@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::commands::{Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_MAX, Page};
+use super::commands::{
+    Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page,
+};
 use super::event_loop::Loop;
 use super::now_ns;
 use super::starting::Order;
@@ -105,9 +107,16 @@ impl Loop {
     fn list(&self, page: &Page) -> JobPage {
         let limit = if page.limit == 0 { PAGE_MAX } else { page.limit.min(PAGE_MAX) };
         let wanted = |job: &Job| page.statuses.is_empty() || page.statuses.contains(&job.state.status());
-        let mut jobs = self.table.after(page.after).filter(|(_, job)| wanted(job));
-        let page = jobs.by_ref().take(limit).map(|(serial, job)| (serial, job.view())).collect();
-        JobPage { jobs: page, more: jobs.next().is_some() }
+        let mut jobs = self.table.after(page.after).filter(|(_, job)| wanted(job)).peekable();
+        let (mut views, mut bytes) = (Vec::new(), 0);
+        while views.len() < limit
+            && bytes < PAGE_BYTES
+            && let Some((serial, job)) = jobs.next()
+        {
+            bytes += job.spec.text_bytes();
+            views.push((serial, job.view()));
+        }
+        JobPage { jobs: views, more: jobs.peek().is_some() }
     }
 
     fn stop(&mut self, wanted: &JobRef, answer: Answer<JobView>) {

@@ -86,6 +86,10 @@ pub struct Page {
 /// Most jobs of one page, whatever was asked.
 pub const PAGE_MAX: usize = 5000;
 
+/// A page ends behind the job whose texts bring it to so many bytes: arguments and variables of one job may
+/// be megabytes, and the loop copies them.
+pub const PAGE_BYTES: usize = 8 << 20;
+
 /// One page.
 #[derive(Debug, Clone, Default)]
 pub struct JobPage {

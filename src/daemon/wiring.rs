@@ -13,6 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::DaemonError;
 use super::commands::{Door, QUEUE};
@@ -56,6 +57,15 @@ pub fn block_signals() -> Result<SignalFd, DaemonError> {
         .map_err(failed("open a signalfd"))
 }
 
+/// Raises the soft limit of open files to the hard one: each job has a handful, each log stream three. A
+/// tuning: what cannot be raised is only said.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        diag::event!(Level::Warn, "cannot raise the limit of open files", error = why);
+    }
+}
+
 impl Daemon {
     /// Prepares directories, groups, walls and threads. `tell` hears of jobs with new output;
     /// `shutdown_begins` is called on the loop when the end is asked for.
@@ -68,6 +78,7 @@ impl Daemon {
         tell: Tell,
         shutdown_begins: impl Fn(&Door) + 'static,
     ) -> Result<Daemon, DaemonError> {
+        raise_open_files();
         let run_dir = make_directory(&config.data_dir.join("run"))?;
         let spool = make_directory(&config.data_dir.join("spool"))?;
         let lock = lock(&run_dir)?;

@@ -49,6 +49,15 @@ pub struct JobSpec {
     pub upload_paths: Vec<String>,
 }
 
+impl JobSpec {
+    /// Bytes of the texts that every view of the job copies.
+    pub fn text_bytes(&self) -> usize {
+        let pairs = self.environment.iter().map(|(name, value)| name.len() + value.len());
+        let args = self.args.iter().chain(&self.upload_paths).map(String::len);
+        self.command.len() + pairs.chain(args).sum::<usize>()
+    }
+}
+
 /// Longest command in bytes.
 pub const MAX_COMMAND: usize = 4096;
 /// Most arguments.
