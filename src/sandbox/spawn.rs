@@ -178,16 +178,17 @@ impl Sandbox {
         let (report, report_end) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the report pipe")?;
         preparing(rustix::io::ioctl_fionbio(&report, true), "make the report pipe non-blocking")?;
         let (control_end, control) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the control pipe")?;
-        let record = self.exit_record(walls.id)?;
         let image = self.image(walls)?;
+        let (hostname, work_dir) = (text(walls.hostname)?, text(walls.work_dir)?);
+        let record = self.exit_record(walls.id)?;
         let spec = PlanSpec {
             own_network: walls.own_network,
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
             scratch_bytes: walls.scratch_bytes,
             work: walls.work,
-            hostname: text(walls.hostname)?,
-            work_dir: text(walls.work_dir)?,
+            hostname,
+            work_dir,
             pids: u64::from(walls.pids),
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
@@ -206,7 +207,10 @@ impl Sandbox {
             filter: &self.filter,
             image: &image,
         };
-        let cloned = self.clone_into(stack, &plan(&spec), walls)?;
+        let cloned = self.clone_into(stack, &plan(&spec), walls).inspect_err(|_| {
+            // A record without a job would be taken for one whose end nobody saw.
+            let _ = std::fs::remove_file(self.record_path(walls.id));
+        })?;
         let (pidfd, pid) = (cloned.pidfd, cloned.pid);
         Ok(Started { pidfd, pid, stdout, stderr, report, control, record })
     }
