@@ -123,9 +123,9 @@ fn record(pid: i32, wait_status: i32, exec: exec::Outcome, started_ns: i64) {
 fn await_release(linger_s: u64) {
     let give_up_ns = sys::monotonic_ns() + linger_s as i64 * 1_000_000_000;
     loop {
-        match sys::poll_input(CONTROL) {
-            sys::Polled::Readable => return,
-            sys::Polled::HungUp => {
+        match sys::wait_byte(CONTROL) {
+            sys::Waited::Byte => return,
+            sys::Waited::HungUp => {
                 let left = give_up_ns - sys::monotonic_ns();
                 if left <= 0 {
                     return;

@@ -3,7 +3,6 @@
 use crate::raw::{errno, syscall};
 
 const READ: i64 = 0;
-const POLL: i64 = 7;
 const RT_SIGPROCMASK: i64 = 14;
 const PWRITE64: i64 = 18;
 const GETPID: i64 = 39;
@@ -147,26 +146,24 @@ pub fn children_usage() -> Usage {
 }
 
 /// What a wait on a pipe's read end found.
-pub enum Polled {
+pub enum Waited {
     /// A byte, which has been taken.
-    Readable,
+    Byte,
     /// No byte and no writer.
     HungUp,
 }
 
-/// Waits until there is a byte in the pipe or no writer.
-pub fn poll_input(fd: usize) -> Polled {
+/// Waits until there is a byte in the pipe or no writer. A plain read: poll(2) fails for a process whose
+/// RLIMIT_NOFILE somebody has lowered.
+pub fn wait_byte(fd: usize) -> Waited {
+    let mut byte = 0u8;
     loop {
-        let mut poll = [fd as u32, 1]; // struct pollfd: fd, events POLLIN, revents
-        let _ = call(POLL, [&raw mut poll as usize, 1, usize::MAX, 0, 0, 0]);
-        let events = poll[1] >> 16;
-        if events & 1 != 0 {
-            let mut byte = 0u8;
-            let _ = call(READ, [fd, &raw mut byte as usize, 1, 0, 0, 0]);
-            return Polled::Readable;
-        }
-        if events & (8 | 16 | 32) != 0 {
-            return Polled::HungUp;
+        match call(READ, [fd, &raw mut byte as usize, 1, 0, 0, 0]) {
+            Ok(0) => return Waited::HungUp,
+            Ok(_) => return Waited::Byte,
+            Err(EINTR) => {}
+            // Nothing can be told through this pipe any more: like a daemon that is gone.
+            Err(_) => return Waited::HungUp,
         }
     }
 }

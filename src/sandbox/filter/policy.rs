@@ -239,7 +239,8 @@ const TABLE: &[Row] = &[
     refuse(298, "perf_event_open", EPERM, "measures more than the job, and had many flaws (CVE-2013-2094)"),
     allow(299, "recvmmsg"),
     refuse(300, "fanotify_init fanotify_mark", EPERM, WATCH),
-    allow(302, "prlimit64"),
+    check(302, "prlimit64", ONLY_OWN, "the limits of the job's first process, which has the same id, must not \
+               be the job's to lower: without files or file size it could neither be told nor tell the end"),
     refuse(303, "name_to_handle_at open_by_handle_at", EPERM, HANDLES),
     refuse(305, "clock_adjtime", EPERM, TIME),
     allow(306, "syncfs sendmmsg"),
