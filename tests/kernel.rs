@@ -1,12 +1,27 @@
 //! Tier 2, kernel: one wall at a time, with root and namespaces but without a daemon. Each test speaks to the rooms
 //! `sandbox`, `cgroup` and `output` directly and proves from inside, with a small program, what holds.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(unreachable_pub, reason = "a test program is the root of its own crate")]
 
 #[path = "helper/mod.rs"]
 #[macro_use]
 mod helper;
 
+#[path = "kernel/calls.rs"]
+mod calls;
 #[path = "kernel/event_loop.rs"]
 mod event_loop;
+#[path = "kernel/guard.rs"]
+mod guard;
+#[path = "kernel/init.rs"]
+mod init;
 #[path = "kernel/job.rs"]
 mod job;
+#[path = "kernel/refusals.rs"]
+mod refusals;
+#[path = "kernel/spool.rs"]
+mod spool;
+#[path = "kernel/survival.rs"]
+mod survival;
+#[path = "kernel/walls.rs"]
+mod walls;

@@ -1,112 +1,271 @@
 //! One job behind its walls, without a daemon: the test plays the spawner and the loop.
 
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use joblet::job::exit_record::ExitRecord;
-use joblet::sandbox::identity::Leases;
-use joblet::sandbox::spawn::{SandboxConfig, record_path, user_namespace};
-use joblet::sandbox::{Sandbox, Started, Walls};
+use joblet::sandbox::identity::make_namespace;
+use joblet::sandbox::spawn::{SandboxConfig, record_path};
+use joblet::sandbox::{Sandbox, SandboxError, Started, Walls};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
-use crate::helper::residue::cgroup2_mount;
-use crate::helper::{eventually, wait::holds};
+use crate::helper::residue::{cgroup2_mount, mounts_below, processes_of};
+use crate::helper::wait::{PATIENCE, holds, within};
+use crate::helper::{eventually, programs};
 
-/// Ids that no other test of this host uses at the same time.
+/// Host ids of the kernel tier start here; each process of it has 64, each ground one.
 const TEST_IDS: u32 = 1_900_000_000;
+const IDS_OF_A_PROCESS: u32 = 64;
 
-/// A sandbox in a directory of its own, and a cgroup per job that goes away with it.
+/// Where jobs of one test live: a directory, a cgroup and a host id, all gone and unused afterwards.
+pub struct Ground {
+    pub dir: PathBuf,
+    pub cgroup: PathBuf,
+    pub uid: u32,
+    _dir: tempfile::TempDir,
+}
+
+impl Ground {
+    pub fn new() -> Ground {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let dir = tempfile::Builder::new().prefix("joblet-kernel.").tempdir().unwrap();
+        let own = NEXT.fetch_add(1, Ordering::Relaxed) % IDS_OF_A_PROCESS;
+        let name = dir.path().file_name().unwrap().to_string_lossy().replace('.', "-");
+        let cgroup = cgroup2_mount().expect("a cgroup v2 mount").join(name);
+        fs::create_dir(&cgroup).unwrap();
+        Ground {
+            dir: dir.path().to_owned(),
+            cgroup,
+            uid: TEST_IDS + std::process::id() * IDS_OF_A_PROCESS + own,
+            _dir: dir,
+        }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test has failed already; its jobs must not outlive it.
+            let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+            let _ = within(PATIENCE, || fs::remove_dir(&self.cgroup).ok());
+            return;
+        }
+        eventually("the jobs' processes are gone", || {
+            holds(processes_of(&(self.uid..self.uid + 1)).is_empty())
+        });
+        eventually("the test's cgroup is empty and removed", || fs::remove_dir(&self.cgroup).ok());
+        assert_eq!(mounts_below(&self.dir), Vec::<String>::new());
+    }
+}
+
+/// A sandbox on a ground.
 pub struct Bench {
-    dir: tempfile::TempDir,
-    sandbox: Sandbox,
-    cgroup: PathBuf,
+    pub sandbox: Sandbox,
+    pub ground: Ground,
+}
+
+/// What a job is made of; start from [`Order::new`] and change what the test is about.
+pub struct Order {
+    pub argv: Vec<String>,
+    pub environment: Vec<String>,
+    pub hostname: String,
+    pub work_dir: String,
+    pub files: Vec<(&'static str, Vec<u8>, u32)>,
+    pub links: Vec<(&'static str, &'static str)>,
+    /// Instead of the good ones.
+    pub user_namespace: Option<OwnedFd>,
+    pub work: Option<OwnedFd>,
+    pub cgroup: Option<OwnedFd>,
+}
+
+impl Order {
+    pub fn new(argv: &[&str]) -> Order {
+        Order {
+            argv: argv.iter().map(|s| (*s).to_owned()).collect(),
+            environment: vec!["PATH=/usr/bin:/bin".into(), "A=b".into()],
+            hostname: "job-test".into(),
+            work_dir: "/work".into(),
+            files: Vec::new(),
+            links: Vec::new(),
+            user_namespace: None,
+            work: None,
+            cgroup: None,
+        }
+    }
+
+    /// One of the programs of `tests/jobs`, as `./NAME ARGUMENT...`.
+    pub fn program(name: &'static str, arguments: &[&str]) -> Order {
+        let mut order = Order::new(arguments);
+        order.argv.insert(0, format!("./{name}"));
+        order.files.push((name, fs::read(programs::c(name)).unwrap(), 0o755));
+        order
+    }
 }
 
 /// A started job.
 pub struct Running {
     pub started: Started,
-    pub id: String,
-    run_dir: PathBuf,
+    pub record: PathBuf,
 }
 
 /// What a finished job left.
+#[derive(Debug)]
 pub struct Finished {
     pub record: Option<ExitRecord>,
     pub stdout: String,
     pub stderr: String,
+    /// What the parent of joblet-init sees.
+    pub code: Option<i32>,
 }
 
 impl Bench {
     pub fn new() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let config = SandboxConfig {
-            mounts: None,
-            proc_pids_only: false,
-            run_dir: dir.path().to_owned(),
-            orphan_linger_s: 60,
-        };
-        let sandbox = Sandbox::new(config).unwrap();
-        let name = format!("joblet-kernel-tier-{}", dir.path().file_name().unwrap().to_string_lossy());
-        let cgroup = cgroup2_mount().expect("a cgroup v2 mount").join(name);
-        fs::create_dir(&cgroup).unwrap();
-        Bench { dir, sandbox, cgroup }
+        Bench::lingering(60)
+    }
+
+    /// With joblet-inits that wait so many seconds for a new daemon.
+    pub fn lingering(seconds: u64) -> Bench {
+        let ground = Ground::new();
+        Bench { sandbox: sandbox(&ground.dir, seconds), ground }
     }
 
     /// Starts a job from a thread of its own, as the daemon's spawner is one.
-    pub fn start(&self, argv: &[&str], environment: &[&str]) -> Running {
-        let id = uuid::Uuid::new_v4().to_string();
-        let started = std::thread::scope(|scope| {
-            scope.spawn(|| self.start_here(&id, argv, environment)).join().unwrap()
-        });
-        Running { started, id, run_dir: self.dir.path().to_owned() }
+    pub fn start(&self, order: &Order) -> Running {
+        self.try_start(order).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    fn start_here(&self, id: &str, argv: &[&str], environment: &[&str]) -> Started {
-        let mut lease = Leases::new(TEST_IDS, 1).take().unwrap();
-        let namespace = user_namespace(&mut lease).unwrap();
-        let work = self.sandbox.work_tmpfs(1 << 20, lease.id).unwrap();
-        let cgroup: OwnedFd = File::open(&self.cgroup).unwrap().into();
-        let strings = |list: &[&str]| list.iter().map(|s| CString::new(*s).unwrap()).collect();
-        let walls = Walls {
-            id,
-            hostname: "job-test",
-            argv: strings(argv),
-            environment: strings(environment),
-            work_dir: "/work",
-            work: work.as_fd(),
-            scratch_bytes: 1 << 20,
-            pids: 64,
-            own_network: true,
-            user_namespace: namespace.as_fd(),
-            cgroup: cgroup.as_fd(),
-        };
-        let mut stack = self.sandbox.adopt_thread().unwrap();
-        self.sandbox.start(&mut stack, &walls).unwrap()
+    pub fn try_start(&self, order: &Order) -> Result<Running, SandboxError> {
+        let ground = &self.ground;
+        start(&self.sandbox, order, ground.uid, &ground.cgroup, &ground.dir)
     }
 
     /// Starts a job and plays the daemon until it has ended.
-    pub fn run(&self, argv: &[&str]) -> Finished {
-        self.start(argv, &["PATH=/usr/bin:/bin", "A=b"]).finish()
+    pub fn run(&self, order: &Order) -> Finished {
+        self.start(order).finish()
+    }
+
+    /// Runs a shell script.
+    pub fn shell(&self, script: &str) -> Finished {
+        self.run(&Order::new(&["sh", "-c", script]))
     }
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        eventually("the test's cgroup is empty and removed", || fs::remove_dir(&self.cgroup).ok());
+pub fn sandbox(dir: &Path, orphan_linger_s: u64) -> Sandbox {
+    let config =
+        SandboxConfig { mounts: None, proc_pids_only: false, run_dir: dir.to_owned(), orphan_linger_s };
+    Sandbox::new(config).unwrap()
+}
+
+/// Starts a job on a ground that may be another process's.
+pub fn start(
+    sandbox: &Sandbox,
+    order: &Order,
+    uid: u32,
+    cgroup: &Path,
+    dir: &Path,
+) -> Result<Running, SandboxError> {
+    let id = uuid::Uuid::new_v4().to_string();
+    let started = std::thread::scope(|scope| {
+        scope.spawn(|| start_here(sandbox, order, &id, uid, cgroup)).join().unwrap()
+    })?;
+    Ok(Running { started, record: record_path(dir, &id) })
+}
+
+fn start_here(
+    sandbox: &Sandbox,
+    order: &Order,
+    id: &str,
+    uid: u32,
+    cgroup: &Path,
+) -> Result<Started, SandboxError> {
+    let namespace = make_namespace(uid)?;
+    let work = sandbox.work_tmpfs(16 << 20, uid)?;
+    fill(&work, order);
+    let cgroup: OwnedFd = File::open(cgroup).unwrap().into();
+    let strings = |list: &[String]| list.iter().map(|s| CString::new(s.as_str()).unwrap()).collect();
+    let walls = Walls {
+        id,
+        hostname: &order.hostname,
+        argv: strings(&order.argv),
+        environment: strings(&order.environment),
+        work_dir: &order.work_dir,
+        work: or(order.work.as_ref(), &work),
+        scratch_bytes: 1 << 20,
+        pids: 64,
+        own_network: true,
+        user_namespace: or(order.user_namespace.as_ref(), &namespace),
+        cgroup: or(order.cgroup.as_ref(), &cgroup),
+    };
+    let mut stack = sandbox.adopt_thread()?;
+    let started = sandbox.start(&mut stack, &walls);
+    let here = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    assert_eq!(
+        here,
+        fs::read_link("/proc/self/ns/mnt").unwrap(),
+        "the spawner is back among the host's mounts"
+    );
+    started
+}
+
+fn or<'a>(instead: Option<&'a OwnedFd>, good: &'a OwnedFd) -> BorrowedFd<'a> {
+    instead.unwrap_or(good).as_fd()
+}
+
+/// Puts an order's files into its /work.
+pub fn fill(work: &OwnedFd, order: &Order) {
+    let root = PathBuf::from(format!("/proc/self/fd/{}", work.as_raw_fd()));
+    for (name, bytes, mode) in &order.files {
+        fs::write(root.join(name), bytes).unwrap();
+        fs::set_permissions(root.join(name), Permissions::from_mode(*mode)).unwrap();
+    }
+    for (name, to) in &order.links {
+        symlink(to, root.join(name)).unwrap();
     }
 }
 
 impl Running {
     /// Drains both pipes, releases joblet-init and reads its record.
     pub fn finish(self) -> Finished {
-        let stdout = drain(&self.started.stdout);
-        let stderr = drain(&self.started.stderr);
+        let (stdout, stderr) = std::thread::scope(|scope| {
+            let stderr = scope.spawn(|| drain(&self.started.stderr));
+            (drain(&self.started.stdout), stderr.join().unwrap())
+        });
+        self.release();
+        let code = self.wait().exit_status();
+        Finished { record: self.read_record(), stdout, stderr, code }
+    }
+
+    /// Tells joblet-init that everything has been read.
+    pub fn release(&self) {
         rustix::io::write(&self.started.control, b"R").unwrap();
-        let exited = rustix::process::WaitIdOptions::EXITED;
-        rustix::process::waitid(rustix::process::WaitId::PidFd(self.started.pidfd.as_fd()), exited).unwrap();
-        Finished { record: read_record(&self.run_dir, &self.id), stdout, stderr }
+    }
+
+    /// Waits for joblet-init's own end.
+    pub fn wait(&self) -> WaitIdStatus {
+        waitid(WaitId::PidFd(self.started.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap()
+    }
+
+    /// The exit record on disk, if it is complete.
+    pub fn read_record(&self) -> Option<ExitRecord> {
+        ExitRecord::decode(&fs::read(&self.record).unwrap())
+    }
+
+    /// Waits until the job's stdout has said this word on a line of its own.
+    pub fn hear(&self, word: &str) {
+        rustix::io::ioctl_fionbio(&self.started.stdout, false).unwrap();
+        let mut heard = Vec::new();
+        let line = format!("{word}\n");
+        while !heard.ends_with(line.as_bytes()) {
+            let mut byte = [0];
+            let got = rustix::io::read(&self.started.stdout, &mut byte).unwrap();
+            assert_eq!(got, 1, "the job ended; it said {:?}", String::from_utf8_lossy(&heard));
+            heard.extend(byte);
+        }
     }
 }
 
@@ -116,28 +275,4 @@ pub fn drain(pipe: &OwnedFd) -> String {
     let mut text = String::new();
     File::from(pipe.try_clone().unwrap()).read_to_string(&mut text).unwrap();
     text
-}
-
-/// The exit record on disk, once it is complete.
-pub fn read_record(run_dir: &Path, id: &str) -> Option<ExitRecord> {
-    ExitRecord::decode(&fs::read(record_path(run_dir, id)).unwrap())
-}
-
-#[test]
-fn a_payload_runs_and_its_output_and_code_come_out() {
-    needs!(crate::helper::skip::is_root(), "needs root");
-    let bench = Bench::new();
-    let done = bench.run(&["sh", "-c", "echo $A; pwd; id -u; hostname; echo err >&2; exit 42"]);
-    assert_eq!(done.stdout, "b\n/work\n0\njob-test\n", "stderr: {}", done.stderr);
-    assert_eq!(done.stderr, "err\n");
-    assert_eq!(done.record.unwrap().wait_status, 42 << 8);
-    holds(true).unwrap();
-}
-
-#[test]
-fn a_view_from_inside() {
-    let bench = Bench::new();
-    let done = bench.run(&["sh", "-c", "cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp|Groups'; cat /proc/self/mountinfo; ls -la / /dev /etc /proc/self/fd; cat /proc/self/cgroup; cat /proc/1/environ; cat /proc/net/dev; mount; ulimit -a; cat /proc/kcore | head -c 10; echo x > /proc/sys/kernel/core_pattern; touch /usr/x; cat /etc/shadow; python3 -c 'print(5)'; ls -l /proc/1/; cat /proc/self/uid_map"]);
-    println!("{}\n----\n{}", done.stdout, done.stderr);
-    println!("{:?}", done.record);
 }

@@ -1,0 +1,181 @@
+//! The system call policy, asked from inside: raw calls, and what each of them got.
+
+use joblet::sandbox::filter::{ARCH_X86_64, Action, JOB, verdict};
+use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
+
+use crate::helper::skip::is_root;
+use crate::job::{Bench, Order};
+
+/// Name, number, arguments as `tests/jobs/calls.c` reads them, and the errno that the policy promises.
+type Call = (&'static str, libc::c_long, &'static str, i32);
+
+const NEWUSER: &str = "0x10000011";
+
+#[rustfmt::skip] // one row a line is what makes it a table
+const REFUSED: &[Call] = &[
+    // E14, E17, E18: mounts and roots.
+    ("mount",             libc::SYS_mount,             "sx,s/tmp,stmpfs", EPERM),
+    ("mount cgroup",      libc::SYS_mount,             "scgroup,s/tmp,scgroup,0,smemory", EPERM),
+    ("remount",           libc::SYS_mount,             "s,s/usr,s,4128", EPERM),
+    ("umount2",           libc::SYS_umount2,           "s/usr,2", EPERM),
+    ("open_tree",         libc::SYS_open_tree,         "-100,s/usr,1", EPERM),
+    ("move_mount",        libc::SYS_move_mount,        "-100,s/usr,-100,s/tmp", EPERM),
+    ("fsopen",            libc::SYS_fsopen,            "stmpfs", EPERM),
+    ("fsconfig",          libc::SYS_fsconfig,          "1,6", EPERM),
+    ("fsmount",           libc::SYS_fsmount,           "1", EPERM),
+    ("fspick",            libc::SYS_fspick,            "-100,s/usr", EPERM),
+    ("mount_setattr",     libc::SYS_mount_setattr,     "-100,s/usr", EPERM),
+    ("pivot_root",        libc::SYS_pivot_root,        "s/tmp,s/tmp", EPERM),
+    ("chroot",            libc::SYS_chroot,            "s/tmp", EPERM),
+    // E16: device nodes.
+    ("mknod block",       libc::SYS_mknod,             "s/tmp/a,0x6180,0x800", EPERM),
+    ("mknod char",        libc::SYS_mknod,             "s/tmp/b,0x2180,0x101", EPERM),
+    ("mknodat block",     libc::SYS_mknodat,           "-100,s/tmp/c,0x6180,0x800", EPERM),
+    ("mknodat char",      libc::SYS_mknodat,           "-100,s/tmp/d,0x2180,0x101", EPERM),
+    // E28: new namespaces.
+    ("unshare user",      libc::SYS_unshare,           "0x10000000", EPERM),
+    ("unshare net",       libc::SYS_unshare,           "0x40000000", EPERM),
+    ("unshare mounts",    libc::SYS_unshare,           "0x20000", EPERM),
+    ("clone user",        libc::SYS_clone,             NEWUSER, EPERM),
+    ("clone3",            libc::SYS_clone3,            "0,88", ENOSYS),
+    ("setns",             libc::SYS_setns,             "0,0", EPERM),
+    // E34, E35: key rings, io_uring.
+    ("add_key",           libc::SYS_add_key,           "suser,sx,sy,1,-2", ENOSYS),
+    ("request_key",       libc::SYS_request_key,       "suser,sx,0,-2", ENOSYS),
+    ("keyctl",            libc::SYS_keyctl,            "0,-3,0", ENOSYS),
+    ("io_uring_setup",    libc::SYS_io_uring_setup,    "8", ENOSYS),
+    ("io_uring_enter",    libc::SYS_io_uring_enter,    "0", ENOSYS),
+    ("io_uring_register", libc::SYS_io_uring_register, "0", ENOSYS),
+    // E36: doors to the kernel and to the host.
+    ("bpf",               libc::SYS_bpf,               "0", EPERM),
+    ("perf_event_open",   libc::SYS_perf_event_open,   "0,0,-1,-1", EPERM),
+    ("userfaultfd",       libc::SYS_userfaultfd,       "1", EPERM),
+    ("fanotify_init",     libc::SYS_fanotify_init,     "0", EPERM),
+    ("lookup_dcookie",    libc::SYS_lookup_dcookie,    "0", EPERM),
+    ("quotactl",          libc::SYS_quotactl,          "0", EPERM),
+    ("acct",              libc::SYS_acct,              "s/tmp/a", EPERM),
+    ("swapon",            libc::SYS_swapon,            "s/tmp/a", EPERM),
+    ("swapoff",           libc::SYS_swapoff,           "s/tmp/a", EPERM),
+    ("reboot",            libc::SYS_reboot,            "0", EPERM),
+    ("kexec_load",        libc::SYS_kexec_load,        "0", EPERM),
+    ("kexec_file_load",   libc::SYS_kexec_file_load,   "-1", EPERM),
+    ("init_module",       libc::SYS_init_module,       "0", EPERM),
+    ("finit_module",      libc::SYS_finit_module,      "0", EPERM),
+    ("delete_module",     libc::SYS_delete_module,     "sx", EPERM),
+    ("iopl",              libc::SYS_iopl,              "3", EPERM),
+    ("ioperm",            libc::SYS_ioperm,            "0,1,1", EPERM),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at, "-100,0", EPERM),
+    ("name_to_handle_at", libc::SYS_name_to_handle_at, "-100,s/,0", EPERM),
+    ("settimeofday",      libc::SYS_settimeofday,      "0,0", EPERM),
+    ("clock_settime",     libc::SYS_clock_settime,     "0,0", EPERM),
+    ("adjtimex",          libc::SYS_adjtimex,          "0", EPERM),
+    ("clock_adjtime",     libc::SYS_clock_adjtime,     "0,0", EPERM),
+    ("sethostname",       libc::SYS_sethostname,       "sevil,4", EPERM),
+    ("setdomainname",     libc::SYS_setdomainname,     "sevil,4", EPERM),
+    ("syslog",            libc::SYS_syslog,            "10", EPERM),
+    ("vhangup",           libc::SYS_vhangup,           "0", EPERM),
+    ("nfsservctl",        libc::SYS_nfsservctl,        "0", ENOSYS),
+    ("personality",       libc::SYS_personality,       "8", EPERM),
+    ("move_pages",        libc::SYS_move_pages,        "1", EPERM),
+    ("migrate_pages",     libc::SYS_migrate_pages,     "1", EPERM),
+    ("prlimit64 of init", libc::SYS_prlimit64,         "1,7,0,0", EPERM),
+    ("process_madvise",   libc::SYS_process_madvise,   "0", EPERM),
+    ("pidfd_getfd",       libc::SYS_pidfd_getfd,       "0,0", EPERM),
+    ("kcmp",              libc::SYS_kcmp,              "1,2", EPERM),
+    ("modify_ldt",        libc::SYS_modify_ldt,        "0", EPERM),
+    // E38: families and kinds of sockets.
+    ("packet",            libc::SYS_socket,            "17,3,0", EAFNOSUPPORT),
+    ("netlink audit",     libc::SYS_socket,            "16,3,9", EAFNOSUPPORT),
+    ("netlink netfilter", libc::SYS_socket,            "16,3,12", EAFNOSUPPORT),
+    ("vsock",             libc::SYS_socket,            "40,1,0", EAFNOSUPPORT),
+    ("alg",               libc::SYS_socket,            "38,5,0", EAFNOSUPPORT),
+    ("key",               libc::SYS_socket,            "15,3,2", EAFNOSUPPORT),
+    ("bluetooth",         libc::SYS_socket,            "31,3,1", EAFNOSUPPORT),
+    ("raw icmp",          libc::SYS_socket,            "2,3,1", EPERM),
+    ("raw icmp6",         libc::SYS_socket,            "10,3,58", EPERM),
+    ("sctp",              libc::SYS_socket,            "2,1,132", EPERM),
+    ("dccp",              libc::SYS_socket,            "2,6,33", EPERM),
+    ("pair of tipc",      libc::SYS_socketpair,        "30,1,0,0", EAFNOSUPPORT),
+    // E39: typing into terminals, also with junk in the half of the register that the kernel ignores.
+    ("TIOCSTI",           libc::SYS_ioctl,             "0,0x5412,sx", EPERM),
+    ("TIOCSTI, disguised", libc::SYS_ioctl,            "0,0x100005412,sx", EPERM),
+    ("TIOCLINUX",         libc::SYS_ioctl,             "0,0x541c,sx", EPERM),
+    ("TIOCSETD",          libc::SYS_ioctl,             "0,0x5423,sx", EPERM),
+    // Numbers that the policy does not know: a later kernel's, and the x32 convention's.
+    ("number 9999",       9999,                        "0", ENOSYS),
+    ("x32 write",         0x4000_0001,                 "1,sx,1", ENOSYS),
+];
+
+#[rustfmt::skip]
+const ALLOWED: &[Call] = &[
+    ("socket",            libc::SYS_socket,                  "2,1,0", 0),
+    ("socket6 udp",       libc::SYS_socket,                  "10,2,17", 0),
+    ("unix socket",       libc::SYS_socket,                  "1,0x80801,0", 0),
+    ("netlink route",     libc::SYS_socket,                  "16,3,0", 0),
+    ("fifo",              libc::SYS_mknod,                   "s/tmp/fifo,0x1180,0", 0),
+    ("clone",             libc::SYS_clone,                   "17", 0),
+    ("unshare files",     libc::SYS_unshare,                 "0x400", 0),
+    ("seccomp",           libc::SYS_seccomp,                 "2,0,0x7ffc0000", 0),
+    ("personality query", libc::SYS_personality,             "0xffffffff", 0),
+];
+
+fn words(text: &str) -> [u64; 6] {
+    let mut args = [0; 6];
+    for (arg, word) in args.iter_mut().zip(text.split(',')) {
+        *arg = match word.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).unwrap(),
+            // Addresses of texts are nothing that a policy looks at.
+            None => word.parse::<i64>().map_or(0, i64::cast_unsigned),
+        };
+    }
+    args
+}
+
+fn policy(call: &Call) -> Action {
+    verdict(&JOB, u32::try_from(call.1).unwrap(), ARCH_X86_64, &words(call.2))
+}
+
+/// What the calls of a table get inside a job.
+fn tried(calls: &[Call]) -> Vec<(&'static str, i32)> {
+    let arguments: Vec<String> =
+        calls.iter().map(|(_, number, args, _)| format!("{number},{args}")).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = Bench::new().run(&Order::program("calls", &arguments));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    calls.iter().map(|call| call.0).zip(done.stdout.lines().map(|line| line.parse().unwrap())).collect()
+}
+
+#[test]
+fn every_refused_call_gets_the_errno_of_the_policy() {
+    needs!(is_root(), "needs root");
+    for call in REFUSED {
+        assert_eq!(policy(call), Action::Errno(call.3), "the policy's word on {}", call.0);
+    }
+    let wanted: Vec<_> = REFUSED.iter().map(|call| (call.0, call.3)).collect();
+    assert_eq!(tried(REFUSED), wanted);
+}
+
+#[test]
+fn what_programs_live_on_is_allowed() {
+    needs!(is_root(), "needs root");
+    for call in ALLOWED {
+        assert_eq!(policy(call), Action::Allow, "the policy's word on {}", call.0);
+    }
+    let got = tried(ALLOWED);
+    let refused: Vec<_> =
+        got.iter().filter(|(_, errno)| [EPERM, ENOSYS, EAFNOSUPPORT].contains(errno)).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(got.len(), ALLOWED.len());
+}
+
+#[test]
+fn a_program_of_another_architecture_is_killed() {
+    needs!(is_root(), "needs root");
+    // int 0x80: the 32 bit way in, which a 64 bit program can take too.
+    let python = "import ctypes, mmap\n\
+                  m = mmap.mmap(-1, 4096, prot=7)\n\
+                  m.write(bytes.fromhex('b814000000cd80c3'))\n\
+                  ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n";
+    let done = Bench::new().run(&Order::new(&["python3", "-c", python]));
+    assert_eq!(done.code, Some(128 + libc::SIGSYS), "{done:?}");
+}

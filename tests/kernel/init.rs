@@ -1,0 +1,234 @@
+//! joblet-init's work while the daemon lives: starting the payload, forwarding signals, reaping, telling the end.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::helper::skip::is_root;
+use crate::job::{Bench, Finished, Order, Running, fill};
+
+const ENOENT: i32 = 2;
+const ENOEXEC: i32 = 8;
+const EACCES: i32 = 13;
+const ENOTDIR: i32 = 20;
+const ELOOP: i32 = 40;
+
+fn signal(running: &Running, signal: Signal) {
+    pidfd_send_signal(running.started.pidfd.as_fd(), signal).unwrap();
+}
+
+#[test]
+fn a_payload_runs_and_its_output_and_code_come_out() {
+    needs!(is_root(), "needs root");
+    let done = Bench::new().shell("echo $A; pwd; id -u; hostname; echo err >&2; exit 42");
+    assert_eq!(done.stdout, "b\n/work\n0\njob-test\n", "{done:?}");
+    assert_eq!(done.stderr, "err\n");
+    assert_eq!(done.code, Some(42));
+    let record = done.record.unwrap();
+    assert_eq!((record.wait_status, record.exec_failed, record.pid), (42 << 8, false, 2));
+    assert!(record.started_ns > 0 && record.ended_ns > record.started_ns, "{record:?}");
+    assert!(record.max_rss_kib > 100, "{record:?}");
+}
+
+#[test]
+fn every_exit_code_is_recorded_as_it_was() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    for code in [0, 1, 2, 42, 100, 124, 125, 126, 127, 128, 129, 137, 143, 200, 254, 255] {
+        let done = bench.run(&Order::program("life", &["exit", &code.to_string()]));
+        assert_eq!((done.record.unwrap().wait_status, done.code), (code << 8, Some(code)));
+    }
+}
+
+#[test]
+fn every_signal_that_kills_is_recorded_as_it_was() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    for number in 1..=64 {
+        // Ignored by default: CHLD, CONT, URG, WINCH. Stopping: STOP; TSTP, TTIN and TTOU stop nobody whose group
+        // is orphaned, as a session leader's is whose parent has another session (setpgid(2)).
+        let harmless = [17, 18, 20, 21, 22, 23, 28].contains(&number);
+        if number == 19 {
+            continue;
+        }
+        let done = bench.run(&Order::program("life", &["die", &number.to_string()]));
+        let (wanted, code) = if harmless { (0, 0) } else { (number, 128 + number) };
+        // 0x80 would say that a core was dumped.
+        assert_eq!(
+            (done.record.unwrap().wait_status & !0x80, done.code),
+            (wanted, Some(code)),
+            "signal {number}"
+        );
+    }
+}
+
+#[test]
+fn signals_reach_the_payload_and_no_other() {
+    needs!(is_root(), "needs root");
+    let running = Bench::new();
+    let running = (running.start(&Order::program("life", &["listen", "15"])), running);
+    running.0.hear("ready");
+    for (name, heard) in [
+        (Signal::HUP, "got 1"),
+        (Signal::INT, "got 2"),
+        (Signal::QUIT, "got 3"),
+        (Signal::USR1, "got 10"),
+        (Signal::USR2, "got 12"),
+    ] {
+        signal(&running.0, name);
+        running.0.hear(heard);
+    }
+    // Neither forwarded nor deadly to the first process.
+    for other in [Signal::ALARM, Signal::PIPE, Signal::SEGV, Signal::WINCH] {
+        signal(&running.0, other);
+    }
+    signal(&running.0, Signal::TERM);
+    let done = running.0.finish();
+    assert_eq!((done.stdout.as_str(), done.code), ("got 15\n", Some(0)));
+}
+
+#[test]
+fn a_payload_that_is_deaf_to_term_lives_until_it_is_killed() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let running = bench.start(&Order::program("life", &["deaf"]));
+    running.hear("ready");
+    signal(&running, Signal::TERM);
+    assert_eq!(running.read_record(), None);
+    std::fs::write(bench.ground.cgroup.join("cgroup.kill"), "1").unwrap();
+    assert_eq!(running.wait().terminating_signal(), Some(9));
+    assert_eq!(running.read_record(), None, "nobody was left to write it");
+}
+
+#[test]
+fn orphans_are_reaped_while_the_payload_lives() {
+    needs!(is_root(), "needs root");
+    let done = Bench::new().run(&Order::program("life", &["orphans", "25"]));
+    // The probe counts the first process and itself.
+    assert_eq!((done.stdout.as_str(), done.code), ("2 processes left\n", Some(0)));
+}
+
+#[test]
+fn what_a_payload_leaves_behind_is_killed_so_that_its_output_ends() {
+    needs!(is_root(), "needs root");
+    let done = Bench::new().run(&Order::program("life", &["leave", "10"]));
+    assert_eq!((done.stdout.as_str(), done.code), ("left\n", Some(3)));
+}
+
+/// A command with odd files around it.
+fn odd(argv: &[&str]) -> Order {
+    let mut order = Order::new(argv);
+    order.files = vec![
+        ("plain", b"text".to_vec(), 0o644),
+        ("no-elf", b"\x7fELF and then nothing".to_vec(), 0o755),
+        ("no-bang", b"echo a script without its first line\n".to_vec(), 0o755),
+        ("bad-bang", b"#!/no/such/shell\n".to_vec(), 0o755),
+        ("good", b"#!/bin/sh\necho \"$@\"\n".to_vec(), 0o755),
+    ];
+    order.links = vec![("loop", "loop"), ("nowhere", "/no/such/file")];
+    order
+}
+
+fn failed(done: &Finished) -> (i32, i32) {
+    let record = done.record.unwrap();
+    assert!(record.exec_failed, "{done:?}");
+    assert_eq!(done.code, Some(record.wait_status >> 8));
+    (record.wait_status >> 8, record.exec_errno)
+}
+
+#[test]
+fn commands_that_cannot_be_executed_end_with_126_or_127_and_their_errno() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    for (command, wanted) in [
+        ("no-such-program", (127, ENOENT)),
+        ("/no/such/program", (127, ENOENT)),
+        ("./no-such-file", (127, ENOENT)),
+        ("./nowhere", (127, ENOENT)),
+        ("/usr/bin/true/x", (127, ENOTDIR)),
+        ("/usr", (126, EACCES)),
+        ("./plain", (126, EACCES)),
+        ("./no-elf", (126, ENOEXEC)),
+        ("./no-bang", (126, ENOEXEC)),
+        ("./bad-bang", (126, ENOENT)),
+        ("./loop", (126, ELOOP)),
+    ] {
+        let done = bench.run(&odd(&[command]));
+        assert_eq!(failed(&done), wanted, "{command}");
+        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""), "{command}");
+    }
+}
+
+#[test]
+fn a_program_that_somebody_still_writes_is_tried_until_he_is_done() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    // As a child of another spawner does: it holds a copy of the descriptor by which the upload was written.
+    let (writer, order) = {
+        let mut order = Order::program("life", &["exit", "5"]);
+        let work = bench.sandbox.work_tmpfs(16 << 20, bench.ground.uid).unwrap();
+        fill(&work, &order);
+        let path = format!("/proc/self/fd/{}/life", work.as_raw_fd());
+        let writer = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        order.work = Some(work);
+        (writer, order)
+    };
+    let running = bench.start(&order);
+    assert_eq!(running.read_record(), None);
+    drop(writer);
+    assert_eq!(running.finish().code, Some(5));
+}
+
+#[test]
+fn the_report_pipe_tells_a_failed_exec_and_ends_silently_after_a_good_one() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    for (command, errno) in [("./no-elf", Some(ENOEXEC)), ("true", None)] {
+        let running = bench.start(&odd(&[command]));
+        let mut told = [0; 8];
+        rustix::io::ioctl_fionbio(&running.started.report, false).unwrap();
+        let length = rustix::io::read(&running.started.report, &mut told).unwrap();
+        let number = (length > 0).then(|| i32::from_le_bytes(told[..4].try_into().unwrap()));
+        assert_eq!(number, errno, "{command}");
+        running.finish();
+    }
+}
+
+#[test]
+fn a_command_is_looked_up_in_the_path_of_its_own_environment() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let with_path = |path: &str, argv: &[&str]| {
+        let mut order = odd(argv);
+        order.environment = if path == "-" { vec![] } else { vec![format!("PATH={path}")] };
+        bench.run(&order)
+    };
+    for (path, wanted) in [
+        ("/nowhere:/work", Ok("a b\n")),
+        // Empty parts are the working directory, as for execvp(3).
+        ("", Ok("a b\n")),
+        ("/nowhere:", Ok("a b\n")),
+        (":/nowhere", Ok("a b\n")),
+        // What may not be executed is passed over.
+        ("/usr/bin:/etc/passwd:/work", Ok("a b\n")),
+        ("/usr/bin", Err((127, ENOENT))),
+    ] {
+        let done = with_path(path, &["good", "a", "b"]);
+        match wanted {
+            Ok(text) => assert_eq!(done.stdout, text, "PATH={path}: {done:?}"),
+            Err(end) => assert_eq!(failed(&done), end, "PATH={path}"),
+        }
+    }
+    assert_eq!(with_path("-", &["true"]).code, Some(0), "without PATH there is a usual one");
+    let done = with_path("/work", &["plain"]);
+    assert_eq!(failed(&done), (126, EACCES), "a file that exists is remembered");
+}
+
+#[test]
+fn joblet_init_does_nothing_when_it_is_not_the_first_process() {
+    let done = Command::new(concat!(env!("OUT_DIR"), "/joblet-init")).args(["60", "/bin/echo", "x"]).output();
+    let done = done.unwrap();
+    assert_eq!((done.status.into_raw() >> 8, done.stdout.len()), (125, 0));
+}

@@ -1,0 +1,100 @@
+//! A wall that cannot be built stops the job: its step is named, and nothing of the job is left.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+
+use crate::helper::residue::{files, processes_of};
+use crate::helper::skip::is_root;
+use crate::job::{Bench, Order};
+
+fn plain_file(bench: &Bench) -> OwnedFd {
+    File::create(bench.ground.dir.join("plain")).unwrap().into()
+}
+
+fn ok() -> Order {
+    Order::new(&["true"])
+}
+
+/// Starts what cannot start and returns its sentence.
+fn refused(bench: &Bench, order: &Order) -> String {
+    let Err(why) = bench.try_start(order) else { panic!("a job started behind a wall that was not there") };
+    let uid = bench.ground.uid;
+    assert_eq!(processes_of(&(uid..uid + 1)), Vec::<String>::new());
+    assert_eq!(files(&bench.ground.dir.join("exit")), Vec::<std::path::PathBuf>::new());
+    let processes = fs::read_to_string(bench.ground.cgroup.join("cgroup.procs")).unwrap();
+    assert_eq!(processes, "");
+    why.to_string()
+}
+
+#[test]
+fn a_user_namespace_that_is_none_is_named() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let order = Order { user_namespace: Some(plain_file(&bench)), ..ok() };
+    let why = refused(&bench, &order);
+    assert!(
+        why.starts_with("failed to create isolated environment: join the leased user namespace: Invalid"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_host_name_that_is_too_long_is_named() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let why = refused(&bench, &Order { hostname: "x".repeat(70), ..ok() });
+    let wanted =
+        format!("failed to create isolated environment: set hostname {}: Invalid argument", "x".repeat(70));
+    assert!(why.starts_with(&wanted), "{why}");
+}
+
+#[test]
+fn a_working_directory_that_does_not_exist_is_named() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let why = refused(&bench, &Order { work_dir: "/nowhere".into(), ..ok() });
+    let wanted =
+        "failed to create isolated environment: enter working directory /nowhere: No such file or directory";
+    assert!(why.starts_with(wanted), "{why}");
+}
+
+#[test]
+fn a_work_directory_that_is_no_mount_is_named() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let order = Order { work: Some(plain_file(&bench)), ..ok() };
+    let why = refused(&bench, &order);
+    assert!(
+        why.starts_with("failed to create isolated environment: mount the work directory at /work: "),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_cgroup_that_is_none_stops_the_clone() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let order = Order { cgroup: Some(plain_file(&bench)), ..ok() };
+    let why = refused(&bench, &order);
+    let wanted = "failed to create isolated environment: clone the job's first process: ";
+    assert!(why.starts_with(wanted), "{why}");
+}
+
+#[test]
+fn arguments_that_no_exec_takes_are_refused_by_the_exec() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    // One string may have 128 KiB (execve(2)).
+    let why = refused(&bench, &Order::new(&["true", &"x".repeat(200_000)]));
+    let wanted = "failed to create isolated environment: execute joblet-init: Argument list too long";
+    assert!(why.starts_with(wanted), "{why}");
+}
+
+#[test]
+fn a_job_starts_on_the_ground_of_one_that_could_not() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    refused(&bench, &Order { hostname: "x".repeat(70), ..ok() });
+    let done = bench.run(&ok());
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+}

@@ -1,0 +1,371 @@
+//! Each wall, seen from inside: what a program finds when it looks around and leans against it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsRawFd;
+
+use joblet::sandbox::rootfs::{DEFAULT_MOUNTS, ProcMasks};
+
+use crate::helper::skip::is_root;
+use crate::job::{Bench, Finished, Order};
+
+/// Runs a chapter of `tests/jobs/probe.c` and returns its answers by question.
+fn probe(chapter: &str) -> BTreeMap<String, String> {
+    answers(&Bench::new().run(&Order::program("probe", &[chapter])))
+}
+
+fn answers(done: &Finished) -> BTreeMap<String, String> {
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let pair = |line: &str| {
+        let (question, answer) = line.split_once(':').unwrap_or_else(|| panic!("no answer: {line}"));
+        (question.to_owned(), answer.trim().to_owned())
+    };
+    done.stdout.lines().map(pair).collect()
+}
+
+/// Compares the answers that a test is about.
+fn expect(got: &BTreeMap<String, String>, wanted: &[(&str, &str)]) {
+    let seen: Vec<(&str, &str)> =
+        wanted.iter().map(|(q, _)| (*q, got.get(*q).map_or("no such question", String::as_str))).collect();
+    assert_eq!(seen, wanted);
+}
+
+/// One line of /proc/self/mountinfo.
+#[derive(Debug)]
+struct Mount {
+    at: String,
+    options: Vec<String>,
+    propagation: String,
+    kind: String,
+}
+
+fn mounts(bench: &Bench) -> Vec<Mount> {
+    let done = bench.shell("cat /proc/self/mountinfo");
+    done.stdout
+        .lines()
+        .map(|line| {
+            let (left, right) = line.split_once(" - ").unwrap();
+            let fields: Vec<&str> = left.split(' ').collect();
+            Mount {
+                at: fields[4].to_owned(),
+                options: fields[5].split(',').map(str::to_owned).collect(),
+                propagation: fields[6..].join(" "),
+                kind: right.split(' ').next().unwrap().to_owned(),
+            }
+        })
+        .collect()
+}
+
+const OWN: [&str; 5] = ["/work", "/tmp", "/dev/shm", "/dev/pts", "/proc"];
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// Below which host directories a job may find mounts: those that are no symlinks on this host.
+fn host_directories() -> Vec<&'static str> {
+    let is_bound = |path: &&str| fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_symlink());
+    DEFAULT_MOUNTS.iter().copied().filter(is_bound).collect()
+}
+
+#[test]
+fn a_job_sees_the_mounts_of_its_plan_and_no_other() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let found = mounts(&bench);
+    let masks = ProcMasks::probe();
+    let masked: Vec<&str> = [masks.files, masks.directories, masks.read_only]
+        .concat()
+        .iter()
+        .map(|path| path.to_str().unwrap().to_owned().leak() as &str)
+        .collect();
+    let hosts = host_directories();
+    let planned: Vec<&str> = [&["/"], &OWN[..], &DEVICES, &masked, &hosts].concat();
+    for path in &planned {
+        let times = found.iter().filter(|m| m.at == *path).count();
+        assert_eq!(times, 1, "{path} is mounted {times} times");
+    }
+    let below_host = |at: &str| hosts.iter().any(|dir| at.starts_with(&format!("{dir}/")));
+    let strange: Vec<&Mount> =
+        found.iter().filter(|m| !planned.contains(&m.at.as_str()) && !below_host(&m.at)).collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+    // Not even one entry would be left of a template that kept the host's root.
+    assert_eq!(found.iter().filter(|m| m.at == "/").count(), 1);
+}
+
+#[test]
+fn every_mount_is_read_only_without_devices_or_setuid_unless_it_is_the_jobs_own() {
+    needs!(is_root(), "needs root");
+    for mount in mounts(&Bench::new()) {
+        let has = |option: &str| mount.options.iter().any(|o| o == option);
+        let own = OWN.contains(&mount.at.as_str());
+        assert!(has("nosuid"), "{mount:?}");
+        assert_eq!(has("ro"), !own, "{mount:?}");
+        // Devices are bound one by one, and what hides a file of /proc is the same /dev/null.
+        let is_device = mount.kind == "devtmpfs" || mount.kind == "devpts" || mount.kind == "tmpfs" && !own;
+        let may_have_devices = is_device && (mount.at.starts_with("/dev/") || mount.at.starts_with("/proc/"));
+        assert!(has("nodev") || may_have_devices, "{mount:?}");
+        assert_eq!(mount.propagation, "", "nothing is shared with the host: {mount:?}");
+    }
+}
+
+#[test]
+fn the_root_is_small_and_nothing_of_the_host_is_in_it() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let done = bench.shell(
+        "ls -A / | wc -l; ls -A /home /mnt /run /volumes | grep -v : | grep . ; ls -A /etc; cat /etc/passwd",
+    );
+    let mut lines = done.stdout.lines();
+    let entries: usize = lines.next().unwrap().trim().parse().unwrap();
+    assert!(entries < 30, "{entries}");
+    for secret in ["shadow", "ssh", "sudoers", "machine-id", "joblet"] {
+        assert!(!done.stdout.contains(secret), "{secret}: {}", done.stdout);
+    }
+    for gone in ["/root", "/opt", "/sys", "/boot", "/srv", "/etc/shadow", "/etc/ssl/private", "/run/dbus"] {
+        let done = bench.shell(&format!("test -e {gone}"));
+        assert_eq!(done.code, Some(1), "{gone} is there");
+    }
+}
+
+#[test]
+fn nothing_below_proc_tells_about_the_host_or_steers_it() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let masks = ProcMasks::probe();
+    let list = |paths: &[std::ffi::CString]| {
+        paths.iter().map(|p| p.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let script = format!(
+        "for f in {}; do head -c 100 $f; done; for d in {}; do ls -A $d; done",
+        list(&masks.files),
+        list(&masks.directories)
+    );
+    let done = bench.shell(&script);
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    for path in
+        ["sys/kernel/core_pattern", "sys/vm/drop_caches", "sys/kernel/modprobe", "sysrq-trigger", "irq/0"]
+    {
+        let done = bench.shell(&format!("test ! -e /proc/{path} || echo b > /proc/{path}"));
+        let refused = ["Read-only file system", "Permission denied", "Is a directory"]
+            .iter()
+            .any(|word| done.stderr.contains(word));
+        let absent = !std::path::Path::new("/proc").join(path).exists();
+        assert!(refused || absent, "{path}: {done:?}");
+    }
+    let done = bench.shell("cd /proc; ls -d [0-9]* | sort -n | head -3 | tr '\\n' ' '");
+    assert!(done.stdout.starts_with("1 2 "), "pids are the job's own: {}", done.stdout);
+    assert_eq!(bench.shell("cat /proc/self/cgroup | grep ^0").stdout, "0::/\n");
+}
+
+#[test]
+fn a_program_starts_with_three_descriptors_wherever_it_looks() {
+    needs!(is_root(), "needs root");
+    assert_eq!(probe("descriptors")["open"], "0 1 2");
+    // The first is /dev/null; the others are pipes; none leads to a directory (CVE-2024-21626).
+    expect(
+        &probe("ways-out"),
+        &[
+            ("directories among descriptors", "0"),
+            ("above the root", "/"),
+            ("old root", "ENOENT"),
+            ("chroot", "EPERM"),
+        ],
+    );
+}
+
+#[test]
+fn a_working_directory_that_leads_to_the_host_is_refused() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    // One that this process has open, as a daemon that leaks would.
+    let host = fs::File::open("/etc").unwrap();
+    for fd in 0..=host.as_raw_fd() {
+        let order = Order { work_dir: format!("/proc/self/fd/{fd}"), ..Order::new(&["pwd"]) };
+        // The only directory of ours that a job may stand in is the one that becomes its /work.
+        let Ok(running) = bench.try_start(&order) else { continue };
+        assert_ne!(fd, host.as_raw_fd());
+        assert_eq!(running.finish().stdout, "/work\n", "/proc/self/fd/{fd}");
+    }
+}
+
+#[test]
+fn no_process_of_a_job_has_a_privilege() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    for pid in ["self", "1"] {
+        let done = bench.shell(&format!("cat /proc/{pid}/status"));
+        let status = answers(&done);
+        let none = "0000000000000000";
+        expect(
+            &status,
+            &[
+                ("CapInh", none),
+                ("CapPrm", none),
+                ("CapEff", none),
+                ("CapBnd", none),
+                ("CapAmb", none),
+                ("NoNewPrivs", "1"),
+                ("Seccomp", "2"),
+                ("Seccomp_filters", "1"),
+                ("Groups", ""),
+                ("Uid", "0\t0\t0\t0"),
+                ("Gid", "0\t0\t0\t0"),
+            ],
+        );
+    }
+    let map = bench.shell("cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups").stdout;
+    let words: Vec<String> = map.split_whitespace().map(str::to_owned).collect();
+    let id = bench.ground.uid.to_string();
+    assert_eq!(words, ["0", &id, "1", "0", &id, "1", "deny"]);
+    let done = bench.shell("cp /usr/bin/id /work/x; chmod 6755 /work/x; /work/x -u; for p in /usr/bin/su /usr/bin/passwd; do test ! -e $p || ls -l $p; done");
+    assert!(done.stdout.starts_with("0\n"), "{done:?}");
+}
+
+#[test]
+fn a_program_is_alone_in_its_session_with_default_signals_and_a_known_umask() {
+    needs!(is_root(), "needs root");
+    expect(&probe("signals"), &[("not default", ""), ("blocked", "")]);
+    expect(
+        &probe("self"),
+        &[
+            ("umask", "022"),
+            ("pid", "2"),
+            ("parent", "1"),
+            ("leads its session", "yes"),
+            ("leads its group", "yes"),
+            ("terminal", "ENXIO"),
+            ("cwd", "/work"),
+            ("ids", "0 0 0 0"),
+            ("nice", "0"),
+            ("groups", "0"),
+            ("become another user", "EINVAL"),
+            ("become another group", "EINVAL"),
+            ("take a group", "EPERM"),
+            ("be nicer", "EACCES"),
+        ],
+    );
+}
+
+#[test]
+fn resources_have_the_limits_of_the_plan() {
+    needs!(is_root(), "needs root");
+    let limits = Bench::new().shell("cat /proc/self/limits").stdout;
+    let line = |name: &str| -> (String, u64) {
+        let line = limits.lines().find(|l| l.starts_with(name)).unwrap();
+        let words: Vec<&str> = line[name.len()..].split_whitespace().collect();
+        (words[0].to_owned(), words[1].parse().unwrap_or(u64::MAX))
+    };
+    for (name, soft, most) in [
+        ("Max core file size", "0", 0),
+        ("Max processes", "64", 64),
+        ("Max open files", "1024", 1 << 20),
+        ("Max locked memory", "65536", 65_536),
+        ("Max pending signals", "4096", 4096),
+        ("Max msgqueue size", "819200", 819_200),
+        ("Max nice priority", "0", 0),
+        ("Max realtime priority", "0", 0),
+    ] {
+        let (is, hard) = line(name);
+        // A limit can only be lower where the host's own is.
+        assert!(is.parse::<u64>().unwrap() <= soft.parse().unwrap() && hard <= most, "{name}: {is} {hard}");
+    }
+    assert_eq!(line("Max open files").0, "1024");
+}
+
+#[test]
+fn devices_work_and_everything_around_them_is_closed() {
+    needs!(is_root(), "needs root");
+    expect(
+        &probe("devices"),
+        &[
+            ("write to null", "5"),
+            ("read from null", "0"),
+            ("read from zero", "5"),
+            ("write to full", "ENOSPC"),
+            ("read from random", "5"),
+            ("read from urandom", "5"),
+            ("a new terminal", "0"),
+            ("write to shm", "5"),
+            ("write to tmp", "5"),
+            ("write to work", "5"),
+            ("make a file in dev", "EROFS"),
+            ("make a file in the root", "EROFS"),
+            ("make a file in etc", "EROFS"),
+            ("change passwd", "EACCES"),
+            ("remove a device", "EROFS"),
+            ("change a device's mode", "EROFS"),
+            ("kernel messages", "ENOENT"),
+            ("memory", "ENOENT"),
+            ("sys", "ENOENT"),
+        ],
+    );
+}
+
+#[test]
+fn outputs_may_be_reopened_for_writing_and_never_for_reading() {
+    needs!(is_root(), "needs root");
+    let done = Bench::new().run(&Order::program("probe", &["outputs"]));
+    assert_eq!(done.stderr, "reopened\n");
+    expect(
+        &answers(&done),
+        &[
+            ("write to reopened stderr", "9"),
+            ("write to reopened stdout", "0"),
+            ("read stdout", "EACCES"),
+            ("read and write stdout", "EACCES"),
+            ("read stdin", "0"),
+            ("write stdin", "EBADF"),
+        ],
+    );
+}
+
+#[test]
+fn nobody_inside_reaches_the_first_process_or_the_host() {
+    needs!(is_root(), "needs root");
+    expect(
+        &probe("init"),
+        &[
+            // Sent and dropped: the probe's next answers are the proof.
+            ("kill init", "0"),
+            ("stop init", "0"),
+            ("kill init by pidfd", "0"),
+            ("seize init", "EPERM"),
+            ("attach to init", "EPERM"),
+            ("read init's memory", "EPERM"),
+            ("open init's memory", "EACCES"),
+            ("follow init's descriptors", "EACCES"),
+            ("open init's output", "EACCES"),
+            ("open init's program", "EACCES"),
+            ("write init's program", "EACCES"),
+            ("open init's root", "EACCES"),
+            ("open init's environment", "EACCES"),
+            ("open init's namespaces", "EACCES"),
+            ("init's limits", "EPERM"),
+            ("signal somebody else", "ESRCH"),
+            ("a process of the host", "ESRCH"),
+        ],
+    );
+}
+
+#[test]
+fn a_job_has_a_host_name_and_a_loopback_of_its_own_and_no_other_interface() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let done = bench.run(&Order {
+        hostname: "job-1234".into(),
+        ..Order::new(&[
+            "sh",
+            "-c",
+            "hostname; cat /etc/hostname; tail -n +3 /proc/net/dev | cut -d: -f1; tail -n +2 /proc/net/route",
+        ])
+    });
+    let words: Vec<&str> = done.stdout.split_whitespace().collect();
+    assert_eq!(words, ["job-1234", "job-1234", "lo"], "{done:?}");
+    let python = "import socket as s; a=s.socket(); a.bind(('127.0.0.1',0)); a.listen(); s.create_connection(a.getsockname()); print('up')";
+    assert_eq!(bench.run(&Order::new(&["python3", "-c", python])).stdout, "up\n");
+}
+
+#[test]
+fn a_job_gets_the_environment_it_was_given_and_nothing_of_the_daemons() {
+    needs!(is_root(), "needs root");
+    let done = Bench::new().run(&Order::new(&["cat", "/proc/self/environ"]));
+    assert_eq!(done.stdout, "PATH=/usr/bin:/bin\0A=b\0");
+}
