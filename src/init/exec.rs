@@ -16,6 +16,10 @@ const CLONE_VM_VFORK_SIGCHLD: usize = 0x100 | 0x4000 | 17;
 const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 const ENOTDIR: i32 = 20;
+const ETXTBSY: i32 = 26;
+/// Milliseconds for which a busy program is tried again. A child that the daemon cloned for another job while
+/// it wrote this job's uploads has a copy of that descriptor until its own exec; nobody else can write here.
+const BUSY_TRIES: u32 = 1000;
 const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0";
 const PATH_MAX: usize = 4096;
 const STACK: usize = 32 * 1024;
@@ -127,11 +131,15 @@ fn execute(shared: &Shared) -> (i32, bool) {
 /// interpreter.
 fn attempt(path: *const u8, shared: &Shared) -> (i32, bool) {
     let args = [path as usize, shared.argv as usize, shared.environment as usize, 0, 0, 0];
-    // SAFETY: three NUL- or null-terminated arrays that outlive the call.
-    let why = match errno(unsafe { syscall(EXECVE, args) }) {
-        Err(why) => why,
-        Ok(_) => 0,
-    };
+    let mut why = ETXTBSY;
+    for _ in 0..BUSY_TRIES {
+        // SAFETY: three NUL- or null-terminated arrays that outlive the call.
+        why = errno(unsafe { syscall(EXECVE, args) }).err().unwrap_or(0);
+        if why != ETXTBSY {
+            break;
+        }
+        sys::pause_ms(1);
+    }
     // SAFETY: a NUL-terminated path.
     let exists = errno(unsafe { syscall(ACCESS, [path as usize, 0, 0, 0, 0, 0]) }).is_ok();
     (why, exists)

@@ -5,6 +5,7 @@ use crate::raw::{errno, syscall};
 const READ: i64 = 0;
 const RT_SIGPROCMASK: i64 = 14;
 const PWRITE64: i64 = 18;
+const NANOSLEEP: i64 = 35;
 const GETPID: i64 = 39;
 const WAIT4: i64 = 61;
 const KILL: i64 = 62;
@@ -115,6 +116,11 @@ pub fn write_at_start(fd: usize, block: &[u8]) {
 
 pub fn write(fd: usize, bytes: &[u8]) {
     let _ = call(WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]);
+}
+
+pub fn pause_ms(ms: i64) {
+    let time = [0, ms * 1_000_000];
+    let _ = call(NANOSLEEP, [&raw const time as usize, 0, 0, 0, 0, 0]);
 }
 
 pub fn now_ns() -> i64 {
