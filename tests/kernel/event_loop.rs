@@ -24,8 +24,7 @@ struct LoopUnderTest {
 impl LoopUnderTest {
     fn start(tune: impl FnOnce(&mut DaemonConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = DaemonConfig::default();
-        config.data_dir = dir.path().to_owned();
+        let mut config = DaemonConfig { data_dir: dir.path().to_owned(), ..DaemonConfig::default() };
         config.cgroup.enforcement = Enforcement::BestEffort;
         config.process.subid_base = 1_910_000_000;
         tune(&mut config);
