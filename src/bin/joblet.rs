@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use getopts::Options;
+use getopts::{Fail, Options};
 use joblet::api::{LogPump, Rules, Server};
 use joblet::certs::{CertError, setup};
 use joblet::config::daemon::DaemonConfig;
@@ -72,7 +72,10 @@ fn run(args: &[String]) -> Result<i32, Failure> {
         .optflag("", "check-config", "check the configuration, print it with defaults filled in, and exit")
         .optflag("", "version", "print the version and exit")
         .optflag("h", "help", "print this and exit");
-    let given = options.parse(args).map_err(|e| Usage(e.to_string()))?;
+    let given = options.parse(args).map_err(|e| match e {
+        Fail::UnrecognizedOption(name) => Usage(format!("unknown flag: --{name}")),
+        other => Usage(other.to_string()),
+    })?;
     if let Some(word) = given.free.first() {
         return Err(Usage(format!("unknown command \"{}\"", word.escape_debug())).into());
     }

@@ -67,6 +67,7 @@ impl Collector {
         let (orders, inbox) = crossbeam_channel::unbounded();
         let desk = Desk {
             poll,
+            _waker: waker.clone(),
             inbox,
             pipes: HashMap::new(),
             jobs: HashMap::new(),
@@ -119,6 +120,9 @@ struct Job {
 
 struct Desk {
     poll: Poll,
+    // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread, or the last
+    // order, Stop, may never be heard.
+    _waker: Arc<Waker>,
     inbox: Receiver<Order>,
     // Tokens are never reused: a late event finds no entry and is dropped.
     pipes: HashMap<usize, Pipe>,
