@@ -206,10 +206,10 @@ impl TestDaemon {
         Running::start(&mut self.rnx_command(args))
     }
 
-    /// Runs a job to its end and gives what it printed; `args` are everything behind `job run --follow`.
+    /// Runs a job to its end and gives what it printed; `args` are everything behind `job run -q --follow`.
     #[track_caller]
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
-        let all = ["job", "run", "--follow"].map(std::ffi::OsString::from).into_iter();
+        let all = ["job", "run", "-q", "--follow"].map(std::ffi::OsString::from).into_iter();
         self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())))
     }
 

@@ -98,3 +98,21 @@ fn the_readme_names_every_call_of_the_api() {
         .collect();
     assert_eq!(missing, Vec::<String>::new());
 }
+
+/// The words that begin with two dashes in what a program prints as its help.
+fn flags_in_help(program: &str, args: &[&str]) -> Vec<String> {
+    let out = std::process::Command::new(program).args(args).env_clear().output().expect("our own program");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words.filter(|w| w.len() > 2 && w.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_names_every_flag() {
+    let readme = read("README.md");
+    let mut flags = flags_in_help(env!("CARGO_BIN_EXE_rnx"), &["help", "job", "run"]);
+    flags.extend(flags_in_help(env!("CARGO_BIN_EXE_joblet"), &["--help"]));
+    assert!(flags.len() > 20, "help shows flags: {flags:?}");
+    flags.retain(|flag| !readme.contains(flag));
+    assert_eq!(flags, Vec::<String>::new());
+}
