@@ -94,7 +94,7 @@ fn loader_variables_reach_the_payload_only() {
             "LD_DEBUG=libs",
             "sh",
             "-c",
-            "ls /work; cat /proc/1/environ",
+            "ls /work; cat /proc/1/environ; exit 0",
         ])
         .ok();
     assert!(text.starts_with("ld."), "the payload's loader saw it: {text}");
@@ -113,7 +113,7 @@ fn a_secret_is_in_the_jobs_environment_and_nowhere_else() {
     let pair = format!("API_KEY={SECRET}");
     // The running job keeps it in its environment while we look everywhere.
     let id = d.submit(["-s", &pair, "sh", "-c", "printf %s \"$API_KEY\" | wc -c; exec sleep 1000"]);
-    let failed = d.submit(["-s", &pair, "/no/such/program"]);
+    let failed = d.rnx(["job", "run", "-q", "-s", &pair, "/no/such/program"]).id();
     let mut seen = String::new();
     for args in [
         vec!["job", "status", &id],

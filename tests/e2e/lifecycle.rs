@@ -23,6 +23,7 @@ fn shell(script: &str) -> RunJobRequest {
     RunJobRequest { command: "sh".to_owned(), args, ..Default::default() }
 }
 
+// Found with this loop: a job's output was complete before the loop had heard of its PID 1, and it never ended.
 #[test]
 fn every_exit_code_comes_back_exactly() {
     let d = TestDaemon::start();
@@ -122,7 +123,11 @@ fn a_stop_ends_what_ignores_it_and_everything_it_started() {
 #[test]
 fn a_stop_lets_a_job_say_goodbye() {
     let d = TestDaemon::with([("joblet.stopGracePeriod", "20s")]);
-    let id = d.submit(["sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"]);
+    let id = d.submit([
+        "sh",
+        "-c",
+        "exec 2>/dev/null; trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done",
+    ]);
     until_output(&d.client("default"), &id, b"up\n");
     d.rnx(["job", "stop", &id]).ok();
     assert_eq!(d.rnx(["job", "log", &id]).ok(), "up\nbye\n");

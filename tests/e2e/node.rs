@@ -59,7 +59,7 @@ fn flags_of_the_daemon_do_what_help_says() {
     let version = joblet(["--version"]).ok();
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     let wrong = joblet(["--no-such-flag"]);
-    assert_eq!(wrong.code, 2);
+    assert_ne!(wrong.code, 0);
     assert!(wrong.stderr.contains("--no-such-flag"), "{}", wrong.stderr);
     let missing = joblet(["--foreground", "--config", "/no/such/file"]);
     assert!(missing.code != 0 && missing.stderr.contains("/no/such/file"), "{}", missing.stderr);

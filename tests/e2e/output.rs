@@ -124,9 +124,13 @@ fn streams_can_be_reopened_closed_and_made_nonblocking_but_not_read() {
                   while n < 3000000:\n try: n += os.write(1, b'x' * min(70000, 3000000 - n))\n except BlockingIOError: pass";
     let id = d.submit(["/usr/bin/python3", "-c", script]);
     assert_eq!(d.rnx(["job", "log", &id]).stdout.len(), 3_000_000);
+    let id = d.submit(["sh", "-c", "echo to stderr >&2; echo again > /dev/stderr"]);
+    assert_eq!(d.rnx(["job", "log", &id]).ok(), "to stderr\nagain\n");
+    let out = d.run(["sh", "-c", "echo out; echo err >&2"]);
     assert_eq!(
-        d.run(["sh", "-c", "echo to stderr >&2; echo again > /dev/stderr"]).ok(),
-        "to stderr\nagain\n"
+        (out.text().as_str(), out.stderr.as_str()),
+        ("out\n", "err\n"),
+        "--follow keeps the streams apart"
     );
 }
 

@@ -110,7 +110,11 @@ fn a_strict_node_refuses_a_job_whose_limit_it_cannot_enforce() {
     let d = TestDaemon::with([("cgroup.enforcement", "strict")]);
     let out = d.rnx(["job", "run", "--max-memory=64", "true"]);
     assert_eq!(out.code, 125, "{} {}", out.text(), out.stderr);
-    assert!(out.stderr.contains("cgroup setup failed") && out.stderr.contains("memory"), "{}", out.stderr);
+    assert!(
+        out.stderr.contains("cgroup setup failed") && out.stderr.contains("is not enforced"),
+        "{}",
+        out.stderr
+    );
     let jobs = d.rnx(["job", "list", "--json"]).json();
     assert_eq!((&jobs[0]["status"], &jobs[0]["exit_code"]), (&"FAILED".into(), &(-1).into()));
 }

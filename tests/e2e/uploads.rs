@@ -20,7 +20,7 @@ fn run(
 fn a_path_that_leads_out_of_work_is_refused_by_name_and_nothing_is_written() {
     let d = TestDaemon::start();
     let long = format!("{}x", "x/".repeat(2100));
-    for bad in ["../x", "/etc/joblet-test", "a/../../x", "a/..", "..", "", "x\0y", &long] {
+    for bad in ["../x", "/etc/joblet-test", "a/../../x", "a/..", "..", "..\\x", "", "x\0y", &long] {
         let error = run(&d, vec![upload("fine"), upload(bad)]).expect_err(&format!("{bad:?} was taken"));
         let grpcio::Error::RpcFailure(status) = error else { panic!("{bad:?}: {error}") };
         assert_eq!(status.code(), grpcio::RpcStatusCode::INVALID_ARGUMENT, "{bad:?}: {}", status.message());
@@ -58,10 +58,10 @@ fn a_file_cannot_be_a_directory_of_another_and_the_last_of_two_wins() {
 #[test]
 fn odd_but_harmless_paths_stay_below_work() {
     let d = TestDaemon::start();
-    let odd = vec![upload("..\\x"), upload("...."), upload("a b/c\nd"), upload("ä")];
+    let odd = vec![upload("x\\y"), upload("...."), upload("a b/c\nd"), upload("ä")];
     let id = run(&d, odd).unwrap().jobUuid;
     let text = d.rnx(["job", "log", &id]).ok();
-    assert!(text.contains("./..\\x\n") && text.contains("./....\n") && text.contains("./ä\n"), "{text}");
+    assert!(text.contains("./x\\y\n") && text.contains("./....\n") && text.contains("./ä\n"), "{text}");
 }
 
 #[test]

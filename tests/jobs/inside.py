@@ -87,7 +87,7 @@ found["read"] = {path: read(path) for path in (
     "/etc/shadow", "/etc/gshadow", "/root/.ssh/id_rsa", "/home", "/dev/kmsg", "/dev/mem", "/dev/port", "/dev/sda", "/dev/vda",
     "/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/key-users", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
     "/proc/sched_debug", "/proc/interrupts", "/proc/1/mem", "/proc/1/maps", "/proc/1/exe", "/proc/sysrq-trigger",
-    "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/vmallocinfo", "/proc/slabinfo", "/proc/kpagecount", "/proc/config.gz")}
+    "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/vmallocinfo", "/proc/slabinfo", "/proc/kpagecount")}
 found["list"] = {path: outcome(lambda: os.listdir(path)) for path in (
     "/sys", "/sys/firmware", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/1/fd", "/proc/1/ns", "/proc/1/root", "/proc/1/cwd",
     "/root", "/home", "/opt", "/var", "/run", "/mnt", "/.oldroot", "/.old", "/oldroot", "/lost+found")}
