@@ -53,7 +53,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
         && word == "setup"
     {
         return match setup::command(rest) {
-            Ok(done) => print(&done),
+            Ok(done) => print(&format!("{}\n", done.trim_end())),
             Err(why @ (CertError::ReadArguments(_) | CertError::NameHost { .. })) => {
                 Err(Usage(why.to_string()).into())
             }

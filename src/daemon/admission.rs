@@ -10,6 +10,7 @@ use super::now_ns;
 use super::starting::Order;
 use super::table::Job;
 use super::workers::Chore;
+use crate::config::daemon::Controller;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef, JobSpec, JobView};
@@ -56,7 +57,10 @@ impl Loop {
         let id = JobId::random();
         let limits = self.tree.enforce(&spec.limits, self.settings.enforcement);
         let refused = limits.as_ref().err().map(ToString::to_string);
-        let unenforced = limits.unwrap_or_default().iter().map(ToString::to_string).collect();
+        // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
+        // counts by uid (setrlimit(2)).
+        let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
+        let unenforced = missing.map(|limit| limit.to_string()).collect();
         let spec = Arc::new(spec);
         let progress = Progress::new(id, self.tell.clone());
         // The record comes first: every accepted request leaves a job with a reason.

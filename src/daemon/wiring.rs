@@ -21,7 +21,7 @@ use super::event_loop::{Loop, News, Queues, SIGNALS, Settings, WAKE};
 use super::starting::{Order, Spawner};
 use super::workers::{self, Chore};
 use crate::cgroup::{CgroupTree, Disk};
-use crate::config::daemon::{DaemonConfig, Enforcement, ProcMode};
+use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode};
 use crate::diag;
 use crate::job::limits::CoreSet;
 use crate::output::Collector;
@@ -240,7 +240,11 @@ fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
     let tree = CgroupTree::of_this_process(config.cgroup.base_dir.as_deref(), &name, wanted)?;
     let strict = config.cgroup.enforcement == Enforcement::Strict;
     for (controller, why) in tree.missing() {
-        let what = if strict { "jobs with this limit are refused" } else { "this limit is not enforced" };
+        let what = match (strict, controller) {
+            (true, _) => "jobs with this limit are refused",
+            (false, Controller::Pids) => "this limit is kept by RLIMIT_NPROC alone",
+            (false, _) => "this limit is not enforced",
+        };
         diag::event!(Level::Warn, what, controller = controller.name(), reason = why, remedy = why.remedy());
     }
     Ok(tree)
