@@ -70,6 +70,9 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     let payload_argv = unsafe { argv.add(2) };
     let started_ns = sys::now_ns();
     let (payload, exec) = exec::start(payload_argv, environment);
+    // The payload has its own copy by now. Ours would stay readable on the host for as long as the job runs.
+    wipe(environment);
+    wipe(payload_argv);
     // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
     for fd in [REPORT, 0, 1, 2] {
         sys::close(fd);
@@ -81,6 +84,27 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     await_release(linger_s);
     let signal = wait_status & 0x7f;
     sys::exit(if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal })
+}
+
+/// Zeroes the strings of a list that ends with null: argv or the environment, which the kernel put on our stack.
+fn wipe(mut strings: *const *const u8) {
+    loop {
+        // SAFETY: `strings` is within the list, whose end is seen below before it is passed.
+        let string = unsafe { *strings };
+        if string.is_null() {
+            return;
+        }
+        let mut at = string.cast_mut();
+        // SAFETY: `at` is within a string that ends with a zero byte.
+        while unsafe { *at } != 0 {
+            // SAFETY: our stack is writable, and nobody else holds these strings any more.
+            unsafe { at.write_volatile(0) };
+            // SAFETY: at most the string's own zero byte, which was behind the one just written.
+            at = unsafe { at.add(1) };
+        }
+        // SAFETY: the entry just read was not the null that ends the list.
+        strings = unsafe { strings.add(1) };
+    }
 }
 
 /// Waits until the payload has ended, forwarding signals and reaping orphans. Returns its wait status.
