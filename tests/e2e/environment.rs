@@ -163,7 +163,7 @@ fn secrets_can_be_given_without_showing_them_on_the_command_line() {
     let out = d.run(["--secret-file", "API_KEY=key", "sh", "-c", "echo $API_KEY"]);
     assert_eq!(out.ok(), format!("{SECRET}\n"));
     // On the command line it works, with a warning.
-    let out = d.run(["-s", &format!("API_KEY={SECRET}"), "true"]);
+    let out = d.rnx(["job", "run", "--wait", "-s", &format!("API_KEY={SECRET}"), "true"]);
     out.ok();
     assert!(out.stderr.to_lowercase().contains("secret"), "no warning: {}", out.stderr);
 }

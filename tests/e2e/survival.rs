@@ -39,6 +39,8 @@ fn killing_the_daemon_loses_no_byte_that_a_job_wrote() {
             );
         }
     }
+    // After all that, the node starts once more, and ends in order with nothing left.
+    node.start().stop();
 }
 
 /// A job whose daemon is about to die, seen from the host.
@@ -91,6 +93,8 @@ impl Job {
         let kept = descriptor_of(self.init, &pipe).expect("init keeps the read end");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.payload), nix::sys::signal::Signal::SIGKILL)
             .unwrap();
+        // Before the first byte is taken: room in the pipe would let a last write through.
+        eventually("the payload is dead", || holds(!alive(self.payload)));
         let mut options = fs::OpenOptions::new();
         let mut end = options.read(true).custom_flags(libc::O_NONBLOCK).open(kept).expect("init lingers");
         let mut bytes = Vec::new();

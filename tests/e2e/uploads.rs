@@ -24,8 +24,9 @@ fn a_path_that_leads_out_of_work_is_refused_by_name_and_nothing_is_written() {
         let error = run(&d, vec![upload("fine"), upload(bad)]).expect_err(&format!("{bad:?} was taken"));
         let grpcio::Error::RpcFailure(status) = error else { panic!("{bad:?}: {error}") };
         assert_eq!(status.code(), grpcio::RpcStatusCode::INVALID_ARGUMENT, "{bad:?}: {}", status.message());
-        let names =
-            bad.is_empty() || bad.len() > 100 || status.message().contains(bad.split('\0').next().unwrap());
+        // Shown escaped, and not at all when there is nothing to show.
+        let shown = bad.split('\0').next().unwrap().escape_debug().to_string();
+        let names = bad.len() > 100 || status.message().contains(&shown);
         assert!(names, "does not name {bad:?}: {}", status.message());
     }
     assert!(!std::path::Path::new("/etc/joblet-test").exists());

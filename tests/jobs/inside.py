@@ -89,8 +89,14 @@ found["read"] = {path: read(path) for path in (
     "/proc/sched_debug", "/proc/interrupts", "/proc/1/mem", "/proc/1/maps", "/proc/1/exe", "/proc/sysrq-trigger",
     "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/vmallocinfo", "/proc/slabinfo", "/proc/kpagecount")}
 found["list"] = {path: outcome(lambda: os.listdir(path)) for path in (
-    "/sys", "/sys/firmware", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/1/fd", "/proc/1/ns", "/proc/1/root", "/proc/1/cwd",
+    "/sys", "/sys/firmware", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/1/root", "/proc/1/cwd",
     "/root", "/home", "/opt", "/var", "/run", "/mnt", "/.oldroot", "/.old", "/oldroot", "/lost+found")}
+# Names of init's descriptors and namespaces may be seen (init has our user id), but what is behind them may not.
+found["links"] = {}
+for place in ("/proc/1/fd", "/proc/1/ns"):
+    for name in outcome(lambda: os.listdir(place)):
+        found["links"][f"{place}/{name}"] = outcome(lambda: os.readlink(f"{place}/{name}"))
+        found["links"][f"{place}/{name} opened"] = outcome(lambda: os.open(f"{place}/{name}", os.O_RDONLY))
 found["kallsyms"] = read("/proc/kallsyms", 4096)
 found["write"] = {path: write(path) for path in (
     "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sys/kernel/modprobe",
