@@ -17,6 +17,9 @@ use crate::job::state::{Fact, State};
 use crate::job::{Ending, ExitReason, JobId};
 use crate::sandbox::spawn::record_path;
 
+/// Finished jobs that are remembered.
+const FINISHED_MAX: usize = 100_000;
+
 impl Loop {
     /// PID 1 is gone, and with it every process of the job: collect what it left behind.
     pub(super) fn drain(&mut self, id: JobId) {
@@ -99,11 +102,30 @@ impl Loop {
         if let Some(lease) = lease {
             self.leases.give_back(lease);
         }
+        self.forget_old();
         self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
         if let Some(group) = cgroup {
             self.untidy += 1;
             self.chore(Chore::Cgroup(group));
         }
+    }
+}
+
+impl Loop {
+    /// Finished jobs are kept for questions and for their output, up to a number; then the oldest goes. Their
+    /// timers go with them.
+    fn forget_old(&mut self) {
+        while self.table.finished() > FINISHED_MAX
+            && let Some(job) = self.table.remove_oldest_finished()
+        {
+            self.chore(Chore::Directory(self.settings.spool.join(job.id.to_string())));
+        }
+        let (table, live) = (&self.table, self.table.live());
+        let lives = |id: &JobId| table.get(*id).is_some_and(|job| !job.state.is_finished());
+        self.timers.weed(live, |due| match due {
+            Due::Grace(id) | Due::Timeout(id) | Due::Drain(id) => lives(id),
+            Due::Tidy(_) | Due::ShutdownOver => true,
+        });
     }
 }
 

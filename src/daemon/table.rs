@@ -124,6 +124,22 @@ impl Table {
         self.jobs.get_mut(self.serials.get(&id)?)
     }
 
+    /// A job by its id, to look at.
+    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(self.serials.get(&id)?)
+    }
+
+    /// Jobs that are terminal.
+    pub(super) fn finished(&self) -> usize {
+        self.jobs.len() - self.live
+    }
+
+    /// Takes the terminal job out that was accepted first.
+    pub(super) fn remove_oldest_finished(&mut self) -> Option<Job> {
+        let id = self.iter().find(|job| job.state.is_finished())?.id;
+        self.remove(id)
+    }
+
     /// Takes a job out.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         self.jobs.remove(&self.serials.remove(&id)?)

@@ -1,5 +1,5 @@
-//! What is due when. Entries are never cancelled: one that comes too late finds its job in another state, and
-//! the pure `step` ignores it.
+//! What is due when. Entries are not cancelled one by one: one that comes too late finds its job in another
+//! state, and the pure `step` ignores it. They are weeded out when there are many.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -49,6 +49,14 @@ impl<T> Timers<T> {
         self.heap.push(Reverse(Entry { at, order: self.count, what }));
     }
 
+    /// Drops what `keep` does not want, once the entries outnumber `live` things by far. A short job leaves an
+    /// entry that is due when its timeout would have been.
+    pub(super) fn weed(&mut self, live: usize, keep: impl Fn(&T) -> bool) {
+        if self.heap.len() > 1024 + 8 * live {
+            self.heap.retain(|Reverse(entry)| keep(&entry.what));
+        }
+    }
+
     /// How long a poll may wait; `None` is for ever.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         self.heap.peek().map(|Reverse(entry)| entry.at.saturating_duration_since(now))
@@ -86,5 +94,17 @@ mod tests {
         let due: String = std::iter::from_fn(|| timers.pop_due(later(20))).collect();
         assert_eq!(due, "abc");
         assert_eq!(timers.wait(start), None);
+    }
+
+    #[test]
+    fn many_idle_entries_are_weeded_out_and_few_are_not() {
+        let mut timers = Timers::new();
+        let at = Instant::now();
+        for what in 0..2000 {
+            timers.set(at, what);
+            timers.weed(1, |what| *what == 7);
+        }
+        assert!(timers.heap.len() <= 1033, "{}", timers.heap.len());
+        assert!(timers.pop_due(at) == Some(7));
     }
 }

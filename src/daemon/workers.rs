@@ -21,6 +21,8 @@ pub(super) enum Chore {
     Cgroup(JobCgroup),
     /// A file of `<dataDir>/run`.
     File(PathBuf),
+    /// The spool of a job that is no longer remembered.
+    Directory(PathBuf),
     /// A deleted job's spool; then its id is answered.
     Spool(PathBuf, JobId, Answer<JobId>),
     /// Many spools; then the count is answered.
@@ -63,6 +65,7 @@ fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {
             }
         }
         Chore::File(path) => say(fs::remove_file(&path), &path),
+        Chore::Directory(path) => say(fs::remove_dir_all(&path), &path),
         Chore::Spool(path, id, answer) => {
             say(fs::remove_dir_all(&path), &path);
             let _ = answer.send(Ok(id));
