@@ -45,10 +45,12 @@ build() {
     wait "$pid" || { tail -30 "$log" >&2; die "the build failed; whole log: $log"; }
 }
 
+cgroup_mount() { awk '/ - cgroup2 / {print $5; exit}' /proc/self/mountinfo; }
+
 # Which limits can this host enforce? joblet needs a cgroup v2 hierarchy that has the controllers.
 enforcement() {
     local mount controllers=" " wanted missing=
-    mount=$(awk '/ - cgroup2 / {print $5; exit}' /proc/self/mountinfo)
+    mount=$(cgroup_mount)
     [ -n "$mount" ] && controllers=" $(cat "$mount/cgroup.controllers") "
     for wanted in cpu memory pids; do
         case $controllers in *" $wanted "*) ;; *) missing="$missing $wanted" ;; esac
@@ -108,6 +110,9 @@ say "3. a node in $dir"
 read -r mode missing <<<"$(enforcement)"
 if [ ! -f "$dir/joblet-config.yml" ]; then
     "$joblet" setup --dir "$dir" --host localhost --host 127.0.0.1 --port "$(free_port)" --enforcement "$mode"
+    # Started from a login, the daemon shares its cgroup with the shell, and a group with processes cannot pass
+    # controllers on: name it one of its own. (As a service it has one: systemd/joblet.service says Delegate=yes.)
+    [ "$mode" != strict ] || sed -i "s|^cgroup:\$|cgroup:\\n  baseDir: $(cgroup_mount)/joblet-quickstart|" "$dir/joblet-config.yml"
 else
     echo "there is one already (certificates and configuration are kept)"
 fi
@@ -121,9 +126,15 @@ else
 fi
 
 say "4. the daemon"
-trap stop_daemon EXIT
-start_daemon
-echo "joblet runs as process $daemon, speaks mutual TLS on port $(sed -n 's/^ *port: *//p' "$dir/joblet-config.yml" | head -1), and logs to $dir/daemon.log"
+if "$rnx" --config "$dir/rnx-config.yml" job list >/dev/null 2>&1; then
+    echo "it runs already, from an earlier call with --keep: using it, and leaving it alone at the end"
+    keep=running
+else
+    trap stop_daemon EXIT
+    start_daemon
+    port=$(sed -n 's/^ *port: *//p' "$dir/joblet-config.yml" | head -1)
+    echo "joblet runs as process $daemon, speaks mutual TLS on port $port, and logs to $dir/daemon.log"
+fi
 run=("$rnx" --config "$dir/rnx-config.yml")
 
 say "5. a real job: what does a web server's log of 2000 lines say?"
@@ -143,7 +154,7 @@ if [ "$keep" = yes ]; then
     echo "The daemon keeps running as process $daemon. Try:"
     echo "  $rnx --config $dir/rnx-config.yml job run --follow -- sh -c 'id; hostname; ls /'"
     echo "Stop it with: kill $daemon"
-else
+elif [ "$keep" = no ]; then
     stop_daemon
     echo "The daemon has been stopped; run this again with --keep to leave it running. The node stays in $dir."
 fi

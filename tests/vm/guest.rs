@@ -19,6 +19,7 @@ const TESTS: &[&str] = &[
     "a_job_is_pinned_to_its_cores",
     "a_jobs_swap_is_forbidden_and_its_group_dies_together",
     "a_job_sees_no_cgroup_of_the_host",
+    "a_node_started_from_a_login_takes_the_group_that_it_is_told",
     "nothing_is_left_when_the_daemon_ends",
 ];
 
@@ -104,5 +105,6 @@ in_guest! {
     a_job_is_pinned_to_its_cores
     a_jobs_swap_is_forbidden_and_its_group_dies_together
     a_job_sees_no_cgroup_of_the_host
+    a_node_started_from_a_login_takes_the_group_that_it_is_told
     nothing_is_left_when_the_daemon_ends
 }
