@@ -221,6 +221,24 @@ mod tests {
         assert_eq!((ending.status, ending.code), (Status::Stopped, -1));
     }
 
+    /// Stored by version 1, to be read for ever.
+    #[test]
+    fn the_golden_exit_record_is_read() {
+        let record = ExitRecord::decode(include_bytes!("../../tests/golden/exit-record-1")).unwrap();
+        let want = ExitRecord {
+            wait_status: 42 << 8,
+            pid: 2,
+            user_usec: 20_527,
+            system_usec: 1603,
+            max_rss_kib: 9104,
+            started_ns: 1_795_302_098_526_585_525,
+            ended_ns: 1_795_302_098_549_667_476,
+            ..ExitRecord::default()
+        };
+        assert_eq!(record, want);
+        assert_eq!(record.encode(), *include_bytes!("../../tests/golden/exit-record-1"));
+    }
+
     #[test]
     fn a_record_survives_its_encoding_and_a_blank_page_is_none() {
         let record = ExitRecord { wait_status: 9, pid: 2, user_usec: 7, ended_ns: -1, ..Default::default() };

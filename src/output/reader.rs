@@ -109,6 +109,22 @@ mod tests {
         assert_eq!(reader.position(), 3);
     }
 
+    /// Stored by version 1, to be read for ever.
+    #[test]
+    fn the_golden_spool_is_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spool-1");
+        let mut reader = SpoolReader::open(&dir).unwrap();
+        let got: Vec<(u64, Stream, Vec<u8>)> = std::iter::from_fn(|| reader.next(3).unwrap())
+            .map(|chunk| (chunk.sequence, chunk.stream, chunk.bytes))
+            .collect();
+        let want = [
+            (1, Stream::Stdout, b"hello\n".to_vec()),
+            (2, Stream::Stderr, b"err\n".to_vec()),
+            (3, Stream::Stdout, b"\x00\xff\n".to_vec()),
+        ];
+        assert_eq!(got, want);
+    }
+
     #[test]
     fn a_foreign_index_is_refused() {
         let dir = tempfile::tempdir().unwrap();
