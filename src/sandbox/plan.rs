@@ -100,7 +100,8 @@ fn scratch(bytes: u64) -> CString {
 fn limits<'a>(spec: &PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     for (resource, name, soft, hard) in [
         (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE", NOFILE_SOFT, NOFILE_HARD),
-        (libc::RLIMIT_CORE, "RLIMIT_CORE", 0, 0),
+        // Not 0: a core handler (core_pattern with a pipe) gets the dump even then; 1 means none at all (core(5)).
+        (libc::RLIMIT_CORE, "RLIMIT_CORE", 1, 1),
         (libc::RLIMIT_NPROC, "RLIMIT_NPROC", spec.pids, spec.pids),
         (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 65_536, 65_536),
         (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 819_200, 819_200),

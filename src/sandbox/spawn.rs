@@ -158,7 +158,8 @@ impl Sandbox {
         preparing(make(), "mount the work directory")
     }
 
-    /// Puts the calling thread into shape for [`Sandbox::start`]; once per spawner thread.
+    /// Puts the calling thread into shape for [`Sandbox::start`]; once per spawner thread, which must start no
+    /// threads of its own afterwards (they would share its root, and setns(2) would refuse).
     ///
     /// # Errors
     /// The kernel's refusal.

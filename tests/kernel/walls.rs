@@ -254,7 +254,7 @@ fn resources_have_the_limits_of_the_plan() {
         (words[0].to_owned(), words[1].parse().unwrap_or(u64::MAX))
     };
     for (name, soft, most) in [
-        ("Max core file size", "0", 0),
+        ("Max core file size", "1", 1),
         ("Max processes", "64", 64),
         ("Max open files", "1024", 1 << 20),
         ("Max locked memory", "65536", 65_536),
