@@ -10,6 +10,7 @@ mod e2e {
     mod access;
     mod environment;
     mod lifecycle;
+    mod limits;
     mod node;
     mod output;
     mod python_sdk;

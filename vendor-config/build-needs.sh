@@ -44,12 +44,11 @@ rust_is_enough() {
     [ "$(printf '%s\n%s\n' "$(wanted_rust "$1")" "$have" | sort -V | head -1)" = "$(wanted_rust "$1")" ]
 }
 
-# need_rust DIR [EXTRA...]: EXTRA are Debian's packages of further tools (rustfmt-web, rust-web-clippy).
+# need_rust DIR
 need_rust() {
     local dir=$1
-    shift
     rust_is_enough "$dir" && return 0
-    need_packages rustc-web cargo-web "$@" || return 1
+    need_packages rustc-web cargo-web || return 1
     # An old toolchain of the user's own may stand earlier in PATH.
     export PATH="/usr/bin:$PATH"
     hash -r

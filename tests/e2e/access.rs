@@ -149,6 +149,8 @@ fn nobody_comes_in_without_a_good_certificate_of_the_nodes_authority() {
         ("expired", authority.issue(&Recipe { days: (-30, -1), ..good.clone() })),
         ("not yet valid", authority.issue(&Recipe { days: (1, 30), ..good.clone() })),
         ("a server's certificate", authority.issue(&Recipe { for_clients: false, ..good.clone() })),
+        ("signed with SHA-1", authority.issue(&Recipe { sha1: true, ..good.clone() })),
+        ("a key of 1024 bits", authority.issue(&Recipe { rsa_bits: Some(1024), ..good.clone() })),
     ] {
         let (code, message) = list_jobs_as(&d, &identity);
         assert_eq!(code, RpcStatusCode::UNAVAILABLE, "{what} came in: {message}");
