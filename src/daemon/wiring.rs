@@ -28,7 +28,7 @@ use crate::output::Collector;
 use crate::output::progress::Tell;
 use crate::sandbox::Sandbox;
 use crate::sandbox::identity::{Leases, check_range};
-use crate::sandbox::spawn::{SandboxConfig, record_path};
+use crate::sandbox::spawn::{SandboxConfig, exit_records};
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -200,11 +200,14 @@ impl Loop {
                     );
                     self.untidy += 1;
                     self.chore(Chore::Cgroup(group));
-                    self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
                 }
                 Ok(None) => {}
                 Err(why) => diag::event!(Level::Warn, "cannot end a left job", jobId = id, error = why),
             }
+        }
+        // Also of jobs whose group is gone: they ended while no daemon lived, or the host was restarted.
+        for record in fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten() {
+            self.chore(Chore::File(record.path()));
         }
     }
 }

@@ -115,7 +115,7 @@ impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let built_in = || DEFAULT_MOUNTS.iter().map(PathBuf::from).collect();
         let mounts = config.mounts.clone().unwrap_or_else(built_in);
-        let exits = config.run_dir.join("exit");
+        let exits = exit_records(&config.run_dir);
         preparing(std::fs::create_dir_all(&exits), &format!("make {}", exits.display()))?;
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         Ok(Sandbox {
@@ -269,9 +269,14 @@ impl Sandbox {
     }
 }
 
+/// The directory of the exit records, below `<dataDir>/run`.
+pub fn exit_records(run_dir: &Path) -> PathBuf {
+    run_dir.join("exit")
+}
+
 /// Where the exit record of a job is, below `<dataDir>/run`.
 pub fn record_path(run_dir: &Path, id: &str) -> PathBuf {
-    run_dir.join("exit").join(id)
+    exit_records(run_dir).join(id)
 }
 
 /// The user namespace of a lease; see [`identity::make_namespace`].
