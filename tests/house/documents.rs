@@ -43,7 +43,9 @@ fn every_promise_names_a_test_that_exists_or_says_pending() {
         assert!(!tests.is_empty(), "names no test and does not say pending: {row}");
         for test in tests {
             let name = test.rsplit("::").next().unwrap_or(test);
-            assert!(code.contains(&format!("fn {name}(")), "no test {test}, named by: {row}");
+            // A function, or an entry of the list from which the VM tier makes its functions.
+            let exists = code.contains(&format!("fn {name}(")) || code.contains(&format!("\n    {name}\n"));
+            assert!(exists, "no test {test}, named by: {row}");
         }
     }
 }
