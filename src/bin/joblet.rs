@@ -126,8 +126,13 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
             server.begin_shutdown();
         }
     })?;
-    let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
-    let started = Server::start(config, daemon.door(), rules, pump)?;
+    let started = match start_server(config, &daemon, pump) {
+        Ok(started) => started,
+        Err(why) => {
+            daemon.close();
+            return Err(why);
+        }
+    };
     let place: [(&'static str, &dyn Display); 3] = [
         ("address", &config.server.address),
         ("port", &started.port()),
@@ -141,6 +146,11 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
         server.finish(CALLS_END);
     }
     Ok(())
+}
+
+fn start_server(config: &DaemonConfig, daemon: &Daemon, pump: LogPump) -> Result<Server, Failure> {
+    let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
+    Ok(Server::start(config, daemon.door(), rules, pump)?)
 }
 
 fn host_memory_mib() -> u64 {

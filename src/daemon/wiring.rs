@@ -144,9 +144,15 @@ impl Daemon {
     }
 
     /// Runs until a signal asks for the end and all jobs are given back.
-    pub fn run(self) {
-        let Daemon { mut event_loop, threads, .. } = self;
-        event_loop.run();
+    pub fn run(mut self) {
+        self.event_loop.run();
+        self.close();
+    }
+
+    /// Ends the threads and removes our cgroup: the end of [`Daemon::run`], and all that is left to do when
+    /// the API cannot be served.
+    pub fn close(self) {
+        let Daemon { event_loop, threads, .. } = self;
         event_loop.collector.stop();
         let tree = event_loop.tree.clone();
         // Its queue ends go with it; the threads see that and end.
