@@ -103,6 +103,8 @@ fn a_second_daemon_on_the_same_port_says_so_and_ends() {
     assert_ne!(out.code, 0);
     let said = format!("{}{}", out.text(), out.stderr);
     assert!(said.contains(&d.port().to_string()), "{said}");
+    assert_eq!(residue::group_of(other.dir()), None, "it leaves its cgroup behind");
+    assert!(residue::group_of(d.dir()).is_some(), "the running one has its own");
     d.run(["true"]).ok();
 }
 

@@ -345,6 +345,7 @@ impl TestDaemon {
                 "processes of job {job} are left"
             );
         }
+        assert_eq!(residue::group_of(self.dir()), None, "the daemon's own cgroup is left");
         if let Some(mount) = residue::cgroup2_mount() {
             let left =
                 residue::directories(&mount, &|name| jobs.iter().any(|job| name.contains(job.as_str())));

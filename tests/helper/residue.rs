@@ -14,6 +14,14 @@ pub fn cgroup2_mount() -> Option<PathBuf> {
     })
 }
 
+/// The cgroup of the daemon whose `dataDir` this is; the daemon names it after a hash (FNV-1a) of the path.
+pub fn group_of(data_dir: &Path) -> Option<PathBuf> {
+    let bytes = data_dir.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+    let name = format!("joblet-{hash:08x}");
+    directories(&cgroup2_mount()?, &|found| found == name).pop()
+}
+
 /// The processes whose real user id lies in `uids`, as "pid name".
 pub fn processes_of(uids: &Range<u32>) -> Vec<String> {
     processes(|status| {
