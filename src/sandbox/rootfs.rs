@@ -117,28 +117,45 @@ fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
     doing(mount("tmpfs", anchor, "tmpfs", flags, Some(c"mode=755,size=1m,nr_inodes=512")), || {
         format!("mount a root at {}", anchor.display())
     })?;
-    doing(std::env::set_current_dir(anchor), || format!("enter {}", anchor.display()))?;
+    stand_in(anchor)?;
     // From here on every path of the new root is relative: the thread stands in it.
     furnish()?;
+    let mut binds = Vec::new();
     for path in mounts {
-        expose(path)?;
+        binds.extend(make_place(path)?);
     }
-    for name in DEVICES {
-        let at = PathBuf::from("dev").join(name);
-        // A mount point of the same type as what covers it: find(1) believes the directory entry, and would
-        // have a `-type f` read /dev/zero for ever.
-        let made = mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
-        doing(made, || format!("make {}", at.display()))?;
-        bind(&Path::new("/dev").join(name), &at, sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV)?;
+    binds.extend(make_devices()?);
+    cover_read_only(anchor)?;
+    for (from, to, attributes) in binds {
+        bind(&from, &to, attributes)?;
     }
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
     doing(unmount(".", UnmountFlags::DETACH), || "detach the old root".into())?;
-    doing(std::env::set_current_dir("/"), || "enter the new root".into())?;
-    doing(sys::mount::set_attributes(CWD, c"/", sys::mount::READ_ONLY, false), || {
-        "make the root read-only".into()
-    })?;
+    stand_in(Path::new("/"))?;
     Ok(Template { namespace: namespace.into() })
 }
+
+fn stand_in(dir: &Path) -> Result<(), SandboxError> {
+    doing(std::env::set_current_dir(dir), || format!("enter {}", dir.display()))
+}
+
+/// Mounts the furnished root once more over itself, read-only, and stands in that. A mount that was written
+/// through cannot be made read-only while anybody has a file of it open (EBUSY), and a child that another
+/// thread clones meanwhile has a copy of whatever we had open; nobody ever wrote through this one.
+fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
+    let tree = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let root = doing(open_tree(CWD, ".", tree), || "open the new root".into())?;
+    doing(sys::mount::set_attributes(root.as_fd(), c"", sys::mount::READ_ONLY, false), || {
+        "make the root read-only".into()
+    })?;
+    doing(move_mount(&root, "", CWD, anchor, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH), || {
+        "mount the read-only root".into()
+    })?;
+    stand_in(anchor)
+}
+
+/// What is bound: from the host, to a place of the new root, with which attributes.
+type Bind = (PathBuf, PathBuf, u64);
 
 fn furnish() -> Result<(), SandboxError> {
     for dir in DIRECTORIES {
@@ -158,9 +175,10 @@ fn furnish() -> Result<(), SandboxError> {
     doing(symlink("/tmp", "var/tmp"), || "link /var/tmp".into())
 }
 
-/// Shows one host path to jobs: a symlink (merged-usr) is made again, a directory or file is bound read-only.
-fn expose(path: &Path) -> Result<(), SandboxError> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+/// Makes the place of one host path: a symlink (merged-usr) is made again, for a directory or file there is a
+/// mount point and what to bind on it.
+fn make_place(path: &Path) -> Result<Option<Bind>, SandboxError> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(None) };
     let Ok(inside) = path.strip_prefix("/") else {
         return doing(Err(io::Error::from(io::ErrorKind::InvalidInput)), || {
             format!("expose {}: it is not absolute", path.display())
@@ -171,14 +189,28 @@ fn expose(path: &Path) -> Result<(), SandboxError> {
     }
     if meta.is_symlink() {
         let to = doing(fs::read_link(path), || format!("read link {}", path.display()))?;
-        return doing(symlink(&to, inside), || format!("link {}", path.display()));
+        doing(symlink(&to, inside), || format!("link {}", path.display()))?;
+        return Ok(None);
     }
     if meta.is_dir() {
         doing(fs::create_dir_all(inside), || format!("make directory {}", path.display()))?;
     } else {
         doing(File::create(inside), || format!("make file {}", path.display()))?;
     }
-    bind(path, inside, sys::mount::READ_ONLY)
+    Ok(Some((path.to_owned(), inside.to_owned(), sys::mount::READ_ONLY)))
+}
+
+fn make_devices() -> Result<Vec<Bind>, SandboxError> {
+    let mut binds = Vec::new();
+    for name in DEVICES {
+        let at = Path::new("dev").join(name);
+        // A mount point of the same type as what covers it: find(1) believes the directory entry, and would
+        // have a `-type f` read /dev/zero for ever.
+        let made = mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
+        doing(made, || format!("make {}", at.display()))?;
+        binds.push((Path::new("/dev").join(name), at, sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV));
+    }
+    Ok(binds)
 }
 
 /// Binds by descriptor: the attributes are set on the detached copy before anybody could see it.
