@@ -24,6 +24,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+dir=$(realpath -m "$dir")
+
 say() { printf '\n== %s\n' "$*"; }
 die() { echo "quickstart: $*" >&2; exit 1; }
 

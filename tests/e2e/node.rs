@@ -126,6 +126,21 @@ fn an_orderly_end_stops_jobs_ends_streams_and_exits_with_zero() {
 }
 
 #[test]
+fn the_next_daemon_ends_what_a_killed_one_left_and_keeps_its_output() {
+    let d = TestDaemon::start();
+    let uids = d.uids();
+    let id = d.submit(["sh", "-c", "echo up; exec sleep 1000"]);
+    let spool = d.dir().join("spool").join(&id).join("stdout");
+    eventually("the output is in the spool", || holds(fs::read(&spool).is_ok_and(|bytes| bytes == b"up\n")));
+    let node = d.crash();
+    assert!(!residue::processes_of(&uids).is_empty(), "the job outlives its daemon");
+    let d = node.start();
+    eventually("the job is ended", || holds(residue::processes_of(&uids).is_empty()));
+    assert_eq!(fs::read(&spool).unwrap(), b"up\n");
+    assert_eq!(d.run(["echo", "next"]).ok(), "next\n");
+}
+
+#[test]
 fn the_log_has_one_line_an_event_and_values_cannot_break_out_of_it() {
     let d = TestDaemon::start();
     let id = d.submit(["--", "echo", "a\n[2024-01-01T00:00:00Z] [ERROR] forged", "\x1b[31m"]);

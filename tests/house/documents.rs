@@ -19,21 +19,21 @@ fn all_sources(dir: &Path, found: &mut String) {
     }
 }
 
-#[test]
-fn every_promise_names_a_test_that_exists_or_says_pending() {
+/// The last cell of each row of the first table behind a heading must name tests that exist, or say *pending*.
+fn proofs_exist(document: &str, heading: &str) {
     let mut code = String::new();
     for dir in ["src", "tests", "benches"] {
         all_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir), &mut code);
     }
-    let readme = read("README.md");
-    let table = readme.split("## Promises").nth(1).expect("the README has a section Promises");
+    let text = read(document);
+    let table = text.split(heading).nth(1).unwrap_or_else(|| panic!("{document} has no {heading}"));
     let rows: Vec<&str> = table
         .lines()
         .skip_while(|l| !l.starts_with("|--"))
         .skip(1)
         .take_while(|l| l.starts_with('|'))
         .collect();
-    assert!(rows.len() > 5, "the table of promises has rows");
+    assert!(rows.len() > 5, "the table behind {heading} has rows");
     for row in rows {
         let proof = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
         if proof.contains("*pending*") {
@@ -48,6 +48,16 @@ fn every_promise_names_a_test_that_exists_or_says_pending() {
             assert!(exists, "no test {test}, named by: {row}");
         }
     }
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists_or_says_pending() {
+    proofs_exist("README.md", "## Promises");
+}
+
+#[test]
+fn every_known_escape_names_the_test_that_tries_it() {
+    proofs_exist("tests/README.md", "## Villains");
 }
 
 #[test]
