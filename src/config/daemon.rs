@@ -180,9 +180,11 @@ pub enum ProcMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkBackend {
-    /// The best that the host has.
+    /// Disk where the file system of dataDir enforces project quotas, else tmpfs.
     Auto,
-    /// Memory.
+    /// A directory below dataDir with a project quota; without quotas the daemon does not start.
+    Disk,
+    /// Memory: what a job writes counts for its memory limit, and at most half of that.
     Tmpfs,
 }
 

@@ -95,7 +95,7 @@ fn wrong_values_are_refused_by_name() {
         ("cgroup: {baseDir: sys/fs}", "cgroup base directory must be absolute path: sys/fs"),
         ("cgroup: {enforcement: lax}", "unknown variant `lax`, expected `strict` or `best-effort`"),
         ("cgroup: {enableControllers: [devices]}", "unknown variant `devices`"),
-        ("filesystem: {workBackend: disk}", "expected `auto` or `tmpfs`"),
+        ("filesystem: {workBackend: nfs}", "expected one of `auto`, `disk`, `tmpfs`"),
         ("filesystem: {allowedMounts: [/usr/../etc]}", "filesystem.allowedMounts must be absolute path"),
         ("network: {default_network: bridge}", "\"bridge\" is not built yet"),
         ("network: {default_network: host}", "needs network.allow_host: true"),

@@ -1,6 +1,7 @@
 //! One turn after the other: collect, step, act.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use super::commands::{Command, QUEUE};
 use super::starting::{Launch, Order, Process};
 use super::table::{Child, Table};
 use super::timers::Timers;
-use super::workers::Chore;
+use super::workers::{Chore, WorkRemoval};
 use crate::cgroup::{CgroupTree, JobCgroup};
 use crate::config::daemon::Enforcement;
 use crate::diag;
@@ -27,7 +28,7 @@ use crate::job::state::{Effect, Fact, State, step};
 use crate::job::{JobId, Secret};
 use crate::output::Collector;
 use crate::output::progress::Tell;
-use crate::sandbox::identity::Leases;
+use crate::sandbox::identity::{Lease, Leases};
 
 pub(super) const WAKE: Token = Token(0);
 pub(super) const SIGNALS: Token = Token(1);
@@ -44,6 +45,8 @@ pub(super) enum News {
     Drained(JobId),
     /// The tidier is done with a group, or wants to try again.
     Tidied(Option<JobCgroup>),
+    /// A /work on disk is gone, and its id is free; `None`: it could not be removed.
+    WorkRemoved(Option<Lease>),
 }
 
 /// What becomes due.
@@ -69,6 +72,7 @@ pub(super) struct Settings {
     pub(super) stop_grace: Duration,
     pub(super) cleanup_timeout: Duration,
     pub(super) enforcement: Enforcement,
+    pub(super) work_on_disk: bool,
     pub(super) spool: PathBuf,
     pub(super) run_dir: PathBuf,
 }
@@ -79,6 +83,7 @@ pub(super) struct Queues {
     pub(super) news: Receiver<News>,
     pub(super) orders: Sender<Order>,
     pub(super) chores: Sender<Chore>,
+    pub(super) removals: Sender<WorkRemoval>,
 }
 
 /// The loop and all it owns.
@@ -258,6 +263,12 @@ impl Loop {
                 News::Launched(launch) => self.collect_launch(*launch, facts),
                 News::Drained(id) => self.collect_drained(id, facts),
                 News::Tidied(None) => self.untidy -= 1,
+                News::WorkRemoved(lease) => {
+                    self.untidy -= 1;
+                    if let Some(lease) = lease {
+                        self.leases.give_back(lease);
+                    }
+                }
                 News::Tidied(Some(group)) => self.timers.set(Instant::now() + BUSY_AGAIN, Due::Tidy(group)),
             }
         }
@@ -355,6 +366,14 @@ impl Loop {
     pub(super) fn forget_source(&mut self, token: usize, fd: &OwnedFd) {
         self.sources.remove(&token);
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+
+    /// Has a /work on disk removed; `lease` comes back when that is done.
+    pub(super) fn remove_work(&mut self, name: CString, lease: Option<Lease>) {
+        self.untidy += 1;
+        if self.queues.removals.send(WorkRemoval { name, lease }).is_err() {
+            diag::limited!(Level::Error, "the remover thread is gone");
+        }
     }
 
     /// Hands work to the tidier.

@@ -9,6 +9,7 @@ use log::Level;
 use super::commands::CommandError;
 use super::event_loop::{Due, Loop, command_line, forget_secrets};
 use super::now_ns;
+use super::starting::work_name;
 use super::workers::Chore;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
@@ -61,6 +62,7 @@ impl Loop {
             oom: events.is_some_and(|events| events.killed()),
             memory_mib: job.spec.limits.memory.map(|memory| memory.mib()),
             peak_bytes: job.peak_bytes,
+            work_in_memory: !self.settings.work_on_disk,
             timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
             command: job.spec.command.clone(),
             init_end: job.child.as_ref().map(|child| child.init_end.clone()).unwrap_or_default(),
@@ -99,8 +101,11 @@ impl Loop {
                 self.forget_source(child.tokens[1], report);
             }
         }
-        if let Some(lease) = lease {
-            self.leases.give_back(lease);
+        match lease {
+            // Its files still count for its id: nobody else gets it before they are gone.
+            Some(lease) if self.settings.work_on_disk => self.remove_work(work_name(id), Some(lease)),
+            Some(lease) => self.leases.give_back(lease),
+            None => {}
         }
         self.forget_old();
         self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));

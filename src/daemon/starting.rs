@@ -18,9 +18,10 @@ use crate::cgroup::{CgroupTree, Disk, JobCgroup};
 use crate::job::{JobId, JobSpec, Limits, NetworkMode};
 use crate::output::{Collector, JobOutput, Progress, SpoolWriter};
 use crate::sandbox::identity::Lease;
+use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Sandbox, SandboxError, Started, Walls, spawn::user_namespace};
 use crate::sys::clone::ChildStack;
-use crate::upload::{self, Upload};
+use crate::upload::{self, Upload, UploadError};
 
 /// A job to start.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(super) struct Spawner {
     pub(super) disks: Vec<Disk>,
     /// `<dataDir>/spool`.
     pub(super) spool: PathBuf,
+    /// Holds each job's /work; `None`: it is a tmpfs.
+    pub(super) disk: Option<Arc<WorkDisk>>,
     /// `filesystem.workQuota`, bytes.
     pub(super) work_quota: u64,
     /// Takes the pipes of started jobs.
@@ -134,7 +137,7 @@ impl Spawner {
         let group = self.tree.create(id, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
         let group = cgroup.insert(group);
         let room = scratch_bytes(&spec.limits, self.work_quota);
-        let work = self.work(spec, uploads, room, lease.id)?;
+        let work = self.work(id, spec, uploads, lease.id)?;
         let walls = Walls {
             id: &name,
             hostname: &format!("job-{}", id.short()),
@@ -153,20 +156,47 @@ impl Spawner {
     }
 
     /// /work with the uploads in it, and the working directory if that is below.
-    fn work(&self, spec: &JobSpec, uploads: &[Upload], bytes: u64, owner: u32) -> Result<OwnedFd, String> {
-        let work = self.sandbox.work_tmpfs(bytes, owner).map_err(|e| e.to_string())?;
-        let failed = |e: upload::UploadError| format!("failed to create isolated environment: {e}");
+    fn work(&self, id: JobId, spec: &JobSpec, uploads: &[Upload], owner: u32) -> Result<OwnedFd, String> {
+        let made = match &self.disk {
+            Some(disk) => disk.create(&work_name(id), self.work_quota, owner),
+            None => self.sandbox.work_tmpfs(scratch_bytes(&spec.limits, self.work_quota), owner),
+        };
+        let work = made.map_err(|e| e.to_string())?;
+        let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
         upload::write_beneath(work.as_fd(), uploads, owner, owner).map_err(failed)?;
         if let Some(below) = spec.work_dir.strip_prefix("/work/") {
             let dir = Upload { path: below.to_owned(), is_directory: true, ..Upload::default() };
             upload::write_beneath(work.as_fd(), &[dir], owner, owner).map_err(failed)?;
         }
+        if let Some(disk) = &self.disk {
+            within_quota(disk, owner, uploads)
+                .map_err(|e| format!("failed to create isolated environment: {e}"))?;
+        }
         Ok(work)
     }
 }
 
-/// Bytes that /work, and each of /tmp and /dev/shm, may take: what is written there is the job's memory, so
-/// at most half of its limit.
+/// Name of a job's directory in `<dataDir>/work`.
+pub(super) fn work_name(id: JobId) -> CString {
+    CString::new(id.to_string()).expect("digits and hyphens have no NUL")
+}
+
+/// A quota does not hold the daemon back (quotactl(2): CAP_SYS_RESOURCE), only its jobs.
+fn within_quota(disk: &WorkDisk, project: u32, uploads: &[Upload]) -> Result<(), String> {
+    let usage = disk.usage(project).map_err(|e| format!("cannot read the quota of /work: {e}"))?;
+    let full = if usage.bytes > usage.byte_limit {
+        let bytes = uploads.iter().map(|upload| upload.content.len() as u64).sum();
+        UploadError::Fill { bytes, quota: usage.byte_limit }
+    } else if usage.inodes > usage.inode_limit {
+        UploadError::FillInodes { entries: uploads.len(), inodes: usage.inode_limit }
+    } else {
+        return Ok(());
+    };
+    Err(full.to_string())
+}
+
+/// Bytes that a /work in memory, and each of /tmp and /dev/shm, may take: what is written there is the job's
+/// memory, so at most half of its limit.
 fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
     limits.memory.map_or(quota, |memory| quota.min(memory.bytes() / 2))
 }

@@ -1,5 +1,6 @@
 //! Putting the daemon together and taking it apart.
 
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,16 +20,17 @@ use super::DaemonError;
 use super::commands::{Door, QUEUE};
 use super::event_loop::{Loop, News, Queues, SIGNALS, Settings, WAKE};
 use super::starting::{Order, Spawner};
-use super::workers::{self, Chore};
+use super::workers::{self, Chore, WorkRemoval};
 use crate::cgroup::{CgroupTree, Disk};
-use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode};
+use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode, WorkBackend};
 use crate::diag;
 use crate::job::limits::CoreSet;
 use crate::output::Collector;
 use crate::output::progress::Tell;
-use crate::sandbox::Sandbox;
-use crate::sandbox::identity::{Leases, check_range};
+use crate::sandbox::identity::{Lease, Leases, check_range};
 use crate::sandbox::spawn::{SandboxConfig, exit_records};
+use crate::sandbox::work::WorkDisk;
+use crate::sandbox::{Sandbox, SandboxError};
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -82,8 +84,11 @@ impl Daemon {
         let run_dir = make_directory(&config.data_dir.join("run"))?;
         let spool = make_directory(&config.data_dir.join("spool"))?;
         let lock = lock(&run_dir)?;
-        let leases = leases(config)?;
+        let mut leases = leases(config)?;
         let tree = Arc::new(tree(config)?);
+        let work = Arc::new(WorkDisk::open(&config.data_dir)?);
+        let on_disk = work_on_disk(config, &work)?;
+        let left = left_work(&work, &mut leases);
         let setting_up = |doing| move |source| DaemonError::Loop { doing, source };
         let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
@@ -96,6 +101,7 @@ impl Daemon {
         let (news_end, news) = unbounded();
         let (orders, order_queue) = bounded::<Order>(config.joblet.max_concurrent_jobs as usize);
         let (chores, chore_queue) = unbounded::<Chore>();
+        let (removals, removal_queue) = unbounded::<WorkRemoval>();
         let to_loop = Postbox { news: news_end, waker: waker.clone() };
         let mut threads = Vec::new();
 
@@ -104,11 +110,15 @@ impl Daemon {
         threads.push(thread);
         let post = to_loop.clone();
         threads.push(workers::start_tidier(chore_queue, move |group| post.send(News::Tidied(group)))?);
+        let post = to_loop.clone();
+        let removed = move |lease| post.send(News::WorkRemoved(lease));
+        threads.push(workers::start_remover(work.clone(), removal_queue, removed)?);
         let spawner = Arc::new(Spawner {
             sandbox: Sandbox::new(sandbox_config(config, &run_dir))?,
             tree: tree.clone(),
             disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
             spool: spool.clone(),
+            disk: on_disk.then(|| work.clone()),
             work_quota: config.filesystem.work_quota,
             collector: collector.clone(),
         });
@@ -125,11 +135,14 @@ impl Daemon {
             door_of_loop.close();
             shutdown_begins(&door_of_loop);
         });
-        let queues = Queues { commands, news, orders, chores };
-        let settings = settings(config, spool, run_dir);
+        let queues = Queues { commands, news, orders, chores, removals };
+        let settings = settings(config, on_disk, spool, run_dir);
         let rooms = (tree, leases, collector);
         let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tell, begin);
         event_loop.sweep();
+        for (name, lease) in left {
+            event_loop.remove_work(name, lease);
+        }
         Ok(Daemon { door, cores, event_loop, threads, _lock: lock })
     }
 
@@ -242,6 +255,43 @@ fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {
     Ok(Leases::new(base, count))
 }
 
+/// Whether /work is on disk, as configured and possible.
+fn work_on_disk(config: &DaemonConfig, work: &WorkDisk) -> Result<bool, DaemonError> {
+    let wanted = config.filesystem.work_backend;
+    if wanted == WorkBackend::Tmpfs {
+        return Ok(false);
+    }
+    let path = work.path();
+    match work.probe(config.process.subid_base) {
+        Ok(()) => {
+            diag::event!(Level::Info, "/work is on disk, with a project quota", path = path.display());
+            Ok(true)
+        }
+        Err(why) if wanted == WorkBackend::Disk => {
+            Err(SandboxError::NoQuota { path: path.to_owned(), why }.into())
+        }
+        Err(why) => {
+            diag::event!(
+                Level::Info,
+                "/work is a tmpfs: no project quotas on disk",
+                path = path.display(),
+                reason = why
+            );
+            Ok(false)
+        }
+    }
+}
+
+/// What an earlier daemon left in `<dataDir>/work`, each with the id that it still counts for.
+fn left_work(work: &WorkDisk, leases: &mut Leases) -> Vec<(CString, Option<Lease>)> {
+    let left = work.leftovers().unwrap_or_else(|why| {
+        let path = work.path().display();
+        diag::event!(Level::Warn, "cannot look for files of an earlier daemon", path = path, error = why);
+        Vec::new()
+    });
+    left.into_iter().map(|left| (left.name, leases.withhold(left.project))).collect()
+}
+
 /// Our groups, and a word about what they cannot do.
 fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
     let wanted = config.cgroup.enable_controllers.iter().copied().collect();
@@ -273,12 +323,13 @@ fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
     }
 }
 
-fn settings(config: &DaemonConfig, spool: PathBuf, run_dir: PathBuf) -> Settings {
+fn settings(config: &DaemonConfig, work_on_disk: bool, spool: PathBuf, run_dir: PathBuf) -> Settings {
     Settings {
         max_jobs: config.joblet.max_concurrent_jobs as usize,
         stop_grace: config.joblet.stop_grace_period,
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,
+        work_on_disk,
         spool,
         run_dir,
     }

@@ -1,8 +1,13 @@
-//! The tidier: a thread that removes what jobs leave, so that no unlink or rmdir waits on the loop.
+//! The tidier and the remover: threads that remove what jobs leave, so that no unlink or rmdir waits on the
+//! loop. Directories of jobs on disk have a thread of their own: a hostile one takes seconds, for which neither
+//! groups nor answers wait.
 
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
@@ -13,6 +18,8 @@ use super::commands::{Answer, Deleted};
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
 use crate::job::JobId;
+use crate::sandbox::identity::Lease;
+use crate::sandbox::work::WorkDisk;
 
 /// Something to remove.
 #[derive(Debug)]
@@ -44,6 +51,44 @@ pub(super) fn start_tidier(
     };
     let thread = std::thread::Builder::new().name("tidier".into());
     thread.spawn(work).map_err(|source| DaemonError::Thread { name: "tidier", source })
+}
+
+/// A `/work` on disk that is no longer needed.
+#[derive(Debug)]
+pub(super) struct WorkRemoval {
+    /// Its name in `<dataDir>/work`.
+    pub(super) name: CString,
+    /// The id that its files count for; `None`: none of ours.
+    pub(super) lease: Option<Lease>,
+}
+
+/// Starts the thread that removes directories of jobs. `removed` is given the lease when all is gone; a lease
+/// whose files could not be removed stays out of use until the daemon starts again.
+///
+/// # Errors
+/// No thread.
+pub(super) fn start_remover(
+    disk: Arc<WorkDisk>,
+    removals: Receiver<WorkRemoval>,
+    removed: impl Fn(Option<Lease>) + Send + 'static,
+) -> Result<JoinHandle<()>, DaemonError> {
+    let work = move || {
+        for WorkRemoval { name, lease } in removals {
+            let done = disk.remove(&name, lease.as_ref().map(|lease| lease.id));
+            if let Err(why) = &done {
+                let path = disk.path().join(OsStr::from_bytes(name.to_bytes()));
+                diag::limited!(
+                    Level::Warn,
+                    "cannot remove a job's work directory",
+                    path = path.display(),
+                    error = why
+                );
+            }
+            removed(done.ok().and(lease));
+        }
+    };
+    let thread = std::thread::Builder::new().name("remover".into());
+    thread.spawn(work).map_err(|source| DaemonError::Thread { name: "remover", source })
 }
 
 fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {

@@ -76,6 +76,8 @@ pub struct Witnesses {
     pub memory_mib: Option<u32>,
     /// Peak memory in bytes, for the sentence.
     pub peak_bytes: Option<u64>,
+    /// /work is a tmpfs, for the sentence.
+    pub work_in_memory: bool,
     /// Timeout in words, for the sentence.
     pub timeout: String,
     /// The command, for the sentence of a failed exec.
@@ -152,8 +154,9 @@ fn oom_sentence(w: &Witnesses) -> String {
     let limit = w.memory_mib.map(|m| format!("limit {m} MiB"));
     let peak = w.peak_bytes.map(|b| format!("peak {} MiB", b.div_ceil(1 << 20)));
     let figures: Vec<String> = limit.into_iter().chain(peak).collect();
+    let counted = if w.work_in_memory { "/work and /tmp" } else { "/tmp" };
     format!(
-        "killed: out of memory ({}); what the job writes to /work and /tmp counts as its memory",
+        "killed: out of memory ({}); what the job writes to {counted} counts as its memory",
         figures.join(", ")
     )
 }

@@ -4,6 +4,7 @@
 //! its maps, and is joined by every later job of that lease. A child that wrote its own maps would race with
 //! its siblings (they share the daemon's memory descriptor, and another's setresuid clears "dumpable").
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,12 +28,13 @@ pub struct Leases {
     free: Vec<Lease>,
     next: u32,
     end: u32,
+    withheld: HashSet<u32>,
 }
 
 impl Leases {
     /// `count` ids from `base` on.
     pub fn new(base: u32, count: u32) -> Self {
-        Leases { free: Vec::new(), next: base, end: base.saturating_add(count) }
+        Leases { free: Vec::new(), next: base, end: base.saturating_add(count), withheld: HashSet::new() }
     }
 
     /// Takes an id: the one returned last, whose namespace exists, before a new one. `None`: all are in use.
@@ -40,14 +42,25 @@ impl Leases {
         if let Some(lease) = self.free.pop() {
             return Some(lease);
         }
-        if self.next >= self.end {
-            return None;
+        while self.next < self.end {
+            self.next += 1;
+            // Withheld ones come by way of `free`.
+            if !self.withheld.contains(&(self.next - 1)) {
+                return Some(Lease { id: self.next - 1, namespace: None });
+            }
         }
-        self.next += 1;
-        Some(Lease { id: self.next - 1, namespace: None })
+        None
     }
 
-    /// Gives an id back when no process of its job is left.
+    /// Keeps an id of the range from being handed out: an earlier daemon's files still count for it. It comes
+    /// back by [`Leases::give_back`]. Only before the first [`Leases::take`]; `None`: it is none of ours, or
+    /// withheld already.
+    pub fn withhold(&mut self, id: u32) -> Option<Lease> {
+        let ours = (self.next..self.end).contains(&id) && self.withheld.insert(id);
+        ours.then_some(Lease { id, namespace: None })
+    }
+
+    /// Gives an id back when no process of its job is left, and no file that counts for it.
     pub fn give_back(&mut self, lease: Lease) {
         self.free.push(lease);
     }
@@ -114,6 +127,18 @@ mod tests {
         assert!(leases.take().is_none());
         leases.give_back(b);
         assert_eq!(leases.take().unwrap().id, 1001);
+    }
+
+    #[test]
+    fn a_withheld_id_is_handed_out_once_and_only_when_it_is_back() {
+        let mut leases = Leases::new(1000, 2);
+        let withheld = leases.withhold(1000).unwrap();
+        assert!(leases.withhold(1000).is_none() && leases.withhold(999).is_none());
+        assert_eq!(leases.take().unwrap().id, 1001);
+        assert!(leases.take().is_none());
+        leases.give_back(withheld);
+        assert_eq!(leases.take().unwrap().id, 1000);
+        assert!(leases.take().is_none());
     }
 
     #[test]

@@ -28,9 +28,11 @@ mod child;
 pub mod filter;
 pub mod identity;
 pub mod plan;
+mod removal;
 pub mod rootfs;
 pub mod spawn;
 pub mod step;
+pub mod work;
 
 use std::io;
 
@@ -46,6 +48,17 @@ pub enum SandboxError {
         doing: String,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// `filesystem.workBackend: disk` without project quotas.
+    #[error(
+        "filesystem.workBackend: disk cannot be used: {path} has no project quotas: {why}; mount its file system \
+         with the option prjquota (an ext4 needs tune2fs -O quota,project before), or choose workBackend: tmpfs"
+    )]
+    NoQuota {
+        /// `<dataDir>/work`.
+        path: std::path::PathBuf,
+        /// What the probe saw.
+        why: String,
     },
     /// The configured ids cannot be used.
     #[error(

@@ -11,9 +11,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -69,7 +66,7 @@ pub struct Walls<'a> {
     pub environment: Vec<CString>,
     /// Working directory inside; made if it is below /work.
     pub work_dir: &'a str,
-    /// The filled /work ([`Sandbox::work_tmpfs`]).
+    /// The filled /work ([`Sandbox::work_tmpfs`], [`super::work::WorkDisk::create`]).
     pub work: BorrowedFd<'a>,
     /// Bytes each of /tmp and /dev/shm may take.
     pub scratch_bytes: u64,
@@ -103,7 +100,7 @@ pub struct Started {
 }
 
 /// Names what was being made when `result` failed.
-fn preparing<T>(result: Result<T, impl Into<io::Error>>, what: &str) -> Result<T, SandboxError> {
+pub(super) fn preparing<T>(result: Result<T, impl Into<io::Error>>, what: &str) -> Result<T, SandboxError> {
     result.map_err(|e| SandboxError::Prepare { doing: what.to_owned(), source: e.into() })
 }
 
@@ -129,33 +126,6 @@ impl Sandbox {
             reset_oom_score: score.trim() != "0",
             config,
         })
-    }
-
-    /// A detached tmpfs for /work, owned by the job's host id. Files put beneath its descriptor before the
-    /// start are the daemon's memory, not the job's.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub fn work_tmpfs(&self, bytes: u64, owner: u32) -> Result<OwnedFd, SandboxError> {
-        let make = || -> io::Result<OwnedFd> {
-            let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            let inodes = (bytes / 4096).clamp(1024, 1 << 20);
-            let (bytes, inodes, owner) = (bytes.to_string(), inodes.to_string(), owner.to_string());
-            let options = [
-                ("size", &*bytes),
-                ("nr_inodes", &*inodes),
-                ("uid", &*owner),
-                ("gid", &*owner),
-                ("mode", "755"),
-            ];
-            for (key, value) in options {
-                fsconfig_set_string(fs.as_fd(), key, value)?;
-            }
-            fsconfig_create(fs.as_fd())?;
-            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-            Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
-        };
-        preparing(make(), "mount the work directory")
     }
 
     /// Puts the calling thread into shape for [`Sandbox::start`]; once per spawner thread, which must start no

@@ -19,6 +19,11 @@ const TESTS: &[&str] = &[
     "a_job_is_pinned_to_its_cores",
     "a_jobs_swap_is_forbidden_and_its_group_dies_together",
     "a_job_sees_no_cgroup_of_the_host",
+    "a_work_directory_on_disk_ends_at_its_quota",
+    "a_job_cannot_leave_the_quota_of_its_work_directory",
+    "uploads_count_for_the_quota_of_a_work_directory",
+    "a_jobs_files_are_gone_after_it_however_deep",
+    "work_left_by_a_killed_daemon_is_removed_by_the_next",
     "a_node_started_from_a_login_takes_the_group_that_it_is_told",
     "nothing_is_left_when_the_daemon_ends",
 ];
@@ -38,7 +43,7 @@ fn boot() -> Result<String, String> {
         .expect("writing our own file");
     let mut image = Command::new("bash");
     image.arg(source("tests/vm/image.sh")).arg(cache().join("vm")).arg(out.path()).arg(&list);
-    image.args([crate::helper::daemon::JOBLET, crate::helper::daemon::RNX]);
+    image.args([crate::helper::daemon::JOBLET, crate::helper::daemon::RNX, "/usr/sbin/mke2fs"]);
     image.args(["hog_memory", "hog_cpu", "hog_processes"].map(programs::c));
     Running::start(&mut image).finish().ok();
     let mut qemu = Command::new("qemu-system-x86_64");
@@ -105,6 +110,11 @@ in_guest! {
     a_job_is_pinned_to_its_cores
     a_jobs_swap_is_forbidden_and_its_group_dies_together
     a_job_sees_no_cgroup_of_the_host
+    a_work_directory_on_disk_ends_at_its_quota
+    a_job_cannot_leave_the_quota_of_its_work_directory
+    uploads_count_for_the_quota_of_a_work_directory
+    a_jobs_files_are_gone_after_it_however_deep
+    work_left_by_a_killed_daemon_is_removed_by_the_next
     a_node_started_from_a_login_takes_the_group_that_it_is_told
     nothing_is_left_when_the_daemon_ends
 }

@@ -10,16 +10,19 @@ cache=$1 out=$2 tests=$3
 shift 3
 here=$(cd "$(dirname "$0")" && pwd)
 
+# The kernel, and the modules that a file system with project quotas in a file needs: ext4 itself is built in.
 fetch_kernel() {
-    mkdir -p "$cache"
-    [ -s "$cache/vmlinuz" ] && return
+    mkdir -p "$cache/modules"
+    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/quota_v2.ko" ] && return
     local package
     package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
     [ -n "$package" ] || { echo "image.sh: apt knows no linux-image-cloud-amd64; run apt-get update" >&2; exit 1; }
     (
         cd "$(mktemp -d "$cache/deb.XXXXXX")"
         apt-get download -q "$package" >/dev/null 2>&1
-        dpkg --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz-*'
+        dpkg --fsys-tarfile ./*.deb |
+            tar -x --wildcards './boot/vmlinuz-*' '*/loop.ko' '*/quota_tree.ko' '*/quota_v2.ko'
+        find . -name '*.ko' -exec mv {} "$cache/modules/" \;
         mv boot/vmlinuz-* "$cache/vmlinuz.part"
         rm -rf "$PWD"
     )
@@ -45,6 +48,7 @@ lay_out() {
     cp /etc/ssl/openssl.cnf "$root/etc/ssl/"
     install -m 0755 "$here/init" "$root/init"
     install -m 0644 "$tests" "$root/tests"
+    install -D -m 0644 -t "$root/modules" "$cache"/modules/*.ko
 }
 
 # Every library that the loader would open, at the place where it would look.

@@ -1,0 +1,248 @@
+//! /work: where a job finds its uploads and leaves its files. Two kinds:
+//!
+//! * a tmpfs of the job's own: what the job writes is its memory; gone with its last process;
+//! * a directory `<dataDir>/work/<uuid>` with a project quota, where the file system enforces those. The
+//!   project's number is the job's host id, which no other job has until the directory is gone. Only the
+//!   initial user namespace may change a project, so the job cannot leave its quota.
+//!
+//! Both reach the job as a detached mount, filled beneath its descriptor before the job's first process exists.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen, open_tree,
+};
+
+use super::removal::{names, remove_tree};
+use super::spawn::preparing;
+use super::{Sandbox, SandboxError};
+use crate::sys::{self, quota};
+
+/// Of a /work on disk: jobs cannot bring setuid programs or devices there.
+const ATTRIBUTES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// Where the probe is made; job directories are named by UUIDs.
+const PROBE: &CStr = c"probe";
+
+/// Files and directories that go with so many bytes.
+fn inodes_for(bytes: u64) -> u64 {
+    (bytes / 4096).clamp(1024, 1 << 20)
+}
+
+impl Sandbox {
+    /// A detached tmpfs for /work, owned by the job's host id. Files put beneath its descriptor before the
+    /// start are the daemon's memory, not the job's.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn work_tmpfs(&self, bytes: u64, owner: u32) -> Result<OwnedFd, SandboxError> {
+        let make = || -> io::Result<OwnedFd> {
+            let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            let inodes = inodes_for(bytes).to_string();
+            let (bytes, owner) = (bytes.to_string(), owner.to_string());
+            let options = [
+                ("size", &*bytes),
+                ("nr_inodes", &*inodes),
+                ("uid", &*owner),
+                ("gid", &*owner),
+                ("mode", "755"),
+            ];
+            for (key, value) in options {
+                fsconfig_set_string(fs.as_fd(), key, value)?;
+            }
+            fsconfig_create(fs.as_fd())?;
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+        };
+        preparing(make(), "mount the work directory")
+    }
+}
+
+/// `<dataDir>/work`, which holds a directory for each job whose /work is on disk.
+#[derive(Debug)]
+pub struct WorkDisk {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+/// A directory that an earlier daemon left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its name in `<dataDir>/work`.
+    pub name: CString,
+    /// The project that its files count for; 0: none.
+    pub project: u32,
+}
+
+impl WorkDisk {
+    /// Opens `<data_dir>/work`, made (mode 0700) where it is missing.
+    ///
+    /// # Errors
+    /// The file system's refusal.
+    pub fn open(data_dir: &Path) -> Result<Self, SandboxError> {
+        let path = data_dir.join("work");
+        let open = || -> io::Result<OwnedFd> {
+            match rustix::fs::mkdir(&path, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(why) => return Err(why.into()),
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(rustix::fs::openat(CWD, &path, flags, Mode::empty())?)
+        };
+        let root = preparing(open(), &format!("open {}", path.display()))?;
+        Ok(WorkDisk { root, path })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tries whether quotas work there: a directory is put into `project` with limits, which must be counted,
+    /// told again and enforced.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn probe(&self, project: u32) -> Result<(), String> {
+        let refused = |doing: &'static str| move |why: io::Error| format!("cannot {doing}: {why}");
+        let mount = rustix::fs::fstatvfs(&self.root).map_err(io::Error::from);
+        if mount
+            .map_err(refused("look at the file system"))?
+            .f_flag
+            .contains(rustix::fs::StatVfsMountFlags::NOEXEC)
+        {
+            return Err("it is mounted noexec, so jobs could not execute their uploads".to_owned());
+        }
+        self.remove(PROBE, Some(project)).map_err(refused("remove an earlier probe"))?;
+        let result = self.try_quota(project);
+        self.remove(PROBE, Some(project)).map_err(refused("remove the probe"))?;
+        result
+    }
+
+    fn try_quota(&self, project: u32) -> Result<(), String> {
+        let refused = |doing: &'static str| move |why: io::Error| format!("cannot {doing}: {why}");
+        let (bytes, inodes) = (1 << 20, 16);
+        let dir = self.make_directory(PROBE).map_err(refused("make a directory"))?;
+        quota::set_project(dir.as_fd(), project).map_err(refused("give a directory a project id"))?;
+        quota::set_limits(self.root.as_fd(), project, bytes, inodes)
+            .map_err(refused("set a project quota"))?;
+        let usage = quota::usage(self.root.as_fd(), project).map_err(refused("read a project quota"))?;
+        let told = quota::project_of(dir.as_fd()).map_err(refused("read a project id"))?;
+        if (told, usage.byte_limit, usage.inode_limit) != (project, bytes, inodes) || usage.inodes == 0 {
+            return Err("it does not keep project quotas that are set".to_owned());
+        }
+        match quota::is_enforced(self.root.as_fd()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("it counts project quotas but does not enforce them".to_owned()),
+            Err(why) => Err(format!("cannot tell whether it enforces project quotas: {why}")),
+        }
+    }
+
+    /// The directory of one job as a detached mount, owned by its host id, which is its project too. What the
+    /// daemon writes there counts for the quota but is not held back by it: see [`WorkDisk::usage`].
+    ///
+    /// # Errors
+    /// The step that the kernel refused. [`WorkDisk::remove`] removes what is there then.
+    pub fn create(&self, name: &CStr, bytes: u64, owner: u32) -> Result<OwnedFd, SandboxError> {
+        let doing =
+            |what: &str| format!("{what} {}", self.path.join(OsStr::from_bytes(name.to_bytes())).display());
+        let dir = preparing(self.make_directory(name), &doing("make"))?;
+        let root = self.root.as_fd();
+        preparing(quota::set_project(dir.as_fd(), owner), &doing("set the project of"))?;
+        preparing(quota::set_limits(root, owner, bytes, inodes_for(bytes)), &doing("set the quota of"))?;
+        let owned = || -> io::Result<()> {
+            rustix::fs::fchown(&dir, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
+            Ok(rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?)
+        };
+        preparing(owned(), &doing("give away"))?;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = preparing(open_tree(&dir, "", flags), &doing("make a mount of"))?;
+        let restricted = sys::mount::set_attributes(mount.as_fd(), c"", ATTRIBUTES, false);
+        preparing(restricted, &doing("restrict the mount of"))?;
+        Ok(mount)
+    }
+
+    /// What a job's files take.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn usage(&self, project: u32) -> io::Result<quota::Usage> {
+        quota::usage(self.root.as_fd(), project)
+    }
+
+    /// Removes a directory with all that a job made of it, and the limits of `project`. May take seconds.
+    ///
+    /// # Errors
+    /// The kernel's refusal; files are left then.
+    pub fn remove(&self, name: &CStr, project: Option<u32>) -> io::Result<()> {
+        // The limits first: moving directories up may take a block more than the job was allowed. Where there
+        // are no quotas, there is nothing to lift.
+        if let Some(project) = project {
+            let _ = quota::set_limits(self.root.as_fd(), project, 0, 0);
+        }
+        remove_tree(self.root.as_fd(), name)
+    }
+
+    /// What is there already: at the daemon's start, before any job, all of it an earlier daemon's.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn leftovers(&self) -> io::Result<Vec<Leftover>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let leftover = |name: CString| {
+            let dir = rustix::fs::openat(&self.root, &name, flags, Mode::empty()).ok();
+            let project = dir.and_then(|dir| quota::project_of(dir.as_fd()).ok()).unwrap_or(0);
+            Leftover { name, project }
+        };
+        names(self.root.as_fd())?.map(|name| name.map(leftover)).collect()
+    }
+
+    fn make_directory(&self, name: &CStr) -> io::Result<OwnedFd> {
+        rustix::fs::mkdirat(&self.root, name, Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.root, name, flags, Mode::empty())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_system_without_quotas_is_told_apart_and_the_probe_leaves_nothing() {
+        let shared = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let dir = tempfile::tempdir_in(shared).unwrap();
+        let disk = WorkDisk::open(dir.path()).unwrap();
+        // A tmpfs has no projects, whatever the kernel.
+        let why = disk.probe(1_879_048_192).unwrap_err();
+        assert!(why.contains("cannot") || why.contains("noexec"), "{why}");
+        assert_eq!(disk.leftovers().unwrap(), []);
+    }
+
+    #[test]
+    fn what_an_earlier_daemon_left_is_found_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = WorkDisk::open(dir.path()).unwrap();
+        fs::create_dir_all(dir.path().join("work/left/a/b")).unwrap();
+        let left = disk.leftovers().unwrap();
+        assert_eq!(left, [Leftover { name: c"left".to_owned(), project: 0 }]);
+        disk.remove(&left[0].name, None).unwrap();
+        assert_eq!(disk.leftovers().unwrap(), []);
+    }
+
+    #[test]
+    fn the_directory_of_jobs_is_the_daemons_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let disk = WorkDisk::open(dir.path()).unwrap();
+        assert_eq!(fs::metadata(disk.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}
