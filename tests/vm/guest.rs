@@ -43,7 +43,12 @@ fn boot() -> Result<String, String> {
         .expect("writing our own file");
     let mut image = Command::new("bash");
     image.arg(source("tests/vm/image.sh")).arg(cache().join("vm")).arg(out.path()).arg(&list);
-    image.args([crate::helper::daemon::JOBLET, crate::helper::daemon::RNX, "/usr/sbin/mke2fs"]);
+    image.args([
+        crate::helper::daemon::JOBLET,
+        crate::helper::daemon::RNX,
+        "/usr/sbin/mke2fs",
+        "/usr/bin/chattr",
+    ]);
     image.args(["hog_memory", "hog_cpu", "hog_processes"].map(programs::c));
     Running::start(&mut image).finish().ok();
     let mut qemu = Command::new("qemu-system-x86_64");
