@@ -128,7 +128,7 @@ case " ${tiers[*]} " in
     ;;
 esac
 case " ${tiers[*]} " in
-*" vm "*) need_packages qemu-system-x86 busybox-static cpio || exit 1 ;;
+*" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs || exit 1 ;;
 esac
 
 for tier in "${tiers[@]}"; do

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawner threads
-//! spawners, collector, tidier --News-----------> | THE LOOP |--Chore--> tidier
+//! spawners, collector, tidier, remover --News--> | THE LOOP |--Chore--> tidier, WorkRemoval --> remover
 //! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
 //! ```
 //!
@@ -11,7 +11,8 @@
 //! effect may leave facts for the next turn; it never calls step. The loop waits in its poll and nowhere else.
 //!
 //! Bounds: commands by [`commands::QUEUE`]; orders, news and chores by the number of live jobs, which
-//! admission bounds (`joblet.maxConcurrentJobs`).
+//! admission bounds (`joblet.maxConcurrentJobs`); removals of /work by the host ids that they hold
+//! (`process.subidCount`) and by what an earlier daemon left.
 
 mod admission;
 pub mod commands;

@@ -85,10 +85,10 @@ impl Daemon {
         let spool = make_directory(&config.data_dir.join("spool"))?;
         let lock = lock(&run_dir)?;
         let mut leases = leases(config)?;
-        let tree = Arc::new(tree(config)?);
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work, &mut leases);
+        let tree = Arc::new(tree(config)?);
         let setting_up = |doing| move |source| DaemonError::Loop { doing, source };
         let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
@@ -112,7 +112,7 @@ impl Daemon {
         threads.push(workers::start_tidier(chore_queue, move |group| post.send(News::Tidied(group)))?);
         let post = to_loop.clone();
         let removed = move |lease| post.send(News::WorkRemoved(lease));
-        threads.push(workers::start_remover(work.clone(), removal_queue, removed)?);
+        workers::start_remover(work.clone(), removal_queue, removed)?;
         let spawner = Arc::new(Spawner {
             sandbox: Sandbox::new(sandbox_config(config, &run_dir))?,
             tree: tree.clone(),

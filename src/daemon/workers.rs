@@ -63,7 +63,8 @@ pub(super) struct WorkRemoval {
 }
 
 /// Starts the thread that removes directories of jobs. `removed` is given the lease when all is gone; a lease
-/// whose files could not be removed stays out of use until the daemon starts again.
+/// whose files could not be removed stays out of use until the daemon starts again. Nobody joins it: the loop
+/// waits for removals as long as a shutdown may take, and what is left then is the next daemon's.
 ///
 /// # Errors
 /// No thread.
@@ -71,7 +72,7 @@ pub(super) fn start_remover(
     disk: Arc<WorkDisk>,
     removals: Receiver<WorkRemoval>,
     removed: impl Fn(Option<Lease>) + Send + 'static,
-) -> Result<JoinHandle<()>, DaemonError> {
+) -> Result<(), DaemonError> {
     let work = move || {
         for WorkRemoval { name, lease } in removals {
             let done = disk.remove(&name, lease.as_ref().map(|lease| lease.id));
@@ -88,7 +89,7 @@ pub(super) fn start_remover(
         }
     };
     let thread = std::thread::Builder::new().name("remover".into());
-    thread.spawn(work).map_err(|source| DaemonError::Thread { name: "remover", source })
+    thread.spawn(work).map(drop).map_err(|source| DaemonError::Thread { name: "remover", source })
 }
 
 fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {

@@ -29,9 +29,12 @@ const TESTS: &[&str] = &[
 ];
 
 fn boot() -> Result<String, String> {
-    for (program, package) in
-        [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), ("/bin/busybox", "busybox-static")]
-    {
+    for (program, package) in [
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("cpio", "cpio"),
+        ("/bin/busybox", "busybox-static"),
+        ("/usr/sbin/mke2fs", "e2fsprogs"),
+    ] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
         if !found.is_ok_and(|o| o.status.success()) {
             return Err(format!("{program} is missing (package {package}; tests/run.sh vm installs it)"));
