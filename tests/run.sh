@@ -106,47 +106,52 @@ tier_kernel() { rooted kernel && run_tests kernel --test kernel; }
 tier_e2e() { rooted e2e && run_tests e2e --test e2e; }
 tier_vm() { run_tests vm --test vm; }
 
-case "${1:-all}" in
-all) tiers=(checks unit kernel e2e vm) ;;
-fast) tiers=(unit kernel e2e) ;;
--h | --help)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
-    exit 0
-    ;;
-*) tiers=("$@") ;;
-esac
-for tier in "${tiers[@]}"; do
-    declare -F "tier_$tier" >/dev/null || { echo "unknown tier: $tier (try --help)" >&2; exit 2; }
-done
+# One function, read to its end before it runs: an edit of this file meanwhile does no harm.
+main() {
+    case "${1:-all}" in
+    all) tiers=(checks unit kernel e2e vm) ;;
+    fast) tiers=(unit kernel e2e) ;;
+    -h | --help)
+        sed -n '2,9s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    *) tiers=("$@") ;;
+    esac
+    for tier in "${tiers[@]}"; do
+        declare -F "tier_$tier" >/dev/null || { echo "unknown tier: $tier (try --help)" >&2; exit 2; }
+    done
 
-need_packages "${build_packages[@]}" binutils openssl python3 python3-venv || exit 1
-need_rust "$root" || exit 1
-case " ${tiers[*]} " in
-*" checks "*)
-    # Debian's Rust has them in packages of their own.
-    if [ "$(command -v rustc)" = /usr/bin/rustc ]; then need_packages rustfmt-web rust-web-clippy || exit 1; fi
-    ;;
-esac
-case " ${tiers[*]} " in
-*" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs || exit 1 ;;
-esac
+    need_packages "${build_packages[@]}" binutils openssl python3 python3-venv || exit 1
+    need_rust "$root" || exit 1
+    case " ${tiers[*]} " in
+    *" checks "*)
+        # Debian's Rust has them in packages of their own.
+        if [ "$(command -v rustc)" = /usr/bin/rustc ]; then need_packages rustfmt-web rust-web-clippy || exit 1; fi
+        ;;
+    esac
+    case " ${tiers[*]} " in
+    *" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs || exit 1 ;;
+    esac
 
-for tier in "${tiers[@]}"; do
-    "tier_$tier"
-done
+    for tier in "${tiers[@]}"; do
+        "tier_$tier"
+    done
 
-# Tests that skipped reported "ok" to the test harness.
-sort -u "$JOBLET_SKIP_LOG" >"$work/skips"
-passed=$((passed - $(wc -l <"$work/skips")))
-cat "$work/ignored" >>"$work/skips" 2>/dev/null
-skipped=$(wc -l <"$work/skips")
+    # Tests that skipped reported "ok" to the test harness.
+    sort -u "$JOBLET_SKIP_LOG" >"$work/skips"
+    passed=$((passed - $(wc -l <"$work/skips")))
+    cat "$work/ignored" >>"$work/skips" 2>/dev/null
+    skipped=$(wc -l <"$work/skips")
 
-say "summary of tests/run.sh ${*:-all}"
-while IFS= read -r line; do
-    echo "FAILED   $line"
-done <"$work/failed"
-while IFS=$'\t' read -r name reason; do
-    echo "skipped  $name: $reason"
-done <"$work/skips"
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+    say "summary of tests/run.sh ${*:-all}"
+    while IFS= read -r line; do
+        echo "FAILED   $line"
+    done <"$work/failed"
+    while IFS=$'\t' read -r name reason; do
+        echo "skipped  $name: $reason"
+    done <"$work/skips"
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+}
+
+main "$@"; exit $?
