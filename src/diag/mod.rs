@@ -3,7 +3,7 @@
 //! A line is an event: a message that never varies, and keys with values in the order in which the code names
 //! them, `[2026-01-02T03:04:05.678Z] [INFO] job started successfully | jobId=… pid=12`. [`event!`] makes one,
 //! [`limited!`] does the same for lines that clients can cause at will. Events travel through the `log` facade
-//! to env_logger, whose formatter ([`line`]) escapes whatever could end a line, move a cursor or fake a key;
+//! to env_logger, whose formatter ([`mod@line`]) escapes whatever could end a line, move a cursor or fake a key;
 //! the keys go beside the record in a thread-local, because a record formats on the thread that made it.
 //!
 //! Formatted lines go into a bounded queue and a thread of its own writes them ([`writer`]), so that a stuck

@@ -3,7 +3,7 @@
 //! The client may be hostile, and where the directory is a shared one, so may be whoever changes it while we
 //! write with root's rights. Two steps stand between them and the host:
 //!
-//! * [`check`] refuses, before anything is touched, every path that is not plainly relative. It is syntax
+//! * [`check()`] refuses, before anything is touched, every path that is not plainly relative. It is syntax
 //!   only: the caller gets a sentence that names the entry.
 //! * [`write_beneath`] trusts no path all the same. Each name is resolved by the kernel beneath the
 //!   descriptor (openat2(2): RESOLVE_BENEATH, no symbolic links at all), and a file is always a new inode

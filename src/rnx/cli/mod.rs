@@ -1,4 +1,4 @@
-//! The command line. Two tables ([`flag`], [`command`]) say everything about it once; [`parse`], [`help`]
+//! The command line. Two tables ([`flag`], [`command`]) say everything about it once; [`mod@parse`], [`mod@help`]
 //! and their tests are written against the tables and name no flag themselves. [`value`] reads what flags
 //! carry.
 
