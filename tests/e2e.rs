@@ -8,6 +8,7 @@ mod helper;
 
 mod e2e {
     mod access;
+    mod config;
     mod environment;
     mod lifecycle;
     mod limits;

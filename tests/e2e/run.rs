@@ -180,3 +180,41 @@ fn the_concurrency_limit_answers_instead_of_waiting() {
     d.run(["true"]).ok();
     d.rnx(["job", "stop", &running[1]]).ok();
 }
+
+#[test]
+fn rnx_understands_every_way_of_saying_it() {
+    let d = TestDaemon::start();
+    let id = d.rnx(["run", "-q", "--wait", "echo", "hello"]).id();
+    assert!(d.rnx(["list"]).ok().contains(&id));
+    assert!(d.rnx(["status", &id]).ok().contains("Status: COMPLETED"));
+    assert_eq!(d.rnx(["log", &id]).ok(), "hello\n");
+    let nodes = d.rnx(["nodes"]).ok();
+    assert!(
+        nodes.contains("default") && nodes.contains("viewer") && !nodes.contains("PRIVATE KEY"),
+        "{nodes}"
+    );
+    let version = d.rnx(["version"]).ok();
+    assert!(version.starts_with(concat!("rnx ", env!("CARGO_PKG_VERSION"))), "{version}");
+    // Failures are JSON too, before or behind the command.
+    for args in [["--json", "job", "status", "abcdabcd"], ["job", "status", "abcdabcd", "--json"]] {
+        let out = d.rnx(args);
+        assert_eq!(out.code, 5);
+        assert_eq!(out.json()["code"], "NOT_FOUND");
+        assert_eq!(out.json()["message"], "job not found: abcdabcd");
+    }
+    // A connection by flags, by environment, and by another node of the file.
+    let server = format!("localhost:{}", d.port());
+    let certs = |name: &str| d.dir().join("certs").join(name).display().to_string();
+    let (cert, key, ca) = (certs("client-cert.pem"), certs("client-key.pem"), certs("ca-cert.pem"));
+    let flags = ["--server", &server, "--cert", &cert, "--key", &key, "--ca", &ca, "job", "list"];
+    let mut by_flags = std::process::Command::new(crate::helper::daemon::RNX);
+    by_flags.env_clear().env("HOME", "/nowhere").args(flags);
+    assert!(crate::helper::rnx::Running::start(&mut by_flags).finish().ok().contains(&id));
+    let mut by_environment = std::process::Command::new(crate::helper::daemon::RNX);
+    by_environment.env_clear().env("HOME", "/nowhere").args(["job", "list"]);
+    by_environment.env("JOBLET_SERVER", &server).env("JOBLET_CERT_PATH", &cert);
+    by_environment.env("JOBLET_KEY_PATH", &key).env("JOBLET_CA_PATH", &ca);
+    assert!(crate::helper::rnx::Running::start(&mut by_environment).finish().ok().contains(&id));
+    let mut as_viewer = d.rnx_command(["job", "delete", &id]);
+    assert_eq!(crate::helper::rnx::Running::start(as_viewer.env("RNX_NODE", "viewer")).finish().code, 4);
+}

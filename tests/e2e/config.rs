@@ -1,0 +1,108 @@
+//! Keys of the configuration have the effects that `vendor-config/joblet-config.yml` gives them.
+
+use crate::helper::TestDaemon;
+use crate::helper::daemon::Node;
+use serde_yaml::Value;
+use std::fs;
+
+fn list(words: &[&str]) -> Value {
+    Value::Sequence(words.iter().map(|w| Value::from(*w)).collect())
+}
+
+#[test]
+fn work_quota_bounds_what_a_job_can_write() {
+    let d = TestDaemon::with([("filesystem.workQuota", "1M")]);
+    let script = "head -c 3000000 /dev/zero > big 2>/tmp/err; wc -c < big; grep -c 'No space left' /tmp/err";
+    let text = d.run(["sh", "-c", script]).ok();
+    let mut words = text.split_whitespace();
+    let written: u64 = words.next().unwrap().parse().unwrap();
+    assert!(written <= 1 << 20, "{text}");
+    assert_eq!(words.next(), Some("1"), "{text}");
+}
+
+#[test]
+fn proc_can_be_cut_down_to_the_jobs_own_processes() {
+    let d = TestDaemon::with([("filesystem.proc", "pid")]);
+    let text = d.run(["ls", "/proc"]).ok();
+    assert!(text.contains("self\n") && !text.contains("cpuinfo") && !text.contains("sys\n"), "{text}");
+    let masked = TestDaemon::start().run(["ls", "/proc"]).ok();
+    assert!(masked.contains("cpuinfo"), "{masked}");
+}
+
+#[test]
+fn allowed_mounts_replace_the_list() {
+    let d = TestDaemon::with([("filesystem.allowedMounts", list(&["/usr", "/bin", "/lib", "/lib64"]))]);
+    assert_eq!(d.run(["sh", "-c", "ls /etc/alternatives >/dev/null 2>&1 || echo absent"]).ok(), "absent\n");
+    d.stop();
+    let d = TestDaemon::start();
+    assert_eq!(d.run(["sh", "-c", "ls /etc/alternatives >/dev/null && echo there"]).ok(), "there\n");
+}
+
+#[test]
+fn the_host_network_is_open_where_the_configuration_says_so() {
+    let d = TestDaemon::with([("network.allow_host", true)]);
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    let text = d.run(["--network=host", "readlink", "/proc/self/ns/net"]).ok();
+    assert_eq!(text.trim(), host.to_str().unwrap());
+    let text = d.run(["readlink", "/proc/self/ns/net"]).ok();
+    assert_ne!(text.trim(), host.to_str().unwrap(), "the default stays none");
+}
+
+#[test]
+fn defaults_and_bounds_of_jobs_come_from_the_configuration() {
+    let node = Node::set_up();
+    node.set("joblet.defaultMemoryLimit", 64);
+    node.set("joblet.defaultCpuLimit", 30);
+    node.set("joblet.maxMemoryLimit", 100);
+    node.set("joblet.validateCommands", false);
+    node.set("joblet.jobTimeout", "1s");
+    node.set("server.nodeId", "node-of-this-test");
+    let d = node.start();
+    let id = d.submit(["true"]);
+    d.until_status(&id, "COMPLETED");
+    let status = d.status(&id);
+    assert_eq!((&status["maxMemory"], &status["maxCPU"]), (&64.into(), &30.into()));
+    assert_eq!(status["nodeId"], "node-of-this-test");
+    let out = d.rnx(["job", "run", "--max-memory=200", "true"]);
+    assert_eq!(out.code, 125);
+    assert!(out.stderr.contains("job creation failed: maxMemory exceeds system limits"), "{}", out.stderr);
+    assert_eq!(d.run(["no;such"]).code, 127, "the command is only a name now");
+    assert_eq!(d.run(["sleep", "1000"]).code, 124);
+}
+
+#[test]
+fn an_upload_above_the_message_limit_is_refused() {
+    let d = TestDaemon::with([("grpc.maxRecvMsgSize", 100_000)]);
+    fs::write(d.dir().join("big"), vec![7; 1_000_000]).unwrap();
+    let out = d.rnx(["job", "run", "--upload=big", "true"]);
+    assert_eq!(out.code, 125);
+    assert!(!out.stderr.is_empty());
+    d.run(["true"]).ok();
+}
+
+#[test]
+fn the_log_obeys_level_and_format() {
+    let d = TestDaemon::with([("logging.format", "json")]);
+    d.run(["true"]).ok();
+    let log = d.log();
+    for line in log.lines() {
+        let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(parsed.is_ok_and(|v| v.is_object()), "{line}");
+    }
+    assert!(log.contains("job started successfully"), "{log}");
+    let d = TestDaemon::with([("logging.level", "ERROR")]);
+    d.run(["true"]).ok();
+    assert_eq!(d.log(), "");
+}
+
+#[test]
+fn the_environment_overrides_what_it_is_documented_to() {
+    let d = Node::set_up().start_with(|command| {
+        command.env("JOBLET_NODE_ID", "from-the-environment").env("JOBLET_MAX_JOBS", "1");
+    });
+    let id = d.submit(["sleep", "1000"]);
+    assert_eq!(d.status(&id)["nodeId"], "from-the-environment");
+    let out = d.rnx(["job", "run", "true"]);
+    assert!(out.stderr.contains("maximum concurrent jobs reached (1)"), "{}", out.stderr);
+    d.rnx(["job", "stop", &id]).ok();
+}
