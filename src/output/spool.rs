@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -68,7 +68,6 @@ pub enum Spliced {
 /// The three files of a running job's spool.
 #[derive(Debug)]
 pub struct SpoolWriter {
-    dir: PathBuf,
     streams: [(File, u64); 2],
     index: File,
     rows: u64,
@@ -93,12 +92,7 @@ impl SpoolWriter {
         let streams = [(open(Stream::Stdout.file_name())?, 0), (open(Stream::Stderr.file_name())?, 0)];
         let mut index = open("index")?;
         index.write_all(&HEADER).map_err(failed(&dir.join("index")))?;
-        Ok(SpoolWriter { dir: dir.to_owned(), streams, index, rows: 0 })
-    }
-
-    /// Where the spool is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+        Ok(SpoolWriter { streams, index, rows: 0 })
     }
 
     /// Rows written so far: the highest sequence.

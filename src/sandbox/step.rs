@@ -54,16 +54,6 @@ impl ExecImage {
     pub fn environment(&self) -> *const *const libc::c_char {
         self.pointers.get(self.environment_at).map_or(std::ptr::null(), std::ptr::from_ref)
     }
-
-    /// How many strings there are; used by tests.
-    pub fn len(&self) -> usize {
-        self.strings.len()
-    }
-
-    /// Whether there is no string.
-    pub fn is_empty(&self) -> bool {
-        self.strings.is_empty()
-    }
 }
 
 impl fmt::Debug for ExecImage {
@@ -207,7 +197,7 @@ mod tests {
     fn an_exec_image_has_both_vectors_terminated() {
         let c = |s: &str| CString::new(s).unwrap();
         let image = ExecImage::new(vec![c("a"), c("b")], vec![c("K=V")]);
-        assert_eq!(image.len(), 3);
+        assert_eq!(image.strings.len(), 3);
         assert_eq!(image.pointers.len(), 5);
         assert!(image.pointers[2].is_null() && image.pointers[4].is_null());
         assert_eq!(image.environment(), std::ptr::from_ref(&image.pointers[3]));
