@@ -64,3 +64,13 @@ fn a_processor_hog_is_throttled() {
     });
     d.rnx(["job", "stop", &id]).ok();
 }
+
+#[test]
+fn the_number_of_processes_is_bounded_on_every_host() {
+    // Each job has a host id of its own, so RLIMIT_NPROC counts the job's processes where no controller does.
+    let d = TestDaemon::with([("joblet.defaultPidsLimit", 64)]);
+    let bomb = programs::c("hog_processes").display().to_string();
+    let text = d.run(["--upload", &bomb, "./hog_processes"]).ok();
+    let children: u32 = text.split(' ').next().unwrap().parse().unwrap();
+    assert!((56..64).contains(&children) && text.ends_with("EAGAIN\n"), "{text}");
+}
