@@ -40,7 +40,7 @@ impl DoorUnderTest {
                 // The reader is gone only when the benchmark is over.
                 let _ = tell.send(id);
             };
-            let daemon = Daemon::new(&config, signals, Arc::new(tell), |_| {}).expect("a daemon");
+            let daemon = Daemon::new(&config, signals, Arc::new(tell), || {}).expect("a daemon");
             send.send(daemon.door()).expect("somebody waits for it");
             daemon.run();
         });

@@ -120,7 +120,7 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let daemon = Daemon::new(config, signals, tell, move |_| {
+    let daemon = Daemon::new(config, signals, tell, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();

@@ -78,7 +78,7 @@ impl Daemon {
         config: &DaemonConfig,
         signals: SignalFd,
         tell: Tell,
-        shutdown_begins: impl Fn(&Door) + 'static,
+        shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
         let run_dir = make_directory(&config.data_dir.join("run"))?;
@@ -133,7 +133,7 @@ impl Daemon {
         let door_of_loop = door.clone();
         let begin = Box::new(move || {
             door_of_loop.close();
-            shutdown_begins(&door_of_loop);
+            shutdown_begins();
         });
         let queues = Queues { commands, news, orders, chores, removals };
         let settings = settings(config, on_disk, spool, run_dir);

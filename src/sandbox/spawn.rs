@@ -296,17 +296,9 @@ fn sealed_init() -> Result<OwnedFd, SandboxError> {
 
 /// Our hard limits by resource number.
 fn hard_limits() -> [u64; 16] {
-    let mut limits = [u64::MAX; 16];
-    for (resource, limit) in limits.iter_mut().enumerate() {
-        let line = rlimit_of(resource);
-        *limit = line.unwrap_or(u64::MAX);
-    }
-    limits
-}
-
-fn rlimit_of(resource: usize) -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
-    let resource = [
+    // In the kernel's order (asm-generic/resource.h): the place is the number.
+    [
         Resource::Cpu,
         Resource::Fsize,
         Resource::Data,
@@ -324,7 +316,5 @@ fn rlimit_of(resource: usize) -> Option<u64> {
         Resource::Rtprio,
         Resource::Rttime,
     ]
-    .into_iter()
-    .nth(resource)?;
-    getrlimit(resource).maximum
+    .map(|resource| getrlimit(resource).maximum.unwrap_or(u64::MAX))
 }

@@ -31,7 +31,7 @@ impl LoopUnderTest {
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let signals = wiring::block_signals().unwrap();
-            let daemon = Daemon::new(&config, signals, Arc::new(|_| {}), |_| {}).unwrap();
+            let daemon = Daemon::new(&config, signals, Arc::new(|_| {}), || {}).unwrap();
             send.send(daemon.door()).unwrap();
             daemon.run();
         });
