@@ -1,5 +1,10 @@
 //! gRPC stubs for the services of a proto file: the API that grpcio-compiler emits, as far as this package
 //! uses it (blocking calls, server streams). Written here because grpcio-compiler would bring protobuf 2.
+//!
+//! One thing differs. Servers get every request as a stream, of which they take one message. To the client it
+//! is the same; but grpcio hands over a call with a stream as soon as its headers are there, and keeps any
+//! other to itself, in one of its few slots, until the whole message has come: a client that opens calls and
+//! sends nothing would hold all slots, and nobody else would be served.
 
 use std::fmt::Write;
 
@@ -64,11 +69,11 @@ fn method(
         .map(|t| format!("super::{module}::{}", t.rsplit('.').next().unwrap_or(t)));
     let path = path(package, s, m);
     let (ty, sink, add, invoke, reply) = if m.server_streaming() {
-        ("ServerStreaming", "ServerStreamingSink", "add_server_streaming_handler", "server_streaming", {
+        ("ServerStreaming", "DuplexSink", "add_duplex_streaming_handler", "server_streaming", {
             format!("::grpcio::ClientSStreamReceiver<{res}>")
         })
     } else {
-        ("Unary", "UnarySink", "add_unary_handler", "unary_call", res.clone())
+        ("Unary", "ClientStreamingSink", "add_client_streaming_handler", "unary_call", res.clone())
     };
     let marshaller = "::grpcio::Marshaller { ser: ::grpcio::pb_ser, de: ::grpcio::pb_de }";
     *consts += &format!(
@@ -85,8 +90,9 @@ fn method(
     }}\n"
     );
     *handlers += &format!(
-        "    fn {call}(&mut self, ctx: ::grpcio::RpcContext<'_>, _req: {req}, sink: ::grpcio::{sink}<{res}>) {{
-        ::grpcio::unimplemented_call!(ctx, sink)
+        "    fn {call}(&mut self, ctx: ::grpcio::RpcContext<'_>, req: ::grpcio::RequestStream<{req}>, sink: ::grpcio::{sink}<{res}>) {{
+        let answer = sink.fail(::grpcio::RpcStatus::new(::grpcio::RpcStatusCode::UNIMPLEMENTED));
+        ctx.spawn(async move {{ let _ = answer.await; drop(req); }})
     }}\n"
     );
     *routes += &format!(

@@ -1,9 +1,10 @@
 //! The only place that knows both worlds: a gRPC call on one side, the loop's queue on the other.
 
 use futures_channel::oneshot;
-use grpcio::{RpcContext, RpcStatus, UnarySink};
+use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus};
 
 use super::convert::Refusal;
+use super::intake::Share;
 use super::status;
 use crate::daemon::commands::{Answer, Command, CommandError, Door};
 use crate::diag::{Level, event};
@@ -26,19 +27,25 @@ pub(super) async fn answered<T>(asked: Asked<T>) -> Result<T, RpcStatus> {
     answer.unwrap_or(Err(CommandError::ShuttingDown)).map_err(|e| status::of_command(&e))
 }
 
-/// Answers a call when the loop has answered. The future keeps the reply until C-core has taken it.
-pub(super) fn reply<T: Send + 'static, R: Send + 'static>(
+/// Answers a call: `serve` makes of its message the question to the loop, and what makes the reply of the
+/// answer. The future keeps all of the call until C-core has taken the reply.
+pub(super) fn reply<Q: 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
     ctx: &RpcContext<'_>,
-    sink: UnarySink<R>,
-    asked: Asked<T>,
-    convert: impl FnOnce(T) -> R + Send + 'static,
+    share: Result<Share, RpcStatus>,
+    mut request: RequestStream<Q>,
+    sink: ClientStreamingSink<R>,
+    serve: impl FnOnce(Q) -> (Asked<T>, C) + Send + 'static,
 ) {
     ctx.spawn(async move {
-        let sent = match answered(asked).await {
-            Ok(answer) => sink.success(convert(answer)).await,
-            Err(status) => sink.fail(status).await,
+        let answer = async {
+            let share = share?;
+            let (asked, convert) = serve(share.message(&mut request).await?);
+            Ok((convert(answered(asked).await?), share))
         };
-        note(sent);
+        note(match answer.await {
+            Ok((reply, _share)) => sink.success(reply).await,
+            Err(status) => sink.fail(status).await,
+        });
     });
 }
 

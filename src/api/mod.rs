@@ -11,12 +11,13 @@
 //!
 //! # A request
 //!
-//! C-core has verified the client's certificate and received the whole message. [`auth::Guard`] reads the role
-//! from the certificate and looks the method up in one table: denied, not built yet, or through to the handler
-//! ([`service`]). [`convert`] makes job words of the message; every rule of syntax is checked there, and a
-//! refusal names the field. [`bridge`] sends the command and leaves a future that waits for the answer,
-//! converts it and owns the reply until C-core has taken it (a reply dropped earlier cancels the call).
-//! Errors become codes in [`status`] and nowhere else.
+//! C-core has verified the client's certificate and received the headers. [`auth::Guard`] reads the role from
+//! the certificate and looks the method up in one table: denied, not built yet, or through to the handler
+//! ([`service`]). [`intake`] counts the call as its client's and waits for the message; [`strikes`] closes
+//! the connection of who sends none again and again. [`convert`] makes job
+//! words of it; every rule of syntax is checked there, and a refusal names the field. [`bridge`] sends the
+//! command and leaves a future that waits for the answer, converts it and owns the reply until C-core has taken
+//! it (a reply dropped earlier cancels the call). Errors become codes in [`status`] and nowhere else.
 //!
 //! # A byte of output
 //!
@@ -33,10 +34,12 @@
 pub mod auth;
 mod bridge;
 pub mod convert;
+mod intake;
 pub mod pump;
 pub mod server;
 mod service;
 mod status;
+mod strikes;
 mod tls;
 
 pub use convert::Rules;

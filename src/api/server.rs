@@ -18,7 +18,8 @@ use crate::diag::{Level, event};
 /// Clients may ping this often without being sent away: half of the ten seconds that are promised, because
 /// pings arrive unevenly.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Calls that C-core may have ready for us at one time; a slot is free again as soon as its call has begun.
+/// Calls that C-core may have ready for us at one time; a slot is free again as soon as the headers of its call
+/// are there.
 const SLOTS: usize = 64;
 /// A client that has not finished its TLS handshake by then is sent away.
 const HANDSHAKE_MS: i32 = 5000;

@@ -1,10 +1,10 @@
 use std::net::TcpListener;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use grpcio::{
-    CertificateRequestType, RpcContext, RpcStatus, ServerBuilder, ServerCredentialsBuilder,
-    ServerStreamingSink, UnarySink, WriteFlags,
+    CertificateRequestType, ClientStreamingSink, DuplexSink, RequestStream, RpcContext, RpcStatus,
+    ServerBuilder, ServerCredentialsBuilder, WriteFlags,
 };
 
 use super::*;
@@ -50,21 +50,30 @@ fn addresses(port: u16) -> Vec<SocketAddr> {
 struct Toy;
 
 impl JobService for Toy {
-    fn list_jobs(&mut self, ctx: RpcContext<'_>, _: EmptyRequest, sink: UnarySink<Jobs>) {
-        ctx.spawn(async move { drop(sink.success(Jobs::default()).await) });
+    fn list_jobs(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<EmptyRequest>,
+        sink: ClientStreamingSink<Jobs>,
+    ) {
+        ctx.spawn(async move {
+            drop(sink.success(Jobs::default()).await);
+            drop(req);
+        });
     }
 
     fn get_job_status(
         &mut self,
         ctx: RpcContext<'_>,
-        req: GetJobStatusReq,
-        sink: UnarySink<GetJobStatusRes>,
+        mut stream: RequestStream<GetJobStatusReq>,
+        sink: ClientStreamingSink<GetJobStatusRes>,
     ) {
         ctx.spawn(async move {
+            let req = stream.next().await.unwrap().unwrap();
             let told = match req.uuid.as_str() {
                 "job" => sink.success(GetJobStatusRes { uuid: req.uuid, ..Default::default() }).await,
                 // Never answered.
-                "slow" => return std::mem::forget(sink),
+                "slow" => return std::mem::forget((sink, stream)),
                 _ => {
                     let text = format!("job not found: {}", req.uuid);
                     sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, text)).await
@@ -77,10 +86,11 @@ impl JobService for Toy {
     fn get_job_logs(
         &mut self,
         ctx: RpcContext<'_>,
-        req: GetJobLogsReq,
-        mut sink: ServerStreamingSink<DataChunk>,
+        mut stream: RequestStream<GetJobLogsReq>,
+        mut sink: DuplexSink<DataChunk>,
     ) {
         ctx.spawn(async move {
+            let req = stream.next().await.unwrap().unwrap();
             for n in 0..100u8 {
                 let chunk = DataChunk { payload: vec![n; 1000], ..Default::default() };
                 let _ = sink.send((chunk, WriteFlags::default())).await;

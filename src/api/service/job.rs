@@ -1,12 +1,13 @@
 //! JobService.
 
 use futures_channel::oneshot;
-use grpcio::{RpcContext, ServerStreamingSink, UnarySink};
+use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext};
 use protobuf::Message;
 
 use super::{Jobs, logs};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
+use crate::api::intake::Kind;
 use crate::daemon::commands::{Command, JobPage};
 use crate::pb::joblet::{
     DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes, EmptyRequest, GetJobLogsReq,
@@ -15,72 +16,109 @@ use crate::pb::joblet::{
 use crate::pb::joblet_grpc::JobService;
 
 impl JobService for Jobs {
-    fn run_job(&mut self, ctx: RpcContext<'_>, req: RunJobRequest, sink: UnarySink<RunJobResponse>) {
-        let claim = self.starts.claim(req.compute_size());
-        let command = claim.and_then(|claim| {
-            let (spec, uploads) = request::run(req, &self.rules)?;
-            Ok((claim, move |answer| Command::Run { spec, uploads, answer }))
-        });
-        let (claim, command) = match command {
-            Ok((claim, command)) => (Some(claim), Ok(command)),
-            Err(refusal) => (None, Err(refusal)),
-        };
-        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), |job| {
-            drop(claim);
-            reply::run(job)
+    fn run_job(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<RunJobRequest>,
+        sink: ClientStreamingSink<RunJobResponse>,
+    ) {
+        let Jobs { door, rules, starts, shares, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+            let claim = starts.claim(req.compute_size());
+            let command = claim.and_then(|claim| {
+                let (spec, uploads) = request::run(req, &rules)?;
+                Ok((claim, move |answer| Command::Run { spec, uploads, answer }))
+            });
+            let (claim, command) = match command {
+                Ok((claim, command)) => (Some(claim), Ok(command)),
+                Err(refusal) => (None, Err(refusal)),
+            };
+            (bridge::ask(&door, command), move |job| {
+                drop(claim);
+                reply::run(job)
+            })
         });
     }
 
     fn get_job_status(
         &mut self,
         ctx: RpcContext<'_>,
-        req: GetJobStatusReq,
-        sink: UnarySink<GetJobStatusRes>,
+        req: RequestStream<GetJobStatusReq>,
+        sink: ClientStreamingSink<GetJobStatusRes>,
     ) {
-        let command = request::job(&req.uuid).map(|job| move |answer| Command::Status { job, answer });
-        let rules = self.rules.clone();
-        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), move |job| reply::status(job, &rules));
+        let Jobs { door, rules, shares, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+            let command = request::job(&req.uuid).map(|job| move |answer| Command::Status { job, answer });
+            (bridge::ask(&door, command), move |job| reply::status(job, &rules))
+        });
     }
 
-    fn stop_job(&mut self, ctx: RpcContext<'_>, req: StopJobReq, sink: UnarySink<StopJobRes>) {
-        let command = request::job(&req.uuid).map(|job| move |answer| Command::Stop { job, answer });
-        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), |job| reply::stop(&job));
+    fn stop_job(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<StopJobReq>,
+        sink: ClientStreamingSink<StopJobRes>,
+    ) {
+        let Jobs { door, shares, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+            let command = request::job(&req.uuid).map(|job| move |answer| Command::Stop { job, answer });
+            (bridge::ask(&door, command), |job| reply::stop(&job))
+        });
     }
 
-    fn delete_job(&mut self, ctx: RpcContext<'_>, req: DeleteJobReq, sink: UnarySink<DeleteJobRes>) {
-        let command = request::job(&req.uuid).map(|job| move |answer| Command::Delete { job, answer });
-        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), reply::delete);
+    fn delete_job(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<DeleteJobReq>,
+        sink: ClientStreamingSink<DeleteJobRes>,
+    ) {
+        let Jobs { door, shares, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+            let command = request::job(&req.uuid).map(|job| move |answer| Command::Delete { job, answer });
+            (bridge::ask(&door, command), reply::delete)
+        });
     }
 
     fn delete_all_jobs(
         &mut self,
         ctx: RpcContext<'_>,
-        _: DeleteAllJobsReq,
-        sink: UnarySink<DeleteAllJobsRes>,
+        req: RequestStream<DeleteAllJobsReq>,
+        sink: ClientStreamingSink<DeleteAllJobsRes>,
     ) {
-        let command = Ok(|answer| Command::DeleteAll { answer });
-        bridge::reply(&ctx, sink, bridge::ask(&self.door, command), reply::delete_all);
+        let Jobs { door, shares, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |_| {
+            (bridge::ask(&door, Ok(|answer| Command::DeleteAll { answer })), reply::delete_all)
+        });
     }
 
-    fn list_jobs(&mut self, ctx: RpcContext<'_>, req: EmptyRequest, sink: UnarySink<JobList>) {
-        let asked = match request::page(&req) {
-            Ok(Some(page)) => bridge::ask(&self.door, Ok(move |answer| Command::List { page, answer })),
-            Ok(None) => Ok(empty_page()),
-            Err(refusal) => bridge::ask(&self.door, Err::<fn(_) -> Command, _>(refusal)),
-        };
-        let (rules, bytes) = (self.rules.clone(), self.page_bytes);
-        bridge::reply(&ctx, sink, asked, move |page| reply::page(page, &rules, bytes));
+    fn list_jobs(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<EmptyRequest>,
+        sink: ClientStreamingSink<JobList>,
+    ) {
+        let Jobs { door, rules, shares, page_bytes, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+            let asked = match request::page(&req) {
+                Ok(Some(page)) => bridge::ask(&door, Ok(move |answer| Command::List { page, answer })),
+                Ok(None) => Ok(empty_page()),
+                Err(refusal) => bridge::ask(&door, Err::<fn(_) -> Command, _>(refusal)),
+            };
+            (asked, move |page| reply::page(page, &rules, page_bytes))
+        });
     }
 
     fn get_job_logs(
         &mut self,
         ctx: RpcContext<'_>,
-        req: GetJobLogsReq,
-        sink: ServerStreamingSink<DataChunk>,
+        req: RequestStream<GetJobLogsReq>,
+        sink: DuplexSink<DataChunk>,
     ) {
-        let command = request::logs(&req).map(|job| move |answer| Command::Logs { job, answer });
-        let asked = bridge::ask(&self.door, command);
-        ctx.spawn(logs::follow(self.logs.clone(), asked, sink));
+        let Jobs { door, logs, shares, .. } = self.clone();
+        let ask = move |req: GetJobLogsReq| {
+            bridge::ask(&door, request::logs(&req).map(|job| move |answer| Command::Logs { job, answer }))
+        };
+        ctx.spawn(logs::follow(logs, shares.claim(&ctx, Kind::Stream), req, ask, sink));
     }
 }
 

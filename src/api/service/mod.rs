@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use grpcio::Service;
 
 use super::convert::Refusal;
+use super::intake::Shares;
 use super::{LogPump, Rules};
 use crate::daemon::commands::Door;
 use crate::pb::joblet_grpc::{
@@ -29,12 +30,13 @@ pub(super) struct Jobs {
     /// Serialized bytes of one page of a list.
     page_bytes: u64,
     starts: Starts,
+    shares: Shares,
 }
 
 impl Jobs {
     pub(super) fn new(door: Door, rules: Rules, logs: LogPump, page_bytes: u64, start_bytes: u64) -> Self {
         let starts = Starts { bytes: Arc::default(), limit: start_bytes };
-        Jobs { door, rules: Arc::new(rules), logs, page_bytes, starts }
+        Jobs { door, rules: Arc::new(rules), logs, page_bytes, starts, shares: Shares::default() }
     }
 }
 
