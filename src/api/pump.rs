@@ -6,8 +6,7 @@
 //! is over. Reading blocks on the disk at worst, never on a client.
 //!
 //! The queue of events has no bound of its own. What is in it is bounded: at most one "room" for each stream,
-//! one "news" for each job and one more for each stream opened on it, one "opened" and one "closed" for each
-//! stream, and [`STREAMS`] streams.
+//! two "news" for each job, one "opened" and one "closed" for each stream, and [`STREAMS`] streams.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,12 +30,12 @@ use crate::output::progress::Tell;
 use crate::output::{OutputError, SpoolReader};
 use crate::pb::joblet::DataChunk;
 
-/// Chunks that wait in a stream's queue, besides the one that gRPC is sending. A chunk has at most the 64 KiB
-/// that the collector takes at a time.
-const QUEUED: usize = 4;
+/// What a stream's queue holds besides one chunk: nothing. A chunk has at most the 64 KiB that the collector
+/// takes at a time, and thousands of clients that do not read have as many queues.
+const QUEUED: usize = 0;
 /// Chunks of one stream before it is the others' turn.
 const TURN: usize = 64;
-/// Streams at one time: each has three files open and up to 5 chunks in memory.
+/// Streams at one time: each has three files open and one chunk in its queue.
 const STREAMS: usize = 4096;
 
 /// What goes through a stream's queue.
@@ -83,7 +82,7 @@ impl LogPump {
             events: pump.events.clone(),
             count: pump.streams.clone(),
             streams: HashMap::new(),
-            of_job: HashMap::new(),
+            dry: HashMap::new(),
         };
         let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || desk.run(&inbox));
         spawned.map_err(ApiError::StartPump)?;
@@ -177,8 +176,10 @@ struct Stream {
 /// What is left to do for a stream after its turn.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// It will be woken: by news or by room.
-    Wait,
+    /// Its queue is full: room will wake it.
+    Full,
+    /// It has everything: news of the job will wake it.
+    Dry,
     /// It has more, and the others come first.
     Again,
     /// It has its last item, or no client any more.
@@ -193,7 +194,7 @@ impl Stream {
             match self.queue.poll_ready(&mut cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Next::Forget,
-                Poll::Pending => return Next::Wait,
+                Poll::Pending => return Next::Full,
             }
             let item = match self.next() {
                 Ok(Some(chunk)) => Item::Chunk(chunk),
@@ -201,7 +202,7 @@ impl Stream {
                     // Rows may have come since they were looked at; the end is final.
                     (rows, _) if rows > self.position() => continue,
                     (_, true) => Item::End(RpcStatus::ok()),
-                    (_, false) => return Next::Wait,
+                    (_, false) => return Next::Dry,
                 },
                 Err(why) => Item::End(unreadable(self.source.id, &why)),
             };
@@ -250,7 +251,9 @@ struct Desk {
     events: Sender<Event>,
     count: Arc<AtomicUsize>,
     streams: HashMap<u64, Stream>,
-    of_job: HashMap<JobId, Vec<u64>>,
+    /// Streams that wait for news of a job; news of jobs without an entry are not heard. Streams that wait for
+    /// their clients are not here: a crowd that does not read costs nothing when there are news.
+    dry: HashMap<JobId, Vec<u64>>,
 }
 
 impl Desk {
@@ -273,42 +276,55 @@ impl Desk {
     }
 
     fn open(&mut self, id: u64, source: LogSource, queue: mpsc::Sender<Item>) {
-        // In this order: what comes after it is told again, what came before is seen by the first look.
         source.progress.watch();
-        source.progress.heard();
-        self.of_job.entry(source.id).or_default().push(id);
         let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
         self.streams.insert(id, Stream { source, reader: None, queue, room });
         self.advance(id);
     }
 
     fn news(&mut self, job: JobId) {
-        let ids = self.of_job.get(&job).cloned().unwrap_or_default();
+        let Some(list) = self.dry.get_mut(&job) else { return };
+        let ids = std::mem::take(list);
         // Heard once for all of the job's streams, before any of them looks.
-        if let Some(stream) = ids.first().and_then(|id| self.streams.get(id)) {
+        if let Some(stream) = ids.iter().find_map(|id| self.streams.get(id)) {
             stream.source.progress.heard();
         }
         for id in ids {
             self.advance(id);
+        }
+        if self.dry.get(&job).is_some_and(Vec::is_empty) {
+            self.dry.remove(&job);
         }
     }
 
     fn advance(&mut self, id: u64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.room.told.store(false, Ordering::SeqCst);
-        match stream.advance() {
-            Next::Wait => {}
-            Next::Again => stream.room.tell(),
-            Next::Forget => self.forget(id),
+        loop {
+            match stream.advance() {
+                Next::Full => {}
+                Next::Dry => match self.dry.get_mut(&stream.source.id) {
+                    Some(list) => list.push(id),
+                    // Nobody waited for news, so nobody has heard the last ones: it looks again after that.
+                    None => {
+                        stream.source.progress.heard();
+                        self.dry.insert(stream.source.id, Vec::new());
+                        continue;
+                    }
+                },
+                Next::Again => stream.room.tell(),
+                Next::Forget => self.forget(id),
+            }
+            return;
         }
     }
 
     fn forget(&mut self, id: u64) {
         let Some(stream) = self.streams.remove(&id) else { return };
-        if let Some(ids) = self.of_job.get_mut(&stream.source.id) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.of_job.remove(&stream.source.id);
+        if let Some(list) = self.dry.get_mut(&stream.source.id) {
+            list.retain(|other| *other != id);
+            if list.is_empty() {
+                self.dry.remove(&stream.source.id);
             }
         }
     }

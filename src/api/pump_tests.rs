@@ -150,7 +150,7 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
     let mut slow = super::Stream { source, reader: None, queue, room };
     for _ in 0..3 {
-        assert_eq!(slow.advance(), Next::Wait);
+        assert_eq!(slow.advance(), Next::Full);
         assert_eq!(slow.position(), QUEUED as u64 + 1);
     }
     assert!(told.is_empty());
@@ -160,7 +160,7 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     // Reading one makes room for one, and is told.
     assert!(items.try_recv().is_ok());
     assert!(matches!(told.try_recv(), Ok(Event::Ready(1))));
-    assert_eq!(slow.advance(), Next::Wait);
+    assert_eq!(slow.advance(), Next::Full);
     assert_eq!(slow.position(), QUEUED as u64 + 2);
 }
 
