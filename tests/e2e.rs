@@ -7,6 +7,7 @@
 mod helper;
 
 mod e2e {
+    mod abuse;
     mod access;
     mod config;
     mod environment;

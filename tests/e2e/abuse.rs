@@ -1,0 +1,352 @@
+//! Hostile clients (C01-C06, C22). Each does its worst on connections of its own; the node's memory stays bounded, and who
+//! asks for something honest beside it or behind it is served.
+
+use crate::helper::programs::source;
+use crate::helper::rnx::Running;
+use crate::helper::wait::holds;
+use crate::helper::{TestDaemon, eventually};
+use grpcio::{CallOption, Client, Marshaller, Method, MethodType, RpcStatusCode};
+use joblet::pb::joblet::{EmptyRequest, GetJobLogsReq};
+use joblet::pb::joblet_grpc::ALL_METHODS;
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes of memory that the daemon has.
+fn memory(d: &TestDaemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", d.pid())).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+fn client(d: &TestDaemon, case: &str, args: &[String]) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg("-B").arg(source("tests/clients/abuse.py")).args([case, &d.port().to_string()]);
+    command.arg(d.dir().join("certs")).args(args);
+    command
+}
+
+/// Lets a case of `tests/clients/abuse.py` loose on the node; what it met there, by name.
+fn abuse(d: &TestDaemon, case: &str, args: &[String]) -> Value {
+    let found = Running::start(&mut client(d, case, args)).finish();
+    found.ok();
+    found.json()
+}
+
+fn option() -> CallOption {
+    CallOption::default().timeout(Duration::from_secs(20))
+}
+
+/// Somebody else is served as ever.
+fn serves_others(d: &TestDaemon) {
+    d.client("viewer").list_jobs_opt(&EmptyRequest::new(), option()).unwrap();
+}
+
+// Messages that are not what their method expects.
+
+#[allow(clippy::ptr_arg, reason = "the type of a message's serializer")]
+fn put(bytes: &Vec<u8>, slice: &mut grpcio::GrpcSlice) -> grpcio::Result<()> {
+    *slice = bytes.clone().into();
+    Ok(())
+}
+
+fn take(_: grpcio::MessageReader) -> grpcio::Result<Vec<u8>> {
+    Ok(Vec::new())
+}
+
+/// The status of a call with these bytes for a message.
+fn call(client: &Client, name: &'static str, bytes: Vec<u8>) -> (RpcStatusCode, String) {
+    let method: Method<Vec<u8>, Vec<u8>> = Method {
+        ty: MethodType::Unary,
+        name,
+        req_mar: Marshaller { ser: put, de: take },
+        resp_mar: Marshaller { ser: put, de: take },
+    };
+    match client.unary_call(&method, &bytes, option()) {
+        Ok(_) => (RpcStatusCode::OK, String::new()),
+        Err(grpcio::Error::RpcFailure(status)) => (status.code(), status.message().to_owned()),
+        Err(other) => panic!("{name}: {other}"),
+    }
+}
+
+/// Field `number` with these bytes in it.
+fn field(number: u8, inner: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut size = inner.len();
+    while size > 127 {
+        out.push((size & 127) as u8 | 128);
+        size >>= 7;
+    }
+    out.push(size as u8);
+    out.extend(inner);
+    out
+}
+
+/// Every kind of message that is none, for any method: they know nothing of it.
+fn malformed() -> Vec<Vec<u8>> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut all: Vec<Vec<u8>> = (0..20)
+        .map(|_| {
+            let size = random() % 200;
+            (0..size).map(|_| random() as u8).collect()
+        })
+        .collect();
+    // Each low field in each wire type, complete and cut short; unknown fields; one field again and again.
+    for number in 1..16u8 {
+        all.extend((0..8).flat_map(|wire| [vec![number << 3 | wire], vec![number << 3 | wire, 0xff, 0x7f]]));
+    }
+    all.push(field(1, b"\xff\xfe no UTF-8 \x80"));
+    all.push([0xfa, 0xff, 0x3f, 0x04, b'w', b'h', b'a', b't'].repeat(1000));
+    all.push(field(1, b"/no/such/program").repeat(5000));
+    all.push(vec![0xff; 1 << 20]);
+    // A length of 2 GiB and more behind which nothing comes.
+    all.push(vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x07]);
+    all.push(vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    // Ten thousand levels: of groups that never end, and of messages in messages.
+    for number in [1, 4, 15u8] {
+        all.push(vec![number << 3 | 3; 10_000]);
+        all.push((0..10_000).fold(Vec::new(), |inner, _| field(number, &inner)));
+    }
+    all
+}
+
+#[test]
+fn malformed_messages_fail_their_own_call_on_every_method() {
+    let d = TestDaemon::start();
+    let (admin, ca) = d.identity("default");
+    let admin = Client::new(d.channel(&admin, &ca));
+    // A neighbour on the same connection, and what it follows.
+    let job = d.submit(["sleep", "1000"]);
+    let jobs = joblet::pb::joblet_grpc::JobServiceClient { client: admin.clone() };
+    let request = GetJobLogsReq { uuid: job.clone(), ..Default::default() };
+    let mut followed = jobs.get_job_logs(&request).unwrap();
+    let bodies = malformed();
+    let mut before = 0;
+    for (round, name) in ALL_METHODS.iter().chain(ALL_METHODS).enumerate() {
+        if round == ALL_METHODS.len() {
+            before = memory(&d);
+        }
+        for bytes in &bodies {
+            let (code, text) = call(&admin, name, bytes.clone());
+            let shown = &bytes[..bytes.len().min(20)];
+            assert!(
+                [
+                    RpcStatusCode::OK,
+                    RpcStatusCode::INVALID_ARGUMENT,
+                    RpcStatusCode::NOT_FOUND,
+                    RpcStatusCode::FAILED_PRECONDITION,
+                    RpcStatusCode::UNIMPLEMENTED,
+                    RpcStatusCode::INTERNAL,
+                ]
+                .contains(&code),
+                "{name} {shown:x?}: {code} {text}"
+            );
+        }
+    }
+    let grown = memory(&d).saturating_sub(before);
+    assert!(grown < 16 * MIB, "the second round grew the daemon by {grown} bytes");
+    d.rnx(["job", "stop", &job]).ok();
+    let end = futures_executor::block_on(futures_util::StreamExt::next(&mut followed));
+    assert!(end.is_none(), "the follower was cut off: {end:?}");
+}
+
+#[test]
+fn messages_that_lie_about_their_size_hold_bounded_memory_and_cost_nobody_else() {
+    let d = TestDaemon::with([("grpc.maxRecvMsgSize", MIB)]);
+    let job = d.submit(["sleep", "1000"]);
+    // The quota behind that limit is 256 MiB.
+    let found = abuse(&d, "bodies", &[MIB.to_string(), job.clone(), (400 * MIB).to_string()]);
+    let is = |name: &str, start: &str| {
+        let end = found[name].as_str().unwrap_or_default();
+        assert!(end.starts_with(start), "{name}: {found:#}");
+    };
+    for name in ["no message", "half a prefix", "half a message", "4 GiB claimed, nothing sent"] {
+        is(name, "3 the request is incomplete");
+    }
+    is("unknown flag", "3 ");
+    is("compressed without a method", "3 ");
+    is("compressed", "12 Compression algorithm 'gzip' is disabled");
+    is("too large", "8 Received message larger than max");
+    // ENHANCE_YOUR_CALM, which gRPC clients call RESOURCE_EXHAUSTED.
+    is("4 GiB claimed, much sent", "RST 11");
+    for name in ["afterwards", "on the same connection", "on another connection", "on a new connection"] {
+        is(name, "0");
+    }
+    is("the follower", "still there");
+    assert!(memory(&d) < 350 * MIB, "{} MiB", memory(&d) / MIB);
+    d.rnx(["job", "stop", &job]).ok();
+}
+
+#[test]
+fn http2_floods_end_their_connection_or_cost_nothing() {
+    let d = TestDaemon::start();
+    let before = memory(&d);
+    let found = abuse(&d, "floods", &[]);
+    for (name, end) in found.as_object().unwrap() {
+        let end = end.as_str().unwrap();
+        let fine = match name.as_str() {
+            "rapid reset" | "endless streams" | "frame too large" | "no http2" => end == "closed",
+            // ENHANCE_YOUR_CALM, where it arrives before the reset behind it.
+            "ping" => end == "closed 11" || end == "closed",
+            _ => end == "0",
+        };
+        assert!(fine, "{name}: {end}");
+    }
+    serves_others(&d);
+    let grown = memory(&d).saturating_sub(before);
+    assert!(grown < 400 * MIB, "{} MiB", grown / MIB);
+    assert!(d.log().contains("connection closed: too many calls without use"), "the log names who");
+}
+
+#[test]
+fn metadata_without_measure_is_refused() {
+    let d = TestDaemon::start();
+    let found = abuse(&d, "headers", &[]);
+    for (name, end) in found.as_object().unwrap() {
+        let end = end.as_str().unwrap();
+        let fine = match name.as_str() {
+            "1 MiB" | "10000 headers" => end == "8",
+            "timeout 0n" => end.starts_with("4 "),
+            // As short as it is, it may do.
+            "timeout 1n" => end == "0" || end.starts_with("4 "),
+            "timeout 99999999H" | "timeout 999999999999999999999H" => end == "0",
+            // No number, no unit, negative: no timeout of HTTP/2's gRPC at all.
+            name if name.starts_with("timeout ") => end == "RST 2",
+            "NUL" | "upper case" | "no name" => end == "0" || end.starts_with("closed"),
+            _ => end == "0",
+        };
+        assert!(fine, "{name}: {end}");
+    }
+    serves_others(&d);
+}
+
+#[test]
+fn a_client_that_takes_its_time_is_sent_away_after_five_seconds() {
+    let d = TestDaemon::start();
+    let found = abuse(&d, "loris", &[]);
+    for (name, seconds) in found.as_object().unwrap() {
+        let seconds = seconds.as_f64().unwrap();
+        assert!((4.0..8.0).contains(&seconds), "{name}: {seconds} s");
+    }
+}
+
+#[test]
+fn calls_that_never_go_on_fill_the_share_of_their_client_and_nobody_elses() {
+    let d = TestDaemon::start();
+    let found = abuse(&d, "stall", &[]);
+    assert_eq!(found["others"], "0", "{found:#}");
+    let refused = found["itself"].as_str().unwrap();
+    assert!(refused.starts_with("8 too many requests: this client has 512 calls open"), "{found:#}");
+    assert_eq!(found["itself afterwards"], "0", "{found:#}");
+}
+
+#[test]
+fn useless_connections_do_not_keep_others_out() {
+    let d = TestDaemon::start();
+    let found = abuse(&d, "crowd", &[]);
+    assert_eq!((&found["beside them"], &found["an idle one"]), (&"0".into(), &"0".into()), "{found:#}");
+    serves_others(&d);
+}
+
+#[test]
+fn a_daemon_out_of_descriptors_serves_again_when_it_has_some() {
+    let d = TestDaemon::start();
+    let limit = |number: &str| {
+        let pid = d.pid().to_string();
+        let args = ["--pid", &pid, &format!("--nofile={number}:")];
+        assert!(Command::new("prlimit").args(args).status().unwrap().success());
+    };
+    limit("128");
+    let job = d.submit(["sleep", "1000"]);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().count();
+    let crowd: Vec<_> =
+        (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", d.port())).unwrap()).collect();
+    eventually("the daemon has no descriptor left", || holds(descriptors() >= 127));
+    drop(crowd);
+    eventually("the daemon serves again", || {
+        holds(d.client("viewer").list_jobs_opt(&EmptyRequest::new(), option()).is_ok())
+    });
+    assert_eq!(d.status(&job)["status"], "RUNNING");
+    d.run(["true"]).ok();
+    d.rnx(["job", "stop", &job]).ok();
+}
+
+/// Readers of a job's output that take nothing for as long as this lives.
+struct Readers(Child, BufReader<ChildStdout>);
+
+impl Readers {
+    fn of(d: &TestDaemon, job: &str, count: usize) -> Readers {
+        let mut command = client(d, "readers", &[count.to_string(), job.to_owned()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Readers(child, said)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.1.read_line(&mut String::new());
+        let _ = self.0.wait();
+    }
+}
+
+/// What a round of the job took, in its own words, from the given round on; waits for ten of them.
+fn rounds(spool: &Path, from: usize) -> Vec<u64> {
+    eventually("the job goes on", || {
+        let text = fs::read_to_string(spool.join("stderr")).unwrap_or_default();
+        let all: Vec<u64> = text.lines().filter_map(|l| l.parse().ok()).skip(from).collect();
+        (all.len() >= 10).then_some(all)
+    })
+}
+
+fn median(mut all: Vec<u64>) -> u64 {
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+#[test]
+fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
+    const READERS: usize = 2000;
+    let d = TestDaemon::start();
+    // 64 KiB at a time: the largest chunks there are.
+    let round = "dd if=/dev/zero bs=65536 count=128 2>/dev/null";
+    let script = format!("while :; do a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2; done");
+    let job = d.submit(["bash", "-c", &script]);
+    let spool = d.dir().join("spool").join(&job);
+    let alone = rounds(&spool, 0);
+    let before = memory(&d);
+    let readers = Readers::of(&d, &job, READERS);
+    let since = rounds(&spool, 0).len();
+    let watched = median(rounds(&spool, since));
+    let each = memory(&d).saturating_sub(before) / READERS as u64;
+    let alone = median(alone);
+    eprintln!(
+        "a round: {} us alone, {} us with {READERS} readers; {each} bytes a reader",
+        alone / 1000,
+        watched / 1000
+    );
+    assert!(each < 200 << 10, "{each} bytes a reader");
+    // The job is the same to the daemon whoever reads it; this machine's other load is not.
+    assert!(watched < 3 * alone, "{watched} ns a round with readers, {alone} ns without");
+    serves_others(&d);
+    d.rnx(["job", "stop", &job]).ok();
+    let eager = d.rnx(["job", "log", &job]);
+    let written = |name| fs::metadata(spool.join(name)).unwrap().len();
+    assert_eq!(eager.stdout.len() as u64, written("stdout") + written("stderr"), "{}", eager.stderr);
+    drop(readers);
+}
