@@ -18,6 +18,7 @@ fn main() -> Outcome {
 fn init() -> Outcome {
     println!("cargo::rerun-if-changed=src/init");
     println!("cargo::rerun-if-changed=src/job/exit_record.rs");
+    println!("cargo::rerun-if-changed=src/sandbox/order_layout.rs");
     println!("cargo::rerun-if-changed=src/sys/raw.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("joblet-init");
     let rustc = env::var_os("RUSTC").ok_or("cargo sets RUSTC")?;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use joblet::sys::clone::{ChildStack, spawn};
+use joblet::sys::clone::{ChildStack, Watch, spawn};
 use joblet::sys::raw::syscall;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -47,8 +47,9 @@ impl Floor {
         };
         let argument = (&raw mut image).cast::<c_void>();
         // SAFETY: `child` makes raw system calls only, and `image` outlives the call.
-        let cloned = unsafe { spawn(&mut self.stack, namespaces as u64, None, child, argument) }
-            .expect("clone3 (are we root?)");
+        let cloned =
+            unsafe { spawn(&mut self.stack, &Watch::default(), namespaces as u64, None, child, argument) }
+                .expect("clone3 (are we root?)");
         drop(write);
         let started = clock::now();
         let mut word = [0; 8];

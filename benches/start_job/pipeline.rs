@@ -12,8 +12,7 @@ use joblet::output::SpoolWriter;
 use joblet::sandbox::identity::{Lease, Leases};
 use joblet::sandbox::rootfs::DEFAULT_MOUNTS;
 use joblet::sandbox::spawn::{SandboxConfig, user_namespace};
-use joblet::sandbox::{Sandbox, Started, Walls};
-use joblet::sys::clone::ChildStack;
+use joblet::sandbox::{Cradle, Network, Payload, Sandbox, Started, Walls};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::clock;
@@ -28,7 +27,7 @@ pub struct Pipeline {
     sandbox: Sandbox,
     tree: CgroupTree,
     /// Made at the first start: threads that this one spawns later would share its root again.
-    stack: Option<ChildStack>,
+    stack: Option<Cradle>,
     lease: Lease,
     program: CString,
     dir: tempfile::TempDir,
@@ -84,8 +83,8 @@ impl Pipeline {
         let first = u64::from_ne_bytes(word.try_into().expect("the payload reports eight bytes"));
         read_all(&started.stderr, &mut Vec::new());
         let drained = clock::now();
-        rustix::io::write(&started.control, b"R").expect("joblet-init waits");
-        waitid(WaitId::PidFd(started.pidfd.as_fd()), WaitIdOptions::EXITED).expect("our own child");
+        rustix::io::write(&*started.init.control, b"R").expect("joblet-init waits");
+        waitid(WaitId::PidFd(started.init.pidfd.as_fd()), WaitIdOptions::EXITED).expect("our own child");
         let ended = clock::now();
         let stages = vec![accepted, spooled, grouped, worked, cloned, first, drained, ended];
         drop(spool);
@@ -98,18 +97,22 @@ impl Pipeline {
         let walls = Walls {
             id,
             hostname: "job-bench",
-            argv: vec![self.program.clone()],
-            environment: vec![c"PATH=/usr/bin:/bin".to_owned()],
-            work_dir: "/work",
             work: work.as_fd(),
             scratch_bytes: 1 << 20,
             pids: 64,
-            own_network: self.own_network,
+            network: if self.own_network { Network::Own } else { Network::Host },
             user_namespace: namespace.as_fd(),
             cgroup: group.dir_fd(),
         };
         let stack = self.stack.as_mut().expect("made at the first run");
-        self.sandbox.start(stack, &walls).expect("a job")
+        let started = self.sandbox.raise(stack, &walls).expect("walls");
+        let payload = Payload {
+            argv: vec![self.program.clone()],
+            environment: vec![c"PATH=/usr/bin:/bin".to_owned()],
+            work_dir: c"/work".to_owned(),
+        };
+        started.init.launch(&payload).expect("joblet-init waits");
+        started
     }
 
     /// What the tidier does, out of the measured time. The spool stays, as it does in a daemon until the job is deleted.

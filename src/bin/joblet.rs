@@ -120,13 +120,13 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let daemon = Daemon::new(config, signals, tell, move || {
+    let mut daemon = Daemon::new(config, signals, tell, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();
         }
     })?;
-    let started = match start_server(config, &daemon, pump) {
+    let started = match start_server(config, &mut daemon, pump) {
         Ok(started) => started,
         Err(why) => {
             daemon.close();
@@ -148,9 +148,12 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_server(config: &DaemonConfig, daemon: &Daemon, pump: LogPump) -> Result<Server, Failure> {
+fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: LogPump) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
-    Ok(Server::start(config, daemon.door(), rules, pump)?)
+    let usual = rules.usual();
+    let server = Server::start(config, daemon.door(), rules, pump)?;
+    daemon.make_ready(usual);
+    Ok(server)
 }
 
 fn host_memory_mib() -> u64 {

@@ -33,6 +33,10 @@ impl JobCgroup {
         JobCgroup { id, group }
     }
 
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
     /// Whose group it is.
     pub fn id(&self) -> JobId {
         self.id

@@ -158,6 +158,15 @@ impl CgroupTree {
         Ok(JobCgroup::new(id, group))
     }
 
+    /// Changes the limits of a job's group, which must have none that `limits` does not name
+    /// ([`Limits::covers`]).
+    ///
+    /// # Errors
+    /// A file does not take its limit.
+    pub fn limit(&self, job: &JobCgroup, limits: &Limits, disks: &[Disk]) -> Result<(), CgroupError> {
+        limits::apply(job.group(), limits, disks, self.controllers)
+    }
+
     /// The group that an earlier daemon made for a job; `None` where there is none.
     ///
     /// # Errors

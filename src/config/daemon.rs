@@ -99,6 +99,8 @@ pub struct Joblet {
     pub max_memory_limit: u32,
     /// Jobs that run at one time, at least 1 and at most `process.subidCount`.
     pub max_concurrent_jobs: u32,
+    /// Berths kept ready for the next jobs, at most 256; 0: none.
+    pub ready_berths: u32,
     /// Longest run of any job; zero: no bound.
     #[serde(with = "values::duration")]
     pub job_timeout: Duration,
@@ -295,6 +297,7 @@ impl Default for Joblet {
             default_pids_limit: 4096,
             max_memory_limit: 0,
             max_concurrent_jobs: 100,
+            ready_berths: 8,
             job_timeout: Duration::from_secs(3600),
             stop_grace_period: Duration::from_millis(100),
             cleanup_timeout: Duration::from_secs(5),

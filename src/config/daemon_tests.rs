@@ -87,7 +87,7 @@ fn wrong_values_are_refused_by_name() {
         ("joblet: {defaultCpuLimit: 10001}", "joblet.defaultCpuLimit: 10001 is out of range 0..10000"),
         ("joblet: {defaultCpuLimit: -1}", "joblet.defaultCpuLimit: invalid type: integer `-1`"),
         ("joblet: {defaultMemoryLimit: 3}", "joblet.defaultMemoryLimit: 3 is out of range 4.."),
-        ("joblet: {maxConcurrentJobs: 0}", "joblet.maxConcurrentJobs: 0 is out of range 1..65536"),
+        ("joblet: {maxConcurrentJobs: 0}", "joblet.maxConcurrentJobs: 0 is out of range 1..65528"),
         ("joblet: {jobTimeout: 30}", "joblet.jobTimeout: cannot read \"30\" as a duration"),
         ("joblet: {jobTimeout: 200000h}", "joblet.jobTimeout is longer than ten years"),
         ("process: {subidBase: 0}", "process.subidBase: 0 is out of range"),

@@ -20,7 +20,10 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     between("process.subidCount", c.process.subid_count, 1, 1 << 20)?;
     // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
     between("process.subidBase", c.process.subid_base, 65_536, u32::MAX - 2 - c.process.subid_count)?;
-    between("joblet.maxConcurrentJobs", c.joblet.max_concurrent_jobs, 1, c.process.subid_count)?;
+    between("joblet.readyBerths", c.joblet.ready_berths, 0, 256.min(c.process.subid_count - 1))?;
+    // Jobs that cannot use a berth need ids too.
+    let ids = c.process.subid_count - c.joblet.ready_berths;
+    between("joblet.maxConcurrentJobs", c.joblet.max_concurrent_jobs, 1, ids)?;
     for (key, value) in [
         ("joblet.jobTimeout", c.joblet.job_timeout),
         ("joblet.stopGracePeriod", c.joblet.stop_grace_period),

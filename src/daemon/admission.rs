@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use super::berth::Plot;
 use super::commands::{
     Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page,
 };
 use super::event_loop::Loop;
 use super::now_ns;
-use super::starting::Order;
+use super::starting::{Order, Place};
 use super::table::Job;
 use super::workers::Chore;
 use crate::config::daemon::Controller;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
-use crate::job::{JobId, JobRef, JobSpec, JobView};
+use crate::job::{JobId, JobRef, JobSpec, JobView, NetworkMode};
 use crate::output::Progress;
 use crate::upload::Upload;
 
@@ -54,15 +55,25 @@ impl Loop {
             let _ = answer.send(Err(CommandError::Exhausted(text)));
             return;
         }
-        let id = JobId::random();
         let limits = self.tree.enforce(&spec.limits, self.settings.enforcement);
         let refused = limits.as_ref().err().map(ToString::to_string);
         // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
         // counts by uid (setrlimit(2)).
         let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
         let unenforced = missing.map(|limit| limit.to_string()).collect();
+        let place = match refused {
+            Some(why) => Err(why),
+            None => self.place(&spec),
+        };
+        let (id, progress) = match &place {
+            Ok(Place::Ready(berth)) => (berth.id, berth.progress.clone()),
+            Ok(Place::Bare(plot)) => (plot.id, plot.progress.clone()),
+            Err(_) => {
+                let id = JobId::random();
+                (id, Progress::new(id, self.tell.clone()))
+            }
+        };
         let spec = Arc::new(spec);
-        let progress = Progress::new(id, self.tell.clone());
         // The record comes first: every accepted request leaves a job with a reason.
         self.table.insert(Job {
             id,
@@ -72,7 +83,7 @@ impl Loop {
             started_ns: None,
             ended_ns: None,
             unenforced,
-            progress: progress.clone(),
+            progress,
             drained: false,
             child: None,
             lease: None,
@@ -83,29 +94,38 @@ impl Loop {
             starters: vec![answer],
             stoppers: Vec::new(),
         });
-        let ordered = match refused {
-            Some(why) => Err(why),
-            None => self.order(id, spec, uploads, progress),
-        };
+        let ordered = place.and_then(|place| self.order(Order { place, spec, uploads }));
         if let Err(why) = ordered {
             self.pending.push((id, Fact::SpawnFailed(start_failure(why))));
         }
     }
 
-    fn order(
-        &mut self,
-        id: JobId,
-        spec: Arc<JobSpec>,
-        uploads: Vec<Upload>,
-        progress: Arc<Progress>,
-    ) -> Result<(), String> {
+    /// Where a job is to be started: what is ready, or what is needed to make it.
+    fn place(&mut self, spec: &JobSpec) -> Result<Place, String> {
+        if spec.network == NetworkMode::None
+            && let Some(berth) = self.take_berth(&spec.limits)
+        {
+            return Ok(Place::Ready(berth));
+        }
         let all_taken = || "all host ids are in use; raise process.subidCount".to_owned();
         let lease = self.leases.take().ok_or_else(all_taken)?;
-        let order = Order { id, spec, uploads, lease, progress };
+        let id = JobId::random();
+        let progress = Progress::new(id, self.tell.clone());
+        let (limits, network) = (spec.limits.clone(), spec.network);
+        Ok(Place::Bare(Plot { id, limits, network, lease, progress }))
+    }
+
+    fn order(&mut self, order: Order) -> Result<(), String> {
         self.queues.orders.try_send(order).map_err(|back| {
-            self.leases.give_back(back.into_inner().lease);
+            match back.into_inner().place {
+                Place::Ready(berth) => self.scrap(berth),
+                Place::Bare(plot) => self.leases.give_back(plot.lease),
+            }
             "no spawner takes the job".to_owned()
-        })
+        })?;
+        self.starting += 1;
+        self.watch_starts();
+        Ok(())
     }
 
     fn list(&self, page: &Page) -> JobPage {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -15,8 +16,9 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::berth::{Berth, NoBerth, Plot, Stock};
 use super::commands::{Command, QUEUE};
-use super::starting::{Launch, Order, Process};
+use super::starting::{Launch, Order, Process, Spawner};
 use super::table::{Child, Table};
 use super::timers::Timers;
 use super::workers::{Chore, WorkRemoval};
@@ -39,6 +41,8 @@ const BUSY_AGAIN: Duration = Duration::from_millis(10);
 /// What other threads tell the loop.
 #[derive(Debug)]
 pub(super) enum News {
+    /// A berth is ready, or could not be made.
+    Raised(Box<Result<Berth, NoBerth>>),
     /// A spawner is done with an order.
     Launched(Box<Launch>),
     /// A job's output is complete.
@@ -56,6 +60,7 @@ pub(super) enum Due {
     Timeout(JobId),
     Drain(JobId),
     Tidy(JobCgroup),
+    Stuck,
     ShutdownOver,
 }
 
@@ -69,6 +74,7 @@ enum Source {
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) max_jobs: usize,
+    pub(super) ready_berths: usize,
     pub(super) stop_grace: Duration,
     pub(super) cleanup_timeout: Duration,
     pub(super) enforcement: Enforcement,
@@ -82,6 +88,7 @@ pub(super) struct Queues {
     pub(super) commands: Receiver<Command>,
     pub(super) news: Receiver<News>,
     pub(super) orders: Sender<Order>,
+    pub(super) plots: Sender<Plot>,
     pub(super) chores: Sender<Chore>,
     pub(super) removals: Sender<WorkRemoval>,
 }
@@ -92,12 +99,17 @@ pub(super) struct Loop {
     pub(super) signals: SignalFd,
     pub(super) queues: Queues,
     pub(super) settings: Settings,
-    pub(super) tree: std::sync::Arc<CgroupTree>,
+    pub(super) tree: Arc<CgroupTree>,
     pub(super) leases: Leases,
     pub(super) collector: Collector,
     pub(super) tell: Tell,
     pub(super) shutdown_begins: Box<dyn Fn()>,
     pub(super) table: Table,
+    pub(super) stock: Stock,
+    // Orders that a spawner has, or that wait for one.
+    pub(super) starting: usize,
+    watching: bool,
+    pub(super) spawner: Arc<Spawner>,
     pub(super) timers: Timers<Due>,
     pub(super) pending: Vec<(JobId, Fact)>,
     pub(super) untidy: usize,
@@ -114,11 +126,11 @@ impl Loop {
         signals: SignalFd,
         queues: Queues,
         settings: Settings,
-        rooms: (std::sync::Arc<CgroupTree>, Leases, Collector),
+        rooms: (Arc<CgroupTree>, Leases, Collector, Arc<Spawner>),
         tell: Tell,
         shutdown_begins: Box<dyn Fn()>,
     ) -> Self {
-        let (tree, leases, collector) = rooms;
+        let (tree, leases, collector, spawner) = rooms;
         Loop {
             poll,
             signals,
@@ -130,6 +142,10 @@ impl Loop {
             tell,
             shutdown_begins,
             table: Table::default(),
+            stock: Stock::default(),
+            starting: 0,
+            watching: false,
+            spawner,
             timers: Timers::new(),
             pending: Vec::new(),
             untidy: 0,
@@ -144,7 +160,7 @@ impl Loop {
     /// Turns until a signal asked for the end and everything is given back.
     pub(super) fn run(&mut self) {
         let mut events = Events::with_capacity(256);
-        while !(self.gave_up || self.ending && self.table.live() == 0 && self.untidy == 0) {
+        while !(self.gave_up || self.ending && self.is_idle()) {
             let timeout =
                 if self.pending.is_empty() { self.timers.wait(Instant::now()) } else { Some(Duration::ZERO) };
             if let Err(why) = self.poll.poll(&mut events, timeout)
@@ -154,6 +170,10 @@ impl Loop {
             }
             self.turn(&events);
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.table.live() == 0 && self.untidy == 0 && !self.raises_berths()
     }
 
     fn turn(&mut self, events: &Events) {
@@ -260,6 +280,7 @@ impl Loop {
     fn collect_news(&mut self, facts: &mut Vec<(JobId, Fact)>) {
         while let Ok(news) = self.queues.news.try_recv() {
             match news {
+                News::Raised(raised) => self.collect_berth(*raised),
                 News::Launched(launch) => self.collect_launch(*launch, facts),
                 News::Drained(id) => self.collect_drained(id, facts),
                 News::Tidied(None) => self.untidy -= 1,
@@ -276,6 +297,7 @@ impl Loop {
 
     fn collect_launch(&mut self, launch: Launch, facts: &mut Vec<(JobId, Fact)>) {
         let Launch { id, lease, cgroup, result } = launch;
+        self.starting -= 1;
         let fact = match result {
             Ok(process) => {
                 let child = self.watch(id, process);
@@ -310,6 +332,7 @@ impl Loop {
                 Due::Timeout(id) => facts.push((id, Fact::Stop(StopCause::Timeout))),
                 Due::Drain(id) => self.drain_late(id),
                 Due::Tidy(group) => self.chore(Chore::Cgroup(group)),
+                Due::Stuck => self.end_stuck(),
                 Due::ShutdownOver => {
                     let jobs = self.table.live();
                     diag::event!(
@@ -324,12 +347,35 @@ impl Loop {
         }
     }
 
+    /// From now on a child that does not come to its exec is killed in time. A thread waits for it, and would for ever.
+    pub(super) fn watch_starts(&mut self) {
+        if !std::mem::replace(&mut self.watching, true) {
+            self.timers.set(Instant::now() + self.settings.cleanup_timeout, Due::Stuck);
+        }
+    }
+
+    fn end_stuck(&mut self) {
+        let killed = self.spawner.sandbox.end_stuck(self.settings.cleanup_timeout);
+        if killed > 0 {
+            diag::limited!(
+                Level::Error,
+                "killed what was to become a job: it hangs in the kernel",
+                number = killed
+            );
+        }
+        self.watching = false;
+        if self.starting > 0 || self.raises_berths() {
+            self.watch_starts();
+        }
+    }
+
     fn begin_shutdown(&mut self) {
         if std::mem::replace(&mut self.ending, true) {
             return;
         }
         diag::event!(Level::Info, "shutting down", jobs = self.table.live());
         (self.shutdown_begins)();
+        self.scrap_all();
         let bound = self.settings.stop_grace + self.settings.cleanup_timeout + Duration::from_secs(5);
         self.timers.set(Instant::now() + bound, Due::ShutdownOver);
         let live: Vec<JobId> = self.table.iter().filter(|j| !j.state.is_finished()).map(|j| j.id).collect();
@@ -344,11 +390,11 @@ impl Loop {
     }
 
     fn watch(&mut self, id: JobId, process: Process) -> Child {
-        let Process { pidfd, pid, report, record } = process;
+        let Process { pidfd, pid, report, record, mounts } = process;
         let tokens =
             [self.add_source(Source::Init(id), &pidfd), self.add_source(Source::Report(id), &report)];
         let init_end = String::new();
-        Child { pidfd, pid, report: Some(report), record, tokens, init_end }
+        Child { pidfd, pid, report: Some(report), record, mounts, tokens, init_end }
     }
 
     fn add_source(&mut self, source: Source, fd: &OwnedFd) -> usize {

@@ -11,11 +11,13 @@ use super::event_loop::{Due, Loop, command_line, forget_secrets};
 use super::now_ns;
 use super::starting::work_name;
 use super::workers::Chore;
+use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
 use crate::job::exit_record::{self, ExitRecord};
 use crate::job::state::{Fact, State};
 use crate::job::{Ending, ExitReason, JobId};
+use crate::sandbox::identity::Lease;
 use crate::sandbox::spawn::record_path;
 
 /// Finished jobs that are remembered.
@@ -65,6 +67,7 @@ impl Loop {
             work_in_memory: !self.settings.work_on_disk,
             timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
             command: job.spec.command.clone(),
+            work_dir: job.spec.work_dir.clone(),
             init_end: job.child.as_ref().map(|child| child.init_end.clone()).unwrap_or_default(),
         }))
     }
@@ -100,23 +103,34 @@ impl Loop {
             if let Some(report) = &child.report {
                 self.forget_source(child.tokens[1], report);
             }
+            self.chore(Chore::Close(child.mounts));
         }
-        match lease {
-            // Its files still count for its id: nobody else gets it before they are gone.
-            Some(lease) if self.settings.work_on_disk => self.remove_work(work_name(id), Some(lease)),
-            Some(lease) => self.leases.give_back(lease),
-            None => {}
+        if let Some(lease) = lease {
+            self.give_back(id, lease);
         }
         self.forget_old();
         self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
         if let Some(group) = cgroup {
-            self.untidy += 1;
-            self.chore(Chore::Cgroup(group));
+            self.tidy(group);
+        }
+        self.restock();
+    }
+
+    /// Gives the host id of a job back, when its files are gone: they still count for it.
+    pub(super) fn give_back(&mut self, id: JobId, lease: Lease) {
+        if self.settings.work_on_disk {
+            self.remove_work(work_name(id), Some(lease));
+        } else {
+            self.leases.give_back(lease);
         }
     }
-}
 
-impl Loop {
+    /// Has a group removed, and whatever is in it killed.
+    pub(super) fn tidy(&mut self, group: JobCgroup) {
+        self.untidy += 1;
+        self.chore(Chore::Cgroup(group));
+    }
+
     /// Finished jobs are kept for questions and for their output, up to a number; then the oldest goes. Their
     /// timers go with them.
     fn forget_old(&mut self) {
@@ -129,7 +143,7 @@ impl Loop {
         let lives = |id: &JobId| table.get(*id).is_some_and(|job| !job.state.is_finished());
         self.timers.weed(live, |due| match due {
             Due::Grace(id) | Due::Timeout(id) | Due::Drain(id) => lives(id),
-            Due::Tidy(_) | Due::ShutdownOver => true,
+            Due::Tidy(_) | Due::Stuck | Due::ShutdownOver => true,
         });
     }
 }

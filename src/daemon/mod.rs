@@ -1,7 +1,7 @@
 //! The loop: one thread owns every mutable thing of the daemon. No Mutex here.
 //!
 //! ```text
-//! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawner threads
+//! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawners; Plot --> berths
 //! spawners, collector, tidier, remover --News--> | THE LOOP |--Chore--> tidier, WorkRemoval --> remover
 //! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
 //! ```
@@ -12,9 +12,10 @@
 //!
 //! Bounds: commands by [`commands::QUEUE`]; orders, news and chores by the number of live jobs, which
 //! admission bounds (`joblet.maxConcurrentJobs`); removals of /work by the host ids that they hold
-//! (`process.subidCount`) and by what an earlier daemon left.
+//! (`process.subidCount`) and by what an earlier daemon left; plots by `joblet.readyBerths`.
 
 mod admission;
+mod berth;
 pub mod commands;
 mod event_loop;
 mod finishing;

@@ -1,8 +1,8 @@
-//! Spawner threads: from an accepted request to a PID 1 behind its walls.
+//! Spawner threads: from an accepted request to a payload behind its walls.
 //!
-//! A start touches the disk (spool, exit record), the cgroup file system and the uploads, and waits for the
-//! clone; so it does not happen on the loop. Each spawner takes one job at a time from a bounded queue and
-//! answers with [`Launch`].
+//! A start touches the disk (spool, exit record), the cgroup file system and the uploads, and may wait for a clone;
+//! so it does not happen on the loop. Each spawner takes one job at a time from a bounded queue and answers with
+//! [`Launch`]. Most of it has been done before, where a berth was ready (`berth.rs`).
 
 use std::ffi::CString;
 use std::io;
@@ -12,30 +12,36 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
+use super::berth::{Berth, NoBerth, Plot};
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
-use crate::job::{JobId, JobSpec, Limits, NetworkMode};
-use crate::output::{Collector, JobOutput, Progress, SpoolWriter};
+use crate::job::{JobId, JobSpec, Limits};
+use crate::output::Collector;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
-use crate::sandbox::{Sandbox, SandboxError, Started, Walls, spawn::user_namespace};
-use crate::sys::clone::ChildStack;
+use crate::sandbox::{Cradle, Init, Payload, Sandbox, SandboxError};
 use crate::upload::{self, Upload, UploadError};
 
 /// A job to start.
 #[derive(Debug)]
 pub(super) struct Order {
-    /// Whose.
-    pub(super) id: JobId,
+    /// Where.
+    pub(super) place: Place,
     /// What.
     pub(super) spec: Arc<JobSpec>,
     /// Files for /work.
     pub(super) uploads: Vec<Upload>,
-    /// Host id.
-    pub(super) lease: Lease,
-    /// For the output collector.
-    pub(super) progress: Arc<Progress>,
+}
+
+/// Where a job is started.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In a berth that was ready.
+    Ready(Berth),
+    /// In one that has to be made first.
+    Bare(Plot),
 }
 
 /// What became of an order.
@@ -62,6 +68,8 @@ pub(super) struct Process {
     pub(super) report: OwnedFd,
     /// The exit record.
     pub(super) record: std::fs::File,
+    /// Its mount namespace.
+    pub(super) mounts: OwnedFd,
 }
 
 /// What all spawners share.
@@ -95,85 +103,78 @@ impl Spawner {
     ) -> Result<JoinHandle<()>, DaemonError> {
         let spawner = self.clone();
         let work = move || {
-            let mut stack = spawner.sandbox.adopt_thread();
+            let mut cradle = spawner.sandbox.adopt_thread();
             for order in orders {
-                launched(spawner.launch(&mut stack, order));
+                launched(spawner.launch(&mut cradle, order));
             }
         };
         let thread = std::thread::Builder::new().name("spawner".into());
         thread.spawn(work).map_err(|source| DaemonError::Thread { name: "spawner", source })
     }
 
-    fn launch(&self, stack: &mut Result<ChildStack, SandboxError>, order: Order) -> Launch {
-        let Order { id, spec, uploads, mut lease, progress } = order;
-        let mut cgroup = None;
-        let result = match stack {
-            Ok(stack) => {
-                self.build(stack, id, &spec, &uploads, &mut lease, &mut cgroup).map(|(started, spool)| {
-                    let Started { pidfd, pid, stdout, stderr, report, control, record } = started;
-                    self.collector.add(JobOutput { id, stdout, stderr, control, spool, progress });
-                    Process { pidfd, pid, report, record }
-                })
+    fn launch(&self, cradle: &mut Result<Cradle, SandboxError>, order: Order) -> Launch {
+        let Order { place, spec, uploads } = order;
+        let berth = match place {
+            Place::Ready(berth) => berth,
+            Place::Bare(plot) => match self.raise(cradle, plot) {
+                Ok(berth) => berth,
+                Err(NoBerth { id, lease, cgroup, why }) => {
+                    return Launch { id, lease, cgroup, result: Err(why) };
+                }
+            },
+        };
+        let result = self.settle(&berth, &spec, &uploads);
+        let Berth { id, lease, cgroup, init, .. } = berth;
+        let result = match result {
+            Ok(()) => Ok(process(init)),
+            Err(why) => {
+                // Nothing but joblet-init was ever in there, and that ends at once.
+                let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
+                let _ = waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
+                Err(why)
             }
-            Err(why) => Err(why.to_string()),
         };
-        Launch { id, lease, cgroup, result }
+        Launch { id, lease, cgroup: Some(cgroup), result }
     }
 
-    /// In this order: what costs nothing to undo first, the clone last. Limits are in force before the first
-    /// instruction, because the child is born in its group.
-    fn build(
-        &self,
-        stack: &mut ChildStack,
-        id: JobId,
-        spec: &JobSpec,
-        uploads: &[Upload],
-        lease: &mut Lease,
-        cgroup: &mut Option<JobCgroup>,
-    ) -> Result<(Started, SpoolWriter), String> {
-        let name = id.to_string();
-        let namespace = user_namespace(lease).map_err(|e| e.to_string())?;
-        let spool = SpoolWriter::create(&self.spool.join(&name)).map_err(|e| e.to_string())?;
-        let group = self.tree.create(id, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
-        let group = cgroup.insert(group);
-        let room = scratch_bytes(&spec.limits, self.work_quota);
-        let work = self.work(id, spec, uploads, lease.id)?;
-        let walls = Walls {
-            id: &name,
-            hostname: &format!("job-{}", id.short()),
+    /// Makes a berth this job's own, then has its payload started. Limits are in force before that.
+    fn settle(&self, berth: &Berth, spec: &JobSpec, uploads: &[Upload]) -> Result<(), String> {
+        if berth.limits != spec.limits {
+            self.tree.limit(&berth.cgroup, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
+            let room = scratch_bytes(&spec.limits, self.work_quota);
+            let in_memory = self.disk.is_none().then_some(room);
+            self.sandbox.resize(&berth.init, room, in_memory).map_err(|e| e.to_string())?;
+        }
+        self.fill(berth, spec, uploads)?;
+        let payload = Payload {
             argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
-            environment: strings(environment(id, spec).into_iter())?,
-            work_dir: &spec.work_dir,
-            work: work.as_fd(),
-            scratch_bytes: room,
-            pids: spec.limits.pids,
-            own_network: spec.network == NetworkMode::None,
-            user_namespace: namespace.as_fd(),
-            cgroup: group.dir_fd(),
+            environment: strings(environment(berth.id, spec).into_iter())?,
+            work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
         };
-        let started = self.sandbox.start(stack, &walls).map_err(|e| e.to_string())?;
-        Ok((started, spool))
+        berth.init.launch(&payload).map_err(|e| e.to_string())
     }
 
-    /// /work with the uploads in it, and the working directory if that is below.
-    fn work(&self, id: JobId, spec: &JobSpec, uploads: &[Upload], owner: u32) -> Result<OwnedFd, String> {
-        let made = match &self.disk {
-            Some(disk) => disk.create(&work_name(id), self.work_quota, owner),
-            None => self.sandbox.work_tmpfs(scratch_bytes(&spec.limits, self.work_quota), owner),
-        };
-        let work = made.map_err(|e| e.to_string())?;
+    /// Puts the uploads into /work, and the working directory if that is below.
+    fn fill(&self, berth: &Berth, spec: &JobSpec, uploads: &[Upload]) -> Result<(), String> {
+        let (work, owner) = (berth.work.as_fd(), berth.lease.id);
         let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
-        upload::write_beneath(work.as_fd(), uploads, owner, owner).map_err(failed)?;
+        upload::write_beneath(work, uploads, owner, owner).map_err(failed)?;
         if let Some(below) = spec.work_dir.strip_prefix("/work/") {
             let dir = Upload { path: below.to_owned(), is_directory: true, ..Upload::default() };
-            upload::write_beneath(work.as_fd(), &[dir], owner, owner).map_err(failed)?;
+            upload::write_beneath(work, &[dir], owner, owner).map_err(failed)?;
         }
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = self.disk.as_ref().filter(|_| !uploads.is_empty()) {
             within_quota(disk, owner, uploads)
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?;
         }
-        Ok(work)
+        Ok(())
     }
+}
+
+/// What the loop keeps of a joblet-init. Its order is closed here: nobody else needs to know it.
+fn process(init: Init) -> Process {
+    let Init { pidfd, pid, report, record, mounts, .. } = init;
+    Process { pidfd, pid, report, record, mounts }
 }
 
 /// Name of a job's directory in `<dataDir>/work`.
@@ -197,7 +198,7 @@ fn within_quota(disk: &WorkDisk, project: u32, uploads: &[Upload]) -> Result<(),
 
 /// Bytes that a /work in memory, and each of /tmp and /dev/shm, may take: what is written there is the job's
 /// memory, so at most half of its limit.
-fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
+pub(super) fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
     limits.memory.map_or(quota, |memory| quota.min(memory.bytes() / 2))
 }
 
@@ -239,7 +240,7 @@ fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Secret;
+    use crate::job::{NetworkMode, Secret};
 
     fn spec() -> JobSpec {
         JobSpec {

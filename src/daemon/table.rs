@@ -63,6 +63,8 @@ pub(super) struct Child {
     pub(super) report: Option<OwnedFd>,
     /// The exit record.
     pub(super) record: File,
+    /// Its mount namespace.
+    pub(super) mounts: OwnedFd,
     /// Its tokens in the poll: pidfd, report.
     pub(super) tokens: [usize; 2],
     /// How PID 1 itself ended.

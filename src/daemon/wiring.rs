@@ -17,6 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::DaemonError;
+use super::berth::{self, Plot};
 use super::commands::{Door, QUEUE};
 use super::event_loop::{Loop, News, Queues, SIGNALS, Settings, WAKE};
 use super::starting::{Order, Spawner};
@@ -24,7 +25,7 @@ use super::workers::{self, Chore, WorkRemoval};
 use crate::cgroup::{CgroupTree, Disk};
 use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode, WorkBackend};
 use crate::diag;
-use crate::job::limits::CoreSet;
+use crate::job::{Limits, limits::CoreSet};
 use crate::output::Collector;
 use crate::output::progress::Tell;
 use crate::sandbox::identity::{Lease, Leases, check_range};
@@ -100,6 +101,8 @@ impl Daemon {
         let (command_end, commands) = bounded(QUEUE);
         let (news_end, news) = unbounded();
         let (orders, order_queue) = bounded::<Order>(config.joblet.max_concurrent_jobs as usize);
+        let ready = config.joblet.ready_berths as usize;
+        let (plots, plot_queue) = bounded::<Plot>(ready);
         let (chores, chore_queue) = unbounded::<Chore>();
         let (removals, removal_queue) = unbounded::<WorkRemoval>();
         let to_loop = Postbox { news: news_end, waker: waker.clone() };
@@ -128,6 +131,10 @@ impl Daemon {
             threads.push(spawner.start(order_queue.clone(), launched)?);
         }
 
+        let post = to_loop.clone();
+        threads
+            .push(spawner.start_ahead(plot_queue, move |raised| post.send(News::Raised(Box::new(raised))))?);
+
         let cores = tree.cores()?;
         let door = Door::new(command_end, waker);
         let door_of_loop = door.clone();
@@ -135,9 +142,9 @@ impl Daemon {
             door_of_loop.close();
             shutdown_begins();
         });
-        let queues = Queues { commands, news, orders, chores, removals };
+        let queues = Queues { commands, news, orders, plots, chores, removals };
         let settings = settings(config, on_disk, spool, run_dir);
-        let rooms = (tree, leases, collector);
+        let rooms = (tree, leases, collector, spawner);
         let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tell, begin);
         event_loop.sweep();
         for (name, lease) in left {
@@ -154,6 +161,11 @@ impl Daemon {
     /// Cores that jobs may run on.
     pub fn cores(&self) -> &CoreSet {
         &self.cores
+    }
+
+    /// Has berths made for jobs with these limits, until jobs have asked for others.
+    pub fn make_ready(&mut self, usual: Limits) {
+        self.event_loop.expect_jobs(usual);
     }
 
     /// Runs until a signal asks for the end and all jobs are given back.
@@ -212,13 +224,14 @@ impl Loop {
         for id in left {
             match self.tree.reopen(id) {
                 Ok(Some(group)) => {
-                    diag::event!(
-                        Level::Warn,
-                        "ending a job that an earlier daemon left; its output stays in the spool",
-                        jobId = id
-                    );
-                    self.untidy += 1;
-                    self.chore(Chore::Cgroup(group));
+                    if group.is_populated().unwrap_or(true) {
+                        diag::event!(
+                            Level::Warn,
+                            "ending a job that an earlier daemon left; its output stays in the spool",
+                            jobId = id
+                        );
+                    }
+                    self.tidy(group);
                 }
                 Ok(None) => {}
                 Err(why) => diag::event!(Level::Warn, "cannot end a left job", jobId = id, error = why),
@@ -226,6 +239,10 @@ impl Loop {
         }
         // Also of jobs whose group is gone: they ended while no daemon lived, or the host was restarted.
         for record in fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten() {
+            let spool = self.settings.spool.join(record.file_name());
+            if berth::is_unused(&spool) {
+                self.chore(Chore::Directory(spool));
+            }
             self.chore(Chore::File(record.path()));
         }
     }
@@ -326,6 +343,7 @@ fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
 fn settings(config: &DaemonConfig, work_on_disk: bool, spool: PathBuf, run_dir: PathBuf) -> Settings {
     Settings {
         max_jobs: config.joblet.max_concurrent_jobs as usize,
+        ready_berths: config.joblet.ready_berths as usize,
         stop_grace: config.joblet.stop_grace_period,
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,

@@ -5,6 +5,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 use log::Level;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::DaemonError;
 use super::commands::{Answer, Deleted};
@@ -26,6 +28,10 @@ use crate::sandbox::work::WorkDisk;
 pub(super) enum Chore {
     /// A job's group, from which whatever is left is killed.
     Cgroup(JobCgroup),
+    /// A killed child of ours, to be reaped.
+    Process(OwnedFd),
+    /// A mount namespace to let go of: with its last reference the kernel takes its mounts apart, and waits.
+    Close(OwnedFd),
     /// A file of `<dataDir>/run`.
     File(PathBuf),
     /// The spool of a job that is no longer remembered.
@@ -110,6 +116,10 @@ fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {
                 }
             }
         }
+        Chore::Process(pidfd) => {
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+        Chore::Close(namespace) => drop(namespace),
         Chore::File(path) => say(fs::remove_file(&path), &path),
         Chore::Directory(path) => say(fs::remove_dir_all(&path), &path),
         Chore::Spool(path, id, answer) => {

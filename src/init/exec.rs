@@ -1,13 +1,9 @@
 //! Starting the payload: vfork, own session, PATH search, execve(2).
 
+use crate::exit_record::Begun;
+use crate::order::Order;
 use crate::raw::{errno, syscall};
 use crate::{REPORT, sys};
-
-/// What became of the exec: errno of the failure, 0 for none.
-#[derive(Clone, Copy)]
-pub struct Outcome {
-    pub errno: i32,
-}
 
 const CLONE: i64 = 56;
 const EXECVE: i64 = 59;
@@ -25,9 +21,9 @@ const PATH_MAX: usize = 4096;
 const STACK: usize = 32 * 1024;
 
 /// What the vfork child reads and leaves; it shares our memory while we wait.
-struct Shared {
-    argv: *const *const u8,
-    environment: *const *const u8,
+struct Shared<'a> {
+    order: &'a Order,
+    begun: Begun,
     errno: i32,
 }
 
@@ -35,9 +31,9 @@ struct Shared {
 struct Stack([u8; STACK]);
 static mut CHILD_STACK: Stack = Stack([0; STACK]);
 
-/// Starts the payload; returns its pid and what became of its exec, which is known when vfork returns.
-pub fn start(argv: *const *const u8, environment: *const *const u8) -> (i32, Outcome) {
-    let mut shared = Shared { argv, environment, errno: 0 };
+/// Starts the payload; returns its pid, how far it came and the errno, which are known when vfork returns.
+pub fn start(order: &Order) -> (i32, (Begun, i32)) {
+    let mut shared = Shared { order, begun: Begun::Executed, errno: 0 };
     let bottom = (&raw mut CHILD_STACK).cast::<u8>();
     // SAFETY: one past the end of that static.
     let top = unsafe { bottom.add(STACK) };
@@ -51,12 +47,12 @@ pub fn start(argv: *const *const u8, environment: *const *const u8) -> (i32, Out
             "2:",
             inlateout("rax") CLONE as isize => pid,
             in("rdi") CLONE_VM_VFORK_SIGCHLD, in("rsi") top, in("rdx") 0, in("r10") 0, in("r8") 0,
-            in("r12") child as extern "C" fn(*mut Shared) -> !, in("r13") &raw mut shared,
+            in("r12") child as extern "C" fn(*mut Shared<'_>) -> !, in("r13") &raw mut shared,
             lateout("rcx") _, lateout("r11") _,
         );
     }
     match errno(pid) {
-        Ok(pid) => (pid as i32, Outcome { errno: shared.errno }),
+        Ok(pid) => (pid as i32, (shared.begun, shared.errno)),
         Err(why) => refused(why),
     }
 }
@@ -66,8 +62,8 @@ fn refused(why: i32) -> ! {
     report(why);
     let record = crate::exit_record::ExitRecord {
         wait_status: 126 << 8,
-        exec_failed: true,
-        exec_errno: why,
+        begun: Begun::NotExecuted,
+        errno: why,
         ..Default::default()
     };
     sys::write_at_start(crate::RECORD, &record.encode());
@@ -78,7 +74,7 @@ fn report(why: i32) {
     sys::write(REPORT, &why.to_le_bytes());
 }
 
-extern "C" fn child(shared: *mut Shared) -> ! {
+extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     // SAFETY: `start` passes a Shared that outlives us here, and waits meanwhile.
     let shared = unsafe { &mut *shared };
     sys::setsid();
@@ -86,27 +82,39 @@ extern "C" fn child(shared: *mut Shared) -> ! {
     for fd in [3, 5, 6, 7] {
         sys::close(fd);
     }
-    sys::unblock_all_signals();
-    let (why, exists) = execute(shared);
+    let (why, code) = match sys::enter(shared.order.work_dir) {
+        Err(why) => {
+            shared.begun = Begun::NotEntered;
+            (why, 126)
+        }
+        Ok(()) => {
+            // Last but one: nothing of ours may be slow under the load of other jobs, all of theirs may.
+            sys::schedule_ordinarily();
+            sys::unblock_all_signals();
+            let (why, exists) = execute(shared.order);
+            shared.begun = Begun::NotExecuted;
+            (why, if why == ENOENT && !exists || why == ENOTDIR { 127 } else { 126 })
+        }
+    };
     shared.errno = why;
     report(why);
-    sys::exit(if why == ENOENT && !exists || why == ENOTDIR { 127 } else { 126 })
+    sys::exit(code)
 }
 
 /// Tries the command, by PATH unless it has a slash; the errno that says most and whether the file exists.
-fn execute(shared: &Shared) -> (i32, bool) {
-    // SAFETY: argv has at least one string: joblet-init was given three.
-    let command = unsafe { *shared.argv };
+fn execute(order: &Order) -> (i32, bool) {
+    // SAFETY: the daemon's orders have a command.
+    let command = unsafe { *order.argv };
     if find(command, b'/').is_some() {
-        return attempt(command, shared);
+        return attempt(command, order);
     }
-    let mut path = path_of(shared.environment);
+    let mut path = path_of(order.environment);
     let (mut worst, mut existed) = (ENOENT, false);
     let mut buffer = [0u8; PATH_MAX];
     loop {
         let dir_len = find(path, b':').unwrap_or_else(|| length(path));
         if let Some(()) = join(&mut buffer, path, dir_len, command) {
-            let (why, exists) = attempt(buffer.as_ptr(), shared);
+            let (why, exists) = attempt(buffer.as_ptr(), order);
             if why != ENOENT && why != ENOTDIR || exists {
                 // Like execvp(3): a file that may not be executed is passed over, but remembered.
                 (worst, existed) = (why, exists);
@@ -129,8 +137,8 @@ fn execute(shared: &Shared) -> (i32, bool) {
 
 /// execve(2); returns only when it failed. A file that exists although the answer is ENOENT lacks its
 /// interpreter.
-fn attempt(path: *const u8, shared: &Shared) -> (i32, bool) {
-    let args = [path as usize, shared.argv as usize, shared.environment as usize, 0, 0, 0];
+fn attempt(path: *const u8, order: &Order) -> (i32, bool) {
+    let args = [path as usize, order.argv as usize, order.environment as usize, 0, 0, 0];
     let mut why = ETXTBSY;
     for _ in 0..BUSY_TRIES {
         // SAFETY: three NUL- or null-terminated arrays that outlive the call.

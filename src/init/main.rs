@@ -4,18 +4,20 @@
 //! no capability, no_new_privs, seccomp, one unprivileged host id. It
 //!
 //! 1. makes itself not dumpable, so that the job can neither trace it nor open its descriptors;
-//! 2. starts the payload as its child (vfork, own session) and tells the daemon through the report pipe
-//!    whether execve(2) worked: end of file, or `{errno, path existed}`;
-//! 3. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
-//! 4. writes the exit record when the payload has ended, then kills and reaps whatever the payload left, so
+//! 2. waits for its order on the control pipe (`sandbox/order_layout.rs`): the daemon may have made it and its walls
+//!    before there was a job. End of file there: there will be none;
+//! 3. starts the payload as its child (vfork, own session, ordinary scheduling) and tells the daemon through the
+//!    report pipe whether that worked: end of file, or an errno;
+//! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
+//! 5. writes the exit record when the payload has ended, then kills and reaps whatever the payload left, so
 //!    that the output pipes come to their end;
-//! 5. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
+//! 6. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
 //!    file there), it lingers with its duplicates of the pipes' read ends, so that nothing is lost, until a
 //!    new daemon has opened the control pipe anew, drained the pipes, written the byte and sent any of the
 //!    signals above; or until its time is over.
 //!
-//! Descriptors: 3 exit record, 4 report, 5 control, 6 and 7 kept read ends of stdout and stderr.
-//! Arguments: name, seconds to linger, then the payload's argv. The environment is the payload's.
+//! Descriptors: 3 exit record, 4 report, 5 control, 6 and 7 kept read ends of stdout and stderr, 8 order.
+//! Arguments: name, seconds to linger. No environment.
 
 #![no_std]
 #![no_main]
@@ -25,16 +27,20 @@ mod exec;
 #[allow(dead_code)] // the daemon decodes, we only encode
 mod exit_record;
 mod mem;
+mod order;
+#[path = "../sandbox/order_layout.rs"]
+mod order_layout;
 #[path = "../sys/raw.rs"]
 #[allow(dead_code)]
 mod raw;
 mod sys;
 
-use exit_record::ExitRecord;
+use exit_record::{Begun, ExitRecord};
 
 const RECORD: usize = 3;
 const REPORT: usize = 4;
 const CONTROL: usize = 5;
+const ORDER: usize = 8;
 
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
 const FORWARDED: [i32; 6] = [15, 2, 1, 3, 10, 12];
@@ -57,54 +63,32 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     let argc = unsafe { *stack };
     // SAFETY: argv follows argc.
     let argv = unsafe { stack.add(1) }.cast::<*const u8>();
-    // SAFETY: the environment follows argv and its null.
-    let environment = unsafe { argv.add(argc + 1) };
-    if argc < 3 || sys::getpid() != 1 {
+    if argc < 2 || sys::getpid() != 1 {
         sys::exit(125);
     }
     sys::not_dumpable();
+    sys::take_name();
     sys::block_all_signals();
-    // SAFETY: argc is at least 3, so argv[1] is a string.
+    // SAFETY: argc is at least 2, so argv[1] is a string.
     let linger_s = decimal(unsafe { *argv.add(1) });
-    // SAFETY: argv[2..] is the payload's argv with its null.
-    let payload_argv = unsafe { argv.add(2) };
+    // Nobody else has processes here: whoever made this namespace is gone, and so is the reason for it.
+    let Some(order) = order::wait() else { sys::exit(0) };
     let started_ns = sys::now_ns();
-    let (payload, exec) = exec::start(payload_argv, environment);
-    // The payload has its own copy by now. Ours would stay readable on the host for as long as the job runs.
-    wipe(environment);
-    wipe(payload_argv);
+    let (payload, begun) = exec::start(&order);
+    // The payload has its own copy by now: its secrets shall not stay in this process.
+    order.forget();
+    sys::schedule_ordinarily();
     // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
     for fd in [REPORT, 0, 1, 2] {
         sys::close(fd);
     }
     let wait_status = tend(payload);
-    record(payload, wait_status, exec, started_ns);
+    record(payload, wait_status, begun, started_ns);
     sys::kill(-1, SIGKILL);
     while sys::wait_any(true).is_ok() {}
     await_release(linger_s);
     let signal = wait_status & 0x7f;
     sys::exit(if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal })
-}
-
-/// Zeroes the strings of a list that ends with null: argv or the environment, which the kernel put on our stack.
-fn wipe(mut strings: *const *const u8) {
-    loop {
-        // SAFETY: `strings` is within the list, whose end is seen below before it is passed.
-        let string = unsafe { *strings };
-        if string.is_null() {
-            return;
-        }
-        let mut at = string.cast_mut();
-        // SAFETY: `at` is within a string that ends with a zero byte.
-        while unsafe { *at } != 0 {
-            // SAFETY: our stack is writable, and nobody else holds these strings any more.
-            unsafe { at.write_volatile(0) };
-            // SAFETY: at most the string's own zero byte, which was behind the one just written.
-            at = unsafe { at.add(1) };
-        }
-        // SAFETY: the entry just read was not the null that ends the list.
-        strings = unsafe { strings.add(1) };
-    }
 }
 
 /// Waits until the payload has ended, forwarding signals and reaping orphans. Returns its wait status.
@@ -127,12 +111,12 @@ fn tend(payload: i32) -> i32 {
     }
 }
 
-fn record(pid: i32, wait_status: i32, exec: exec::Outcome, started_ns: i64) {
+fn record(pid: i32, wait_status: i32, (begun, errno): (Begun, i32), started_ns: i64) {
     let usage = sys::children_usage();
     let record = ExitRecord {
         wait_status,
-        exec_failed: exec.errno != 0,
-        exec_errno: exec.errno,
+        begun,
+        errno,
         pid,
         user_usec: usage.user_usec,
         system_usec: usage.system_usec,

@@ -8,11 +8,17 @@ const PWRITE64: i64 = 18;
 const NANOSLEEP: i64 = 35;
 const GETPID: i64 = 39;
 const WAIT4: i64 = 61;
+const MMAP: i64 = 9;
+const MUNMAP: i64 = 11;
 const KILL: i64 = 62;
 const FCNTL: i64 = 72;
+const GETCWD: i64 = 79;
+const CHDIR: i64 = 80;
 const GETRUSAGE: i64 = 98;
 const SETSID: i64 = 112;
 const RT_SIGTIMEDWAIT: i64 = 128;
+const SCHED_SETSCHEDULER: i64 = 144;
+const SCHED_GETSCHEDULER: i64 = 145;
 const PRCTL: i64 = 157;
 const CLOCK_GETTIME: i64 = 228;
 const EXIT_GROUP: i64 = 231;
@@ -40,6 +46,11 @@ pub fn getpid() -> i32 {
 /// PR_SET_DUMPABLE 0: no ptrace, no core, /proc/1 of this process closed to the job.
 pub fn not_dumpable() {
     let _ = call(PRCTL, [4, 0, 0, 0, 0, 0]);
+}
+
+/// The name in `ps`; the kernel's own would be that of the memory file.
+pub fn take_name() {
+    let _ = call(PRCTL, [15, c"joblet-init".as_ptr() as usize, 0, 0, 0, 0]); // PR_SET_NAME
 }
 
 pub fn block_all_signals() {
@@ -149,6 +160,52 @@ pub fn children_usage() -> Usage {
     let mut usage = [0u64; 18]; // struct rusage: two timevals, then 14 longs, maxrss first
     let _ = call(GETRUSAGE, [RUSAGE_CHILDREN, &raw mut usage as usize, 0, 0, 0, 0]);
     Usage { user_usec: usage[0] * 1_000_000 + usage[1], system_usec: usage[2] * 1_000_000 + usage[3], max_rss_kib: usage[4] }
+}
+
+/// Leaves the real-time policy that the daemon may have given us, so that a start does not queue behind the load of
+/// other jobs. Anything else the daemon was given stays.
+pub fn schedule_ordinarily() {
+    const REAL_TIME: [usize; 2] = [1, 2]; // SCHED_FIFO, SCHED_RR
+    if call(SCHED_GETSCHEDULER, [0; 6]).is_ok_and(|policy| REAL_TIME.contains(&policy)) {
+        let priority = 0i32;
+        let _ = call(SCHED_SETSCHEDULER, [0, 0, &raw const priority as usize, 0, 0, 0]);
+    }
+}
+
+/// chdir(2), then getcwd(2): the kernel answers "(unreachable)…" for a directory outside of our root
+/// (CVE-2024-21626).
+///
+/// # Errors
+/// errno.
+pub fn enter(dir: *const u8) -> Result<(), i32> {
+    call(CHDIR, [dir as usize, 0, 0, 0, 0, 0])?;
+    let mut buffer = [0u8; 4096];
+    call(GETCWD, [buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0, 0])?;
+    if buffer[0] == b'/' { Ok(()) } else { Err(2) }
+}
+
+/// Eight bytes of a pipe; `None` at its end.
+pub fn read_u64(fd: usize) -> Option<u64> {
+    let mut word = 0u64;
+    loop {
+        match call(READ, [fd, &raw mut word as usize, 8, 0, 0, 0]) {
+            Ok(8) => return Some(word),
+            Err(EINTR) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
+/// Maps a file, private and read-only, at an address where nothing is.
+pub fn map(fd: usize, address: usize, length: usize) -> bool {
+    const PROT_READ: usize = 1;
+    const PRIVATE_FIXED_NOREPLACE: usize = 0x2 | 0x10_0000;
+    let mapped = call(MMAP, [address, length, PROT_READ, PRIVATE_FIXED_NOREPLACE, fd, 0]);
+    mapped.is_ok_and(|at| at == address)
+}
+
+pub fn unmap(address: usize, length: usize) {
+    let _ = call(MUNMAP, [address, length, 0, 0, 0, 0]);
 }
 
 /// What a wait on a pipe's read end found.

@@ -1,6 +1,6 @@
 //! Why and how a job ended: one verdict from several witnesses.
 
-use super::exit_record::ExitRecord;
+use super::exit_record::{Begun, ExitRecord};
 use super::state::Status;
 
 /// The reason on the wire (`exit_reason`).
@@ -82,6 +82,8 @@ pub struct Witnesses {
     pub timeout: String,
     /// The command, for the sentence of a failed exec.
     pub command: String,
+    /// The working directory, for the sentence where it cannot be entered.
+    pub work_dir: String,
     /// What PID 1 itself died of, for `lost`.
     pub init_end: String,
 }
@@ -104,8 +106,16 @@ pub fn verdict(w: &Witnesses) -> Ending {
         return ended(Status::Failed, ExitReason::Oom, 137, 9, oom_sentence(w));
     }
     match w.record {
-        Some(record) if record.exec_failed => exec_failure(&w.command, record.exec_errno, code_of(record)),
-        Some(record) => from_status(record),
+        Some(record) => match record.begun {
+            Begun::Executed => from_status(record),
+            Begun::NotExecuted => exec_failure(&w.command, record.errno, code_of(record)),
+            Begun::NotEntered => {
+                let (dir, why) = (&w.work_dir, errno_words(record.errno));
+                start_failure(format!(
+                    "failed to create isolated environment: enter working directory {dir}: {why}"
+                ))
+            }
+        },
         None => ended(Status::Failed, ExitReason::Lost, -1, 0, format!("no exit record: {}", w.init_end)),
     }
 }
@@ -118,8 +128,7 @@ pub fn start_failure(sentence: String) -> Ending {
 /// The end of a job whose command could not be executed: 127 where it does not exist, else 126 (as shells
 /// and chroot(1) count).
 fn exec_failure(command: &str, errno: i32, code: i32) -> Ending {
-    let why = std::io::Error::from_raw_os_error(errno).to_string();
-    let why = why.split(" (os error").next().unwrap_or(&why).to_owned();
+    let why = errno_words(errno);
     let hint = if code == 127 {
         "; it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
     } else {
@@ -132,6 +141,11 @@ fn exec_failure(command: &str, errno: i32, code: i32) -> Ending {
         0,
         format!("cannot execute \"{command}\": {why}{hint}"),
     )
+}
+
+fn errno_words(errno: i32) -> String {
+    let why = std::io::Error::from_raw_os_error(errno).to_string();
+    why.split(" (os error").next().unwrap_or(&why).to_owned()
 }
 
 fn code_of(record: ExitRecord) -> i32 {

@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `JBEXIT01`, written last by position in one `pwrite` of the whole block |
 //! | 8 | 4 | wait status of the payload, as waitpid(2) encodes it |
-//! | 12 | 4 | kind: 0 the payload was started, 1 it could not be executed |
-//! | 16 | 4 | errno of the failed execve(2), else 0 |
+//! | 12 | 4 | 0 the payload was executed, 1 it could not be, 2 its working directory could not be entered |
+//! | 16 | 4 | errno of what failed, else 0 |
 //! | 20 | 4 | pid of the payload inside the job |
 //! | 24 | 8 | user CPU time of all reaped children, microseconds |
 //! | 32 | 8 | system CPU time, likewise |
@@ -22,15 +22,27 @@ pub const SIZE: usize = 64;
 /// First bytes of a complete record.
 pub const MAGIC: [u8; 8] = *b"JBEXIT01";
 
+/// How far a payload came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Begun {
+    /// It was executed.
+    #[default]
+    Executed,
+    /// execve(2) failed; the wait status tells 126 or 127.
+    NotExecuted,
+    /// chdir(2) into its working directory failed.
+    NotEntered,
+}
+
 /// How a payload ended, as its PID 1 saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExitRecord {
     /// waitpid(2) status of the payload.
     pub wait_status: i32,
-    /// The payload could not be executed; `wait_status` then tells 126 or 127.
-    pub exec_failed: bool,
-    /// errno of the failed execve(2).
-    pub exec_errno: i32,
+    /// How far it came.
+    pub begun: Begun,
+    /// errno of what failed.
+    pub errno: i32,
     /// The payload's pid inside the job.
     pub pid: i32,
     /// User CPU time, microseconds.
@@ -61,8 +73,8 @@ impl ExitRecord {
         }
         put(&mut block, 0, &MAGIC);
         put(&mut block, 8, &self.wait_status.to_le_bytes());
-        put(&mut block, 12, &(self.exec_failed as i32).to_le_bytes());
-        put(&mut block, 16, &self.exec_errno.to_le_bytes());
+        put(&mut block, 12, &(self.begun as i32).to_le_bytes());
+        put(&mut block, 16, &self.errno.to_le_bytes());
         put(&mut block, 20, &self.pid.to_le_bytes());
         block
     }
@@ -76,8 +88,12 @@ impl ExitRecord {
         let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
         Some(ExitRecord {
             wait_status: word(8)?,
-            exec_failed: word(12)? != 0,
-            exec_errno: word(16)?,
+            begun: match word(12)? {
+                0 => Begun::Executed,
+                2 => Begun::NotEntered,
+                _ => Begun::NotExecuted,
+            },
+            errno: word(16)?,
             pid: word(20)?,
             user_usec: long(24)?,
             system_usec: long(32)?,

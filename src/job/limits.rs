@@ -163,9 +163,29 @@ pub struct Limits {
     pub pids: u32,
 }
 
+impl Limits {
+    /// Whether these, written over `others`, leave nothing of them in force. The number of processes does not
+    /// change once a job's PID 1 exists.
+    pub fn covers(&self, others: &Limits) -> bool {
+        (self.cpu.is_some() || others.cpu.is_none())
+            && (self.memory.is_some() || others.memory.is_none())
+            && (self.io.is_some() || others.io.is_none())
+            && (self.cores.is_some() || others.cores.is_none())
+            && self.pids == others.pids
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_cover_others_that_have_no_more_kinds() {
+        let none = Limits { cpu: None, memory: None, io: None, cores: None, pids: 7 };
+        let some = Limits { cpu: CpuPercent::new(1).ok(), io: IoBytes::new(4096).ok(), ..none.clone() };
+        assert!(some.covers(&none) && some.covers(&some) && !none.covers(&some));
+        assert!(!some.covers(&Limits { pids: 8, ..none }));
+    }
 
     #[test]
     fn numbers_out_of_range_name_the_field_and_the_range() {

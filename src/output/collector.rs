@@ -33,7 +33,7 @@ pub struct JobOutput {
     /// Read end of stderr, non-blocking.
     pub stderr: OwnedFd,
     /// Write end of the control pipe: told when everything is in the spool.
-    pub control: OwnedFd,
+    pub control: Arc<OwnedFd>,
     /// The job's spool.
     pub spool: SpoolWriter,
     /// Told about each row.
@@ -112,7 +112,7 @@ struct Pipe {
 }
 
 struct Job {
-    control: OwnedFd,
+    control: Arc<OwnedFd>,
     spool: SpoolWriter,
     progress: Arc<Progress>,
     open: usize,
@@ -227,7 +227,7 @@ impl Desk {
         job.open -= 1;
         if job.open == 0 {
             // joblet-init keeps the pipes until it reads this: nothing is in them any more.
-            if let Err(why) = rustix::io::write(&job.control, b"R") {
+            if let Err(why) = rustix::io::write(&*job.control, b"R") {
                 log::debug!("release of {}: {why}", pipe.job);
             }
             self.jobs.remove(&pipe.job);

@@ -10,31 +10,46 @@ use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::step::{ExecImage, Step, slot};
-use crate::sys::clone::{self, ChildStack, Cloned};
+use super::step::{Step, slot};
+use crate::sys::clone::{self, ChildStack, Cloned, Watch};
 use crate::sys::raw::{errno, syscall};
 
 /// What the child and its spawner share for the length of one clone.
 struct Shared<'a> {
     steps: &'a [Step<'a>],
-    /// Where the child stood and the errno, when it had to give up.
-    failed: Option<(usize, i32)>,
+    /// The step that the child takes, or took last.
+    at: usize,
+    /// The errno, when it had to give up.
+    failed: Option<i32>,
 }
 
-/// Clones a child that walks `steps` and waits until it has executed joblet-init or given up; the second
-/// value is the index of the step that failed and its errno.
+/// What became of a child.
+pub(super) struct Walked {
+    /// The child, if there is one.
+    pub(super) cloned: io::Result<Cloned>,
+    /// The step that it took last.
+    pub(super) at: usize,
+    /// The errno of that step, when it had to give up.
+    pub(super) failed: Option<i32>,
+}
+
+/// Clones a child that walks `steps` and waits until it has executed joblet-init, given up or been killed.
 pub(super) fn run(
     stack: &mut ChildStack,
+    watch: &Watch,
     namespaces: u64,
-    cgroup: BorrowedFd<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
     steps: &[Step<'_>],
-) -> (io::Result<Cloned>, Option<(usize, i32)>) {
-    let mut shared = Shared { steps, failed: None };
+) -> Walked {
+    let mut shared = Shared { steps, at: 0, failed: None };
     let argument = (&raw mut shared).cast::<c_void>();
+    // Descriptors are shared, and the first step ends that: a copy of a table with thousands would cost more than all
+    // else here, and hold what nobody else may.
+    let flags = namespaces | libc::CLONE_FILES as u64;
     // SAFETY: `main` makes raw system calls on the plan only, and `shared` outlives the call, which returns
     // when the child has left this memory.
-    let cloned = unsafe { clone::spawn(stack, namespaces, Some(cgroup), main, argument) };
-    (cloned, shared.failed)
+    let cloned = unsafe { clone::spawn(stack, watch, flags, cgroup, main, argument) };
+    Walked { cloned, at: shared.at, failed: shared.failed }
 }
 
 /// The child's first and only function; `shared` is a `*mut Shared`.
@@ -42,8 +57,9 @@ extern "C" fn main(shared: *mut c_void) -> ! {
     // SAFETY: `run` passes a Shared that outlives the child's stay in this memory, and waits meanwhile.
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
     for (at, step) in shared.steps.iter().enumerate() {
+        shared.at = at;
         if let Err(why) = walk(step) {
-            shared.failed = Some((at, why));
+            shared.failed = Some(why);
             break;
         }
     }
@@ -64,8 +80,10 @@ fn call(number: i64, args: [usize; 6]) -> Result<usize, i32> {
 
 fn walk(step: &Step<'_>) -> Done {
     match step {
+        Step::OwnDescriptors { first, last } => own_descriptors(*first as usize, *last as usize),
         Step::ResetSignals => reset_signals(),
         Step::Umask => call(libc::SYS_umask, [0o022, 0, 0, 0, 0, 0]).map(drop),
+        Step::JoinNetwork(namespace) => join(*namespace, libc::CLONE_NEWNET),
         Step::LoopbackUp => loopback_up(),
         Step::Mount { kind, at, flags, options } => mount(Some(kind), Some(kind), at, *flags, Some(options)),
         Step::Place { mount, at, .. } => place(*mount, at),
@@ -79,14 +97,10 @@ fn walk(step: &Step<'_>) -> Done {
         Step::Hostname(name) => {
             call(libc::SYS_sethostname, [name.as_ptr() as usize, name.as_bytes().len(), 0, 0, 0, 0]).map(drop)
         }
-        Step::Enter(dir) => enter(dir),
         Step::Descriptors(fds) => descriptors(fds),
         Step::Rlimit { resource, soft, hard, .. } => rlimit(*resource, *soft, *hard),
         Step::ClearGroups => call(libc::SYS_setgroups, [0; 6]).map(drop),
-        Step::JoinUser(namespace) => {
-            call(libc::SYS_setns, [namespace.as_raw_fd() as usize, libc::CLONE_NEWUSER as usize, 0, 0, 0, 0])
-                .map(drop)
-        }
+        Step::JoinUser(namespace) => join(*namespace, libc::CLONE_NEWUSER),
         Step::BecomeRootInside => {
             call(libc::SYS_setresgid, [0; 6])?;
             call(libc::SYS_setresuid, [0; 6]).map(drop)
@@ -94,8 +108,16 @@ fn walk(step: &Step<'_>) -> Done {
         Step::DropCapabilities => drop_capabilities(),
         Step::NoNewPrivileges => prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0),
         Step::Seccomp(filter) => seccomp(filter),
-        Step::Exec(image) => exec(image),
+        Step::Exec { linger_s } => exec(linger_s),
     }
+}
+
+/// Leaves the table that we share with the daemon for one of our own, which has only `first..=last`: the standard three
+/// and the daemon's own go at once, so that no lock of a daemon that dies now lives on in us.
+fn own_descriptors(first: usize, last: usize) -> Done {
+    let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
+    call(libc::SYS_close_range, [last + 1, u32::MAX as usize, unshare, 0, 0, 0])?;
+    call(libc::SYS_close_range, [0, first - 1, 0, 0, 0, 0]).map(drop)
 }
 
 /// The kernel's `struct sigaction` for rt_sigaction(2) on x86_64.
@@ -169,16 +191,7 @@ fn write_zero(at: &CStr) -> Done {
     done.map(drop)
 }
 
-/// chdir, then getcwd: the kernel answers "(unreachable)…" for a directory outside our root, which no plan
-/// may ever reach (CVE-2024-21626).
-fn enter(dir: &CStr) -> Done {
-    call(libc::SYS_chdir, [dir.as_ptr() as usize, 0, 0, 0, 0, 0])?;
-    let mut buffer = [0u8; 4096];
-    call(libc::SYS_getcwd, [buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0, 0])?;
-    if buffer.first() == Some(&b'/') { Ok(()) } else { Err(libc::ENOENT) }
-}
-
-/// Moves the nine descriptors first out of the way of the target numbers, then into place.
+/// Moves the ten descriptors first out of the way of the target numbers, then into place.
 fn descriptors(fds: &[BorrowedFd<'_>; slot::COUNT]) -> Done {
     let mut parked = [0usize; slot::COUNT];
     for (park, fd) in parked.iter_mut().zip(fds) {
@@ -190,6 +203,10 @@ fn descriptors(fds: &[BorrowedFd<'_>; slot::COUNT]) -> Done {
         call(libc::SYS_dup3, [*park, number, flags as usize, 0, 0, 0])?;
     }
     Ok(())
+}
+
+fn join(namespace: BorrowedFd<'_>, kind: i32) -> Done {
+    call(libc::SYS_setns, [namespace.as_raw_fd() as usize, kind as usize, 0, 0, 0, 0]).map(drop)
 }
 
 fn rlimit(resource: u32, soft: u64, hard: u64) -> Done {
@@ -226,16 +243,51 @@ fn seccomp(filter: &[libc::sock_filter]) -> Done {
     call(libc::SYS_seccomp, [mode, 0, &raw const program as usize, 0, 0, 0]).map(drop)
 }
 
-fn exec(image: &ExecImage) -> Done {
+fn exec(linger_s: &CStr) -> Done {
     // Last of all, so that no step before can leave a descriptor behind.
     call(libc::SYS_close_range, [slot::COUNT, u32::MAX as usize, 0, 0, 0, 0])?;
+    let argv = [c"joblet-init".as_ptr(), linger_s.as_ptr(), std::ptr::null()];
+    let environment = [std::ptr::null::<libc::c_char>()];
     let args = [
         slot::IMAGE as usize,
         c"".as_ptr() as usize,
-        image.argv() as usize,
-        image.environment() as usize,
+        argv.as_ptr() as usize,
+        environment.as_ptr() as usize,
         libc::AT_EMPTY_PATH as usize,
         0,
     ];
     call(libc::SYS_execveat, args).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::ffi::CString;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    /// A step that never returns: opening a FIFO that nobody reads. A mount of a dead file system would do the same.
+    #[test]
+    fn a_child_that_hangs_in_a_step_is_killed_and_its_step_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        let at: &'static CStr = Box::leak(CString::new(fifo.to_str().unwrap()).unwrap().into_boxed_c_str());
+        let last = std::fs::File::open("/dev/null").unwrap();
+        let own = Step::OwnDescriptors { first: 3, last: last.as_raw_fd() };
+        let steps = [own, Step::Umask, Step::WriteZero { at }, Step::Umask];
+        let (mut stack, watch) = (ChildStack::new().unwrap(), Watch::default());
+        let walked = std::thread::scope(|scope| {
+            let child = scope.spawn(|| run(&mut stack, &watch, 0, None, &steps));
+            while !watch.kill_if_older(Duration::from_millis(20)) && !child.is_finished() {
+                std::thread::yield_now();
+            }
+            child.join().unwrap()
+        });
+        assert_eq!((walked.at, walked.failed, watch.has_killed()), (2, None, true));
+        let child = walked.cloned.unwrap();
+        let end = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        assert_eq!(end.terminating_signal(), Some(libc::SIGKILL));
+    }
 }

@@ -7,9 +7,18 @@
 //!   └ child                clone3(VM|VFORK, new pid, mount, ipc, uts, cgroup, net; into the job's cgroup);
 //!                          shares our memory, walks the plan (child.rs), then executes:
 //!     └ joblet-init        pid 1 of the job, uid 0 of a user namespace where only one unprivileged host id
-//!                          exists, no capability, no_new_privs, seccomp; not dumpable, so the job cannot touch it
+//!                          exists, no capability, no_new_privs, seccomp; not dumpable, so the job cannot touch it;
+//!                          waits for its order
 //!       └ payload          its own session; the same credentials; dumpable
 //! ```
+//!
+//! # Two halves
+//!
+//! *Raising* the walls ([`Sandbox::raise`]) needs nothing of the job but its id, and costs nearly all of the time;
+//! *launching* ([`Init::launch`]) tells the joblet-init that waits behind them what to run. The daemon raises walls
+//! ahead of time. There is one path: a job for which nothing stands ready has its walls raised, then is launched, by
+//! the same two calls. What differs from job to job is changed from outside in between: cgroup files, the sizes of
+//! its file systems ([`Sandbox::resize`]), the files in /work.
 //!
 //! # Pipes and files
 //!
@@ -17,7 +26,8 @@
 //! |---|---|---|
 //! | stdout, stderr | write ends (mode 0222: may be reopened, never read) | read ends; joblet-init keeps duplicates, so nothing is lost while no daemon lives |
 //! | report | joblet-init's child, closed by the payload's exec, or `{errno, path existed}` | read end: EOF is "executed" |
-//! | control | joblet-init reads: a byte is "output drained, you may go", EOF is "the daemon is gone" | write end |
+//! | control | joblet-init reads: the order's length; later a byte, "output drained, you may go"; EOF is "the daemon is gone" | write end |
+//! | order | memory file, mapped by joblet-init, closed before the payload runs (`order_layout.rs`) | written once, closed |
 //! | exit record | regular file, written once by joblet-init | read by path, by whatever daemon lives then |
 //!
 //! Every step of the plan is a wall: when one fails the child leaves `{step, errno}` in the struct it shares
@@ -25,8 +35,12 @@
 //! zero, raised limits) are not steps; they are tried from outside and may fail.
 
 mod child;
+mod cradle;
 pub mod filter;
 pub mod identity;
+pub mod launch;
+#[allow(unreachable_pub, reason = "joblet-init has it at its root")]
+mod order_layout;
 pub mod plan;
 mod removal;
 pub mod rootfs;
@@ -36,7 +50,10 @@ pub mod work;
 
 use std::io;
 
-pub use spawn::{Sandbox, Started, Walls};
+pub use cradle::Cradle;
+pub use launch::Payload;
+pub use plan::Network;
+pub use spawn::{Init, Sandbox, Started, Walls};
 
 /// A wall or its preparation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +106,12 @@ pub enum SandboxError {
         doing: String,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// The child did not come back from a step of its plan and was killed.
+    #[error("failed to create isolated environment: {step}: it does not return, the job was killed")]
+    Stuck {
+        /// The step, in words.
+        step: String,
     },
     /// The child stopped at a step of its plan.
     #[error("failed to create isolated environment: {step}: {source}")]

@@ -4,13 +4,24 @@ use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use super::rootfs::ProcMasks;
-use super::step::{ExecImage, Step, slot};
+use super::step::{Step, slot};
+
+/// Where a job's network is.
+#[derive(Debug, Clone, Copy)]
+pub enum Network<'a> {
+    /// A new namespace of its own, with nothing but loopback.
+    Own,
+    /// One that an earlier job of the same kind left clean.
+    Kept(BorrowedFd<'a>),
+    /// The host's.
+    Host,
+}
 
 /// What a plan is made from. Descriptors are open until the clone is over.
 #[derive(Debug)]
 pub struct PlanSpec<'a> {
-    /// Loopback must be brought up: the job has a network namespace of its own.
-    pub own_network: bool,
+    /// Where its network is.
+    pub network: Network<'a>,
     /// procfs shows pids only (`filesystem.proc: pid`).
     pub proc_pids_only: bool,
     /// Paths of procfs to close.
@@ -21,8 +32,6 @@ pub struct PlanSpec<'a> {
     pub work: BorrowedFd<'a>,
     /// Host name.
     pub hostname: CString,
-    /// Working directory.
-    pub work_dir: CString,
     /// Processes and threads (the uid is the job's alone, so this bounds the job even without a pids
     /// controller).
     pub pids: u64,
@@ -30,14 +39,16 @@ pub struct PlanSpec<'a> {
     pub ceilings: &'a [u64; 16],
     /// The daemon's oom score is not zero: the job must not inherit it.
     pub reset_oom_score: bool,
+    /// Numbers of the first and the last of all descriptors below.
+    pub numbers: (i32, i32),
     /// Descriptors by slot.
     pub descriptors: [BorrowedFd<'a>; slot::COUNT],
     /// User namespace of the lease.
     pub user_namespace: BorrowedFd<'a>,
     /// Compiled policy.
     pub filter: &'a [libc::sock_filter],
-    /// Arguments and environment of joblet-init.
-    pub image: &'a ExecImage,
+    /// Seconds that joblet-init waits for a new daemon, decimal.
+    pub linger_s: &'a CStr,
 }
 
 /// Open files: what login shells have, and what a program may raise it to.
@@ -47,24 +58,26 @@ const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 
 /// The steps, in the order in which the child takes them.
 pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
-    let mut steps = vec![Step::ResetSignals, Step::Umask];
-    if spec.own_network {
-        steps.push(Step::LoopbackUp);
+    let (first, last) = spec.numbers;
+    let mut steps = vec![Step::OwnDescriptors { first, last }, Step::ResetSignals, Step::Umask];
+    match spec.network {
+        Network::Own => steps.push(Step::LoopbackUp),
+        Network::Kept(namespace) => steps.push(Step::JoinNetwork(namespace)),
+        Network::Host => {}
     }
     filesystems(spec, &mut steps);
     steps.push(Step::Hostname(spec.hostname.clone()));
-    steps.push(Step::Enter(spec.work_dir.clone()));
     limits(spec, &mut steps);
     // Privileges go last: everything above needs them.
     steps.push(Step::ClearGroups);
     steps.push(Step::JoinUser(spec.user_namespace));
     steps.push(Step::BecomeRootInside);
     steps.push(Step::DropCapabilities);
-    // Overwrites the numbers 0 to 8, the namespace's own among them perhaps: nothing after it names another.
+    // Overwrites the numbers 0 to 9, the namespace's own among them perhaps: nothing after it names another.
     steps.push(Step::Descriptors(spec.descriptors));
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::Seccomp(spec.filter));
-    steps.push(Step::Exec(spec.image));
+    steps.push(Step::Exec { linger_s: spec.linger_s });
     steps
 }
 
@@ -92,9 +105,18 @@ fn mount<'a>(kind: &'static CStr, at: &'static CStr, flags: u64, options: CStrin
 }
 
 /// Options of a tmpfs that everybody in the job may write to. An inode costs the kernel about 1 KiB.
-fn scratch(bytes: u64) -> CString {
-    let inodes = (bytes / 4096).clamp(1024, 1 << 20);
-    CString::new(format!("mode=1777,size={bytes},nr_inodes={inodes}")).expect("digits have no NUL")
+pub(super) fn scratch(bytes: u64) -> CString {
+    CString::new(format!("mode=1777,{}", size(bytes))).expect("digits have no NUL")
+}
+
+/// What a tmpfs of so many bytes may take.
+pub(super) fn size(bytes: u64) -> String {
+    format!("size={bytes},nr_inodes={}", inodes_for(bytes))
+}
+
+/// Files and directories that go with so many bytes.
+pub(super) fn inodes_for(bytes: u64) -> u64 {
+    (bytes / 4096).clamp(1024, 1 << 20)
 }
 
 fn limits<'a>(spec: &PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {

@@ -1,7 +1,8 @@
 //! Building one job's walls and its first process.
 //!
-//! [`Sandbox`] holds what all jobs share and is made once, at the daemon's start; a spawner thread calls
-//! [`Sandbox::start`] with one job's [`Walls`].
+//! [`Sandbox`] holds what all jobs share and is made once, at the daemon's start; a thread of ours calls
+//! [`Sandbox::raise`] with one job's [`Walls`]. What then stands there is complete and waits: joblet-init executes
+//! behind all walls, and takes its order by [`super::launch`]. So walls can be raised before there is a job.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -9,19 +10,26 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::SandboxError;
 use super::child;
+use super::child::Walked;
+use super::cradle::Cradle;
 use super::identity;
-use super::plan::{PlanSpec, plan};
+use super::plan::{Network, PlanSpec, plan};
 use super::rootfs::{DEFAULT_MOUNTS, ProcMasks, Template};
-use super::step::{ExecImage, Step};
+use super::step::Step;
 use crate::job::exit_record;
-use crate::sys::{self, clone::ChildStack};
+use crate::sys::{
+    self,
+    clone::{ChildStack, Watch},
+};
 
 /// joblet-init, built by `build.rs` from `src/init`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/joblet-init"));
@@ -44,13 +52,15 @@ pub struct SandboxConfig {
 pub struct Sandbox {
     config: SandboxConfig,
     template: Template,
-    host_mounts: OwnedFd,
+    pub(super) host_mounts: OwnedFd,
     init: OwnedFd,
+    linger_s: CString,
     dev_null: File,
     filter: Vec<libc::sock_filter>,
     masks: ProcMasks,
     ceilings: [u64; 16],
     reset_oom_score: bool,
+    watches: Mutex<Vec<Arc<Watch>>>,
 }
 
 /// One job's part of its walls.
@@ -60,43 +70,49 @@ pub struct Walls<'a> {
     pub id: &'a str,
     /// Host name inside.
     pub hostname: &'a str,
-    /// argv of the payload.
-    pub argv: Vec<CString>,
-    /// Whole environment of the payload, `NAME=value`.
-    pub environment: Vec<CString>,
-    /// Working directory inside; made if it is below /work.
-    pub work_dir: &'a str,
-    /// The filled /work ([`Sandbox::work_tmpfs`], [`super::work::WorkDisk::create`]).
+    /// The job's /work ([`Sandbox::work_tmpfs`], [`super::work::WorkDisk::create`]).
     pub work: BorrowedFd<'a>,
     /// Bytes each of /tmp and /dev/shm may take.
     pub scratch_bytes: u64,
     /// Processes and threads.
     pub pids: u32,
-    /// Network namespace of its own, or the host's.
-    pub own_network: bool,
+    /// Where its network is.
+    pub network: Network<'a>,
     /// User namespace of the lease.
     pub user_namespace: BorrowedFd<'a>,
     /// Directory of the job's cgroup.
     pub cgroup: BorrowedFd<'a>,
 }
 
-/// A job's PID 1 that exists, and the daemon's ends of its pipes.
+/// A joblet-init that waits behind its walls, and the daemon's ends of its pipes.
 #[derive(Debug)]
-pub struct Started {
-    /// joblet-init.
+pub struct Init {
+    /// Refers to it.
     pub pidfd: OwnedFd,
     /// Its number on the host.
     pub pid: i32,
-    /// Read end of stdout, non-blocking.
-    pub stdout: OwnedFd,
-    /// Read end of stderr, non-blocking.
-    pub stderr: OwnedFd,
     /// Read end of the report pipe, non-blocking.
     pub report: OwnedFd,
-    /// Write end of the control pipe; closing it says "the daemon is gone".
-    pub control: OwnedFd,
-    /// The exit record, as long as the job's entry exists.
+    /// Write end of the control pipe, for the order and the release; closing it says "the daemon is gone".
+    pub control: Arc<OwnedFd>,
+    /// The exit record.
     pub record: File,
+    /// The memory file for the order.
+    pub order: File,
+    /// Its mount namespace. While it is open the kernel does not take the mounts apart, for which the end of PID 1
+    /// would wait otherwise (up to a millisecond of RCU).
+    pub mounts: OwnedFd,
+}
+
+/// What [`Sandbox::raise`] made.
+#[derive(Debug)]
+pub struct Started {
+    /// PID 1.
+    pub init: Init,
+    /// Read end of the job's stdout, non-blocking.
+    pub stdout: OwnedFd,
+    /// Read end of its stderr, non-blocking.
+    pub stderr: OwnedFd,
 }
 
 /// Names what was being made when `result` failed.
@@ -119,11 +135,13 @@ impl Sandbox {
             template: Template::build(&mounts, &config.run_dir)?,
             host_mounts: preparing(File::open("/proc/self/ns/mnt"), "open our mount namespace")?.into(),
             init: sealed_init()?,
+            linger_s: text(&config.orphan_linger_s.to_string())?,
             dev_null: preparing(OpenOptions::new().read(true).open("/dev/null"), "open /dev/null")?,
             filter: super::filter::program(),
             masks: ProcMasks::probe(),
             ceilings: hard_limits(),
             reset_oom_score: score.trim() != "0",
+            watches: Mutex::default(),
             config,
         })
     }
@@ -133,63 +151,96 @@ impl Sandbox {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn adopt_thread(&self) -> Result<ChildStack, SandboxError> {
+    pub fn adopt_thread(&self) -> Result<Cradle, SandboxError> {
         preparing(sys::thread::unshare_fs(), "give the spawner its own root")?;
-        preparing(ChildStack::new(), "map a stack for children")
+        let cradle = preparing(Cradle::new(self.dev_null.as_fd()), "prepare a thread for children")?;
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push(cradle.watch.clone());
+        Ok(cradle)
     }
 
-    /// Starts a job's PID 1 behind its walls. When this returns, joblet-init executes; whether the payload
-    /// can be executed is told by the report pipe.
+    /// Kills children, on any thread, that have not come to execute joblet-init within `bound`; their starts fail,
+    /// with the step that does not return. The number of them.
+    pub fn end_stuck(&self, bound: Duration) -> usize {
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.iter().filter(|watch| watch.kill_if_older(bound)).count()
+    }
+
+    /// Starts a job's PID 1 behind its walls. When this returns, joblet-init executes and waits for its order.
     ///
     /// # Errors
     /// A wall that could not be built, named by its step. Nothing of the job is left then.
-    pub fn start(&self, stack: &mut ChildStack, walls: &Walls<'_>) -> Result<Started, SandboxError> {
+    pub fn raise(&self, cradle: &mut Cradle, walls: &Walls<'_>) -> Result<Started, SandboxError> {
         let (stdout, out) = output_pipe()?;
         let (stderr, err) = output_pipe()?;
         let (report, report_end) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the report pipe")?;
         preparing(rustix::io::ioctl_fionbio(&report, true), "make the report pipe non-blocking")?;
         let (control_end, control) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the control pipe")?;
-        let image = self.image(walls)?;
-        let (hostname, work_dir) = (text(walls.hostname)?, text(walls.work_dir)?);
+        let order = order_file()?;
         let record = self.exit_record(walls.id)?;
+        let filled = cradle.slots.fill([
+            self.dev_null.as_fd(),
+            out.as_fd(),
+            err.as_fd(),
+            record.as_fd(),
+            report_end.as_fd(),
+            control_end.as_fd(),
+            stdout.as_fd(),
+            stderr.as_fd(),
+            order.as_fd(),
+            self.init.as_fd(),
+            walls.user_namespace,
+            walls.work,
+            match walls.network {
+                Network::Kept(namespace) => namespace,
+                Network::Own | Network::Host => self.dev_null.as_fd(),
+            },
+        ]);
+        preparing(filled, "fill the slots of a child")?;
+        let unrecord = |_: &SandboxError| {
+            // A record without a job would be taken for one whose end nobody saw.
+            let _ = std::fs::remove_file(self.record_path(walls.id));
+        };
+        let cloned = self.bear(cradle, walls);
+        preparing(cradle.slots.clear(), "empty the slots of a child")?;
+        let cloned = cloned.inspect_err(unrecord)?;
+        let mounts = mounts_of(&cloned).inspect_err(unrecord)?;
+        let (pidfd, pid, control) = (cloned.pidfd, cloned.pid, Arc::new(control));
+        let init = Init { pidfd, pid, report, control, record, order, mounts };
+        Ok(Started { init, stdout, stderr })
+    }
+
+    /// The clone, from the slots that are filled.
+    fn bear(&self, cradle: &mut Cradle, walls: &Walls<'_>) -> Result<sys::clone::Cloned, SandboxError> {
+        let Cradle { stack, slots, watch } = cradle;
+        let [null, out, err, record, report, control, kept_out, kept_err, order, init, user, work, network] =
+            slots.filled();
         let spec = PlanSpec {
-            own_network: walls.own_network,
+            numbers: slots.numbers(),
+            network: match walls.network {
+                Network::Kept(_) => Network::Kept(network),
+                other => other,
+            },
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
             scratch_bytes: walls.scratch_bytes,
-            work: walls.work,
-            hostname,
-            work_dir,
+            work,
+            hostname: text(walls.hostname)?,
             pids: u64::from(walls.pids),
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
-            descriptors: [
-                self.dev_null.as_fd(),
-                out.as_fd(),
-                err.as_fd(),
-                record.as_fd(),
-                report_end.as_fd(),
-                control_end.as_fd(),
-                stdout.as_fd(),
-                stderr.as_fd(),
-                self.init.as_fd(),
-            ],
-            user_namespace: walls.user_namespace,
+            descriptors: [null, out, err, record, report, control, kept_out, kept_err, order, init],
+            user_namespace: user,
             filter: &self.filter,
-            image: &image,
+            linger_s: &self.linger_s,
         };
-        let cloned = self.clone_into(stack, &plan(&spec), walls).inspect_err(|_| {
-            // A record without a job would be taken for one whose end nobody saw.
-            let _ = std::fs::remove_file(self.record_path(walls.id));
-        })?;
-        let (pidfd, pid) = (cloned.pidfd, cloned.pid);
-        Ok(Started { pidfd, pid, stdout, stderr, report, control, record })
+        self.clone_into(stack, watch, &plan(&spec), walls)
     }
 
     /// The clone itself, between entering and leaving the template.
     fn clone_into(
         &self,
         stack: &mut ChildStack,
+        watch: &Watch,
         steps: &[Step<'_>],
         walls: &Walls<'_>,
     ) -> Result<sys::clone::Cloned, SandboxError> {
@@ -198,17 +249,22 @@ impl Sandbox {
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP;
-        if walls.own_network {
+        if matches!(walls.network, Network::Own) {
             namespaces |= libc::CLONE_NEWNET;
         }
         preparing(sys::thread::join_mounts(self.template.namespace.as_fd()), "enter the template root")?;
-        let (cloned, failed) = child::run(stack, namespaces as u64, walls.cgroup, steps);
+        let Walked { cloned, at, failed } =
+            child::run(stack, watch, namespaces as u64, Some(walls.cgroup), steps);
         let back = sys::thread::join_mounts(self.host_mounts.as_fd());
         let cloned = preparing(cloned, "clone the job's first process")?;
-        if let Some((at, errno)) = failed {
+        let step = || steps.get(at).map_or_else(String::new, ToString::to_string);
+        if let Some(errno) = failed {
             let _ = waitid(WaitId::PidFd(cloned.pidfd.as_fd()), WaitIdOptions::EXITED);
-            let step = steps.get(at).map_or_else(String::new, ToString::to_string);
-            return Err(SandboxError::Step { step, source: io::Error::from_raw_os_error(errno) });
+            return Err(SandboxError::Step { step: step(), source: io::Error::from_raw_os_error(errno) });
+        }
+        if watch.has_killed() {
+            let _ = waitid(WaitId::PidFd(cloned.pidfd.as_fd()), WaitIdOptions::EXITED);
+            return Err(SandboxError::Stuck { step: step() });
         }
         preparing(back, "leave the template root")?;
         Ok(cloned)
@@ -229,13 +285,6 @@ impl Sandbox {
     /// Where the exit record of a job is.
     pub fn record_path(&self, id: &str) -> PathBuf {
         record_path(&self.config.run_dir, id)
-    }
-
-    /// argv of joblet-init: its name, how long it lingers, then the payload's argv.
-    fn image(&self, walls: &Walls<'_>) -> Result<ExecImage, SandboxError> {
-        let mut argv = vec![text("joblet-init")?, text(&self.config.orphan_linger_s.to_string())?];
-        argv.extend(walls.argv.iter().cloned());
-        Ok(ExecImage::new(argv, walls.environment.clone()))
     }
 }
 
@@ -262,8 +311,26 @@ pub fn user_namespace(lease: &mut identity::Lease) -> Result<std::sync::Arc<Owne
     Ok(namespace)
 }
 
-fn text(text: &str) -> Result<CString, SandboxError> {
+pub(super) fn text(text: &str) -> Result<CString, SandboxError> {
     preparing(CString::new(text).map_err(io::Error::other), "build a string for the kernel")
+}
+
+/// The mount namespace of a child that executes joblet-init. The child is ours to wait for where that fails.
+fn mounts_of(child: &sys::clone::Cloned) -> Result<OwnedFd, SandboxError> {
+    let opened = sys::pidfd::mount_namespace(child.pidfd.as_fd(), child.pid);
+    if opened.is_err() {
+        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+    preparing(opened, "open the job's mount namespace")
+}
+
+/// Memory that joblet-init will map when it has an order. Nobody may ever execute it.
+fn order_file() -> Result<File, SandboxError> {
+    // MFD_NOEXEC_SEAL (6.3) satisfies every vm.memfd_noexec; older kernels refuse the flag.
+    let memfd = memfd_create("order", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| memfd_create("order", MemfdFlags::CLOEXEC));
+    preparing(memfd.map(File::from), "make the file of the order")
 }
 
 /// A pipe for output: the daemon's end does not block; the job's may be reopened through /proc/self/fd for

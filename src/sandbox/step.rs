@@ -19,56 +19,30 @@ pub mod slot {
     pub const KEPT_OUT: i32 = 6;
     /// Kept read end of the payload's stderr.
     pub const KEPT_ERR: i32 = 7;
+    /// Memory file in which the order will be (`order_layout.rs`).
+    pub const ORDER: i32 = 8;
     /// joblet-init itself; closed by the exec.
-    pub const IMAGE: i32 = 8;
+    pub const IMAGE: i32 = 9;
     /// How many there are, 0 included.
-    pub const COUNT: usize = 9;
-}
-
-/// Environment and arguments in the form execve(2) takes, built before the clone.
-pub struct ExecImage {
-    strings: Vec<CString>,
-    pointers: Vec<*const libc::c_char>,
-    environment_at: usize,
-}
-
-// SAFETY note: the pointers refer to heap blocks that `strings` owns; moving the value moves neither.
-impl ExecImage {
-    /// Lays out `argv` and `environment` (`NAME=value`).
-    pub fn new(argv: Vec<CString>, environment: Vec<CString>) -> Self {
-        let environment_at = argv.len() + 1;
-        let mut strings = argv;
-        strings.extend(environment);
-        let mut pointers: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
-        pointers.insert(environment_at - 1, std::ptr::null());
-        pointers.push(std::ptr::null());
-        ExecImage { strings, pointers, environment_at }
-    }
-
-    /// Null-terminated argument vector.
-    pub fn argv(&self) -> *const *const libc::c_char {
-        self.pointers.as_ptr()
-    }
-
-    /// Null-terminated environment.
-    pub fn environment(&self) -> *const *const libc::c_char {
-        self.pointers.get(self.environment_at).map_or(std::ptr::null(), std::ptr::from_ref)
-    }
-}
-
-impl fmt::Debug for ExecImage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ExecImage({} strings)", self.strings.len())
-    }
+    pub const COUNT: usize = 10;
 }
 
 /// What the child does, in the order of the plan.
 #[derive(Debug)]
 pub enum Step<'a> {
+    /// A descriptor table of the child's own, with nothing but these.
+    OwnDescriptors {
+        /// The first.
+        first: i32,
+        /// The last.
+        last: i32,
+    },
     /// Every signal back to its default action (ignored ones survive clone3 and execve(2)).
     ResetSignals,
     /// umask 022.
     Umask,
+    /// A network namespace that an earlier job left clean.
+    JoinNetwork(BorrowedFd<'a>),
     /// Loopback of the new network namespace up.
     LoopbackUp,
     /// A new filesystem: type, where, `MS_*` flags, options.
@@ -115,9 +89,7 @@ pub enum Step<'a> {
     },
     /// Host name of the job.
     Hostname(CString),
-    /// Working directory of the job.
-    Enter(CString),
-    /// Descriptors 0 to 8 in place, all others closed.
+    /// Descriptors 0 to 9 in place, all others closed.
     Descriptors([BorrowedFd<'a>; slot::COUNT]),
     /// Soft and hard limit of one resource (setrlimit(2)).
     Rlimit {
@@ -143,15 +115,20 @@ pub enum Step<'a> {
     NoNewPrivileges,
     /// The system call policy.
     Seccomp(&'a [libc::sock_filter]),
-    /// joblet-init.
-    Exec(&'a ExecImage),
+    /// joblet-init, with the seconds that it lingers.
+    Exec {
+        /// Decimal.
+        linger_s: &'a CStr,
+    },
 }
 
 impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::OwnDescriptors { .. } => write!(f, "take a descriptor table of its own"),
             Step::ResetSignals => write!(f, "reset signal actions"),
             Step::Umask => write!(f, "set umask 022"),
+            Step::JoinNetwork(_) => write!(f, "join a clean network namespace"),
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),
             Step::Mount { kind, at, options, .. } => {
                 write!(
@@ -167,7 +144,6 @@ impl fmt::Display for Step<'_> {
             Step::ReadOnly { at } => write!(f, "make {} read-only", at.to_string_lossy()),
             Step::WriteZero { at } => write!(f, "write 0 to {}", at.to_string_lossy()),
             Step::Hostname(name) => write!(f, "set hostname {}", name.to_string_lossy()),
-            Step::Enter(dir) => write!(f, "enter working directory {}", dir.to_string_lossy()),
             Step::Descriptors(fds) => {
                 write!(
                     f,
@@ -184,22 +160,7 @@ impl fmt::Display for Step<'_> {
             Step::Seccomp(filter) => {
                 write!(f, "install the system call policy ({} instructions)", filter.len())
             }
-            Step::Exec(_) => write!(f, "execute joblet-init"),
+            Step::Exec { .. } => write!(f, "execute joblet-init"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_exec_image_has_both_vectors_terminated() {
-        let c = |s: &str| CString::new(s).unwrap();
-        let image = ExecImage::new(vec![c("a"), c("b")], vec![c("K=V")]);
-        assert_eq!(image.strings.len(), 3);
-        assert_eq!(image.pointers.len(), 5);
-        assert!(image.pointers[2].is_null() && image.pointers[4].is_null());
-        assert_eq!(image.environment(), std::ptr::from_ref(&image.pointers[3]));
     }
 }

@@ -20,6 +20,7 @@ use rustix::mount::{
     fsopen, open_tree,
 };
 
+use super::plan::inodes_for;
 use super::removal::{names, remove_tree};
 use super::spawn::preparing;
 use super::{Sandbox, SandboxError};
@@ -29,11 +30,6 @@ use crate::sys::{self, quota};
 const ATTRIBUTES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Where the probe is made; job directories are named by UUIDs.
 const PROBE: &CStr = c"probe";
-
-/// Files and directories that go with so many bytes.
-fn inodes_for(bytes: u64) -> u64 {
-    (bytes / 4096).clamp(1024, 1 << 20)
-}
 
 impl Sandbox {
     /// A detached tmpfs for /work, owned by the job's host id. Files put beneath its descriptor before the

@@ -8,6 +8,9 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -89,10 +92,55 @@ pub struct Cloned {
     pub pid: i32,
 }
 
+/// Lets another thread end a child that does not leave the memory it shares with the thread that waits for it: one
+/// that hangs in the kernel, on a file system that does not answer for example.
+#[derive(Debug, Default)]
+pub struct Watch {
+    // Locked while the descriptor is used, so that it is still the child's.
+    since: Mutex<Option<Instant>>,
+    pidfd: AtomicI32,
+    killed: AtomicBool,
+}
+
+/// No descriptor yet.
+const NONE: i32 = -1;
+
+impl Watch {
+    /// Kills a child that has been there for longer than `bound`. The thread that waits for it goes on then, unless
+    /// the child cannot be killed either.
+    pub fn kill_if_older(&self, bound: Duration) -> bool {
+        let since = self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pidfd = self.pidfd.load(Ordering::Acquire);
+        if since.is_none_or(|since| since.elapsed() < bound) || pidfd == NONE {
+            return false;
+        }
+        // SAFETY: the kernel stored it for the child that `since` tells of, and it is closed after `end` only, which
+        // waits for the lock.
+        let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
+        self.killed.store(true, Ordering::Release);
+        pidfd_send_signal(pidfd, Signal::KILL).is_ok()
+    }
+
+    /// Whether the last child was killed by [`Watch::kill_if_older`].
+    pub fn has_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    fn begin(&self) {
+        self.killed.store(false, Ordering::Release);
+        self.pidfd.store(NONE, Ordering::Release);
+        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn end(&self) {
+        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+}
+
 /// Clones a child that runs `entry(argument)` on `stack`, sharing memory, while this thread waits until the
-/// child executes a program or exits.
+/// child executes a program or exits. `watch` tells of it meanwhile.
 ///
-/// `namespaces` are `CLONE_NEW*` flags; `cgroup` is the directory of the cgroup v2 group to be born in
+/// `flags` are `CLONE_NEW*` flags, and `CLONE_FILES` for a child that takes its own descriptor table at once; `cgroup` is the directory of the cgroup v2 group to be born in
 /// (`CLONE_INTO_CGROUP`, kernel 5.7): joining later by cgroup.procs costs up to 15 ms.
 ///
 /// # Safety
@@ -101,16 +149,19 @@ pub struct Cloned {
 /// points to must stay valid until this call returns, and be touched by nobody else meanwhile.
 pub unsafe fn spawn(
     stack: &mut ChildStack,
-    namespaces: u64,
+    watch: &Watch,
+    flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     entry: extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,
 ) -> io::Result<Cloned> {
     CHILD_RUNS.with(|runs| runs.set(true));
-    let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | namespaces;
+    let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | flags;
+    watch.begin();
     // SAFETY: the caller vouches for `entry` and `argument`; VFORK keeps this frame and the stack alive until
     // the child has left them.
-    let cloned = unsafe { clone_on(stack, flags, cgroup, entry, argument) };
+    let cloned = unsafe { clone_on(stack, &watch.pidfd, flags, cgroup, entry, argument) };
+    watch.end();
     CHILD_RUNS.with(|runs| runs.set(false));
     cloned
 }
@@ -119,19 +170,19 @@ pub unsafe fn spawn(
 /// As [`spawn`]; without `CLONE_VFORK`, `stack` must outlive the child.
 unsafe fn clone_on(
     stack: &mut ChildStack,
+    pidfd: &AtomicI32,
     mut flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     entry: extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,
 ) -> io::Result<Cloned> {
-    let mut pidfd: i32 = -1;
     flags |= libc::CLONE_PIDFD as u64;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
     let args = CloneArgs {
         flags,
-        pidfd: &raw mut pidfd as u64,
+        pidfd: pidfd.as_ptr() as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.lowest(),
         stack_size: STACK_SIZE as u64,
@@ -143,7 +194,7 @@ unsafe fn clone_on(
     let result = unsafe { clone3(&args, entry, argument) };
     let pid = super::raw::errno(result).map_err(io::Error::from_raw_os_error)?;
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel stored a fresh descriptor that nobody owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };
     Ok(Cloned { pidfd, pid: pid as i32 })
 }
 
@@ -162,7 +213,9 @@ impl Idle {
         let flags = libc::CLONE_VM as u64 | namespaces;
         // SAFETY: `pause_for_ever` touches no memory but its stack, which the Idle keeps until the child is
         // reaped.
-        let cloned = unsafe { clone_on(&mut stack, flags, None, pause_for_ever, std::ptr::null_mut())? };
+        let cloned = unsafe {
+            clone_on(&mut stack, &AtomicI32::new(NONE), flags, None, pause_for_ever, std::ptr::null_mut())?
+        };
         Ok(Idle { cloned, _stack: stack })
     }
 

@@ -117,7 +117,7 @@ fn a_stop_ends_what_ignores_it_and_everything_it_started() {
     assert_eq!((out.field("Status"), out.field("ExitCode")), ("STOPPED".to_owned(), "-1".to_owned()));
     let status = d.status(&id);
     assert_eq!((&status["status"], &status["exitReason"]), (&"STOPPED".into(), &"stopped".into()));
-    assert_eq!(residue::processes_of(&d.uids()), Vec::<String>::new());
+    assert_eq!(residue::payloads_of(&d.uids()), Vec::<String>::new());
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn orphans_are_reaped_and_do_not_outlive_the_command() {
     let script = "for i in $(seq 50); do (sh -c 'exit 0' &) ; done; (setsid sleep 1000 &); sleep 0.2; ls /proc | grep -c '^[0-9]'";
     let left: usize = d.run(["sh", "-c", script]).ok().trim().parse().unwrap();
     assert!(left <= 8, "{left} processes: zombies gather");
-    eventually("the orphan is gone", || holds(residue::processes_of(&d.uids()).is_empty()));
+    eventually("the orphan is gone", || holds(residue::payloads_of(&d.uids()).is_empty()));
 }
 
 #[test]

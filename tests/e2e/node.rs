@@ -133,9 +133,9 @@ fn the_next_daemon_ends_what_a_killed_one_left_and_keeps_its_output() {
     let spool = d.dir().join("spool").join(&id).join("stdout");
     eventually("the output is in the spool", || holds(fs::read(&spool).is_ok_and(|bytes| bytes == b"up\n")));
     let node = d.crash();
-    assert!(!residue::processes_of(&uids).is_empty(), "the job outlives its daemon");
+    assert!(!residue::payloads_of(&uids).is_empty(), "the job outlives its daemon");
     let d = node.start();
-    eventually("the job is ended", || holds(residue::processes_of(&uids).is_empty()));
+    eventually("the job is ended", || holds(residue::payloads_of(&uids).is_empty()));
     assert_eq!(fs::read(&spool).unwrap(), b"up\n");
     assert_eq!(d.run(["echo", "next"]).ok(), "next\n");
 }

@@ -52,12 +52,12 @@ struct Job {
 
 impl Job {
     fn find(d: &TestDaemon, id: &str) -> Job {
-        let init = *eventually("init is a child of the daemon", || {
-            let children = crate::helper::residue::children_of(d.pid());
-            (!children.is_empty()).then_some(children)
-        })
-        .first()
-        .unwrap();
+        let init = eventually("init is a child of the daemon", || {
+            let of_the_job = |pid: &i32| {
+                fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id))
+            };
+            crate::helper::residue::children_of(d.pid()).into_iter().find(of_the_job)
+        });
         let payload = *eventually("the payload is a child of init", || {
             let children = crate::helper::residue::children_of(init);
             (!children.is_empty()).then_some(children)

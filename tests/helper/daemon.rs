@@ -137,6 +137,7 @@ impl Node {
         let mut daemon = TestDaemon { node: self, child, base: BTreeMap::new(), stopped: false };
         // gRPC makes some descriptors at its first call and keeps them.
         daemon.rnx(["job", "list"]).ok();
+        daemon.await_berths();
         daemon.base = eventually_quiet(daemon.pid());
         daemon
     }
@@ -299,6 +300,17 @@ impl TestDaemon {
         self.finish();
     }
 
+    /// Waits until the berths for the next jobs are ready, or could not be made.
+    fn await_berths(&self) {
+        let config = fs::read_to_string(self.config()).expect("the configuration");
+        let wanted = config.lines().find_map(|line| line.trim().strip_prefix("readyBerths: ")?.parse().ok());
+        let (children, pid) = (wanted.unwrap_or(READY_BERTHS), self.pid());
+        eventually("the berths are ready", || {
+            let failed = || self.log().contains("cannot make a berth");
+            holds(residue::children_of(pid).len() >= children || failed())
+        });
+    }
+
     fn finish(&mut self) {
         self.stopped = true;
         let jobs = self.jobs();
@@ -372,6 +384,9 @@ impl Drop for TestDaemon {
         eprintln!("--- the daemon's log ---\n{}--- end of the daemon's log ---", self.log());
     }
 }
+
+/// The default of `joblet.readyBerths`.
+const READY_BERTHS: usize = 8;
 
 /// Waits for the datagram READY=1; an error says what came instead.
 fn wait_for_ready(socket: &UnixDatagram, child: &mut Child) -> Result<(), String> {

@@ -31,6 +31,13 @@ pub fn processes_of(uids: &Range<u32>) -> Vec<String> {
     })
 }
 
+/// Like [`processes_of`], without the joblet-inits: those of berths wait for jobs to come.
+pub fn payloads_of(uids: &Range<u32>) -> Vec<String> {
+    let mut all = processes_of(uids);
+    all.retain(|process| !process.ends_with(" joblet-init"));
+    all
+}
+
 /// The processes that live in a cgroup whose path has `part` in it, as "pid name".
 pub fn processes_in_cgroup(part: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -111,7 +118,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What the descriptors of a process point to, counted by kind. User namespaces are left out: a leased identity keeps its
+/// What the descriptors of a process point to, counted by kind; files of jobs are one kind each. User namespaces are left out: a leased identity keeps its
 /// namespace for the daemon's life.
 pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
@@ -121,9 +128,20 @@ pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
         let kind = match target.split_once(":[") {
             Some(("user", _)) => continue,
             Some((kind, _)) => kind.to_owned(),
-            None => target,
+            None => without_ids(&target),
         };
         *kinds.entry(kind).or_insert(0) += 1;
     }
     kinds
+}
+
+/// A path whose UUIDs are the word "ID".
+fn without_ids(path: &str) -> String {
+    let part = |part: &str| match part.rfind('-').filter(|_| part.len() >= 36) {
+        Some(_) if uuid::Uuid::parse_str(&part[part.len() - 36..]).is_ok() => {
+            format!("{}ID", &part[..part.len() - 36])
+        }
+        _ => part.to_owned(),
+    };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
 }

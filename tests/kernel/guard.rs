@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::os::fd::AsFd;
 use std::ptr::null_mut;
 
-use joblet::sys::clone::{ChildStack, child_runs, spawn};
+use joblet::sys::clone::{ChildStack, Watch, child_runs, spawn};
 use joblet::sys::exit_now;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -54,7 +54,7 @@ extern "C" fn does_not(_: *mut c_void) -> ! {
 fn code_of(entry: extern "C" fn(*mut c_void) -> !) -> Option<i32> {
     let mut stack = ChildStack::new().unwrap();
     // SAFETY: both entries make system calls only; the first one's allocation ends in the guard, before the heap.
-    let cloned = unsafe { spawn(&mut stack, 0, None, entry, null_mut()) }.unwrap();
+    let cloned = unsafe { spawn(&mut stack, &Watch::default(), 0, None, entry, null_mut()) }.unwrap();
     let ended = waitid(WaitId::PidFd(cloned.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
     ended.unwrap().exit_status()
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use joblet::job::exit_record::Begun;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::helper::skip::is_root;
@@ -16,7 +17,7 @@ const ENOTDIR: i32 = 20;
 const ELOOP: i32 = 40;
 
 fn signal(running: &Running, signal: Signal) {
-    pidfd_send_signal(running.started.pidfd.as_fd(), signal).unwrap();
+    pidfd_send_signal(running.started.init.pidfd.as_fd(), signal).unwrap();
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn a_payload_runs_and_its_output_and_code_come_out() {
     assert_eq!(done.stderr, "err\n");
     assert_eq!(done.code, Some(42));
     let record = done.record.unwrap();
-    assert_eq!((record.wait_status, record.exec_failed, record.pid), (42 << 8, false, 2));
+    assert_eq!((record.wait_status, record.begun, record.pid), (42 << 8, Begun::Executed, 2));
     assert!(record.started_ns > 0 && record.ended_ns > record.started_ns, "{record:?}");
     assert!(record.max_rss_kib > 100, "{record:?}");
 }
@@ -133,9 +134,9 @@ fn odd(argv: &[&str]) -> Order {
 
 fn failed(done: &Finished) -> (i32, i32) {
     let record = done.record.unwrap();
-    assert!(record.exec_failed, "{done:?}");
+    assert_eq!(record.begun, Begun::NotExecuted, "{done:?}");
     assert_eq!(done.code, Some(record.wait_status >> 8));
-    (record.wait_status >> 8, record.exec_errno)
+    (record.wait_status >> 8, record.errno)
 }
 
 #[test]
@@ -188,8 +189,8 @@ fn the_report_pipe_tells_a_failed_exec_and_ends_silently_after_a_good_one() {
     for (command, errno) in [("./no-elf", Some(ENOEXEC)), ("true", None)] {
         let running = bench.start(&odd(&[command]));
         let mut told = [0; 8];
-        rustix::io::ioctl_fionbio(&running.started.report, false).unwrap();
-        let length = rustix::io::read(&running.started.report, &mut told).unwrap();
+        rustix::io::ioctl_fionbio(&running.started.init.report, false).unwrap();
+        let length = rustix::io::read(&running.started.init.report, &mut told).unwrap();
         let number = (length > 0).then(|| i32::from_le_bytes(told[..4].try_into().unwrap()));
         assert_eq!(number, errno, "{command}");
         running.finish();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use joblet::job::exit_record::ExitRecord;
 use joblet::sandbox::identity::make_namespace;
 use joblet::sandbox::spawn::{SandboxConfig, record_path};
-use joblet::sandbox::{Sandbox, SandboxError, Started, Walls};
+use joblet::sandbox::{Network, Payload, Sandbox, SandboxError, Started, Walls};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::helper::residue::{cgroup2_mount, mounts_below, processes_of};
@@ -191,25 +191,29 @@ fn start_here(
     let walls = Walls {
         id,
         hostname: &order.hostname,
-        argv: strings(&order.argv),
-        environment: strings(&order.environment),
-        work_dir: &order.work_dir,
         work: or(order.work.as_ref(), &work),
         scratch_bytes: 1 << 20,
         pids: 64,
-        own_network: true,
+        network: Network::Own,
         user_namespace: or(order.user_namespace.as_ref(), &namespace),
         cgroup: or(order.cgroup.as_ref(), &cgroup),
     };
     let mut stack = sandbox.adopt_thread()?;
-    let started = sandbox.start(&mut stack, &walls);
+    let payload = Payload {
+        argv: strings(&order.argv),
+        environment: strings(&order.environment),
+        work_dir: CString::new(order.work_dir.as_str()).unwrap(),
+    };
+    let started = sandbox.raise(&mut stack, &walls);
     let here = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
     assert_eq!(
         here,
         fs::read_link("/proc/self/ns/mnt").unwrap(),
         "the spawner is back among the host's mounts"
     );
-    started
+    let started = started?;
+    started.init.launch(&payload)?;
+    Ok(started)
 }
 
 fn or<'a>(instead: Option<&'a OwnedFd>, good: &'a OwnedFd) -> BorrowedFd<'a> {
@@ -242,12 +246,12 @@ impl Running {
 
     /// Tells joblet-init that everything has been read.
     pub fn release(&self) {
-        rustix::io::write(&self.started.control, b"R").unwrap();
+        rustix::io::write(&*self.started.init.control, b"R").unwrap();
     }
 
     /// Waits for joblet-init's own end.
     pub fn wait(&self) -> WaitIdStatus {
-        waitid(WaitId::PidFd(self.started.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap()
+        waitid(WaitId::PidFd(self.started.init.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap()
     }
 
     /// The exit record on disk, if it is complete.

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
+use joblet::job::exit_record::Begun;
+
 use crate::helper::residue::{files, processes_of};
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Order};
@@ -49,13 +51,14 @@ fn a_host_name_that_is_too_long_is_named() {
 }
 
 #[test]
-fn a_working_directory_that_does_not_exist_is_named() {
+fn a_working_directory_that_cannot_be_entered_is_told_in_the_record() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
-    let why = refused(&bench, &Order { work_dir: "/nowhere".into(), ..ok() });
-    let wanted =
-        "failed to create isolated environment: enter working directory /nowhere: No such file or directory";
-    assert!(why.starts_with(wanted), "{why}");
+    for (work_dir, errno) in [("/nowhere", libc::ENOENT), ("/etc/passwd", libc::ENOTDIR)] {
+        let done = bench.run(&Order { work_dir: work_dir.into(), ..ok() });
+        let record = done.record.unwrap();
+        assert_eq!((record.begun, record.errno), (Begun::NotEntered, errno), "{work_dir}");
+    }
 }
 
 #[test]
@@ -85,9 +88,9 @@ fn arguments_that_no_exec_takes_are_refused_by_the_exec() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     // One string may have 128 KiB (execve(2)).
-    let why = refused(&bench, &Order::new(&["true", &"x".repeat(200_000)]));
-    let wanted = "failed to create isolated environment: execute joblet-init: Argument list too long";
-    assert!(why.starts_with(wanted), "{why}");
+    let done = bench.run(&Order::new(&["true", &"x".repeat(200_000)]));
+    let record = done.record.unwrap();
+    assert_eq!((record.begun, record.errno), (Begun::NotExecuted, libc::E2BIG));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use joblet::job::exit_record::ExitRecord;
+use joblet::job::exit_record::{Begun, ExitRecord};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
     pidfd_send_signal, set_child_subreaper, waitid,
@@ -39,8 +39,12 @@ fn stand_in() {
     rustix::io::ioctl_fionbio(&running.started.stdout, false).unwrap();
     let mut line = [0; 30];
     File::from(running.started.stdout.try_clone().unwrap()).read_exact(&mut line).unwrap();
-    let text =
-        format!("\n{} {} {}", running.started.pid, running.record.display(), String::from_utf8_lossy(&line));
+    let text = format!(
+        "\n{} {} {}",
+        running.started.init.pid,
+        running.record.display(),
+        String::from_utf8_lossy(&line)
+    );
     std::io::stderr().write_all(text.as_bytes()).unwrap();
     loop {
         std::thread::park();
@@ -121,7 +125,7 @@ fn a_killed_daemon_costs_a_job_nothing_and_a_new_one_finds_every_byte() {
     assert!(orphan.already + &stdout == flood(1), "stdout is not what the job wrote");
     assert!(stderr == flood(2), "stderr is not what the job wrote");
     let record = recorded(&orphan.record);
-    assert_eq!((record.wait_status, record.exec_failed), (7 << 8, false));
+    assert_eq!((record.wait_status, record.begun), (7 << 8, Begun::Executed));
     assert!(!has_ended(init), "joblet-init lingers for the new daemon");
     release(init);
     assert_eq!(exit_code(init), Some(7));
@@ -133,8 +137,8 @@ fn a_job_that_ends_without_a_daemon_keeps_its_output_until_one_comes() {
     let bench = Bench::new();
     let running = bench.start(&Order::new(&["sh", "-c", "echo out; echo err >&2; exit 9"]));
     let (started, record) = (running.started, running.record);
-    let init = started.pidfd;
-    drop((started.stdout, started.stderr, started.report, started.control, started.record));
+    let init = started.init.pidfd;
+    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.record));
     assert_eq!(recorded(&record).wait_status, 9 << 8);
     assert!(!has_ended(init.as_fd()));
     let (kept_out, kept_err) = (take(init.as_fd(), 6), take(init.as_fd(), 7));
@@ -150,8 +154,8 @@ fn a_new_daemon_may_come_while_the_job_still_runs() {
     let running = bench.start(&Order::program("life", &["listen", "15"]));
     running.hear("ready");
     let started = running.started;
-    let init = started.pidfd.as_fd();
-    drop((started.stdout, started.stderr, started.report, started.control, started.record));
+    let init = started.init.pidfd.as_fd();
+    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.record));
     let kept_out = take(init, 6);
     let read_end = take(init, 5);
     let way = format!("/proc/self/fd/{}", read_end.as_raw_fd());
@@ -169,8 +173,8 @@ fn without_a_new_daemon_joblet_init_goes_when_its_time_is_over() {
     let running = bench.start(&Order::new(&["sh", "-c", "exit 4"]));
     let started = running.started;
     let before = std::time::Instant::now();
-    drop((started.stdout, started.stderr, started.report, started.control, started.record));
-    assert_eq!(exit_code(started.pidfd.as_fd()), Some(4));
+    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.record));
+    assert_eq!(exit_code(started.init.pidfd.as_fd()), Some(4));
     assert!(before.elapsed().as_millis() > 900, "it did not linger: {:?}", before.elapsed());
     assert_eq!(recorded(&running.record).wait_status, 4 << 8);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::daemon::DaemonConfig;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::{InvalidField, NetworkMode};
+use crate::job::{InvalidField, Limits, NetworkMode};
 use crate::upload::UploadError;
 
 /// Why a request is not handed on.
@@ -83,6 +83,13 @@ impl Rules {
             validate_commands: jobs.validate_commands,
             node_id: config.server.node_id.clone(),
         })
+    }
+}
+
+impl Rules {
+    /// The limits of a job that asks for none.
+    pub fn usual(&self) -> Limits {
+        Limits { cpu: self.cpu, memory: self.memory, io: self.io, cores: None, pids: self.pids }
     }
 }
 
