@@ -1,7 +1,7 @@
 //! Each wall, seen from inside: what a program finds when it looks around and leans against it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
 use joblet::job::exit_record::Begun;
@@ -170,6 +170,16 @@ fn a_program_starts_with_three_descriptors_wherever_it_looks() {
             ("chroot", "EPERM"),
         ],
     );
+}
+
+#[test]
+fn a_job_starts_however_many_descriptors_its_daemon_has_open() {
+    needs!(is_root(), "needs root");
+    // More than a job may have: a hundred running jobs were enough for the next one to fail with EMFILE.
+    let many: Vec<File> = (0..1100).map(|_| File::open("/dev/null").expect("the test's own limit")).collect();
+    let done = Bench::new().run(&Order::new(&["/bin/sh", "-c", "ulimit -n"]));
+    assert_eq!((done.code, done.stdout.trim()), (Some(0), "1024"));
+    drop(many);
 }
 
 #[test]
