@@ -1,112 +1,153 @@
-//! How long a job takes to start and to end, inside the daemon, against what the kernel asks of anybody.
+//! How long a job takes to start and to end, against what the kernel asks of anybody and against others that isolate.
 //!
-//! `cargo bench --bench start_job [-- [--samples N] [--only NAME] [--realtime]]`, as root. Six variants, one of each
-//! a round, so that a disturbance of the machine hits all of them alike:
+//! `cargo bench --bench start_job [-- OPTIONS]`, as root:
 //!
-//! * *bare*: clone3 and execve, no isolation;
-//! * *namespaces*: the same with the namespaces of a job, a cold network namespace among them;
-//! * *namespaces without network*: the same without that one;
-//! * *pipeline*: our walls on one thread, from spool and cgroup to the end of joblet-init;
-//! * *pipeline without network*: the same in the host's network namespace;
-//! * *door*: the whole daemon but gRPC, from the command to the news of the end.
+//! ```text
+//! --quick           about a minute instead of about five
+//! --only GROUP      idle, hogs, live, rates or counts (may be repeated)
+//! --out DIR         where csv, report and chart go (default: start_job in the target directory)
+//! --realtime        everything, the payload too, under SCHED_RR: other load of the machine does not count
+//! ```
 //!
-//! All of them execute the same program, whose first instruction reads the time stamp counter. Prints tables and
-//! writes every sample to `start_job.csv` below the target directory. `--realtime` puts everything, the payload too,
-//! under SCHED_RR, so that other load of the machine does not count; TMPDIR says where spools and exit records lie.
+//! * *idle*: the tiny program whose first instruction reads the time stamp counter, by [`ways`] of ours and the floors;
+//!   then /usr/bin/true by everybody, to its end;
+//! * *hogs*: the same beside four processes that want every processor;
+//! * *live*: starts while 0, 100 and 1000 jobs sleep;
+//! * *rates*: jobs a second at concurrency 1, 2, 8, 32;
+//! * *counts*: system calls a start.
+//!
+//! TMPDIR says where the daemons' spools and exit records lie.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(unreachable_pub, reason = "a benchmark is the root of its own crate")]
 
+#[path = "start_job/chart.rs"]
+mod chart;
 #[path = "start_job/clock.rs"]
 mod clock;
-#[path = "start_job/door.rs"]
-mod door;
+#[path = "start_job/counts.rs"]
+mod counts;
 #[path = "start_job/figures.rs"]
 mod figures;
-#[path = "start_job/floor.rs"]
-mod floor;
-#[path = "start_job/pipeline.rs"]
-mod pipeline;
+#[path = "start_job/inside.rs"]
+mod inside;
+#[path = "start_job/launch.rs"]
+mod launch;
+#[path = "start_job/node.rs"]
+mod node;
+#[path = "start_job/peers.rs"]
+mod peers;
+#[path = "start_job/rates.rs"]
+mod rates;
+#[path = "start_job/report.rs"]
+mod report;
+#[path = "start_job/targets.rs"]
+mod targets;
+#[path = "start_job/ways.rs"]
+mod ways;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use figures::{Sample, Span, Variant};
+use report::Report;
+use ways::{Effort, Hogs, Ways};
 
-/// The namespaces of a job (`sandbox::spawn`).
-const NAMESPACES: i32 = libc::CLONE_NEWPID
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWNET;
+/// Hogs beside the measured starts: twice the processors of the machine that the targets were written for.
+const HOGS: usize = 4;
+const LIVE: [usize; 3] = [0, 100, 1000];
 
-/// Rounds that are not counted: caches and the kernel's slabs fill up.
-const WARM_UP: usize = 20;
-const SAMPLES: usize = 500;
-
-const PIPELINE: &str = "pipeline";
-
-type Run = Box<dyn FnMut() -> Sample>;
-
-fn variants(program: &Path) -> Vec<(&'static str, Run)> {
-    let program = program.to_owned();
-    let mut bare = floor::Floor::new(&program);
-    let mut same = floor::Floor::new(&program);
-    let mut without = floor::Floor::new(&program);
-    let mut ours = pipeline::Pipeline::new(&program, true, 0);
-    let mut on_host = pipeline::Pipeline::new(&program, false, 1);
-    let mut door = door::DoorUnderTest::new(&program);
-    vec![
-        ("bare", Box::new(move || bare.run(0))),
-        ("namespaces", Box::new(move || same.run(NAMESPACES))),
-        ("namespaces without network", Box::new(move || without.run(NAMESPACES & !libc::CLONE_NEWNET))),
-        (PIPELINE, Box::new(move || ours.run())),
-        ("pipeline without network", Box::new(move || on_host.run())),
-        ("door", Box::new(move || door.run())),
-    ]
+struct Options {
+    quick: bool,
+    only: Vec<String>,
+    out: PathBuf,
+    realtime: bool,
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| {
-        let at = arguments.iter().position(|a| a == name)?;
-        arguments.get(at + 1).cloned()
-    };
-    let samples = option("--samples").map_or(SAMPLES, |n| n.parse().expect("--samples takes a number"));
-    let only = option("--only");
-    if arguments.iter().any(|a| a == "--realtime") {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [inside::ARGUMENT, payload, reuse] => return inside::serve(Path::new(payload), reuse == "true"),
+        [counts::FLOOR, way, starts, payload] => {
+            return counts::floor(way, starts.parse().expect("a number"), payload);
+        }
+        _ => {}
+    }
+    let options = options(&arguments);
+    fs::create_dir_all(&options.out).expect("the directory of --out can be made");
+    if options.realtime {
         realtime();
     }
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let program = payload(&target);
-    let mut runs = variants(&program);
-    runs.retain(|(name, _)| only.as_ref().is_none_or(|wanted| wanted == name));
-    let rate = clock::Rate::calibrate();
+    let report = measure(&options);
+    print!("{}", report.text());
+    report.write(&options.out);
+    println!("written to {}", options.out.display());
+}
 
-    let mut found: Vec<Variant> =
-        runs.iter().map(|(name, _)| Variant { name, samples: Vec::with_capacity(samples) }).collect();
-    for round in 0..WARM_UP + samples {
-        // Each round begins with another variant: none always comes behind the same one.
-        for turn in 0..runs.len() {
-            let which = (round + turn) % runs.len();
-            let sample = runs[which].1();
-            if round >= WARM_UP {
-                found[which].samples.push(sample);
-            }
+fn options(arguments: &[String]) -> Options {
+    // The target directory's tmp/ is all that cargo tells us of it.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp is in the target directory");
+    let mut options =
+        Options { quick: false, only: Vec::new(), out: target.join("start_job"), realtime: false };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().unwrap_or_else(|| panic!("{word} wants a value")).clone();
+        match word.as_str() {
+            "--quick" => options.quick = true,
+            "--only" => options.only.push(value()),
+            "--out" => options.out = value().into(),
+            "--realtime" => options.realtime = true,
+            // cargo adds it.
+            "--bench" => {}
+            other => panic!("unknown option {other}; benches/start_job.rs says which there are"),
         }
     }
+    options
+}
 
-    println!("{samples} rounds, counter at {:.3} GHz, 95 % intervals in brackets\n", rate.ghz());
-    for span in Span::ALL {
-        println!("{}", figures::table(&found, span, rate));
+fn measure(options: &Options) -> Report {
+    let wanted = |group: &str| options.only.is_empty() || options.only.iter().any(|only| only == group);
+    let least = |full: usize| if options.quick { full / 6 } else { full };
+    let effort = |rounds: usize, warm_up| Effort {
+        rounds: least(rounds),
+        warm_up,
+        limit: Duration::from_secs(if options.quick { 10 } else { 45 }),
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let payload = payload();
+    let mut ways = Ways::start(&payload, dir.path());
+    let mut report = Report::new(options.realtime);
+    if wanted("idle") {
+        report.add(ways::rounds("first, idle", &mut ways.until_first(false), effort(900, 20)));
+        report.add(ways::rounds("true, idle", &mut ways.until_end(), effort(240, 3)));
     }
-    if let Some(ours) = found.iter().find(|v| v.name == PIPELINE) {
-        println!("{}", figures::stages(ours, &pipeline::STAGES, rate));
+    if wanted("hogs") {
+        let _hogs = Hogs::start(HOGS);
+        report.add(ways::rounds("first, hogs", &mut ways.until_first(false), effort(300, 5)));
+        report.add(ways::rounds("true, hogs", &mut ways.until_end(), effort(48, 1)));
     }
-    let csv = target.join("start_job.csv");
-    fs::write(&csv, figures::csv(&found, rate)).expect("the target directory can be written");
-    println!("samples: {}", csv.display());
+    if wanted("rates") {
+        eprintln!("rates");
+        let time = Duration::from_millis(if options.quick { 250 } else { 700 });
+        report.rates = ways.rates(time, if options.quick { 1 } else { 3 });
+    }
+    if wanted("counts") {
+        eprintln!("counts");
+        report.counts = counts::all(&mut ways, dir.path());
+    }
+    // The last ones, because the jobs stay.
+    if wanted("live") {
+        for jobs in LIVE {
+            ways.inside.live(jobs);
+            if let Some(reuse) = &mut ways.reuse {
+                reuse.live(jobs);
+            }
+            let condition = format!("first, {jobs} live");
+            report.add(ways::rounds(&condition, &mut ways.until_first(true), effort(400, 10)));
+        }
+    }
+    report
 }
 
 /// SCHED_RR for this thread and those that come from it.
@@ -116,9 +157,9 @@ fn realtime() {
     assert!(done.expect("chrt is installed (util-linux)").success(), "SCHED_RR is refused");
 }
 
-/// The payload, assembled anew.
-fn payload(target: &Path) -> PathBuf {
-    let dir = target.join("start_job");
+/// The payload, assembled anew. In the target directory, not below TMPDIR: jobs have a /tmp and /dev/shm of their own.
+fn payload() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("start_job");
     fs::create_dir_all(&dir).expect("the target directory can be written");
     let program = dir.join("payload");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/start_job/payload.S");

@@ -30,9 +30,4 @@ impl Rate {
     pub fn us(self, from: Ticks, to: Ticks) -> f64 {
         to.wrapping_sub(from).cast_signed() as f64 / self.0
     }
-
-    /// GHz.
-    pub fn ghz(self) -> f64 {
-        self.0 / 1e3
-    }
 }

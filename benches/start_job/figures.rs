@@ -1,11 +1,9 @@
 //! From samples to figures: quantiles, ratios, and how sure they are.
 
-use std::fmt::Write;
-
 use crate::clock::{Rate, Ticks};
 
-/// One start.
-#[derive(Debug, Clone)]
+/// One start. A moment that a way cannot see is 0.
+#[derive(Debug, Clone, Copy)]
 pub struct Sample {
     /// The request is there.
     pub accepted: Ticks,
@@ -15,22 +13,27 @@ pub struct Sample {
     pub first: Ticks,
     /// Its end has been seen.
     pub ended: Ticks,
-    /// Borders of the stages, where the variant has them.
-    pub stages: Vec<Ticks>,
 }
 
-/// All samples of one variant, one a round.
+impl Sample {
+    /// What was started did not end well.
+    pub const FAILED: Sample = Sample { accepted: 0, started: 0, first: 0, ended: 0 };
+}
+
+/// All samples of one way under one condition, one a round.
 #[derive(Debug)]
-pub struct Variant {
-    pub name: &'static str,
+pub struct Series {
+    /// The condition: idle, hogs, 0, 100, 1000 live jobs.
+    pub condition: String,
+    pub way: &'static str,
     pub samples: Vec<Sample>,
 }
 
 /// Which time of a sample.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    Told,
     First,
+    Told,
     End,
 }
 
@@ -39,101 +42,133 @@ impl Span {
 
     pub fn name(self) -> &'static str {
         match self {
-            Span::First => "accepted to first instruction",
-            Span::Told => "accepted to start told",
-            Span::End => "accepted to end seen",
+            Span::First => "request to first instruction",
+            Span::Told => "request to start told",
+            Span::End => "request to end seen",
         }
     }
 
+    /// Microseconds; NaN where the way does not see this moment.
     pub fn of(self, sample: &Sample, rate: Rate) -> f64 {
         let to = match self {
             Span::First => sample.first,
             Span::Told => sample.started,
             Span::End => sample.ended,
         };
-        rate.us(sample.accepted, to)
+        if to == 0 { f64::NAN } else { rate.us(sample.accepted, to) }
     }
 }
 
-impl Variant {
+impl Series {
     pub fn times(&self, span: Span, rate: Rate) -> Vec<f64> {
         self.samples.iter().map(|sample| span.of(sample, rate)).collect()
     }
+
+    /// Starts that did not end well.
+    pub fn failed(&self) -> usize {
+        self.samples.iter().filter(|s| s.ended == 0).count()
+    }
 }
 
-/// The value below which the share `q` of all values lies (nearest rank).
-pub fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (q * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len()) - 1).copied().unwrap_or(f64::NAN)
+/// A figure and the interval that holds 95 % of a bootstrap over rounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Figure {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 /// Repetitions of the bootstrap.
 const RESAMPLES: usize = 1000;
 
-/// The ratio of two medians with its 95 % interval. Rounds are drawn anew, both variants' samples of a round
-/// together: what disturbed a round disturbed both.
-pub fn ratio(of: &[f64], to: &[f64]) -> (f64, f64, f64) {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64; // always the same draws: the same samples give the same figures
-    let mut draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % of.len() as u64) as usize
+/// The value below which the share `q` of all values lies (nearest rank). NaN are not counted.
+pub fn quantile(values: &[f64], q: f64) -> f64 {
+    nearest(&sorted(values), q)
+}
+
+/// Several quantiles with their intervals.
+pub fn quantiles<const N: usize>(values: &[f64], at: [f64; N]) -> [Figure; N] {
+    let all = sorted(values);
+    let mut draws: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(RESAMPLES));
+    let mut dice = Dice::new(all.len());
+    for _ in 0..if all.is_empty() { 0 } else { RESAMPLES } {
+        // Ranks of the sorted values are drawn: sorted ranks are sorted values.
+        let mut ranks: Vec<usize> = all.iter().map(|_| dice.roll()).collect();
+        ranks.sort_unstable();
+        let drawn: Vec<f64> = ranks.into_iter().map(|r| all[r]).collect();
+        for (which, q) in at.iter().enumerate() {
+            draws[which].push(nearest(&drawn, *q));
+        }
+    }
+    std::array::from_fn(|n| interval(nearest(&all, at[n]), &draws[n]))
+}
+
+/// The ratio of two quantiles. Samples of the same `rounds` are drawn together: what disturbed a round disturbed
+/// both.
+pub fn ratio(of: (&[f64], f64), to: (&[f64], f64), rounds: Rounds) -> Figure {
+    let value = quantile(of.0, of.1) / quantile(to.0, to.1);
+    let (some, others) = match rounds {
+        Rounds::Same => (of.0.len().min(to.0.len()), of.0.len().min(to.0.len())),
+        Rounds::Apart => (of.0.len(), to.0.len()),
     };
-    let ratios: Vec<f64> = (0..RESAMPLES)
+    if some == 0 || others == 0 {
+        return interval(f64::NAN, &[]);
+    }
+    let (mut dice, mut other_dice) = (Dice::new(some), Dice::new(others));
+    let draw = |dice: &mut Dice, n: usize| (0..n).map(|_| dice.roll()).collect::<Vec<_>>();
+    let pick = |values: &[f64], drawn: &[usize]| drawn.iter().map(|r| values[*r]).collect::<Vec<_>>();
+    // A seed of its own, or draws of the same length would be the same ones.
+    other_dice.state ^= 0x5bd1_e995_9d1f_3c4b;
+    let draws: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            let rounds: Vec<usize> = (0..of.len()).map(|_| draw()).collect();
-            let pick = |values: &[f64]| rounds.iter().map(|r| values[*r]).collect::<Vec<_>>();
-            quantile(&pick(of), 0.5) / quantile(&pick(to), 0.5)
+            let drawn = draw(&mut dice, some);
+            let other = match rounds {
+                Rounds::Same => drawn.clone(),
+                Rounds::Apart => draw(&mut other_dice, others),
+            };
+            quantile(&pick(of.0, &drawn), of.1) / quantile(&pick(to.0, &other), to.1)
         })
         .collect();
-    (quantile(of, 0.5) / quantile(to, 0.5), quantile(&ratios, 0.025), quantile(&ratios, 0.975))
+    interval(value, &draws)
 }
 
-/// One table for a span: every variant's quantiles, and its median's ratio to the first two variants'.
-pub fn table(variants: &[Variant], span: Span, rate: Rate) -> String {
-    let mut text = format!("{} (us)\n", span.name());
-    let peers: Vec<Vec<f64>> = variants.iter().take(2).map(|v| v.times(span, rate)).collect();
-    let _ = writeln!(
-        text,
-        "  {:<42} {:>8} {:>8} {:>8}   {:<22} {:<22}",
-        "", "p50", "p90", "p99", "p50 / bare", "p50 / same namespaces"
-    );
-    for variant in variants {
-        let times = variant.times(span, rate);
-        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| quantile(&times, q));
-        let _ = write!(text, "  {:<42} {p50:>8.1} {p90:>8.1} {p99:>8.1}", variant.name);
-        for peer in &peers {
-            let (ratio, low, high) = ratio(&times, peer);
-            let _ = write!(text, "   {:<20}", format!("{ratio:.2} ({low:.2}..{high:.2})"));
-        }
-        text.push('\n');
-    }
-    text
+/// Whether two series were sampled in turn, or one behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounds {
+    Same,
+    Apart,
 }
 
-/// Medians of the stages of a variant.
-pub fn stages(variant: &Variant, names: &[&str], rate: Rate) -> String {
-    let mut text = format!("stages of \"{}\" (us)\n", variant.name);
-    for (at, name) in names.iter().enumerate() {
-        let times: Vec<f64> =
-            variant.samples.iter().map(|s| rate.us(s.stages[at], s.stages[at + 1])).collect();
-        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| quantile(&times, q));
-        let _ = writeln!(text, "  {name:<42} {p50:>8.1} {p90:>8.1} {p99:>8.1}");
-    }
-    text
+fn interval(value: f64, draws: &[f64]) -> Figure {
+    Figure { value, low: quantile(draws, 0.025), high: quantile(draws, 0.975) }
 }
 
-/// Every sample, one a line.
-pub fn csv(variants: &[Variant], rate: Rate) -> String {
-    let mut text = "variant,round,first_us,started_us,ended_us\n".to_owned();
-    for variant in variants {
-        for (round, sample) in variant.samples.iter().enumerate() {
-            let [first, started, ended] = Span::ALL.map(|span| span.of(sample, rate));
-            let _ = writeln!(text, "{},{round},{first:.2},{started:.2},{ended:.2}", variant.name);
-        }
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted
+}
+
+fn nearest(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// Always the same throws: the same samples give the same figures.
+struct Dice {
+    state: u64,
+    sides: u64,
+}
+
+impl Dice {
+    fn new(sides: usize) -> Dice {
+        Dice { state: 0x9e37_79b9_7f4a_7c15, sides: sides as u64 }
     }
-    text
+
+    fn roll(&mut self) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state % self.sides) as usize
+    }
 }

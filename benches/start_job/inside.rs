@@ -1,0 +1,233 @@
+//! The daemon without gRPC, in a process of its own: commands through the door, their answers, and the ends of the jobs
+//! as a log reader hears them. The benchmark executes itself for it and talks to it by lines, so that a thousand jobs'
+//! descriptors are the daemon's and not the benchmark's, and its threads' scheduling is its own.
+//!
+//! | asked | answered |
+//! |---|---|
+//! | `once PROGRAM` | accepted, started, first instruction (0: it reports none), ended: ticks |
+//! | `live N` | `ok` when N jobs sleep |
+//! | `rate THREADS MILLISECONDS PROGRAM` | jobs, microseconds |
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::thread::JoinHandleExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command as Program, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+use std::time::Duration;
+
+use futures_executor::block_on;
+use joblet::config::daemon::{DaemonConfig, Enforcement};
+use joblet::daemon::commands::{Answer, Command, Door};
+use joblet::daemon::{Daemon, wiring};
+use joblet::job::{JobId, JobRef, JobSpec, Limits, NetworkMode};
+use joblet::output::SpoolReader;
+use joblet::sandbox::rootfs::DEFAULT_MOUNTS;
+
+use crate::clock;
+use crate::figures::Sample;
+use crate::rates;
+
+/// The argument by which the benchmark becomes the inside.
+pub const ARGUMENT: &str = "--inside";
+
+/// Host paths of a job: the usual ones, and the payload's directory.
+pub fn mounts(program: &Path) -> Vec<PathBuf> {
+    let own = program.parent().expect("the payload is in a directory").to_owned();
+    DEFAULT_MOUNTS.iter().map(PathBuf::from).chain([own]).collect()
+}
+
+/// Whether this tree has the configuration key `network.reuseNamespaces`.
+pub fn can_reuse() -> bool {
+    let known = serde_yaml::to_value(DaemonConfig::default()).expect("the configuration is a tree");
+    known["network"].get("reuseNamespaces").is_some()
+}
+
+/// The other side, as the benchmark has it.
+pub struct Inside {
+    child: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Inside {
+    /// `reuse`: network namespaces are used again.
+    pub fn start(payload: &Path, reuse: bool) -> Inside {
+        let own = std::env::current_exe().expect("our own path");
+        let mut child = Program::new(own)
+            .arg(ARGUMENT)
+            .arg(payload)
+            .arg(if reuse { "true" } else { "false" })
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("we can be executed again");
+        let ask = child.stdin.take().expect("it is piped");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        Inside { child, ask, answers }
+    }
+
+    fn ask(&mut self, question: &str) -> String {
+        writeln!(self.ask, "{question}").expect("the inside lives");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("the inside lives");
+        assert!(!answer.is_empty(), "the inside died of: {question}");
+        answer
+    }
+
+    /// One job.
+    pub fn once(&mut self, program: &str) -> Sample {
+        let answer = self.ask(&format!("once {program}"));
+        let ticks: Vec<u64> = answer.split_whitespace().map(|n| n.parse().expect("ticks")).collect();
+        let [accepted, started, first, ended] = ticks[..] else { panic!("four moments: {answer}") };
+        Sample { accepted, started, first, ended }
+    }
+
+    /// Until so many jobs sleep.
+    pub fn live(&mut self, jobs: usize) {
+        assert_eq!(self.ask(&format!("live {jobs}")).trim(), "ok");
+    }
+
+    /// As many jobs as `threads` get done meanwhile: jobs a second.
+    pub fn rate(&mut self, threads: usize, time: Duration, program: &str) -> f64 {
+        let answer = self.ask(&format!("rate {threads} {} {program}", time.as_millis()));
+        answer.trim().parse().expect("a rate")
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // It ends when nobody asks any more.
+        let _ = writeln!(self.ask, "end");
+        let _ = self.child.wait();
+    }
+}
+
+/// The inside itself: a loop on a thread of its own, and a server of questions on this one.
+pub fn serve(payload: &Path, reuse: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = config(dir.path(), payload, reuse);
+    let waiting: Waiting = Arc::default();
+    let (send, receive) = channel();
+    let wake = waiting.clone();
+    let thread = std::thread::spawn(move || {
+        let signals = wiring::block_signals().expect("signals can be blocked");
+        let tell = move |id| {
+            if let Some(thread) = wake.lock().expect("nobody panics with it").get(&id) {
+                thread.unpark();
+            }
+        };
+        let daemon = Daemon::new(&config, signals, Arc::new(tell), || {}).expect("a daemon");
+        send.send(daemon.door()).expect("somebody waits for it");
+        daemon.run();
+    });
+    let client = Client { door: receive.recv().expect("the loop starts"), waiting };
+    let mut sleepers = 0;
+    for line in std::io::stdin().lines() {
+        let line = line.expect("questions are text");
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["once", program] => {
+                let s = client.once(program);
+                println!("{} {} {} {}", s.accepted, s.started, s.first, s.ended);
+            }
+            ["live", wanted] => {
+                let wanted: usize = wanted.parse().expect("a number");
+                while sleepers < wanted {
+                    client.start("/usr/bin/sleep", &["3600"]);
+                    sleepers += 1;
+                }
+                println!("ok");
+            }
+            ["rate", threads, time, program] => {
+                let time = Duration::from_millis(time.parse().expect("a number"));
+                println!("{}", client.rate(threads.parse().expect("a number"), time, program));
+            }
+            _ => break,
+        }
+    }
+    nix::sys::pthread::pthread_kill(thread.as_pthread_t(), nix::sys::signal::Signal::SIGTERM)
+        .expect("the loop lives");
+    thread.join().expect("the loop ends well");
+}
+
+fn config(dir: &Path, payload: &Path, reuse: bool) -> DaemonConfig {
+    let text = format!("network: {{reuseNamespaces: {reuse}}}");
+    let mut config: DaemonConfig = serde_yaml::from_str(&text).expect("a section that exists");
+    config.data_dir = dir.to_owned();
+    config.cgroup.enforcement = Enforcement::BestEffort;
+    config.process.subid_base = if reuse { 1_950_100_000 } else { 1_950_000_000 };
+    config.filesystem.allowed_mounts = Some(mounts(payload));
+    config.joblet.max_concurrent_jobs = 2000;
+    config
+}
+
+/// Who waits for news of which job.
+type Waiting = Arc<Mutex<HashMap<JobId, Thread>>>;
+
+#[derive(Clone)]
+struct Client {
+    door: Door,
+    waiting: Waiting,
+}
+
+impl Client {
+    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> T {
+        let (answer, reply) = futures_channel::oneshot::channel();
+        self.door.submit(command(answer)).expect("the loop lives");
+        block_on(reply).expect("the loop answers").expect("the command is good")
+    }
+
+    fn start(&self, program: &str, args: &[&str]) -> JobId {
+        let spec = Box::new(spec(program, args));
+        self.ask(|answer| Command::Run { spec, uploads: Vec::new(), answer }).id
+    }
+
+    fn once(&self, program: &str) -> Sample {
+        let accepted = clock::now();
+        let id = self.start(program, &[]);
+        let started = clock::now();
+        let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(id), answer });
+        self.waiting.lock().expect("nobody panics with it").insert(id, std::thread::current());
+        source.progress.watch();
+        let rows = loop {
+            source.progress.heard();
+            let (rows, ended) = source.progress.look();
+            if ended {
+                break rows;
+            }
+            std::thread::park();
+        };
+        let ended = clock::now();
+        self.waiting.lock().expect("nobody panics with it").remove(&id);
+        let mut reader = SpoolReader::open(&source.dir).expect("the spool");
+        let chunk = reader.next(rows).expect("the spool can be read");
+        let word = chunk.and_then(|chunk| chunk.bytes.try_into().ok());
+        Sample { accepted, started, first: word.map_or(0, u64::from_ne_bytes), ended }
+    }
+
+    fn rate(&self, threads: usize, time: Duration, program: &str) -> f64 {
+        rates::count(threads, time, |_| {
+            let client = self.clone();
+            let program = program.to_owned();
+            move || client.once(&program)
+        })
+    }
+}
+
+fn spec(program: &str, args: &[&str]) -> JobSpec {
+    JobSpec {
+        name: String::new(),
+        command: program.into(),
+        args: args.iter().map(|a| (*a).into()).collect(),
+        limits: Limits { cpu: None, memory: None, io: None, cores: None, pids: 64 },
+        work_dir: "/work".into(),
+        environment: Vec::new(),
+        secrets: Vec::new(),
+        network: NetworkMode::None,
+        timeout: None,
+        upload_paths: Vec::new(),
+    }
+}

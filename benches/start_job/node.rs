@@ -1,0 +1,181 @@
+//! A real node: `joblet setup`, the built daemon with mutual TLS, and a warm channel to it.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use grpcio::{ChannelBuilder, ChannelCredentialsBuilder, EnvBuilder};
+use joblet::pb::joblet::{GetJobLogsReq, RunJobRequest};
+use joblet::pb::joblet_grpc::JobServiceClient;
+use serde_yaml::Value;
+
+use crate::clock;
+use crate::figures::Sample;
+use crate::inside::mounts;
+
+const JOBLET: &str = env!("CARGO_BIN_EXE_joblet");
+const RNX: &str = env!("CARGO_BIN_EXE_rnx");
+/// How long a daemon may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon that serves; ended when dropped.
+pub struct Node {
+    dir: tempfile::TempDir,
+    child: Child,
+    client: Client,
+}
+
+/// One connection to it, for any number of threads.
+#[derive(Clone)]
+pub struct Client {
+    jobs: JobServiceClient,
+}
+
+impl Node {
+    /// `reuse`: network namespaces are used again.
+    pub fn start(payload: &Path, reuse: bool) -> Node {
+        let dir =
+            tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory for the node");
+        let port = set_up(dir.path());
+        let config = dir.path().join("joblet-config.yml");
+        set(&config, "server", "address", "127.0.0.1");
+        set(&config, "process", "subidBase", if reuse { 1_950_300_000 } else { 1_950_200_000 });
+        set(&config, "joblet", "maxConcurrentJobs", 2000);
+        set(&config, "network", "reuseNamespaces", reuse);
+        let mounts: Vec<Value> =
+            mounts(payload).iter().map(|m| Value::from(m.to_str().expect("a plain path"))).collect();
+        set(&config, "filesystem", "allowedMounts", mounts);
+        let child = serve(dir.path(), &config);
+        let client = connect(&dir.path().join("rnx-config.yml"), port);
+        Node { dir, child, client }
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The warm channel.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// `rnx job run --wait true`, as a command.
+    pub fn rnx(&self) -> Vec<String> {
+        let config = self.dir.path().join("rnx-config.yml");
+        let words = [RNX, "--config", path(&config), "job", "run", "--wait", "/usr/bin/true"];
+        words.map(String::from).to_vec()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        // A daemon that is gone already has said why in its log, and the next call of a client noticed.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+impl Client {
+    /// One job: accepted when the request is sent, started when its reply is there, ended when its log is.
+    pub fn once(&self, program: &str) -> Sample {
+        let request = RunJobRequest { command: program.into(), ..Default::default() };
+        let accepted = clock::now();
+        let reply = self.jobs.run_job(&request).expect("the job starts");
+        let started = clock::now();
+        let request = GetJobLogsReq { uuid: reply.jobUuid, ..Default::default() };
+        let mut stream = self.jobs.get_job_logs(&request).expect("the log can be read");
+        let bytes = futures_executor::block_on(async {
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.next().await {
+                bytes.extend(chunk.expect("the log ends well").payload);
+            }
+            bytes
+        });
+        let ended = clock::now();
+        Sample { accepted, started, first: bytes.try_into().map_or(0, u64::from_ne_bytes), ended }
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// Certificates and configuration; gives the port.
+fn set_up(dir: &Path) -> u16 {
+    // The port is free now, and nobody else is asked to take it.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("loopback has free ports")
+        .port();
+    let done = Command::new(JOBLET)
+        .args(["setup", "--dir", path(dir), "--host", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--enforcement", "best-effort"])
+        .stdout(Stdio::null())
+        .status();
+    assert!(done.expect("joblet can be executed").success(), "joblet setup fails");
+    port
+}
+
+fn set(config: &Path, section: &str, key: &str, value: impl Into<Value>) {
+    let text = fs::read_to_string(config).expect("setup wrote the configuration");
+    let mut root: Value = serde_yaml::from_str(&text).expect("setup wrote YAML");
+    let map = root.as_mapping_mut().expect("a configuration is a mapping");
+    let section = map.entry(section.into()).or_insert(Value::Null);
+    if section.is_null() {
+        *section = Value::Mapping(serde_yaml::Mapping::new());
+    }
+    section.as_mapping_mut().expect("a section is a mapping").insert(key.into(), value.into());
+    fs::write(config, serde_yaml::to_string(&root).expect("YAML is YAML")).expect("writing our own file");
+}
+
+/// Starts the daemon and waits until it says READY.
+fn serve(dir: &Path, config: &Path) -> Child {
+    let ready: PathBuf = dir.join("notify");
+    let socket = UnixDatagram::bind(&ready).expect("a socket for READY");
+    let log = fs::File::create(dir.join("daemon.log")).expect("the log");
+    let mut child = Command::new(JOBLET)
+        .args(["--foreground", "--config", path(config)])
+        .env("NOTIFY_SOCKET", &ready)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second descriptor"))
+        .stderr(log)
+        .spawn()
+        .expect("joblet can be executed");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
+    let mut word = [0; 4096];
+    let ready = std::iter::from_fn(|| {
+        socket.recv(&mut word).ok().map(|n| String::from_utf8_lossy(&word[..n]).into_owned())
+    })
+    .any(|said| said.lines().any(|line| line == "READY=1"));
+    if !ready {
+        let _ = child.kill();
+        let _ = child.wait();
+        let log = fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
+        panic!("the daemon is not ready; its log:\n{log}");
+    }
+    child
+}
+
+fn connect(config: &Path, port: u16) -> Client {
+    let text = fs::read_to_string(config).expect("setup wrote it");
+    let root: Value = serde_yaml::from_str(&text).expect("setup wrote YAML");
+    let part = |name: &str| {
+        let text = root["nodes"]["default"][name].as_str();
+        text.expect("certificates are in it").as_bytes().to_vec()
+    };
+    let credentials =
+        ChannelCredentialsBuilder::new().root_cert(part("ca")).cert(part("cert"), part("key")).build();
+    let env = Arc::new(EnvBuilder::new().cq_count(1).build());
+    let channel = ChannelBuilder::new(env)
+        .override_ssl_target("joblet")
+        .enable_http_proxy(false)
+        .set_credentials(credentials)
+        .connect(&format!("ipv4:127.0.0.1:{port}"));
+    Client { jobs: JobServiceClient::new(channel) }
+}

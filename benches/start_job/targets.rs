@@ -1,0 +1,120 @@
+//! What was promised, and whether it was kept.
+
+use std::fmt::Write;
+
+use crate::figures::{self, Figure, Rounds, Span};
+use crate::report::{Report, brackets};
+use crate::ways;
+
+const IDLE: &str = "first, idle";
+const HOGS: &str = "first, hogs";
+const TRUE: &str = "true, idle";
+
+/// One promise.
+struct Target {
+    what: String,
+    wanted: Wanted,
+    measured: Option<Figure>,
+}
+
+enum Wanted {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// One row a target: wanted, measured, and by how much it is missed.
+pub fn table(report: &Report) -> String {
+    let mut text = format!("{:<70} {:>8} {:>24}\n", "target", "wanted", "measured");
+    for target in all(report) {
+        let (sign, bound) = match target.wanted {
+            Wanted::AtMost(bound) => ("<=", bound),
+            Wanted::AtLeast(bound) => (">=", bound),
+        };
+        let (measured, verdict) = match target.measured {
+            Some(figure) if figure.value.is_finite() => {
+                (brackets(figure, 2), verdict(&target.wanted, figure.value))
+            }
+            _ => ("not measured".into(), String::new()),
+        };
+        let _ =
+            writeln!(text, "{:<70} {:>8} {measured:>24}  {verdict}", target.what, format!("{sign} {bound}"));
+    }
+    text
+}
+
+fn verdict(wanted: &Wanted, value: f64) -> String {
+    let short = match wanted {
+        Wanted::AtMost(bound) => value / bound,
+        Wanted::AtLeast(bound) => bound / value,
+    };
+    if short <= 1.0 { "met".into() } else { format!("MISSED by {:.0} %", (short - 1.0) * 100.0) }
+}
+
+fn all(report: &Report) -> Vec<Target> {
+    let mut all = Vec::new();
+    let mut at_most = |what: &str, bound, measured| {
+        all.push(Target { what: what.into(), wanted: Wanted::AtMost(bound), measured });
+    };
+    let first = |way| (IDLE, way, Span::First, 0.5);
+    let end = |way| (TRUE, way, Span::End, 0.5);
+    for way in insides(report) {
+        at_most(
+            &format!("{way}: first instruction / pooled floor"),
+            2.5,
+            quotient(report, first(way), first(ways::POOLED)),
+        );
+        let tail = |condition| (condition, way, Span::First, 0.99);
+        at_most(&format!("{way}: p99 / p50, idle"), 2.0, quotient(report, tail(IDLE), first(way)));
+        at_most(&format!("{way}: p99 with hogs / p99 idle"), 2.0, quotient(report, tail(HOGS), tail(IDLE)));
+        let live = |jobs| (jobs, way, Span::First, 0.5);
+        let live = quotient(report, live("first, 1000 live"), live("first, 0 live"));
+        at_most(&format!("{way}: first instruction with 1000 live jobs / with none"), 1.2, live);
+    }
+    at_most("rnx job run --wait true / crun run", 1.5, quotient(report, end(ways::RNX), end("crun")));
+    let mut at_least = |what: String, bound, measured| {
+        all.push(Target { what, wanted: Wanted::AtLeast(bound), measured });
+    };
+    for way in insides(report).into_iter().chain([ways::GRPC]) {
+        for (peer, times) in [("bwrap", 4.0), ("crun", 6.0), ("runc", 25.0)] {
+            at_least(
+                format!("{way}: {peer} / true to its end"),
+                times,
+                quotient(report, end(peer), end(way)),
+            );
+        }
+    }
+    let best = |way| best(report, way);
+    let share = best(ways::INSIDE).zip(best(ways::COLD)).map(|(ours, floor)| ours.value / floor.value);
+    at_least("networks used once: best jobs/s / best of the cold floor".into(), 0.7, share.map(exact));
+    at_least("networks reused: best jobs/s".into(), 1500.0, best(ways::REUSE));
+    all
+}
+
+fn insides(report: &Report) -> Vec<&'static str> {
+    let measured = |way: &&str| report.series.iter().any(|series| series.way == *way);
+    [ways::INSIDE, ways::REUSE].into_iter().filter(|way| *way == ways::INSIDE || measured(way)).collect()
+}
+
+type Place<'a> = (&'a str, &'a str, Span, f64);
+
+/// The ratio of two quantiles.
+fn quotient(report: &Report, of: Place<'_>, to: Place<'_>) -> Option<Figure> {
+    let rounds = if of.0 == to.0 { Rounds::Same } else { Rounds::Apart };
+    let above = report.times(of.0, of.1, of.2)?;
+    let below = report.times(to.0, to.1, to.2)?;
+    Some(figures::ratio((&above, of.3), (&below, to.3), rounds))
+}
+
+/// The best rate of a way over all concurrencies.
+fn best(report: &Report, way: &str) -> Option<Figure> {
+    let rates = report.rates.iter().filter(|rate| rate.way == way);
+    let best = rates.max_by(|a, b| a.median().total_cmp(&b.median()))?;
+    let least = best.jobs_a_second.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = best.jobs_a_second.iter().copied().fold(0.0, f64::max);
+    Some(Figure { value: best.median(), low: least, high: most })
+}
+
+/// A quotient of rates, whose turns are too few for an interval.
+fn exact(value: f64) -> Figure {
+    Figure { value, low: f64::NAN, high: f64::NAN }
+}
