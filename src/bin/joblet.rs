@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use getopts::{Fail, Options};
 use joblet::api::{LogPump, Rules, Server};
-use joblet::certs::{CertError, setup};
+use joblet::certs::{self, CertError, setup};
 use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::{Daemon, notify, wiring};
 use joblet::{diag, sys};
@@ -25,7 +25,8 @@ Usage:
   joblet [--foreground] [--config FILE]    run the daemon (it never leaves the foreground)
   joblet --check-config [--config FILE]    check the configuration and print what is in force
   joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
-                                           make certificates and configuration files below DIR";
+                                           make certificates and configuration files below DIR
+  joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -49,16 +50,10 @@ fn main() {
 }
 
 fn run(args: &[String]) -> Result<i32, Failure> {
-    if let Some((word, rest)) = args.split_first()
-        && word == "setup"
-    {
-        return match setup::command(rest) {
-            Ok(done) => print(&format!("{}\n", done.trim_end())),
-            Err(why @ (CertError::ReadArguments(_) | CertError::NameHost { .. })) => {
-                Err(Usage(why.to_string()).into())
-            }
-            Err(why) => Err(why.into()),
-        };
+    match args.split_first() {
+        Some((word, rest)) if word == "setup" => return certified(setup::command(rest)),
+        Some((word, rest)) if word == "certs" => return certified(certs::command::command(rest)),
+        _ => {}
     }
     let mut options = Options::new();
     options
@@ -103,6 +98,17 @@ fn run(args: &[String]) -> Result<i32, Failure> {
     serve(&loaded.config, signals)?;
     say(Level::Info, "daemon stopped", &[]);
     Ok(0)
+}
+
+/// What became of a command about certificates.
+fn certified(done: Result<String, CertError>) -> Result<i32, Failure> {
+    match done {
+        Ok(done) => print(&format!("{}\n", done.trim_end())),
+        Err(why @ (CertError::ReadArguments { .. } | CertError::NameHost { .. })) => {
+            Err(Usage(why.to_string()).into())
+        }
+        Err(why) => Err(why.into()),
+    }
 }
 
 /// One line of the daemon's log.

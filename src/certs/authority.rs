@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use openssl::{
-    asn1::{Asn1Integer, Asn1Time},
+    asn1::{Asn1Integer, Asn1IntegerRef, Asn1Time},
     bn::{BigNum, MsbOption},
     ec::{EcGroup, EcKey},
     error::ErrorStack,
@@ -11,10 +11,11 @@ use openssl::{
     nid::Nid,
     pkey::{PKey, Private},
     x509::{
-        X509, X509Builder, X509Name, X509NameBuilder,
+        X509, X509Builder, X509CrlBuilder, X509CrlRef, X509Name, X509NameBuilder, X509Ref,
+        X509RevokedBuilder,
         extension::{
-            AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
-            SubjectKeyIdentifier,
+            AuthorityKeyIdentifier, BasicConstraints, CrlNumber, ExtendedKeyUsage, KeyUsage,
+            SubjectAlternativeName, SubjectKeyIdentifier,
         },
     },
 };
@@ -62,6 +63,7 @@ impl Role {
 pub struct Authority {
     cert: X509,
     key: PKey<Private>,
+    days: i64,
 }
 
 impl Authority {
@@ -80,7 +82,7 @@ impl Authority {
             let id = SubjectKeyIdentifier::new().build(&b.x509v3_context(None, None))?;
             b.append_extension(id)?;
             b.sign(&key, MessageDigest::sha256())?;
-            Ok(Self { cert: b.build(), key })
+            Ok(Self { cert: b.build(), key, days: LEAF_DAYS })
         };
         make().map_err(|source| CertError::Make { what: "CA", source })
     }
@@ -98,7 +100,17 @@ impl Authority {
         if !cert.public_key().is_ok_and(|public| public.public_eq(&key)) {
             return Err(CertError::MatchKey);
         }
-        Ok(Self { cert, key })
+        Ok(Self { cert, key, days: LEAF_DAYS })
+    }
+
+    /// The same, whose certificates are valid for so many days instead of 825.
+    pub fn valid_for(self, days: u16) -> Self {
+        Self { days: days.into(), ..self }
+    }
+
+    /// Its certificate.
+    pub fn cert(&self) -> &X509Ref {
+        &self.cert
     }
 
     /// Certificate and key as PEM.
@@ -152,7 +164,7 @@ impl Authority {
         now: i64,
     ) -> Result<Pair, ErrorStack> {
         let key = new_key()?;
-        let mut b = draft(&subject(entries)?, &key, now, LEAF_DAYS)?;
+        let mut b = draft(&subject(entries)?, &key, now, self.days)?;
         b.set_issuer_name(self.cert.subject_name())?;
         b.append_extension(BasicConstraints::new().critical().build()?)?;
         b.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
@@ -168,6 +180,49 @@ impl Authority {
         }
         b.sign(&self.key, MessageDigest::sha256())?;
         encode(&b.build(), &key)
+    }
+}
+
+impl Authority {
+    /// A list of what is revoked: everything in `before`, and `serial` since `now` (Unix seconds). It is in force
+    /// until another one takes its place, for as long as the CA is valid.
+    ///
+    /// # Errors
+    /// OpenSSL cannot make it.
+    pub fn revoke(
+        &self,
+        before: Option<&X509CrlRef>,
+        serial: Option<&Asn1IntegerRef>,
+        now: i64,
+    ) -> Result<String, CertError> {
+        let make = || {
+            let mut list = X509CrlBuilder::new()?;
+            list.set_issuer_name(self.cert.subject_name())?;
+            list.set_last_update(Asn1Time::from_unix(now)?.as_ref())?;
+            list.set_next_update(self.cert.not_after())?;
+            for entry in before.and_then(|before| before.get_revoked()).into_iter().flatten() {
+                list.add_revoked(entry.to_owned()?)?;
+            }
+            if let Some(serial) = serial {
+                let mut entry = X509RevokedBuilder::new()?;
+                entry.set_serial_number(serial)?;
+                entry.set_revocation_date(Asn1Time::from_unix(now)?.as_ref())?;
+                list.add_revoked(entry.build())?;
+            }
+            // RFC 5280, 5.2.3: each list has a greater number than the one before.
+            let last = before.map(|before| before.extension::<CrlNumber>()).transpose()?.flatten();
+            let mut number = last.map_or_else(BigNum::new, |(_, number)| number.to_bn())?;
+            number.add_word(1)?;
+            list.append_extension(CrlNumber::new(number)?.build()?)?;
+            let nobody = X509Builder::new()?; // a subject that the context asks for and nobody reads
+            let context = nobody.x509v3_context(Some(&self.cert), None);
+            list.append_extension(AuthorityKeyIdentifier::new().keyid(true).build(&context)?)?;
+            list.sort()?;
+            list.sign(&self.key, MessageDigest::sha256())?;
+            list.build()?.to_pem()
+        };
+        let pem = make().map_err(|source| CertError::Make { what: "revocation list", source })?;
+        Ok(String::from_utf8_lossy(&pem).into_owned())
     }
 }
 

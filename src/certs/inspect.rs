@@ -2,7 +2,7 @@
 //! of a refused handshake sees only a closed socket.
 
 use openssl::{
-    asn1::Asn1Time,
+    asn1::{Asn1Time, Asn1TimeRef},
     error::ErrorStack,
     hash::MessageDigest,
     nid::Nid,
@@ -60,6 +60,26 @@ pub fn check(cert: &str, key: &Secret, ca: &str, use_: Use, now: i64) -> Result<
     facts(leaf)
 }
 
+/// Checks that a client's certificate comes from one of the CAs, by way of `between` or directly, and is in its
+/// time at `now` (Unix seconds): what TLS asked when the connection began, asked again.
+///
+/// # Errors
+/// [`CertError::Expired`], [`CertError::Verify`].
+pub fn client(cert: &X509Ref, between: &[X509], cas: &[X509], now: i64) -> Result<(), CertError> {
+    verify(cert, between, cas, Some(X509PurposeId::SSL_CLIENT), now)
+}
+
+/// Checks that a certificate of any purpose comes from one of the CAs and is in its time at `now` (Unix seconds).
+pub(super) fn issued(cert: &X509Ref, cas: &[X509], now: i64) -> Result<(), CertError> {
+    verify(cert, &[], cas, None, now)
+}
+
+/// Unix seconds of a certificate's or list's time; `None`: OpenSSL cannot read it.
+pub fn unix(time: &Asn1TimeRef) -> Option<i64> {
+    let since_epoch = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    Some(i64::from(since_epoch.days) * 86_400 + i64::from(since_epoch.secs))
+}
+
 /// Checks that a certificate is a CA in its time.
 pub(super) fn authority(cert: &str, now: i64) -> Result<(), CertError> {
     let chain = certificates(cert, "CA certificate")?;
@@ -70,7 +90,7 @@ pub(super) fn authority(cert: &str, now: i64) -> Result<(), CertError> {
     verify(ca, &[], &chain, None, now)
 }
 
-fn certificates(pem: &str, what: &'static str) -> Result<Vec<X509>, CertError> {
+pub(super) fn certificates(pem: &str, what: &'static str) -> Result<Vec<X509>, CertError> {
     match X509::stack_from_pem(pem.as_bytes()) {
         Ok(all) if !all.is_empty() => Ok(all),
         _ => Err(CertError::Parse { what }),
@@ -123,12 +143,11 @@ fn facts(cert: &X509Ref) -> Result<Facts, CertError> {
     let read = || -> Result<Facts, ErrorStack> {
         let hex =
             cert.digest(MessageDigest::sha256())?.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>();
-        let since_epoch = Asn1Time::from_unix(0)?.diff(cert.not_after())?;
         Ok(Facts {
             name: texts(Nid::COMMONNAME).into_iter().next().unwrap_or_default(),
             units: texts(Nid::ORGANIZATIONALUNITNAME),
             fingerprint: hex.join(":"),
-            not_after: i64::from(since_epoch.days) * 86_400 + i64::from(since_epoch.secs),
+            not_after: unix(cert.not_after()).unwrap_or(0),
         })
     };
     read().map_err(|_| CertError::Parse { what: "certificate" })

@@ -3,19 +3,34 @@
 //! A node has a CA of its own, and every certificate that counts comes from it: the server's, which names the
 //! hosts that clients connect to and always `joblet`, and the clients', whose OU is their role. [`authority`]
 //! makes and issues them, [`inspect`] tells whether a set would be accepted before it is tried over a
-//! connection (a refused TLS handshake explains nothing), and [`setup`] writes the files of a whole node.
+//! connection (a refused TLS handshake explains nothing), [`revocation`] takes back what was issued, [`setup`]
+//! writes the files of a whole node, and [`command`] is for all that comes after: one more client, a look
+//! ([`describe`]), a revocation.
 //!
 //! Keys are EC P-256 and leave this room only as [`Secret`](crate::job::Secret) or in files made with mode
 //! 0600. The CA's key is written once and never sent anywhere; whoever has it can make admins.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use openssl::error::ErrorStack;
 
 pub mod authority;
+pub mod command;
+mod describe;
 mod files;
 pub mod inspect;
+pub mod revocation;
 pub mod setup;
+
+/// Unix seconds. A clock before 1970 makes every certificate "not yet valid", which is what should be said then.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
 
 /// Why there is no certificate, or none that is good.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +69,28 @@ pub enum CertError {
         /// The rule.
         why: &'static str,
     },
-    /// The command line of `joblet setup` is wrong.
-    #[error("joblet setup: {0}")]
-    ReadArguments(String),
+    /// A command line is wrong.
+    #[error("joblet {command}: {why}; see joblet {command} --help")]
+    ReadArguments {
+        /// Such as "setup".
+        command: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file that would be overwritten.
+    #[error("{} is there already; choose another name or --out", path.display())]
+    KeepFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate that is not ours to revoke.
+    #[error("cannot revoke {what}: {why}")]
+    Revoke {
+        /// File or serial number.
+        what: String,
+        /// The rule.
+        why: &'static str,
+    },
     /// There is a complete set already.
     #[error("{} already holds a set of certificates and configurations; --force makes new ones", dir.display())]
     KeepSet {
@@ -73,6 +107,14 @@ pub enum CertError {
         dir: PathBuf,
         /// Paths below it, separated by commas.
         missing: String,
+    },
+    /// A file that should say who is revoked cannot be used.
+    #[error("cannot read revocation list {}: {why}", path.display())]
+    ReadList {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// The file system refused.
     #[error("cannot {what} {}: {source}", path.display())]

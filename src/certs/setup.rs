@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/ca/{ca-cert,ca-key}.pem        the CA; the key signs new certificates and is needed for nothing else
 //! DIR/certs/*.pem                    server, admin and viewer; client-* is admin, where clients look by default
+//! DIR/revoked.pem                    who is revoked (nobody yet); survives every later setup with the same CA
 //! DIR/joblet-config.yml              the daemon's, with the server's key in it
 //! DIR/rnx-config.yml                 the client's: nodes `default` (admin) and `viewer`
 //! ```
@@ -12,7 +13,6 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use getopts::Options as Flags;
@@ -20,9 +20,10 @@ use getopts::Options as Flags;
 use super::{
     CertError,
     authority::{Authority, Pair, Role, check_host},
-    files, inspect,
+    files::{self, REVOKED},
+    inspect,
 };
-use crate::{config::daemon::Enforcement, job::Secret};
+use crate::config::daemon::Enforcement;
 
 const CERTS: [&str; 9] = [
     "ca-cert.pem",
@@ -102,7 +103,7 @@ impl Options {
     /// # Errors
     /// Unknown or missing flags, values out of range.
     pub fn parse(args: &[String]) -> Result<Self, CertError> {
-        let wrong = |why: String| CertError::ReadArguments(format!("{why}; see joblet setup --help"));
+        let wrong = |why| CertError::ReadArguments { command: "setup", why };
         let given = flags().parse(args).map_err(|e| wrong(e.to_string()))?;
         if let Some(extra) = given.free.first() {
             return Err(wrong(format!("{extra:?} is not expected")));
@@ -149,9 +150,9 @@ pub fn run(options: &Options) -> Result<Report, CertError> {
     if !options.force {
         refuse_what_is_there(dir)?;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let now = super::now();
 
-    let kept = options.force.then(|| load_ca(dir, now)).flatten();
+    let kept = options.force.then(|| files::load_ca(dir, now).ok()).flatten();
     let kept_ca = kept.is_some();
     let ca = kept.map_or_else(|| Authority::create(now), Ok)?;
     let set = Set {
@@ -165,14 +166,16 @@ pub fn run(options: &Options) -> Result<Report, CertError> {
     let address = address(options);
     let (daemon_config, client_config) = (set.daemon_config(options)?, set.client_config(&address));
 
-    files::private_dir(&dir.join("ca"))?;
     files::private_dir(&dir.join("certs"))?;
     if !kept_ca {
-        files::replace(&dir.join("ca/ca-key.pem"), set.ca.key.expose(), 0o600)?;
-        files::replace(&dir.join("ca/ca-cert.pem"), &set.ca.cert, 0o644)?;
+        files::write_ca(dir, &set.ca)?;
     }
     for (name, text, mode) in set.pem_files() {
         files::replace(&dir.join("certs").join(name), text, mode)?;
+    }
+    let list = dir.join(REVOKED);
+    if !(kept_ca && fs::exists(&list).unwrap_or(true)) {
+        files::replace(&list, &ca.revoke(None, None, now)?, 0o644)?;
     }
     files::replace(&dir.join("joblet-config.yml"), &daemon_config, 0o600)?;
     files::replace(&dir.join("rnx-config.yml"), &client_config, 0o600)?;
@@ -198,13 +201,6 @@ fn refuse_what_is_there(dir: &Path) -> Result<(), CertError> {
     }
     let missing = missing.iter().map(|m| m.display().to_string()).collect::<Vec<_>>().join(", ");
     Err(CertError::CompleteSet { dir: dir.into(), missing })
-}
-
-/// The CA that is there, if it can still issue.
-fn load_ca(dir: &Path, now: i64) -> Option<Authority> {
-    let read = |name| fs::read_to_string(dir.join("ca").join(name)).ok();
-    let pair = Pair { cert: read("ca-cert.pem")?, key: Secret::new(read("ca-key.pem")?) };
-    Authority::load(&pair, now).ok()
 }
 
 /// Where clients find the node: the first name it was given.
@@ -240,7 +236,8 @@ impl Set {
 
     fn daemon_config(&self, options: &Options) -> Result<String, CertError> {
         let dir = options.dir.to_str().ok_or_else(|| {
-            CertError::ReadArguments(format!("--dir {:?} is not UTF-8, which YAML needs", options.dir))
+            let why = format!("--dir {:?} is not UTF-8, which YAML needs", options.dir);
+            CertError::ReadArguments { command: "setup", why }
         })?;
         // Without a name of its own the node can only be reached from itself, so it listens nowhere else.
         let listen = if options.hosts.is_empty() { "127.0.0.1" } else { "0.0.0.0" };
@@ -252,8 +249,10 @@ impl Set {
             "# Written by `joblet setup`. All keys and their defaults: `joblet --check-config`, and \
              vendor-config/joblet-config.yml.\n\
              version: \"3.0\"\ndataDir: {dir}\nserver:\n  address: {listen}\n  port: {port}\n  nodeId: {node}\n\
-             cgroup:\n  enforcement: {enforcement}\nipc:\n  enabled: true\nsecurity:\n{cert}{key}{ca}",
+             cgroup:\n  enforcement: {enforcement}\nipc:\n  enabled: true\n\
+             security:\n  revocationList: {list}\n{cert}{key}{ca}",
             dir = quoted(dir),
+            list = quoted(&format!("{dir}/{REVOKED}")),
             listen = quoted(listen),
             port = options.port,
             node = quoted(&self.node_id),

@@ -77,7 +77,7 @@ fn keys_and_configurations_are_private_and_nothing_else_is_left() {
             found.push(entry);
         }
     }
-    assert_eq!(found.len(), members().count());
+    assert_eq!(found.len(), members().count() + 1, "and the revocation list");
 }
 
 #[test]
@@ -128,7 +128,12 @@ fn keys_are_not_written_through_a_link() {
 fn two_setups_of_one_directory_do_not_mix() {
     let root = tempfile::tempdir().unwrap();
     let held = files::lock(root.path()).unwrap();
-    assert!(run(&options(root.path())).unwrap_err().to_string().contains("another joblet setup is running"));
+    assert!(
+        run(&options(root.path()))
+            .unwrap_err()
+            .to_string()
+            .contains("another joblet setup or joblet certs is running")
+    );
     drop(held);
     run(&options(root.path())).unwrap();
 }

@@ -1,7 +1,6 @@
 //! `joblet-config.yml`: what the daemon reads, with the default of every key.
 
 use std::{
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 pub use super::values::{LogLevel, Version};
 use super::{
-    ConfigError, Loaded, check, range,
+    ConfigError, Loaded, check,
+    custody::{self, Exposure},
+    range,
     search::{self, Environment},
     values::{self, section},
 };
@@ -70,7 +71,7 @@ pub struct Server {
     pub node_id: String,
 }
 
-/// `security:` PEM texts, all three required to start.
+/// `security:` Three PEM texts, all required to start, and a file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Security {
@@ -81,6 +82,8 @@ pub struct Security {
     pub server_key: Secret,
     /// The CA that clients' certificates must come from.
     pub ca_cert: String,
+    /// A file with the CA's list of revoked certificates, absolute; absent: nothing is revoked.
+    pub revocation_list: Option<PathBuf>,
 }
 
 /// `joblet:`
@@ -502,26 +505,11 @@ fn known() -> serde_yaml::Value {
 
 /// Refuses a file with a private key that others can read or change, or put another in place of.
 fn keep_secret(path: &Path, file: &std::fs::File) -> Result<(), ConfigError> {
-    let read = |source| ConfigError::Read { path: path.into(), source };
-    let exposed = |why, mend| Err(ConfigError::Exposed { path: path.into(), why, mend });
-    let meta = file.metadata().map_err(read)?;
-    let shown = path.display();
-    if meta.mode() & 0o077 != 0 {
-        let why = format!("others have access to it (mode {:04o})", meta.mode() & 0o7777);
-        return exposed(why, format!("chmod 600 {shown}"));
+    let found = custody::exposure(path, file, custody::SECRET);
+    match found.map_err(|source| ConfigError::Read { path: path.into(), source })? {
+        None => Ok(()),
+        Some(Exposure { why, mend }) => Err(ConfigError::Exposed { path: path.into(), why, mend }),
     }
-    let me = rustix::process::geteuid().as_raw();
-    if meta.uid() != 0 && meta.uid() != me {
-        return exposed(format!("it belongs to uid {}", meta.uid()), format!("chown {me} {shown}"));
-    }
-    let real = path.canonicalize().map_err(read)?;
-    let dir = real.parent().unwrap_or(Path::new("/"));
-    let mode = dir.metadata().map_err(read)?.mode();
-    // With the sticky bit, as in /tmp, others can add files but not replace ours.
-    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
-        return exposed("everybody can replace it".into(), format!("chmod o-w {}", dir.display()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

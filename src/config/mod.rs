@@ -18,6 +18,7 @@ use std::{
 
 pub mod check;
 pub mod client;
+pub mod custody;
 pub mod daemon;
 mod range;
 pub mod search;

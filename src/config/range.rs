@@ -59,6 +59,9 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     if let Some(dir) = &c.cgroup.base_dir {
         absolute("cgroup base directory", dir)?;
     }
+    if let Some(list) = &c.security.revocation_list {
+        absolute("security.revocationList", list)?;
+    }
     for path in c.filesystem.allowed_mounts.iter().flatten() {
         absolute("filesystem.allowedMounts", path)?;
     }

@@ -1,0 +1,113 @@
+//! Files that nobody else may read or replace: the mode and owner of what was opened, and of the directories
+//! on the way to it.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+/// Bits of a mode that a file with a private key must not have.
+pub const SECRET: u32 = 0o077;
+/// Bits of a mode that a file must not have whose contents decide who comes in.
+pub const UNCHANGED: u32 = 0o022;
+/// With the sticky bit, as in /tmp, others can add files but not replace ours.
+const STICKY: u32 = 0o1000;
+
+/// Who can do what to a file, and the command that ends it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}; run: {mend}")]
+pub struct Exposure {
+    /// Such as "others have access to it (mode 0644)".
+    pub why: String,
+    /// A shell command.
+    pub mend: String,
+}
+
+/// Looks at an open file and the directories of its real path; `forbidden` is [`SECRET`] or [`UNCHANGED`].
+///
+/// # Errors
+/// The system refuses the look.
+pub fn exposure(path: &Path, file: &File, forbidden: u32) -> io::Result<Option<Exposure>> {
+    let found = |why: String, mend: String| Ok(Some(Exposure { why, mend }));
+    let (meta, shown) = (file.metadata()?, path.display());
+    if meta.mode() & forbidden != 0 {
+        let (can, mend) =
+            if forbidden == SECRET { ("have access to", "600") } else { ("can change", "go-w") };
+        return found(
+            format!("others {can} it (mode {:04o})", meta.mode() & 0o7777),
+            format!("chmod {mend} {shown}"),
+        );
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != 0 && meta.uid() != me {
+        return found(format!("it belongs to uid {}", meta.uid()), format!("chown {me} {shown}"));
+    }
+    let real = path.canonicalize()?;
+    for (height, dir) in real.ancestors().skip(1).enumerate() {
+        let meta = dir.metadata()?;
+        if meta.mode() & STICKY != 0 {
+            continue;
+        }
+        if meta.mode() & 0o002 != 0 {
+            return found("everybody can replace it".into(), format!("chmod o-w {}", dir.display()));
+        }
+        if height == 0 && foreign_group_writes(&meta) {
+            return found(
+                format!("group {} can replace it", meta.gid()),
+                format!("chmod g-w {}", dir.display()),
+            );
+        }
+    }
+    Ok(None)
+}
+
+fn foreign_group_writes(dir: &Metadata) -> bool {
+    dir.mode() & 0o020 != 0 && dir.gid() != 0 && dir.gid() != rustix::process::getegid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn look(path: &Path, forbidden: u32) -> Option<String> {
+        exposure(path, &File::open(path).unwrap(), forbidden).unwrap().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_list_may_be_read_by_all_and_changed_by_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "").unwrap();
+        chmod(&file, 0o644);
+        assert_eq!(look(&file, UNCHANGED), None);
+        assert!(
+            look(&file, SECRET).unwrap().contains("others have access to it (mode 0644); run: chmod 600")
+        );
+        chmod(&file, 0o664);
+        assert!(
+            look(&file, UNCHANGED).unwrap().contains("others can change it (mode 0664); run: chmod go-w")
+        );
+    }
+
+    #[test]
+    fn a_directory_that_everybody_writes_exposes_what_is_far_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, below) = (dir.path().join("open"), dir.path().join("open/a/b"));
+        fs::create_dir_all(&below).unwrap();
+        let file = below.join("f");
+        fs::write(&file, "").unwrap();
+        chmod(&file, 0o600);
+        chmod(&open, 0o777);
+        assert!(look(&file, SECRET).unwrap().contains("everybody can replace it; run: chmod o-w /"));
+        chmod(&open, 0o1777);
+        assert_eq!(look(&file, SECRET), None);
+    }
+}
