@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use super::ConfigError;
+
 /// Bits of a mode that a file with a private key must not have.
 pub const SECRET: u32 = 0o077;
 /// Bits of a mode that a file must not have whose contents decide who comes in.
@@ -61,6 +63,28 @@ pub fn exposure(path: &Path, file: &File, forbidden: u32) -> io::Result<Option<E
         }
     }
     Ok(None)
+}
+
+/// What a file of the configuration holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// A private key.
+    Key,
+    /// What decides who comes in.
+    Trust,
+}
+
+/// Refuses an open file that others can read although it holds a key, or can change or replace.
+pub(super) fn guard(path: &Path, file: &File, holds: Holds) -> Result<(), ConfigError> {
+    let (what, forbidden) = match holds {
+        Holds::Key => ("holds a private key", SECRET),
+        Holds::Trust => ("decides who comes in", UNCHANGED),
+    };
+    let read = |source| ConfigError::Read { path: path.into(), source };
+    match exposure(path, file, forbidden).map_err(read)? {
+        None => Ok(()),
+        Some(Exposure { why, mend }) => Err(ConfigError::Exposed { path: path.into(), what, why, mend }),
+    }
 }
 
 fn foreign_group_writes(dir: &Metadata) -> bool {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub use super::values::{LogLevel, Version};
 use super::{
     ConfigError, Loaded, check,
-    custody::{self, Exposure},
+    custody::{Holds, guard},
+    pem::{is_path, pem_file},
     range,
     search::{self, Environment},
     values::{self, section},
@@ -71,7 +72,8 @@ pub struct Server {
     pub node_id: String,
 }
 
-/// `security:` Three PEM texts, all required to start, and a file.
+/// `security:` Three PEM texts, all required to start, and a file. Where the file of the configuration names files
+/// instead of texts, their texts are here.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Security {
@@ -440,9 +442,10 @@ impl DaemonConfig {
         let (file, text) = super::read(&path)?;
         let wrong = |why| ConfigError::Parse { path: path.clone(), why };
         let (mut config, warnings) = Self::parse(&text).map_err(wrong)?;
-        if !config.security.server_key.expose().is_empty() {
-            keep_secret(&path, &file)?;
-        }
+        let key = config.security.server_key.expose();
+        let holds = if key.is_empty() || is_path(key) { Holds::Trust } else { Holds::Key };
+        guard(&path, &file, holds)?;
+        config.security.read_files()?;
         config.override_from(env)?;
         range::check(&config).map_err(wrong)?;
         range::check_certificates(&config).map_err(wrong)?;
@@ -490,6 +493,21 @@ impl DaemonConfig {
     }
 }
 
+impl Security {
+    /// Puts the texts of files in the place of their names.
+    fn read_files(&mut self) -> Result<(), ConfigError> {
+        for (key, value) in [("serverCert", &mut self.server_cert), ("caCert", &mut self.ca_cert)] {
+            if let Some(text) = pem_file(key, value, Holds::Trust)? {
+                *value = text;
+            }
+        }
+        if let Some(text) = pem_file("serverKey", self.server_key.expose(), Holds::Key)? {
+            self.server_key = Secret::new(text);
+        }
+        Ok(())
+    }
+}
+
 impl Logging {
     /// The same for the log itself.
     pub fn settings(&self) -> diag::Settings {
@@ -501,15 +519,6 @@ impl Logging {
 fn known() -> serde_yaml::Value {
     serde_yaml::to_value(DaemonConfig::default())
         .expect("a tree of texts, numbers and lists has no shape that YAML lacks")
-}
-
-/// Refuses a file with a private key that others can read or change, or put another in place of.
-fn keep_secret(path: &Path, file: &std::fs::File) -> Result<(), ConfigError> {
-    let found = custody::exposure(path, file, custody::SECRET);
-    match found.map_err(|source| ConfigError::Read { path: path.into(), source })? {
-        None => Ok(()),
-        Some(Exposure { why, mend }) => Err(ConfigError::Exposed { path: path.into(), why, mend }),
-    }
 }
 
 #[cfg(test)]

@@ -145,6 +145,34 @@ fn a_private_key_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn certificates_and_key_may_stand_in_files_that_are_as_guarded_as_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key, ca) = (write("c", "CERT", 0o644), write("k", "KEY-TEXT", 0o600), write("a", "CA", 0o644));
+    let text = format!("security: {{serverCert: {cert}, serverKey: {key}, caCert: {ca}}}\n");
+    let security = load(&text, 0o644, &[]).unwrap().config.security;
+    assert_eq!((security.server_cert.as_str(), security.server_key.expose()), ("CERT", "KEY-TEXT"));
+    assert_eq!(security.ca_cert, "CA");
+    let refused = |expected: &str| {
+        let error = load(&text, 0o644, &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    write("k", "KEY-TEXT", 0o640);
+    refused("/k holds a private key, but others have access to it (mode 0640); run: chmod 600 /");
+    write("k", "KEY-TEXT", 0o600);
+    write("a", "CA", 0o646);
+    refused("/a decides who comes in, but others can change it (mode 0646); run: chmod go-w /");
+    fs::remove_file(&ca).unwrap();
+    refused("cannot read security.caCert from /");
+    assert!(load(&text, 0o666, &[]).unwrap_err().to_string().contains("decides who comes in"));
+}
+
+#[test]
 fn a_private_key_in_a_directory_that_everybody_writes_is_refused_through_links_too() {
     let dir = tempfile::tempdir().unwrap();
     let open = dir.path().join("open");

@@ -20,6 +20,7 @@ pub mod check;
 pub mod client;
 pub mod custody;
 pub mod daemon;
+mod pem;
 mod range;
 pub mod search;
 pub mod units;
@@ -83,11 +84,23 @@ pub enum ConfigError {
         /// The rule.
         why: String,
     },
-    /// The private key in it is no secret.
-    #[error("configuration {} holds a private key, but {why}; run: {mend}", path.display())]
+    /// A file that stands for a text of the configuration cannot be read.
+    #[error("cannot read security.{key} from {}: {source}", path.display())]
+    ReadPem {
+        /// The key below `security`.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others can read the private key in it, or put something else in its place.
+    #[error("{} {what}, but {why}; run: {mend}", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
+        /// What is in it.
+        what: &'static str,
         /// Who can do what.
         why: String,
         /// The command that mends it.
