@@ -9,6 +9,7 @@ mod helper;
 mod e2e {
     mod abuse;
     mod access;
+    mod certificates;
     mod config;
     mod environment;
     mod lifecycle;

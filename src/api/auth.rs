@@ -1,17 +1,11 @@
 //! Who may do what: a role from the client's certificate, and one table over every RPC of every service.
 //!
-//! The check runs before each handler, for each call: a connection that outlives its certificate loses its
-//! rights. A method without a row is denied.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+//! The check runs before each handler, for each call: a connection that outlives its certificate, or its CA's
+//! or its own place in our trust ([`access`](super::access)), loses its rights. A method without a row is denied.
 
 use grpcio::{CheckResult, RpcContext, RpcStatus, RpcStatusCode, ServerChecker};
-use openssl::asn1::Asn1Time;
-use openssl::nid::Nid;
-use openssl::x509::X509;
 
+use super::access::Access;
 use super::status;
 use crate::diag::{Level, limited};
 
@@ -26,7 +20,7 @@ pub enum Role {
 
 impl Role {
     /// The OU, compared byte by byte: neither case nor spaces are forgiven.
-    fn from_unit(unit: &[u8]) -> Option<Self> {
+    pub(super) fn from_unit(unit: &[u8]) -> Option<Self> {
         match unit {
             b"admin" => Some(Role::Admin),
             b"viewer" => Some(Role::Viewer),
@@ -113,81 +107,14 @@ fn permit(method: &str, role: Option<Role>) -> Result<(), RpcStatus> {
     }
 }
 
-/// What is kept of a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    role: Option<Role>,
-    /// Last second of its validity, Unix time.
-    not_after: i64,
-}
-
-/// Reads a certificate. `None`: it is none.
-fn identify(pem: &[u8]) -> Option<Identity> {
-    let cert = X509::from_pem(pem).ok()?;
-    let mut units = cert.subject_name().entries_by_nid(Nid::ORGANIZATIONALUNITNAME);
-    let role = match (units.next(), units.next()) {
-        // The bytes as they are signed: a text that is cut at a NUL would make "admin\0x" an admin.
-        (Some(unit), None) => Role::from_unit(unit.data().as_slice()),
-        _ => None,
-    };
-    let left = Asn1Time::from_unix(0).ok()?.diff(cert.not_after()).ok()?;
-    Some(Identity { role, not_after: i64::from(left.days) * 86_400 + i64::from(left.secs) })
-}
-
-/// Certificates that are remembered. Parsing one takes half a millisecond of the only gRPC thread.
-const REMEMBERED: usize = 256;
-
-/// Identities by the whole PEM text. When it is full it is emptied: the few certificates of a node are back
-/// after one call each, and whoever has hundreds of them gains nothing by pushing others out.
-#[derive(Debug, Default)]
-struct Known(HashMap<Vec<u8>, Option<Identity>>);
-
-impl Known {
-    fn identify(&mut self, pem: &[u8]) -> Option<Identity> {
-        if let Some(known) = self.0.get(pem) {
-            return *known;
-        }
-        if self.0.len() >= REMEMBERED {
-            self.0.clear();
-        }
-        let identity = identify(pem);
-        self.0.insert(pem.to_vec(), identity);
-        identity
-    }
-}
-
 /// The check before every handler.
-#[derive(Clone, Default)]
-pub struct Guard {
-    known: Arc<Mutex<Known>>,
-}
-
-impl Guard {
-    /// The client's role; `None` where the certificate gives none.
-    fn role(&self, ctx: &RpcContext<'_>) -> Result<Option<Role>, RpcStatus> {
-        let unknown = |why: &str| {
-            let text = format!("failed to extract client role: {why}");
-            status::new(RpcStatusCode::UNAUTHENTICATED, &text)
-        };
-        let peer = ctx.auth_context().ok_or_else(|| unknown("no peer information found"))?;
-        if !peer.peer_is_authenticated() {
-            return Err(unknown("no TLS information found"));
-        }
-        let pem = peer.into_iter().find(|p| p.name() == "x509_pem_cert").map(|p| p.value());
-        let pem = pem.ok_or_else(|| unknown("no client certificate found"))?;
-        let identity = self.known.lock().unwrap_or_else(PoisonError::into_inner).identify(pem);
-        let identity = identity.ok_or_else(|| unknown("the client certificate cannot be read"))?;
-        if unix_now() > identity.not_after {
-            return Err(unknown("the client certificate has expired"));
-        }
-        Ok(identity.role)
-    }
-}
+#[derive(Clone)]
+pub(super) struct Guard(pub(super) Access);
 
 impl ServerChecker for Guard {
     fn check(&mut self, ctx: &RpcContext<'_>) -> CheckResult {
         let method = String::from_utf8_lossy(ctx.method());
-        match self.role(ctx).and_then(|role| permit(&method, role)) {
+        match self.0.identify(ctx).and_then(|who| permit(&method, who.role)) {
             Ok(()) => CheckResult::Continue,
             Err(status) => {
                 limited!(
@@ -205,11 +132,6 @@ impl ServerChecker for Guard {
     fn box_clone(&self) -> Box<dyn ServerChecker> {
         Box::new(self.clone())
     }
-}
-
-fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::StreamExt;
 use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 
+use super::access::{Access, Pass};
 use super::status;
 use super::strikes::Strikes;
 
@@ -38,8 +39,9 @@ impl Kind {
 }
 
 /// Open calls by client and kind. A client is a certificate: addresses cost nothing.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Shares {
+    access: Access,
     clients: RandomState,
     open: Open,
     strikes: Strikes,
@@ -48,18 +50,21 @@ pub(super) struct Shares {
 type Open = Arc<Mutex<HashMap<(u64, Kind), usize>>>;
 
 impl Shares {
+    /// Of the clients that `access` lets in.
+    pub(super) fn new(access: Access) -> Self {
+        Self { access, clients: RandomState::new(), open: Open::default(), strikes: Strikes::default() }
+    }
+
     /// Counts a call until the share goes.
     ///
     /// # Errors
     /// The client has too many open already.
     pub(super) fn claim(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<Share, RpcStatus> {
-        let peer = ctx.auth_context();
-        let pem = peer.as_ref().and_then(|p| p.into_iter().find(|p| p.name() == "x509_pem_cert"));
-        self.claim_for(pem.map_or(&[], |p| p.value()), ctx.peer(), kind)
+        self.claim_for(self.access.pass(ctx), ctx.peer(), kind)
     }
 
-    fn claim_for(&self, certificate: &[u8], peer: String, kind: Kind) -> Result<Share, RpcStatus> {
-        let key = (self.clients.hash_one(certificate), kind);
+    fn claim_for(&self, pass: Pass, peer: String, kind: Kind) -> Result<Share, RpcStatus> {
+        let key = (self.clients.hash_one(pass.certificate()), kind);
         let (limit, what) = kind.limit();
         let mut open = lock(&self.open);
         let count = open.entry(key).or_default();
@@ -71,7 +76,7 @@ impl Shares {
         }
         *count += 1;
         drop(open);
-        Ok(Share { open: self.open.clone(), key, peer, strikes: self.strikes.clone() })
+        Ok(Share { open: self.open.clone(), key, pass, peer, strikes: self.strikes.clone() })
     }
 }
 
@@ -83,20 +88,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Share {
     open: Open,
     key: (u64, Kind),
+    pass: Pass,
     peer: String,
     strikes: Strikes,
 }
 
 impl Share {
+    /// Who calls.
+    pub(super) fn pass(&self) -> Pass {
+        self.pass.clone()
+    }
+
     /// The one message of the call. The stream must live as long as the call: dropped earlier, it cancels it.
     ///
     /// # Errors
-    /// No message, a part of one, or one that cannot be read. Of a message that is too large C-core tells the
+    /// No message, a part of one, or one that cannot be read, or the client was revoked while it came. Of a message that is too large C-core tells the
     /// client itself.
     pub(super) async fn message<Q>(&self, request: &mut RequestStream<Q>) -> Result<Q, RpcStatus> {
         let wrong = |text: &str| status::new(RpcStatusCode::INVALID_ARGUMENT, text);
         match request.next().await {
-            Some(Ok(message)) => Ok(message),
+            Some(Ok(message)) => self.pass.check().map(|()| message),
             Some(Err(Error::Codec(why))) => Err(wrong(&format!("the request cannot be read: {why}"))),
             Some(Err(_)) | None => {
                 self.strikes.count(&self.peer);
@@ -120,20 +131,22 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access::tests::Node;
     use super::*;
 
     #[test]
     fn a_client_has_its_own_share_of_each_kind_and_gets_it_back() {
-        let shares = Shares::default();
-        let claim = |who: &[u8], kind| shares.claim_for(who, String::new(), kind);
-        let mut held: Vec<_> = (0..CALLS).map(|_| claim(b"greedy", Kind::Call).ok().unwrap()).collect();
-        let refused = claim(b"greedy", Kind::Call).err().unwrap();
+        let access = Node::new().access();
+        let shares = Shares::new(access.clone());
+        let claim = |who: &str, kind| shares.claim_for(access.pass_of(who), String::new(), kind);
+        let mut held: Vec<_> = (0..CALLS).map(|_| claim("greedy", Kind::Call).ok().unwrap()).collect();
+        let refused = claim("greedy", Kind::Call).err().unwrap();
         assert_eq!(refused.code(), RpcStatusCode::RESOURCE_EXHAUSTED);
         assert!(refused.message().contains("this client has 512 calls open"), "{}", refused.message());
-        assert!(claim(b"greedy", Kind::Stream).is_ok() && claim(b"other", Kind::Call).is_ok());
+        assert!(claim("greedy", Kind::Stream).is_ok() && claim("other", Kind::Call).is_ok());
         held.pop();
-        held.push(claim(b"greedy", Kind::Call).ok().unwrap());
-        assert!(claim(b"greedy", Kind::Call).is_err());
+        held.push(claim("greedy", Kind::Call).ok().unwrap());
+        assert!(claim("greedy", Kind::Call).is_err());
         drop(held);
         assert!(lock(&shares.open).is_empty(), "a client without calls is forgotten");
     }

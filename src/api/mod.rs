@@ -11,13 +11,14 @@
 //!
 //! # A request
 //!
-//! C-core has verified the client's certificate and received the headers. [`auth::Guard`] reads the role from
-//! the certificate and looks the method up in one table: denied, not built yet, or through to the handler
-//! ([`service`]). [`intake`] counts the call as its client's and waits for the message; [`strikes`] closes
-//! the connection of who sends none again and again. [`convert`] makes job
-//! words of it; every rule of syntax is checked there, and a refusal names the field. [`bridge`] sends the
-//! command and leaves a future that waits for the answer, converts it and owns the reply until C-core has taken
-//! it (a reply dropped earlier cancels the call). Errors become codes in [`status`] and nowhere else.
+//! C-core has verified the client's certificate and received the headers. The check of [`auth`] has the role from
+//! [`access`], which judges the certificate again, and looks the method up in one table: denied, not built yet,
+//! or through to the handler ([`service`]). [`intake`] counts the call as its client's and waits for the message
+//! (and asks [`access`] once more when it is there); [`strikes`] closes the connection of who sends none again
+//! and again. [`convert`] makes job words of it; every rule of syntax is checked there, and a refusal names the
+//! field. [`bridge`] sends the command and leaves a future that waits for the answer, converts it and owns the
+//! reply until C-core has taken it (a reply dropped earlier cancels the call). Errors become codes in [`status`]
+//! and nowhere else.
 //!
 //! # A byte of output
 //!
@@ -26,16 +27,24 @@
 //! takes chunks from the queue as HTTP/2 flow control lets it; what it takes wakes the pump. A slow reader
 //! thus costs a queue and a cursor, never the job and never another reader.
 //!
+//! # A reload
+//!
+//! [`reload`] reads the configuration again and puts its certificates and revocation list into [`access`]. The
+//! next connection has the new server certificate, the next call is judged by the new CA and list, and the pump
+//! asks again for every open stream. Nothing else is touched: neither a connection nor a call is dropped.
+//!
 //! # The end
 //!
 //! [`Server::begin_shutdown`] stops accepting and ends every log stream with UNAVAILABLE; the loop still
 //! answers what it has accepted. [`Server::finish`] waits for the calls and cancels those that linger.
 
+pub mod access;
 pub mod auth;
 mod bridge;
 pub mod convert;
 mod intake;
 pub mod pump;
+pub mod reload;
 pub mod server;
 mod service;
 mod status;
@@ -44,6 +53,7 @@ mod tls;
 
 pub use convert::Rules;
 pub use pump::LogPump;
+pub use reload::Reload;
 pub use server::Server;
 
 /// Why there is no API.

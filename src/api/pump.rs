@@ -15,16 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use futures_channel::mpsc;
 use futures_util::Stream as _;
 use grpcio::{RpcStatus, RpcStatusCode};
 
+use super::access::Pass;
 use super::convert::reply;
 use super::{ApiError, status};
 use crate::daemon::commands::{CommandError, LogSource};
-use crate::diag::{Level, limited};
+use crate::diag::{Level, event, limited};
 use crate::job::JobId;
 use crate::output::progress::Tell;
 use crate::output::{OutputError, SpoolReader};
@@ -37,6 +39,8 @@ const QUEUED: usize = 0;
 const TURN: usize = 64;
 /// Streams at one time: each has three files open and one chunk in its queue.
 const STREAMS: usize = 4096;
+/// Longest time from one look at the certificates of open streams to the next.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What goes through a stream's queue.
 pub(super) enum Item {
@@ -47,10 +51,11 @@ pub(super) enum Item {
 }
 
 enum Event {
-    Open(u64, LogSource, mpsc::Sender<Item>),
+    Open(u64, LogSource, Pass, mpsc::Sender<Item>),
     Ready(u64),
     News(JobId),
     Closed(u64),
+    Judge,
     Shutdown,
 }
 
@@ -83,6 +88,7 @@ impl LogPump {
             count: pump.streams.clone(),
             streams: HashMap::new(),
             dry: HashMap::new(),
+            judge_at: Instant::now(),
         };
         let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || desk.run(&inbox));
         spawned.map_err(ApiError::StartPump)?;
@@ -98,7 +104,7 @@ impl LogPump {
     ///
     /// # Errors
     /// Too many streams, or the daemon is shutting down.
-    pub(super) fn open(&self, source: LogSource) -> Result<LogStream, RpcStatus> {
+    pub(super) fn open(&self, source: LogSource, pass: Pass) -> Result<LogStream, RpcStatus> {
         if self.streams.fetch_add(1, Ordering::SeqCst) >= STREAMS {
             self.streams.fetch_sub(1, Ordering::SeqCst);
             let text = format!("too many log streams: {STREAMS} are open already; try again");
@@ -107,10 +113,16 @@ impl LogPump {
         let id = self.next.fetch_add(1, Ordering::SeqCst);
         let (sender, items) = mpsc::channel(QUEUED);
         let stream = LogStream { items, id, events: self.events.clone() };
-        match self.events.send(Event::Open(id, source, sender)) {
+        match self.events.send(Event::Open(id, source, pass, sender)) {
             Ok(()) => Ok(stream),
             Err(_) => Err(gone()),
         }
+    }
+
+    /// Ends the streams of clients that are not trusted any more.
+    pub(super) fn judge_again(&self) {
+        // Without a thread there are no streams.
+        let _ = self.events.send(Event::Judge);
     }
 
     /// Ends every stream with UNAVAILABLE, then the thread.
@@ -167,6 +179,7 @@ impl Wake for Room {
 
 struct Stream {
     source: LogSource,
+    pass: Pass,
     /// Opened with the first row: before it the spool may not exist.
     reader: Option<SpoolReader>,
     queue: mpsc::Sender<Item>,
@@ -254,19 +267,22 @@ struct Desk {
     /// Streams that wait for news of a job; news of jobs without an entry are not heard. Streams that wait for
     /// their clients are not here: a crowd that does not read costs nothing when there are news.
     dry: HashMap<JobId, Vec<u64>>,
+    /// When to look at certificates next, if there are streams then.
+    judge_at: Instant,
 }
 
 impl Desk {
     fn run(mut self, inbox: &Receiver<Event>) {
-        for event in inbox {
+        while let Some(event) = self.wait(inbox) {
             match event {
-                Event::Open(id, source, queue) => self.open(id, source, queue),
+                Event::Open(id, source, pass, queue) => self.open(id, source, pass, queue),
                 Event::Ready(id) => self.advance(id),
                 Event::News(job) => self.news(job),
                 Event::Closed(id) => {
                     self.forget(id);
                     self.count.fetch_sub(1, Ordering::SeqCst);
                 }
+                Event::Judge => self.judge(),
                 Event::Shutdown => break,
             }
         }
@@ -275,11 +291,51 @@ impl Desk {
         }
     }
 
-    fn open(&mut self, id: u64, source: LogSource, queue: mpsc::Sender<Item>) {
+    /// The next event; none when nobody can send one any more. Without streams nothing wakes the thread.
+    fn wait(&mut self, inbox: &Receiver<Event>) -> Option<Event> {
+        if self.streams.is_empty() {
+            return inbox.recv().ok();
+        }
+        // Also when events never cease.
+        if Instant::now() >= self.judge_at {
+            return Some(Event::Judge);
+        }
+        match inbox.recv_deadline(self.judge_at) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => Some(Event::Judge),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn judge(&mut self) {
+        self.judge_at = Instant::now() + AGAIN;
+        let judged = self.streams.iter().filter_map(|(id, stream)| Some((*id, stream.pass.check().err()?)));
+        for (id, status) in judged.collect::<Vec<_>>() {
+            self.cut(id, status);
+        }
+    }
+
+    /// Ends a stream whose client has lost our trust.
+    fn cut(&mut self, id: u64, status: RpcStatus) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        event!(Level::Warn, "log stream cut", jobId = stream.source.id, why = status.message());
+        stream.end(status);
+        self.forget(id);
+    }
+
+    fn open(&mut self, id: u64, source: LogSource, pass: Pass, queue: mpsc::Sender<Item>) {
+        if self.streams.is_empty() {
+            self.judge_at = Instant::now() + AGAIN;
+        }
         source.progress.watch();
         let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
-        self.streams.insert(id, Stream { source, reader: None, queue, room });
-        self.advance(id);
+        // Between the check of the call and now there may have been a reload.
+        let judged = pass.check();
+        self.streams.insert(id, Stream { source, pass, reader: None, queue, room });
+        match judged {
+            Ok(()) => self.advance(id),
+            Err(status) => self.cut(id, status),
+        }
     }
 
     fn news(&mut self, job: JobId) {

@@ -3,7 +3,10 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::super::access::Access;
+use super::super::access::tests::Node;
 use super::*;
+use crate::certs::authority::Pair;
 use crate::output::{Progress, SpoolWriter, Stream as Side};
 
 /// A job's output in a directory of its own, and the pump that reads it.
@@ -13,13 +16,19 @@ struct Bench {
     progress: Arc<Progress>,
     id: JobId,
     writer: Option<SpoolWriter>,
+    node: Node,
+    access: Access,
+    client: Pair,
 }
 
 impl Bench {
     fn new() -> Self {
         let (pump, tell) = LogPump::start().unwrap();
         let id = JobId::random();
-        Bench { dir: tempfile::tempdir().unwrap(), pump, progress: Progress::new(id, tell), id, writer: None }
+        let (node, progress) = (Node::new(), Progress::new(id, tell));
+        let (access, _) = Access::new(&node.security, pump.clone()).unwrap();
+        let client = node.client();
+        Bench { dir: tempfile::tempdir().unwrap(), pump, progress, id, writer: None, node, access, client }
     }
 
     fn spool(&self) -> std::path::PathBuf {
@@ -37,7 +46,11 @@ impl Bench {
 
     fn open(&self) -> LogStream {
         let source = LogSource { id: self.id, dir: self.spool(), progress: self.progress.clone() };
-        self.pump.open(source).map_err(|s| s.message().to_owned()).unwrap()
+        self.pump.open(source, self.pass()).map_err(|s| s.message().to_owned()).unwrap()
+    }
+
+    fn pass(&self) -> Pass {
+        self.access.pass_of(&self.client.cert)
     }
 
     /// Waits until the pump knows of so many streams.
@@ -148,7 +161,7 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     let (events, told) = crossbeam_channel::unbounded();
     let room = Arc::new(Room { id: 1, told: AtomicBool::new(false), events });
     let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    let mut slow = super::Stream { source, reader: None, queue, room };
+    let mut slow = super::Stream { source, pass: bench.pass(), reader: None, queue, room };
     for _ in 0..3 {
         assert_eq!(slow.advance(), Next::Full);
         assert_eq!(slow.position(), QUEUED as u64 + 1);
@@ -210,10 +223,35 @@ fn more_streams_than_there_may_be_are_refused() {
     bench.pump.streams.store(STREAMS - 1, Ordering::SeqCst);
     let last = bench.open();
     let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    match bench.pump.open(source) {
+    match bench.pump.open(source, bench.pass()) {
         Err(status) => assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED),
         Ok(_) => panic!("one too many"),
     }
     drop(last);
     assert!(bench.has_streams(STREAMS - 1));
+}
+
+#[test]
+fn a_revoked_clients_streams_end_at_the_reload_full_quiet_and_later_ones_and_others_go_on() {
+    let mut bench = Bench::new();
+    for i in 0..200 {
+        bench.write(&i.to_string());
+    }
+    let (mut full, mut quiet) = (bench.open(), bench.open());
+    for _ in 0..200 {
+        chunk(&mut quiet);
+    }
+    let revoked = std::mem::replace(&mut bench.client, bench.node.client());
+    let mut others = bench.open();
+    bench.node.revoke(Some(&revoked));
+    bench.access.replace(&bench.node.security).unwrap();
+    bench.client = revoked;
+    let mut late = bench.open();
+    for stream in [&mut quiet, &mut full, &mut late] {
+        let (code, text) = end(stream);
+        assert_eq!(code, RpcStatusCode::UNAUTHENTICATED);
+        assert!(text.contains("the client certificate was revoked at "), "{text}");
+    }
+    bench.progress.end();
+    assert_eq!(end(&mut others).0, RpcStatusCode::OK);
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuilder};
+use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuilder, ServerCredentials};
 
+use super::access::{Access, InForce};
 use super::auth::Guard;
+use super::intake::Shares;
 use super::service::{self, Jobs};
 use super::{ApiError, LogPump, Rules, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
@@ -38,6 +40,8 @@ const LONGEST_GRACE: Duration = Duration::from_millis(3500);
 pub struct Server {
     server: grpcio::Server,
     logs: LogPump,
+    access: Access,
+    in_force: InForce,
     port: u16,
     /// Told when the last call is done; there once the shutdown has begun.
     down: Option<Receiver<()>>,
@@ -54,15 +58,17 @@ impl Server {
     /// # Errors
     /// Certificates that cannot be used, an address that cannot be bound.
     pub fn start(config: &DaemonConfig, door: Door, rules: Rules, logs: LogPump) -> Result<Self, ApiError> {
-        let credentials = tls::credentials(&config.security)?;
+        let (access, in_force) = Access::new(&config.security, logs.clone())?;
+        let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
-        let jobs = Jobs::new(door, rules, logs.clone(), page, large(&config.grpc));
+        let shares = Shares::new(access.clone());
+        let jobs = Jobs::new(door, rules, logs.clone(), shares, page, large(&config.grpc));
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
-            .add_checker(Guard::default());
+            .add_checker(Guard(access.clone()));
         for service in service::all(jobs) {
             builder = builder.register_service(service);
         }
@@ -72,12 +78,22 @@ impl Server {
             .add_listening_port(address.clone(), credentials)
             .map_err(|_| ApiError::Listen { why: why_not(&address), address })?;
         server.start();
-        Ok(Server { server, logs, port, down: None, _env: env })
+        Ok(Server { server, logs, access, in_force, port, down: None, _env: env })
     }
 
     /// The port that clients reach.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Who is trusted, to be replaced while the server runs.
+    pub fn access(&self) -> Access {
+        self.access.clone()
+    }
+
+    /// What was in force at the start.
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// Stops accepting and ends all log streams; other calls in flight are still answered. Returns at once.

@@ -1,30 +1,32 @@
 //! The server's certificate and key, looked at before C-core gets them: what is wrong with a handshake is told
 //! to nobody, so what can be known beforehand is said at start, with the key of the configuration.
 
-use grpcio::{CertificateRequestType, ServerCredentials, ServerCredentialsBuilder};
+use grpcio::{CertificateRequestType, ServerCredentialsBuilder};
 use openssl::asn1::Asn1Time;
 use openssl::pkey::PKey;
+use openssl::ssl::{SslContext, SslMethod};
 use openssl::x509::X509;
 
 use super::ApiError;
+use crate::certs::inspect;
 use crate::config::daemon::Security;
 
-/// Credentials that demand a client certificate of our CA.
-///
-/// # Errors
-/// A text that is no PEM, a certificate that has expired, a key that is not the certificate's.
-pub(super) fn credentials(security: &Security) -> Result<ServerCredentials, ApiError> {
-    check(security)?;
-    Ok(ServerCredentialsBuilder::new()
-        .root_cert(
-            security.ca_cert.as_bytes(),
-            CertificateRequestType::RequestAndRequireClientCertificateAndVerify,
-        )
+/// How clients are asked for a certificate. What [`credentials`] says of it counts for nothing in a fetcher.
+pub(super) const CLIENTS: CertificateRequestType =
+    CertificateRequestType::RequestAndRequireClientCertificateAndVerify;
+
+/// Credentials that demand a client certificate of our CA, of what was checked.
+pub(super) fn credentials(security: &Security) -> ServerCredentialsBuilder {
+    ServerCredentialsBuilder::new()
+        .root_cert(security.ca_cert.as_bytes(), CLIENTS)
         .add_cert(security.server_cert.clone().into_bytes(), security.server_key.expose().as_bytes().to_vec())
-        .build())
 }
 
-fn check(security: &Security) -> Result<(), ApiError> {
+/// Tells until when the server's certificate lasts, Unix time.
+///
+/// # Errors
+/// A text that is no PEM, a certificate that has expired or is too weak, a key that is not the certificate's.
+pub(super) fn check(security: &Security) -> Result<i64, ApiError> {
     let chain = certificates("serverCert", &security.server_cert)?;
     certificates("caCert", &security.ca_cert)?;
     let key = security.server_key.expose();
@@ -35,11 +37,18 @@ fn check(security: &Security) -> Result<(), ApiError> {
     if !chain[0].public_key().is_ok_and(|public| public.public_eq(&key)) {
         return Err(wrong("serverKey", "it does not belong to security.serverCert"));
     }
-    Ok(())
+    // What C-core does with it, which would only log what OpenSSL refuses: a weak key or signature.
+    let used = || {
+        let mut context = SslContext::builder(SslMethod::tls_server())?;
+        context.set_certificate(&chain[0])?;
+        context.set_private_key(&key)
+    };
+    used().map_err(|e| wrong("serverCert", &format!("OpenSSL does not take it: {e}")))?;
+    inspect::unix(chain[0].not_after()).ok_or_else(|| wrong("serverCert", "its last day cannot be read"))
 }
 
 /// At least one certificate, none of them expired.
-fn certificates(key: &'static str, pem: &str) -> Result<Vec<X509>, ApiError> {
+pub(super) fn certificates(key: &'static str, pem: &str) -> Result<Vec<X509>, ApiError> {
     text(key, pem)?;
     let all = X509::stack_from_pem(pem.as_bytes()).unwrap_or_default();
     if all.is_empty() {

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use getopts::{Fail, Options};
-use joblet::api::{LogPump, Rules, Server};
+use joblet::api::{LogPump, Reload, Rules, Server, access, reload};
 use joblet::certs::{self, CertError, setup};
+use joblet::config::Loaded;
 use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::{Daemon, notify, wiring};
 use joblet::{diag, sys};
 use log::Level;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
 /// How long open calls may take to end at shutdown.
@@ -85,17 +87,19 @@ fn run(args: &[String]) -> Result<i32, Failure> {
         for warning in &loaded.warnings {
             writeln!(std::io::stderr(), "warning: {warning}")?;
         }
+        access::check(&loaded.config.security)?;
         return print(&loaded.config.effective());
     }
     // Before any thread is started: all of them inherit the mask.
-    let signals = wiring::block_signals()?;
+    let mut signals = wiring::block_signals()?;
+    without_hang_up(&mut signals)?;
     diag::start(&loaded.config.logging.settings())?;
     diag::panic_aborts();
     say(Level::Info, "configuration loaded", &[("path", &loaded.path.display())]);
     for warning in &loaded.warnings {
         say(Level::Warn, warning, &[]);
     }
-    serve(&loaded.config, signals)?;
+    serve(&loaded, signals)?;
     say(Level::Info, "daemon stopped", &[]);
     Ok(0)
 }
@@ -121,7 +125,8 @@ fn print(text: &str) -> Result<i32, Failure> {
     Ok(0)
 }
 
-fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
+fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure> {
+    let config = &loaded.config;
     let (pump, tell) = LogPump::start()?;
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
@@ -132,13 +137,18 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
             server.begin_shutdown();
         }
     })?;
-    let started = match start_server(config, &mut daemon, pump) {
+    let started = start_server(config, &mut daemon, pump).and_then(|server| {
+        reload_on_hang_up(Reload::new(loaded.path.clone(), config.clone(), server.access()))?;
+        Ok(server)
+    });
+    let started = match started {
         Ok(started) => started,
         Err(why) => {
             daemon.close();
             return Err(why);
         }
     };
+    reload::say("certificates in force", started.in_force());
     let place: [(&'static str, &dyn Display); 3] = [
         ("address", &config.server.address),
         ("port", &started.port()),
@@ -151,6 +161,31 @@ fn serve(config: &DaemonConfig, signals: SignalFd) -> Result<(), Failure> {
     if let Some(server) = server.take() {
         server.finish(CALLS_END);
     }
+    Ok(())
+}
+
+/// Reloads at each SIGHUP, on a thread of its own that waits for it: files are read, and the loop waits for
+/// none. Signals that come meanwhile become one, which is enough: it reads what is there then.
+fn reload_on_hang_up(reload: Reload) -> Result<(), Failure> {
+    let mut hang_up = SigSet::empty();
+    hang_up.add(Signal::SIGHUP);
+    let run = move || {
+        while hang_up.wait().is_ok() {
+            notify::reloading();
+            reload.run();
+            diag::flush(); // who asked for it looks for the reason now
+            notify::tell("READY=1");
+        }
+    };
+    std::thread::Builder::new().name("reload".into()).spawn(run)?;
+    Ok(())
+}
+
+/// Leaves SIGHUP, blocked as it is, to the thread that waits for it.
+fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
+    let mut mask = SigSet::thread_get_mask()?;
+    mask.remove(Signal::SIGHUP);
+    signals.set_mask(&mask)?;
     Ok(())
 }
 

@@ -7,6 +7,13 @@ use log::Level;
 
 use crate::diag;
 
+/// Says that a reload begins. `READY=1` ends it.
+pub fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+}
+
 /// Sends a state such as `READY=1` to `$NOTIFY_SOCKET`, if the variable is set.
 pub fn tell(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };

@@ -85,17 +85,28 @@ pub fn start(settings: &Settings) -> Result<(), DiagError> {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     match &filter {
         Some(filter) => builder.parse_filters(filter),
-        None => builder.filter_level(settings.level),
+        // Lines are held back by the facade alone, whose level can be changed while we run.
+        None => builder.filter_level(LevelFilter::Trace),
     };
     builder
         .target(env_logger::Target::Pipe(Box::new(lines)))
         .format(move |out, record| line::write(out, record, format))
         .try_init()
         .map_err(|_| DiagError::Install)?;
+    if filter.is_none() {
+        log::set_max_level(settings.level);
+    }
     if let Some(filter) = filter {
         event!(Level::Info, "log level comes from RUST_LOG, not from the configuration", filter = filter);
     }
     Ok(())
+}
+
+/// Changes the least severity of what is logged, unless `RUST_LOG` has set it.
+pub fn set_level(level: LevelFilter) {
+    if std::env::var_os("RUST_LOG").is_none_or(|filter| filter.is_empty()) {
+        log::set_max_level(level);
+    }
 }
 
 /// Makes every panic of every thread end the process, after its line is written. A handler that panics in

@@ -85,6 +85,20 @@ fn check_config_prints_what_is_in_force_and_warns_of_unknown_keys() {
 }
 
 #[test]
+fn check_config_refuses_certificates_and_lists_that_a_start_would_refuse() {
+    let node = Node::set_up();
+    let check = || joblet(["--check-config", "--config", node.config().to_str().unwrap()]);
+    check().ok();
+    fs::write(node.dir().join("revoked.pem"), "").unwrap();
+    let out = check();
+    assert_eq!(out.code, 1);
+    assert!(out.stderr.contains("cannot use security.revocationList"), "{}", out.stderr);
+    node.set("security.revocationList", serde_yaml::Value::Null);
+    node.set("security.serverCert", "x");
+    assert!(check().stderr.contains("cannot use security.serverCert: it is no certificate"));
+}
+
+#[test]
 fn a_key_that_others_can_read_stops_the_daemon() {
     let node = Node::set_up();
     fs::set_permissions(node.config(), fs::Permissions::from_mode(0o644)).unwrap();

@@ -2,14 +2,15 @@
 //! role, expired, not yet valid, or made for servers.
 
 use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Object, Asn1OctetString};
 use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
-use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage};
-use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
+use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
+use openssl::x509::{X509, X509Builder, X509Extension, X509Name, X509NameBuilder};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -33,6 +34,8 @@ pub struct Recipe {
     pub sha1: bool,
     /// An RSA key of this many bits instead of an elliptic curve.
     pub rsa_bits: Option<u32>,
+    /// A DNS name in the subject's alternative names.
+    pub name: Option<&'static str>,
 }
 
 impl Recipe {
@@ -44,6 +47,7 @@ impl Recipe {
             for_clients: true,
             sha1: false,
             rsa_bits: None,
+            name: None,
         }
     }
 }
@@ -65,10 +69,31 @@ impl Authority {
 
     /// A strange authority that wears the same name as `other`, but has its own key.
     pub fn impostor_of(other: &Authority) -> Authority {
+        Authority::named_as(other, None)
+    }
+
+    /// The same, which may vouch for names below this domain only (RFC 5280, section 4.2.1.10).
+    pub fn constrained_to(other: &Authority, domain: &str) -> Authority {
+        // SEQUENCE { [0] { SEQUENCE { [2] domain } } }: permitted subtrees, one, a DNS name.
+        let nest =
+            |tag: u8, inside: Vec<u8>| [vec![tag, u8::try_from(inside.len()).unwrap()], inside].concat();
+        let name = nest(0x82, domain.as_bytes().to_vec());
+        let der = nest(0x30, nest(0xa0, nest(0x30, name)));
+        let (id, der) = (Asn1Object::from_str("2.5.29.30"), Asn1OctetString::new_from_bytes(&der));
+        Authority::named_as(
+            other,
+            Some(X509Extension::new_from_der(&id.unwrap(), true, &der.unwrap()).unwrap()),
+        )
+    }
+
+    fn named_as(other: &Authority, extension: Option<X509Extension>) -> Authority {
         let key = new_key(None);
         let name = other.cert.subject_name().to_owned().expect("a name can be copied");
         let mut builder = builder(&name, &name, &key, (-1, 30));
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        if let Some(extension) = extension {
+            builder.append_extension(extension).unwrap();
+        }
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         Authority { cert: builder.build(), key }
     }
@@ -90,6 +115,10 @@ impl Authority {
         let mut usage = ExtendedKeyUsage::new();
         let usage = if recipe.for_clients { usage.client_auth() } else { usage.server_auth() };
         builder.append_extension(usage.build().unwrap()).unwrap();
+        if let Some(name) = recipe.name {
+            let name = SubjectAlternativeName::new().dns(name).build(&builder.x509v3_context(None, None));
+            builder.append_extension(name.unwrap()).unwrap();
+        }
         let digest = if recipe.sha1 { MessageDigest::sha1() } else { MessageDigest::sha256() };
         builder.sign(signer, digest).unwrap();
     }

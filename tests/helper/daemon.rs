@@ -25,6 +25,7 @@ pub const RNX: &str = env!("CARGO_BIN_EXE_rnx");
 pub struct TestDaemon {
     node: Node,
     child: Child,
+    notified: UnixDatagram,
     base: BTreeMap<String, usize>,
     stopped: bool,
 }
@@ -101,6 +102,17 @@ impl Node {
         command
     }
 
+    /// The node's own certificate authority, which setup keeps below `ca/`.
+    pub fn authority(&self) -> Authority {
+        let pems: Vec<Vec<u8>> =
+            residue::files(&self.dir().join("ca")).iter().map(|f| fs::read(f).unwrap()).collect();
+        let with = |mark: &str| {
+            let found = pems.iter().find(|p| String::from_utf8_lossy(p).contains(mark));
+            found.unwrap_or_else(|| panic!("no {mark} below ca/"))
+        };
+        Authority::from_pem(with("BEGIN CERTIFICATE"), with("PRIVATE KEY"))
+    }
+
     /// Where the daemon's standard output and error go.
     pub fn log_path(&self) -> PathBuf {
         self.dir().join("daemon.log")
@@ -134,7 +146,8 @@ impl Node {
             let _ = child.wait();
             panic!("the daemon {why}; its log:\n{}", self.log());
         }
-        let mut daemon = TestDaemon { node: self, child, base: BTreeMap::new(), stopped: false };
+        let mut daemon =
+            TestDaemon { node: self, child, notified: socket, base: BTreeMap::new(), stopped: false };
         // gRPC makes some descriptors at its first call and keeps them.
         daemon.rnx(["job", "list"]).ok();
         daemon.await_berths();
@@ -166,6 +179,11 @@ impl TestDaemon {
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.node.config()
+    }
+
+    /// Changes one key of the configuration file; the daemon sees it at its next reload or start.
+    pub fn set(&self, key: &str, value: impl Into<Value>) {
+        self.node.set(key, value);
     }
 
     /// The daemon's process id.
@@ -249,15 +267,9 @@ impl TestDaemon {
         (Identity { cert: part("cert"), key: part("key") }, part("ca"))
     }
 
-    /// The node's own certificate authority, which setup keeps below `ca/`.
+    /// The node's own certificate authority.
     pub fn authority(&self) -> Authority {
-        let pems: Vec<Vec<u8>> =
-            residue::files(&self.dir().join("ca")).iter().map(|f| fs::read(f).unwrap()).collect();
-        let with = |mark: &str| {
-            let found = pems.iter().find(|p| String::from_utf8_lossy(p).contains(mark));
-            found.unwrap_or_else(|| panic!("no {mark} below ca/"))
-        };
-        Authority::from_pem(with("BEGIN CERTIFICATE"), with("PRIVATE KEY"))
+        self.node.authority()
     }
 
     /// A gRPC channel to the node with this identity, trusting this authority.
@@ -284,6 +296,28 @@ impl TestDaemon {
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal)
             .expect("signalling our own child");
+    }
+
+    /// Has the daemon read its configuration again, waits until it has, and gives what it told the service manager.
+    #[track_caller]
+    pub fn reload(&self) -> String {
+        self.signal(nix::sys::signal::Signal::SIGHUP);
+        let (mut told, mut buffer) = (String::new(), [0; 4096]);
+        eventually("the daemon is READY again", || {
+            if let Ok(n) = self.notified.recv(&mut buffer) {
+                told.push_str(&String::from_utf8_lossy(&buffer[..n]));
+                told.push('\n');
+            }
+            holds(told.lines().any(|l| l == "READY=1"))
+        });
+        told
+    }
+
+    /// Runs `joblet` with these words and waits for it.
+    #[track_caller]
+    pub fn joblet<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        let mut command = Command::new(JOBLET);
+        Running::start(command.args(args).env_clear().current_dir(self.dir())).finish()
     }
 
     /// Kills the daemon as a crash would, and gives the node back so that it can be started again.

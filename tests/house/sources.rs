@@ -13,7 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     // A crate of its own, which build.rs compiles: `crate` is not ours there.
     ("init", &["*"]),
     // Level 3. Of the daemon, api knows the commands only.
-    ("api", &["daemon::commands", "output", "persist::query", "upload", "job", "pb", "config", "diag"]),
+    (
+        "api",
+        &["daemon::commands", "output", "persist::query", "upload", "job", "pb", "config", "certs", "diag"],
+    ),
     ("rnx", &["pb", "config", "job::id", "job::limits", "job::Secret", "certs", "sys::exit_now"]),
     // Level 2.
     ("daemon", &["@1", "@0"]),

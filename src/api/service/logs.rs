@@ -23,7 +23,7 @@ pub(super) async fn follow(
     let opened = async {
         let share = share?;
         let source = bridge::answered(ask(share.message(&mut request).await?)).await?;
-        Ok((pump.open(source)?, share))
+        Ok((pump.open(source, share.pass())?, share))
     };
     bridge::note(match opened.await {
         Ok((stream, _share)) => send(stream, sink).await,

@@ -34,9 +34,16 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(door: Door, rules: Rules, logs: LogPump, page_bytes: u64, start_bytes: u64) -> Self {
+    pub(super) fn new(
+        door: Door,
+        rules: Rules,
+        logs: LogPump,
+        shares: Shares,
+        page_bytes: u64,
+        start_bytes: u64,
+    ) -> Self {
         let starts = Starts { bytes: Arc::default(), limit: start_bytes };
-        Jobs { door, rules: Arc::new(rules), logs, page_bytes, starts, shares: Shares::default() }
+        Jobs { door, rules: Arc::new(rules), logs, page_bytes, starts, shares }
     }
 }
 

@@ -1,0 +1,112 @@
+//! What SIGHUP does: the configuration is read again, and what can change in a running daemon is put in force:
+//! all of `security` and `logging.level`. A key that changed besides is named in a warning and waits for a
+//! restart. What cannot be used changes nothing.
+
+use std::path::PathBuf;
+
+use serde_yaml::Value;
+
+use super::access::{Access, InForce};
+use crate::config::daemon::DaemonConfig;
+use crate::diag::{self, Level, event};
+
+/// Sections and keys that are read again.
+const READ_AGAIN: [&str; 2] = ["security", "logging.level"];
+
+/// A daemon's configuration as it was at its start, and what can be changed of it.
+pub struct Reload {
+    path: PathBuf,
+    started: DaemonConfig,
+    access: Access,
+}
+
+impl Reload {
+    /// For the daemon that was started with the file at `path`.
+    pub fn new(path: PathBuf, started: DaemonConfig, access: Access) -> Self {
+        Self { path, started, access }
+    }
+
+    /// Reads the files and puts them in force; says in the log what is in force now, or why it stays as it was.
+    /// Reads files: not for the loop.
+    pub fn run(&self) {
+        let path = self.path.display();
+        let replaced = || -> Result<_, Box<dyn std::error::Error>> {
+            let loaded = DaemonConfig::load(Some(&self.path))?;
+            let in_force = self.access.replace(&loaded.config.security)?;
+            Ok((loaded, in_force))
+        };
+        let (loaded, in_force) = match replaced() {
+            Ok(done) => done,
+            Err(why) => {
+                event!(Level::Error, "reload failed, all stays as it was", path = path, error = why);
+                return;
+            }
+        };
+        diag::set_level(loaded.config.logging.level.into());
+        grpcio::redirect_log(); // takes the level with it
+        for warning in &loaded.warnings {
+            event!(Level::Warn, warning);
+        }
+        let waiting = differences(&tree(&self.started), &tree(&loaded.config));
+        if !waiting.is_empty() {
+            event!(Level::Warn, "changed keys need a restart", keys = waiting.join(", "));
+        }
+        say("configuration reloaded", &in_force);
+    }
+}
+
+/// One line about certificates and revocation list.
+pub fn say(what: &'static str, in_force: &InForce) {
+    let until = jiff::Timestamp::from_second(in_force.server_until).unwrap_or_default();
+    event!(Level::Info, what, serverCertUntil = until, revoked = in_force.revoked);
+    if in_force.old_list {
+        event!(Level::Warn, "a revocation list asks for a newer one; it is used all the same");
+    }
+}
+
+fn tree(config: &DaemonConfig) -> Value {
+    serde_yaml::to_value(config).unwrap_or_default()
+}
+
+/// Keys of two configurations that differ and are not read again, such as "server.port". Never their values.
+fn differences(old: &Value, new: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    compare("", old, new, &mut found);
+    found
+}
+
+fn compare(at: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    if old == new || READ_AGAIN.contains(&at) {
+        return;
+    }
+    let (Some(sections), Some(_)) = (old.as_mapping(), new.as_mapping()) else {
+        found.push(at.to_owned());
+        return;
+    };
+    for (key, value) in sections {
+        let Some(name) = key.as_str() else { continue };
+        let path = if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+        compare(&path, value, &new[name], found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_keys_are_named_unless_they_are_read_again() {
+        let old = DaemonConfig::default();
+        let mut new = old.clone();
+        new.security.ca_cert = "another".into();
+        new.logging.level = crate::config::daemon::LogLevel::Debug;
+        assert_eq!(differences(&tree(&old), &tree(&new)), Vec::<String>::new());
+        new.server.port = 1;
+        new.joblet.default_cpu_limit = 5;
+        new.cgroup.base_dir = Some("/x".into());
+        assert_eq!(
+            differences(&tree(&old), &tree(&new)),
+            ["server.port", "joblet.defaultCpuLimit", "cgroup.baseDir"]
+        );
+    }
+}
