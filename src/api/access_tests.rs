@@ -103,6 +103,14 @@ impl Node {
     }
 }
 
+impl Access {
+    /// What time does to a certificate, at once.
+    pub(in crate::api) fn end_now(&self, cert: &str) {
+        let ended = Ok(Identity { role: Some(Role::Admin), not_after: unix_now() - 1 });
+        self.state().known.insert(cert.into(), ended);
+    }
+}
+
 fn refusal(access: &Access, pem: &[u8]) -> String {
     access.state().judge(pem).unwrap_err()
 }
@@ -166,7 +174,6 @@ fn texts_that_are_no_certificate_are_refused_and_the_memory_for_certificates_is_
 fn what_is_remembered_ends_with_the_certificate() {
     let node = Node::new();
     let (access, client) = (node.access(), node.client());
-    let ended = Ok(Identity { role: Some(Role::Admin), not_after: unix_now() - 1 });
-    access.state().known.insert(client.cert.clone().into(), ended);
+    access.end_now(&client.cert);
     assert_eq!(refusal(&access, client.cert.as_bytes()), "the client certificate has expired");
 }

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use futures_channel::mpsc;
+use futures_channel::{mpsc, oneshot};
 use futures_util::Stream as _;
 use grpcio::{RpcStatus, RpcStatusCode};
 
@@ -50,8 +51,11 @@ pub(super) enum Item {
     End(RpcStatus),
 }
 
+/// The pump's ends of a stream.
+type Ends = (mpsc::Sender<Item>, oneshot::Sender<()>);
+
 enum Event {
-    Open(u64, LogSource, Pass, mpsc::Sender<Item>),
+    Open(u64, LogSource, Pass, Ends),
     Ready(u64),
     News(JobId),
     Closed(u64),
@@ -87,6 +91,7 @@ impl LogPump {
             events: pump.events.clone(),
             count: pump.streams.clone(),
             streams: HashMap::new(),
+            cut: HashMap::new(),
             dry: HashMap::new(),
             judge_at: Instant::now(),
         };
@@ -112,8 +117,9 @@ impl LogPump {
         }
         let id = self.next.fetch_add(1, Ordering::SeqCst);
         let (sender, items) = mpsc::channel(QUEUED);
-        let stream = LogStream { items, id, events: self.events.clone() };
-        match self.events.send(Event::Open(id, source, pass, sender)) {
+        let (axe, cut) = oneshot::channel();
+        let stream = LogStream { items, cut, id, events: self.events.clone() };
+        match self.events.send(Event::Open(id, source, pass, (sender, axe))) {
             Ok(()) => Ok(stream),
             Err(_) => Err(gone()),
         }
@@ -139,6 +145,8 @@ pub(super) fn gone() -> RpcStatus {
 /// The reading end of a stream. However it goes (sent, refused, client gone, call cancelled), the pump hears.
 pub(super) struct LogStream {
     items: mpsc::Receiver<Item>,
+    /// Ready when the pump has waited long enough for the stream to end.
+    cut: oneshot::Receiver<()>,
     id: u64,
     events: Sender<Event>,
 }
@@ -147,6 +155,15 @@ impl LogStream {
     /// The next item, as [`futures_util::Stream::poll_next`].
     pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         Pin::new(&mut self.items).poll_next(cx)
+    }
+
+    /// Ready when the call is to be cancelled, whatever is still to be sent.
+    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.cut).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            // A stream that the pump has forgotten has its last item.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -183,6 +200,7 @@ struct Stream {
     /// Opened with the first row: before it the spool may not exist.
     reader: Option<SpoolReader>,
     queue: mpsc::Sender<Item>,
+    axe: oneshot::Sender<()>,
     room: Arc<Room>,
 }
 
@@ -264,6 +282,8 @@ struct Desk {
     events: Sender<Event>,
     count: Arc<AtomicUsize>,
     streams: HashMap<u64, Stream>,
+    /// Streams that were told their end for lack of trust, and have not gone yet.
+    cut: HashMap<u64, oneshot::Sender<()>>,
     /// Streams that wait for news of a job; news of jobs without an entry are not heard. Streams that wait for
     /// their clients are not here: a crowd that does not read costs nothing when there are news.
     dry: HashMap<JobId, Vec<u64>>,
@@ -275,11 +295,12 @@ impl Desk {
     fn run(mut self, inbox: &Receiver<Event>) {
         while let Some(event) = self.wait(inbox) {
             match event {
-                Event::Open(id, source, pass, queue) => self.open(id, source, pass, queue),
+                Event::Open(id, source, pass, ends) => self.open(id, source, pass, ends),
                 Event::Ready(id) => self.advance(id),
                 Event::News(job) => self.news(job),
                 Event::Closed(id) => {
-                    self.forget(id);
+                    drop(self.forget(id));
+                    self.cut.remove(&id);
                     self.count.fetch_sub(1, Ordering::SeqCst);
                 }
                 Event::Judge => self.judge(),
@@ -293,7 +314,7 @@ impl Desk {
 
     /// The next event; none when nobody can send one any more. Without streams nothing wakes the thread.
     fn wait(&mut self, inbox: &Receiver<Event>) -> Option<Event> {
-        if self.streams.is_empty() {
+        if self.streams.is_empty() && self.cut.is_empty() {
             return inbox.recv().ok();
         }
         // Also when events never cease.
@@ -309,6 +330,9 @@ impl Desk {
 
     fn judge(&mut self) {
         self.judge_at = Instant::now() + AGAIN;
+        for (_, axe) in self.cut.drain() {
+            let _ = axe.send(()); // gone meanwhile, or its "closed" is on its way
+        }
         let judged = self.streams.iter().filter_map(|(id, stream)| Some((*id, stream.pass.check().err()?)));
         for (id, status) in judged.collect::<Vec<_>>() {
             self.cut(id, status);
@@ -317,21 +341,21 @@ impl Desk {
 
     /// Ends a stream whose client has lost our trust.
     fn cut(&mut self, id: u64, status: RpcStatus) {
-        let Some(stream) = self.streams.get(&id) else { return };
+        let Some(stream) = self.forget(id) else { return };
         event!(Level::Warn, "log stream cut", jobId = stream.source.id, why = status.message());
         stream.end(status);
-        self.forget(id);
+        self.cut.insert(id, stream.axe);
     }
 
-    fn open(&mut self, id: u64, source: LogSource, pass: Pass, queue: mpsc::Sender<Item>) {
-        if self.streams.is_empty() {
+    fn open(&mut self, id: u64, source: LogSource, pass: Pass, (queue, axe): Ends) {
+        if self.streams.is_empty() && self.cut.is_empty() {
             self.judge_at = Instant::now() + AGAIN;
         }
         source.progress.watch();
         let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
         // Between the check of the call and now there may have been a reload.
         let judged = pass.check();
-        self.streams.insert(id, Stream { source, pass, reader: None, queue, room });
+        self.streams.insert(id, Stream { source, pass, reader: None, queue, axe, room });
         match judged {
             Ok(()) => self.advance(id),
             Err(status) => self.cut(id, status),
@@ -369,20 +393,21 @@ impl Desk {
                     }
                 },
                 Next::Again => stream.room.tell(),
-                Next::Forget => self.forget(id),
+                Next::Forget => drop(self.forget(id)),
             }
             return;
         }
     }
 
-    fn forget(&mut self, id: u64) {
-        let Some(stream) = self.streams.remove(&id) else { return };
+    fn forget(&mut self, id: u64) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
         if let Some(list) = self.dry.get_mut(&stream.source.id) {
             list.retain(|other| *other != id);
             if list.is_empty() {
                 self.dry.remove(&stream.source.id);
             }
         }
+        Some(stream)
     }
 }
 

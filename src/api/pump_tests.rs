@@ -161,7 +161,8 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     let (events, told) = crossbeam_channel::unbounded();
     let room = Arc::new(Room { id: 1, told: AtomicBool::new(false), events });
     let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    let mut slow = super::Stream { source, pass: bench.pass(), reader: None, queue, room };
+    let (axe, _cut) = oneshot::channel();
+    let mut slow = super::Stream { source, pass: bench.pass(), reader: None, queue, axe, room };
     for _ in 0..3 {
         assert_eq!(slow.advance(), Next::Full);
         assert_eq!(slow.position(), QUEUED as u64 + 1);
@@ -254,4 +255,36 @@ fn a_revoked_clients_streams_end_at_the_reload_full_quiet_and_later_ones_and_oth
     }
     bench.progress.end();
     assert_eq!(end(&mut others).0, RpcStatusCode::OK);
+}
+
+fn is_cut(stream: &mut LogStream) -> bool {
+    stream.poll_cut(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn a_client_that_lost_our_trust_and_does_not_read_is_cancelled_at_the_next_look() {
+    let mut bench = Bench::new();
+    bench.write("x");
+    let mut deaf = bench.open();
+    bench.node.revoke(Some(&bench.client));
+    bench.access.replace(&bench.node.security).unwrap();
+    let start = Instant::now();
+    assert!(!is_cut(&mut deaf), "it is told first");
+    bench.pump.judge_again();
+    while !is_cut(&mut deaf) {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_stream_ends_with_its_clients_certificate() {
+    let bench = Bench::new();
+    let mut stream = bench.open();
+    assert!(bench.has_streams(1));
+    bench.access.end_now(&bench.client.cert);
+    bench.pump.judge_again();
+    let (code, text) = end(&mut stream);
+    assert_eq!(code, RpcStatusCode::UNAUTHENTICATED);
+    assert!(text.contains("the client certificate has expired"), "{text}");
 }

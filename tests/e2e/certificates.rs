@@ -2,11 +2,17 @@
 
 use crate::helper::certificates::{Authority, Identity, Recipe};
 use crate::helper::daemon::Node;
+use crate::helper::programs::source;
 use crate::helper::rnx::{Output, Running};
 use crate::helper::wait::{self, holds};
 use crate::helper::{TestDaemon, eventually};
-use grpcio::{CallOption, RpcStatusCode};
-use joblet::pb::joblet::EmptyRequest;
+use futures_executor::block_on;
+use futures_util::SinkExt;
+use grpcio::{
+    CallOption, Client, ClientCStreamReceiver, ClientCStreamSender, Marshaller, Method, MethodType,
+    RpcStatusCode, WriteFlags,
+};
+use joblet::pb::joblet::{EmptyRequest, RunJobRequest, RunJobResponse};
 use joblet::pb::joblet_grpc::JobServiceClient;
 use std::fs;
 use std::io::{Read, Write};
@@ -378,4 +384,89 @@ fn nothing_is_taken_before_the_handshake_is_over_and_none_is_begun_again() {
     child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     child.wait().unwrap();
     assert!(text.contains("RENEGOTIATING") && text.contains("no renegotiation"), "{text}");
+}
+
+#[test]
+fn a_session_that_is_taken_up_again_has_the_rights_of_its_certificate_and_no_others() {
+    let d = TestDaemon::start();
+    let mut python = Command::new("/usr/bin/python3");
+    python
+        .arg("-B")
+        .arg(source("tests/clients/session.py"))
+        .arg(d.port().to_string())
+        .arg(d.dir().join("certs"));
+    let found = Running::start(&mut python).finish();
+    found.ok();
+    for version in ["TLSv1_2", "TLSv1_3"] {
+        let got = &found.json()[version];
+        assert_eq!((&got[0], &got[1]), (&true.into(), &"0".into()), "{version}: {got}");
+        let denied = "7 role viewer is not allowed to perform operation stop_job";
+        assert_eq!(got[2], denied, "{version}");
+    }
+}
+
+#[test]
+fn a_call_whose_message_comes_after_the_revocation_is_refused() {
+    let d = TestDaemon::start();
+    let ann = issue(&d, "ann");
+    let (_, ca) = d.identity("default");
+    let channel = d.channel(&ann, &ca);
+    // Any client may open a call and send its one message later.
+    let method: Method<RunJobRequest, RunJobResponse> = Method {
+        ty: MethodType::ClientStreaming,
+        name: "/joblet.JobService/RunJob",
+        req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+        resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+    };
+    let option = CallOption::default().timeout(Duration::from_secs(20));
+    let open = || Client::new(channel.clone()).client_streaming(&method, option.clone()).unwrap();
+    let run = RunJobRequest { command: "true".into(), ..RunJobRequest::default() };
+    let finish = |(mut sender, receiver): (ClientCStreamSender<_>, ClientCStreamReceiver<RunJobResponse>)| {
+        block_on(async {
+            sender.send((run.clone(), WriteFlags::default())).await.unwrap();
+            sender.close().await.unwrap();
+            receiver.await
+        })
+    };
+    finish(open()).expect("the control");
+    let opened = open();
+    // Answered behind the other one's headers, on the same connection.
+    list_jobs(&JobServiceClient::new(channel.clone())).unwrap();
+    revoke(&d, "ann").ok();
+    d.reload();
+    match finish(opened) {
+        Err(grpcio::Error::RpcFailure(status)) => {
+            assert_eq!(status.code(), RpcStatusCode::UNAUTHENTICATED);
+            assert!(status.message().contains("was revoked at"), "{}", status.message());
+        }
+        other => panic!("{other:?}"),
+    }
+    let jobs = d.rnx(["--json", "job", "list"]).json();
+    assert_eq!(jobs.as_array().map(Vec::len), Some(1), "a job of hers was started: {jobs}");
+}
+
+#[test]
+fn wrong_words_of_the_certs_command_exit_with_2_and_what_is_refused_with_1() {
+    let d = TestDaemon::start();
+    assert!(d.joblet(["certs", "--help"]).ok().contains("joblet certs revoke"));
+    for words in [&["certs"][..], &["certs", "renew"], &["certs", "issue", "--dir", "."], &["certs", "show"]]
+    {
+        let out = d.joblet(words);
+        assert_eq!(out.code, 2, "{words:?}: {}", out.stderr);
+        assert!(out.stderr.contains("see joblet certs --help"), "{}", out.stderr);
+    }
+    issue(&d, "ann");
+    let out = d.joblet(["certs", "issue", "--dir", ".", "--role", "viewer", "--name", "ann"]);
+    assert_eq!(out.code, 1);
+    assert!(
+        out.stderr.contains("ann-key.pem is there already")
+            || out.stderr.contains("ann-cert.pem is there already")
+    );
+    let shown = d.joblet(["certs", "show", "--dir", ".", "rnx-config.yml", "certs/ann-cert.pem"]).ok();
+    for part in
+        ["CN=ann, OU=admin, O=joblet", "CN=viewer, OU=viewer, O=joblet", "CN=Joblet CA", "role         admin"]
+    {
+        assert!(shown.contains(part), "{part} in: {shown}");
+    }
+    assert!(!shown.contains("PRIVATE") && !shown.contains("problem"), "{shown}");
 }

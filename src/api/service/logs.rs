@@ -1,7 +1,7 @@
 //! GetJobLogs: from the stream's queue onto the wire, as fast as the client reads.
 
 use std::future::poll_fn;
-use std::task::ready;
+use std::task::{Poll, ready};
 
 use futures_util::SinkExt;
 use grpcio::{DuplexSink, RequestStream, RpcStatus, RpcStatusCode, WriteFlags};
@@ -33,10 +33,13 @@ pub(super) async fn follow(
 
 /// Sends chunks until the end, each when C-core has taken the one before: of a client that does not read, one
 /// chunk waits here and one in the stream's queue. While there is none, the call itself is polled, so that a
-/// client that goes is noticed at once.
+/// client that goes is noticed at once. A cut one that does not read is cancelled with the sink.
 async fn send(mut stream: LogStream, mut sink: DuplexSink<DataChunk>) -> grpcio::Result<()> {
     loop {
         let item = poll_fn(|cx| {
+            if stream.poll_cut(cx).is_ready() {
+                return Poll::Ready(Err(grpcio::Error::RemoteStopped));
+            }
             ready!(sink.poll_flush_unpin(cx))?;
             ready!(sink.poll_ready_unpin(cx))?;
             stream.poll_item(cx).map(Ok::<_, grpcio::Error>)
