@@ -18,7 +18,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::berth::{Berth, NoBerth, Plot, Stock};
 use super::commands::{Command, QUEUE};
-use super::starting::{Launch, Order, Process, Spawner};
+use super::starting::{Launch, Order, Process, Spawner, schedule_first};
 use super::table::{Child, Table};
 use super::timers::Timers;
 use super::workers::{Chore, WorkRemoval};
@@ -159,6 +159,7 @@ impl Loop {
 
     /// Turns until a signal asked for the end and everything is given back.
     pub(super) fn run(&mut self) {
+        schedule_first();
         let mut events = Events::with_capacity(256);
         while !(self.gave_up || self.ending && self.is_idle()) {
             let timeout =

@@ -8,20 +8,23 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
+use log::Level;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
 use super::berth::{Berth, NoBerth, Plot};
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
+use crate::diag;
 use crate::job::{JobId, JobSpec, Limits};
 use crate::output::Collector;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Cradle, Init, Payload, Sandbox, SandboxError};
+use crate::sys::thread::schedule_first as schedule;
 use crate::upload::{self, Upload, UploadError};
 
 /// A job to start.
@@ -103,6 +106,7 @@ impl Spawner {
     ) -> Result<JoinHandle<()>, DaemonError> {
         let spawner = self.clone();
         let work = move || {
+            schedule_first();
             let mut cradle = spawner.sandbox.adopt_thread();
             for order in orders {
                 launched(spawner.launch(&mut cradle, order));
@@ -168,6 +172,23 @@ impl Spawner {
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?;
         }
         Ok(())
+    }
+}
+
+/// Lets the calling thread run before ordinary load, which is what a node that runs jobs is full of: a start passes
+/// through several threads, and each would wait its turn. What it clones is scheduled ordinarily. A tuning: said once
+/// where the host refuses it.
+pub(super) fn schedule_first() {
+    if let Err(why) = schedule() {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            diag::event!(
+                Level::Warn,
+                "starts of jobs wait their turn when the host is busy: SCHED_RR is refused",
+                error = why,
+                remedy = "give the daemon CAP_SYS_NICE"
+            );
+        });
     }
 }
 

@@ -7,8 +7,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::Level;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
@@ -35,6 +36,9 @@ use crate::sandbox::{Sandbox, SandboxError};
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
+
+/// How long a new daemon waits for the lock of one that is gone.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// A daemon that is ready to run.
 pub struct Daemon {
@@ -90,19 +94,12 @@ impl Daemon {
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work, &mut leases);
         let tree = Arc::new(tree(config)?);
-        let setting_up = |doing| move |source| DaemonError::Loop { doing, source };
-        let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
-        let mut source = SourceFd(&signals.as_fd().as_raw_fd());
-        poll.registry()
-            .register(&mut source, SIGNALS, Interest::READABLE)
-            .map_err(setting_up("watch signals"))?;
+        let (poll, waker) = poll_for(&signals)?;
 
         let (command_end, commands) = bounded(QUEUE);
         let (news_end, news) = unbounded();
         let (orders, order_queue) = bounded::<Order>(config.joblet.max_concurrent_jobs as usize);
-        let ready = config.joblet.ready_berths as usize;
-        let (plots, plot_queue) = bounded::<Plot>(ready);
+        let (plots, plot_queue) = bounded::<Plot>(config.joblet.ready_berths as usize);
         let (chores, chore_queue) = unbounded::<Chore>();
         let (removals, removal_queue) = unbounded::<WorkRemoval>();
         let to_loop = Postbox { news: news_end, waker: waker.clone() };
@@ -125,15 +122,7 @@ impl Daemon {
             work_quota: config.filesystem.work_quota,
             collector: collector.clone(),
         });
-        for _ in 0..SPAWNERS {
-            let post = to_loop.clone();
-            let launched = move |launch| post.send(News::Launched(Box::new(launch)));
-            threads.push(spawner.start(order_queue.clone(), launched)?);
-        }
-
-        let post = to_loop.clone();
-        threads
-            .push(spawner.start_ahead(plot_queue, move |raised| post.send(News::Raised(Box::new(raised))))?);
+        threads.extend(start_spawners(&spawner, &order_queue, plot_queue, &to_loop)?);
 
         let cores = tree.cores()?;
         let door = Door::new(command_end, waker);
@@ -191,6 +180,37 @@ impl Daemon {
             diag::event!(Level::Warn, "cannot remove our cgroup", path = tree.path().display(), error = why);
         }
     }
+}
+
+/// The loop's poll, which hears signals and its waker.
+fn poll_for(signals: &SignalFd) -> Result<(Poll, Arc<Waker>), DaemonError> {
+    let setting_up = |doing| move |source| DaemonError::Loop { doing, source };
+    let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
+    let mut source = SourceFd(&signals.as_fd().as_raw_fd());
+    poll.registry()
+        .register(&mut source, SIGNALS, Interest::READABLE)
+        .map_err(setting_up("watch signals"))?;
+    Ok((poll, waker))
+}
+
+/// The threads that start jobs, and the one that makes berths ahead of them.
+fn start_spawners(
+    spawner: &Arc<Spawner>,
+    orders: &Receiver<Order>,
+    plots: Receiver<Plot>,
+    to_loop: &Postbox,
+) -> Result<Vec<JoinHandle<()>>, DaemonError> {
+    let mut threads = Vec::new();
+    for _ in 0..SPAWNERS {
+        let post = to_loop.clone();
+        let launched = move |launch| post.send(News::Launched(Box::new(launch)));
+        threads.push(spawner.start(orders.clone(), launched)?);
+    }
+    let post = to_loop.clone();
+    let raised = move |raised| post.send(News::Raised(Box::new(raised)));
+    threads.push(spawner.start_ahead(plots, raised)?);
+    Ok(threads)
 }
 
 /// Where worker threads put their news.
@@ -260,7 +280,14 @@ fn lock(run_dir: &Path) -> Result<File, DaemonError> {
     let path = run_dir.to_owned();
     let dir =
         File::open(run_dir).map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
-    dir.try_lock().map_err(|_| DaemonError::Locked { path })?;
+    let begun = Instant::now();
+    // A daemon that was killed may have a child that has not left its descriptors yet.
+    while dir.try_lock().is_err() {
+        if begun.elapsed() > LOCK_WAIT {
+            return Err(DaemonError::Locked { path });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Ok(dir)
 }
 

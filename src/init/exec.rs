@@ -9,6 +9,7 @@ const CLONE: i64 = 56;
 const EXECVE: i64 = 59;
 const ACCESS: i64 = 21;
 const CLONE_VM_VFORK_SIGCHLD: usize = 0x100 | 0x4000 | 17;
+const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 const ENOTDIR: i32 = 20;
@@ -23,6 +24,8 @@ const STACK: usize = 32 * 1024;
 /// What the vfork child reads and leaves; it shares our memory while we wait.
 struct Shared<'a> {
     order: &'a Order,
+    /// We run before ordinary load.
+    first: bool,
     begun: Begun,
     errno: i32,
 }
@@ -33,7 +36,7 @@ static mut CHILD_STACK: Stack = Stack([0; STACK]);
 
 /// Starts the payload; returns its pid, how far it came and the errno, which are known when vfork returns.
 pub fn start(order: &Order) -> (i32, (Begun, i32)) {
-    let mut shared = Shared { order, begun: Begun::Executed, errno: 0 };
+    let mut shared = Shared { order, first: sys::is_first(), begun: Begun::Executed, errno: 0 };
     let bottom = (&raw mut CHILD_STACK).cast::<u8>();
     // SAFETY: one past the end of that static.
     let top = unsafe { bottom.add(STACK) };
@@ -50,6 +53,11 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
             in("r12") child as extern "C" fn(*mut Shared<'_>) -> !, in("r13") &raw mut shared,
             lateout("rcx") _, lateout("r11") _,
         );
+    }
+    if shared.first {
+        // The payload before us: while we come first, nothing of it can be in our way.
+        sys::demote(pid as i32);
+        sys::schedule_ordinarily();
     }
     match errno(pid) {
         Ok(pid) => (pid as i32, (shared.begun, shared.errno)),
@@ -88,10 +96,8 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
             (why, 126)
         }
         Ok(()) => {
-            // Last but one: nothing of ours may be slow under the load of other jobs, all of theirs may.
-            sys::schedule_ordinarily();
             sys::unblock_all_signals();
-            let (why, exists) = execute(shared.order);
+            let (why, exists) = if may_go(shared.first) { execute(shared.order) } else { (EPERM, true) };
             shared.begun = Begun::NotExecuted;
             (why, if why == ENOENT && !exists || why == ENOTDIR { 127 } else { 126 })
         }
@@ -99,6 +105,13 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     shared.errno = why;
     report(why);
     sys::exit(code)
+}
+
+/// A payload that came before ordinary load up to its exec shall have its first turn without waiting, and nothing
+/// more: it comes behind us, who take it back as soon as vfork returns, and its children never have it. No exec where
+/// that cannot be had.
+fn may_go(first: bool) -> bool {
+    !first || sys::schedule_second() || sys::schedule_ordinarily()
 }
 
 /// Tries the command, by PATH unless it has a slash; the errno that says most and whether the file exists.

@@ -6,7 +6,7 @@
 //! 1. makes itself not dumpable, so that the job can neither trace it nor open its descriptors;
 //! 2. waits for its order on the control pipe (`sandbox/order_layout.rs`): the daemon may have made it and its walls
 //!    before there was a job. End of file there: there will be none;
-//! 3. starts the payload as its child (vfork, own session, ordinary scheduling) and tells the daemon through the
+//! 3. starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the daemon through the
 //!    report pipe whether that worked: end of file, or an errno;
 //! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
 //! 5. writes the exit record when the payload has ended, then kills and reaps whatever the payload left, so
@@ -77,7 +77,6 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     let (payload, begun) = exec::start(&order);
     // The payload has its own copy by now: its secrets shall not stay in this process.
     order.forget();
-    sys::schedule_ordinarily();
     // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
     for fd in [REPORT, 0, 1, 2] {
         sys::close(fd);

@@ -162,14 +162,32 @@ pub fn children_usage() -> Usage {
     Usage { user_usec: usage[0] * 1_000_000 + usage[1], system_usec: usage[2] * 1_000_000 + usage[3], max_rss_kib: usage[4] }
 }
 
-/// Leaves the real-time policy that the daemon may have given us, so that a start does not queue behind the load of
-/// other jobs. Anything else the daemon was given stays.
-pub fn schedule_ordinarily() {
-    const REAL_TIME: [usize; 2] = [1, 2]; // SCHED_FIFO, SCHED_RR
-    if call(SCHED_GETSCHEDULER, [0; 6]).is_ok_and(|policy| REAL_TIME.contains(&policy)) {
-        let priority = 0i32;
-        let _ = call(SCHED_SETSCHEDULER, [0, 0, &raw const priority as usize, 0, 0, 0]);
-    }
+const SCHED_RR: usize = 2;
+const RESET_ON_FORK: usize = 0x4000_0000;
+
+/// Whether the daemon had us run before ordinary load (SCHED_RR), so that a start does not queue behind other jobs.
+pub fn is_first() -> bool {
+    call(SCHED_GETSCHEDULER, [0; 6]) == Ok(SCHED_RR)
+}
+
+/// Comes behind joblet-init, before ordinary load, and alone: what it forks is scheduled ordinarily.
+pub fn schedule_second() -> bool {
+    schedule(0, SCHED_RR | RESET_ON_FORK, 1)
+}
+
+/// Ordinary scheduling for a payload that is second. The flag stays, nobody without privilege may clear it (sched(7));
+/// to an ordinary process it means nothing.
+pub fn demote(pid: i32) -> bool {
+    schedule(pid, RESET_ON_FORK, 0)
+}
+
+/// Ordinary scheduling for ourselves. Any process may give up what it has.
+pub fn schedule_ordinarily() -> bool {
+    schedule(0, 0, 0)
+}
+
+fn schedule(pid: i32, policy: usize, priority: i32) -> bool {
+    call(SCHED_SETSCHEDULER, [pid as usize, policy, &raw const priority as usize, 0, 0, 0]).is_ok()
 }
 
 /// chdir(2), then getcwd(2): the kernel answers "(unreachable)…" for a directory outside of our root

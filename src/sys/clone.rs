@@ -211,11 +211,11 @@ impl Idle {
     pub fn start(namespaces: u64) -> io::Result<Idle> {
         let mut stack = ChildStack::new()?;
         let flags = libc::CLONE_VM as u64 | namespaces;
+        let parent = std::process::id() as usize as *mut c_void;
         // SAFETY: `pause_for_ever` touches no memory but its stack, which the Idle keeps until the child is
         // reaped.
-        let cloned = unsafe {
-            clone_on(&mut stack, &AtomicI32::new(NONE), flags, None, pause_for_ever, std::ptr::null_mut())?
-        };
+        let cloned =
+            unsafe { clone_on(&mut stack, &AtomicI32::new(NONE), flags, None, pause_for_ever, parent)? };
         Ok(Idle { cloned, _stack: stack })
     }
 
@@ -233,8 +233,19 @@ impl Drop for Idle {
     }
 }
 
-extern "C" fn pause_for_ever(_: *mut c_void) -> ! {
+/// Holds nothing but its namespaces, and ends with the daemon, which `parent` is.
+extern "C" fn pause_for_ever(parent: *mut c_void) -> ! {
+    let kill = libc::PR_SET_PDEATHSIG as usize;
+    // SAFETY: plain numbers; the descriptors are copies of our own.
+    unsafe { super::raw::syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]) };
+    // SAFETY: plain numbers.
+    unsafe { super::raw::syscall(libc::SYS_prctl, [kill, libc::SIGKILL as usize, 0, 0, 0, 0]) };
     loop {
+        // The parent may have gone before it was told to take us along.
+        // SAFETY: getppid(2) takes nothing and touches nothing.
+        if unsafe { super::raw::syscall(libc::SYS_getppid, [0; 6]) } != parent as isize {
+            super::exit_now(0)
+        }
         // SAFETY: pause(2) takes nothing and touches nothing.
         unsafe { super::raw::syscall(libc::SYS_pause, [0; 6]) };
     }

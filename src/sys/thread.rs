@@ -1,4 +1,4 @@
-//! What one thread may change about itself alone.
+//! What one thread may change about itself alone, and how it or a child is scheduled.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -21,4 +21,29 @@ pub fn unshare_mounts() -> io::Result<()> {
 /// Joins a mount namespace; the thread must have its own fs_struct ([`unshare_fs`]).
 pub fn join_mounts(namespace: BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount)).map_err(io::Error::from)
+}
+
+/// Puts the calling thread under SCHED_RR: it runs before everything that is scheduled ordinarily (sched(7)). What it
+/// clones is scheduled ordinarily again.
+///
+/// # Errors
+/// No CAP_SYS_NICE, or a kernel that has given the thread's group no real-time share (CONFIG_RT_GROUP_SCHED).
+pub fn schedule_first() -> io::Result<()> {
+    round_robin(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
+}
+
+/// Puts a process under SCHED_RR, a step above [`schedule_first`]; what it clones is so, too.
+///
+/// # Errors
+/// As there.
+pub fn schedule_above(pid: i32) -> io::Result<()> {
+    round_robin(pid, libc::SCHED_RR, 2)
+}
+
+fn round_robin(pid: i32, policy: i32, priority: i32) -> io::Result<()> {
+    // `priority` is the whole of struct sched_param.
+    let args = [pid as usize, policy as usize, &raw const priority as usize, 0, 0, 0];
+    // SAFETY: `priority` lives until the call returns.
+    let result = unsafe { super::raw::syscall(libc::SYS_sched_setscheduler, args) };
+    super::raw::errno(result).map(drop).map_err(io::Error::from_raw_os_error)
 }

@@ -309,3 +309,12 @@ fn nothing_of_a_job_is_visible_in_the_hosts_mount_table() {
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), before);
     d.rnx(["job", "stop", &id]).ok();
 }
+
+/// The daemon lets a start pass before ordinary load; nothing of that stays with the job (fields of proc(5): policy 0 is
+/// SCHED_OTHER, then neither the shell, nor its children, nor PID 1 come before anybody).
+#[test]
+fn a_job_is_scheduled_like_everybody() {
+    let d = TestDaemon::start();
+    let script = "for i in $(seq 50); do cut -d' ' -f41 /proc/self/stat /proc/$$/stat /proc/1/stat; done | sort | uniq -c";
+    assert_eq!(d.run(["sh", "-c", script]).ok().split_whitespace().collect::<Vec<_>>(), ["150", "0"]);
+}
