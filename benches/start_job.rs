@@ -6,7 +6,7 @@
 //! --quick           about a minute instead of about five
 //! --only GROUP      idle, hogs, live, rates or counts (may be repeated)
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
-//! --realtime        everything, the payload too, under SCHED_RR: other load of the machine does not count
+//! --realtime        everything but joblet's jobs under SCHED_RR, before other load of the machine
 //! ```
 //!
 //! * *idle*: the tiny program whose first instruction reads the time stamp counter, by [`ways`] of ours and the floors;

@@ -1,14 +1,10 @@
 //! System calls a start costs, counted by strace: a figure without noise. Instructions, where perf can count them.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::launch::{Launch, Order};
+use crate::node::Node;
 use crate::ways::{self, Ways};
 
 /// The argument by which the benchmark becomes a process that starts floors and nothing else.
@@ -41,7 +37,9 @@ pub fn all(ways: &mut Ways, dir: &Path) -> Vec<Count> {
         let calls = (calls(STARTS) - calls(0)) / STARTS as f64;
         found.push(Count { way, calls, instructions: None });
     }
-    found.push(Count { way: ways::GRPC, calls: daemon(ways, dir), instructions: None });
+    // The first job brings the connection and the first use of everything.
+    let calls = daemon(&ways.payload, STARTS + 1, dir) - daemon(&ways.payload, 1, dir);
+    found.push(Count { way: ways::GRPC, calls: calls / STARTS as f64, instructions: None });
     for (way, order) in ways.commands(0) {
         let instructions = instructions(&order, dir);
         found.push(Count { way, calls: command(&order, dir), instructions });
@@ -80,27 +78,18 @@ pub fn floor(way: &str, starts: usize, payload: &str) {
     }
 }
 
-/// System calls of the daemon, its children and the jobs, over jobs by a warm channel.
-fn daemon(ways: &Ways, dir: &Path) -> f64 {
+/// System calls of a daemon, its children and the jobs, from its start over so many jobs to its end. strace is there
+/// from the beginning to the end: it cannot let go of a thread that waits for its vfork'ed child.
+fn daemon(payload: &str, jobs: usize, dir: &Path) -> f64 {
     let file = file(dir);
-    let mut strace = Command::new("strace")
-        .args(["-f", "-c", "-p", &ways.node.pid().to_string(), "-o"])
-        .arg(&file)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("strace can be executed");
-    let mut said = BufReader::new(strace.stderr.take().expect("it is piped")).lines();
-    let attached = said.by_ref().map_while(Result::ok).any(|line| line.contains("attached"));
-    assert!(attached, "strace cannot attach to the daemon");
-    let client = ways.node.client();
-    for _ in 0..STARTS {
-        client.once(&ways.payload);
+    let strace = ["strace", "-f", "-c", "-o", file.to_str().expect("a plain path")];
+    let node = Node::start_below(&strace, Path::new(payload), false);
+    let client = node.client();
+    for _ in 0..jobs {
+        client.once(payload);
     }
-    kill(Pid::from_raw(strace.id().cast_signed()), Signal::SIGINT).expect("our own child");
-    // What else it says, so that it cannot block.
-    said.for_each(drop);
-    let _ = strace.wait();
-    total(&file) / STARTS as f64
+    drop(node);
+    total(&file)
 }
 
 /// The calls of the line "total" of `strace -c`.

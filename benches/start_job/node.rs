@@ -11,6 +11,8 @@ use futures_util::StreamExt;
 use grpcio::{ChannelBuilder, ChannelCredentialsBuilder, EnvBuilder};
 use joblet::pb::joblet::{GetJobLogsReq, RunJobRequest};
 use joblet::pb::joblet_grpc::JobServiceClient;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_yaml::Value;
 
 use crate::clock;
@@ -26,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Node {
     dir: tempfile::TempDir,
     child: Child,
+    /// The daemon: the child or its child.
+    daemon: Pid,
     client: Client,
 }
 
@@ -38,6 +42,11 @@ pub struct Client {
 impl Node {
     /// `reuse`: network namespaces are used again.
     pub fn start(payload: &Path, reuse: bool) -> Node {
+        Node::start_below(&[], payload, reuse)
+    }
+
+    /// A node whose daemon is the child of another command, which ends when it ends.
+    pub fn start_below(command: &[&str], payload: &Path, reuse: bool) -> Node {
         let dir =
             tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory for the node");
         let port = set_up(dir.path());
@@ -49,14 +58,11 @@ impl Node {
         let mounts: Vec<Value> =
             mounts(payload).iter().map(|m| Value::from(m.to_str().expect("a plain path"))).collect();
         set(&config, "filesystem", "allowedMounts", mounts);
-        let child = serve(dir.path(), &config);
+        let child = serve(command, dir.path(), &config);
         let client = connect(&dir.path().join("rnx-config.yml"), port);
-        Node { dir, child, client }
-    }
-
-    /// The daemon's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+        let own = child.id().cast_signed();
+        let daemon = Pid::from_raw(if command.is_empty() { own } else { only_child(own) });
+        Node { dir, child, daemon, client }
     }
 
     /// The warm channel.
@@ -74,9 +80,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         // A daemon that is gone already has said why in its log, and the next call of a client noticed.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = kill(self.daemon, Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
@@ -100,6 +105,12 @@ impl Client {
         let ended = clock::now();
         Sample { accepted, started, first: bytes.try_into().map_or(0, u64::from_ne_bytes), ended }
     }
+}
+
+/// The child of a process that has one.
+fn only_child(pid: i32) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("our own child");
+    text.trim().parse().expect("it has one child")
 }
 
 fn path(path: &Path) -> &str {
@@ -135,12 +146,14 @@ fn set(config: &Path, section: &str, key: &str, value: impl Into<Value>) {
 }
 
 /// Starts the daemon and waits until it says READY.
-fn serve(dir: &Path, config: &Path) -> Child {
+fn serve(command: &[&str], dir: &Path, config: &Path) -> Child {
     let ready: PathBuf = dir.join("notify");
     let socket = UnixDatagram::bind(&ready).expect("a socket for READY");
     let log = fs::File::create(dir.join("daemon.log")).expect("the log");
-    let mut child = Command::new(JOBLET)
-        .args(["--foreground", "--config", path(config)])
+    let daemon = [JOBLET, "--foreground", "--config", path(config)];
+    let words: Vec<&str> = command.iter().copied().chain(daemon).collect();
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
         .env("NOTIFY_SOCKET", &ready)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second descriptor"))
