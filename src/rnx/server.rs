@@ -16,6 +16,7 @@ use grpcio::{
     RpcStatusCode,
 };
 
+use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{DataChunk, GetJobLogsReq};
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     address: String,
     channel: Channel,
     jobs: JobServiceClient,
+    /// Who to suspect when no connection can be had.
+    own: Option<Settings>,
 }
 
 impl Server {
@@ -68,7 +71,12 @@ impl Server {
         } else {
             format!("{}:{}", settings.host, settings.port)
         };
-        Server { address, jobs: JobServiceClient::new(channel.clone()), channel }
+        Server { address, jobs: JobServiceClient::new(channel.clone()), channel, own: None }
+    }
+
+    /// With these settings, whose certificate is looked at when no connection can be had.
+    pub(crate) fn suspecting(self, own: Settings) -> Self {
+        Server { own: Some(own), ..self }
     }
 
     /// `host:port` as people write it.
@@ -127,6 +135,11 @@ impl Server {
         };
         let connected =
             || self.channel.check_connectivity_state(false) == ConnectivityState::GRPC_CHANNEL_READY;
+        let suspect =
+            self.own.as_ref().filter(|_| status.code() == RpcStatusCode::UNAVAILABLE || !connected());
+        if let Some(Err(e)) = suspect.map(certificate::check) {
+            return e;
+        }
         match status.code() {
             RpcStatusCode::UNAVAILABLE => unavailable(&self.address, status.message()),
             RpcStatusCode::DEADLINE_EXCEEDED if !connected() => no_answer(&self.address),

@@ -295,7 +295,7 @@ fn old_tls_and_old_ciphers_are_refused() {
 }
 
 #[test]
-fn rnx_explains_a_bad_certificate_before_it_connects() {
+fn rnx_explains_what_is_wrong_with_its_own_certificate() {
     let d = TestDaemon::start();
     let expired = d.authority().issue(&Recipe { days: (-30, -1), ..Recipe::client("admin") });
     std::fs::write(d.dir().join("old.pem"), &expired.cert).unwrap();
@@ -305,6 +305,19 @@ fn rnx_explains_a_bad_certificate_before_it_connects() {
         d.rnx([&server[..], "--cert=old.pem", "--key=old.key", "--ca=certs/ca-cert.pem", "job", "list"]);
     assert_eq!(out.code, 3);
     assert!(out.stderr.contains("certificate verify failed: certificate has expired"), "{}", out.stderr);
+    std::fs::write(d.dir().join("junk.pem"), "no certificate").unwrap();
+    for (cert, key, why) in [
+        (
+            "--cert=certs/client-cert.pem",
+            "--key=old.key",
+            "the private key does not belong to the certificate",
+        ),
+        ("--cert=junk.pem", "--key=old.key", "cannot read the certificate: it is not valid PEM"),
+        ("--cert=old.pem", "--key=junk.pem", "cannot read the private key: it is not valid PEM"),
+    ] {
+        let out = d.rnx([&server[..], cert, key, "--ca=certs/ca-cert.pem", "job", "list"]);
+        assert_eq!((out.code, out.stderr.contains(why)), (3, true), "{}", out.stderr);
+    }
     let out = d.rnx([
         "--server=localhost:1",
         "--cert=certs/client-cert.pem",

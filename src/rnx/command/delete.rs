@@ -11,7 +11,7 @@ use crate::pb::joblet::{DeleteJobReq, DeleteJobRes};
 /// Deletes a finished job.
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let server = connect(&invocation.values, out)?;
-    let answer = delete(&server, &job_id(invocation)?)?;
+    let answer = delete(server, &job_id(invocation)?)?;
     if out.json { out.value(&json::deleted(&answer)) } else { out.text(&text::deleted(&answer.uuid)) }
 }
 

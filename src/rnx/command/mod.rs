@@ -1,8 +1,8 @@
 //! What each command does: one file each, named like the command.
 //!
 //! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); it decides
-//! nothing that another command decides too. Everything that can be wrong on our side (flags, files, the
-//! certificate) is found before the first byte goes to a server.
+//! nothing that another command decides too. What can be wrong with flags and files is
+//! found before the first byte goes to a server.
 
 use std::time::Duration;
 
@@ -46,14 +46,15 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     Ok(0)
 }
 
-/// Opens the channel that flags, environment and configuration describe.
-fn connect(values: &Values, out: Out) -> Result<Server> {
+/// Opens the channel that flags, environment and configuration describe. It lives as long as the process:
+/// nobody would see it closed, and taking it down means waiting for gRPC's threads.
+fn connect(values: &Values, out: Out) -> Result<&'static Server> {
     let settings = connect::settings(values, &process_environment)?;
     for warning in &settings.warnings {
         out.note(&format!("warning: {}", one_line(warning)));
     }
-    super::certificate::check(&settings)?;
-    Server::open(&settings)
+    let server = Server::open(&settings)?;
+    Ok(Box::leak(Box::new(server.suspecting(settings))))
 }
 
 /// The one operand of commands about a job.

@@ -68,7 +68,7 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     }
     announce(out, manner, &started, sent)?;
     if manner.after != After::Return {
-        return see_to_the_end(&server, out, manner, started, sent);
+        return see_to_the_end(server, out, manner, started, sent);
     }
     if started.exit_reason != "start_failed" {
         return Ok(0);
