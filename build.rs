@@ -9,7 +9,30 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> Outcome {
     protos()?;
+    static_libstdcxx()?;
     init()
+}
+
+/// rnx is started for each command: resolving the four thousand symbols of a shared libstdc++ was a fifth of its start.
+/// A directory with the archive alone comes before the compiler's own, which has both. Where there is no archive the
+/// shared one is taken.
+fn static_libstdcxx() -> Outcome {
+    println!("cargo::rerun-if-env-changed=CXX");
+    let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let told = Command::new(compiler).arg("-print-file-name=libstdc++.a").output();
+    let Ok(told) = told else { return Ok(()) };
+    // The compiler repeats the bare name when it does not know the file.
+    let archive = PathBuf::from(String::from_utf8(told.stdout)?.trim());
+    if !archive.is_absolute() {
+        return Ok(());
+    }
+    let dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("archives");
+    fs::create_dir_all(&dir)?;
+    let link = dir.join("libstdc++.a");
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(archive, link)?;
+    println!("cargo::rustc-link-arg-bin=rnx=-L{}", dir.display());
+    Ok(())
 }
 
 /// OUT_DIR/joblet-init: PID 1 of every job, a static program without a runtime, so that its exec costs next
