@@ -1,5 +1,5 @@
-//! What SIGHUP does: the configuration is read again, and what can change in a running daemon is put in force:
-//! all of `security` and `logging.level`. A key that changed besides is named in a warning and waits for a
+//! What SIGHUP does: the log file is opened again (it may have been rotated), the configuration is read again, and
+//! what can change in a running daemon is put in force: all of `security` and `logging.level`. A key that changed besides is named in a warning and waits for a
 //! restart. What cannot be used changes nothing.
 
 use std::path::PathBuf;
@@ -29,6 +29,9 @@ impl Reload {
     /// Reads the files and puts them in force; says in the log what is in force now, or why it stays as it was.
     /// Reads files: not for the loop.
     pub fn run(&self) {
+        if let Err(why) = diag::reopen() {
+            event!(Level::Error, "lines go on into the log file that was open", error = why);
+        }
         let path = self.path.display();
         let replaced = || -> Result<_, Box<dyn std::error::Error>> {
             let loaded = DaemonConfig::load(Some(&self.path))?;

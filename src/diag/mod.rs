@@ -20,7 +20,7 @@ mod line;
 mod writer;
 
 pub use limiter::Limiter;
-pub use writer::flush;
+pub use writer::{flush, reopen};
 
 /// Shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,12 +21,16 @@ const QUEUE: usize = 1024;
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+type Target = Box<dyn Write + Send>;
+
 enum Item {
     Line(Vec<u8>),
     Flush(Sender<()>),
+    /// Lines go here from now on.
+    Target(Target),
 }
 
-static STARTED: OnceLock<Sender<Item>> = OnceLock::new();
+static STARTED: OnceLock<(Sender<Item>, Output)> = OnceLock::new();
 
 /// env_logger's side: takes one formatted line per write, and never waits.
 pub(super) struct Lines {
@@ -49,17 +53,11 @@ impl Write for Lines {
 
 /// Opens the output and starts the thread.
 pub(super) fn start(output: &Output) -> Result<Lines, DiagError> {
-    let target: Box<dyn Write + Send> = match output {
-        Output::Stdout => Box::new(io::stdout()),
-        Output::Stderr => Box::new(io::stderr()),
-        Output::File(path) => {
-            Box::new(open(path).map_err(|source| DiagError::Open { path: path.clone(), source })?)
-        }
-    };
+    let target = open_output(output)?;
     let (queue, lines) = bounded(QUEUE);
     let lost = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&lost);
-    if STARTED.set(queue.clone()).is_err() {
+    if STARTED.set((queue.clone(), output.clone())).is_err() {
         return Err(DiagError::Install);
     }
     thread::Builder::new()
@@ -67,6 +65,28 @@ pub(super) fn start(output: &Output) -> Result<Lines, DiagError> {
         .spawn(move || write_all(target, &lines, &counter))
         .map_err(DiagError::Spawn)?;
     Ok(Lines { queue, lost })
+}
+
+/// Opens a log file anew, for who has moved it away. Other outputs stay as they are.
+///
+/// # Errors
+/// The file cannot be opened; lines go on where they went.
+pub fn reopen() -> Result<(), DiagError> {
+    let Some((queue, output @ Output::File(_))) = STARTED.get() else { return Ok(()) };
+    let target = open_output(output)?;
+    // A queue that stays full belongs to a disk that writes nothing: the next reload tries again.
+    let _ = queue.send_timeout(Item::Target(target), LAST_LINES);
+    Ok(())
+}
+
+fn open_output(output: &Output) -> Result<Target, DiagError> {
+    Ok(match output {
+        Output::Stdout => Box::new(io::stdout()),
+        Output::Stderr => Box::new(io::stderr()),
+        Output::File(path) => {
+            Box::new(open(path).map_err(|source| DiagError::Open { path: path.clone(), source })?)
+        }
+    })
 }
 
 fn open(path: &std::path::Path) -> io::Result<File> {
@@ -80,14 +100,14 @@ pub(super) fn started() -> bool {
 
 /// Waits until the lines so far are written, for a second at most.
 pub fn flush() {
-    let Some(queue) = STARTED.get() else { return };
+    let Some((queue, _)) = STARTED.get() else { return };
     let (done, wait) = bounded(1);
     if queue.send_timeout(Item::Flush(done), LAST_LINES).is_ok() {
         let _ = wait.recv_timeout(LAST_LINES); // the process ends either way
     }
 }
 
-fn write_all(mut target: Box<dyn Write + Send>, lines: &Receiver<Item>, lost: &AtomicU64) {
+fn write_all(mut target: Target, lines: &Receiver<Item>, lost: &AtomicU64) {
     for item in lines {
         // Nobody can be told that the log cannot be written, and a closed output must not end the daemon.
         match item {
@@ -98,6 +118,7 @@ fn write_all(mut target: Box<dyn Write + Send>, lines: &Receiver<Item>, lost: &A
             Item::Flush(done) => {
                 let _ = done.try_send(());
             }
+            Item::Target(next) => target = next,
         }
         let missing = lost.swap(0, Ordering::Relaxed);
         if missing > 0 {
