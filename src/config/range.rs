@@ -7,6 +7,9 @@ use super::daemon::DaemonConfig;
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// What every job has of its own; the host's in its place would be no wall.
+const OWN_PLACES: [&str; 5] = ["/proc", "/dev", "/tmp", "/work", "/volumes"];
+
 pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     between("joblet.defaultCpuLimit", c.joblet.default_cpu_limit, 0, 10_000)?;
     zero_or("joblet.defaultMemoryLimit", c.joblet.default_memory_limit, 4, i32::MAX as u32)?;
@@ -64,6 +67,13 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     }
     for path in c.filesystem.allowed_mounts.iter().flatten() {
         absolute("filesystem.allowedMounts", path)?;
+        let ours = OWN_PLACES.iter().find(|own| path.starts_with(own) || Path::new(own).starts_with(path));
+        if let Some(own) = ours {
+            return Err(format!(
+                "filesystem.allowedMounts: {} is refused: jobs have a {own} of their own",
+                path.display()
+            ));
+        }
     }
     if c.server.address.is_empty() {
         return Err("server.address is empty; 0.0.0.0 listens everywhere".into());

@@ -9,10 +9,10 @@ use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, PROC_SUPER_MAGIC, major, makedev, minor, mknodat};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
     move_mount, open_tree, unmount,
@@ -46,8 +46,11 @@ pub const DEFAULT_MOUNTS: &[&str] = &[
     "/etc/nsswitch.conf",
 ];
 
-/// Device nodes bound from the host.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+/// Device nodes bound from the host, with their numbers (Documentation/admin-guide/devices.txt). /dev/null also
+/// covers what of /proc is masked: were it another file, or a link to one, that would be writable for every job
+/// (CVE-2025-31133).
+const DEVICES: &[(&str, u32, u32)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Links in /dev, as every program expects them.
 const DEVICE_LINKS: &[(&str, &str)] = &[
@@ -109,6 +112,7 @@ fn doing<T>(
 }
 
 fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
+    is_procfs("/proc")?;
     doing(sys::thread::unshare_mounts(), || "enter a new mount namespace".into())?;
     let namespace = doing(File::open("/proc/thread-self/ns/mnt"), || "open the new mount namespace".into())?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
@@ -126,13 +130,20 @@ fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
     }
     binds.extend(make_devices()?);
     cover_read_only(anchor)?;
-    for (from, to, attributes) in binds {
-        bind(&from, &to, attributes)?;
-    }
+    binds.iter().try_for_each(bind)?;
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
     doing(unmount(".", UnmountFlags::DETACH), || "detach the old root".into())?;
     stand_in(Path::new("/"))?;
     Ok(Template { namespace: namespace.into() })
+}
+
+/// User maps, descriptors and namespaces are reached through /proc; what is written to another file system
+/// there would not do what we think (CVE-2025-52881).
+fn is_procfs(at: &str) -> Result<(), SandboxError> {
+    let found = doing(rustix::fs::statfs(at), || format!("look at {at}"))?;
+    let is = found.f_type == PROC_SUPER_MAGIC;
+    let other = || io::Error::new(io::ErrorKind::InvalidData, "it is not a procfs");
+    doing(is.then_some(()).ok_or_else(other), || format!("trust {at}"))
 }
 
 fn stand_in(dir: &Path) -> Result<(), SandboxError> {
@@ -154,8 +165,19 @@ fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
     stand_in(anchor)
 }
 
-/// What is bound: from the host, to a place of the new root, with which attributes.
-type Bind = (PathBuf, PathBuf, u64);
+/// What is bound.
+struct Bind {
+    /// Path on the host.
+    from: PathBuf,
+    /// Place in the new root.
+    to: PathBuf,
+    /// `MOUNT_ATTR_*`.
+    attributes: u64,
+    /// What it was when its place was made; it must be the same when it is opened.
+    kind: FileType,
+    /// Its number, if it must be this device.
+    device: Option<u64>,
+}
 
 fn furnish() -> Result<(), SandboxError> {
     for dir in DIRECTORIES {
@@ -197,34 +219,58 @@ fn make_place(path: &Path) -> Result<Option<Bind>, SandboxError> {
     } else {
         doing(File::create(inside), || format!("make file {}", path.display()))?;
     }
-    Ok(Some((path.to_owned(), inside.to_owned(), sys::mount::READ_ONLY)))
+    Ok(Some(Bind {
+        from: path.to_owned(),
+        to: inside.to_owned(),
+        attributes: sys::mount::READ_ONLY,
+        kind: FileType::from_raw_mode(meta.mode()),
+        device: None,
+    }))
 }
 
 fn make_devices() -> Result<Vec<Bind>, SandboxError> {
     let mut binds = Vec::new();
-    for name in DEVICES {
+    for (name, major, minor) in DEVICES {
         let at = Path::new("dev").join(name);
         // A mount point of the same type as what covers it: find(1) believes the directory entry, and would
         // have a `-type f` read /dev/zero for ever.
         let made = mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
         doing(made, || format!("make {}", at.display()))?;
-        binds.push((Path::new("/dev").join(name), at, sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV));
+        binds.push(Bind {
+            from: Path::new("/dev").join(name),
+            to: at,
+            attributes: sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV,
+            kind: FileType::CharacterDevice,
+            device: Some(makedev(*major, *minor)),
+        });
     }
     Ok(binds)
 }
 
-/// Binds by descriptor: the attributes are set on the detached copy before anybody could see it.
-fn bind(from: &Path, to: &Path, attributes: u64) -> Result<(), SandboxError> {
-    let tree = OpenTreeFlags::OPEN_TREE_CLONE
+/// Binds by descriptor: what it is is looked at, and its attributes are set, on the detached copy that is then
+/// mounted. A link that has taken its place meanwhile is not followed.
+fn bind(bind: &Bind) -> Result<(), SandboxError> {
+    let from = bind.from.display();
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_NO_AUTOMOUNT;
-    let tree = doing(open_tree(CWD, from, tree), || format!("open {}", from.display()))?;
-    doing(sys::mount::set_attributes(tree.as_fd(), c"", attributes, true), || {
-        format!("make {} read-only", from.display())
+        | OpenTreeFlags::AT_NO_AUTOMOUNT
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = doing(open_tree(CWD, &bind.from, flags), || format!("open {from}"))?;
+    let found = doing(rustix::fs::fstat(&tree), || format!("look at {from}"))?;
+    let same = FileType::from_raw_mode(found.st_mode) == bind.kind
+        && bind.device.is_none_or(|device| device == found.st_rdev);
+    let other = || match bind.device {
+        Some(d) => format!("it is not the character device {}:{}", major(d), minor(d)),
+        None => "it was replaced while the root was made".to_owned(),
+    };
+    let other = || io::Error::new(io::ErrorKind::InvalidData, other());
+    doing(same.then_some(()).ok_or_else(other), || format!("expose {from}"))?;
+    doing(sys::mount::set_attributes(tree.as_fd(), c"", bind.attributes, true), || {
+        format!("make {from} read-only")
     })?;
-    doing(move_mount(&tree, "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH), || {
-        format!("mount {}", from.display())
+    doing(move_mount(&tree, "", CWD, &bind.to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH), || {
+        format!("mount {from}")
     })
 }
 
