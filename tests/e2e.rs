@@ -11,7 +11,9 @@ mod e2e {
     mod access;
     mod certificates;
     mod config;
+    mod confinement;
     mod environment;
+    mod idle;
     mod lifecycle;
     mod limits;
     mod node;

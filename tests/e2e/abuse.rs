@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
@@ -262,18 +262,16 @@ fn useless_connections_do_not_keep_others_out() {
 #[test]
 fn a_daemon_out_of_descriptors_serves_again_when_it_has_some() {
     let d = TestDaemon::start();
-    let limit = |number: &str| {
-        let pid = d.pid().to_string();
-        let args = ["--pid", &pid, &format!("--nofile={number}:")];
-        assert!(Command::new("prlimit").args(args).status().unwrap().success());
-    };
-    let descriptors = || fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().count();
-    let most = descriptors() + 64;
-    limit(&most.to_string());
     let job = d.submit(["sleep", "1000"]);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().count();
+    let limit = descriptors() + 64;
+    let args = ["--pid", &d.pid().to_string(), &format!("--nofile={limit}:")];
+    assert!(Command::new("prlimit").args(args).status().unwrap().success());
     let crowd: Vec<_> =
         (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", d.port())).unwrap()).collect();
-    eventually("the daemon has no descriptor left", || holds(descriptors() >= most - 1));
+    eventually("the daemon has no descriptor left", || {
+        holds(d.log().contains("File descriptor limit reached"))
+    });
     drop(crowd);
     eventually("the daemon serves again", || {
         holds(d.client("viewer").list_jobs_opt(&EmptyRequest::new(), option()).is_ok())
@@ -315,6 +313,17 @@ fn rounds(spool: &Path, from: usize) -> Vec<u64> {
     })
 }
 
+/// Processor time of the daemon's thread of this name.
+fn processor_time(d: &TestDaemon, name: &str) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let stat = stats.into_iter().find(|stat| stat.contains(&format!("({name})"))).unwrap();
+    let fields: Vec<u64> =
+        stat.rsplit_once(") ").unwrap().1.split(' ').filter_map(|f| f.parse().ok()).collect();
+    // utime and stime of proc_pid_stat(5) in ticks of 10 ms; the state, a letter, is left out.
+    Duration::from_millis(10 * (fields[10] + fields[11]))
+}
+
 fn median(mut all: Vec<u64>) -> u64 {
     all.sort_unstable();
     all[all.len() / 2]
@@ -329,21 +338,22 @@ fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
     let script = format!("while :; do a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2; done");
     let job = d.submit(["bash", "-c", &script]);
     let spool = d.dir().join("spool").join(&job);
-    let alone = rounds(&spool, 0);
+    let alone = median(rounds(&spool, 0));
     let before = memory(&d);
     let readers = Readers::of(&d, &job, READERS);
     let since = rounds(&spool, 0).len();
+    let (start, pump) = (Instant::now(), processor_time(&d, "log-pump"));
     let watched = median(rounds(&spool, since));
+    let share = (processor_time(&d, "log-pump") - pump).as_secs_f64() / start.elapsed().as_secs_f64();
     let each = memory(&d).saturating_sub(before) / READERS as u64;
-    let alone = median(alone);
     eprintln!(
-        "a round: {} us alone, {} us with {READERS} readers; {each} bytes a reader",
+        "a round: {} us alone, {} us with {READERS} readers, who take {share:.3} of a processor and {each} bytes each",
         alone / 1000,
         watched / 1000
     );
     assert!(each < 200 << 10, "{each} bytes a reader");
-    // The job is the same to the daemon whoever reads it; this machine's other load is not.
-    assert!(watched < 3 * alone, "{watched} ns a round with readers, {alone} ns without");
+    // Times depend on this machine's other load. What the readers cost the job is what they cost the processor.
+    assert!(share < 0.2, "{share} of a processor");
     serves_others(&d);
     d.rnx(["job", "stop", &job]).ok();
     let eager = d.rnx(["job", "log", &job]);
