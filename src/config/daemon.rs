@@ -228,6 +228,9 @@ pub struct Network {
     pub default_network: String,
     /// Whether a job may share the host's network.
     pub allow_host: bool,
+    /// Whether a network namespace in which a job left no socket is given to a later one.
+    #[serde(rename = "reuseNamespaces")]
+    pub reuse_namespaces: bool,
 }
 
 /// `grpc:`
@@ -343,7 +346,7 @@ impl Default for Process {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { default_network: "none".into(), allow_host: false }
+        Self { default_network: "none".into(), allow_host: false, reuse_namespaces: false }
     }
 }
 
@@ -373,7 +376,7 @@ impl Default for Ipc {
 
 /// Keys of the documented format whose features are not built. Accepted, so that a file of an installed host
 /// loads, but told.
-const WITHOUT_EFFECT: [&str; 52] = [
+const WITHOUT_EFFECT: [&str; 51] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -410,7 +413,6 @@ const WITHOUT_EFFECT: [&str; 52] = [
     "network.enabled",
     "network.max_custom_networks",
     "network.networks",
-    "network.reuseNamespaces",
     "network.state_dir",
     "network.storage",
     "network.traffic_control",

@@ -111,7 +111,7 @@ impl Loop {
         let lease = self.leases.take().ok_or_else(all_taken)?;
         let id = JobId::random();
         let progress = Progress::new(id, self.tell.clone());
-        let (limits, network) = (spec.limits.clone(), spec.network);
+        let (limits, network) = (spec.limits.clone(), self.network_for(spec.network));
         Ok(Place::Bare(Plot { id, limits, network, lease, progress }))
     }
 

@@ -30,6 +30,7 @@ use crate::sandbox::identity::Lease;
 use crate::sandbox::{
     Cradle, Init, Network, SandboxError, Started, Walls, spawn::record_path, spawn::user_namespace,
 };
+use crate::sys::pidfd::network_namespace;
 
 /// What a berth is made from.
 #[derive(Debug)]
@@ -39,11 +40,22 @@ pub(super) struct Plot {
     /// Limits that are in force from the start.
     pub(super) limits: Limits,
     /// Where its network is.
-    pub(super) network: NetworkMode,
+    pub(super) network: Source,
     /// Host id.
     pub(super) lease: Lease,
     /// For the output collector.
     pub(super) progress: Arc<Progress>,
+}
+
+/// Where a job's network comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A new namespace.
+    New,
+    /// One that an earlier job left clean.
+    Kept(OwnedFd),
+    /// The host's.
+    Host,
 }
 
 /// A place that is ready for a job.
@@ -63,6 +75,8 @@ pub(super) struct Berth {
     pub(super) init: Init,
     /// Its /work, to be filled.
     pub(super) work: OwnedFd,
+    /// Its network namespace, where that is to be used again.
+    pub(super) network: Option<OwnedFd>,
 }
 
 /// A berth that could not be made, and what there is to give back.
@@ -108,7 +122,7 @@ impl Spawner {
         let Plot { id, limits, network, mut lease, progress } = plot;
         let mut cgroup = None;
         let made = match cradle {
-            Ok(cradle) => self.build(cradle, id, &limits, network, &mut lease, &mut cgroup),
+            Ok(cradle) => self.build(cradle, id, &limits, &network, &mut lease, &mut cgroup),
             Err(why) => Err(why.to_string()),
         };
         match (made, cgroup) {
@@ -116,7 +130,8 @@ impl Spawner {
                 let (control, progress_of_output) = (init.control.clone(), progress.clone());
                 let output = JobOutput { id, stdout, stderr, control, spool, progress: progress_of_output };
                 self.collector.add(output);
-                Ok(Berth { id, limits, lease, progress, cgroup, init, work })
+                let network = self.kept(network, &init);
+                Ok(Berth { id, limits, lease, progress, cgroup, init, work, network })
             }
             (made, cgroup) => Err(NoBerth { id, lease, cgroup, why: made.err().unwrap_or_default() }),
         }
@@ -128,7 +143,7 @@ impl Spawner {
         cradle: &mut Cradle,
         id: JobId,
         limits: &Limits,
-        network: NetworkMode,
+        network: &Source,
         lease: &mut Lease,
         cgroup: &mut Option<JobCgroup>,
     ) -> Result<(Started, OwnedFd, SpoolWriter), String> {
@@ -150,8 +165,9 @@ impl Spawner {
             scratch_bytes,
             pids: limits.pids,
             network: match network {
-                NetworkMode::None => Network::Own,
-                NetworkMode::Host => Network::Host,
+                Source::New => Network::Own,
+                Source::Kept(namespace) => Network::Kept(namespace.as_fd()),
+                Source::Host => Network::Host,
             },
             user_namespace: namespace.as_fd(),
             cgroup: group.dir_fd(),
@@ -161,10 +177,25 @@ impl Spawner {
     }
 }
 
+impl Spawner {
+    /// The network namespace of a berth, if its like may be used again. Without it the next one is new.
+    fn kept(&self, network: Source, init: &Init) -> Option<OwnedFd> {
+        match network {
+            Source::Kept(namespace) => Some(namespace),
+            Source::New if self.reuse_networks => network_namespace(init.pidfd.as_fd(), init.pid).ok(),
+            Source::New | Source::Host => None,
+        }
+    }
+}
+
+/// Network namespaces that are kept for next jobs; others are left to the kernel.
+const NETWORKS_MAX: usize = 256;
+
 /// The loop's berths.
 #[derive(Debug, Default)]
 pub(super) struct Stock {
     ready: Vec<Berth>,
+    networks: Vec<OwnedFd>,
     // With the thread that makes them.
     raising: usize,
     usual: Option<Limits>,
@@ -202,7 +233,8 @@ impl Loop {
         {
             let id = JobId::random();
             let progress = Progress::new(id, self.tell.clone());
-            let plot = Plot { id, limits: limits.clone(), network: NetworkMode::None, lease, progress };
+            let network = self.network_for(NetworkMode::None);
+            let plot = Plot { id, limits: limits.clone(), network, lease, progress };
             if let Err(back) = self.queues.plots.send(plot) {
                 self.leases.give_back(back.into_inner().lease);
                 diag::limited!(Level::Error, "the thread that makes berths is gone");
@@ -210,6 +242,21 @@ impl Loop {
             }
             self.stock.raising += 1;
             self.watch_starts();
+        }
+    }
+
+    /// Where a job of this mode gets its network from.
+    pub(super) fn network_for(&mut self, mode: NetworkMode) -> Source {
+        match mode {
+            NetworkMode::Host => Source::Host,
+            NetworkMode::None => self.stock.networks.pop().map_or(Source::New, Source::Kept),
+        }
+    }
+
+    /// Keeps a network namespace in which nothing is left of the job that had it.
+    pub(super) fn keep_network(&mut self, namespace: OwnedFd) {
+        if self.stock.networks.len() < NETWORKS_MAX {
+            self.stock.networks.push(namespace);
         }
     }
 

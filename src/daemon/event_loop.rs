@@ -49,6 +49,8 @@ pub(super) enum News {
     Drained(JobId),
     /// The tidier is done with a group, or wants to try again.
     Tidied(Option<JobCgroup>),
+    /// Nothing is left in a network namespace.
+    Clean(OwnedFd),
     /// A /work on disk is gone, and its id is free; `None`: it could not be removed.
     WorkRemoved(Option<Lease>),
 }
@@ -284,6 +286,7 @@ impl Loop {
                 News::Raised(raised) => self.collect_berth(*raised),
                 News::Launched(launch) => self.collect_launch(*launch, facts),
                 News::Drained(id) => self.collect_drained(id, facts),
+                News::Clean(network) => self.keep_network(network),
                 News::Tidied(None) => self.untidy -= 1,
                 News::WorkRemoved(lease) => {
                     self.untidy -= 1;
@@ -391,11 +394,11 @@ impl Loop {
     }
 
     fn watch(&mut self, id: JobId, process: Process) -> Child {
-        let Process { pidfd, pid, report, record, mounts } = process;
+        let Process { pidfd, pid, report, record, mounts, network } = process;
         let tokens =
             [self.add_source(Source::Init(id), &pidfd), self.add_source(Source::Report(id), &report)];
         let init_end = String::new();
-        Child { pidfd, pid, report: Some(report), record, mounts, tokens, init_end }
+        Child { pidfd, pid, report: Some(report), record, mounts, network, tokens, init_end }
     }
 
     fn add_source(&mut self, source: Source, fd: &OwnedFd) -> usize {

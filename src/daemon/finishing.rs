@@ -104,6 +104,9 @@ impl Loop {
                 self.forget_source(child.tokens[1], report);
             }
             self.chore(Chore::Close(child.mounts));
+            if let Some(network) = child.network {
+                self.chore(Chore::Network(network));
+            }
         }
         if let Some(lease) = lease {
             self.give_back(id, lease);

@@ -73,6 +73,8 @@ pub(super) struct Process {
     pub(super) record: std::fs::File,
     /// Its mount namespace.
     pub(super) mounts: OwnedFd,
+    /// Its network namespace, where that is to be used again.
+    pub(super) network: Option<OwnedFd>,
 }
 
 /// What all spawners share.
@@ -90,6 +92,8 @@ pub(super) struct Spawner {
     pub(super) disk: Option<Arc<WorkDisk>>,
     /// `filesystem.workQuota`, bytes.
     pub(super) work_quota: u64,
+    /// `network.reuseNamespaces`.
+    pub(super) reuse_networks: bool,
     /// Takes the pipes of started jobs.
     pub(super) collector: Collector,
 }
@@ -128,9 +132,9 @@ impl Spawner {
             },
         };
         let result = self.settle(&berth, &spec, &uploads);
-        let Berth { id, lease, cgroup, init, .. } = berth;
+        let Berth { id, lease, cgroup, init, network, .. } = berth;
         let result = match result {
-            Ok(()) => Ok(process(init)),
+            Ok(()) => Ok(process(init, network)),
             Err(why) => {
                 // Nothing but joblet-init was ever in there, and that ends at once.
                 let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
@@ -193,9 +197,9 @@ pub(super) fn schedule_first() {
 }
 
 /// What the loop keeps of a joblet-init. Its order is closed here: nobody else needs to know it.
-fn process(init: Init) -> Process {
+fn process(init: Init, network: Option<OwnedFd>) -> Process {
     let Init { pidfd, pid, report, record, mounts, .. } = init;
-    Process { pidfd, pid, report, record, mounts }
+    Process { pidfd, pid, report, record, mounts, network }
 }
 
 /// Name of a job's directory in `<dataDir>/work`.

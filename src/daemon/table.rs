@@ -65,6 +65,8 @@ pub(super) struct Child {
     pub(super) record: File,
     /// Its mount namespace.
     pub(super) mounts: OwnedFd,
+    /// Its network namespace, where that is to be used again.
+    pub(super) network: Option<OwnedFd>,
     /// Its tokens in the poll: pidfd, report.
     pub(super) tokens: [usize; 2],
     /// How PID 1 itself ended.

@@ -109,7 +109,7 @@ impl Daemon {
         let (collector, thread) = Collector::start(move |id| post.send(News::Drained(id)))?;
         threads.push(thread);
         let post = to_loop.clone();
-        threads.push(workers::start_tidier(chore_queue, move |group| post.send(News::Tidied(group)))?);
+        threads.push(workers::start_tidier(chore_queue, move |news| post.send(news))?);
         let post = to_loop.clone();
         let removed = move |lease| post.send(News::WorkRemoved(lease));
         workers::start_remover(work.clone(), removal_queue, removed)?;
@@ -120,6 +120,7 @@ impl Daemon {
             spool: spool.clone(),
             disk: on_disk.then(|| work.clone()),
             work_quota: config.filesystem.work_quota,
+            reuse_networks: config.network.reuse_namespaces,
             collector: collector.clone(),
         });
         threads.extend(start_spawners(&spawner, &order_queue, plot_queue, &to_loop)?);

@@ -3,7 +3,7 @@
 //! groups nor answers wait.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -17,11 +17,13 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::DaemonError;
 use super::commands::{Answer, Deleted};
+use super::event_loop::News;
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
 use crate::job::JobId;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
+use crate::sys::thread::join_network;
 
 /// Something to remove.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) enum Chore {
     Process(OwnedFd),
     /// A mount namespace to let go of: with its last reference the kernel takes its mounts apart, and waits.
     Close(OwnedFd),
+    /// A network namespace that a job had: the loop may keep it if nothing is left in it.
+    Network(OwnedFd),
     /// A file of `<dataDir>/run`.
     File(PathBuf),
     /// The spool of a job that is no longer remembered.
@@ -42,17 +46,18 @@ pub(super) enum Chore {
     Spools(Vec<PathBuf>, Deleted, Answer<Deleted>),
 }
 
-/// Starts the thread. `tidied` is told about each group: `None` when it is gone, or the group for a later try.
+/// Starts the thread. `tell` hears about each group ([`News::Tidied`]: `None` when it is gone, or the group for a later
+/// try) and each network that is clean.
 ///
 /// # Errors
 /// No thread.
 pub(super) fn start_tidier(
     chores: Receiver<Chore>,
-    tidied: impl Fn(Option<JobCgroup>) + Send + 'static,
+    tell: impl Fn(News) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
         for chore in chores {
-            tidy(chore, &tidied);
+            tidy(chore, &tell);
         }
     };
     let thread = std::thread::Builder::new().name("tidier".into());
@@ -98,7 +103,8 @@ pub(super) fn start_remover(
     thread.spawn(work).map(drop).map_err(|source| DaemonError::Thread { name: "remover", source })
 }
 
-fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {
+fn tidy(chore: Chore, tell: &impl Fn(News)) {
+    let tidied = |group| tell(News::Tidied(group));
     match chore {
         Chore::Cgroup(group) => {
             let removal = group.kill().and_then(|()| group.remove());
@@ -120,6 +126,11 @@ fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }
         Chore::Close(namespace) => drop(namespace),
+        Chore::Network(namespace) => match is_clean(&namespace) {
+            Ok(true) => tell(News::Clean(namespace)),
+            Ok(false) => {}
+            Err(why) => diag::limited!(Level::Warn, "cannot look into a network namespace", error = why),
+        },
         Chore::File(path) => say(fs::remove_file(&path), &path),
         Chore::Directory(path) => say(fs::remove_dir_all(&path), &path),
         Chore::Spool(path, id, answer) => {
@@ -135,10 +146,43 @@ fn tidy(chore: Chore, tidied: &impl Fn(Option<JobCgroup>)) {
     }
 }
 
+/// Whether a network namespace holds no socket, not even one that waits for its last packets.
+fn is_clean(namespace: &OwnedFd) -> io::Result<bool> {
+    let host = File::open("/proc/thread-self/ns/net")?;
+    join_network(namespace.as_fd())?;
+    let sockets = fs::read_to_string("/proc/thread-self/net/sockstat");
+    join_network(host.as_fd())?;
+    Ok(no_sockets(&sockets?))
+}
+
+/// Reads `/proc/net/sockstat` (proc(5)): sockets in use, those without a process included, and in TIME_WAIT.
+fn no_sockets(sockstat: &str) -> bool {
+    let number = |line: &str, name: &str| {
+        let mut words = sockstat.lines().find_map(|l| l.strip_prefix(line))?.split_whitespace();
+        words.by_ref().find(|word| *word == name)?;
+        words.next()?.parse::<u64>().ok()
+    };
+    number("sockets:", "used") == Some(0) && number("TCP:", "tw") == Some(0)
+}
+
 fn say(result: io::Result<()>, path: &std::path::Path) {
     if let Err(why) = result
         && why.kind() != io::ErrorKind::NotFound
     {
         diag::limited!(Level::Warn, "cannot remove", path = path.display(), error = why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_with_a_socket_is_not_clean() {
+        let text = |used, tw| {
+            format!("sockets: used {used}\nTCP: inuse 0 orphan 0 tw {tw} alloc 9 mem 0\nUDP: inuse 0 mem 0\n")
+        };
+        assert!(no_sockets(&text(0, 0)));
+        assert!(!no_sockets(&text(1, 0)) && !no_sockets(&text(0, 1)) && !no_sockets(""));
     }
 }

@@ -23,6 +23,11 @@ pub fn join_mounts(namespace: BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount)).map_err(io::Error::from)
 }
 
+/// Joins a network namespace.
+pub fn join_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
+}
+
 /// Puts the calling thread under SCHED_RR: it runs before everything that is scheduled ordinarily (sched(7)). What it
 /// clones is scheduled ordinarily again.
 ///

@@ -106,3 +106,33 @@ fn the_environment_overrides_what_it_is_documented_to() {
     assert!(out.stderr.contains("maximum concurrent jobs reached (1)"), "{}", out.stderr);
     d.rnx(["job", "stop", &id]).ok();
 }
+
+/// Twelve jobs, so that those after the ready berths are among them.
+#[test]
+fn a_network_namespace_is_used_again_only_when_no_socket_is_left_in_it() {
+    let d = TestDaemon::with([("network.reuseNamespaces", true)]);
+    let traffic = "import socket
+lo = [line.split() for line in open('/proc/net/dev') if 'lo:' in line][0]
+tw = [line.split() for line in open('/proc/net/sockstat') if line.startswith('TCP:')][0]
+print(lo[1], tw[tw.index('tw') + 1])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(b'x' * 100, ('127.0.0.1', 9))";
+    let waits = "import socket
+server = socket.create_server(('127.0.0.1', 0))
+client = socket.create_connection(server.getsockname())
+server.accept()[0].close()
+client.close()";
+    let (mut bytes, mut waiting) = (Vec::new(), Vec::new());
+    for round in 0..24 {
+        let text = d.run(["python3", "-c", traffic]).ok();
+        let (received, in_time_wait) = text.trim().split_once(' ').unwrap();
+        bytes.push(received.parse::<u64>().unwrap());
+        waiting.push(in_time_wait.to_owned());
+        if round % 3 == 0 {
+            d.run(["python3", "-c", waits]).ok();
+        }
+    }
+    assert_eq!(bytes[0], 0, "the first one is new");
+    assert!(bytes.iter().any(|bytes| *bytes > 0), "one was used again: {bytes:?}");
+    assert!(waiting.iter().all(|waiting| waiting == "0"), "none with a socket was: {waiting:?}");
+}

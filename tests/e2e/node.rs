@@ -129,6 +129,7 @@ fn an_orderly_end_stops_jobs_ends_streams_and_exits_with_zero() {
         let id = d.submit(["sh", "-c", "echo up; exec sleep 1000"]);
         let follower = d.rnx_spawn(["job", "log", &id]);
         let waiter = d.rnx_spawn(["job", "run", "--wait", "-q", "sleep", "1000"]);
+        eventually("the follower follows", || holds(follower.printed() == "up\n".len()));
         eventually("both jobs run", || holds(d.rnx(["job", "list"]).text().matches("RUNNING").count() == 2));
         d.signal(signal);
         let (follower, waiter) = (follower.finish(), waiter.finish());

@@ -118,15 +118,16 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What the descriptors of a process point to, counted by kind; files of jobs are one kind each. User namespaces are left out: a leased identity keeps its
-/// namespace for the daemon's life.
+/// What the descriptors of a process point to, counted by kind; files of jobs are one kind each. User namespaces are
+/// left out, a leased identity keeps its namespace for the daemon's life; so are network namespaces, which may be kept
+/// for later jobs.
 pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
         let Ok(target) = fs::read_link(entry.path()) else { continue };
         let target = target.to_string_lossy().into_owned();
         let kind = match target.split_once(":[") {
-            Some(("user", _)) => continue,
+            Some(("user" | "net", _)) => continue,
             Some((kind, _)) => kind.to_owned(),
             None => without_ids(&target),
         };

@@ -3,6 +3,8 @@
 use super::wait;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -73,6 +75,7 @@ pub struct Running {
     child: Child,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
+    printed: Arc<AtomicUsize>,
 }
 
 impl Running {
@@ -80,9 +83,15 @@ impl Running {
     pub fn start(command: &mut Command) -> Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-        let stdout = child.stdout.take().map(gather);
-        let stderr = child.stderr.take().map(gather);
-        Running { child, stdout, stderr }
+        let printed = Arc::new(AtomicUsize::new(0));
+        let stdout = child.stdout.take().map(|from| gather(from, printed.clone()));
+        let stderr = child.stderr.take().map(|from| gather(from, Arc::default()));
+        Running { child, stdout, stderr, printed }
+    }
+
+    /// Bytes that it has printed so far.
+    pub fn printed(&self) -> usize {
+        self.printed.load(Ordering::SeqCst)
     }
 
     /// Its process id.
@@ -132,11 +141,14 @@ impl Drop for Running {
     }
 }
 
-fn gather(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+fn gather(mut from: impl Read + Send + 'static, printed: Arc<AtomicUsize>) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
-        let mut all = Vec::new();
+        let (mut all, mut block) = (Vec::new(), [0; 64 * 1024]);
         // A pipe that breaks in the middle ends the gathering; what came before it counts.
-        let _ = from.read_to_end(&mut all);
+        while let Ok(n @ 1..) = from.read(&mut block) {
+            all.extend_from_slice(&block[..n]);
+            printed.store(all.len(), Ordering::SeqCst);
+        }
         all
     })
 }
