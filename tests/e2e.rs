@@ -12,6 +12,7 @@ mod e2e {
     mod certificates;
     mod config;
     mod confinement;
+    mod doctor;
     mod environment;
     mod idle;
     mod lifecycle;

@@ -54,7 +54,7 @@ enforcement() {
     local mount controllers=" " wanted missing=
     mount=$(cgroup_mount)
     [ -n "$mount" ] && controllers=" $(cat "$mount/cgroup.controllers") "
-    for wanted in cpu memory pids; do
+    for wanted in cpu memory io pids cpuset; do
         case $controllers in *" $wanted "*) ;; *) missing="$missing $wanted" ;; esac
     done
     if [ -z "$missing" ]; then

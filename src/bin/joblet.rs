@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use joblet::api::{LogPump, Reload, Rules, Server, access, reload};
 use joblet::certs::{self, CertError, setup};
 use joblet::config::Loaded;
 use joblet::config::daemon::DaemonConfig;
-use joblet::daemon::{Daemon, notify, wiring};
+use joblet::daemon::{Daemon, doctor, notify, wiring};
 use joblet::{diag, sys};
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
@@ -26,6 +26,7 @@ const ABOUT: &str = "joblet: runs isolated, limited, measured Linux jobs on this
 Usage:
   joblet [--foreground] [--config FILE]    run the daemon (it never leaves the foreground)
   joblet --check-config [--config FILE]    check the configuration and print what is in force
+  joblet doctor [--config FILE] [--json]   check this host; every failing line says how to mend it (exit code 1)
   joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
                                            make certificates and configuration files below DIR
   joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";
@@ -55,6 +56,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
     match args.split_first() {
         Some((word, rest)) if word == "setup" => return certified(setup::command(rest)),
         Some((word, rest)) if word == "certs" => return certified(certs::command::command(rest)),
+        Some((word, rest)) if word == "doctor" => return examine(rest),
         _ => {}
     }
     let mut options = Options::new();
@@ -115,6 +117,31 @@ fn certified(done: Result<String, CertError>) -> Result<i32, Failure> {
     }
 }
 
+/// `joblet doctor` with the arguments after that word.
+fn examine(args: &[String]) -> Result<i32, Failure> {
+    let mut options = Options::new();
+    options
+        .optopt("", "config", "the daemon's configuration file (default: as the daemon finds it)", "FILE")
+        .optflag("", "json", "print an array of {check, status, seen, remedy}")
+        .optflag("h", "help", "print this and exit");
+    let given = options.parse(args).map_err(|e| Usage(format!("doctor: {e}")))?;
+    if let Some(word) = given.free.first() {
+        return Err(Usage(format!("doctor: \"{}\" is not expected", word.escape_debug())).into());
+    }
+    if given.opt_present("help") {
+        let about = "Usage: joblet doctor [--config FILE] [--json]\n\nChecks whether this host is fit for the \
+                     configuration, and changes nothing. Exit code 1: something fails.";
+        return print(&options.usage(about));
+    }
+    let findings = doctor::command(given.opt_str("config").map(PathBuf::from).as_deref());
+    print(&if given.opt_present("json") {
+        doctor::json(&findings)
+    } else {
+        doctor::text(&findings, std::io::stdout().is_terminal())
+    })?;
+    Ok(i32::from(findings.iter().any(|finding| finding.status == doctor::Status::Fail)))
+}
+
 /// One line of the daemon's log.
 fn say(level: Level, message: &str, pairs: &[(&'static str, &dyn Display)]) {
     diag::emit("joblet", level, &message, pairs);
@@ -127,6 +154,7 @@ fn print(text: &str) -> Result<i32, Failure> {
 
 fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure> {
     let config = &loaded.config;
+    doctor::at_start(config)?;
     let (pump, tell) = LogPump::start()?;
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();

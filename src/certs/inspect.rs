@@ -80,6 +80,14 @@ pub fn unix(time: &Asn1TimeRef) -> Option<i64> {
     Some(i64::from(since_epoch.days) * 86_400 + i64::from(since_epoch.secs))
 }
 
+/// What the first certificate of a text says, good or not.
+///
+/// # Errors
+/// It is not PEM.
+pub fn read(cert: &str) -> Result<Facts, CertError> {
+    facts(&certificates(cert, "certificate")?[0])
+}
+
 /// Checks that a certificate is a CA in its time.
 pub(super) fn authority(cert: &str, now: i64) -> Result<(), CertError> {
     let chain = certificates(cert, "CA certificate")?;

@@ -74,8 +74,8 @@ fn flags() -> Flags {
         .optopt(
             "",
             "enforcement",
-            "strict (the default): refuse jobs whose limits this host cannot enforce; \
-                best-effort: run them",
+            "strict (the default): do not start on a host that cannot enforce limits; \
+                best-effort: run jobs without them",
             "MODE",
         )
         .optflag("", "force", "replace a set that is there; the CA is kept unless it is broken")

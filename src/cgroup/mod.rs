@@ -30,6 +30,7 @@ mod job_group;
 mod limits;
 mod locate;
 mod stat;
+mod survey;
 mod tree;
 
 use std::io;
@@ -39,6 +40,7 @@ pub use controller::{ControllerSet, Unenforced, Why};
 pub use disk::Disk;
 pub use job_group::{JobCgroup, Removal};
 pub use stat::{CpuStat, MemoryEvents, Throttling};
+pub use survey::{Survey, survey};
 pub use tree::{CgroupTree, Placement};
 
 /// What went wrong with a group.

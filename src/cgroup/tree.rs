@@ -79,11 +79,7 @@ impl CgroupTree {
     /// missing is no error here: [`CgroupTree::enforce`] tells of it.
     pub fn discover(placement: &Placement<'_>) -> Result<CgroupTree, CgroupError> {
         let (mount, own) = locate::own_group(placement.mountinfo, placement.self_cgroup)?;
-        // A daemon that starts anew, or that systemd put there (DelegateSubgroup=), is in its leaf already.
-        let own = match own.file_name() {
-            Some(leaf) if leaf == MAIN => own.parent().map_or(own.clone(), Path::to_owned),
-            _ => own,
-        };
+        let own = own_of(own);
         let parent = match placement.base_dir {
             Some(base) => inside(base, &mount.point)?,
             None => own.clone(),
@@ -223,8 +219,17 @@ impl CgroupTree {
     }
 }
 
+/// The daemon's group, given the one that its process is in: a daemon that starts anew, or that systemd put
+/// there (DelegateSubgroup=), is in its leaf already.
+pub(super) fn own_of(group: PathBuf) -> PathBuf {
+    match group.file_name() {
+        Some(leaf) if leaf == MAIN => group.parent().map_or(group.clone(), Path::to_owned),
+        _ => group,
+    }
+}
+
 /// The base directory, if it lies in the mount. Comparing whole components keeps `/sys/fs/cgroupx` out.
-fn inside(base: &Path, mount: &Path) -> Result<PathBuf, CgroupError> {
+pub(super) fn inside(base: &Path, mount: &Path) -> Result<PathBuf, CgroupError> {
     let plain = base.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if plain && base.starts_with(mount) {
         return Ok(base.components().collect());
@@ -233,7 +238,7 @@ fn inside(base: &Path, mount: &Path) -> Result<PathBuf, CgroupError> {
 }
 
 /// The groups from ours down to `parent`; where it is not below ours, from the nearest one that exists.
-fn levels(own: &Path, parent: &Path) -> Vec<PathBuf> {
+pub(super) fn levels(own: &Path, parent: &Path) -> Vec<PathBuf> {
     let top = parent.ancestors().find(|group| *group == own || (!parent.starts_with(own) && group.is_dir()));
     let mut levels: Vec<PathBuf> = Vec::new();
     for group in parent.ancestors() {

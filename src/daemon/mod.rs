@@ -17,6 +17,7 @@
 mod admission;
 mod berth;
 pub mod commands;
+pub mod doctor;
 mod event_loop;
 mod finishing;
 pub mod notify;
@@ -49,6 +50,19 @@ pub enum DaemonError {
     Locked {
         /// The directory that is locked.
         path: PathBuf,
+    },
+    /// Strict mode, and a host that cannot keep what the configuration promises.
+    #[error(
+        "this host is not fit for cgroup.enforcement: strict: {first}; {remedy} (failing: {failing}); \
+         `joblet doctor` shows all, and cgroup.enforcement: best-effort starts nevertheless"
+    )]
+    Unfit {
+        /// The first check that fails, with what was seen.
+        first: String,
+        /// What mends it.
+        remedy: String,
+        /// The names of all checks that fail.
+        failing: String,
     },
     /// epoll, eventfd or signalfd.
     #[error("cannot set up the event loop: {doing}: {source}")]

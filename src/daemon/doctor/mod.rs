@@ -1,0 +1,209 @@
+//! Is this host fit for a daemon with this configuration? Small checks, each with what was seen and how to mend it.
+//!
+//! `joblet doctor` prints them all, and the daemon asks the same at its start: with `cgroup.enforcement: strict` a
+//! check that fails keeps it from starting, otherwise it is said in the log. So a node either keeps its walls and
+//! limits or says which it does not.
+//!
+//! * Where a call exists to ask, it is made ([`crate::sys::probe`]); a version number is only a hint.
+//! * Nothing on the host is changed: groups are looked at and not made ([`crate::cgroup::survey`]), namespaces are
+//!   tried with a process that is gone before the answer, no file is written.
+//! * Files are read below [`Host::root`], so that tests can put any host before a check.
+//!
+//! A check is ok; or *warn*, where something works less well or is less safe than it could (a tuning, a limit in
+//! best-effort mode, a certificate that soon expires); or *fail*, where a wall or limit that was asked for cannot be
+//! had. What is merely slower never fails.
+
+mod groups;
+mod identity;
+mod kernel;
+mod report;
+mod storage;
+mod trust;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::DaemonError;
+use crate::config::daemon::{DaemonConfig, Enforcement};
+use crate::diag::{self, Level};
+
+pub use report::{command, json, text};
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Works, but less well.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One check and its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Its name, which never changes: `group.what`.
+    pub check: String,
+    /// What came of it.
+    pub status: Status,
+    /// What was seen.
+    pub seen: String,
+    /// What to do, mostly a command; `None` where nothing is to be done.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: impl Into<String>, seen: impl Into<String>) -> Self {
+        Finding { check: check.into(), status: Status::Ok, seen: seen.into(), remedy: None }
+    }
+
+    fn warn(check: impl Into<String>, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (check, seen, remedy) = (check.into(), seen.into(), Some(remedy.into()));
+        Finding { check, status: Status::Warn, seen, remedy }
+    }
+
+    fn fail(check: impl Into<String>, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { status: Status::Fail, ..Self::warn(check, seen, remedy) }
+    }
+
+    /// A failing check is only a warning where the configuration says "best-effort".
+    fn unless_best_effort(self, config: &DaemonConfig) -> Self {
+        match (self.status, config.cgroup.enforcement) {
+            (Status::Fail, Enforcement::BestEffort) => Finding { status: Status::Warn, ..self },
+            _ => self,
+        }
+    }
+}
+
+/// The host as files show it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Where `/proc`, `/sys`, `/etc` and `/run` are: `/`, or a directory of a test.
+    pub root: PathBuf,
+}
+
+impl Host {
+    /// This one.
+    pub fn this() -> Self {
+        Host { root: PathBuf::from("/") }
+    }
+
+    /// A file of it, by its absolute path.
+    fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    /// The text of a file, `None` where there is none or it cannot be read.
+    fn text(&self, absolute: &str) -> Option<String> {
+        fs::read_to_string(self.path(absolute)).ok()
+    }
+
+    /// A file with one number in it.
+    fn number(&self, absolute: &str) -> Option<i64> {
+        self.text(absolute)?.trim().parse().ok()
+    }
+}
+
+/// All checks, in an order that does not change.
+pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
+    let mut all = kernel::checks(host);
+    all.extend(groups::checks(host, config));
+    all.extend(identity::checks(host, config));
+    all.extend(storage::checks(config));
+    all.extend(trust::checks(config));
+    all
+}
+
+/// The checks before the daemon's start: what is not ok is logged, and in strict mode what fails keeps it from going
+/// on. Controllers that are missing are told when the groups are made.
+///
+/// # Errors
+/// Strict mode and a failing check: all of them by name, with the remedy of the first.
+pub fn at_start(config: &DaemonConfig) -> Result<(), DaemonError> {
+    let findings = examine(&Host::this(), config);
+    let strict = config.cgroup.enforcement == Enforcement::Strict;
+    if strict && findings.iter().any(|finding| finding.status == Status::Fail) {
+        return Err(unfit(&findings));
+    }
+    let told =
+        |check: &str| groups::CONTROLLERS.iter().any(|c| check.strip_prefix("cgroup.") == Some(c.name()));
+    for finding in findings.iter().filter(|finding| finding.status != Status::Ok && !told(&finding.check)) {
+        let Finding { check, seen, remedy, .. } = finding;
+        let remedy = remedy.as_deref().unwrap_or_default();
+        diag::event!(Level::Warn, "this host has a weak spot", check = check, seen = seen, remedy = remedy);
+    }
+    Ok(())
+}
+
+fn unfit(findings: &[Finding]) -> DaemonError {
+    let failed: Vec<_> = findings.iter().filter(|finding| finding.status == Status::Fail).collect();
+    let names: Vec<_> = failed.iter().map(|finding| finding.check.as_str()).collect();
+    let first = failed.first().map(|finding| format!("{}: {}", finding.check, finding.seen));
+    let remedy = failed.first().and_then(|finding| finding.remedy.clone());
+    DaemonError::Unfit {
+        first: first.unwrap_or_default(),
+        remedy: remedy.unwrap_or_default(),
+        failing: names.join(", "),
+    }
+}
+
+/// Whether others than the owner can change a file or directory with this mode. The sticky bit keeps what is in a
+/// directory safe.
+fn others_can_write(mode: u32) -> bool {
+    mode & 0o022 != 0 && mode & 0o1000 == 0
+}
+
+/// A path in a command that a remedy gives.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A host of a test: files by their path below its root.
+#[cfg(test)]
+fn crafted(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, text) in files {
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let host = Host { root: dir.path().to_owned() };
+    (dir, host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_all_that_fails_and_mends_the_first() {
+        let findings = [
+            Finding::ok("a", "fine"),
+            Finding::fail("cgroup.io", "no io controller", "boot otherwise"),
+            Finding::warn("c", "slow", "buy"),
+            Finding::fail("d", "bad", "second"),
+        ];
+        let error = unfit(&findings).to_string();
+        assert!(
+            error.contains("cgroup.io: no io controller; boot otherwise (failing: cgroup.io, d)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_check_has_a_name_of_its_own_and_every_fault_a_remedy() {
+        let findings = examine(&Host::this(), &DaemonConfig::default());
+        let mut names: Vec<_> = findings.iter().map(|finding| finding.check.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), findings.len());
+        for finding in &findings {
+            let mended = finding.remedy.as_ref().is_some_and(|remedy| !remedy.is_empty());
+            assert_eq!(mended, finding.status != Status::Ok, "{finding:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `joblet doctor`, and the same checks at the daemon's start.
+
+use crate::helper::certificates::Recipe;
+use crate::helper::daemon::{JOBLET, Node};
+use crate::helper::residue::{files, group_of};
+use crate::helper::rnx::{Output, Running};
+use crate::helper::skip::has_cgroup_controller;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+fn doctor(node: &Node, more: &[&str]) -> Output {
+    let mut command = Command::new(JOBLET);
+    command.arg("doctor").arg("--config").arg(node.config()).args(more).env_clear();
+    Running::start(&mut command).finish()
+}
+
+/// The finding of one check.
+fn finding(node: &Node, check: &str) -> Value {
+    let all = doctor(node, &["--json"]).json();
+    let found = all.as_array().unwrap().iter().find(|finding| finding["check"] == check);
+    found.unwrap_or_else(|| panic!("no check {check} in {all}")).clone()
+}
+
+/// The check fails, its remedy is a command, and after that the check is fine.
+fn fails_until_mended(node: &Node, check: &str, mode: (&Path, u32)) {
+    let (path, wrong) = mode;
+    fs::set_permissions(path, fs::Permissions::from_mode(wrong)).unwrap();
+    assert_eq!(doctor(node, &[]).code, 1);
+    let found = finding(node, check);
+    assert_eq!(found["status"], "fail", "{found}");
+    let mended = Command::new("sh").args(["-c", found["remedy"].as_str().unwrap()]).status().unwrap();
+    assert!(mended.success(), "{found}");
+    assert_eq!(finding(node, check)["status"], "ok");
+}
+
+#[test]
+fn the_doctor_says_everything_in_a_line_each_and_changes_nothing() {
+    let node = Node::set_up();
+    let before = files(node.dir());
+    let out = doctor(&node, &[]);
+    let text = out.text();
+    assert_eq!(out.code, 0, "best-effort, and nothing is broken: {text}");
+    assert!(!text.contains('\x1b'), "colours are for terminals");
+    let lines: Vec<_> = text.lines().collect();
+    let (sum, checks) = lines.split_last().unwrap();
+    assert!(sum.starts_with(&format!("{} checks: ", checks.len())) && sum.ends_with(" 0 fail"), "{sum}");
+    for line in checks {
+        let status = line.split_whitespace().next().unwrap();
+        assert_eq!(line.contains(" -> "), status == "warn", "a fault has a remedy: {line}");
+    }
+    let all = doctor(&node, &["--json"]).json();
+    let names: Vec<_> =
+        all.as_array().unwrap().iter().map(|f| f["check"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), checks.len());
+    for (name, line) in names.iter().zip(checks) {
+        assert!(line.split_whitespace().nth(1) == Some(name), "{name} in {line}");
+    }
+    assert_eq!(files(node.dir()), before);
+    assert_eq!(group_of(node.dir()), None, "the daemon's group is not made");
+    assert!(!node.dir().join("work").exists() && !node.dir().join("run").exists());
+}
+
+#[test]
+fn what_the_doctor_finds_is_mended_by_the_command_that_it_gives() {
+    let node = Node::set_up();
+    let key = node.dir().join("certs/admin-client-key.pem");
+    fails_until_mended(&node, "certificates.keys", (&key, 0o644));
+    fails_until_mended(&node, "config", (&node.config(), 0o640));
+    let data = node.dir().join("data");
+    fs::create_dir(&data).unwrap();
+    node.set("dataDir", data.to_str().unwrap());
+    fails_until_mended(&node, "data_dir.permissions", (&data, 0o777));
+}
+
+#[test]
+fn faults_of_certificates_and_configuration_are_found() {
+    let node = Node::set_up();
+    let ca = crate::helper::certificates::Authority::from_pem(
+        &fs::read(node.dir().join("ca/ca-cert.pem")).unwrap(),
+        &fs::read(node.dir().join("ca/ca-key.pem")).unwrap(),
+    );
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let put = |recipe: &Recipe| {
+        let identity = ca.issue(recipe);
+        node.set("security.serverCert", text(identity.cert));
+        node.set("security.serverKey", text(identity.key));
+        finding(&node, "certificates.server")
+    };
+    let expired = put(&Recipe { days: (-60, -1), for_clients: false, ..Recipe::client("server") });
+    assert_eq!(expired["status"], "fail", "{expired}");
+    assert!(expired["seen"].to_string().contains("expired"), "{expired}");
+    assert!(expired["remedy"].to_string().contains("joblet setup"), "{expired}");
+    let client = put(&Recipe::client("admin"));
+    assert!(client["seen"].to_string().contains("purpose"), "{client}");
+
+    // A client whose role this node does not know is worth a word, and keeps no daemon from running.
+    let stranger = ca.issue(&Recipe::client("janitor"));
+    fs::write(node.dir().join("certs/client-cert.pem"), stranger.cert).unwrap();
+    fs::write(node.dir().join("certs/client-key.pem"), stranger.key).unwrap();
+    let clients = finding(&node, "certificates.clients");
+    assert_eq!(clients["status"], "warn", "{clients}");
+    assert!(clients["seen"].to_string().contains("janitor"), "{clients}");
+
+    node.set("joblet.maxConcurrentJobs", "many");
+    let config = finding(&node, "config");
+    assert!(
+        config["status"] == "fail" && config["seen"].to_string().contains("maxConcurrentJobs"),
+        "{config}"
+    );
+}
+
+#[test]
+fn a_command_line_that_is_wrong_is_no_finding() {
+    let run = |args: &[&str]| Running::start(Command::new(JOBLET).args(args).env_clear()).finish();
+    assert_eq!(run(&["doctor", "--no-such"]).code, 2);
+    assert_eq!(run(&["doctor", "please"]).code, 2);
+    assert!(run(&["doctor", "--help"]).ok().contains("--json"));
+    assert_eq!(run(&["doctor", "--config", "/no/such/file"]).code, 1);
+}
+
+#[test]
+fn a_strict_daemon_does_not_start_on_a_host_that_cannot_keep_its_limits() {
+    needs!(
+        !has_cgroup_controller("memory"),
+        "this host has every controller (the vm tier starts a strict node)"
+    );
+    let node = Node::set_up();
+    node.set("cgroup.enforcement", "strict");
+    let out = Running::start(&mut node.command()).finish();
+    assert_eq!(out.code, 1);
+    for word in ["strict", "cgroup.memory", "no cpu controller", "cgroup_no_v1=all", "joblet doctor"] {
+        assert!(out.stderr.contains(word), "{word} in {}", out.stderr);
+    }
+    assert_eq!(group_of(node.dir()), None, "its group is left");
+    assert_eq!(doctor(&node, &[]).code, 1);
+    assert_eq!(finding(&node, "cgroup.memory")["status"], "fail");
+    // The same host, and nobody was promised anything.
+    node.set("cgroup.enforcement", "best-effort");
+    assert_eq!(finding(&node, "cgroup.memory")["status"], "warn");
+    let d = node.start();
+    assert!(d.log().contains("controller=memory") && d.log().contains("check=cgroup.mount"), "{}", d.log());
+    d.run(["true"]).ok();
+}
+
+#[test]
+fn what_an_administrator_asked_for_and_the_disk_lacks_fails() {
+    let node = Node::set_up();
+    let auto = finding(&node, "work.quota");
+    needs!(auto["status"] == "warn", "this host's /tmp enforces project quotas");
+    node.set("filesystem.workBackend", "disk");
+    let disk = finding(&node, "work.quota");
+    assert!(disk["status"] == "fail" && disk["remedy"].to_string().contains("prjquota"), "{disk}");
+}
