@@ -57,10 +57,9 @@ pub(super) fn certificates(key: &'static str, pem: &str) -> Result<Vec<X509>, Ap
     let now = Asn1Time::days_from_now(0).map_err(|e| wrong(key, &e.to_string()))?;
     match all.iter().find(|cert| cert.not_after() < now) {
         Some(old) => {
-            let why = format!(
-                "it expired at {}; make a new set with: joblet setup --dir DIR --force",
-                old.not_after()
-            );
+            let make =
+                if key == "caCert" { "setup --dir DIR --force" } else { "certs issue --dir DIR --server" };
+            let why = format!("it expired at {}; make a new one with: joblet {make}", old.not_after());
             Err(wrong(key, &why))
         }
         None => Ok(all),

@@ -9,8 +9,9 @@ use openssl::{
     pkey::PKey,
     stack::Stack,
     x509::{
-        X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult, store::X509StoreBuilder,
-        verify::X509VerifyParam,
+        X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult,
+        store::X509StoreBuilder,
+        verify::{X509VerifyFlags, X509VerifyParam},
     },
 };
 
@@ -115,6 +116,8 @@ fn verify(
     let outcome = || -> Result<X509VerifyResult, ErrorStack> {
         let mut param = X509VerifyParam::new()?;
         param.set_time(now);
+        // As C-core does: a CA that is trusted needs nobody above it.
+        param.set_flags(X509VerifyFlags::PARTIAL_CHAIN | X509VerifyFlags::TRUSTED_FIRST)?;
         if let Some(purpose) = purpose {
             param.set_purpose(purpose)?;
         }

@@ -22,9 +22,8 @@ fn check_at(settings: &Settings, now: i64) -> Result<()> {
     inspect::check(&settings.cert, &settings.key, &settings.ca, Use::Client, now).map(drop).map_err(|e| {
         let error = Error::Certify(e.to_string().into());
         match e {
-            CertError::Expired => {
-                error.hint("`joblet setup --force` on the node makes new ones, for it and for its clients")
-            }
+            CertError::Expired => error
+                .hint("`joblet certs issue` on the node makes a new one, `joblet setup --force` a whole set"),
             CertError::Verify { .. } => error.hint(
                 "certificate and CA must come from the same `joblet setup`; is this the right node or --ca?",
             ),

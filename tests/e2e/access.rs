@@ -210,6 +210,27 @@ fn an_authority_vouches_only_for_the_names_it_is_constrained_to() {
 }
 
 #[test]
+fn an_authority_below_ours_vouches_for_clients_that_show_it_or_when_it_is_the_one_we_trust() {
+    let d = TestDaemon::start();
+    let top = Authority::impostor_of(&d.authority());
+    let below = Authority::below(&top);
+    let trust = |authority: &Authority| {
+        d.set("security.caCert", String::from_utf8(authority.pem()).unwrap());
+        d.set("security.revocationList", serde_yaml::Value::Null);
+        d.reload();
+    };
+    let alone = below.issue(&Recipe::client("admin"));
+    let shown = Identity { cert: [alone.cert.clone(), below.pem()].concat(), key: alone.key.clone() };
+    trust(&top);
+    let (code, message) = list_jobs_as(&d, &shown);
+    assert_eq!(code, RpcStatusCode::OK, "{message}");
+    assert_eq!(list_jobs_as(&d, &alone).0, RpcStatusCode::UNAVAILABLE);
+    trust(&below);
+    let (code, message) = list_jobs_as(&d, &alone);
+    assert_eq!(code, RpcStatusCode::OK, "{message}");
+}
+
+#[test]
 fn nothing_but_the_services_of_the_contract_answers() {
     let d = TestDaemon::start();
     let client = Client::new(d.channel(&d.identity("default").0, &d.identity("default").1));

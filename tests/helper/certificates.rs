@@ -86,6 +86,17 @@ impl Authority {
         )
     }
 
+    /// An authority that this one vouches for.
+    pub fn below(other: &Authority) -> Authority {
+        let key = new_key(None);
+        let mut name = X509NameBuilder::new().unwrap();
+        name.append_entry_by_nid(Nid::COMMONNAME, "below").unwrap();
+        let mut builder = builder(&name.build(), other.cert.subject_name(), &key, (-1, 30));
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        builder.sign(&other.key, MessageDigest::sha256()).unwrap();
+        Authority { cert: builder.build(), key }
+    }
+
     fn named_as(other: &Authority, extension: Option<X509Extension>) -> Authority {
         let key = new_key(None);
         let name = other.cert.subject_name().to_owned().expect("a name can be copied");
