@@ -17,6 +17,7 @@
 mod admission;
 mod berth;
 pub mod commands;
+mod directories;
 pub mod doctor;
 mod event_loop;
 mod finishing;
@@ -38,7 +39,7 @@ pub use wiring::Daemon;
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// A directory below dataDir.
-    #[error("cannot make {path}: {source}; dataDir must be writable for the daemon")]
+    #[error("cannot make {path}: {source}; dataDir must be writable for the daemon, and for nobody else")]
     MakeDirectory {
         /// Which.
         path: PathBuf,

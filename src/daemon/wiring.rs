@@ -1,9 +1,8 @@
 //! Putting the daemon together and taking it apart.
 
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,12 +16,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::DaemonError;
 use super::berth::{self, Plot};
 use super::commands::{Door, QUEUE};
 use super::event_loop::{Loop, News, Queues, SIGNALS, Settings, WAKE};
 use super::starting::{Order, Spawner};
 use super::workers::{self, Chore, WorkRemoval};
+use super::{DaemonError, directories};
 use crate::cgroup::{CgroupTree, Disk};
 use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode, WorkBackend};
 use crate::diag;
@@ -86,8 +85,8 @@ impl Daemon {
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
-        let run_dir = make_directory(&config.data_dir.join("run"))?;
-        let spool = make_directory(&config.data_dir.join("spool"))?;
+        let run_dir = directories::make(&config.data_dir, "run")?;
+        let spool = directories::make(&config.data_dir, "spool")?;
         let lock = lock(&run_dir)?;
         let mut leases = leases(config)?;
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
@@ -267,12 +266,6 @@ impl Loop {
             self.chore(Chore::File(record.path()));
         }
     }
-}
-
-fn make_directory(path: &Path) -> Result<PathBuf, DaemonError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| DaemonError::MakeDirectory { path: path.to_owned(), source })?;
-    Ok(path.to_owned())
 }
 
 /// One daemon per dataDir: two would kill each other's jobs in the sweep. The lock is on the directory itself,

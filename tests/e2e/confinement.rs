@@ -9,7 +9,7 @@ use joblet::pb::joblet::{FileUpload, GetJobStatusReq, RunJobRequest};
 use std::collections::HashMap;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -205,6 +205,31 @@ for name in ('security.capability', 'trusted.x', 'system.posix_acl_access'):
         assert!(d.uids().contains(&meta.uid()) && d.uids().contains(&meta.gid()), "{name}: {meta:?}");
     }
     d.rnx(["job", "stop", &job]).ok();
+}
+
+#[test]
+fn places_that_another_user_has_prepared_are_not_used() {
+    // E25: every path of the daemon's is below dataDir. Whoever can write there could lead it elsewhere.
+    let canary = tempfile::tempdir().unwrap();
+    for name in ["run", "spool", "work"] {
+        let node = Node::set_up();
+        symlink(canary.path(), node.dir().join(name)).unwrap();
+        let out = Running::start(&mut node.command()).finish();
+        assert_ne!(out.code, 0, "{name} is a link to another directory");
+        assert!(out.stderr.contains(&format!("/{name}")), "{}", out.stderr);
+    }
+    let node = Node::set_up();
+    let open = node.dir().join("data");
+    fs::create_dir(&open).unwrap();
+    node.set("dataDir", open.to_str().unwrap());
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let out = Running::start(&mut node.command()).finish();
+    assert!(out.code != 0 && out.stderr.contains("others may write into it"), "{}", out.stderr);
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&open, Some(65534), Some(65534)).unwrap();
+    let out = Running::start(&mut node.command()).finish();
+    assert!(out.code != 0 && out.stderr.contains("it belongs to somebody else"), "{}", out.stderr);
+    assert_eq!(residue::files(canary.path()), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
