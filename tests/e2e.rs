@@ -14,6 +14,7 @@ mod e2e {
     mod confinement;
     mod doctor;
     mod environment;
+    mod explain;
     mod idle;
     mod lifecycle;
     mod limits;
@@ -21,6 +22,7 @@ mod e2e {
     mod output;
     mod python_sdk;
     mod run;
+    mod security;
     mod survival;
     mod uploads;
     mod walls;

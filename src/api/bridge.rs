@@ -27,20 +27,34 @@ pub(super) async fn answered<T>(asked: Asked<T>) -> Result<T, RpcStatus> {
     answer.unwrap_or(Err(CommandError::ShuttingDown)).map_err(|e| status::of_command(&e))
 }
 
-/// Answers a call: `serve` makes of its message the question to the loop, and what makes the reply of the
+/// Answers a call: `put` makes of its message the question to the loop, and what makes the reply of the
 /// answer. The future keeps all of the call until C-core has taken the reply.
 pub(super) fn reply<Q: 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
     ctx: &RpcContext<'_>,
     share: Result<Share, RpcStatus>,
+    request: RequestStream<Q>,
+    sink: ClientStreamingSink<R>,
+    put: impl FnOnce(Q) -> (Asked<T>, C) + Send + 'static,
+) {
+    serve(ctx, share, request, sink, |message| {
+        let (asked, convert) = put(message);
+        async { Ok(convert(answered(asked).await?)) }
+    });
+}
+
+/// Answers a call whose message decides what is asked of the loop.
+pub(super) fn serve<Q: 'static, R: Send + 'static, F: Future<Output = Result<R, RpcStatus>> + Send>(
+    ctx: &RpcContext<'_>,
+    share: Result<Share, RpcStatus>,
     mut request: RequestStream<Q>,
     sink: ClientStreamingSink<R>,
-    serve: impl FnOnce(Q) -> (Asked<T>, C) + Send + 'static,
+    serve: impl FnOnce(Q) -> F + Send + 'static,
 ) {
     ctx.spawn(async move {
         let answer = async {
             let share = share?;
-            let (asked, convert) = serve(share.message(&mut request).await?);
-            Ok((convert(answered(asked).await?), share))
+            let reply = serve(share.message(&mut request).await?);
+            Ok((reply.await?, share))
         };
         note(match answer.await {
             Ok((reply, _share)) => sink.success(reply).await,

@@ -1,8 +1,8 @@
 //! A job's limits as files of its group: written, then read back, before anything runs.
 
 use crate::config::daemon::Controller;
-use crate::job::Limits;
 use crate::job::limits::CoreSet;
+use crate::job::{Layer, Limits};
 
 use super::files::Group;
 use super::{CgroupError, ControllerSet, Disk};
@@ -57,6 +57,43 @@ pub(super) fn apply(
         }
     }
     Ok(())
+}
+
+/// What the files of a job's group say now, each beside what was written. A file that the kernel lacks and that
+/// nothing depends on is left out.
+///
+/// # Errors
+/// A file cannot be read, or the group is gone.
+pub(super) fn read_back(
+    group: &Group,
+    limits: &Limits,
+    disks: &[Disk],
+    controllers: ControllerSet,
+) -> Result<Vec<Layer>, CgroupError> {
+    let mut layers = Vec::new();
+    let mut compare = |file: &str, wrote: &str, shows| -> Result<(), CgroupError> {
+        let reads = group.read(file)?;
+        let kept = agrees(wrote, reads.trim(), shows, rustix::param::page_size() as u64);
+        let device = wrote.split(' ').next().filter(|_| shows == Shows::Line);
+        let seen = device.and_then(|device| reads.lines().find(|line| line.starts_with(device)));
+        layers.push(Layer::new(file, wrote, seen.unwrap_or(reads.trim()), kept));
+        Ok(())
+    };
+    for Setting { file, value, shows, optional } in settings(limits, disks, controllers) {
+        if !optional || group.has(file) {
+            compare(file, &value, shows)?;
+        }
+    }
+    if let Some(cores) = limits.cores.as_ref().filter(|_| controllers.contains(Controller::Cpuset)) {
+        compare("cpuset.cpus.effective", &cores.to_string(), Shows::Cores)?;
+    }
+    Ok(layers)
+}
+
+/// What has to be written, in words.
+pub(super) fn sentences(limits: &Limits, disks: &[Disk], controllers: ControllerSet) -> Vec<String> {
+    let settings = settings(limits, disks, controllers).into_iter();
+    settings.map(|setting| format!("write {} to {}", setting.value, setting.file)).collect()
 }
 
 /// What has to be written, in order.
@@ -137,6 +174,7 @@ pub(super) fn beyond(limits: &Limits, controllers: ControllerSet) -> Vec<(Contro
 mod tests {
     use super::super::disk::disk;
     use super::*;
+    use crate::job::Verdict;
     use crate::job::limits::{CpuPercent, IoBytes, MemoryMib};
     use std::fs;
 
@@ -175,6 +213,37 @@ mod tests {
         assert_eq!(files.map(read), wrote);
         assert_eq!(read("io.max"), "8:0 rbps=4194304 wbps=4194304");
         assert_eq!(read("cgroup.max.descendants"), "0");
+    }
+
+    #[test]
+    fn what_the_files_say_later_is_held_against_what_was_written() {
+        let files = [
+            "cgroup.max.descendants",
+            "memory.max",
+            "memory.oom.group",
+            "cpu.max",
+            "pids.max",
+            "cpuset.cpus",
+        ];
+        let (dir, group) = group_of_files(&[&files[..], &["io.max"]].concat());
+        let disks = [disk("8:0")];
+        apply(&group, &every_limit(), &disks, ControllerSet::all()).unwrap();
+        fs::write(dir.path().join("cpuset.cpus.effective"), "0-1,3\n").unwrap();
+        let broken = || -> Vec<String> {
+            let layers = read_back(&group, &every_limit(), &disks, ControllerSet::all()).unwrap();
+            assert_eq!(layers.len(), 8, "swap has no file here");
+            layers
+                .into_iter()
+                .filter(|l| l.verdict == Verdict::Broken)
+                .map(|l| format!("{} {}", l.name, l.seen))
+                .collect()
+        };
+        assert_eq!(broken(), Vec::<String>::new());
+        fs::write(dir.path().join("memory.max"), "max\n").unwrap();
+        fs::write(dir.path().join("io.max"), "8:0 rbps=max wbps=4194304\n").unwrap();
+        fs::write(dir.path().join("cpuset.cpus.effective"), "0-3\n").unwrap();
+        let wanted = ["memory.max max", "io.max 8:0 rbps=max wbps=4194304", "cpuset.cpus.effective 0-3"];
+        assert_eq!(broken(), wanted);
     }
 
     #[test]

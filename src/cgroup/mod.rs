@@ -41,7 +41,7 @@ pub use disk::Disk;
 pub use job_group::{JobCgroup, Removal};
 pub use stat::{CpuStat, MemoryEvents, Throttling};
 pub use survey::{Survey, survey};
-pub use tree::{CgroupTree, Placement};
+pub use tree::{CgroupTree, GroupState, Placement};
 
 /// What went wrong with a group.
 #[derive(Debug, thiserror::Error)]

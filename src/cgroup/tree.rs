@@ -10,7 +10,7 @@ use super::files::Group;
 use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, limits, locate};
 use crate::config::daemon::{Controller, Enforcement};
 use crate::job::limits::CoreSet;
-use crate::job::{JobId, Limits};
+use crate::job::{JobId, Layer, Limits};
 
 /// The daemon's own leaf below its group.
 const MAIN: &str = "joblet-main";
@@ -35,6 +35,15 @@ pub struct Placement<'a> {
     pub name: &'a str,
     /// `cgroup.enableControllers`.
     pub wanted: ControllerSet,
+}
+
+/// What [`CgroupTree::read_back`] read.
+#[derive(Debug)]
+pub struct GroupState {
+    /// The limits.
+    pub layers: Vec<Layer>,
+    /// The processes in the group, by their numbers on the host.
+    pub processes: Vec<i32>,
 }
 
 /// The group that holds the jobs' groups.
@@ -161,6 +170,29 @@ impl CgroupTree {
     /// A file does not take its limit.
     pub fn limit(&self, job: &JobCgroup, limits: &Limits, disks: &[Disk]) -> Result<(), CgroupError> {
         limits::apply(job.group(), limits, disks, self.controllers)
+    }
+
+    /// What [`CgroupTree::create`] would write for these limits, one sentence a file.
+    pub fn settings(&self, limits: &Limits, disks: &[Disk]) -> Vec<String> {
+        limits::sentences(limits, disks, self.controllers)
+    }
+
+    /// What stands in the files of a job's group now, beside what was written, and the limits that are not enforced.
+    ///
+    /// # Errors
+    /// The group is gone, or a file cannot be read.
+    pub fn read_back(&self, id: JobId, limits: &Limits, disks: &[Disk]) -> Result<GroupState, CgroupError> {
+        let path = self.job_path(id);
+        let group = Group::open(&path).map_err(|source| CgroupError::Read { file: path, source })?;
+        let mut layers = limits::read_back(&group, limits, disks, self.controllers)?;
+        let missing = self.enforce(limits, Enforcement::BestEffort)?;
+        // Without its controller RLIMIT_NPROC still bounds the number of processes.
+        let missing = missing.into_iter().filter(|missing| missing.controller != Controller::Pids);
+        layers.extend(missing.map(|Unenforced { limit, controller, why }| {
+            Layer::unenforced(format!("{}.max", controller.name()), limit, why)
+        }));
+        let processes = group.read("cgroup.procs")?.lines().filter_map(|pid| pid.parse().ok()).collect();
+        Ok(GroupState { layers, processes })
     }
 
     /// The group that an earlier daemon made for a job; `None` where there is none.

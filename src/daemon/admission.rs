@@ -23,9 +23,11 @@ impl Loop {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Run { spec, uploads, answer } => self.admit(*spec, uploads, answer),
+            Command::Explain { spec, uploads, answer } => self.explain(spec, &uploads, answer),
             Command::Status { job, answer } => {
                 let _ = answer.send(self.table.find(&job).map(|job| job.view()));
             }
+            Command::Security { job, answer } => self.look_at(&job, answer),
             Command::List { page, answer } => {
                 let _ = answer.send(Ok(self.list(&page)));
             }

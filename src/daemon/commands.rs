@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use futures_channel::oneshot;
 use mio::Waker;
 
-use crate::job::{JobId, JobRef, JobSpec, JobView, Status};
+use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
 use crate::output::Progress;
 use crate::upload::Upload;
 
@@ -30,12 +30,28 @@ pub enum Command {
         /// The job as it stands then.
         answer: Answer<JobView>,
     },
+    /// Tell what a start would do, and do nothing.
+    Explain {
+        /// What would run.
+        spec: Box<JobSpec>,
+        /// Files for /work, already checked.
+        uploads: Vec<Upload>,
+        /// The plan.
+        answer: Answer<Explained>,
+    },
     /// Show one job.
     Status {
         /// Which.
         job: JobRef,
         /// The job.
         answer: Answer<JobView>,
+    },
+    /// Show what stands around a running job, read back from the kernel.
+    Security {
+        /// Which.
+        job: JobRef,
+        /// The job and its layers.
+        answer: Answer<(JobView, Vec<Layer>)>,
     },
     /// Show jobs, oldest first.
     List {
@@ -70,6 +86,17 @@ pub enum Command {
         /// Where to read.
         answer: Answer<LogSource>,
     },
+}
+
+/// What a start would do.
+#[derive(Debug)]
+pub struct Explained {
+    /// What would run, under which limits.
+    pub spec: Box<JobSpec>,
+    /// Limits that this host cannot enforce (best-effort mode), in words.
+    pub unenforced: Vec<String>,
+    /// One sentence a step, in order.
+    pub plan: Vec<String>,
 }
 
 /// Which jobs a list wants.

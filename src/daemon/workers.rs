@@ -18,6 +18,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::DaemonError;
 use super::commands::{Answer, Deleted};
 use super::event_loop::News;
+use super::security::Look;
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
 use crate::job::JobId;
@@ -44,6 +45,8 @@ pub(super) enum Chore {
     Spool(PathBuf, JobId, Answer<JobId>),
     /// Many spools; then the count is answered.
     Spools(Vec<PathBuf>, Deleted, Answer<Deleted>),
+    /// A running job's layers to be read back; then they are answered.
+    Look(Box<Look>),
 }
 
 /// Starts the thread. `tell` hears about each group ([`News::Tidied`]: `None` when it is gone, or the group for a later
@@ -143,6 +146,7 @@ fn tidy(chore: Chore, tell: &impl Fn(News)) {
             }
             let _ = answer.send(Ok(deleted));
         }
+        Chore::Look(look) => look.run(),
     }
 }
 

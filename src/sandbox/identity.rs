@@ -26,6 +26,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct Leases {
     free: Vec<Lease>,
+    first: u32,
     next: u32,
     end: u32,
     withheld: HashSet<u32>,
@@ -34,7 +35,13 @@ pub struct Leases {
 impl Leases {
     /// `count` ids from `base` on.
     pub fn new(base: u32, count: u32) -> Self {
-        Leases { free: Vec::new(), next: base, end: base.saturating_add(count), withheld: HashSet::new() }
+        let end = base.saturating_add(count);
+        Leases { free: Vec::new(), first: base, next: base, end, withheld: HashSet::new() }
+    }
+
+    /// The range, in words.
+    pub fn shown(&self) -> String {
+        format!("{} to {}", self.first, self.end.saturating_sub(1))
     }
 
     /// Takes an id: the one returned last, whose namespace exists, before a new one. `None`: all are in use.

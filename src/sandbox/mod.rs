@@ -44,6 +44,7 @@ mod order_layout;
 pub mod plan;
 mod removal;
 pub mod rootfs;
+pub mod security;
 pub mod spawn;
 pub mod step;
 pub mod work;
@@ -53,7 +54,7 @@ use std::io;
 pub use cradle::Cradle;
 pub use launch::Payload;
 pub use plan::Network;
-pub use spawn::{Init, Sandbox, Started, Walls};
+pub use spawn::{Init, Outline, Sandbox, Started, Walls};
 
 /// A wall or its preparation that failed.
 #[derive(Debug, thiserror::Error)]

@@ -120,18 +120,29 @@ pub(super) fn inodes_for(bytes: u64) -> u64 {
 }
 
 fn limits<'a>(spec: &PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
-    for (resource, name, soft, hard) in [
+    for (resource, name, soft, hard) in rlimits(spec.pids, spec.ceilings) {
+        steps.push(Step::Rlimit { resource, name, soft, hard });
+    }
+}
+
+/// Number, name, soft and hard limit of each resource.
+pub(super) fn rlimits(
+    pids: u64,
+    ceilings: &[u64; 16],
+) -> impl Iterator<Item = (u32, &'static str, u64, u64)> {
+    let wanted = [
         (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE", NOFILE_SOFT, NOFILE_HARD),
         // Not 0: a core handler (core_pattern with a pipe) gets the dump even then; 1 means none at all (core(5)).
         (libc::RLIMIT_CORE, "RLIMIT_CORE", 1, 1),
-        (libc::RLIMIT_NPROC, "RLIMIT_NPROC", spec.pids, spec.pids),
+        (libc::RLIMIT_NPROC, "RLIMIT_NPROC", pids, pids),
         (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 65_536, 65_536),
         (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 819_200, 819_200),
         (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 4096, 4096),
         (libc::RLIMIT_NICE, "RLIMIT_NICE", 0, 0),
         (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO", 0, 0),
-    ] {
-        let ceiling = spec.ceilings.get(resource as usize).copied().unwrap_or(0);
-        steps.push(Step::Rlimit { resource, name, soft: soft.min(ceiling), hard: hard.min(ceiling) });
-    }
+    ];
+    wanted.into_iter().map(|(resource, name, soft, hard)| {
+        let ceiling = ceilings.get(resource as usize).copied().unwrap_or(0);
+        (resource, name, soft.min(ceiling), hard.min(ceiling))
+    })
 }

@@ -20,7 +20,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use super::SandboxError;
 use super::child;
 use super::child::Walked;
-use super::cradle::Cradle;
+use super::cradle::{Cradle, SLOTS};
 use super::identity;
 use super::plan::{Network, PlanSpec, plan};
 use super::rootfs::{DEFAULT_MOUNTS, ProcMasks, Template};
@@ -82,6 +82,19 @@ pub struct Walls<'a> {
     pub user_namespace: BorrowedFd<'a>,
     /// Directory of the job's cgroup.
     pub cgroup: BorrowedFd<'a>,
+}
+
+/// What the steps of a start depend on, without anything that has to be made for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Outline<'a> {
+    /// Host name inside.
+    pub hostname: &'a str,
+    /// Bytes each of /tmp and /dev/shm may take.
+    pub scratch_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Where its network is.
+    pub network: Network<'a>,
 }
 
 /// A joblet-init that waits behind its walls, and the daemon's ends of its pipes.
@@ -212,28 +225,50 @@ impl Sandbox {
     /// The clone, from the slots that are filled.
     fn bear(&self, cradle: &mut Cradle, walls: &Walls<'_>) -> Result<sys::clone::Cloned, SandboxError> {
         let Cradle { stack, slots, watch } = cradle;
+        let Walls { hostname, scratch_bytes, pids, network, .. } = *walls;
+        let spec =
+            self.spec(Outline { hostname, scratch_bytes, pids, network }, slots.numbers(), slots.filled())?;
+        self.clone_into(stack, watch, &plan(&spec), walls)
+    }
+
+    /// What the child's steps are made from; `fds` in the order of the slots.
+    fn spec<'a>(
+        &'a self,
+        outline: Outline<'_>,
+        numbers: (i32, i32),
+        fds: [BorrowedFd<'a>; SLOTS],
+    ) -> Result<PlanSpec<'a>, SandboxError> {
         let [null, out, err, record, report, control, kept_out, kept_err, order, init, user, work, network] =
-            slots.filled();
-        let spec = PlanSpec {
-            numbers: slots.numbers(),
-            network: match walls.network {
+            fds;
+        Ok(PlanSpec {
+            numbers,
+            network: match outline.network {
+                Network::Own => Network::Own,
                 Network::Kept(_) => Network::Kept(network),
-                other => other,
+                Network::Host => Network::Host,
             },
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
-            scratch_bytes: walls.scratch_bytes,
+            scratch_bytes: outline.scratch_bytes,
             work,
-            hostname: text(walls.hostname)?,
-            pids: u64::from(walls.pids),
+            hostname: text(outline.hostname)?,
+            pids: u64::from(outline.pids),
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
             descriptors: [null, out, err, record, report, control, kept_out, kept_err, order, init],
             user_namespace: user,
             filter: &self.filter,
             linger_s: &self.linger_s,
-        };
-        self.clone_into(stack, watch, &plan(&spec), walls)
+        })
+    }
+
+    /// The steps of a start in words and in their order: those of the very plan that a child would walk.
+    ///
+    /// # Errors
+    /// A NUL in the host name.
+    pub fn explain(&self, outline: Outline<'_>) -> Result<Vec<String>, SandboxError> {
+        let spec = self.spec(outline, (0, 0), [self.dev_null.as_fd(); SLOTS])?;
+        Ok(plan(&spec).iter().map(ToString::to_string).collect())
     }
 
     /// The clone itself, between entering and leaving the template.
@@ -362,7 +397,7 @@ fn sealed_init() -> Result<OwnedFd, SandboxError> {
 }
 
 /// Our hard limits by resource number.
-fn hard_limits() -> [u64; 16] {
+pub(super) fn hard_limits() -> [u64; 16] {
     use rustix::process::{Resource, getrlimit};
     // In the kernel's order (asm-generic/resource.h): the place is the number.
     [

@@ -53,7 +53,7 @@ fn setup_writes_a_working_set_once_and_keeps_keys_to_itself() {
 #[test]
 fn flags_of_the_daemon_do_what_help_says() {
     let help = joblet(["--help"]).ok();
-    for flag in ["--foreground", "--config", "--check-config", "--version", "setup"] {
+    for flag in ["--foreground", "--config", "--check-config", "--version", "setup", "doctor", "--json"] {
         assert!(help.contains(flag), "{flag} in: {help}");
     }
     let version = joblet(["--version"]).ok();

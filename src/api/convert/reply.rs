@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use protobuf::Message;
 
 use super::Rules;
-use crate::daemon::commands::{Deleted, JobPage};
-use crate::job::{Ending, JobId, JobView, Limits, env};
+use crate::daemon::commands::{Deleted, Explained, JobPage};
+use crate::job::{Ending, JobId, JobView, Layer, Limits, Verdict, env};
 use crate::output::{Chunk, Stream};
 use crate::pb::joblet::{
     DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream, RunJobResponse,
-    StopJobRes,
+    SecurityLayer, StopJobRes,
 };
 
 /// What stands for the value of a secret.
@@ -40,6 +40,23 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         cpu_time_usec: view.cpu_time_usec,
         network: view.network.as_str().to_owned(),
         unenforced_limits: view.unenforced,
+        ..RunJobResponse::default()
+    }
+}
+
+/// The reply to RunJob with `explain`: no id, no status, no time, for there is no job.
+pub(in crate::api) fn plan(explained: Explained) -> RunJobResponse {
+    let Explained { spec, unenforced, plan } = explained;
+    RunJobResponse {
+        maxCpu: cpu(&spec.limits),
+        cpuCores: cores(&spec.limits),
+        maxMemory: memory(&spec.limits),
+        maxIobps: io(&spec.limits),
+        network: spec.network.as_str().to_owned(),
+        command: spec.command,
+        args: spec.args,
+        unenforced_limits: unenforced,
+        plan,
         ..RunJobResponse::default()
     }
 }
@@ -76,6 +93,20 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         unenforced_limits: view.unenforced,
         ..GetJobStatusRes::default()
     }
+}
+
+/// The reply to GetJobStatus with `security`.
+pub(in crate::api) fn security(view: JobView, layers: Vec<Layer>, rules: &Rules) -> GetJobStatusRes {
+    let layer = |layer: Layer| SecurityLayer {
+        layer: layer.name,
+        expected: layer.expected,
+        seen: layer.seen,
+        ok: layer.verdict == Verdict::Kept,
+        unenforced: layer.verdict == Verdict::Unenforced,
+        ..SecurityLayer::default()
+    };
+    let security_layers = layers.into_iter().map(layer).collect();
+    GetJobStatusRes { security_layers, ..status(view, rules) }
 }
 
 /// One row of a list.

@@ -60,7 +60,6 @@ fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
         ("gpu_count", request.gpu_count != 0),
         ("gpu_memory_mb", request.gpu_memory_mb != 0),
         ("request_id", !request.request_id.is_empty()),
-        ("explain", request.explain),
     ] {
         unsupported(field, set)?;
     }

@@ -101,14 +101,13 @@ fn everything_that_is_asked_for_arrives_unchanged() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name_and_never_ignored() {
-    let set: [(&str, Change<RunJobRequest>); 7] = [
+    let set: [(&str, Change<RunJobRequest>); 6] = [
         ("schedule", |r| r.schedule = "2026-01-01T00:00:00Z".into()),
         ("volumes", |r| r.volumes = vec!["data".into()]),
         ("runtime", |r| r.runtime = "python:3.11".into()),
         ("gpu_count", |r| r.gpu_count = 1),
         ("gpu_memory_mb", |r| r.gpu_memory_mb = -1),
         ("request_id", |r| r.request_id = "x".into()),
-        ("explain", |r| r.explain = true),
     ];
     for (field, change) in set {
         let mut request = request();

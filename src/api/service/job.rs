@@ -8,6 +8,7 @@ use super::{Jobs, logs};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
 use crate::api::intake::Kind;
+use crate::api::status;
 use crate::daemon::commands::{Command, JobPage};
 use crate::pb::joblet::{
     DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes, EmptyRequest, GetJobLogsReq,
@@ -23,20 +24,18 @@ impl JobService for Jobs {
         sink: ClientStreamingSink<RunJobResponse>,
     ) {
         let Jobs { door, rules, starts, shares, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
-            let claim = starts.claim(req.compute_size());
-            let command = claim.and_then(|claim| {
-                let (spec, uploads) = request::run(req, &rules)?;
-                Ok((claim, move |answer| Command::Run { spec, uploads, answer }))
-            });
-            let (claim, command) = match command {
-                Ok((claim, command)) => (Some(claim), Ok(command)),
-                Err(refusal) => (None, Err(refusal)),
-            };
-            (bridge::ask(&door, command), move |job| {
-                drop(claim);
-                reply::run(job)
-            })
+        bridge::serve(&ctx, shares.claim(&ctx, Kind::Call), req, sink, async move |req| {
+            // Held until the loop has answered: what the request carries lives as long.
+            let _claim = starts.claim(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
+            let explain = req.explain;
+            let checked = request::run(req, &rules);
+            if explain {
+                let command =
+                    checked.map(|(spec, uploads)| move |answer| Command::Explain { spec, uploads, answer });
+                return Ok(reply::plan(bridge::answered(bridge::ask(&door, command)).await?));
+            }
+            let command = checked.map(|(spec, uploads)| move |answer| Command::Run { spec, uploads, answer });
+            Ok(reply::run(bridge::answered(bridge::ask(&door, command)).await?))
         });
     }
 
@@ -47,9 +46,15 @@ impl JobService for Jobs {
         sink: ClientStreamingSink<GetJobStatusRes>,
     ) {
         let Jobs { door, rules, shares, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
-            let command = request::job(&req.uuid).map(|job| move |answer| Command::Status { job, answer });
-            (bridge::ask(&door, command), move |job| reply::status(job, &rules))
+        bridge::serve(&ctx, shares.claim(&ctx, Kind::Call), req, sink, async move |req| {
+            let job = request::job(&req.uuid);
+            if req.security {
+                let command = job.map(|job| move |answer| Command::Security { job, answer });
+                let (job, layers) = bridge::answered(bridge::ask(&door, command)).await?;
+                return Ok(reply::security(job, layers, &rules));
+            }
+            let command = job.map(|job| move |answer| Command::Status { job, answer });
+            Ok(reply::status(bridge::answered(bridge::ask(&door, command)).await?, &rules))
         });
     }
 

@@ -1,6 +1,6 @@
 //! Every command of rnx, once: its words, flags, operands, help and the exit codes it uses.
 
-use super::flag::{DELETE_ALL, Flag, GLOBALS, LIST, LOG, RUN};
+use super::flag::{DELETE_ALL, Flag, GLOBALS, LIST, LOG, RUN, STATUS};
 
 /// What a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,14 +111,17 @@ pub(crate) static COMMANDS: &[Command] = &[
         path: &["job", "status"],
         action: Action::Status,
         alias: true,
-        usage: "<job-uuid>",
+        usage: "[flags] <job-uuid>",
         operands: Operands::One("job-uuid"),
-        flags: &[],
+        flags: STATUS,
         summary: "Show everything about one job",
-        about: "The first four characters of the id are enough when no other job shares them.",
+        about: "The first four characters of the id are enough when no other job shares them.\n\
+                With --security: each layer around a running job, as promised and as the kernel shows it:\n\
+                namespaces, ids, capabilities, seccomp, limits, mounts. Exit code 1: one is not as promised.",
         examples: &[
             "rnx job status f47ac10b-58cc-4372-a567-0e02b2c3d479",
             "rnx --json job status f47ac10b | jq -r .status",
+            "rnx job status --security f47ac10b",
         ],
     },
     Command {

@@ -135,9 +135,18 @@ pub(crate) static RUN: &[Flag] = &[
     switch("follow", Some('f'), Group::Waiting, "Print the job's output until its end, exit with its code"),
     switch("rm", None, Group::Waiting, "With --wait or --follow: delete the job after it succeeded"),
     switch("detach", Some('d'), Group::Waiting, "Return when the job has started (the default)"),
+    switch("explain", None, Group::Waiting, "Print what a start would do, step by step, and start nothing"),
     switch("quiet", Some('q'), Group::Output, "Print only the id (with --follow: only the job's output)"),
     RAW,
 ];
+
+/// Flags of `rnx job status`.
+pub(crate) static STATUS: &[Flag] = &[switch(
+    "security",
+    None,
+    Group::Output,
+    "Read back from the kernel what stands around the running job",
+)];
 
 /// Flags of `rnx job list`.
 pub(crate) static LIST: &[Flag] = &[Flag {

@@ -33,7 +33,7 @@ const CHANGE: Duration = Duration::from_secs(60);
 pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     match invocation.command.action {
         Action::Run => return run::run(invocation, out),
-        Action::Status => status::run(invocation, out)?,
+        Action::Status => return status::run(invocation, out),
         Action::List => list::run(invocation, out)?,
         Action::Log => log::run(invocation, out)?,
         Action::Stop => stop::run(invocation, out)?,

@@ -50,6 +50,9 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     for warning in &uploads.warnings {
         out.note(&format!("warning: {}", one_line(warning)));
     }
+    if values.is("explain") {
+        return explain(invocation, uploads, out);
+    }
     let progress = (uploads.files() > 0 && !manner.quiet).then(|| uploads.progress());
     let (request, sent) = request(invocation, uploads, out, manner.quiet)?;
     let size = request.compute_size();
@@ -79,8 +82,30 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     Ok(exit::of_failed_start(started.exitCode))
 }
 
+/// Prints the plan of a start, which the server tells without starting anything.
+fn explain(invocation: &Invocation, uploads: Uploads, out: Out) -> Result<i32> {
+    let (mut request, _) = request(invocation, uploads, out, false)?;
+    request.explain = true;
+    let size = request.compute_size();
+    upload::check_size(size)?;
+    let server = connect(&invocation.values, out)?;
+    let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
+    let plan = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option))?.plan;
+    if out.json {
+        out.value(&plan)?;
+    } else {
+        out.text(&plan.iter().map(|step| one_line(step) + "\n").collect::<String>())?;
+    }
+    Ok(0)
+}
+
 fn manner(values: &Values) -> Result<Manner> {
     let (wait, follow) = (values.is("wait"), values.is("follow"));
+    if values.is("explain") && (wait || follow || values.is("detach")) {
+        return Err(Error::usage(
+            "--explain starts nothing: there is no job for --wait, --follow or --detach",
+        ));
+    }
     // Following is waiting with the output on top, so both together mean the larger one.
     let after = match (wait, follow) {
         (_, true) => After::Follow,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::cli::help;
 use super::text::Sent;
-use super::{json, table, text};
+use super::{json, security, table, text};
 use crate::pb::joblet::*;
 
 const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
@@ -162,6 +162,35 @@ fn status_prints_the_lines_of_the_reference_first() {
     golden("status-oom.txt", &text::status(&oom(), false));
 }
 
+fn layers() -> Vec<SecurityLayer> {
+    let layer = |layer: &str, expected: &str, seen: &str, ok| SecurityLayer {
+        layer: layer.into(),
+        expected: expected.into(),
+        seen: seen.into(),
+        ok,
+        ..Default::default()
+    };
+    let memory = layer("memory.max", "maxMemory 64 MB", "not enforced: no memory controller", false);
+    vec![
+        layer("namespace.pid", "not the host's, pid:[4026531836]", "pid:[4026532184]", true),
+        layer("seccomp", "mode 2 (filter), 1 filter or more", "mode 0, 0 filters", false),
+        layer("mount /a\x1b[2J", "ro,nosuid,nodev, private", "ro,nosuid,nodev,relatime", true),
+        SecurityLayer { unenforced: true, ..memory },
+    ]
+}
+
+#[test]
+fn layers_are_shown_with_what_was_promised_and_what_is() {
+    golden("status-security.txt", &security::table(&layers(), false));
+    golden_json("status-security.json", &layers().iter().map(security::row).collect::<Vec<_>>());
+    assert!(security::table(&layers(), true).contains("\x1b[31mNOT OK\x1b[0m"));
+    assert_eq!(
+        layers().iter().filter(|layer| security::is_broken(layer)).count(),
+        1,
+        "unenforced is not broken"
+    );
+}
+
 #[test]
 fn lists_have_the_line_of_the_reference_and_two_tables() {
     let style = table::Style { wide: false, colour: false, cut: true };
@@ -293,7 +322,7 @@ fn statuses_are_coloured_only_where_asked_for() {
 
 #[test]
 fn help_is_what_it_was() {
-    for name in ["", "job", "job run", "job log", "config", "exit-codes"] {
+    for name in ["", "job", "job run", "job status", "job log", "config", "exit-codes"] {
         let file =
             format!("help-{}.txt", if name.is_empty() { "rnx".into() } else { name.replace(' ', "-") });
         golden(&file, &help(&words(name)).unwrap());

@@ -104,6 +104,24 @@ pub struct Policy {
     pub rows: &'static [Row],
 }
 
+impl Policy {
+    /// How many calls each answer has, in words.
+    pub fn summary(&self) -> String {
+        let (mut allowed, mut refused, mut depends) = (0, 0, 0);
+        for row in self.rows {
+            let calls = row.end() - row.first;
+            match row.rule {
+                Rule::Do(Action::Allow) => allowed += calls,
+                Rule::Do(_) => refused += calls,
+                Rule::If { .. } => depends += calls,
+            }
+        }
+        format!(
+            "{allowed} calls allowed, {depends} by their arguments, {refused} refused; unknown ones do not exist (ENOSYS)"
+        )
+    }
+}
+
 impl Test {
     /// Answers the question for an argument as the register holds it.
     fn holds(self, argument: u64) -> bool {

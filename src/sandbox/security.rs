@@ -1,0 +1,384 @@
+//! What stands around a running job, read back from the kernel and held against what was promised.
+//!
+//! Everything comes from `/proc` as any process of the host sees it; nothing is asked of the job, which could lie.
+//! The directory is an argument, so that tests can put any process before the comparison.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::plan::rlimits;
+use super::spawn::hard_limits;
+use crate::job::Layer;
+
+/// What a job was promised, beside what holds for all.
+#[derive(Debug, Clone, Copy)]
+pub struct Promise {
+    /// The host id that it runs as.
+    pub host_id: u32,
+    /// A network namespace of its own, or the host's.
+    pub own_network: bool,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// Processes of a job that are looked at; the payload always is.
+const MOST: usize = 256;
+/// The payload's number inside: joblet-init is 1 and starts nothing else.
+const PAYLOAD: &str = "2";
+
+/// Rows of `/proc/PID/limits` (proc_pid_limits(5)) for what the plan limits.
+const ROWS: [(&str, &str); 8] = [
+    ("RLIMIT_NOFILE", "Max open files"),
+    ("RLIMIT_CORE", "Max core file size"),
+    ("RLIMIT_NPROC", "Max processes"),
+    ("RLIMIT_MEMLOCK", "Max locked memory"),
+    ("RLIMIT_MSGQUEUE", "Max msgqueue size"),
+    ("RLIMIT_SIGPENDING", "Max pending signals"),
+    ("RLIMIT_NICE", "Max nice priority"),
+    ("RLIMIT_RTPRIO", "Max realtime priority"),
+];
+
+/// Mount points with attributes of their own. All others show the host and are read-only, without setuid programs
+/// and without devices.
+const OWN_MOUNTS: [(&str, &[&str]); 5] = [
+    ("/work", &["nosuid", "nodev"]),
+    ("/tmp", &["nosuid", "nodev"]),
+    ("/proc", &["nosuid", "nodev", "noexec"]),
+    ("/dev/shm", &["nosuid", "nodev", "noexec"]),
+    ("/dev/pts", &["nosuid", "noexec"]),
+];
+const OF_THE_HOST: &[&str] = &["ro", "nosuid", "nodev"];
+/// The harmless devices, which also lie over files of /proc that are hidden.
+const DEVICE: &[&str] = &["ro", "nosuid"];
+
+/// The layers of the payload among `processes` (numbers on the host, those of the job's group), and one for all of
+/// them together.
+///
+/// # Errors
+/// The payload is not there, or goes while it is looked at.
+pub fn read_back(proc: &Path, processes: &[i32], promise: &Promise) -> io::Result<Vec<Layer>> {
+    let payload = processes.iter().find(|pid| {
+        let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
+        field(&status, "NSpid").split_whitespace().last() == Some(PAYLOAD)
+    });
+    let payload = payload.ok_or(io::ErrorKind::NotFound)?;
+    let mut layers = of_process(proc, *payload, promise)?;
+    layers.push(together(proc, processes));
+    Ok(layers)
+}
+
+/// The layers around one process.
+///
+/// # Errors
+/// It is not there, or goes while it is looked at.
+pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<Layer>> {
+    let read = |file: &str| fs::read_to_string(proc.join(format!("{pid}/{file}")));
+    let mut layers = namespaces(proc, pid, promise)?;
+    let status = read("status")?;
+    layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise.host_id));
+    layers.extend(privileges(&status));
+    layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
+    layers.extend(mounts(&read("mountinfo")?));
+    Ok(layers)
+}
+
+fn namespaces(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<Layer>> {
+    let of = |who: &str, kind: &str| fs::read_link(proc.join(format!("{who}/ns/{kind}")));
+    let layer = |kind: &str| {
+        let (host, job) = (of("self", kind)?, of(&pid.to_string(), kind)?);
+        let (host, job) = (host.display().to_string(), job.display().to_string());
+        let name = format!("namespace.{kind}");
+        Ok(if kind == "net" && !promise.own_network {
+            Layer::new(name, format!("the host's, {host}"), &job, job == host)
+        } else {
+            Layer::new(name, format!("not the host's, {host}"), &job, job != host)
+        })
+    };
+    ["user", "pid", "mnt", "ipc", "uts", "cgroup", "net"].into_iter().map(layer).collect()
+}
+
+/// The text behind `name:` in a status file, trimmed; empty where there is none.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.map(str::trim).unwrap_or_default()
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn identity(status: &str, uid_map: &str, gid_map: &str, id: u32) -> Vec<Layer> {
+    let same = |name: &str, expected: String, seen: String| {
+        let kept = seen == expected;
+        Layer::new(name, expected, if seen.is_empty() { "none".to_owned() } else { seen }, kept)
+    };
+    // Real, effective, saved and of the file system.
+    let four = || format!("{id} {id} {id} {id}");
+    let map = || format!("0 {id} 1");
+    let groups = words(field(status, "Groups"));
+    vec![
+        same("ids.uid", four(), words(field(status, "Uid"))),
+        same("ids.gid", four(), words(field(status, "Gid"))),
+        Layer::new("ids.groups", "none", if groups.is_empty() { "none" } else { &groups }, groups.is_empty()),
+        same("ids.uid_map", map(), words(uid_map)),
+        same("ids.gid_map", map(), words(gid_map)),
+    ]
+}
+
+/// The names of capability sets that are not empty.
+fn capabilities(status: &str) -> Vec<String> {
+    let sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].into_iter();
+    let held = sets.filter(|set| u64::from_str_radix(field(status, set), 16) != Ok(0));
+    held.map(|set| format!("{set} {}", field(status, set))).collect()
+}
+
+fn privileges(status: &str) -> Vec<Layer> {
+    let held = capabilities(status);
+    let seen = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
+    let (mode, filters) = (field(status, "Seccomp"), field(status, "Seccomp_filters"));
+    // The job may add filters of its own; before Linux 5.9 the number is not told.
+    let at_least_one = filters.is_empty() || filters.parse::<u32>().is_ok_and(|count| count > 0);
+    let no_new = field(status, "NoNewPrivs");
+    vec![
+        Layer::new("capabilities", "none in any set", seen, held.is_empty()),
+        Layer::new("no_new_privs", "1", no_new, no_new == "1"),
+        Layer::new(
+            "seccomp",
+            "mode 2 (filter), 1 filter or more",
+            format!("mode {mode}, {filters} filters"),
+            mode == "2" && at_least_one,
+        ),
+    ]
+}
+
+/// The payload may lower its limits, but not raise them.
+fn limits(text: &str, pids: u32, ceilings: &[u64; 16]) -> Vec<Layer> {
+    let number = |word: &str| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() };
+    let shown = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+    let layer = |(_, name, soft, hard): (u32, &'static str, u64, u64)| {
+        let row = ROWS.iter().find(|(of, _)| *of == name).map_or("", |(_, row)| *row);
+        let line = text.lines().find_map(|line| line.strip_prefix(row)).unwrap_or_default();
+        let mut values = line.split_whitespace().map(number);
+        let seen = values.next().flatten().zip(values.next().flatten());
+        let expected = format!("{}/{} or less", shown(soft), shown(hard));
+        match seen {
+            Some((now, most)) => {
+                // Soft limits are the job's to raise up to the hard ones (setrlimit(2)).
+                let kept = most <= hard && now <= hard;
+                Layer::new(name, expected, format!("{}/{}", shown(now), shown(most)), kept)
+            }
+            None => Layer::new(name, expected, "not told", false),
+        }
+    };
+    rlimits(u64::from(pids), ceilings).map(layer).collect()
+}
+
+/// One layer for each mount, and one for each that should be there and is not.
+fn mounts(mountinfo: &str) -> Vec<Layer> {
+    let mut layers: Vec<Layer> = mountinfo.lines().filter_map(mount).collect();
+    for at in OWN_MOUNTS.iter().map(|(at, _)| *at).chain(["/"]) {
+        let name = format!("mount {at}");
+        if !layers.iter().any(|layer| layer.name == name) {
+            layers.push(Layer::new(name, "a mount of the job's own", "not mounted", false));
+        }
+    }
+    layers
+}
+
+/// `id parent major:minor root point options [tags...] - type source super-options` (proc_pid_mountinfo(5))
+fn mount(line: &str) -> Option<Layer> {
+    let (before, after) = line.split_once(" - ")?;
+    let fields: Vec<&str> = before.split(' ').collect();
+    let (at, options, tags) = (*fields.get(4)?, *fields.get(5)?, fields.get(6..)?);
+    let kind = after.split(' ').next().unwrap_or_default();
+    let wanted = match OWN_MOUNTS.iter().find(|(own, _)| *own == at) {
+        Some((_, wanted)) => wanted,
+        None if kind == "devtmpfs" => DEVICE,
+        None => OF_THE_HOST,
+    };
+    let has = |option: &&str| options.split(',').any(|word| word == *option);
+    // A mount with a tag passes changes on, to the job or out of it.
+    let private = tags.iter().all(|tag| tag.is_empty());
+    let seen = if private { options.to_owned() } else { format!("{options} {}", tags.join(" ")) };
+    let kept = private && wanted.iter().all(has);
+    Some(Layer::new(format!("mount {at}"), format!("{}, private", wanted.join(",")), seen, kept))
+}
+
+/// Every process of the job behind the same walls.
+fn together(proc: &Path, processes: &[i32]) -> Layer {
+    let own = fs::read_link(proc.join("self/ns/user")).ok();
+    let weak = |pid: &&i32| {
+        let Ok(status) = fs::read_to_string(proc.join(format!("{pid}/status"))) else { return false };
+        let user = fs::read_link(proc.join(format!("{pid}/ns/user"))).ok();
+        // A process that is ending has given its namespaces back.
+        let outside = user.is_some() && user == own;
+        outside
+            || !capabilities(&status).is_empty()
+            || field(&status, "Seccomp") != "2"
+            || field(&status, "NoNewPrivs") != "1"
+    };
+    let looked: Vec<_> = processes.iter().take(MOST).collect();
+    let weak: Vec<String> = looked.iter().copied().filter(weak).map(ToString::to_string).collect();
+    let seen = match weak.as_slice() {
+        [] if looked.len() < processes.len() => {
+            format!("{} of {} processes looked at", looked.len(), processes.len())
+        }
+        [] => format!("all {}", looked.len()),
+        weak => format!("not so: {}", weak.join(" ")),
+    };
+    let expected = "no capability, seccomp, no_new_privs and the user namespace in every process";
+    Layer::new("processes", expected, seen, weak.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Verdict;
+    use std::os::unix::fs::symlink;
+
+    const STATUS: &str = "Name:\tsleep\nUid:\t70000\t70000\t70000\t70000\nGid:\t70000\t70000\t70000\t70000\n\
+        Groups:\t\nNSpid:\t4242\t2\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
+        CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\n\
+        NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+    const LIMITS: &str = "\
+Limit                     Soft Limit           Hard Limit           Units
+Max core file size        1                    1                    bytes
+Max processes             64                   64                   processes
+Max open files            1024                 1024                 files
+Max locked memory         65536                65536                bytes
+Max pending signals       4096                 4096                 signals
+Max msgqueue size         819200               819200               bytes
+Max nice priority         0                    0
+Max realtime priority     0                    0
+";
+    const MOUNTS: &str = "\
+45 47 0:41 / /work rw,nosuid,nodev,relatime - tmpfs none rw
+47 46 0:40 / / ro,nosuid,nodev,relatime - tmpfs tmpfs rw
+48 47 254:0 /usr /usr ro,nosuid,nodev,relatime - ext4 /dev/vda rw
+58 47 0:6 /null /dev/null ro,nosuid,relatime - devtmpfs devtmpfs rw
+82 47 0:43 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
+83 82 0:6 /null /proc/kallsyms ro,nosuid,relatime - devtmpfs devtmpfs rw
+110 82 0:43 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
+111 47 0:45 / /tmp rw,nosuid,nodev,relatime - tmpfs tmpfs rw
+112 47 0:46 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw
+113 47 0:47 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
+";
+    const PROMISE: Promise = Promise { host_id: 70_000, own_network: true, pids: 64 };
+
+    /// A /proc with a host (`self`) and one process.
+    fn proc_with(status: &str, limits: &str, mountinfo: &str, shared: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (who, number) in [("self", 1), ("4242", 2)] {
+            let of = dir.path().join(who);
+            fs::create_dir_all(of.join("ns")).unwrap();
+            for kind in ["user", "pid", "mnt", "ipc", "uts", "cgroup", "net"] {
+                let number = if kind == shared { 1 } else { number };
+                symlink(format!("{kind}:[{number}]"), of.join("ns").join(kind)).unwrap();
+            }
+            for (file, text) in [
+                ("status", status),
+                ("limits", limits),
+                ("mountinfo", mountinfo),
+                ("uid_map", "         0      70000          1\n"),
+                ("gid_map", "         0      70000          1\n"),
+            ] {
+                fs::write(of.join(file), text).unwrap();
+            }
+        }
+        dir
+    }
+
+    fn broken(proc: &tempfile::TempDir, promise: Promise) -> Vec<String> {
+        let layers = read_back(proc.path(), &[4242], &promise).unwrap();
+        let broken = layers.into_iter().filter(|layer| layer.verdict != Verdict::Kept);
+        broken.map(|layer| layer.name).collect()
+    }
+
+    #[test]
+    fn a_job_that_is_as_promised_has_every_layer() {
+        let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
+        assert_eq!(broken(&proc, PROMISE), Vec::<String>::new());
+        let layers = read_back(proc.path(), &[4242], &PROMISE).unwrap();
+        assert_eq!(layers.len(), 7 + 5 + 3 + 8 + 10 + 1);
+    }
+
+    #[test]
+    fn each_thing_that_is_missing_breaks_its_own_layer() {
+        for (from, to, layers) in [
+            ("CapEff:\t0000000000000000", "CapEff:\t0000000000000001", vec!["capabilities", "processes"]),
+            ("CapBnd:\t0000000000000000", "CapBnd:\t000001ffffffffff", vec!["capabilities", "processes"]),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0", vec!["no_new_privs", "processes"]),
+            ("Seccomp:\t2", "Seccomp:\t0", vec!["seccomp", "processes"]),
+            ("Seccomp_filters:\t1", "Seccomp_filters:\t0", vec!["seccomp"]),
+            ("Groups:\t", "Groups:\t0 27", vec!["ids.groups"]),
+            ("Uid:\t70000\t70000", "Uid:\t70000\t0", vec!["ids.uid"]),
+        ] {
+            assert!(STATUS.contains(from), "{from}");
+            let proc = proc_with(&STATUS.replace(from, to), LIMITS, MOUNTS, "");
+            assert_eq!(broken(&proc, PROMISE), layers, "{to}");
+        }
+        for kind in ["pid", "mnt", "ipc", "uts", "cgroup", "net"] {
+            assert_eq!(
+                broken(&proc_with(STATUS, LIMITS, MOUNTS, kind), PROMISE),
+                [format!("namespace.{kind}")]
+            );
+        }
+        let proc = proc_with(STATUS, LIMITS, MOUNTS, "user");
+        assert_eq!(broken(&proc, PROMISE), ["namespace.user", "processes"]);
+    }
+
+    #[test]
+    fn a_mount_that_lost_an_attribute_or_is_shared_is_named() {
+        for (from, to, layer) in [
+            ("/usr ro,nosuid", "/usr rw,nosuid", "mount /usr"),
+            ("/ / ro,nosuid,nodev", "/ / ro,nosuid", "mount /"),
+            ("/tmp rw,nosuid,nodev", "/tmp rw,nodev", "mount /tmp"),
+            ("noexec,relatime - proc", "relatime - proc", "mount /proc"),
+            ("/usr ro,nosuid,nodev,relatime -", "/usr ro,nosuid,nodev,relatime shared:7 -", "mount /usr"),
+        ] {
+            assert!(MOUNTS.contains(from), "{from}");
+            let proc = proc_with(STATUS, LIMITS, &MOUNTS.replacen(from, to, 1), "");
+            assert_eq!(broken(&proc, PROMISE), [layer], "{to}");
+        }
+        let without = MOUNTS.lines().filter(|line| !line.contains(" /tmp ")).map(|line| format!("{line}\n"));
+        let proc = proc_with(STATUS, LIMITS, &without.collect::<String>(), "");
+        assert_eq!(broken(&proc, PROMISE), ["mount /tmp"]);
+    }
+
+    #[test]
+    fn limits_may_be_lower_and_never_higher() {
+        let ceilings = [u64::MAX; 16];
+        let verdicts = |text: &str| -> Vec<String> {
+            let layers = limits(text, 64, &ceilings).into_iter();
+            layers.filter(|layer| layer.verdict == Verdict::Broken).map(|layer| layer.name).collect()
+        };
+        assert_eq!(verdicts(LIMITS), Vec::<String>::new());
+        let lower = LIMITS.replace("1024                 1024", "16                   32  ");
+        assert_eq!(verdicts(&lower), Vec::<String>::new());
+        let higher = LIMITS.replace("64                   64", "64                   unlimited");
+        assert_eq!(verdicts(&higher), ["RLIMIT_NPROC"]);
+        assert_eq!(verdicts("").len(), 8);
+    }
+
+    #[test]
+    fn the_hosts_network_is_kept_only_where_it_was_promised() {
+        let proc = proc_with(STATUS, LIMITS, MOUNTS, "net");
+        assert_eq!(broken(&proc, Promise { own_network: false, ..PROMISE }), Vec::<String>::new());
+        let apart = proc_with(STATUS, LIMITS, MOUNTS, "");
+        assert_eq!(broken(&apart, Promise { own_network: false, ..PROMISE }), ["namespace.net"]);
+    }
+
+    #[test]
+    fn a_process_without_walls_breaks_nearly_every_layer() {
+        // This very process is as weak as it gets: nothing stands around it that the host has not.
+        let me = std::process::id().cast_signed();
+        let layers = of_process(Path::new("/proc"), me, &PROMISE).unwrap();
+        let kept = |name: &str| layers.iter().any(|l| l.name == name && l.verdict == Verdict::Kept);
+        for name in ["namespace.pid", "namespace.mnt", "namespace.user", "ids.uid", "ids.uid_map", "mount /"]
+        {
+            assert!(!kept(name), "{name}");
+        }
+        assert!(read_back(Path::new("/proc"), &[me], &PROMISE).is_err(), "it is no payload");
+    }
+}
