@@ -17,6 +17,8 @@ const ETXTBSY: i32 = 26;
 /// Milliseconds for which a busy program is tried again. A child that the daemon cloned for another job while
 /// it wrote this job's uploads has a copy of that descriptor until its own exec; nobody else can write here.
 const BUSY_TRIES: u32 = 1000;
+/// From the moment at which an exec cannot fail any more: its rest takes the kernel about 0.1 ms.
+const FIRST_TURN_NS: i64 = 250_000;
 const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0";
 const PATH_MAX: usize = 4096;
 const STACK: usize = 32 * 1024;
@@ -55,7 +57,9 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
         );
     }
     if shared.first {
-        // The payload before us: while we come first, nothing of it can be in our way.
+        // The payload before us: while we come first, nothing of it can be in our way. It has left our memory, but
+        // not the kernel's part of its exec.
+        sys::wait_child_end(FIRST_TURN_NS);
         sys::demote(pid as i32);
         sys::schedule_ordinarily();
     }
@@ -108,7 +112,7 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
 }
 
 /// A payload that came before ordinary load up to its exec shall have its first turn without waiting, and nothing
-/// more: it comes behind us, who take it back as soon as vfork returns, and its children never have it. No exec where
+/// more: it comes behind us, who take it back after [`FIRST_TURN_NS`], and its children never have it. No exec where
 /// that cannot be had.
 fn may_go(first: bool) -> bool {
     !first || sys::schedule_second() || sys::schedule_ordinarily()

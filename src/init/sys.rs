@@ -85,6 +85,14 @@ pub fn wait_signal(timeout_ns: Option<i64>) -> Taken {
     Taken { signal, sender: info[4] }
 }
 
+/// Waits until a child has ended, at most `timeout_ns`. It is not reaped.
+pub fn wait_child_end(timeout_ns: i64) {
+    let set = 1u64 << (17 - 1); // SIGCHLD
+    let time = [0, timeout_ns];
+    let args = [&raw const set as usize, 0, &raw const time as usize, 8, 0, 0];
+    let _ = call(RT_SIGTIMEDWAIT, args);
+}
+
 /// Reaps one child: its pid and status, (0, 0) when none has ended and `block` is off.
 ///
 /// # Errors
