@@ -25,7 +25,9 @@ pub fn svg(report: &Report) -> Option<String> {
         })
         .collect();
     bars.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let longest = bars.iter().map(|bar| bar.2).fold(f64::NAN, f64::max);
+    let most = |of: fn(&(&str, f64, f64)) -> f64| bars.iter().map(of).fold(f64::NAN, f64::max);
+    // One disturbed way must not press all bars flat: a longer whisker ends at the edge, its figure says how long.
+    let longest = most(|bar| bar.2).min(2.0 * most(|bar| bar.1));
     if bars.is_empty() {
         return None;
     }
@@ -40,7 +42,7 @@ pub fn svg(report: &Report) -> Option<String> {
     );
     for (at, (way, p50, p99)) in bars.into_iter().enumerate() {
         let y = TOP + at * ROW;
-        let x = |ms: f64| LEFT + ms / longest * WIDTH;
+        let x = |ms: f64| LEFT + (ms / longest).min(1.0) * WIDTH;
         let colour = if [ways::BARE, ways::COLD].contains(&way) {
             "#9aa4af"
         } else if way.starts_with("joblet") || way == ways::RNX {
