@@ -8,6 +8,7 @@ use joblet::job::exit_record::Begun;
 use crate::helper::residue::{files, processes_of};
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Order};
+use joblet::sandbox::{Network, Outline};
 
 fn plain_file(bench: &Bench) -> OwnedFd {
     File::create(bench.ground.dir.join("plain")).unwrap().into()
@@ -100,4 +101,26 @@ fn a_job_starts_on_the_ground_of_one_that_could_not() {
     refused(&bench, &Order { hostname: "x".repeat(70), ..ok() });
     let done = bench.run(&ok());
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_sentence_of_a_step_that_fails_is_one_of_the_explained_plan() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let hostname = "x".repeat(70);
+    let outline = Outline { hostname: &hostname, scratch_bytes: 1 << 20, pids: 64, network: Network::Own };
+    let plan = bench.sandbox.explain(outline).unwrap();
+    let mut failed_at = Vec::new();
+    for order in [
+        Order { work: Some(plain_file(&bench)), ..ok() },
+        Order { hostname: hostname.clone(), ..ok() },
+        Order { user_namespace: Some(plain_file(&bench)), ..ok() },
+    ] {
+        let why = refused(&bench, &order);
+        let said = why.strip_prefix("failed to create isolated environment: ").unwrap().to_owned();
+        let step = plan.iter().position(|step| said.starts_with(&format!("{step}: ")));
+        failed_at.push(step.unwrap_or_else(|| panic!("no step of the plan says: {said}\n{plan:#?}")));
+    }
+    // The three fail in the order in which the plan has their steps.
+    assert!(failed_at.is_sorted(), "{failed_at:?}");
 }
