@@ -33,7 +33,7 @@ fn a_client_is_issued_shown_and_revoked() {
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
     let shown = json(&["show", "--json", "--dir", &dir, &cert]);
     assert_eq!((&shown[0]["usage"][0], &shown[0]["role"][0]), (&"client".into(), &"viewer".into()));
-    assert!(shown[0].get("problem").is_none() && shown[0].get("revoked").is_none(), "{shown:?}");
+    assert!(shown[0].get("problem").is_none() && shown[0]["revoked"].is_null(), "{shown:?}");
 
     assert!(
         run(&["revoke", "--dir", &dir, &cert])

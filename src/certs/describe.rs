@@ -31,9 +31,9 @@ pub(super) struct Description {
     pub(super) fingerprint: String,
     not_before: String,
     not_after: String,
-    /// Since when; absent: it is not, or nobody asked a list.
+    /// Since when; null: it is not. Absent: no list was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    revoked: Option<String>,
+    revoked: Option<Option<String>>,
     /// Why it would be refused, as far as that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -65,7 +65,7 @@ impl Description {
             fingerprint: digest.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":"),
             not_before: time(inspect::unix(cert.not_before())),
             not_after: time(inspect::unix(cert.not_after())),
-            revoked: revoked.map(|since| time(Some(since))),
+            revoked: node.map(|_| revoked.map(|since| time(Some(since)))),
         })
     }
 }
@@ -86,7 +86,8 @@ impl fmt::Display for Description {
         line("SHA-256", &self.fingerprint)?;
         line("valid", &format!("{} to {}", self.not_before, self.not_after))?;
         line("issuer", &self.issuer)?;
-        line("revoked", self.revoked.as_deref().unwrap_or_default())?;
+        let revoked = self.revoked.as_ref().map(|since| since.as_deref().unwrap_or("no"));
+        line("revoked", revoked.unwrap_or_default())?;
         line("problem", self.problem.as_deref().unwrap_or_default())
     }
 }

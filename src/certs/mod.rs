@@ -70,7 +70,7 @@ pub enum CertError {
         why: &'static str,
     },
     /// A command line is wrong.
-    #[error("joblet {command}: {why}; see joblet {command} --help")]
+    #[error("{command}: {why}; see joblet {command} --help")]
     ReadArguments {
         /// Such as "setup".
         command: &'static str,

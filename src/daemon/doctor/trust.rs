@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Finding, shown};
 use crate::certs::authority::Role;
 use crate::certs::inspect::{self, Use};
-use crate::config::daemon::DaemonConfig;
+use crate::certs::revocation::Revocations;
+use crate::config::daemon::{DaemonConfig, Security};
 use crate::job::Secret;
 use crate::sys::probe;
 
@@ -27,6 +28,7 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
             format!("joblet setup --dir {} --force, and give clients the new files", shown(&config.data_dir));
         all.push(server(config, now, &remedy));
         all.push(authority(&config.security.ca_cert, now, &remedy));
+        all.push(revoked(&config.security, now));
         let dir = config.data_dir.join("certs");
         all.push(clients(&dir, &config.security.ca_cert, now, &remedy));
         all.push(key_files(&[dir, config.data_dir.join("ca")]));
@@ -71,6 +73,27 @@ fn authority(pem: &str, now: i64, remedy: &str) -> Finding {
         }
         Ok(facts) => until(CHECK, "the authority's", facts.not_after, now, remedy),
         Err(why) => Finding::fail(CHECK, why.to_string(), remedy),
+    }
+}
+
+/// A list that cannot be used stops the daemon at its start.
+fn revoked(security: &Security, now: i64) -> Finding {
+    const CHECK: &str = "certificates.revoked";
+    let Some(path) = &security.revocation_list else {
+        return Finding::ok(CHECK, "security.revocationList is empty: nobody is revoked".to_owned());
+    };
+    match Revocations::load(path, &security.ca_cert) {
+        Ok(list) if list.is_old(now) => {
+            let seen =
+                format!("{} should have been replaced by a newer one; it is used all the same", shown(path));
+            Finding::warn(CHECK, seen, "fetch the authority's current list and send the daemon SIGHUP")
+        }
+        Ok(list) => Finding::ok(CHECK, format!("{} certificates, in {}", list.len(), shown(path))),
+        Err(why) => {
+            let mend = "bring the file back from a copy; without one, move it away, revoke again with: joblet certs \
+                        revoke --dir DIR SERIAL...";
+            Finding::fail(CHECK, why.to_string(), mend)
+        }
     }
 }
 
@@ -186,6 +209,22 @@ mod tests {
         assert!(server(&mixed, NOW, "").seen.contains("does not belong"), "the key of another");
         let client = config(&ca, &ca.client("x", Role::Admin, NOW).unwrap());
         assert!(server(&client, NOW, "").seen.contains("purpose"), "a client's in the server's place");
+    }
+
+    #[test]
+    fn a_revocation_list_is_counted_and_a_damaged_one_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("revoked.pem");
+        let ca = Authority::create(NOW).unwrap();
+        let mut set = config(&ca, &ca.server(&[], NOW).unwrap()).security;
+        assert_eq!(revoked(&set, NOW).status, Status::Ok, "none is asked for");
+        set.revocation_list = Some(path.clone());
+        assert_eq!(revoked(&set, NOW).status, Status::Fail, "it is not there");
+        fs::write(&path, ca.revoke(None, None, NOW).unwrap()).unwrap();
+        assert!(revoked(&set, NOW).seen.starts_with("0 certificates, in "));
+        assert_eq!(revoked(&set, NOW + 3651 * DAY).status, Status::Warn, "it is old");
+        fs::write(&path, "").unwrap();
+        assert!(revoked(&set, NOW).seen.contains("holds no X.509 revocation list"));
     }
 
     #[test]
