@@ -146,6 +146,19 @@ fn a_strict_daemon_does_not_start_on_a_host_that_cannot_keep_its_limits() {
 }
 
 #[test]
+fn beside_a_running_daemon_its_own_group_is_judged_and_its_jobs_are_left_alone() {
+    let d = crate::helper::TestDaemon::start();
+    let id = d.submit(["sleep", "1000"]);
+    let mut command = Command::new(JOBLET);
+    command.arg("doctor").arg("--config").arg(d.config()).env_clear();
+    let text = Running::start(&mut command).finish().ok();
+    let line = text.lines().find(|line| line.contains("cgroup.delegation")).unwrap();
+    assert!(line.contains(&format!("pid {})", d.pid())), "{line}");
+    assert_eq!(d.status(&id)["status"], "RUNNING");
+    d.rnx(["job", "stop", &id]).ok();
+}
+
+#[test]
 fn what_an_administrator_asked_for_and_the_disk_lacks_fails() {
     let node = Node::set_up();
     let auto = finding(&node, "work.quota");

@@ -1,5 +1,7 @@
 //! Groups: where cgroup v2 is, what kind of host this is, and each controller.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::{Finding, Host, Status, shown};
 use crate::cgroup::{CgroupError, Placement, Survey, Why, survey};
 use crate::config::daemon::{Controller, DaemonConfig};
@@ -10,10 +12,11 @@ pub(super) const CONTROLLERS: [Controller; 5] =
 pub(super) fn checks(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     let mountinfo = host.text("/proc/self/mountinfo").unwrap_or_default();
     let mut all = vec![kind(host, &mountinfo), mount(host, &mountinfo)];
-    let looked = look(host, config, &mountinfo);
+    let daemon = running(host, config);
+    let looked = look(host, config, &mountinfo, daemon);
     match &looked {
         Ok(found) => {
-            all.push(delegation(host, found));
+            all.push(delegation(host, found, daemon));
             all.push(kill(found));
         }
         Err(why) => all.push(Finding::fail("cgroup.delegation", why.to_string(), MOUNT)),
@@ -27,15 +30,45 @@ pub(super) fn checks(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
 
 const MOUNT: &str = "boot with systemd.unified_cgroup_hierarchy=1, or: mount -t cgroup2 none /sys/fs/cgroup";
 
-fn look(host: &Host, config: &DaemonConfig, mountinfo: &str) -> Result<Survey, CgroupError> {
+/// The groups as the daemon would find them: from where it runs, if it does (a shell has a group of its own), else
+/// from where we are.
+fn look(
+    host: &Host,
+    config: &DaemonConfig,
+    mountinfo: &str,
+    daemon: Option<u32>,
+) -> Result<Survey, CgroupError> {
+    let its = daemon.and_then(|pid| host.text(&format!("/proc/{pid}/cgroup")));
     let placement = Placement {
         mountinfo,
-        self_cgroup: &host.text("/proc/self/cgroup").unwrap_or_default(),
+        self_cgroup: &its.or_else(|| host.text("/proc/self/cgroup")).unwrap_or_default(),
         base_dir: config.cgroup.base_dir.as_deref(),
         name: "",
         wanted: config.cgroup.enable_controllers.iter().copied().collect(),
     };
-    survey(&placement, std::process::id())
+    survey(&placement, daemon.unwrap_or_else(std::process::id))
+}
+
+/// The daemon that works on this dataDir: it holds a lock on `run`.
+fn running(host: &Host, config: &DaemonConfig) -> Option<u32> {
+    let run = std::fs::metadata(config.data_dir.join("run")).ok()?;
+    let device = (rustix::fs::major(run.dev()), rustix::fs::minor(run.dev()));
+    let daemon = holder(&host.text("/proc/locks")?, device, run.ino())?;
+    (daemon != std::process::id() && host.path(&format!("/proc/{daemon}")).exists()).then_some(daemon)
+}
+
+/// Who holds a whole-file lock (proc_locks(5)): `1: FLOCK ADVISORY WRITE pid major:minor:inode start end`, the
+/// device in hexadecimal.
+fn holder(locks: &str, (major, minor): (u32, u32), inode: u64) -> Option<u32> {
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    let holds = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [_, "FLOCK", _, _, pid, of, ..] if *of == file => pid.parse().ok(),
+            _ => None,
+        }
+    };
+    locks.lines().find_map(holds)
 }
 
 /// Bare or inside of something, which then also decides what is allowed here.
@@ -90,9 +123,10 @@ fn mount(host: &Host, mountinfo: &str) -> Finding {
     }
 }
 
-fn delegation(host: &Host, found: &Survey) -> Finding {
+fn delegation(host: &Host, found: &Survey, daemon: Option<u32>) -> Finding {
     const CHECK: &str = "cgroup.delegation";
-    let own = shown(&found.own);
+    let whose = daemon.map(|pid| format!(" (of the daemon that runs, pid {pid})")).unwrap_or_default();
+    let own = shown(&found.own) + &whose;
     if let Some(why) = &found.refused {
         let mend = "start joblet as a systemd service with Delegate=yes";
         return Finding::fail(CHECK, format!("no group can be made in {why}"), mend);
@@ -198,6 +232,15 @@ mod tests {
         let named: String = HYBRID.lines().skip(1).map(|line| format!("{line}\n")).collect();
         assert_eq!(mount(&none, &named).status, Status::Ok);
         assert_eq!(mount(&none, "").status, Status::Fail);
+    }
+
+    #[test]
+    fn the_running_daemon_is_found_by_its_lock() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 fe:00:42 0 EOF\n2: FLOCK  ADVISORY  WRITE 8 fe:00:421 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 9 fe:00:42 0 EOF\n";
+        assert_eq!(holder(locks, (254, 0), 42), Some(9));
+        assert_eq!(holder(locks, (8, 0), 42), None);
+        assert_eq!(holder("nonsense\n", (254, 0), 42), None);
     }
 
     #[test]
