@@ -100,8 +100,8 @@ fn jobs_memory(d: &TestDaemon) {
     for (name, (count, rss, pss)) in programs {
         println!(
             "  {name}: {count}, each {} KiB resident, {} KiB its share",
-            rss / count >> 10,
-            pss / count >> 10
+            (rss / count) >> 10,
+            (pss / count) >> 10
         );
     }
 }

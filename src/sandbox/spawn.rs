@@ -159,7 +159,7 @@ impl Sandbox {
         })
     }
 
-    /// Puts the calling thread into shape for [`Sandbox::start`]; once per spawner thread, which must start no
+    /// Puts the calling thread into shape for [`Sandbox::raise`]; once per spawner thread, which must start no
     /// threads of its own afterwards (they would share its root, and setns(2) would refuse).
     ///
     /// # Errors
