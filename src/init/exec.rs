@@ -61,12 +61,18 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
         // not the kernel's part of its exec.
         sys::wait_child_end(FIRST_TURN_NS);
         sys::demote(pid as i32);
+    }
+    let pid = match errno(pid) {
+        Ok(pid) => pid as i32,
+        Err(why) => refused(why),
+    };
+    // The daemon takes the end of this pipe for the start: while we still come first, or its answer waits for our next
+    // turn among all other load.
+    sys::close(REPORT);
+    if shared.first {
         sys::schedule_ordinarily();
     }
-    match errno(pid) {
-        Ok(pid) => (pid as i32, (shared.begun, shared.errno)),
-        Err(why) => refused(why),
-    }
+    (pid, (shared.begun, shared.errno))
 }
 
 /// Not even a process could be made (pids.max of 1): told like a failed exec, by a child that never was.

@@ -78,7 +78,7 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     // The payload has its own copy by now: its secrets shall not stay in this process.
     order.forget();
     // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
-    for fd in [REPORT, 0, 1, 2] {
+    for fd in [0, 1, 2] {
         sys::close(fd);
     }
     let wait_status = tend(payload);
