@@ -6,7 +6,7 @@
 //! --quick           about a minute instead of about five
 //! --only GROUP      idle, hogs, live, rates or counts (may be repeated)
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
-//! --realtime        everything but joblet's jobs under SCHED_RR, before other load of the machine
+//! --realtime        everything but joblet's daemons under SCHED_RR, before other load of the machine
 //! ```
 //!
 //! * *idle*: the tiny program whose first instruction reads the time stamp counter, by [`ways`] of ours and the floors;
@@ -76,9 +76,6 @@ fn main() {
     }
     let options = options(&arguments);
     fs::create_dir_all(&options.out).expect("the directory of --out can be made");
-    if options.realtime {
-        realtime();
-    }
     let report = measure(&options);
     print!("{}", report.text());
     report.write(&options.out);
@@ -117,6 +114,10 @@ fn measure(options: &Options) -> Report {
     let dir = tempfile::tempdir().expect("a directory");
     let payload = payload();
     let mut ways = Ways::start(&payload, dir.path());
+    // Not before: the daemons choose for themselves.
+    if options.realtime {
+        realtime();
+    }
     let mut report = Report::new(options.realtime);
     if wanted("idle") {
         report.add(ways::rounds("first, idle", &mut ways.until_first(false), effort(900, 20)));
@@ -150,10 +151,10 @@ fn measure(options: &Options) -> Report {
     report
 }
 
-/// SCHED_RR for this thread and those that come from it.
+/// SCHED_RR for our threads and what comes from them.
 fn realtime() {
     let pid = std::process::id().to_string();
-    let done = Command::new("chrt").args(["--rr", "--pid", "1", &pid]).status();
+    let done = Command::new("chrt").args(["--all-tasks", "--rr", "--pid", "1", &pid]).status();
     assert!(done.expect("chrt is installed (util-linux)").success(), "SCHED_RR is refused");
 }
 

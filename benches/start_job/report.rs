@@ -40,8 +40,11 @@ impl Report {
 
     /// All tables.
     pub fn text(&self) -> String {
-        let policy =
-            if self.realtime { "everything but the jobs under SCHED_RR" } else { "ordinary scheduling" };
+        let policy = if self.realtime {
+            "everything but joblet's daemons under SCHED_RR"
+        } else {
+            "ordinary scheduling"
+        };
         let mut text = format!("{policy}; 95 % intervals of a bootstrap over rounds in brackets\n\n");
         let mut conditions: Vec<&str> = self.series.iter().map(|s| s.condition.as_str()).collect();
         conditions.dedup();
