@@ -2,8 +2,9 @@
 //!
 //! TLS has verified a client's certificate when its connection began. Connections live long, so the question is
 //! asked again for every call, with the CA and the list of now: [`Access::replace`] puts new ones in their place
-//! and has every open log stream ask again ([`Pass`]). The answers are remembered until then, because reading
-//! a certificate takes half a millisecond of the only gRPC thread.
+//! and has every open log stream ask again ([`Pass`]). Answers are remembered for a minute, because reading a
+//! certificate takes half a millisecond of the only gRPC thread; not for longer, because also CAs end, and clocks
+//! are set.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -50,7 +51,7 @@ impl Trust {
         Ok(Self { cas, revoked })
     }
 
-    fn judge(&self, chain: &[u8], now: i64) -> Result<Identity, Refusal> {
+    fn judge(&self, chain: &[u8], now: i64) -> Answer {
         let unreadable = || "the client certificate cannot be read".to_owned();
         let certs = X509::stack_from_pem(chain).unwrap_or_default();
         let (cert, between) = certs.split_first().ok_or_else(unreadable)?;
@@ -76,28 +77,32 @@ pub(super) fn identify(cert: &X509Ref) -> Option<Identity> {
 
 /// Certificates that are remembered.
 const REMEMBERED: usize = 256;
+/// Seconds for which they are.
+const MEMORY: u64 = 60;
+
+type Answer = Result<Identity, Refusal>;
 
 #[derive(Debug, Default)]
 struct State {
     trust: Trust,
-    /// By the whole PEM text. When it is full it is emptied: the few certificates of a node are back after one
+    /// When it was judged, and how, by the whole PEM text. When it is full it is emptied: the few certificates of a node are back after one
     /// call each, and whoever has hundreds of them gains nothing by pushing others out.
-    known: HashMap<Vec<u8>, Result<Identity, Refusal>>,
+    known: HashMap<Vec<u8>, (i64, Answer)>,
     /// For the next connection.
     fresh: Option<Security>,
 }
 
 impl State {
-    fn judge(&mut self, chain: &[u8]) -> Result<Identity, Refusal> {
+    fn judge(&mut self, chain: &[u8]) -> Answer {
         let now = unix_now();
         let identity = match self.known.get(chain) {
-            Some(known) => known.clone(),
-            None => {
+            Some((at, known)) if at.abs_diff(now) < MEMORY => known.clone(),
+            _ => {
                 if self.known.len() >= REMEMBERED {
                     self.known.clear();
                 }
                 let judged = self.trust.judge(chain, now);
-                self.known.insert(chain.to_vec(), judged.clone());
+                self.known.insert(chain.to_vec(), (now, judged.clone()));
                 judged
             }
         }?;

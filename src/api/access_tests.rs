@@ -107,7 +107,7 @@ impl Access {
     /// What time does to a certificate, at once.
     pub(in crate::api) fn end_now(&self, cert: &str) {
         let ended = Ok(Identity { role: Some(Role::Admin), not_after: unix_now() - 1 });
-        self.state().known.insert(cert.into(), ended);
+        self.state().known.insert(cert.into(), (unix_now(), ended));
     }
 }
 
@@ -176,4 +176,14 @@ fn what_is_remembered_ends_with_the_certificate() {
     let (access, client) = (node.access(), node.client());
     access.end_now(&client.cert);
     assert_eq!(refusal(&access, client.cert.as_bytes()), "the client certificate has expired");
+}
+
+#[test]
+fn an_answer_is_not_remembered_for_long_nor_across_a_clock_that_was_set() {
+    let node = Node::new();
+    let (access, client) = (node.access(), node.client());
+    for at in [unix_now() - 61, unix_now() + 61] {
+        access.state().known.insert(client.cert.clone().into(), (at, Err("the clock was wrong".into())));
+        assert!(access.state().judge(client.cert.as_bytes()).is_ok());
+    }
 }
