@@ -29,7 +29,7 @@ pub(super) async fn answered<T>(asked: Asked<T>) -> Result<T, RpcStatus> {
 
 /// Answers a call: `put` makes of its message the question to the loop, and what makes the reply of the
 /// answer. The future keeps all of the call until C-core has taken the reply.
-pub(super) fn reply<Q: 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
+pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
     ctx: &RpcContext<'_>,
     share: Result<Share, RpcStatus>,
     request: RequestStream<Q>,
@@ -43,7 +43,7 @@ pub(super) fn reply<Q: 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(
 }
 
 /// Answers a call whose message decides what is asked of the loop.
-pub(super) fn serve<Q: 'static, R: Send + 'static, F: Future<Output = Result<R, RpcStatus>> + Send>(
+pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Result<R, RpcStatus>> + Send>(
     ctx: &RpcContext<'_>,
     share: Result<Share, RpcStatus>,
     mut request: RequestStream<Q>,
@@ -53,11 +53,12 @@ pub(super) fn serve<Q: 'static, R: Send + 'static, F: Future<Output = Result<R, 
     ctx.spawn(async move {
         let answer = async {
             let share = share?;
-            let reply = serve(share.message(&mut request).await?);
-            Ok((reply.await?, share))
+            let message = share.message(&mut request).await?;
+            let turn = share.turn().await;
+            Ok((serve(message).await?, share, turn))
         };
         note(match answer.await {
-            Ok((reply, _share)) => sink.success(reply).await,
+            Ok((reply, _share, _turn)) => sink.success(reply).await,
             Err(status) => sink.fail(status).await,
         });
     });

@@ -4,10 +4,11 @@
 //! when the role is checked and the call is counted. A client that opens calls and sends nothing, or sends one
 //! byte a second, fills its own share and nobody else's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_channel::oneshot;
 use futures_util::StreamExt;
 use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 
@@ -20,11 +21,17 @@ const CALLS: usize = 512;
 /// Open log streams of one client: half of all.
 const STREAMS: usize = 2048;
 
+/// Looks of one client that are served at one time; the others wait in its own line. Looks are short, and come
+/// by the thousand: behind a line of gRPC's one thread everybody would wait.
+const TURNS: usize = 4;
+
 /// What a call is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Answered once.
+    /// Changes something, and is answered when that is done.
     Call,
+    /// Answered at once.
+    Look,
     /// Answered as long as the job runs.
     Stream,
 }
@@ -32,7 +39,7 @@ pub(super) enum Kind {
 impl Kind {
     fn limit(self) -> (usize, &'static str) {
         match self {
-            Kind::Call => (CALLS, "calls"),
+            Kind::Call | Kind::Look => (CALLS, "calls"),
             Kind::Stream => (STREAMS, "log streams"),
         }
     }
@@ -44,15 +51,23 @@ pub(super) struct Shares {
     access: Access,
     clients: RandomState,
     open: Open,
+    lines: Lines,
     strikes: Strikes,
 }
 
+type Lines = Arc<Mutex<HashMap<u64, Line>>>;
 type Open = Arc<Mutex<HashMap<(u64, Kind), usize>>>;
 
 impl Shares {
     /// Of the clients that `access` lets in.
     pub(super) fn new(access: Access) -> Self {
-        Self { access, clients: RandomState::new(), open: Open::default(), strikes: Strikes::default() }
+        Self {
+            access,
+            clients: RandomState::new(),
+            open: Open::default(),
+            lines: Lines::default(),
+            strikes: Strikes::default(),
+        }
     }
 
     /// Counts a call until the share goes.
@@ -76,7 +91,8 @@ impl Shares {
         }
         *count += 1;
         drop(open);
-        Ok(Share { open: self.open.clone(), key, pass, peer, strikes: self.strikes.clone() })
+        let (open, lines, strikes) = (self.open.clone(), self.lines.clone(), self.strikes.clone());
+        Ok(Share { open, lines, key, pass, peer, strikes })
     }
 }
 
@@ -87,6 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// One open call, counted as long as it lives.
 pub(super) struct Share {
     open: Open,
+    lines: Lines,
     key: (u64, Kind),
     pass: Pass,
     peer: String,
@@ -94,6 +111,14 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// Waits until it is the call's turn among its client's, where it is a look.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        match self.key.1 {
+            Kind::Look => Turn::next(&self.lines, self.key.0).await,
+            Kind::Call | Kind::Stream => None,
+        }
+    }
+
     /// Who calls.
     pub(super) fn pass(&self) -> Pass {
         self.pass.clone()
@@ -113,6 +138,59 @@ impl Share {
                 self.strikes.count(&self.peer);
                 Err(wrong("the request is incomplete"))
             }
+        }
+    }
+}
+
+/// The looks of one client.
+#[derive(Default)]
+struct Line {
+    served: usize,
+    /// At most [`CALLS`].
+    waiting: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// One look that is served. When it goes, the next of its client is.
+pub(super) struct Turn {
+    lines: Lines,
+    client: u64,
+}
+
+impl Turn {
+    /// The client's next turn. `None`: it has gone lost with its line, which nobody does.
+    async fn next(lines: &Lines, client: u64) -> Option<Turn> {
+        let wait = {
+            let mut all = lock(lines);
+            let line = all.entry(client).or_default();
+            if line.served < TURNS {
+                line.served += 1;
+                return Some(Turn { lines: lines.clone(), client });
+            }
+            let (turn, wait) = oneshot::channel();
+            line.waiting.push_back(turn);
+            wait
+        };
+        wait.await.ok()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let next = {
+            let mut all = lock(&self.lines);
+            let Some(line) = all.get_mut(&self.client) else { return };
+            let next = line.waiting.pop_front();
+            if next.is_none() {
+                line.served -= 1;
+                if line.served == 0 {
+                    all.remove(&self.client);
+                }
+            }
+            next
+        };
+        if let Some(next) = next {
+            // Handed on without the lock: to a call that is gone it comes back, and goes on from there.
+            drop(next.send(Turn { lines: self.lines.clone(), client: self.client }));
         }
     }
 }
@@ -149,5 +227,23 @@ mod tests {
         assert!(claim("greedy", Kind::Call).is_err());
         drop(held);
         assert!(lock(&shares.open).is_empty(), "a client without calls is forgotten");
+    }
+    #[test]
+    fn looks_of_a_client_are_served_a_few_at_a_time_in_their_order() {
+        use futures_util::FutureExt;
+        let lines = Lines::default();
+        let mut served: Vec<_> = (0..TURNS).map(|_| Turn::next(&lines, 1).now_or_never().unwrap()).collect();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(Turn::next(&lines, 1))).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
+        assert!(Turn::next(&lines, 2).now_or_never().unwrap().is_some(), "another client does not wait");
+        served.pop();
+        let first = waiting.remove(0).now_or_never().unwrap();
+        assert!(first.is_some() && waiting[0].as_mut().now_or_never().is_none());
+        // One that is gone is passed over.
+        drop(waiting.remove(0));
+        served.pop();
+        assert!(waiting.remove(0).now_or_never().unwrap().is_some());
+        drop((served, first));
+        assert!(lock(&lines).is_empty(), "a client without calls is forgotten");
     }
 }

@@ -46,7 +46,7 @@ impl JobService for Jobs {
         sink: ClientStreamingSink<GetJobStatusRes>,
     ) {
         let Jobs { door, rules, shares, .. } = self.clone();
-        bridge::serve(&ctx, shares.claim(&ctx, Kind::Call), req, sink, async move |req| {
+        bridge::serve(&ctx, shares.claim(&ctx, Kind::Look), req, sink, async move |req| {
             let job = request::job(&req.uuid);
             if req.security {
                 let command = job.map(|job| move |answer| Command::Security { job, answer });
@@ -103,7 +103,7 @@ impl JobService for Jobs {
         sink: ClientStreamingSink<JobList>,
     ) {
         let Jobs { door, rules, shares, page_bytes, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Look), req, sink, move |req| {
             let asked = match request::page(&req) {
                 Ok(Some(page)) => bridge::ask(&door, Ok(move |answer| Command::List { page, answer })),
                 Ok(None) => Ok(empty_page()),
