@@ -52,7 +52,8 @@ impl JobCgroup {
         self.group.dir.as_fd()
     }
 
-    /// Kills every process in the group, those being forked included (`cgroup.kill`, Linux 5.14). A group
+    /// Kills every process in the group, those being forked included (`cgroup.kill`, Linux 5.14), and lifts
+    /// its CPU limit: to die takes processor time, and a throttled process waits for its share of it. A group
     /// that is gone has none.
     ///
     /// # Errors
@@ -61,7 +62,11 @@ impl JobCgroup {
         match self.group.try_write("cgroup.kill", "1") {
             Err(e) if is_gone(&e) && !self.group.path.exists() => Ok(()),
             Err(source) => Err(CgroupError::Kill { group: self.group.path.clone(), source }),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // No process in it gets to another instruction of its own. Without the controller: no file.
+                let _ = self.group.try_write("cpu.max", "max");
+                Ok(())
+            }
         }
     }
 
@@ -157,9 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn killing_writes_cgroup_kill() {
-        let (dir, job) = job_with(&[("cgroup.kill", "")]);
+    fn killing_writes_cgroup_kill_and_lets_the_dying_run() {
+        let (dir, job) = job_with(&[("cgroup.kill", ""), ("cpu.max", "")]);
         job.kill().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("job/cpu.max")).unwrap(), "max");
         assert_eq!(fs::read_to_string(dir.path().join("job/cgroup.kill")).unwrap(), "1");
     }
 
