@@ -134,7 +134,8 @@ pub(super) fn rlimits(
         (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE", NOFILE_SOFT, NOFILE_HARD),
         // Not 0: a core handler (core_pattern with a pipe) gets the dump even then; 1 means none at all (core(5)).
         (libc::RLIMIT_CORE, "RLIMIT_CORE", 1, 1),
-        (libc::RLIMIT_NPROC, "RLIMIT_NPROC", pids, pids),
+        // One more than pids.max: where that is, it refuses first, and counts what it refused (pids.events).
+        (libc::RLIMIT_NPROC, "RLIMIT_NPROC", pids + 1, pids + 1),
         (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 65_536, 65_536),
         (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 819_200, 819_200),
         (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 4096, 4096),
