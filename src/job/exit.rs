@@ -125,14 +125,24 @@ pub fn start_failure(sentence: String) -> Ending {
     ended(Status::Failed, ExitReason::StartFailed, -1, 0, sentence)
 }
 
+/// fork(2) and execve(2) at the limit of processes.
+const EAGAIN: i32 = 11;
+/// The same at the limit of memory.
+const ENOMEM: i32 = 12;
+
 /// The end of a job whose command could not be executed: 127 where it does not exist, else 126 (as shells
 /// and chroot(1) count).
 fn exec_failure(command: &str, errno: i32, code: i32) -> Ending {
     let why = errno_words(errno);
-    let hint = if code == 127 {
-        "; it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
-    } else {
-        "; is it an executable for this machine, and does its interpreter exist inside the job?"
+    let hint = match (code, errno) {
+        (127, _) => {
+            "; it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
+        }
+        (_, EAGAIN) => {
+            "; the limit of processes (joblet.defaultPidsLimit) has no room for it beside joblet-init, which counts"
+        }
+        (_, ENOMEM) => "; the memory limit has no room for it",
+        _ => "; is it an executable for this machine, and does its interpreter exist inside the job?",
     };
     ended(
         Status::Failed,
@@ -185,6 +195,27 @@ mod tests {
 
     fn record(wait_status: i32) -> Witnesses {
         Witnesses { record: Some(ExitRecord { wait_status, ..Default::default() }), ..Default::default() }
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_executed_says_what_to_look_at() {
+        let told = |errno, code: i32| {
+            let record =
+                ExitRecord { begun: Begun::NotExecuted, errno, wait_status: code << 8, ..Default::default() };
+            let ending =
+                verdict(&Witnesses { record: Some(record), command: "x".to_owned(), ..Default::default() });
+            assert_eq!((ending.reason, ending.code), (ExitReason::StartFailed, code));
+            ending.message
+        };
+        for (errno, code, hint) in [
+            (2, 127, "it must exist inside the job"),
+            (8, 126, "an executable for this machine"),
+            (EAGAIN, 126, "the limit of processes (joblet.defaultPidsLimit)"),
+            (ENOMEM, 126, "the memory limit"),
+        ] {
+            let message = told(errno, code);
+            assert!(message.starts_with("cannot execute \"x\": ") && message.contains(hint), "{message}");
+        }
     }
 
     #[test]
