@@ -1,5 +1,6 @@
-//! Tier 4, VM: the limits, on a machine whose cgroup v2 hierarchy has every controller, in strict mode. The guest is booted
-//! once for all tests (`vm/image.sh` packs it, `vm/init` runs in it); its serial console says what passed.
+//! Tier 4, VM: what this host may not have. A machine whose cgroup v2 hierarchy has every controller, for the limits in strict
+//! mode; and systemd as PID 1, for the unit. A guest is booted once for all of its tests (`vm/guest.rs`); its serial console
+//! says what passed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "helper/mod.rs"]
@@ -7,5 +8,8 @@
 mod helper;
 
 mod vm {
+    #[macro_use]
     mod guest;
+    mod limits;
+    mod unit;
 }

@@ -61,6 +61,11 @@ fn every_known_escape_names_the_test_that_tries_it() {
 }
 
 #[test]
+fn every_case_of_a_limit_names_the_test_that_tries_it() {
+    proofs_exist("tests/README.md", "## Limits");
+}
+
+#[test]
 fn every_dependency_says_what_it_saves() {
     let manifest = read("Cargo.toml");
     let mut section = "";

@@ -1,0 +1,68 @@
+# Sourced by what runs in a guest: words of the checks, and the driver that runs them.
+#
+# A check is a function with the name of its test. It gets this name as its first word, looks at one thing, and says `pass`
+# or `fail` with a reason. All times are the guest's own.
+
+pass() { echo "PASS $1"; }
+fail() {
+    echo "FAIL $*"
+}
+
+# now: hundredths of a second since the guest was booted
+now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
+
+# until_true SECONDS COMMAND...: looks again and again
+until_true() {
+    local end=$(($(now) + $1 * 100))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$(now)" -lt "$end" ] || return 1
+    done
+}
+
+rnx() { command rnx --config $node/rnx-config.yml "$@"; }
+newest() { rnx job list | tail -1 | cut -d' ' -f1; }
+
+# run_job FLAGS... COMMAND...: runs a job to its end. Its id is in $id, its last status as JSON in /tmp/status and its output in
+# /tmp/output, which is taken from the spool: every call of rnx costs the guest a second.
+run_job() {
+    local dir
+    rm -f /tmp/output
+    id=$(rnx job run -q "$@" 2>/tmp/status) || return 1
+    dir=$(group "$id")
+    until_true 90 test ! -d "$dir"
+    until_true 30 sh -c "command rnx --config $node/rnx-config.yml --json job status $id >/tmp/status && ! grep -q RUNNING /tmp/status"
+    cp "$node/spool/$id/stdout" /tmp/output
+}
+
+# said FIELD: of that status; empty where it has none
+said() { tr -d ' ",' </tmp/status | sed -n "s/^$1://p" | head -1; }
+group() { find /sys/fs/cgroup -type d -name "*$1*" | head -1; }
+
+# status ID FIELD: of the reply as JSON; empty where it has none
+status() { rnx --json job status "$1" | tr -d ' ",' | sed -n "s/^$2://p" | head -1; }
+
+# value FILE KEY: the number beside a key
+value() { sed -n "s/^$2 //p" "$1"; }
+
+# within LOW VALUE HIGH: is it within?
+within() { [ -n "$2" ] && [ "$1" -le "$2" ] && [ "$2" -le "$3" ]; }
+
+# run_checks FILE: each name in it, in a shell of its own: a check that dies must not take pid 1 along
+run_checks() {
+    local name started
+    for name in $(sed -n 's/^TEST //p' "$1"); do
+        started=$(now)
+        ($name $name) || echo "FAIL $name died"
+        echo "---- $name took $((($(now) - started) / 100)) s"
+    done
+}
+
+# configure FILE SECTION KEY VALUE: sets one key of a node's configuration
+configure() {
+    if grep -q "^$2:\$" "$1"; then
+        sed -i "s|^$2:\$|$2:\n  $3: $4|" "$1"
+    else
+        printf '%s:\n  %s: %s\n' "$2" "$3" "$4" >>"$1"
+    fi
+}

@@ -1,0 +1,84 @@
+#!/bin/bash
+# Packs the guest with systemd as PID 1: the kernel, and a disk with a small Debian, unpacked from its packages without running
+# any of their scripts, and joblet installed below /opt/joblet as its unit file expects.
+#
+#   debian.sh CACHE OUT TESTS FILE...   CACHE keeps kernel and packages between runs; OUT gets vmlinuz and root.img; TESTS lists
+#                                       what the guest is to run; the first two FILEs are joblet and rnx, the others land in
+#                                       its /usr/bin
+set -euo pipefail
+
+cache=$1 out=$2 tests=$3 joblet=$4 rnx=$5
+shift 5
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/parts.sh"
+
+packages=(systemd bash dash coreutils findutils grep sed util-linux mount libc-bin base-passwd procps)
+
+# Another list, or another way of unpacking, is another tree.
+debian=$cache/debian-$(cksum <"$0" | cut -d' ' -f1)
+
+# Unpacks what apt would install on an empty machine. It is asked with a list of installed packages of its own, which is empty,
+# so that it resolves every dependency and leaves this machine alone.
+fetch_debian() {
+    [ -e "$debian/etc/os-release" ] && return
+    rm -rf "$cache"/debian-* "$cache"/apt.*
+    local work part deb
+    work=$(mktemp -d "$cache/apt.XXXXXX") part=$cache/debian.part
+    mkdir -p "$work/archives/partial"
+    : >"$work/status"
+    with_fresh_lists apt-get -q -y --no-install-recommends --download-only -o Debug::NoLocking=1 \
+        -o "Dir::State::status=$work/status" -o "Dir::Cache::archives=$work/archives" install "${packages[@]}" >"$work/log" ||
+        { tail -5 "$work/log" >&2; exit 1; }
+    rm -rf "$part"
+    mkdir -p "$part"/usr/{bin,sbin,lib,lib64}
+    ln -s usr/bin usr/sbin usr/lib usr/lib64 "$part/"
+    for deb in "$work"/archives/*.deb; do
+        case "${deb##*/}" in perl* | libperl* | lib*-perl_* | usrmerge_* | debconf_*) continue ;; esac
+        dpkg --fsys-tarfile "$deb" | tar -x -C "$part" --keep-directory-symlink --exclude='./usr/share/doc' \
+            --exclude='./usr/share/man' --exclude='./usr/share/locale' --exclude='./usr/share/info'
+    done
+    cp "$part/usr/share/base-passwd/passwd.master" "$part/etc/passwd"
+    cp "$part/usr/share/base-passwd/group.master" "$part/etc/group"
+    rm -rf "$work"
+    mv "$part" "$debian"
+}
+
+# What an administrator would do, and a unit that runs the checks when the system is up.
+install_joblet() {
+    local root=$1
+    mkdir -p "$root/opt/joblet/bin" "$root/checks"
+    mv "$root/usr/bin/joblet" "$root/opt/joblet/bin/"
+    install -m 0644 "$here/../../systemd/joblet.service" "$root/etc/systemd/system/"
+    cp "$here/common.sh" "$here/unit.sh" "$root/checks/"
+    cp "$tests" "$root/checks/tests"
+    echo guest >"$root/etc/hostname"
+    echo '127.0.0.1 localhost guest' >"$root/etc/hosts"
+    # With an id the machine is not on its first boot, on which systemd would set it up.
+    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+    cat >"$root/etc/systemd/system/checks.service" <<'EOF'
+[Unit]
+After=basic.target
+Requires=basic.target
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /checks/unit.sh
+StandardOutput=file:/dev/ttyS0
+StandardError=inherit
+EOF
+    # There is no udev to wait for, and no module to load.
+    ln -s /dev/null "$root/etc/systemd/system/proc-sys-fs-binfmt_misc.automount"
+}
+
+mkdir -p "$cache" "$out"
+fetch_kernel "$cache"
+fetch_debian
+root=$out/root
+trap 'rm -rf "$root"' EXIT
+cp -a "$debian" "$root"
+for file in "$joblet" "$rnx" "$@"; do
+    add_program "$root" "$file"
+done
+install_joblet "$root"
+cp "$cache/vmlinuz" "$out/vmlinuz"
+truncate -s 512M "$out/root.img"
+/usr/sbin/mke2fs -q -t ext4 -E root_owner=0:0,lazy_itable_init=1 -d "$root" "$out/root.img"

@@ -1,0 +1,49 @@
+//! A guest of busybox alone, in which a strict node meets every limit (`init`, `checks/`).
+
+use super::guest::{BOOT, disk, pack};
+use crate::helper::daemon::{JOBLET, RNX};
+use crate::helper::programs::{c, cache};
+use std::path::Path;
+
+const VILLAINS: [&str; 6] = ["hog_memory", "hog_cpu", "hog_processes", "unfair", "neighbour", "disk_rate"];
+
+fn image(out: &Path) -> Result<Vec<String>, String> {
+    let villains = VILLAINS.map(c);
+    let (cache, tests) = (cache().join("vm"), out.join("tests"));
+    let mut files: Vec<&Path> = vec![&cache, out, &tests];
+    files.extend([JOBLET, RNX, "/usr/sbin/mke2fs", "/usr/bin/chattr"].map(Path::new));
+    files.extend(villains.iter().map(|villain| villain.as_path()));
+    pack("image.sh", &files);
+    let kernel = format!("-kernel {0}/vmlinuz -initrd {0}/initramfs -append", out.display());
+    let mut arguments: Vec<String> = kernel.split(' ').map(str::to_owned).collect();
+    arguments.push(format!("{BOOT} rdinit=/init"));
+    arguments.extend(disk(&out.join("opt.img"), "opt"));
+    arguments.extend(disk(&out.join("swap.img"), "swap"));
+    Ok(arguments)
+}
+
+in_guest! { GUEST, image:
+    a_strict_node_starts_where_every_controller_is
+    a_memory_hog_is_killed_and_the_reason_is_oom
+    every_kind_of_memory_ends_as_oom_at_the_limit
+    files_that_a_job_reads_and_writes_fill_its_limit_and_kill_nobody
+    many_children_under_a_small_limit_are_always_told_as_oom
+    a_jobs_swap_is_forbidden_and_its_group_dies_together
+    no_page_of_a_job_goes_to_swap
+    a_processor_quota_is_kept_within_five_percent
+    a_job_is_pinned_to_its_cores
+    neither_priority_nor_affinity_nor_threads_give_a_job_more_of_a_processor
+    a_fork_bomb_ends_at_the_process_limit_and_a_stop_clears_it
+    a_fork_bomb_does_not_double_the_latency_of_a_neighbour
+    a_job_sees_no_cgroup_of_the_host
+    a_work_directory_on_disk_ends_at_its_quota
+    a_job_cannot_leave_the_quota_of_its_work_directory
+    uploads_count_for_the_quota_of_a_work_directory
+    disk_traffic_keeps_to_its_limit_in_both_directions
+    a_jobs_files_are_gone_after_it_however_deep
+    work_left_by_a_killed_daemon_is_removed_by_the_next
+    a_node_started_from_a_login_takes_the_group_that_it_is_told
+    a_strict_node_refuses_what_it_cannot_enforce_and_says_what_to_do
+    the_smallest_limits_let_a_job_run_or_say_why_not
+    nothing_is_left_when_the_daemon_ends
+}

@@ -1,0 +1,28 @@
+//! A guest with a small Debian, in which systemd is PID 1 and runs the unit of `systemd/joblet.service` (`unit.sh`).
+
+use super::guest::{BOOT, disk, pack};
+use crate::helper::daemon::{JOBLET, RNX};
+use crate::helper::programs::{c, cache};
+use std::path::Path;
+
+fn image(out: &Path) -> Result<Vec<String>, String> {
+    let (cache, tests, hog) = (cache().join("vm"), out.join("tests"), c("hog_memory"));
+    pack("debian.sh", &[&cache, out, &tests, Path::new(JOBLET), Path::new(RNX), &hog]);
+    let mut arguments = vec!["-kernel".to_owned(), out.join("vmlinuz").display().to_string()];
+    arguments.extend(disk(&out.join("root.img"), "root"));
+    let init = "init=/usr/lib/systemd/systemd systemd.unit=checks.service systemd.show_status=0";
+    arguments.extend(["-append".to_owned(), format!("{BOOT} root=/dev/nvme0n1 rw {init}")]);
+    Ok(arguments)
+}
+
+in_guest! { GUEST, image:
+    the_unit_is_up_when_the_daemon_listens
+    a_job_has_its_limits_in_the_tree_that_systemd_delegates
+    a_job_out_of_memory_does_not_end_the_unit
+    the_journal_tells_the_life_of_the_daemon_and_of_every_job
+    a_reload_is_heard_and_ends_nothing
+    a_restart_ends_its_jobs_and_serves_again
+    a_crash_is_followed_by_a_new_daemon_that_limits_as_before
+    a_stop_is_clean_and_leaves_nothing
+    a_start_that_fails_says_why_in_the_journal
+}
