@@ -24,6 +24,8 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
 
 in_guest! { GUEST, image:
     a_strict_node_starts_where_every_controller_is
+    the_doctor_finds_no_fault_on_a_strict_node
+    limits_of_a_running_job_are_read_back_from_its_group
     a_memory_hog_is_killed_and_the_reason_is_oom
     every_kind_of_memory_ends_as_oom_at_the_limit
     files_that_a_job_reads_and_writes_fill_its_limit_and_kill_nobody
