@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::Level;
@@ -274,15 +275,15 @@ fn lock(run_dir: &Path) -> Result<File, DaemonError> {
     let path = run_dir.to_owned();
     let dir =
         File::open(run_dir).map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
-    let begun = Instant::now();
-    // A daemon that was killed may have a child that has not left its descriptors yet.
-    while dir.try_lock().is_err() {
-        if begun.elapsed() > LOCK_WAIT {
-            return Err(DaemonError::Locked { path });
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(dir)
+    // A daemon that was killed may have a child that has not left its descriptors yet: that one takes a moment, a
+    // daemon that lives has the lock for good. Who waits for it in vain ends with this process.
+    let (locked, lock) = bounded(1);
+    let wait = move || {
+        let _ = dir.lock().and_then(|()| locked.send(dir).map_err(io::Error::other));
+    };
+    let thread = std::thread::Builder::new().name("lock".into()).spawn(wait);
+    thread.map_err(|source| DaemonError::Thread { name: "lock", source })?;
+    lock.recv_timeout(LOCK_WAIT).map_err(|_| DaemonError::Locked { path })
 }
 
 fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {

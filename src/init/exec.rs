@@ -56,20 +56,17 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
             lateout("rcx") _, lateout("r11") _,
         );
     }
-    if shared.first {
-        // The payload before us: while we come first, nothing of it can be in our way. It has left our memory, but
-        // not the kernel's part of its exec.
-        sys::wait_child_end(FIRST_TURN_NS);
-        sys::demote(pid as i32);
-    }
     let pid = match errno(pid) {
         Ok(pid) => pid as i32,
         Err(why) => refused(why),
     };
-    // The daemon takes the end of this pipe for the start: while we still come first, or its answer waits for our next
-    // turn among all other load.
+    // The daemon takes the end of this pipe for the start: it is told before anybody waits for anything.
     sys::close(REPORT);
     if shared.first {
+        // The payload before us: while we come first, nothing of it can be in our way. It has left our memory, but
+        // not the kernel's part of its exec.
+        sys::wait_child_end(FIRST_TURN_NS);
+        sys::demote(pid);
         sys::schedule_ordinarily();
     }
     (pid, (shared.begun, shared.errno))

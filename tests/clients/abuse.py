@@ -108,6 +108,14 @@ def floods():
     return {name: verdict(connect(), do) for name, do in cases.items()}
 
 
+def again(ask):
+    """Asks until the answer is 0: the quota that a client has used up is given back in the background."""
+    until = time.monotonic() + 30
+    while (found := ask()) != "0" and time.monotonic() < until:
+        pass
+    return found
+
+
 def bodies():
     """C01, C02: messages that are not what their frame says. All on one connection, and it lives on."""
     c = connect()
@@ -130,7 +138,7 @@ def bodies():
     followed = neighbour.call(LOGS, message(b"\x0a\x24" + sys.argv[5].encode()))
     stream = c.call(RUN, message(b"", claimed=0xFFFFFFFF), end=False)
     found["4 GiB claimed, much sent"] = c.upload(stream, bytes(int(sys.argv[6])))
-    found["on the same connection"] = c.answers()
+    found["on the same connection"] = again(c.answers)
     found["on another connection"] = neighbour.answers()
     found["on a new connection"] = connect().answers()
     neighbour.send(frame(h2.PING, 0, 0, b"anything"))

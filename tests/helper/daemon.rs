@@ -338,10 +338,13 @@ impl TestDaemon {
     fn await_berths(&self) {
         let config = fs::read_to_string(self.config()).expect("the configuration");
         let wanted = config.lines().find_map(|line| line.trim().strip_prefix("readyBerths: ")?.parse().ok());
-        let (children, pid) = (wanted.unwrap_or(READY_BERTHS), self.pid());
+        let (berths, pid) = (wanted.unwrap_or(READY_BERTHS), self.pid());
+        // The second joblet-init is that of a berth in the making.
+        let counts = [("/memfd:order (deleted)", berths), ("/memfd:joblet-init (deleted)", 1)];
         eventually("the berths are ready", || {
-            let failed = || self.log().contains("cannot make a berth");
-            holds(residue::children_of(pid).len() >= children || failed())
+            let now = residue::descriptors(pid);
+            let made = counts.iter().all(|(kind, wanted)| now.get(*kind).unwrap_or(&0) == wanted);
+            holds(made || self.log().contains("cannot make a berth"))
         });
     }
 
