@@ -3,7 +3,7 @@
 a_work_directory_on_disk_ends_at_its_quota() {
     local id out
     grep -q '/work is on disk' /run/daemon.log || { fail $1 "$(grep /work /run/daemon.log)"; return; }
-    rnx job run --follow -q sh -c 'head -c 100000000 /dev/zero >x; wc -c <x; df -k . | tail -1; sleep 1000' >/tmp/full 2>&1 &
+    rnx job run --follow -q sh -c 'head -c 20000000 /dev/zero >x; wc -c <x; df -k . | tail -1; sleep 1000' >/tmp/full 2>&1 &
     until_true 120 grep -q '%' /tmp/full || { fail $1 "$(cat /tmp/full)"; return; }
     id=$(newest)
     # Full for one, and as ever for another, which is more than /work in memory could hold.
