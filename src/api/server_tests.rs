@@ -17,6 +17,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
+use crate::daemon::commands::in_turns;
 use crate::daemon::commands::{Command, CommandError, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
@@ -87,6 +88,7 @@ impl Bench {
         let ca = Authority(cert, key);
         let config = config(&ca);
         let (queue, commands) = bounded(QUEUE);
+        let (queue, _) = in_turns((queue, ()));
         let poll = Poll::new().unwrap();
         let door = Door::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let (logs, tell): (LogPump, Tell) = LogPump::start().unwrap();
@@ -303,6 +305,7 @@ fn what_is_wrong_with_the_credentials_or_the_port_is_said_with_its_key() {
         let mut config = good.clone();
         change(&mut config);
         let (queue, _commands) = bounded(1);
+        let (queue, _) = in_turns((queue, ()));
         let poll = Poll::new().unwrap();
         let door = Door::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();

@@ -6,6 +6,9 @@
 //! a new one is made when the job runs. A berth is used once and has the very walls that a job gets for which none
 //! was ready: they come from the same call ([`Spawner::raise`]), which then runs first.
 //!
+//! Making one keeps a processor busy for about a millisecond, mostly in the kernel, where nothing pushes it off. So
+//! they are made when no job starts or ends ([`QUIET`]), and earlier only when few are left.
+//!
 //! Berths are made for the limits of the last job: the next one most likely asks for the same. Where it does not,
 //! the limits are changed before its payload is started.
 
@@ -13,13 +16,14 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use log::Level;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
-use super::event_loop::Loop;
+use super::event_loop::{Due, Loop};
 use super::starting::{Spawner, scratch_bytes, work_name};
 use super::workers::Chore;
 use crate::cgroup::JobCgroup;
@@ -188,6 +192,9 @@ impl Spawner {
     }
 }
 
+/// How long nothing starts or ends before berths are made.
+const QUIET: Duration = Duration::from_millis(5);
+
 /// Network namespaces that are kept for next jobs; others are left to the kernel.
 const NETWORKS_MAX: usize = 256;
 
@@ -199,9 +206,35 @@ pub(super) struct Stock {
     // With the thread that makes them.
     raising: usize,
     usual: Option<Limits>,
+    // When nothing has started or ended for long enough, and whether a timer looks.
+    quiet_at: Option<Instant>,
+    timed: bool,
 }
 
 impl Loop {
+    /// A job starts or ends: not now, unless few berths are left.
+    pub(super) fn restock_later(&mut self) {
+        if self.stock.ready.len() + self.stock.raising <= self.settings.ready_berths / 4 {
+            self.restock();
+            return;
+        }
+        self.stock.quiet_at = Some(Instant::now() + QUIET);
+        if !std::mem::replace(&mut self.stock.timed, true) {
+            self.timers.set(Instant::now() + QUIET, Due::Quiet);
+        }
+    }
+
+    /// The timer's look: is it quiet now?
+    pub(super) fn quiet(&mut self) {
+        match self.stock.quiet_at {
+            Some(at) if at > Instant::now() => self.timers.set(at, Due::Quiet),
+            _ => {
+                self.stock.timed = false;
+                self.restock();
+            }
+        }
+    }
+
     /// A berth for a job with these limits and its own network; `None` when none is ready.
     pub(super) fn take_berth(&mut self, limits: &Limits) -> Option<Berth> {
         self.stock.usual = Some(limits.clone());
@@ -224,9 +257,8 @@ impl Loop {
         self.restock();
     }
 
-    /// Has berths made until enough are ready or on their way. After a job's start, not before: making them
-    /// would only be in its way.
-    pub(super) fn restock(&mut self) {
+    /// Has berths made until enough are ready or on their way.
+    fn restock(&mut self) {
         let Some(limits) = self.stock.usual.clone().filter(|_| !self.is_ending()) else { return };
         while self.stock.ready.len() + self.stock.raising < self.settings.ready_berths
             && let Some(lease) = self.leases.take()

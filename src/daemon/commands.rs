@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
+
 use futures_channel::oneshot;
 use mio::Waker;
 
 use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
 use crate::output::Progress;
+use crate::sys::turns::Turn;
+pub use crate::sys::turns::in_turns;
 use crate::upload::Upload;
 
 /// Commands that may wait for the loop; the next one is answered "exhausted" at once.
@@ -177,14 +180,14 @@ pub enum CommandError {
 /// The way into the loop, for any number of threads.
 #[derive(Debug, Clone)]
 pub struct Door {
-    queue: Sender<Command>,
+    queue: Turn<Sender<Command>>,
     waker: Arc<Waker>,
     closed: Arc<AtomicBool>,
 }
 
 impl Door {
     /// A door onto `queue`; `waker` interrupts the loop's poll.
-    pub fn new(queue: Sender<Command>, waker: Arc<Waker>) -> Self {
+    pub fn new(queue: Turn<Sender<Command>>, waker: Arc<Waker>) -> Self {
         Door { queue, waker, closed: Arc::new(AtomicBool::new(false)) }
     }
 
@@ -196,7 +199,7 @@ impl Door {
         if self.closed.load(Ordering::SeqCst) {
             return Err(CommandError::ShuttingDown);
         }
-        self.queue.try_send(command).map_err(|e| match e {
+        self.queue.take(|queue| queue.try_send(command)).map_err(|e| match e {
             TrySendError::Full(_) => {
                 CommandError::Exhausted(format!("too many requests: {QUEUE} are waiting already; try again"))
             }

@@ -31,6 +31,7 @@ use crate::job::{JobId, Secret};
 use crate::output::Collector;
 use crate::output::progress::Tell;
 use crate::sandbox::identity::{Lease, Leases};
+use crate::sys::turns::Turn;
 
 pub(super) const WAKE: Token = Token(0);
 pub(super) const SIGNALS: Token = Token(1);
@@ -63,6 +64,7 @@ pub(super) enum Due {
     Drain(JobId),
     Tidy(JobCgroup),
     Stuck,
+    Quiet,
     ShutdownOver,
 }
 
@@ -87,8 +89,8 @@ pub(super) struct Settings {
 
 /// Ends of the loop's queues.
 pub(super) struct Queues {
-    pub(super) commands: Receiver<Command>,
-    pub(super) news: Receiver<News>,
+    pub(super) commands: Turn<Receiver<Command>>,
+    pub(super) news: Turn<Receiver<News>>,
     pub(super) orders: Sender<Order>,
     pub(super) plots: Sender<Plot>,
     pub(super) chores: Sender<Chore>,
@@ -195,7 +197,7 @@ impl Loop {
             self.apply(id, fact);
         }
         for _ in 0..QUEUE {
-            let Ok(command) = self.queues.commands.try_recv() else { break };
+            let Ok(command) = self.queues.commands.take(Receiver::try_recv) else { break };
             self.obey(command);
         }
         if stop {
@@ -281,7 +283,7 @@ impl Loop {
     }
 
     fn collect_news(&mut self, facts: &mut Vec<(JobId, Fact)>) {
-        while let Ok(news) = self.queues.news.try_recv() {
+        while let Ok(news) = self.queues.news.take(Receiver::try_recv) {
             match news {
                 News::Raised(raised) => self.collect_berth(*raised),
                 News::Launched(launch) => self.collect_launch(*launch, facts),
@@ -337,6 +339,7 @@ impl Loop {
                 Due::Drain(id) => self.drain_late(id),
                 Due::Tidy(group) => self.chore(Chore::Cgroup(group)),
                 Due::Stuck => self.end_stuck(),
+                Due::Quiet => self.quiet(),
                 Due::ShutdownOver => {
                     let jobs = self.table.live();
                     diag::event!(

@@ -116,7 +116,7 @@ impl Loop {
         if let Some(group) = cgroup {
             self.tidy(group);
         }
-        self.restock();
+        self.restock_later();
     }
 
     /// Gives the host id of a job back, when its files are gone: they still count for it.
@@ -146,7 +146,7 @@ impl Loop {
         let lives = |id: &JobId| table.get(*id).is_some_and(|job| !job.state.is_finished());
         self.timers.weed(live, |due| match due {
             Due::Grace(id) | Due::Timeout(id) | Due::Drain(id) => lives(id),
-            Due::Tidy(_) | Due::Stuck | Due::ShutdownOver => true,
+            Due::Tidy(_) | Due::Stuck | Due::Quiet | Due::ShutdownOver => true,
         });
     }
 }

@@ -1,4 +1,5 @@
-//! The loop: one thread owns every mutable thing of the daemon. No Mutex here.
+//! The loop: one thread owns every mutable thing of the daemon. No Mutex here, but the one by which the ends of a
+//! queue take turns (`sys::turns`).
 //!
 //! ```text
 //! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawners; Plot --> berths

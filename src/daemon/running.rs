@@ -34,7 +34,7 @@ impl Loop {
             let _ = starter.send(Ok(view.clone()));
         }
         self.spare_init(pid);
-        self.restock();
+        self.restock_later();
     }
 
     /// joblet-init must outlive the kernel's choice at the memory limit, to record it. Only now: the payload

@@ -33,6 +33,7 @@ use crate::sandbox::identity::{Lease, Leases, check_range};
 use crate::sandbox::spawn::{SandboxConfig, exit_records};
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Sandbox, SandboxError};
+use crate::sys::turns::{Turn, in_turns};
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -96,8 +97,8 @@ impl Daemon {
         let tree = Arc::new(tree(config)?);
         let (poll, waker) = poll_for(&signals)?;
 
-        let (command_end, commands) = bounded(QUEUE);
-        let (news_end, news) = unbounded();
+        let (command_end, commands) = in_turns(bounded(QUEUE));
+        let (news_end, news) = in_turns(unbounded());
         let (orders, order_queue) = bounded::<Order>(config.joblet.max_concurrent_jobs as usize);
         let (plots, plot_queue) = bounded::<Plot>(config.joblet.ready_berths as usize);
         let (chores, chore_queue) = unbounded::<Chore>();
@@ -217,14 +218,14 @@ fn start_spawners(
 /// Where worker threads put their news.
 #[derive(Clone)]
 struct Postbox {
-    news: Sender<News>,
+    news: Turn<Sender<News>>,
     waker: Arc<Waker>,
 }
 
 impl Postbox {
     fn send(&self, news: News) {
         // The loop is gone only after all of its jobs are.
-        if self.news.send(news).is_ok()
+        if self.news.take(|queue| queue.send(news)).is_ok()
             && let Err(why) = self.waker.wake()
         {
             diag::limited!(Level::Error, "cannot wake the loop", error = why);

@@ -16,6 +16,7 @@ use super::spool::{Spliced, SpoolWriter};
 use super::{OutputError, Progress, Stream};
 use crate::diag;
 use crate::job::JobId;
+use crate::sys::turns::{Turn, in_turns};
 
 /// Bytes taken from one pipe before the next one's turn.
 const BUDGET: usize = 64 * 1024;
@@ -50,7 +51,7 @@ enum Order {
 #[derive(Debug, Clone)]
 pub struct Collector {
     // Unbounded by type, bounded by admission: one Add and one GiveUp for each live job.
-    orders: Sender<Order>,
+    orders: Turn<Sender<Order>>,
     waker: Arc<Waker>,
 }
 
@@ -64,7 +65,7 @@ impl Collector {
     ) -> Result<(Collector, JoinHandle<()>), OutputError> {
         let poll = Poll::new().map_err(OutputError::Collector)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(OutputError::Collector)?);
-        let (orders, inbox) = crossbeam_channel::unbounded();
+        let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
         let desk = Desk {
             poll,
             _waker: waker.clone(),
@@ -98,7 +99,7 @@ impl Collector {
 
     fn send(&self, order: Order) {
         // The receiver goes only after Stop, when nobody has anything left to say.
-        let _ = self.orders.send(order);
+        let _ = self.orders.take(|queue| queue.send(order));
         if let Err(why) = self.waker.wake() {
             diag::limited!(Level::Warn, "cannot wake the output collector", error = why);
         }
@@ -123,7 +124,7 @@ struct Desk {
     // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread, or the last
     // order, Stop, may never be heard.
     _waker: Arc<Waker>,
-    inbox: Receiver<Order>,
+    inbox: Turn<Receiver<Order>>,
     // Tokens are never reused: a late event finds no entry and is dropped.
     pipes: HashMap<usize, Pipe>,
     jobs: HashMap<JobId, Job>,
@@ -131,7 +132,7 @@ struct Desk {
     next: usize,
 }
 
-enum Turn {
+enum Served {
     Again,
     Wait,
     Ended,
@@ -157,7 +158,7 @@ impl Desk {
             if self.ready.is_empty() {
                 self.ready.extend(stalled.drain(..));
             }
-            while let Ok(order) = self.inbox.try_recv() {
+            while let Ok(order) = self.inbox.take(Receiver::try_recv) {
                 match order {
                     Order::Add(job) => self.add(*job),
                     Order::GiveUp(id) => self.give_up(id, drained),
@@ -168,10 +169,10 @@ impl Desk {
             for _ in 0..self.ready.len() {
                 let Some(token) = self.ready.pop_front() else { break };
                 match self.serve(token) {
-                    Turn::Again => self.ready.push_back(token),
-                    Turn::Wait => {}
-                    Turn::Ended => self.close(token, drained),
-                    Turn::Stalled => stalled.push(token),
+                    Served::Again => self.ready.push_back(token),
+                    Served::Wait => {}
+                    Served::Ended => self.close(token, drained),
+                    Served::Stalled => stalled.push(token),
                 }
             }
         }
@@ -197,16 +198,16 @@ impl Desk {
         self.jobs.insert(output.id, job);
     }
 
-    fn serve(&mut self, token: usize) -> Turn {
-        let Some(pipe) = self.pipes.get(&token) else { return Turn::Wait };
-        let Some(job) = self.jobs.get_mut(&pipe.job) else { return Turn::Wait };
+    fn serve(&mut self, token: usize) -> Served {
+        let Some(pipe) = self.pipes.get(&token) else { return Served::Wait };
+        let Some(job) = self.jobs.get_mut(&pipe.job) else { return Served::Wait };
         match job.spool.splice_from(&pipe.fd, pipe.stream, BUDGET, now_ns()) {
             Ok(Spliced::Moved(_)) => {
                 job.progress.publish(job.spool.rows());
-                Turn::Again
+                Served::Again
             }
-            Ok(Spliced::Empty) => Turn::Wait,
-            Ok(Spliced::End) => Turn::Ended,
+            Ok(Spliced::Empty) => Served::Wait,
+            Ok(Spliced::End) => Served::Ended,
             Err(why) => {
                 diag::limited!(
                     Level::Error,
@@ -214,7 +215,7 @@ impl Desk {
                     jobId = pipe.job,
                     error = why
                 );
-                Turn::Stalled
+                Served::Stalled
             }
         }
     }

@@ -28,8 +28,9 @@ pub fn join_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
 }
 
-/// Puts the calling thread under SCHED_RR: it runs before everything that is scheduled ordinarily (sched(7)). What it
-/// clones is scheduled ordinarily again.
+/// Puts the calling thread under SCHED_RR at the lowest priority: it runs before everything that is scheduled
+/// ordinarily (sched(7)). What it clones is scheduled ordinarily again. Such a thread must not spin for others, see
+/// [`super::turns`].
 ///
 /// # Errors
 /// No CAP_SYS_NICE, or a kernel that has given the thread's group no real-time share (CONFIG_RT_GROUP_SCHED).
