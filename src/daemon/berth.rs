@@ -206,9 +206,8 @@ pub(super) struct Stock {
     // With the thread that makes them.
     raising: usize,
     usual: Option<Limits>,
-    // When nothing has started or ended for long enough, and whether a timer looks.
+    // When nothing has started or ended for long enough; a timer looks as long as it is set.
     quiet_at: Option<Instant>,
-    timed: bool,
 }
 
 impl Loop {
@@ -218,9 +217,9 @@ impl Loop {
             self.restock();
             return;
         }
-        self.stock.quiet_at = Some(Instant::now() + QUIET);
-        if !std::mem::replace(&mut self.stock.timed, true) {
-            self.timers.set(Instant::now() + QUIET, Due::Quiet);
+        let quiet_at = Instant::now() + QUIET;
+        if self.stock.quiet_at.replace(quiet_at).is_none() {
+            self.timers.set(quiet_at, Due::Quiet);
         }
     }
 
@@ -229,7 +228,7 @@ impl Loop {
         match self.stock.quiet_at {
             Some(at) if at > Instant::now() => self.timers.set(at, Due::Quiet),
             _ => {
-                self.stock.timed = false;
+                self.stock.quiet_at = None;
                 self.restock();
             }
         }
