@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,8 +11,9 @@ use rustix::io::Errno;
 
 use super::commands::{Answer, CommandError};
 use super::event_loop::Loop;
+use super::starting::Spawner;
 use super::workers::Chore;
-use crate::cgroup::{CgroupError, CgroupTree, Disk};
+use crate::cgroup::CgroupError;
 use crate::job::{JobRef, JobView, Layer, Limits, NetworkMode, State};
 use crate::sandbox::security::{Promise, read_back};
 
@@ -24,15 +25,14 @@ pub(super) struct Look {
     pidfd: OwnedFd,
     promise: Promise,
     limits: Limits,
-    tree: Arc<CgroupTree>,
-    data_dir: PathBuf,
+    // Its group and disks are those that the limits were written with.
+    spawner: Arc<Spawner>,
     answer: Answer<(JobView, Vec<Layer>)>,
 }
 
 impl Loop {
     /// Hands a running job to the worker that looks at it.
     pub(super) fn look_at(&mut self, wanted: &JobRef, answer: Answer<(JobView, Vec<Layer>)>) {
-        let (tree, spool) = (self.tree.clone(), self.settings.spool.clone());
         let job = match self.table.find(wanted) {
             Ok(job) => job,
             Err(why) => {
@@ -60,8 +60,8 @@ impl Loop {
             pids: job.spec.limits.pids,
         };
         let limits = job.spec.limits.clone();
-        let data_dir = spool.parent().unwrap_or(&spool).to_owned();
-        self.chore(Chore::Look(Box::new(Look { view, pidfd, promise, limits, tree, data_dir, answer })));
+        let spawner = self.spawner.clone();
+        self.chore(Chore::Look(Box::new(Look { view, pidfd, promise, limits, spawner, answer })));
     }
 }
 
@@ -81,8 +81,8 @@ impl Look {
     }
 
     fn read(&self) -> io::Result<Vec<Layer>> {
-        let disks = Disk::behind([Path::new("/"), Path::new("/usr"), self.data_dir.as_path()]);
-        let group = self.tree.read_back(self.view.id, &self.limits, &disks).map_err(|why| match why {
+        let Spawner { tree, disks, .. } = &*self.spawner;
+        let group = tree.read_back(self.view.id, &self.limits, disks).map_err(|why| match why {
             CgroupError::Read { source, .. } => source,
             why => io::Error::other(why),
         })?;
