@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 use log::Level;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
 use super::berth::{Berth, NoBerth, Plot};
@@ -24,6 +23,7 @@ use crate::output::Collector;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Cradle, Init, Payload, Sandbox, SandboxError};
+use crate::sys::pidfd::kill_and_reap;
 use crate::sys::thread::schedule_first as schedule;
 use crate::upload::{self, Upload, UploadError};
 
@@ -137,8 +137,7 @@ impl Spawner {
             Ok(()) => Ok(process(init, network)),
             Err(why) => {
                 // Nothing but joblet-init was ever in there, and that ends at once.
-                let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
-                let _ = waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
+                kill_and_reap(init.pidfd.as_fd());
                 Err(why)
             }
         };

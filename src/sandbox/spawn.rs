@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::SandboxError;
 use super::child;
@@ -354,8 +354,7 @@ pub(super) fn text(text: &str) -> Result<CString, SandboxError> {
 fn mounts_of(child: &sys::clone::Cloned) -> Result<OwnedFd, SandboxError> {
     let opened = sys::pidfd::mount_namespace(child.pidfd.as_fd(), child.pid);
     if opened.is_err() {
-        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        sys::pidfd::kill_and_reap(child.pidfd.as_fd());
     }
     preparing(opened, "open the job's mount namespace")
 }

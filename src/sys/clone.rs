@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, pidfd_send_signal};
 
 /// Be born in the cgroup that `clone_args.cgroup` names (linux/sched.h; libc lacks it for this target).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -227,9 +227,7 @@ impl Idle {
 
 impl Drop for Idle {
     fn drop(&mut self) {
-        let pidfd = self.cloned.pidfd.as_fd();
-        let _ = pidfd_send_signal(pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+        super::pidfd::kill_and_reap(self.cloned.pidfd.as_fd());
     }
 }
 

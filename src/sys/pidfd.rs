@@ -4,9 +4,17 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
 /// `PIDFD_GET_MNT_NAMESPACE` and `PIDFD_GET_NET_NAMESPACE` of linux/pidfd.h (6.11): `_IO(0xFF, n)`.
 const GET_MNT_NAMESPACE: usize = 0xFF03;
 const GET_NET_NAMESPACE: usize = 0xFF04;
+
+/// Kills a child of ours and waits for its end, which comes at once unless it hangs in the kernel.
+pub fn kill_and_reap(pidfd: BorrowedFd<'_>) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+}
 
 /// The mount namespace of a process. `pid` is its number, which must be its own still: it is our child, and not
 /// waited for.
