@@ -15,6 +15,8 @@ pub(crate) enum Kind {
 /// The heading below which help lists a flag, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
+    /// When a job starts.
+    Start,
     /// Limits of the job.
     Limits,
     /// What the job finds inside its walls.
@@ -30,6 +32,7 @@ pub(crate) enum Group {
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Group::Start => "The start",
             Group::Limits => "Limits",
             Group::Contents => "What the job gets",
             Group::Waiting => "After the start",
@@ -96,6 +99,20 @@ pub(crate) static ROOT: &[Flag] = &[switch("version", Some('v'), Group::Output, 
 
 /// Flags of `rnx job run`.
 pub(crate) static RUN: &[Flag] = &[
+    value(
+        "schedule",
+        "TIME",
+        Group::Start,
+        "Start later: after a delay (45s, 30min, 2h30m, 1d) or at a time, here\n\
+         (2025-08-03T15:00) or anywhere (2025-08-03T15:00:00Z)",
+    ),
+    value(
+        "request-id",
+        "ID",
+        Group::Start,
+        "Name this request: sent again, it gives the job that it has already\n\
+         started instead of a second one",
+    ),
     value(
         "max-cpu",
         "PERCENT",

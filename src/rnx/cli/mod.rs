@@ -1,12 +1,13 @@
 //! The command line. Two tables ([`flag`], [`command`]) say everything about it once; [`mod@parse`], [`mod@help`]
-//! and their tests are written against the tables and name no flag themselves. [`value`] reads what flags
-//! carry.
+//! and their tests are written against the tables and name no flag themselves. [`value`] and [`time`] read
+//! what flags carry.
 
 mod command;
 mod flag;
 mod help;
 mod parse;
 mod suggest;
+pub(crate) mod time;
 pub(crate) mod value;
 
 pub(crate) use command::Action;

@@ -76,7 +76,7 @@ fn uploads_keep_the_order_of_the_command_line() {
 fn mistakes_are_named_and_near_misses_suggested() {
     let cases = [
         ("job run --max-memroy=1 true", "unknown flag: --max-memroy", "did you mean --max-memory?"),
-        ("job run --schedule=1h true", "unknown flag: --schedule", "see `rnx help job run`"),
+        ("job run --gpu=1 true", "unknown flag: --gpu", "see `rnx help job run`"),
         ("job run -x true", "unknown flag: -x", "see `rnx help job run`"),
         ("--max-cpu=1 job run true", "unknown flag: --max-cpu", "--max-cpu belongs behind `rnx job run`"),
         ("job list --follow", "unknown flag: --follow", "--follow belongs behind `rnx job run`"),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Zoned;
 use serde::Serialize;
 
-use super::super::cli::{Invocation, Values, value};
+use super::super::cli::{Invocation, Values, time, value};
 use super::super::error::{Error, Result};
 use super::super::exit;
 use super::super::interrupt::Interrupt;
@@ -53,8 +54,13 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     if values.is("explain") {
         return explain(invocation, uploads, out);
     }
+    let scheduled = schedule(values)?;
+    if let Some(note) = scheduled.as_ref().and_then(|given| given.note.as_deref()) {
+        out.note(&format!("warning: {}", one_line(note)));
+    }
     let progress = (uploads.files() > 0 && !manner.quiet).then(|| uploads.progress());
-    let (request, sent) = request(invocation, uploads, out, manner.quiet)?;
+    let (mut request, sent) = request(invocation, uploads, out, manner.quiet)?;
+    request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
     let size = request.compute_size();
     upload::check_size(size)?;
 
@@ -123,6 +129,11 @@ fn manner(values: &Values) -> Result<Manner> {
     Ok(Manner { after, remove: values.is("rm"), quiet: values.is("quiet"), raw: values.is("raw") })
 }
 
+/// When the job is to start, if not now. The delay counts from here on, before uploads travel.
+fn schedule(values: &Values) -> Result<Option<time::Given>> {
+    values.last("schedule").map(|text| time::schedule(&text, &Zoned::now())).transpose()
+}
+
 fn uploads(values: &Values) -> Result<Uploads> {
     let mut uploads = Uploads::default();
     for (flag, path) in values.in_order(&["upload", "upload-dir"]) {
@@ -157,6 +168,7 @@ fn request(
     request.cpuCores = values.last("cpu-cores").unwrap_or_default();
     request.network = values.last("network").unwrap_or_default();
     request.name = values.last("name").unwrap_or_default();
+    request.request_id = values.last("request-id").unwrap_or_default();
     let (_, workdir) = values.in_order(&["workdir", "work-dir"]).pop().unwrap_or_default();
     request.workDir = workdir;
     let variables = super::super::environment::collect(values, &|name| std::env::var_os(name))?;

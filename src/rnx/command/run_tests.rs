@@ -20,14 +20,26 @@ fn why(line: &str) -> String {
 #[test]
 fn every_flag_reaches_the_request() {
     let line = "run --max-cpu 50 --max-memory=1G --max-iobps 4M --cpu-cores 0-1 --timeout 1h30m \
-                --network none --name n --workdir /work/a -e A=1 -s B=2 python3 -u x.py --name y";
+                --network none --name n --request-id r1 --workdir /work/a -e A=1 -s B=2 python3 -u x.py --name y";
     let (r, sent) = sent(line).unwrap();
     assert_eq!((r.maxCpu, r.maxMemory, r.maxIobps), (50, 1024, 4 << 20));
     assert_eq!((r.cpuCores.as_str(), r.timeout.as_str(), r.network.as_str()), ("0-1", "1h30m", "none"));
     assert_eq!((r.name.as_str(), r.workDir.as_str(), r.command.as_str()), ("n", "/work/a", "python3"));
+    assert_eq!(r.request_id, "r1");
     assert_eq!(r.args, ["-u", "x.py", "--name", "y"]);
     assert_eq!((r.environment["A"].as_str(), r.secret_environment["B"].as_str()), ("1", "2"));
     assert_eq!((sent.files, sent.env, sent.secrets), (0, 1, 1));
+}
+
+#[test]
+fn a_delay_counts_from_now_and_a_wrong_one_is_refused_here() {
+    let before = jiff::Timestamp::now();
+    let given = schedule(&invocation("run --schedule 1s --schedule=2h30m true").values).unwrap().unwrap();
+    let waits = given.time.duration_since(before);
+    assert!((8_999..9_060).contains(&waits.as_secs()), "{waits:?}");
+    let refused = schedule(&invocation("run --schedule=soon true").values).unwrap_err();
+    assert!(refused.to_string().starts_with("invalid value \"soon\" for --schedule: "));
+    assert!(schedule(&invocation("run true").values).unwrap().is_none());
 }
 
 #[test]

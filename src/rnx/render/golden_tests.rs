@@ -153,6 +153,13 @@ fn run_prints_the_lines_of_the_reference_first() {
         ..started()
     };
     golden("run-additions.txt", &text::started(&more, Sent { files: 3, env: 2, secrets: 1 }, false));
+    let later = RunJobResponse {
+        status: "SCHEDULED".into(),
+        startTime: String::new(),
+        scheduledTime: "2024-01-15T12:30:00Z".into(),
+        ..started()
+    };
+    golden("run-scheduled.txt", &text::started(&later, Sent::default(), false));
     golden("run-failed.txt", &text::started(&failed_start(), Sent::default(), false));
 }
 

@@ -20,8 +20,12 @@ pub(crate) struct Sent {
 
 /// `job run`.
 pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String {
-    let failed = job.exit_reason == "start_failed";
-    let mut text = String::from(if failed { "Job failed to start:\n" } else { "Job started:\n" });
+    let heading = match job.exit_reason.as_str() {
+        "start_failed" => "Job failed to start:\n",
+        _ if job.status == "SCHEDULED" => "Job scheduled:\n",
+        _ => "Job started:\n",
+    };
+    let mut text = String::from(heading);
     line(&mut text, "ID", &job.jobUuid);
     raw_line(&mut text, "Command", &command_line(&job.command, &job.args));
     raw_line(&mut text, "Status", &status_word(&job.status, colour));
@@ -38,6 +42,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String 
     if sent.secrets > 0 {
         raw_line(&mut text, "Secret Environment", &format!("{} variables set", sent.secrets));
     }
+    some_line(&mut text, "ScheduledTime", &job.scheduledTime);
     waiting(&mut text, job.queue_position, &job.wait_reason);
     ending(&mut text, &job.exit_reason, job.signal, &job.message);
     unenforced(&mut text, &job.unenforced_limits);
