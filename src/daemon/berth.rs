@@ -131,8 +131,10 @@ impl Spawner {
         };
         match (made, cgroup) {
             (Ok((Started { init, stdout, stderr }, work, spool)), Some(cgroup)) => {
-                let (control, progress_of_output) = (init.control.clone(), progress.clone());
-                let output = JobOutput { id, stdout, stderr, control, spool, progress: progress_of_output };
+                let control = init.control.clone();
+                let (progress_of_output, wake) = (progress.clone(), None);
+                let output =
+                    JobOutput { id, stdout, stderr, control, spool, progress: progress_of_output, wake };
                 self.collector.add(output);
                 let network = self.kept(network, &init);
                 Ok(Berth { id, limits, lease, progress, cgroup, init, work, network })

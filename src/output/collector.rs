@@ -11,15 +11,14 @@ use crossbeam_channel::{Receiver, Sender};
 use log::Level;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::process::{Signal, pidfd_send_signal};
 
-use super::spool::{Spliced, SpoolWriter};
+use super::spool::{CHUNK, Spliced, SpoolWriter};
 use super::{OutputError, Progress, Stream};
 use crate::diag;
 use crate::job::JobId;
 use crate::sys::turns::{Turn, in_turns};
 
-/// Bytes taken from one pipe before the next one's turn.
-const BUDGET: usize = 64 * 1024;
 /// How long a stream whose disk is full waits before it tries again. The job waits with its pipe full.
 const STALL: Duration = Duration::from_secs(1);
 const WAKE: Token = Token(0);
@@ -39,6 +38,11 @@ pub struct JobOutput {
     pub spool: SpoolWriter,
     /// Told about each row.
     pub progress: Arc<Progress>,
+    /// A pidfd of a joblet-init that may linger since its daemon's death, and then waits for a signal before it looks
+    /// at the control pipe again: SIGUSR1 is sent to it when everything is in the spool. Only where its exit record
+    /// was there *after* the control pipe had been opened anew: before that it forwards signals to the payload, and
+    /// need not be woken, because it will find the pipe open.
+    pub wake: Option<OwnedFd>,
 }
 
 enum Order {
@@ -116,7 +120,22 @@ struct Job {
     control: Arc<OwnedFd>,
     spool: SpoolWriter,
     progress: Arc<Progress>,
+    wake: Option<OwnedFd>,
     open: usize,
+}
+
+impl Job {
+    /// joblet-init keeps the pipes until it hears this: nothing is in them any more.
+    fn release(&self, id: JobId) {
+        if let Err(why) = rustix::io::write(&*self.control, b"R") {
+            log::debug!("release of {id}: {why}");
+        }
+        if let Some(init) = &self.wake
+            && let Err(why) = pidfd_send_signal(init, Signal::USR1)
+        {
+            log::debug!("wake-up of {id}: {why}");
+        }
+    }
 }
 
 struct Desk {
@@ -194,14 +213,14 @@ impl Desk {
             self.pipes.insert(token, Pipe { fd, stream, job });
             self.ready.push_back(token);
         }
-        let job = Job { control: output.control, spool: output.spool, progress: output.progress, open: 2 };
-        self.jobs.insert(output.id, job);
+        let JobOutput { control, spool, progress, wake, .. } = output;
+        self.jobs.insert(job, Job { control, spool, progress, wake, open: 2 });
     }
 
     fn serve(&mut self, token: usize) -> Served {
         let Some(pipe) = self.pipes.get(&token) else { return Served::Wait };
         let Some(job) = self.jobs.get_mut(&pipe.job) else { return Served::Wait };
-        match job.spool.splice_from(&pipe.fd, pipe.stream, BUDGET, now_ns()) {
+        match job.spool.splice_from(&pipe.fd, pipe.stream, CHUNK, now_ns()) {
             Ok(Spliced::Moved(_)) => {
                 job.progress.publish(job.spool.rows());
                 Served::Again
@@ -227,10 +246,7 @@ impl Desk {
         let Some(job) = self.jobs.get_mut(&pipe.job) else { return };
         job.open -= 1;
         if job.open == 0 {
-            // joblet-init keeps the pipes until it reads this: nothing is in them any more.
-            if let Err(why) = rustix::io::write(&*job.control, b"R") {
-                log::debug!("release of {}: {why}", pipe.job);
-            }
+            job.release(pipe.job);
             self.jobs.remove(&pipe.job);
             drained(pipe.job);
         }

@@ -16,11 +16,12 @@
 //! bytes of [`spool::HEADER`]; each row is 32 bytes, little endian: sequence (u64, from 1 across both
 //! streams), offset in the stream's file (u64), time of reading (i64, ns since the epoch), length (u32),
 //! stream (u8: 1 stdout, 2 stderr), three zero bytes. Bytes behind the last row are a chunk whose daemon died
-//! between splice and row.
+//! between splice and row; the next daemon writes that row ([`SpoolWriter::reopen`]).
 
 pub mod collector;
 pub mod progress;
 pub mod reader;
+mod reopen;
 pub mod spool;
 
 use std::io;
@@ -49,6 +50,11 @@ impl Stream {
         }
     }
 
+    /// Place in a pair of both.
+    fn place(self) -> usize {
+        usize::from(self.number() - 1)
+    }
+
     /// File name in the spool.
     pub fn file_name(self) -> &'static str {
         match self {
@@ -72,6 +78,14 @@ pub enum OutputError {
     /// The spool could not be read.
     #[error("cannot read the spool {path}: {source}")]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The spool of an earlier daemon could not be taken over.
+    #[error("cannot go on with the spool {path}: {source}")]
+    Reopen {
         /// The file.
         path: PathBuf,
         /// The system's answer.

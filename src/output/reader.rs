@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::spool::{HEADER, ROW, Row};
+use super::spool::{HEADER, INDEX, ROW, Row};
 use super::{OutputError, Stream};
 
 /// A run of bytes of one stream.
@@ -39,9 +39,9 @@ impl SpoolReader {
             let path = dir.join(name);
             File::open(&path).map_err(|source| OutputError::Read { path, source })
         };
-        let index = open("index")?;
+        let index = open(INDEX)?;
         let mut header = [0; HEADER.len()];
-        let path = dir.join("index");
+        let path = dir.join(INDEX);
         index
             .read_exact_at(&mut header, 0)
             .map_err(|source| OutputError::Read { path: path.clone(), source })?;
@@ -71,10 +71,10 @@ impl SpoolReader {
         };
         let mut block = [0; ROW];
         let at = HEADER.len() as u64 + self.next * ROW as u64;
-        self.index.read_exact_at(&mut block, at).map_err(read("index"))?;
-        let row = Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join("index") })?;
+        self.index.read_exact_at(&mut block, at).map_err(read(INDEX))?;
+        let row = Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join(INDEX) })?;
         let mut bytes = vec![0; row.length as usize];
-        let file = &self.streams[usize::from(row.stream.number() - 1)];
+        let file = &self.streams[row.stream.place()];
         file.read_exact_at(&mut bytes, row.offset).map_err(read(row.stream.file_name()))?;
         self.next += 1;
         Ok(Some(Chunk { sequence: row.sequence, stream: row.stream, time_ns: row.time_ns, bytes }))

@@ -14,6 +14,10 @@ use super::{OutputError, Stream};
 pub const HEADER: [u8; 32] = *b"JOBLET SPOOL INDEX 1\n\0\0\0\0\0\0\0\0\0\0\0";
 /// Bytes of the header and of each row.
 pub const ROW: usize = 32;
+/// Most bytes of one row: what readers hold of a stream at a time.
+pub const CHUNK: usize = 64 * 1024;
+/// File name of the index.
+pub(super) const INDEX: &str = "index";
 
 /// One row of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +72,19 @@ pub enum Spliced {
 /// The three files of a running job's spool.
 #[derive(Debug)]
 pub struct SpoolWriter {
-    streams: [(File, u64); 2],
-    index: File,
-    rows: u64,
+    pub(super) streams: [Tail; 2],
+    pub(super) index: File,
+    pub(super) rows: u64,
+}
+
+/// Where a stream's file ends.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) file: File,
+    /// Bytes in the file.
+    pub(super) end: u64,
+    /// Bytes that the index speaks of. Less than `end` only where a row could not be written yet.
+    pub(super) noted: u64,
 }
 
 impl SpoolWriter {
@@ -89,9 +103,10 @@ impl SpoolWriter {
             // Not O_APPEND: splice(2) refuses such files.
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed(&path))
         };
-        let streams = [(open(Stream::Stdout.file_name())?, 0), (open(Stream::Stderr.file_name())?, 0)];
-        let mut index = open("index")?;
-        index.write_all(&HEADER).map_err(failed(&dir.join("index")))?;
+        let tail = |stream: Stream| Ok(Tail { file: open(stream.file_name())?, end: 0, noted: 0 });
+        let streams = [tail(Stream::Stdout)?, tail(Stream::Stderr)?];
+        let mut index = open(INDEX)?;
+        index.write_all(&HEADER).map_err(failed(&dir.join(INDEX)))?;
         Ok(SpoolWriter { streams, index, rows: 0 })
     }
 
@@ -103,7 +118,8 @@ impl SpoolWriter {
     /// Moves at most `budget` bytes from a non-blocking pipe into the stream's file and notes them.
     ///
     /// # Errors
-    /// The disk's: the bytes are still in the pipe (splice failed), or in the file without a row.
+    /// The disk's: the bytes are still in the pipe (splice failed), or in the file without a row, which the next
+    /// call writes first.
     pub fn splice_from(
         &mut self,
         pipe: impl AsFd,
@@ -111,22 +127,38 @@ impl SpoolWriter {
         budget: usize,
         now_ns: i64,
     ) -> io::Result<Spliced> {
-        let (file, end) = &mut self.streams[usize::from(stream.number() - 1)];
+        let owed = self.note(stream, now_ns)?;
+        if owed > 0 {
+            return Ok(Spliced::Moved(owed));
+        }
+        let Tail { file, end, .. } = &mut self.streams[stream.place()];
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let moved = loop {
+        loop {
+            // The kernel advances `end` by what it moves.
             match splice(pipe.as_fd(), None, file.as_fd(), Some(end), budget, flags) {
                 Ok(0) => return Ok(Spliced::End),
-                Ok(moved) => break moved,
+                Ok(_) => return self.note(stream, now_ns).map(Spliced::Moved),
                 Err(rustix::io::Errno::AGAIN) => return Ok(Spliced::Empty),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(why) => return Err(why.into()),
             }
-        };
-        // The kernel has advanced `end` by what it moved.
-        let offset = *end - moved as u64;
-        let row = Row { sequence: self.rows + 1, offset, time_ns: now_ns, length: moved as u32, stream };
-        self.index.write_all_at(&row.encode(), HEADER.len() as u64 + self.rows * ROW as u64)?;
-        self.rows += 1;
-        Ok(Spliced::Moved(moved))
+        }
+    }
+
+    /// Writes the rows of what is in a stream's file and not in the index; tells how many bytes that is.
+    pub(super) fn note(&mut self, stream: Stream, time_ns: i64) -> io::Result<usize> {
+        let mut bytes = 0;
+        loop {
+            let Tail { end, noted, .. } = self.streams[stream.place()];
+            let length = (end - noted).min(CHUNK as u64) as u32;
+            if length == 0 {
+                return Ok(bytes);
+            }
+            let row = Row { sequence: self.rows + 1, offset: noted, time_ns, length, stream };
+            self.index.write_all_at(&row.encode(), HEADER.len() as u64 + self.rows * ROW as u64)?;
+            self.rows += 1;
+            self.streams[stream.place()].noted += u64::from(length);
+            bytes += length as usize;
+        }
     }
 }

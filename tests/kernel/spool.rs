@@ -1,16 +1,21 @@
-//! The spool when its writer dies: splice(2) leaves each byte either in the file or in the pipe.
+//! The spool when its writer dies: splice(2) leaves each byte either in the file or in the pipe, and the next writer
+//! goes on from there (F01).
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use joblet::output::spool::{HEADER, ROW, Spliced};
-use joblet::output::{SpoolReader, SpoolWriter, Stream};
+use joblet::job::JobId;
+use joblet::output::spool::{CHUNK, HEADER, ROW, Spliced};
+use joblet::output::{Collector, JobOutput, Progress, SpoolReader, SpoolWriter, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::helper::eventually;
 
@@ -18,19 +23,23 @@ use crate::helper::eventually;
 const COLLECTOR: &str = "JOBLET_TEST_COLLECTOR";
 const ROUNDS: u64 = 50;
 
-/// Moves its standard input into a spool until it is killed. It is a test only so that the test program can execute
+/// Moves its standard input into a spool, a new or an old one, until it is killed. It is a test only so that the test program can execute
 /// itself as it.
 #[test]
 fn collector() {
     let Ok(dir) = std::env::var(COLLECTOR) else { return };
     let pipe = std::io::stdin();
-    let mut spool = SpoolWriter::create(Path::new(&dir)).unwrap();
+    let mut spool = open(Path::new(&dir));
     rustix::io::write(rustix::stdio::stderr(), b"\ncollecting\n").unwrap();
     loop {
         if spool.splice_from(&pipe, Stream::Stdout, 65_536, 1).unwrap() == Spliced::Empty {
             poll(&mut [PollFd::new(&pipe, PollFlags::IN)], None).unwrap();
         }
     }
+}
+
+fn open(dir: &Path) -> SpoolWriter {
+    if dir.exists() { SpoolWriter::reopen(dir).unwrap() } else { SpoolWriter::create(dir).unwrap() }
 }
 
 /// Numbers in a row, eight bytes each, until told to stop; ends the pipe.
@@ -101,4 +110,67 @@ fn indexed(spool: &Path, wanted: &[u8]) -> u64 {
         at += chunk.bytes.len();
     }
     at as u64
+}
+
+#[test]
+fn a_spool_whose_collector_is_killed_again_and_again_has_every_byte_once_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("job");
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(write, &stop));
+        for _ in 0..ROUNDS {
+            let spooled = fs::metadata(dir.join("stdout")).map_or(0, |meta| meta.len());
+            collect_and_be_killed(&read, &dir, spooled + 200_000);
+        }
+        stop.store(true, Ordering::Relaxed);
+        // The last collector may live to the end.
+        let mut spool = SpoolWriter::reopen(&dir).unwrap();
+        while spool.splice_from(&read, Stream::Stdout, CHUNK, 1).unwrap() != Spliced::End {}
+        flood.join().unwrap()
+    });
+    let wanted: Vec<u8> = (0..written).flat_map(u64::to_le_bytes).collect();
+    assert_eq!(indexed(&dir, &wanted), wanted.len() as u64);
+}
+
+/// A child that a signal ends, and its pidfd.
+fn sleeper() -> (Child, OwnedFd) {
+    let child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    (child, pidfd_open(pid, PidfdFlags::empty()).unwrap())
+}
+
+#[test]
+fn a_lingering_init_is_released_and_then_woken_when_the_rest_of_its_pipes_is_spooled() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("job");
+    drop(SpoolWriter::create(&dir).unwrap());
+    let (told, drained) = crossbeam_channel::bounded(1);
+    let (collector, thread) = Collector::start(move |id| told.send(id).unwrap()).unwrap();
+    let [(out, out_end), (err, err_end)] =
+        [(); 2].map(|()| pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap());
+    rustix::io::write(&out_end, b"left in the pipe").unwrap();
+    drop((out_end, err_end));
+    let (init_end, control) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (mut init, pidfd) = sleeper();
+    let id = JobId::random();
+    let progress = Progress::new(id, Arc::new(|_| {}));
+    collector.add(JobOutput {
+        id,
+        stdout: out,
+        stderr: err,
+        control: Arc::new(control),
+        spool: SpoolWriter::reopen(&dir).unwrap(),
+        progress: progress.clone(),
+        wake: Some(pidfd),
+    });
+    assert_eq!(init.wait().unwrap().signal(), Some(libc::SIGUSR1), "woken");
+    let mut byte = [0; 2];
+    assert_eq!((rustix::io::read(&init_end, &mut byte).unwrap(), byte[0]), (1, b'R'), "released before that");
+    assert_eq!(drained.recv().unwrap(), id);
+    let chunk = SpoolReader::open(&dir).unwrap().next(progress.look().0).unwrap().unwrap();
+    assert_eq!(chunk.bytes, b"left in the pipe");
+    collector.stop();
+    thread.join().unwrap();
 }
