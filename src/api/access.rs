@@ -2,7 +2,7 @@
 //!
 //! TLS has verified a client's certificate when its connection began. Connections live long, so the question is
 //! asked again for every call, with the CA and the list of now: [`Access::replace`] puts new ones in their place
-//! and has every open log stream ask again ([`Pass`]). Answers are remembered for a minute, because reading a
+//! and has every open stream ask again ([`Pass`]). Answers are remembered for a minute, because reading a
 //! certificate takes half a millisecond of the only gRPC thread; not for longer, because also CAs end, and clocks
 //! are set.
 
@@ -128,7 +128,7 @@ pub fn check(security: &Security) -> Result<InForce, ApiError> {
     examine(security).map(|(_, in_force)| in_force)
 }
 
-/// Shared by the check before every handler, the log streams and the TLS handshakes.
+/// Shared by the check before every handler, the streams and the TLS handshakes.
 #[derive(Clone)]
 pub struct Access {
     state: Arc<Mutex<State>>,

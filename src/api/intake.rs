@@ -16,9 +16,9 @@ use super::access::{Access, Pass};
 use super::status;
 use super::strikes::Strikes;
 
-/// Open calls of one client (log streams are counted apart): half of what the loop's queue holds.
+/// Open calls of one client (streams are counted apart): half of what the loop's queue holds.
 const CALLS: usize = 512;
-/// Open log streams of one client: half of all.
+/// Open streams of one client: half of all.
 const STREAMS: usize = 2048;
 
 /// Looks of one client that are served at one time; the others wait in its own line. Looks are short, and come
@@ -40,7 +40,7 @@ impl Kind {
     fn limit(self) -> (usize, &'static str) {
         match self {
             Kind::Call | Kind::Look => (CALLS, "calls"),
-            Kind::Stream => (STREAMS, "log streams"),
+            Kind::Stream => (STREAMS, "streams"),
         }
     }
 }

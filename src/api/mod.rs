@@ -4,7 +4,7 @@
 //!
 //! * `grpc-0`: the one completion queue. It runs the [`auth`] check of every call, every handler and every
 //!   future that a handler spawns. Nothing here blocks or panics: one handler that does stops every client.
-//! * `log-pump` ([`pump`]): reads spools for all log streams and fills their queues.
+//! * `log-pump` ([`pump`]): reads spools for all streams and fills their queues.
 //! * C-core's own (resolver, timers, event engine): they know nothing of us.
 //!
 //! The loop is elsewhere; this room reaches it through [`Door`](crate::daemon::commands::Door) only.
@@ -35,13 +35,14 @@
 //!
 //! # The end
 //!
-//! [`Server::begin_shutdown`] stops accepting and ends every log stream with UNAVAILABLE; the loop still
+//! [`Server::begin_shutdown`] stops accepting and ends every stream with UNAVAILABLE; the loop still
 //! answers what it has accepted. [`Server::finish`] waits for the calls and cancels those that linger.
 
 pub mod access;
 pub mod auth;
 mod bridge;
 pub mod convert;
+mod feed;
 mod intake;
 pub mod pump;
 pub mod reload;
@@ -78,7 +79,7 @@ pub enum ApiError {
     /// C-core refused to make a server.
     #[error("cannot make the gRPC server: {0}")]
     Build(grpcio::Error),
-    /// No thread for the log streams.
+    /// No thread for the streams.
     #[error("cannot start the log pump: {0}")]
     StartPump(std::io::Error),
 }

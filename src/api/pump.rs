@@ -1,12 +1,12 @@
-//! The thread that feeds all log streams.
+//! The thread that feeds all streams: of jobs' output, and of their samples.
 //!
 //! It is driven by events: a stream was opened or closed, a job has news, a stream has room again. A stream is
-//! then *advanced*: chunks go from its cursor into its queue until the queue is full (gRPC wakes us through the
-//! stream's waker), there is nothing more (the job's [`Progress`](crate::output::Progress) tells), or its turn
-//! is over. Reading blocks on the disk at worst, never on a client.
+//! then *advanced*: messages go from its [`Feed`] into its queue until the queue is full (gRPC wakes us through
+//! the stream's waker), there is nothing more (the job's [`Progress`] tells), or its turn is over. Reading
+//! blocks on the disk at worst, never on a client.
 //!
 //! The queue of events has no bound of its own. What is in it is bounded: at most one "room" for each stream,
-//! two "news" for each job, one "opened" and one "closed" for each stream, and [`STREAMS`] streams.
+//! two "news" for each job and kind, one "opened" and one "closed" for each stream, and [`STREAMS`] streams.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,40 +24,39 @@ use futures_util::Stream as _;
 use grpcio::{RpcStatus, RpcStatusCode};
 
 use super::access::Pass;
-use super::convert::reply;
+use super::feed::{Fed, Feed, Kind};
 use super::{ApiError, status};
-use crate::daemon::commands::{CommandError, LogSource};
-use crate::diag::{Level, event, limited};
+use crate::daemon::commands::CommandError;
+use crate::diag::{Level, event};
 use crate::job::JobId;
+use crate::output::Progress;
 use crate::output::progress::Tell;
-use crate::output::{OutputError, SpoolReader};
-use crate::pb::joblet::DataChunk;
 
-/// What a stream's queue holds besides one chunk: nothing. A chunk has at most the 64 KiB that the collector
+/// What a stream's queue holds besides one message: nothing. A chunk has at most the 64 KiB that the collector
 /// takes at a time, and thousands of clients that do not read have as many queues.
 const QUEUED: usize = 0;
-/// Chunks of one stream before it is the others' turn.
+/// Messages of one stream before it is the others' turn.
 const TURN: usize = 64;
-/// Streams at one time: each has three files open and one chunk in its queue.
+/// Streams at one time: each has at most three files open and one message in its queue.
 const STREAMS: usize = 4096;
 /// Longest time from one look at the certificates of open streams to the next.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// What goes through a stream's queue.
-pub(super) enum Item {
-    /// Output.
-    Chunk(DataChunk),
+pub(super) enum Item<M> {
+    /// What the client asked for.
+    Message(M),
     /// The end, and always the last item: a queue that ends without it lost its pump.
     End(RpcStatus),
 }
 
-/// The pump's ends of a stream.
-type Ends = (mpsc::Sender<Item>, oneshot::Sender<()>);
+/// What news are about.
+type Subject = (JobId, Kind);
 
 enum Event {
-    Open(u64, LogSource, Pass, Ends),
+    Open(u64, Box<Stream>),
     Ready(u64),
-    News(JobId),
+    News(Subject),
     Closed(u64),
     Judge,
     Shutdown,
@@ -80,7 +79,7 @@ impl fmt::Debug for LogPump {
 }
 
 impl LogPump {
-    /// Starts the thread. The second value is for the [`Progress`](crate::output::Progress) of every job.
+    /// Starts the thread. The second value is for the [`Progress`] of every job's output.
     ///
     /// # Errors
     /// No thread.
@@ -88,7 +87,6 @@ impl LogPump {
         let (events, inbox) = crossbeam_channel::unbounded();
         let pump = LogPump { events, next: Arc::default(), streams: Arc::default() };
         let desk = Desk {
-            events: pump.events.clone(),
             count: pump.streams.clone(),
             streams: HashMap::new(),
             cut: HashMap::new(),
@@ -97,30 +95,48 @@ impl LogPump {
         };
         let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || desk.run(&inbox));
         spawned.map_err(ApiError::StartPump)?;
-        let events = pump.events.clone();
-        let tell: Tell = Arc::new(move |job| {
-            // Nobody listens after the shutdown.
-            let _ = events.send(Event::News(job));
-        });
+        let tell = pump.tell(Kind::Output);
         Ok((pump, tell))
     }
 
-    /// Opens a stream from the job's first byte on.
+    /// For the [`Progress`] of every job's samples.
+    pub fn tell_samples(&self) -> Tell {
+        self.tell(Kind::Samples)
+    }
+
+    fn tell(&self, kind: Kind) -> Tell {
+        let events = self.events.clone();
+        Arc::new(move |job| {
+            // Nobody listens after the shutdown.
+            let _ = events.send(Event::News((job, kind)));
+        })
+    }
+
+    /// Opens a stream of what this feed has.
     ///
     /// # Errors
     /// Too many streams, or the daemon is shutting down.
-    pub(super) fn open(&self, source: LogSource, pass: Pass) -> Result<LogStream, RpcStatus> {
+    pub(super) fn open<F: Feed>(&self, feed: F, pass: Pass) -> Result<Reading<F::Message>, RpcStatus> {
         if self.streams.fetch_add(1, Ordering::SeqCst) >= STREAMS {
             self.streams.fetch_sub(1, Ordering::SeqCst);
-            let text = format!("too many log streams: {STREAMS} are open already; try again");
+            let text = format!("too many streams: {STREAMS} are open already; try again");
             return Err(status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text));
         }
         let id = self.next.fetch_add(1, Ordering::SeqCst);
-        let (sender, items) = mpsc::channel(QUEUED);
+        let (queue, items) = mpsc::channel(QUEUED);
         let (axe, cut) = oneshot::channel();
-        let stream = LogStream { items, cut, id, events: self.events.clone() };
-        match self.events.send(Event::Open(id, source, pass, (sender, axe))) {
-            Ok(()) => Ok(stream),
+        let reading = Reading { items, cut, id, events: self.events.clone() };
+        let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
+        let stream = Stream {
+            subject: (feed.id(), F::KIND),
+            progress: feed.progress().clone(),
+            pass,
+            axe,
+            room,
+            tap: Box::new(Filling { feed, queue }),
+        };
+        match self.events.send(Event::Open(id, Box::new(stream))) {
+            Ok(()) => Ok(reading),
             Err(_) => Err(gone()),
         }
     }
@@ -143,17 +159,17 @@ pub(super) fn gone() -> RpcStatus {
 }
 
 /// The reading end of a stream. However it goes (sent, refused, client gone, call cancelled), the pump hears.
-pub(super) struct LogStream {
-    items: mpsc::Receiver<Item>,
+pub(super) struct Reading<M> {
+    items: mpsc::Receiver<Item<M>>,
     /// Ready when the pump has waited long enough for the stream to end.
     cut: oneshot::Receiver<()>,
     id: u64,
     events: Sender<Event>,
 }
 
-impl LogStream {
+impl<M> Reading<M> {
     /// The next item, as [`futures_util::Stream::poll_next`].
-    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item<M>>> {
         Pin::new(&mut self.items).poll_next(cx)
     }
 
@@ -167,7 +183,7 @@ impl LogStream {
     }
 }
 
-impl Drop for LogStream {
+impl<M> Drop for Reading<M> {
     fn drop(&mut self) {
         let _ = self.events.send(Event::Closed(self.id));
     }
@@ -194,14 +210,14 @@ impl Wake for Room {
     }
 }
 
+/// The pump's end of a stream.
 struct Stream {
-    source: LogSource,
+    subject: Subject,
+    progress: Arc<Progress>,
     pass: Pass,
-    /// Opened with the first row: before it the spool may not exist.
-    reader: Option<SpoolReader>,
-    queue: mpsc::Sender<Item>,
     axe: oneshot::Sender<()>,
     room: Arc<Room>,
+    tap: Box<dyn Tap>,
 }
 
 /// What is left to do for a stream after its turn.
@@ -217,25 +233,32 @@ enum Next {
     Forget,
 }
 
-impl Stream {
-    fn advance(&mut self) -> Next {
-        let waker = Waker::from(self.room.clone());
-        let mut cx = Context::from_waker(&waker);
+/// A feed with its queue, whatever kind of message goes through.
+trait Tap: Send {
+    /// Fills the queue for one turn; who reads it wakes through `cx`.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Next;
+    /// Sends the end although the queue may be full.
+    fn end(&self, status: RpcStatus);
+}
+
+struct Filling<F: Feed> {
+    feed: F,
+    queue: mpsc::Sender<Item<F::Message>>,
+}
+
+impl<F: Feed> Tap for Filling<F> {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         for _ in 0..TURN {
-            match self.queue.poll_ready(&mut cx) {
+            match self.queue.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Next::Forget,
                 Poll::Pending => return Next::Full,
             }
-            let item = match self.next() {
-                Ok(Some(chunk)) => Item::Chunk(chunk),
-                Ok(None) => match self.source.progress.look() {
-                    // Rows may have come since they were looked at; the end is final.
-                    (rows, _) if rows > self.position() => continue,
-                    (_, true) => Item::End(RpcStatus::ok()),
-                    (_, false) => return Next::Dry,
-                },
-                Err(why) => Item::End(unreadable(self.source.id, &why)),
+            let item = match self.feed.next() {
+                Ok(Fed::Message(message)) => Item::Message(message),
+                Ok(Fed::Dry) => return Next::Dry,
+                Ok(Fed::End) => Item::End(RpcStatus::ok()),
+                Err(status) => Item::End(status),
             };
             let last = matches!(item, Item::End(_));
             if self.queue.start_send(item).is_err() || last {
@@ -245,48 +268,27 @@ impl Stream {
         Next::Again
     }
 
-    fn position(&self) -> u64 {
-        self.reader.as_ref().map_or(0, SpoolReader::position)
-    }
-
-    fn next(&mut self) -> Result<Option<DataChunk>, OutputError> {
-        let (rows, _) = self.source.progress.look();
-        if rows <= self.position() {
-            return Ok(None);
-        }
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            None => self.reader.insert(SpoolReader::open(&self.source.dir)?),
-        };
-        Ok(reader.next(rows)?.map(reply::chunk))
-    }
-
-    /// Sends the end although the queue may be full: every sender has a place of its own, also a clone.
     fn end(&self, status: RpcStatus) {
+        // Every sender has a place of its own in the queue, also a clone.
         let _ = self.queue.clone().start_send(Item::End(status));
     }
 }
 
-/// The end of a stream whose spool cannot be read. One that was deleted meanwhile is no trouble of the node's.
-fn unreadable(job: JobId, why: &OutputError) -> RpcStatus {
-    if let OutputError::Read { source, .. } = why
-        && source.kind() == std::io::ErrorKind::NotFound
-    {
-        return status::of_command(&CommandError::NotFound(job.to_string()));
+impl Stream {
+    fn advance(&mut self) -> Next {
+        let waker = Waker::from(self.room.clone());
+        self.tap.advance(&mut Context::from_waker(&waker))
     }
-    limited!(Level::Error, "cannot read a job's output", jobId = job, error = why);
-    status::new(RpcStatusCode::INTERNAL, &why.to_string())
 }
 
 struct Desk {
-    events: Sender<Event>,
     count: Arc<AtomicUsize>,
     streams: HashMap<u64, Stream>,
     /// Streams that were told their end for lack of trust, and have not gone yet.
     cut: HashMap<u64, oneshot::Sender<()>>,
     /// Streams that wait for news of a job; news of jobs without an entry are not heard. Streams that wait for
     /// their clients are not here: a crowd that does not read costs nothing when there are news.
-    dry: HashMap<JobId, Vec<u64>>,
+    dry: HashMap<Subject, Vec<u64>>,
     /// When to look at certificates next, if there are streams then.
     judge_at: Instant,
 }
@@ -295,9 +297,9 @@ impl Desk {
     fn run(mut self, inbox: &Receiver<Event>) {
         while let Some(event) = self.wait(inbox) {
             match event {
-                Event::Open(id, source, pass, ends) => self.open(id, source, pass, ends),
+                Event::Open(id, stream) => self.open(id, *stream),
                 Event::Ready(id) => self.advance(id),
-                Event::News(job) => self.news(job),
+                Event::News(subject) => self.news(subject),
                 Event::Closed(id) => {
                     drop(self.forget(id));
                     self.cut.remove(&id);
@@ -308,7 +310,7 @@ impl Desk {
             }
         }
         for stream in self.streams.values() {
-            stream.end(gone());
+            stream.tap.end(gone());
         }
     }
 
@@ -342,38 +344,37 @@ impl Desk {
     /// Ends a stream whose client has lost our trust.
     fn cut(&mut self, id: u64, status: RpcStatus) {
         let Some(stream) = self.forget(id) else { return };
-        event!(Level::Warn, "log stream cut", jobId = stream.source.id, why = status.message());
-        stream.end(status);
+        event!(Level::Warn, "stream cut", jobId = stream.subject.0, why = status.message());
+        stream.tap.end(status);
         self.cut.insert(id, stream.axe);
     }
 
-    fn open(&mut self, id: u64, source: LogSource, pass: Pass, (queue, axe): Ends) {
+    fn open(&mut self, id: u64, stream: Stream) {
         if self.streams.is_empty() && self.cut.is_empty() {
             self.judge_at = Instant::now() + AGAIN;
         }
-        source.progress.watch();
-        let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
+        stream.progress.watch();
         // Between the check of the call and now there may have been a reload.
-        let judged = pass.check();
-        self.streams.insert(id, Stream { source, pass, reader: None, queue, axe, room });
+        let judged = stream.pass.check();
+        self.streams.insert(id, stream);
         match judged {
             Ok(()) => self.advance(id),
             Err(status) => self.cut(id, status),
         }
     }
 
-    fn news(&mut self, job: JobId) {
-        let Some(list) = self.dry.get_mut(&job) else { return };
+    fn news(&mut self, subject: Subject) {
+        let Some(list) = self.dry.get_mut(&subject) else { return };
         let ids = std::mem::take(list);
         // Heard once for all of the job's streams, before any of them looks.
         if let Some(stream) = ids.iter().find_map(|id| self.streams.get(id)) {
-            stream.source.progress.heard();
+            stream.progress.heard();
         }
         for id in ids {
             self.advance(id);
         }
-        if self.dry.get(&job).is_some_and(Vec::is_empty) {
-            self.dry.remove(&job);
+        if self.dry.get(&subject).is_some_and(Vec::is_empty) {
+            self.dry.remove(&subject);
         }
     }
 
@@ -383,12 +384,12 @@ impl Desk {
         loop {
             match stream.advance() {
                 Next::Full => {}
-                Next::Dry => match self.dry.get_mut(&stream.source.id) {
+                Next::Dry => match self.dry.get_mut(&stream.subject) {
                     Some(list) => list.push(id),
                     // Nobody waited for news, so nobody has heard the last ones: it looks again after that.
                     None => {
-                        stream.source.progress.heard();
-                        self.dry.insert(stream.source.id, Vec::new());
+                        stream.progress.heard();
+                        self.dry.insert(stream.subject, Vec::new());
                         continue;
                     }
                 },
@@ -401,10 +402,10 @@ impl Desk {
 
     fn forget(&mut self, id: u64) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
-        if let Some(list) = self.dry.get_mut(&stream.source.id) {
+        if let Some(list) = self.dry.get_mut(&stream.subject) {
             list.retain(|other| *other != id);
             if list.is_empty() {
-                self.dry.remove(&stream.source.id);
+                self.dry.remove(&stream.subject);
             }
         }
         Some(stream)

@@ -5,9 +5,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::super::access::Access;
 use super::super::access::tests::Node;
+use super::super::feed::LogFeed;
 use super::*;
 use crate::certs::authority::Pair;
-use crate::output::{Progress, SpoolWriter, Stream as Side};
+use crate::daemon::commands::LogSource;
+use crate::output::{SpoolWriter, Stream as Side};
+use crate::pb::joblet::DataChunk;
 
 /// A job's output in a directory of its own, and the pump that reads it.
 struct Bench {
@@ -44,9 +47,9 @@ impl Bench {
         self.progress.publish(writer.rows());
     }
 
-    fn open(&self) -> LogStream {
+    fn open(&self) -> Reading<DataChunk> {
         let source = LogSource { id: self.id, dir: self.spool(), progress: self.progress.clone() };
-        self.pump.open(source, self.pass()).map_err(|s| s.message().to_owned()).unwrap()
+        self.pump.open(LogFeed::new(source), self.pass()).map_err(|s| s.message().to_owned()).unwrap()
     }
 
     fn pass(&self) -> Pass {
@@ -66,22 +69,22 @@ impl Bench {
     }
 }
 
-fn item(stream: &mut LogStream) -> Option<Item> {
+fn item(stream: &mut Reading<DataChunk>) -> Option<Item<DataChunk>> {
     futures_executor::block_on(futures_util::future::poll_fn(|cx| stream.poll_item(cx)))
 }
 
-fn chunk(stream: &mut LogStream) -> DataChunk {
+fn chunk(stream: &mut Reading<DataChunk>) -> DataChunk {
     match item(stream) {
-        Some(Item::Chunk(chunk)) => chunk,
+        Some(Item::Message(chunk)) => chunk,
         Some(Item::End(status)) => panic!("ended: {status:?}"),
         None => panic!("no pump"),
     }
 }
 
-fn end(stream: &mut LogStream) -> (RpcStatusCode, String) {
+fn end(stream: &mut Reading<DataChunk>) -> (RpcStatusCode, String) {
     loop {
         match item(stream) {
-            Some(Item::Chunk(_)) => {}
+            Some(Item::Message(_)) => {}
             Some(Item::End(status)) => return (status.code(), status.message().to_owned()),
             None => panic!("no pump"),
         }
@@ -136,7 +139,7 @@ fn many_streams_each_read_everything_once_while_the_job_writes() {
             let mut stream = bench.open();
             readers.push(thread::spawn(move || {
                 let mut text = Vec::new();
-                while let Some(Item::Chunk(chunk)) = item(&mut stream) {
+                while let Some(Item::Message(chunk)) = item(&mut stream) {
                     text.extend(chunk.payload);
                 }
                 text
@@ -159,13 +162,12 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     }
     let (queue, mut items) = mpsc::channel(QUEUED);
     let (events, told) = crossbeam_channel::unbounded();
-    let room = Arc::new(Room { id: 1, told: AtomicBool::new(false), events });
-    let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    let (axe, _cut) = oneshot::channel();
-    let mut slow = super::Stream { source, pass: bench.pass(), reader: None, queue, axe, room };
+    let room = Waker::from(Arc::new(Room { id: 1, told: AtomicBool::new(false), events }));
+    let mut cx = Context::from_waker(&room);
+    let mut slow = Filling { feed: Endless { read: 0, progress: bench.progress.clone() }, queue };
     for _ in 0..3 {
-        assert_eq!(slow.advance(), Next::Full);
-        assert_eq!(slow.position(), QUEUED as u64 + 1);
+        assert_eq!(slow.advance(&mut cx), Next::Full);
+        assert_eq!(slow.feed.read, QUEUED as u64 + 1);
     }
     assert!(told.is_empty());
     let mut quick = bench.open();
@@ -174,8 +176,32 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     // Reading one makes room for one, and is told.
     assert!(items.try_recv().is_ok());
     assert!(matches!(told.try_recv(), Ok(Event::Ready(1))));
-    assert_eq!(slow.advance(), Next::Full);
-    assert_eq!(slow.position(), QUEUED as u64 + 2);
+    assert_eq!(slow.advance(&mut cx), Next::Full);
+    assert_eq!(slow.feed.read, QUEUED as u64 + 2);
+}
+
+/// Always has another one.
+struct Endless {
+    read: u64,
+    progress: Arc<Progress>,
+}
+
+impl Feed for Endless {
+    type Message = u64;
+    const KIND: Kind = Kind::Samples;
+
+    fn id(&self) -> JobId {
+        JobId::random()
+    }
+
+    fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    fn next(&mut self) -> Result<Fed<u64>, RpcStatus> {
+        self.read += 1;
+        Ok(Fed::Message(self.read))
+    }
 }
 
 #[test]
@@ -224,7 +250,7 @@ fn more_streams_than_there_may_be_are_refused() {
     bench.pump.streams.store(STREAMS - 1, Ordering::SeqCst);
     let last = bench.open();
     let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    match bench.pump.open(source, bench.pass()) {
+    match bench.pump.open(LogFeed::new(source), bench.pass()) {
         Err(status) => assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED),
         Ok(_) => panic!("one too many"),
     }
@@ -257,7 +283,7 @@ fn a_revoked_clients_streams_end_at_the_reload_full_quiet_and_later_ones_and_oth
     assert_eq!(end(&mut others).0, RpcStatusCode::OK);
 }
 
-fn is_cut(stream: &mut LogStream) -> bool {
+fn is_cut(stream: &mut Reading<DataChunk>) -> bool {
     stream.poll_cut(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 

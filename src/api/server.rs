@@ -96,7 +96,7 @@ impl Server {
         &self.in_force
     }
 
-    /// Stops accepting and ends all log streams; other calls in flight are still answered. Returns at once.
+    /// Stops accepting and ends all streams; other calls in flight are still answered. Returns at once.
     pub fn begin_shutdown(&mut self) {
         if self.down.is_some() {
             return;

@@ -4,9 +4,10 @@ use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext};
 use protobuf::Message;
 
-use super::{Jobs, logs};
+use super::{Jobs, stream};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
+use crate::api::feed::LogFeed;
 use crate::api::intake::Kind;
 use crate::api::status;
 use crate::daemon::commands::{Command, JobPage};
@@ -120,10 +121,11 @@ impl JobService for Jobs {
         sink: DuplexSink<DataChunk>,
     ) {
         let Jobs { door, logs, shares, .. } = self.clone();
-        let ask = move |req: GetJobLogsReq| {
-            bridge::ask(&door, request::logs(&req).map(|job| move |answer| Command::Logs { job, answer }))
+        let put = move |req: GetJobLogsReq| {
+            let command = request::logs(&req).map(|job| move |answer| Command::Logs { job, answer });
+            (bridge::ask(&door, command), LogFeed::new)
         };
-        ctx.spawn(logs::follow(logs, shares.claim(&ctx, Kind::Stream), req, ask, sink));
+        ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }
 }
 

@@ -5,7 +5,7 @@
 //! C-core answers for a method that it does not know without asking who calls.
 
 mod job;
-mod logs;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
