@@ -10,6 +10,7 @@ mod e2e {
     mod abuse;
     mod access;
     mod certificates;
+    mod client;
     mod config;
     mod confinement;
     mod doctor;

@@ -100,6 +100,11 @@ impl Error {
         matches!(self, Error::Print(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// True when the server was not there, or went away: the same question may be answered later.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Error::Connect(_) | Error::Call(RpcStatusCode::UNAVAILABLE, _))
+    }
+
     /// The exit code for a failure of this command. `run` answers 125 as docker does, because every other
     /// number may be the job's own.
     pub(crate) fn exit_code(&self, action: Option<Action>) -> i32 {

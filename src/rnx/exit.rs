@@ -1,4 +1,4 @@
-//! The exit code of `job run --wait` and `--follow`: the job's own, or the number that docker and coreutils
+//! The exit code of `job run --wait` and `--follow` and of `job wait`: the job's own, or the number that docker and coreutils
 //! taught people for the way it ended.
 
 use super::render::is_terminal_status;
@@ -10,6 +10,8 @@ pub(crate) const FAILED: i32 = 125;
 const TIMEOUT: i32 = 124;
 /// 128 + SIGKILL, which is what the kernel's OOM killer sends.
 const OUT_OF_MEMORY: i32 = 137;
+/// 128 + SIGXFSZ, which is what the kernel sends to who writes beyond a file's limit.
+const OUTPUT_LIMIT: i32 = 153;
 /// 128 + SIGTERM, which is what a stop sends first.
 const STOPPED: i32 = 143;
 
@@ -22,7 +24,8 @@ pub(crate) fn of_job(job: &GetJobStatusRes) -> i32 {
         "timeout" => TIMEOUT,
         "stopped" => STOPPED,
         "start_failed" => of_failed_start(job.exitCode),
-        "canceled" | "lost" => FAILED,
+        "output_limit" => OUTPUT_LIMIT,
+        "canceled" | "disk_full" | "lost" => FAILED,
         // A server that gives no reason: what is left is the status.
         _ if !is_terminal_status(&job.status) => FAILED,
         _ if job.status == "STOPPED" => STOPPED,
@@ -61,6 +64,8 @@ mod tests {
         assert_eq!(job("FAILED", "oom", 137, 9), 137);
         assert_eq!(job("STOPPED", "timeout", -1, 0), 124);
         assert_eq!(job("STOPPED", "stopped", -1, 0), 143);
+        assert_eq!(job("FAILED", "output_limit", 137, 9), 153);
+        assert_eq!(job("FAILED", "disk_full", 137, 9), 125);
         assert_eq!(job("FAILED", "start_failed", 127, 0), 127);
         assert_eq!(job("FAILED", "start_failed", 126, 0), 126);
         assert_eq!(job("FAILED", "start_failed", -1, 0), 125);

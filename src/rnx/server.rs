@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use grpcio::{
     CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ConnectivityState, EnvBuilder,
     RpcStatusCode,
@@ -26,6 +27,8 @@ use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
 const SERVER_NAME: &str = "joblet";
 /// TCP and TLS together; C-core alone would try for 20 s.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// The longest pause between two tries to reach a server that is waited for.
+const RECONNECT: Duration = Duration::from_secs(2);
 /// How long a stream may be silent before the connection is probed, and how long the probe may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// Above every reply that a server's configuration can allow.
@@ -65,6 +68,7 @@ impl Server {
             .keepalive_timeout(KEEPALIVE.1)
             .max_receive_message_len(MAX_REPLY)
             .raw_cfg_int(c"grpc.min_reconnect_backoff_ms".into(), deadline.as_millis() as i32)
+            .raw_cfg_int(c"grpc.max_reconnect_backoff_ms".into(), RECONNECT.as_millis() as i32)
             .connect(target);
         let address = if settings.host.contains(':') {
             format!("[{}]:{}", settings.host, settings.port)
@@ -91,6 +95,16 @@ impl Server {
         question: impl FnOnce(&JobServiceClient, CallOption) -> grpcio::Result<T>,
     ) -> Result<T> {
         question(&self.jobs, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
+    /// The same; while there is no connection, one is waited for.
+    pub(crate) fn ask_when_there<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&JobServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let option = CallOption::default().timeout(deadline).wait_for_ready(true);
+        question(&self.jobs, option).map_err(|e| self.explain(e))
     }
 
     /// The same, of the service that knows the host.
@@ -123,6 +137,25 @@ impl Server {
         });
         printed?;
         failure.map_or(Ok(()), |e| Err(self.explain(e)))
+    }
+
+    /// Waits until the output of one of these jobs has ended, which it does when the job has, or until
+    /// `bound` is over (DEADLINE_EXCEEDED); tells which.
+    pub(crate) fn first_end(&self, uuids: &[&str], bound: Option<Duration>) -> Result<usize> {
+        let option = || bound.map_or_else(CallOption::default, |b| CallOption::default().timeout(b));
+        let mut ends = Vec::with_capacity(uuids.len());
+        for uuid in uuids {
+            let request = GetJobLogsReq { uuid: (*uuid).into(), ..Default::default() };
+            let mut stream = self.jobs.get_job_logs_opt(&request, option()).map_err(|e| self.explain(e))?;
+            ends.push(Box::pin(async move {
+                while let Some(chunk) = stream.next().await {
+                    chunk?;
+                }
+                Ok(())
+            }));
+        }
+        let (ended, at, _) = futures_executor::block_on(select_all(ends));
+        ended.map(|()| at).map_err(|e| self.explain(e))
     }
 
     fn explain(&self, e: grpcio::Error) -> Error {

@@ -1,6 +1,6 @@
 //! Every command of rnx, once: its words, flags, operands, help and the exit codes it uses.
 
-use super::flag::{DELETE_ALL, Flag, GLOBALS, LIST, LOG, RUN, STATUS};
+use super::flag::{DELETE_ALL, Flag, GLOBALS, LIST, LOG, RUN, STATUS, WAIT};
 
 /// What a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub(crate) enum Action {
     List,
     /// `job log`
     Log,
+    /// `job wait`
+    Wait,
+    /// `job cancel`
+    Cancel,
     /// `job stop`
     Stop,
     /// `job delete`
@@ -34,6 +38,8 @@ pub(crate) enum Operands {
     Nothing,
     /// One word with this name.
     One(&'static str),
+    /// One word or more, each of this name.
+    Many(&'static str),
     /// Any number of words.
     Words,
     /// The job's own command line: from the first word on nothing belongs to rnx.
@@ -83,6 +89,7 @@ directly, without a shell.
 Exit codes: 0 when the job was started; with --wait or --follow the job's own code, or
   128+n  killed by signal n          137  out of memory
   124    its timeout was reached     143  stopped by request (job stop, daemon shut down)
+  153    it wrote more output than it may
   125    rnx or the daemon failed, the job did not run or its code is not known
   126    the command cannot be executed
   127    the command was not found
@@ -146,6 +153,35 @@ pub(crate) static COMMANDS: &[Command] = &[
         about: "Both streams of the job go to stdout; the heading goes to stderr. Ctrl-C ends the command with\n\
                 130 and leaves the job alone.",
         examples: &["rnx job log f47ac10b-58cc-4372-a567-0e02b2c3d479", "rnx job log f47ac10b | grep ERROR"],
+    },
+    Command {
+        path: &["job", "wait"],
+        action: Action::Wait,
+        alias: false,
+        usage: "[flags] <job-uuid>...",
+        operands: Operands::Many("job-uuid"),
+        flags: WAIT,
+        summary: "Wait for the end of jobs and exit with their code",
+        about: "Prints a line for each job when all of them have ended, in the order of the command line. Why a job\n\
+                did not end by itself goes to stderr. A server that is restarted meanwhile is waited for.\n\n\
+                Exit codes: the first one that is not 0, as `job run --wait` has it; with --any that of the job\n\
+                that ended first. 7: the time of --timeout is over; 130: Ctrl-C. The jobs go on in both cases.",
+        examples: &[
+            "rnx job wait f47ac10b && echo done",
+            "rnx job wait --timeout=10m train evaluate",
+            "rnx job wait --any --json f47ac10b 6ba7b810",
+        ],
+    },
+    Command {
+        path: &["job", "cancel"],
+        action: Action::Cancel,
+        alias: false,
+        usage: "<job-uuid>",
+        operands: Operands::One("job-uuid"),
+        flags: &[],
+        summary: "Cancel a job that is scheduled and has not started",
+        about: "A job that has started is stopped instead: rnx job stop.",
+        examples: &["rnx job cancel f47ac10b-58cc-4372-a567-0e02b2c3d479"],
     },
     Command {
         path: &["job", "stop"],

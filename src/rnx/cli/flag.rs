@@ -21,6 +21,8 @@ pub(crate) enum Group {
     Limits,
     /// What the job finds inside its walls.
     Contents,
+    /// Which jobs are meant.
+    Selection,
     /// What rnx does after the start.
     Waiting,
     /// How an answer is printed.
@@ -35,6 +37,7 @@ impl fmt::Display for Group {
             Group::Start => "The start",
             Group::Limits => "Limits",
             Group::Contents => "What the job gets",
+            Group::Selection => "Which jobs",
             Group::Waiting => "After the start",
             Group::Output => "Output",
             Group::Global => "Global flags (before or after the command)",
@@ -166,13 +169,32 @@ pub(crate) static STATUS: &[Flag] = &[switch(
 )];
 
 /// Flags of `rnx job list`.
-pub(crate) static LIST: &[Flag] = &[Flag {
-    short: Some('o'),
-    ..value("output", "FORMAT", Group::Output, "table, wide (a table with every column) or json")
-}];
+pub(crate) static LIST: &[Flag] = &[
+    Flag {
+        multi: true,
+        ..value(
+            "status",
+            "STATUS",
+            Group::Selection,
+            "Only jobs in one of these: RUNNING,FAILED or one a flag",
+        )
+    },
+    value("name", "NAME", Group::Selection, "Only jobs of this name"),
+    value("limit", "N", Group::Selection, "At most N jobs, the oldest that fit"),
+    Flag {
+        short: Some('o'),
+        ..value("output", "FORMAT", Group::Output, "table, wide (a table with every column) or json")
+    },
+];
 
 /// Flags of `rnx job log`.
 pub(crate) static LOG: &[Flag] = &[RAW];
+
+/// Flags of `rnx job wait`.
+pub(crate) static WAIT: &[Flag] = &[
+    switch("any", None, Group::Waiting, "Until the first of them has ended"),
+    value("timeout", "TIME", Group::Waiting, "Give up after this time: 30s, 5m, 1h30m; the jobs go on"),
+];
 
 /// Flags of `rnx job delete-all`.
 pub(crate) static DELETE_ALL: &[Flag] =

@@ -10,6 +10,7 @@ use super::suggest;
 /// Topics beside the commands: name, one line, text.
 static TOPICS: &[(&str, &str, &str)] = &[
     ("config", "How rnx finds its server and its certificate", CONFIG),
+    ("jobs", "How a job is named on the command line", JOBS),
     ("exit-codes", "What the exit code of each command means", EXIT_CODES),
 ];
 
@@ -41,8 +42,20 @@ rnx-config.yml is searched in this order:
 The server's certificate must be signed by that CA and must carry the name \"joblet\", whatever address it
 was reached by. The file holds a private key: rnx warns when others can read it.";
 
+const JOBS: &str = "\
+Wherever a command takes a <job-uuid>, each of these will do:
+
+  f47ac10b-58cc-4372-a567-0e02b2c3d479   the id
+  f47ac10b                               its beginning: four characters or more, if no other job shares them
+  nightly                                the name that it was given with --name, if no other job has it
+  @last                                  the newest job on the server
+
+A word that could be the beginning of an id is a name only if no id begins with it. Where several jobs fit
+nothing is done, the candidates are listed, and the exit code is 5.";
+
 const EXIT_CODES: &str = "\
 job run          see `rnx help job run`
+job wait         see `rnx help job wait`; its own failures as below
 other commands   0  done
                  1  failed (also: client configuration missing or wrong)
                  2  the command line, or a value in it, is wrong
@@ -221,7 +234,12 @@ mod tests {
 
     #[test]
     fn lines_fit_a_terminal_of_110_columns() {
-        let texts = COMMANDS.iter().map(|c| c.name()).chain(["".into(), "job".into(), "config".into()]);
+        let texts = COMMANDS.iter().map(|c| c.name()).chain([
+            "".into(),
+            "job".into(),
+            "config".into(),
+            "jobs".into(),
+        ]);
         for name in texts.chain(["exit-codes".to_string()]) {
             for line in help(&words(&name)).unwrap().lines() {
                 assert!(line.chars().count() <= 110, "{name}: {line}");

@@ -237,7 +237,9 @@ impl Scan {
         let hint = || format!("usage: rnx {} {}", command.name(), command.usage);
         match (command.operands, self.operands.as_slice()) {
             (Operands::JobCommand, []) => Err(Error::usage("must specify a command to run").hint(hint())),
-            (Operands::One(what), []) => Err(Error::usage(format!("must specify a {what}")).hint(hint())),
+            (Operands::One(what) | Operands::Many(what), []) => {
+                Err(Error::usage(format!("must specify a {what}")).hint(hint()))
+            }
             (Operands::One(_), [_, extra, ..]) | (Operands::Nothing, [extra, ..]) => {
                 Err(Error::usage(format!("unexpected argument: {extra}")).hint(hint()))
             }

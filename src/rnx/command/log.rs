@@ -6,15 +6,15 @@ use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
 use super::super::render::{json, text};
-use super::{connect, job_id};
+use super::{connect, which};
 
 /// Prints what a job has written and follows it to its end.
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
-    let id = job_id(invocation)?;
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = Interrupt::watch();
-    interrupt.about(&id);
     let server = connect(&invocation.values, out)?;
+    let id = which::job(server, invocation)?;
+    interrupt.about(&id);
     if out.json {
         return server.output(&id, |chunk| out.value_line(&json::chunk(chunk)));
     }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::cli::{Action, Invocation, Values};
 use super::connect;
-use super::error::{Error, Result};
+use super::error::Result;
 use super::out::Out;
 use super::server::Server;
 use super::terminal::one_line;
 use crate::config::search::process_environment;
 
+mod cancel;
 mod delete;
 mod delete_all;
 mod list;
@@ -23,6 +24,8 @@ mod run;
 mod status;
 mod stop;
 pub(crate) mod version;
+mod wait;
+mod which;
 
 /// How long a question about a job may take.
 const QUERY: Duration = Duration::from_secs(10);
@@ -36,6 +39,8 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         Action::Status => return status::run(invocation, out),
         Action::List => list::run(invocation, out)?,
         Action::Log => log::run(invocation, out)?,
+        Action::Wait => return wait::run(invocation, out),
+        Action::Cancel => cancel::run(invocation, out)?,
         Action::Stop => stop::run(invocation, out)?,
         Action::Delete => delete::run(invocation, out)?,
         Action::DeleteAll => delete_all::run(invocation, out)?,
@@ -55,9 +60,4 @@ fn connect(values: &Values, out: Out) -> Result<&'static Server> {
     }
     let server = Server::open(&settings)?;
     Ok(Box::leak(Box::new(server.suspecting(settings))))
-}
-
-/// The one operand of commands about a job.
-fn job_id(invocation: &Invocation) -> Result<String> {
-    invocation.operands.first().cloned().ok_or_else(|| Error::usage("must specify a job-uuid"))
 }

@@ -4,7 +4,7 @@ use super::super::cli::Invocation;
 use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::{json, security, text};
-use super::{QUERY, connect, job_id};
+use super::{QUERY, connect, which};
 use crate::pb::joblet::GetJobStatusReq;
 
 /// Prints everything about one job, or with `--security` what the kernel shows around it; the exit code is 1
@@ -12,7 +12,8 @@ use crate::pb::joblet::GetJobStatusReq;
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let server = connect(&invocation.values, out)?;
     let asked = invocation.values.is("security");
-    let request = GetJobStatusReq { uuid: job_id(invocation)?, security: asked, ..Default::default() };
+    let uuid = which::job(server, invocation)?;
+    let request = GetJobStatusReq { uuid, security: asked, ..Default::default() };
     let job = server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option))?;
     if !asked {
         if out.json {

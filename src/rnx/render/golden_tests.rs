@@ -132,6 +132,18 @@ fn seed_list() -> Vec<Job> {
     ]
 }
 
+/// Jobs that have not started yet.
+fn waiting_list() -> Vec<Job> {
+    vec![
+        Job { scheduledTime: "2024-01-15T12:30:00Z".into(), ..job(ID, "SCHEDULED", "", "backup --all") },
+        Job {
+            queue_position: 3,
+            wait_reason: "100 jobs are running".into(),
+            ..job(ID2, "INITIALIZING", "", "echo (waiting)")
+        },
+    ]
+}
+
 /// What somebody may name a job to deceive whoever lists it.
 fn hostile_list() -> Vec<Job> {
     let mut hidden = job(ID, "RUNNING", TIME, "sh");
@@ -204,6 +216,8 @@ fn lists_have_the_line_of_the_reference_and_two_tables() {
     golden("list.txt", &text::list(&seed_list(), false));
     golden("list-table.txt", &table::table(&seed_list(), style));
     golden("list-wide.txt", &table::table(&seed_list(), table::Style { wide: true, ..style }));
+    golden("list-waiting.txt", &text::list(&waiting_list(), false));
+    golden("list-waiting-wide.txt", &table::table(&waiting_list(), table::Style { wide: true, ..style }));
     golden("list-hostile.txt", &text::list(&hostile_list(), false));
     golden("list-hostile-table.txt", &table::table(&hostile_list(), style));
     assert_eq!(text::list(&[], false), "No jobs found\n");
@@ -211,7 +225,7 @@ fn lists_have_the_line_of_the_reference_and_two_tables() {
 }
 
 #[test]
-fn stop_delete_and_log_print_the_lines_of_the_reference() {
+fn stop_cancel_wait_delete_and_log_print_the_lines_of_the_reference() {
     let stop = StopJobRes {
         uuid: ID.into(),
         status: "STOPPED".into(),
@@ -221,6 +235,11 @@ fn stop_delete_and_log_print_the_lines_of_the_reference() {
     };
     golden("stop.txt", &text::stopped(&stop, false));
     golden_json("stop.json", &json::stopped(&stop));
+    let cancel = CancelJobRes { uuid: ID.into(), status: "CANCELED".into(), ..Default::default() };
+    golden("cancel.txt", &text::canceled(&cancel, "2024-01-15T10:45:00Z", false));
+    golden_json("cancel.json", &json::canceled(&cancel, "2024-01-15T10:45:00Z"));
+    let done = GetJobStatusRes { status: "COMPLETED".into(), ..running() };
+    golden("wait.txt", &(text::waited(&done, false) + &text::waited(&oom(), false)));
     golden("delete.txt", &text::deleted(ID));
     let deleted = DeleteJobRes {
         uuid: ID.into(),
@@ -297,6 +316,9 @@ fn one_line_tells_why_a_job_did_not_end_by_itself() {
         ),
         ("oom", "FAILED", "", "rnx: job f47ac10b killed: out of memory (limit 512 MiB)"),
         ("start_failed", "FAILED", "no", "rnx: job f47ac10b failed to start: no"),
+        ("output_limit", "FAILED", "", "rnx: job f47ac10b killed: it wrote more output than it may"),
+        ("disk_full", "FAILED", "killed: disk full", "rnx: job f47ac10b killed: disk full"),
+        ("canceled", "CANCELED", "", "rnx: job f47ac10b was canceled before it started"),
         ("lost", "FAILED", "no exit record", "rnx: job f47ac10b is lost: no exit record"),
         ("", "RUNNING", "", "rnx: job f47ac10b is still RUNNING"),
         ("", "STOPPED", "", "rnx: job f47ac10b was stopped"),
@@ -329,7 +351,18 @@ fn statuses_are_coloured_only_where_asked_for() {
 
 #[test]
 fn help_is_what_it_was() {
-    for name in ["", "job", "job run", "job status", "job log", "config", "exit-codes"] {
+    for name in [
+        "",
+        "job",
+        "job run",
+        "job status",
+        "job list",
+        "job log",
+        "job wait",
+        "config",
+        "jobs",
+        "exit-codes",
+    ] {
         let file =
             format!("help-{}.txt", if name.is_empty() { "rnx".into() } else { name.replace(' ', "-") });
         golden(&file, &help(&words(name)).unwrap());

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::text::Sent;
 use super::words::is_terminal_status;
 use crate::pb::joblet::{
-    DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, OutputStream, RunJobResponse, StopJobRes,
+    CancelJobRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, OutputStream,
+    RunJobResponse, StopJobRes,
 };
 
 /// `job run`.
@@ -116,6 +117,8 @@ pub(crate) struct Listed<'a> {
     network: &'a str,
     scheduled_time: &'a str,
     created_time: &'a str,
+    queue_position: i32,
+    wait_reason: &'a str,
 }
 
 /// See [`Listed`].
@@ -142,6 +145,8 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
         network: &job.network,
         scheduled_time: &job.scheduledTime,
         created_time: &job.created_time,
+        queue_position: job.queue_position,
+        wait_reason: &job.wait_reason,
     }
 }
 
@@ -256,6 +261,20 @@ pub(crate) struct Stopped<'a> {
 /// See [`Stopped`].
 pub(crate) fn stopped(job: &StopJobRes) -> Stopped<'_> {
     Stopped { uuid: &job.uuid, status: &job.status, end_time: &job.endTime, exit_code: job.exitCode }
+}
+
+/// `job cancel`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Canceled<'a> {
+    uuid: &'a str,
+    status: &'a str,
+    canceled_at: &'a str,
+}
+
+/// See [`Canceled`].
+pub(crate) fn canceled<'a>(job: &'a CancelJobRes, when: &'a str) -> Canceled<'a> {
+    Canceled { uuid: &job.uuid, status: &job.status, canceled_at: when }
 }
 
 /// `job delete`.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::super::terminal::one_line;
 use super::words::{command_line, is_terminal_status, short, signal_name};
-use crate::pb::joblet::{DeleteAllJobsRes, GetJobStatusRes, Job, RunJobResponse, StopJobRes};
+use crate::pb::joblet::{CancelJobRes, DeleteAllJobsRes, GetJobStatusRes, Job, RunJobResponse, StopJobRes};
 
 /// What went along with a `job run`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -87,7 +87,8 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool) -> String {
     text
 }
 
-/// `job list`: the reference's line, one for each job.
+/// `job list`: the reference's line, one for each job. A job that waits has its reason behind the command, in
+/// parentheses, which the words of a command have only within quotes.
 pub(crate) fn list(jobs: &[Job], colour: bool) -> String {
     if jobs.is_empty() {
         return NO_JOBS.to_string();
@@ -96,14 +97,26 @@ pub(crate) fn list(jobs: &[Job], colour: bool) -> String {
     for job in jobs {
         let _ = writeln!(
             text,
-            "{} {} StartTime: {} Command: {}",
+            "{} {} StartTime: {} Command: {}{}",
             one_line(&job.uuid),
             status_word(&job.status, colour),
             one_line(start_of(job).unwrap_or("N/A")),
-            command_line(&job.command, &job.args)
+            command_line(&job.command, &job.args),
+            queued(job)
         );
     }
     text
+}
+
+/// ` (waiting at place 3: 100 jobs are running)`, or nothing.
+fn queued(job: &Job) -> String {
+    let place = (job.queue_position > 0).then(|| format!("waiting at place {}", job.queue_position));
+    let reason = (!job.wait_reason.is_empty()).then(|| one_line(&job.wait_reason));
+    match (place, reason) {
+        (None, None) => String::new(),
+        (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
+        (Some(place), Some(reason)) => format!(" ({place}: {reason})"),
+    }
 }
 
 /// What an empty list says.
@@ -123,6 +136,25 @@ pub(crate) fn stopped(job: &StopJobRes, colour: bool) -> String {
     raw_line(&mut text, "ExitCode", &job.exitCode.to_string());
     line(&mut text, "EndTime", &job.endTime);
     text
+}
+
+/// `job cancel`.
+pub(crate) fn canceled(job: &CancelJobRes, when: &str, colour: bool) -> String {
+    let mut text = String::from("Job canceled successfully:\n");
+    line(&mut text, "ID", &job.uuid);
+    raw_line(&mut text, "Status", &status_word(&job.status, colour));
+    line(&mut text, "CanceledAt", when);
+    text
+}
+
+/// One job of `job wait`.
+pub(crate) fn waited(job: &GetJobStatusRes, colour: bool) -> String {
+    let mut text =
+        format!("{} {} ExitCode: {}", one_line(&job.uuid), status_word(&job.status, colour), job.exitCode);
+    if !job.exit_reason.is_empty() {
+        let _ = write!(text, " Reason: {}", one_line(&job.exit_reason));
+    }
+    text + "\n"
 }
 
 /// `job delete`.
@@ -173,6 +205,8 @@ pub(crate) fn epitaph(job: &GetJobStatusRes) -> Option<String> {
         "oom" => or(format!("killed: out of memory (limit {} MiB)", job.maxMemory)),
         "signaled" => format!("killed by signal {}", signal_name(job.signal)),
         "timeout" => or("ran longer than its timeout".into()),
+        "output_limit" => or("killed: it wrote more output than it may".into()),
+        "disk_full" => or("killed: the node has no room for its output".into()),
         "stopped" => format!("was stopped{also}"),
         "canceled" => format!("was canceled before it started{also}"),
         "start_failed" => return Some(failed_start(&job.uuid, &job.message)),

@@ -1,0 +1,203 @@
+//! `rnx job wait`
+//!
+//! Nothing is polled: the server ends the stream of a job's output when the job has ended, so waiting is
+//! having that stream open. When the server goes away, its jobs may go on without it: the wait goes on with
+//! its successor.
+
+use std::time::{Duration, Instant};
+
+use grpcio::RpcStatusCode;
+
+use super::super::cli::{Invocation, Values, value};
+use super::super::error::{Error, Result};
+use super::super::exit;
+use super::super::interrupt::Interrupt;
+use super::super::out::Out;
+use super::super::render::{is_terminal_status, json, short, text};
+use super::super::server::Server;
+use super::super::terminal::one_line;
+use super::{QUERY, connect, which};
+use crate::config::units;
+use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
+
+/// How long a server that went away may take to come back: a restart with room to spare.
+const ABSENCE: Duration = Duration::from_secs(120);
+
+/// Waits for the end of jobs; the exit code is theirs: of the first one, in the order of the command line,
+/// whose code is not 0, or with `--any` of the one that ended first.
+pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
+    let values = &invocation.values;
+    let patience = Patience::of(values)?;
+    // Before the channel: gRPC's threads must inherit the mask.
+    let interrupt = Interrupt::watch();
+    let server = connect(values, out)?;
+    let mut jobs = Vec::new();
+    for text in &invocation.operands {
+        // Every word is settled before the wait for the first one begins.
+        jobs.push(status(server, &which::id_of(server, text)?, QUERY)?);
+    }
+    if let Some(job) = jobs.first() {
+        interrupt.about(&job.uuid);
+    }
+    let wait = Wait { server, out, patience };
+    let ended = if values.is("any") { vec![wait.for_any(jobs)?] } else { wait.for_all(jobs)? };
+    if out.json {
+        out.value(&ended.iter().map(json::shown).collect::<Vec<_>>())?;
+    }
+    Ok(ended.iter().map(exit::of_job).find(|code| *code != 0).unwrap_or(0))
+}
+
+/// Until when we wait.
+#[derive(Debug, Clone, Copy)]
+struct Patience(Option<(Instant, Duration)>);
+
+impl Patience {
+    fn of(values: &Values) -> Result<Self> {
+        let Some(text) = values.last("timeout") else { return Ok(Patience(None)) };
+        let bound =
+            units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
+        // What is beyond the clock is for ever.
+        Ok(Patience(Instant::now().checked_add(bound).map(|end| (end, bound))))
+    }
+
+    /// What is left of it, or of `most` where that is less.
+    fn left(&self, most: Option<Duration>) -> Option<Duration> {
+        let left = self.0.map(|(end, _)| end.saturating_duration_since(Instant::now()));
+        match (left, most) {
+            (Some(left), Some(most)) => Some(left.min(most)),
+            (left, most) => left.or(most),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left(None).is_some_and(|left| left.is_zero())
+    }
+
+    fn refusal(&self, waiting: &[GetJobStatusRes]) -> Error {
+        let bound = self.0.map(|(_, bound)| units::format_duration(bound)).unwrap_or_default();
+        let word = |job: &GetJobStatusRes| format!("{} ({})", short(&job.uuid), one_line(&job.status));
+        let names: Vec<String> = waiting.iter().map(word).collect();
+        let text = format!("not ended within {bound}: {}", names.join(", "));
+        Error::Call(RpcStatusCode::DEADLINE_EXCEEDED, text.into())
+    }
+}
+
+struct Wait {
+    server: &'static Server,
+    out: Out,
+    patience: Patience,
+}
+
+impl Wait {
+    /// One after the other: all of them end before the wait does, so the order costs nothing.
+    fn for_all(&self, jobs: Vec<GetJobStatusRes>) -> Result<Vec<GetJobStatusRes>> {
+        let mut ended = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            ended.push(self.for_any(vec![job])?);
+        }
+        Ok(ended)
+    }
+
+    /// The first of these to end.
+    fn for_any(&self, mut jobs: Vec<GetJobStatusRes>) -> Result<GetJobStatusRes> {
+        loop {
+            if let Some(at) = jobs.iter().position(|job| is_terminal_status(&job.status)) {
+                let job = jobs.swap_remove(at);
+                self.tell(&job)?;
+                return Ok(job);
+            }
+            let ids: Vec<&str> = jobs.iter().map(|job| job.uuid.as_str()).collect();
+            match self.server.first_end(&ids, self.patience.left(None)) {
+                Ok(at) => {
+                    jobs[at] = status(self.server, &jobs[at].uuid, QUERY)?;
+                    if !is_terminal_status(&jobs[at].status) {
+                        return Err(cut_off(&jobs[at]));
+                    }
+                }
+                Err(e) if e.is_absence() && !self.patience.is_over() => self.look_again(&mut jobs, &e)?,
+                Err(Error::Call(RpcStatusCode::DEADLINE_EXCEEDED, _)) => {
+                    return Err(self.patience.refusal(&jobs));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The server has gone; waits for it or its successor and asks how the jobs are.
+    fn look_again(&self, jobs: &mut [GetJobStatusRes], why: &Error) -> Result<()> {
+        let address = self.server.address();
+        self.out.note(&format!(
+            "rnx: lost the server at {address} ({}); waiting for it to come back",
+            one_line(&why.to_string())
+        ));
+        for job in jobs.iter_mut() {
+            let bound = self.patience.left(Some(ABSENCE)).unwrap_or(ABSENCE);
+            let request = GetJobStatusReq { uuid: job.uuid.clone(), ..Default::default() };
+            let answer =
+                self.server.ask_when_there(bound, |jobs, option| jobs.get_job_status_opt(&request, option));
+            match answer {
+                Err(_) if self.patience.is_over() => return Err(self.patience.refusal(jobs)),
+                answer => *job = answer?,
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, job: &GetJobStatusRes) -> Result<()> {
+        if !self.out.json {
+            self.out.text(&text::waited(job, self.out.colour))?;
+        }
+        if let Some(line) = text::epitaph(job) {
+            self.out.note(&line);
+        }
+        Ok(())
+    }
+}
+
+fn status(server: &Server, uuid: &str, deadline: Duration) -> Result<GetJobStatusRes> {
+    let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
+    server.ask(deadline, |jobs, option| jobs.get_job_status_opt(&request, option))
+}
+
+fn cut_off(job: &GetJobStatusRes) -> Error {
+    let id = one_line(short(&job.uuid));
+    let text = format!("the server ended the output of job {id}, but the job is {}", one_line(&job.status));
+    Error::Follow(text.into()).hint(format!("rnx job status {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::cli::{Parsed, parse};
+    use super::*;
+
+    fn patience(line: &str) -> Result<Patience> {
+        match parse(line.split_whitespace().map(Into::into).collect()) {
+            Ok(Parsed::Invoke(i)) => Patience::of(&i.values),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn patience_is_what_was_given_and_at_most_what_is_asked() {
+        assert_eq!(patience("job wait x").unwrap().left(None), None);
+        assert_eq!(patience("job wait x").unwrap().left(Some(QUERY)), Some(QUERY));
+        let hour = patience("job wait --timeout 1h x").unwrap();
+        assert!(hour.left(None).is_some_and(|left| left > Duration::from_secs(3500)) && !hour.is_over());
+        assert_eq!(hour.left(Some(QUERY)), Some(QUERY));
+        assert!(patience("job wait --timeout 0s x").unwrap().is_over());
+        let refused = patience("job wait --timeout soon x").unwrap_err();
+        assert!(refused.to_string().starts_with("invalid value \"soon\" for --timeout: "));
+    }
+
+    #[test]
+    fn jobs_that_have_not_ended_are_named_and_the_exit_code_is_7() {
+        let job = GetJobStatusRes {
+            uuid: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
+            status: "RUNNING".into(),
+            ..Default::default()
+        };
+        let e = patience("job wait --timeout 90s x").unwrap().refusal(&[job]);
+        assert_eq!(e.to_string(), "not ended within 1m30s: f47ac10b (RUNNING)");
+        assert_eq!(e.exit_code(Some(super::super::Action::Wait)), 7);
+    }
+}

@@ -1,0 +1,178 @@
+//! What `rnx` does beyond one question and one answer: names for jobs, waiting, filters, and a person at a terminal.
+
+use crate::helper::daemon::RNX;
+use crate::helper::rnx::{Output, Running};
+use crate::helper::wait::holds;
+use crate::helper::{TestDaemon, eventually};
+use std::process::Command;
+
+/// Runs rnx on a terminal, at which somebody types when certain words have appeared.
+fn at_a_terminal(d: &TestDaemon, typed: &[(&str, &str)], args: &[&str]) -> Output {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).args(typed.iter().flat_map(|(words, keys)| [words, keys])).arg("--");
+    command.arg(RNX).arg("--config").arg(d.dir().join("rnx-config.yml")).args(args);
+    command.env_clear().env("TERM", "xterm").env("HOME", d.dir()).env("PATH", "/usr/bin:/bin");
+    Running::start(&mut command).finish()
+}
+
+#[test]
+fn a_job_is_named_by_its_id_its_beginning_its_name_or_as_the_last_one() {
+    let d = TestDaemon::start();
+    assert_eq!(d.rnx(["job", "status", "@last"]).code, 5, "there is none yet");
+    let first = d.submit(["--name", "nightly", "true"]);
+    // A name that could be the beginning of an id.
+    let second = d.submit(["--name", "cafe-babe", "true"]);
+    for (word, id) in [
+        (first.as_str(), &first),
+        (&first[..8], &first),
+        ("nightly", &first),
+        ("cafe-babe", &second),
+        ("@last", &second),
+    ] {
+        let out = d.rnx(["job", "status", "--json", word]);
+        out.ok();
+        assert_eq!(out.json()["uuid"], **id, "{word}");
+        assert_eq!(
+            d.rnx(["--node", "viewer", "job", "status", "--json", word]).json()["uuid"],
+            **id,
+            "{word}"
+        );
+    }
+    d.until_status("@last", "COMPLETED");
+    assert_eq!(d.rnx(["job", "log", "nightly"]).ok(), "");
+    let third = d.submit(["--name", "nightly", "sleep", "1000"]);
+    let both = d.rnx(["job", "stop", "nightly"]);
+    assert_eq!(both.code, 5);
+    for id in [&first, &third] {
+        assert!(both.stderr.contains(&id[..8]), "the candidates are listed: {}", both.stderr);
+    }
+    assert_eq!(d.status(&third)["status"], "RUNNING", "nothing is done to either");
+    assert_eq!(d.rnx(["job", "stop", "@last"]).field("ID"), third);
+    for word in ["morning", "NIGHTLY", "@first", "beef"] {
+        let out = d.rnx(["job", "status", word]);
+        assert_eq!(out.code, 5);
+        assert!(out.stderr.contains(&format!("job not found: {word}")), "{}", out.stderr);
+    }
+    d.rnx(["job", "delete", "cafe-babe"]).ok();
+    assert_eq!(d.rnx(["job", "status", &second]).code, 5);
+}
+
+#[test]
+fn a_wait_ends_with_the_code_of_the_first_job_that_failed() {
+    let d = TestDaemon::start();
+    let gate = |code: &str| d.submit(["sh", "-c", &format!("echo much; sleep 1000 & wait; exit {code}")]);
+    let (good, bad, worse) =
+        (d.submit(["true"]), d.submit(["sh", "-c", "exit 3"]), d.submit(["sh", "-c", "exit 4"]));
+    let out = d.rnx(["job", "wait", &good, &worse, &bad]);
+    assert_eq!(
+        out.exits(4),
+        format!(
+            "{good} COMPLETED ExitCode: 0 Reason: exited\n{worse} FAILED ExitCode: 4 Reason: exited\n\
+             {bad} FAILED ExitCode: 3 Reason: exited\n"
+        )
+    );
+    assert_eq!(d.rnx(["job", "wait", &good]).code, 0);
+    // Live: it ends when the job does.
+    let long = gate("0");
+    let waiting = d.rnx_spawn(["job", "wait", &good, &long]);
+    let told = d.rnx_spawn(["job", "wait", "--any", "--json", &long, &gate("0")]);
+    let given_up = d.rnx(["job", "wait", "--timeout", "200ms", &good, &long]);
+    assert_eq!(given_up.code, 7, "{}", given_up.stderr);
+    assert!(given_up.stderr.contains(&format!("not ended within 200ms: {} (RUNNING)", &long[..8])));
+    d.rnx(["job", "stop", &long]).ok();
+    let waited = waiting.finish();
+    assert_eq!(waited.code, 143);
+    assert_eq!(waited.stderr.trim(), format!("rnx: job {} was stopped", &long[..8]));
+    let told = told.finish();
+    assert_eq!((told.code, &told.json()[0]["uuid"]), (143, &long.as_str().into()));
+    assert_eq!(told.json().as_array().map(Vec::len), Some(1));
+    d.rnx(["job", "stop", "@last"]).ok();
+    // Nothing is waited for when one of the words names no job.
+    assert_eq!(d.rnx(["job", "wait", &good, "nobody"]).code, 5);
+    assert_eq!(d.rnx(["job", "wait"]).code, 2);
+}
+
+#[test]
+fn a_list_can_be_of_some_statuses_of_a_name_and_of_so_many() {
+    let d = TestDaemon::start();
+    let done = d.submit(["--name", "a", "true"]);
+    let failed = d.submit(["--name", "b", "false"]);
+    let running = d.submit(["--name", "a", "sleep", "1000"]);
+    d.until_status(&failed, "FAILED");
+    d.until_status(&done, "COMPLETED");
+    let list = |flags: &[&str]| -> Vec<String> {
+        let out = d.rnx([&["job", "list", "-o", "json"], flags].concat());
+        out.ok();
+        let jobs = out.json();
+        jobs.as_array().unwrap().iter().map(|j| j["uuid"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(list(&["--status=running,failed"]), [failed.clone(), running.clone()]);
+    assert_eq!(list(&["--status=RUNNING", "--status", "COMPLETED"]), [done.clone(), running.clone()]);
+    assert_eq!(list(&["--name=a"]), [done.clone(), running.clone()]);
+    assert_eq!(list(&["--name=a", "--limit=1"]), std::slice::from_ref(&done));
+    assert_eq!(list(&["--limit=2"]), [done, failed]);
+    assert_eq!(list(&["--status=RUNNING", "--name=b"]), [""; 0]);
+    let wrong = d.rnx(["job", "list", "--status=DONE"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("DONE"), "{}", wrong.stderr);
+    assert_eq!(d.rnx(["job", "list", "--limit=0"]).code, 2);
+    d.rnx(["job", "stop", &running]).ok();
+}
+
+#[test]
+fn ctrl_c_leaves_the_job_alone_and_says_how_to_come_back() {
+    let d = TestDaemon::start();
+    let script = "echo ready; sleep 1000";
+    let out = at_a_terminal(&d, &[("ready", "\\x03")], &["job", "run", "--follow", "sh", "-c", script]);
+    let shown = out.exits(130);
+    let id = d.rnx(["job", "list", "-o", "json"]).json()[0]["uuid"].as_str().unwrap().to_owned();
+    let hint = format!("See it again: rnx job log {0}   Stop it: rnx job stop {0}", &id[..8]);
+    assert!(shown.contains("the job goes on") && shown.contains(&hint), "{shown}");
+    assert_eq!(d.status(&id)["status"], "RUNNING");
+    assert_eq!(at_a_terminal(&d, &[("ready", "\\x03")], &["job", "log", &id]).code, 130);
+    assert_eq!(d.status(&id)["status"], "RUNNING");
+    d.rnx(["job", "stop", &id]).ok();
+}
+
+#[test]
+fn a_second_ctrl_c_ends_rnx_when_nobody_reads_what_it_says() {
+    let d = TestDaemon::start();
+    // The hint cannot be printed: the pipe behind stderr is full, and nobody reads it.
+    let script = r#"
+import fcntl, os, signal, subprocess, sys
+r, w = os.pipe()
+fcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)
+try:
+    while True: os.write(w, b"x" * 512)
+except BlockingIOError: pass
+fcntl.fcntl(w, fcntl.F_SETFL, 0)
+p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=w)
+assert p.stdout.readline() == b"ready\n"
+p.send_signal(signal.SIGINT)
+def writes(task):  # proc(5): the number of the call it is in, then its arguments
+    return open(f"/proc/{p.pid}/task/{task}/syscall").read().startswith("1 0x2 ")
+assert any(writes(t) for _ in range(100000) for t in os.listdir(f"/proc/{p.pid}/task"))
+assert p.poll() is None
+p.send_signal(signal.SIGINT)
+print(p.wait(60))
+"#;
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", script, RNX, "--config"]).arg(d.dir().join("rnx-config.yml"));
+    command.args(["job", "run", "-q", "--follow", "sh", "-c", "echo ready; sleep 1000"]);
+    command.env_clear().env("HOME", d.dir()).env("PATH", "/usr/bin:/bin");
+    let out = Running::start(&mut command).finish();
+    assert_eq!(out.ok().trim(), "-2", "SIGINT's default action: {}", out.stderr);
+    assert_eq!(d.status("@last")["status"], "RUNNING");
+    d.rnx(["job", "stop", "@last"]).ok();
+}
+
+#[test]
+fn a_schedule_that_is_none_is_refused_before_anybody_is_asked() {
+    let d = TestDaemon::start();
+    for text in ["soon", "0s", "366d", "2026-02-30T10:00", "2h30"] {
+        let out = d.rnx(["job", "run", "--schedule", text, "true"]);
+        assert_eq!(out.code, 125);
+        assert!(out.stderr.contains(&format!("invalid value {text:?} for --schedule")), "{}", out.stderr);
+    }
+    eventually("no job came of it", || holds(d.rnx(["job", "list", "--json"]).text().trim() == "[]"));
+}
