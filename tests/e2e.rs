@@ -11,6 +11,7 @@ mod e2e {
     mod access;
     mod certificates;
     mod client;
+    mod completion;
     mod config;
     mod confinement;
     mod doctor;

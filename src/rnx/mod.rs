@@ -62,6 +62,7 @@ fn run(args: Vec<OsString>) -> i32 {
     };
     match parsed {
         Parsed::Version => answer(Out::new(false), |out| out.text(&command::version::own())),
+        Parsed::Complete(words) => answer(Out::new(false), |out| command::complete::answer(words, out)),
         Parsed::Help(words) => answer(Out::new(false), |out| out.text(&cli::help(&words)?)),
         Parsed::Invoke(invocation) => {
             let out = Out::new(invocation.values.is("json"));

@@ -25,6 +25,10 @@ pub(crate) enum Action {
     DeleteAll,
     /// `nodes`
     Nodes,
+    /// `completion`
+    Completion,
+    /// `man`
+    Man,
     /// `version`
     Version,
     /// `help`
@@ -226,6 +230,31 @@ pub(crate) static COMMANDS: &[Command] = &[
         summary: "List the nodes of the client configuration",
         about: "",
         examples: &["rnx nodes"],
+    },
+    Command {
+        path: &["completion"],
+        action: Action::Completion,
+        alias: false,
+        usage: "bash|zsh|fish",
+        operands: Operands::One("bash|zsh|fish"),
+        flags: &[],
+        summary: "Print what makes a shell complete rnx's words",
+        about: "Commands, flags, their values, and the ids and names of jobs, for which the server is asked.\n\n  \
+                bash   rnx completion bash > /etc/bash_completion.d/rnx, or source <(rnx completion bash)\n  \
+                zsh    rnx completion zsh > \"${fpath[1]}/_rnx\"\n  \
+                fish   rnx completion fish > ~/.config/fish/completions/rnx.fish",
+        examples: &["rnx completion bash"],
+    },
+    Command {
+        path: &["man"],
+        action: Action::Man,
+        alias: false,
+        usage: "",
+        operands: Operands::Nothing,
+        flags: &[],
+        summary: "Print the manual page, for man",
+        about: "To read it: rnx man | man -l -   To install it: rnx man > /usr/local/share/man/man1/rnx.1",
+        examples: &["rnx man | man -l -"],
     },
     Command {
         path: &["version"],

@@ -183,7 +183,7 @@ pub(crate) static LIST: &[Flag] = &[
     value("limit", "N", Group::Selection, "At most N jobs, the oldest that fit"),
     Flag {
         short: Some('o'),
-        ..value("output", "FORMAT", Group::Output, "table, wide (a table with every column) or json")
+        ..value("output", "table|wide|json", Group::Output, "As a table, one with every column, or JSON")
     },
 ];
 

@@ -8,7 +8,7 @@ use super::flag::{Flag, GLOBALS, Group, Kind, ROOT};
 use super::suggest;
 
 /// Topics beside the commands: name, one line, text.
-static TOPICS: &[(&str, &str, &str)] = &[
+pub(super) static TOPICS: &[(&str, &str, &str)] = &[
     ("config", "How rnx finds its server and its certificate", CONFIG),
     ("jobs", "How a job is named on the command line", JOBS),
     ("exit-codes", "What the exit code of each command means", EXIT_CODES),

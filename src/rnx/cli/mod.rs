@@ -3,13 +3,17 @@
 //! what flags carry.
 
 mod command;
+mod complete;
 mod flag;
 mod help;
+mod man;
 mod parse;
 mod suggest;
 pub(crate) mod time;
 pub(crate) mod value;
 
 pub(crate) use command::Action;
+pub(crate) use complete::{Candidate, Jobs, Offer, SCRIPTS, complete};
 pub(crate) use help::help;
+pub(crate) use man::man;
 pub(crate) use parse::{Invocation, Parsed, Values, parse};

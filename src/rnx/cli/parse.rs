@@ -20,6 +20,8 @@ pub(crate) enum Parsed {
     Help(Vec<String>),
     /// Print rnx's own version.
     Version,
+    /// Tell a shell's completion what may come in the place of the last of these words.
+    Complete(Vec<OsString>),
 }
 
 /// A command with everything it was given.
@@ -75,9 +77,49 @@ impl Values {
     }
 }
 
+/// A command line in the middle of being typed.
+#[derive(Debug)]
+pub(crate) struct Typed {
+    /// The words of commands so far: none, `job`, or all of a command's.
+    pub(crate) words: Vec<String>,
+    /// The command, if its words are complete.
+    pub(crate) command: Option<&'static Command>,
+    /// The flags so far.
+    pub(crate) values: Values,
+    /// The flag whose value comes next.
+    pub(crate) pending: Option<&'static Flag>,
+    /// The operands so far.
+    pub(crate) operands: Vec<String>,
+    /// `--` was there: no flag comes any more.
+    pub(crate) dashes: bool,
+}
+
+/// Reads the finished words of a line that goes on; `None` when no line with this beginning is right.
+pub(crate) fn typed(args: Vec<OsString>) -> Option<Typed> {
+    let mut scan = Scan::of(args);
+    let walked = scan.command_words().and_then(|words| {
+        scan.command.map_or(Ok(()), |command| scan.rest(command))?;
+        Ok(words)
+    });
+    let words = match (walked, scan.pending, scan.command) {
+        (Ok(words), ..) => words,
+        (Err(_), Some(_), Some(command)) => command.path.iter().map(|w| w.to_string()).collect(),
+        // A global flag between `rnx` and a command, or between the command's words.
+        (Err(_), Some(_), None) => Vec::new(),
+        (Err(_), None, _) => return None,
+    };
+    let values = Values(gather(scan.command, &scan.flags).ok()?);
+    let Scan { command, pending, operands, dashes, .. } = scan;
+    Some(Typed { words, command, values, pending, operands, dashes })
+}
+
 /// Reads the words after the program's name.
 pub(crate) fn parse(args: Vec<OsString>) -> std::result::Result<Parsed, Refused> {
-    let mut scan = Scan { args, at: 0, flags: Vec::new(), command: None, operands: Vec::new() };
+    // No word for people: the scripts of `rnx completion` ask with it.
+    if args.first().is_some_and(|word| word == "__complete") {
+        return Ok(Parsed::Complete(args.into_iter().skip(1).collect()));
+    }
+    let mut scan = Scan::of(args);
     scan.all().map_err(|error| Refused {
         error,
         command: scan.command,
@@ -91,9 +133,16 @@ struct Scan {
     flags: Vec<String>,
     command: Option<&'static Command>,
     operands: Vec<String>,
+    pending: Option<&'static Flag>,
+    dashes: bool,
 }
 
 impl Scan {
+    fn of(args: Vec<OsString>) -> Self {
+        let (flags, operands) = (Vec::new(), Vec::new());
+        Scan { args, at: 0, flags, command: None, operands, pending: None, dashes: false }
+    }
+
     fn all(&mut self) -> Result<Parsed> {
         let words = self.command_words()?;
         if self.given("--version") {
@@ -107,7 +156,7 @@ impl Scan {
             return Ok(Parsed::Help(command.path.iter().map(|w| w.to_string()).collect()));
         }
         self.check_operands(command)?;
-        let values = Values(gather(command, &self.flags)?);
+        let values = Values(gather(Some(command), &self.flags)?);
         Ok(Parsed::Invoke(Invocation { command, values, operands: std::mem::take(&mut self.operands) }))
     }
 
@@ -144,6 +193,7 @@ impl Scan {
         let path: Vec<String> = command.path.iter().map(|w| w.to_string()).collect();
         while let Some(token) = self.next()? {
             if token == "--" {
+                self.dashes = true;
                 return self.take_rest();
             }
             if is_flag(&token) {
@@ -220,8 +270,10 @@ impl Scan {
             self.flags.push(format!("--{}={value}", flag.long));
             return Ok(());
         }
-        let missing = || Error::usage(format!("flag {typed} needs a value: {typed}={what}"));
-        let value = self.next()?.ok_or_else(missing)?;
+        let Some(value) = self.next()? else {
+            self.pending = Some(flag);
+            return Err(Error::usage(format!("flag {typed} needs a value: {typed}={what}")));
+        };
         // `--name -- cmd` is a forgotten value far more often than a name "--".
         if is_flag(&value) {
             let text = format!("flag {typed} needs a value, but the next word is {value:?}");
@@ -253,9 +305,10 @@ fn is_flag(token: &str) -> bool {
     token.len() > 1 && token.starts_with('-')
 }
 
-fn gather(command: &'static Command, flags: &[String]) -> Result<Matches> {
+fn gather(command: Option<&'static Command>, flags: &[String]) -> Result<Matches> {
     let mut options = Options::new();
-    for flag in command.all_flags().chain(ROOT) {
+    let own = command.map_or(&[][..], |c| c.flags);
+    for flag in own.iter().chain(GLOBALS).chain(ROOT) {
         match flag.kind {
             Kind::Switch => options.optflagmulti("", flag.long, flag.help),
             Kind::Value(what) => options.optmulti("", flag.long, flag.help, what),

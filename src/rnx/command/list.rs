@@ -56,6 +56,11 @@ impl Wanted {
         Wanted { name: Some(name.to_string()), ..Default::default() }
     }
 
+    /// Jobs in one of these statuses, or all where none is given.
+    pub(super) fn in_statuses(statuses: &[&str]) -> Self {
+        Wanted { statuses: statuses.iter().map(|s| s.to_string()).collect(), ..Default::default() }
+    }
+
     fn of(values: &Values) -> Result<Self> {
         let given = values.all("status");
         let words = given.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|w| !w.is_empty());

@@ -15,6 +15,7 @@ use super::terminal::one_line;
 use crate::config::search::process_environment;
 
 mod cancel;
+pub(crate) mod complete;
 mod delete;
 mod delete_all;
 mod list;
@@ -45,6 +46,8 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         Action::Delete => delete::run(invocation, out)?,
         Action::DeleteAll => delete_all::run(invocation, out)?,
         Action::Nodes => nodes::run(invocation, out)?,
+        Action::Completion => complete::script(invocation, out)?,
+        Action::Man => out.text(&super::cli::man())?,
         Action::Version => version::run(invocation, out)?,
         Action::Help => out.text(&super::cli::help(&invocation.operands)?)?,
     }

@@ -12,4 +12,4 @@ mod words;
 #[cfg(test)]
 mod golden_tests;
 
-pub(crate) use words::{is_terminal_status, short};
+pub(crate) use words::{command_line, is_terminal_status, short};
