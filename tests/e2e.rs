@@ -25,6 +25,7 @@ mod e2e {
     mod python_sdk;
     mod run;
     mod security;
+    mod spool_limits;
     mod survival;
     mod uploads;
     mod walls;

@@ -120,6 +120,26 @@ pub struct Joblet {
     /// How long a finished job waits for a new daemon to fetch its output when the old one is gone.
     #[serde(with = "values::duration")]
     pub orphan_linger: Duration,
+    /// Bytes of output kept for all unfinished jobs together, at least 64 KiB.
+    #[serde(with = "values::size")]
+    pub spool_limit: u64,
+    /// Bytes of output kept for one unfinished job, at least 64 KiB.
+    #[serde(with = "values::size")]
+    pub job_spool_limit: u64,
+    /// What happens to output at these limits.
+    pub spool_policy: SpoolPolicy,
+}
+
+/// What happens to output beyond `joblet.spoolLimit` and `joblet.jobSpoolLimit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpoolPolicy {
+    /// The job waits in its write until there is room.
+    Block,
+    /// It is thrown away and counted.
+    Drop,
+    /// The job is ended.
+    Kill,
 }
 
 /// What happens to a job whose limits the host cannot enforce.
@@ -311,6 +331,9 @@ impl Default for Joblet {
             cleanup_timeout: Duration::from_secs(5),
             validate_commands: true,
             orphan_linger: Duration::from_secs(24 * 3600),
+            spool_limit: 1 << 30,
+            job_spool_limit: 256 << 20,
+            spool_policy: SpoolPolicy::Block,
         }
     }
 }
@@ -376,7 +399,7 @@ impl Default for Ipc {
 
 /// Keys of the documented format whose features are not built. Accepted, so that a file of an installed host
 /// loads, but told.
-const WITHOUT_EFFECT: [&str; 51] = [
+const WITHOUT_EFFECT: [&str; 50] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -406,7 +429,6 @@ const WITHOUT_EFFECT: [&str; 51] = [
     "joblet.minMemoryLimit",
     "joblet.onShutdown",
     "joblet.preserveFailedJobs",
-    "joblet.spoolLimit",
     "monitoring",
     "network.allow_custom_networks",
     "network.dns",

@@ -68,11 +68,11 @@ fn an_empty_section_has_its_defaults() {
 #[test]
 fn keys_of_features_not_built_load_with_a_warning() {
     let text =
-        "persist: {storage: {type: local}}\nipc: {enabled: true, socket: /x}\njoblet: {spoolLimit: 1G}\n";
+        "persist: {storage: {type: local}}\nipc: {enabled: true, socket: /x}\njoblet: {liveBuffer: 1M}\n";
     let warnings = load(&format!("{KEYS}{text}"), 0o600, &[]).unwrap().warnings;
     assert_eq!(
         warnings,
-        ["persist", "ipc.socket", "joblet.spoolLimit"]
+        ["persist", "ipc.socket", "joblet.liveBuffer"]
             .map(|k| format!("{k} has no effect in this version of joblet"))
     );
 }
@@ -83,6 +83,9 @@ fn wrong_values_are_refused_by_name() {
         ("version: 2.0", "version \"2.0\" is not supported; this joblet reads 3.x"),
         ("server: {port: 70000}", "invalid server port: 70000 (1..65535)"),
         ("server: {port: 0}", "invalid server port: 0"),
+        ("joblet: {spoolLimit: 65535}", "joblet.spoolLimit is below 64KiB"),
+        ("joblet: {jobSpoolLimit: 1K}", "joblet.jobSpoolLimit is below 64KiB"),
+        ("joblet: {spoolPolicy: wait}", "spoolPolicy"),
         ("server: {nodeId: 'a\\nb c'}", "server.nodeId has a blank"),
         ("joblet: {defaultCpuLimit: 10001}", "joblet.defaultCpuLimit: 10001 is out of range 0..10000"),
         ("joblet: {defaultCpuLimit: -1}", "joblet.defaultCpuLimit: invalid type: integer `-1`"),

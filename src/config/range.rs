@@ -54,6 +54,11 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     if c.filesystem.work_quota < 1 << 20 {
         return Err("filesystem.workQuota is below 1MiB".into());
     }
+    for (key, limit) in [("spoolLimit", c.joblet.spool_limit), ("jobSpoolLimit", c.joblet.job_spool_limit)] {
+        if limit < 64 << 10 {
+            return Err(format!("joblet.{key} is below 64KiB"));
+        }
+    }
     paths_and_names(c)
 }
 

@@ -28,8 +28,8 @@ use crate::diag;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Effect, Fact, State, step};
 use crate::job::{JobId, Secret};
-use crate::output::Collector;
 use crate::output::progress::Tell;
+use crate::output::{Collector, SpoolLimits};
 use crate::sandbox::identity::{Lease, Leases};
 use crate::sys::turns::Turn;
 
@@ -48,6 +48,8 @@ pub(super) enum News {
     Launched(Box<Launch>),
     /// A job's output is complete.
     Drained(JobId),
+    /// A job writes more output than is kept.
+    OverLimit(JobId),
     /// The tidier is done with a group, or wants to try again.
     Tidied(Option<JobCgroup>),
     /// Nothing is left in a network namespace.
@@ -83,6 +85,7 @@ pub(super) struct Settings {
     pub(super) cleanup_timeout: Duration,
     pub(super) enforcement: Enforcement,
     pub(super) work_on_disk: bool,
+    pub(super) spool_limits: SpoolLimits,
     pub(super) spool: PathBuf,
     pub(super) run_dir: PathBuf,
 }
@@ -288,6 +291,7 @@ impl Loop {
                 News::Raised(raised) => self.collect_berth(*raised),
                 News::Launched(launch) => self.collect_launch(*launch, facts),
                 News::Drained(id) => self.collect_drained(id, facts),
+                News::OverLimit(id) => facts.push((id, Fact::Stop(StopCause::OutputLimit))),
                 News::Clean(network) => self.keep_network(network),
                 News::Tidied(None) => self.untidy -= 1,
                 News::WorkRemoved(lease) => {

@@ -17,6 +17,7 @@ use crate::job::exit::{Witnesses, verdict};
 use crate::job::exit_record::{self, ExitRecord};
 use crate::job::state::{Fact, State};
 use crate::job::{Ending, ExitReason, JobId};
+use crate::output::Full;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::spawn::record_path;
 
@@ -68,6 +69,7 @@ impl Loop {
             timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
             command: job.spec.command.clone(),
             work_dir: job.spec.work_dir.clone(),
+            output_limit: self.settings.spool_limits.ended(job.progress.over().unwrap_or(Full::Job)),
             init_end: job.child.as_ref().map(|child| child.init_end.clone()).unwrap_or_default(),
         }))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::cgroup::JobCgroup;
 use crate::job::exit_record::ExitRecord;
 use crate::job::{JobId, JobRef, JobSpec, JobView, State, env};
-use crate::output::Progress;
+use crate::output::{Full, Progress};
 use crate::sandbox::identity::Lease;
 
 use super::commands::{Answer, CommandError};
@@ -101,6 +101,7 @@ impl Job {
             peak_memory_bytes: self.peak_bytes,
             cpu_time_usec: self.cpu_usec,
             unenforced: self.unenforced.clone(),
+            wait_reason: self.progress.waits().map_or("", Full::reason).to_owned(),
         }
     }
 }

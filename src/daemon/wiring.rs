@@ -27,8 +27,8 @@ use crate::cgroup::{CgroupTree, Disk};
 use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode, WorkBackend};
 use crate::diag;
 use crate::job::{Limits, limits::CoreSet};
-use crate::output::Collector;
 use crate::output::progress::Tell;
+use crate::output::{Collector, SpoolLimits, Word};
 use crate::sandbox::identity::{Lease, Leases, check_range};
 use crate::sandbox::spawn::{SandboxConfig, exit_records};
 use crate::sandbox::work::WorkDisk;
@@ -107,7 +107,12 @@ impl Daemon {
         let mut threads = Vec::new();
 
         let post = to_loop.clone();
-        let (collector, thread) = Collector::start(move |id| post.send(News::Drained(id)))?;
+        let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
+            post.send(match word {
+                Word::Drained => News::Drained(id),
+                Word::OverLimit => News::OverLimit(id),
+            });
+        })?;
         threads.push(thread);
         let post = to_loop.clone();
         threads.push(workers::start_tidier(chore_queue, move |news| post.send(news))?);
@@ -371,9 +376,15 @@ fn settings(config: &DaemonConfig, work_on_disk: bool, spool: PathBuf, run_dir: 
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,
         work_on_disk,
+        spool_limits: spool_limits(config),
         spool,
         run_dir,
     }
+}
+
+fn spool_limits(config: &DaemonConfig) -> SpoolLimits {
+    let joblet = &config.joblet;
+    SpoolLimits { all: joblet.spool_limit, job: joblet.job_spool_limit, policy: joblet.spool_policy }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub enum ExitReason {
     Timeout,
     /// A client, or the daemon's shutdown, stopped it.
     Stopped,
+    /// It wrote more output than the node keeps.
+    OutputLimit,
     /// A wall could not be set up, or the command could not be executed.
     StartFailed,
     /// Its end was seen by nobody.
@@ -31,6 +33,7 @@ impl ExitReason {
             ExitReason::Oom => "oom",
             ExitReason::Timeout => "timeout",
             ExitReason::Stopped => "stopped",
+            ExitReason::OutputLimit => "output_limit",
             ExitReason::StartFailed => "start_failed",
             ExitReason::Lost => "lost",
         }
@@ -46,6 +49,8 @@ pub enum StopCause {
     Timeout,
     /// The daemon's own shutdown.
     Shutdown,
+    /// A limit on its output.
+    OutputLimit,
 }
 
 /// The end of a job, as it is stored and shown.
@@ -84,9 +89,15 @@ pub struct Witnesses {
     pub command: String,
     /// The working directory, for the sentence where it cannot be entered.
     pub work_dir: String,
+    /// The limit of output that it reached, for the sentence.
+    pub output_limit: String,
     /// What PID 1 itself died of, for `lost`.
     pub init_end: String,
 }
+
+/// Exit code of a job that was ended for its output: that of a process that SIGXFSZ ends, which is what writing beyond a
+/// limit does to a file (setrlimit(2)).
+const OUTPUT_LIMIT_CODE: i32 = 128 + 25;
 
 /// The verdict: a wish to stop wins, then the kernel's count of memory kills, then the record, then `lost`.
 pub fn verdict(w: &Witnesses) -> Ending {
@@ -98,6 +109,10 @@ pub fn verdict(w: &Witnesses) -> Ending {
         Some(StopCause::Timeout) => {
             let text = format!("ran longer than its timeout of {}", w.timeout);
             return ended(Status::Stopped, ExitReason::Timeout, -1, 0, text);
+        }
+        Some(StopCause::OutputLimit) => {
+            let text = w.output_limit.clone();
+            return ended(Status::Failed, ExitReason::OutputLimit, OUTPUT_LIMIT_CODE, 0, text);
         }
         None => {}
     }
@@ -267,6 +282,11 @@ mod tests {
         w.stopped = Some(StopCause::Request);
         let ending = verdict(&w);
         assert_eq!((ending.status, ending.code), (Status::Stopped, -1));
+        w.stopped = Some(StopCause::OutputLimit);
+        w.output_limit = "wrote too much".to_owned();
+        let ending = verdict(&w);
+        assert_eq!((ending.status, ending.code, ending.signal), (Status::Failed, 153, 0));
+        assert_eq!((ending.reason.as_str(), ending.message.as_str()), ("output_limit", "wrote too much"));
     }
 
     /// Stored by version 1, to be read for ever.

@@ -43,4 +43,6 @@ pub struct JobView {
     pub cpu_time_usec: Option<u64>,
     /// Limits that this host cannot enforce (best-effort mode), in words.
     pub unenforced: Vec<String>,
+    /// What it waits for, empty for nothing.
+    pub wait_reason: String,
 }

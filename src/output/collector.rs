@@ -1,20 +1,23 @@
 //! The thread that empties all jobs' output pipes into their spools.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::Level;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::spool::{CHUNK, Spliced, SpoolWriter};
-use super::{OutputError, Progress, Stream};
+use super::{Full, OutputError, Progress, SpoolLimits, Stream};
+use crate::config::daemon::SpoolPolicy;
 use crate::diag;
 use crate::job::JobId;
 use crate::sys::turns::{Turn, in_turns};
@@ -45,6 +48,15 @@ pub struct JobOutput {
     pub wake: Option<OwnedFd>,
 }
 
+/// What the collector tells of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Both pipes have ended and all is spooled.
+    Drained,
+    /// It writes more than a limit lets it, and is to end for that: said once.
+    OverLimit,
+}
+
 enum Order {
     Add(Box<JobOutput>),
     GiveUp(JobId),
@@ -60,28 +72,35 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts the thread. `drained` is called once per job, when both pipes have ended and all is spooled.
+    /// Starts the thread. `say` must not block.
     ///
     /// # Errors
-    /// No epoll instance or no thread.
+    /// No epoll instance, no /dev/null or no thread.
     pub fn start(
-        drained: impl Fn(JobId) + Send + 'static,
+        limits: SpoolLimits,
+        say: impl Fn(JobId, Word) + Send + 'static,
     ) -> Result<(Collector, JoinHandle<()>), OutputError> {
         let poll = Poll::new().map_err(OutputError::Collector)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(OutputError::Collector)?);
+        let null = OpenOptions::new().write(true).open("/dev/null").map_err(OutputError::Collector)?;
         let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
         let desk = Desk {
             poll,
             _waker: waker.clone(),
             inbox,
+            limits,
+            used: 0,
+            null,
+            say: Box::new(say),
             pipes: HashMap::new(),
             jobs: HashMap::new(),
             ready: VecDeque::new(),
+            retry_at: None,
             next: 1,
         };
         let thread = std::thread::Builder::new()
             .name("output".into())
-            .spawn(move || desk.run(&drained))
+            .spawn(move || desk.run())
             .map_err(OutputError::Collector)?;
         Ok((Collector { orders, waker }, thread))
     }
@@ -114,6 +133,10 @@ struct Pipe {
     fd: OwnedFd,
     stream: Stream,
     job: JobId,
+    /// It is in the list of those that are ready.
+    ready: bool,
+    /// What keeps its bytes out of the spool.
+    waits: Option<Full>,
 }
 
 struct Job {
@@ -122,6 +145,8 @@ struct Job {
     progress: Arc<Progress>,
     wake: Option<OwnedFd>,
     open: usize,
+    /// Its output was thrown away, and that was logged.
+    loses: bool,
 }
 
 impl Job {
@@ -144,10 +169,18 @@ struct Desk {
     // order, Stop, may never be heard.
     _waker: Arc<Waker>,
     inbox: Turn<Receiver<Order>>,
+    limits: SpoolLimits,
+    /// Bytes in the spools of all jobs.
+    used: u64,
+    null: File,
+    say: Box<dyn Fn(JobId, Word) + Send>,
     // Tokens are never reused: a late event finds no entry and is dropped.
     pipes: HashMap<usize, Pipe>,
     jobs: HashMap<JobId, Job>,
+    /// Each pipe at most once.
     ready: VecDeque<usize>,
+    /// When pipes that wait for the disk are tried again.
+    retry_at: Option<Instant>,
     next: usize,
 }
 
@@ -155,50 +188,64 @@ enum Served {
     Again,
     Wait,
     Ended,
-    Stalled,
+    Held(Full),
 }
 
 impl Desk {
-    fn run(mut self, drained: &dyn Fn(JobId)) {
+    fn run(mut self) {
         let mut events = Events::with_capacity(256);
-        let mut stalled: Vec<usize> = Vec::new();
         loop {
-            let timeout = match (self.ready.is_empty(), stalled.is_empty()) {
-                (false, _) => Some(Duration::ZERO),
-                (true, false) => Some(STALL),
-                (true, true) => None,
+            let timeout = match self.retry_at {
+                _ if !self.ready.is_empty() => Some(Duration::ZERO),
+                Some(at) => Some(at.saturating_duration_since(Instant::now())),
+                None => None,
             };
             if let Err(why) = self.poll.poll(&mut events, timeout)
                 && why.kind() != io::ErrorKind::Interrupted
             {
                 diag::limited!(Level::Error, "output collector cannot wait for pipes", error = why);
             }
-            self.ready.extend(events.iter().map(|e| e.token().0).filter(|t| *t != WAKE.0));
-            if self.ready.is_empty() {
-                self.ready.extend(stalled.drain(..));
+            for event in &events {
+                self.queue(event.token().0);
+            }
+            if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+                self.retry_at = None;
+                self.retry(|full| full == Full::Disk);
             }
             while let Ok(order) = self.inbox.take(Receiver::try_recv) {
                 match order {
                     Order::Add(job) => self.add(*job),
-                    Order::GiveUp(id) => self.give_up(id, drained),
+                    Order::GiveUp(id) => self.give_up(id),
                     Order::Stop => return,
                 }
             }
             // One budget for each pipe that is ready, then a look at the others.
             for _ in 0..self.ready.len() {
                 let Some(token) = self.ready.pop_front() else { break };
-                match self.serve(token) {
-                    Served::Again => self.ready.push_back(token),
-                    Served::Wait => {}
-                    Served::Ended => self.close(token, drained),
-                    Served::Stalled => stalled.push(token),
-                }
+                self.turn_of(token);
             }
         }
     }
 
+    /// A pipe is to be looked at.
+    fn queue(&mut self, token: usize) {
+        if let Some(pipe) = self.pipes.get_mut(&token)
+            && !std::mem::replace(&mut pipe.ready, true)
+        {
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Pipes that wait for this are to be looked at.
+    fn retry(&mut self, waits_for: impl Fn(Full) -> bool) {
+        let waiting = self.pipes.iter().filter(|(_, pipe)| pipe.waits.is_some_and(&waits_for));
+        for token in waiting.map(|(token, _)| *token).collect::<Vec<_>>() {
+            self.queue(token);
+        }
+    }
+
     fn add(&mut self, output: JobOutput) {
-        let job = output.id;
+        let id = output.id;
         for (fd, stream) in [(output.stdout, Stream::Stdout), (output.stderr, Stream::Stderr)] {
             let token = self.next;
             self.next += 1;
@@ -208,59 +255,163 @@ impl Desk {
                 Interest::READABLE,
             );
             if let Err(why) = registered {
-                diag::limited!(Level::Error, "cannot watch a job's output", jobId = job, error = why);
+                diag::limited!(Level::Error, "cannot watch a job's output", jobId = id, error = why);
             }
-            self.pipes.insert(token, Pipe { fd, stream, job });
-            self.ready.push_back(token);
+            self.pipes.insert(token, Pipe { fd, stream, job: id, ready: false, waits: None });
+            self.queue(token);
         }
         let JobOutput { control, spool, progress, wake, .. } = output;
-        self.jobs.insert(job, Job { control, spool, progress, wake, open: 2 });
+        self.used += spool.bytes();
+        self.jobs.insert(id, Job { control, spool, progress, wake, open: 2, loses: false });
+    }
+
+    fn turn_of(&mut self, token: usize) {
+        if let Some(pipe) = self.pipes.get_mut(&token) {
+            pipe.ready = false;
+        }
+        let served = self.serve(token);
+        self.note_wait(token, if let Served::Held(full) = served { Some(full) } else { None });
+        match served {
+            Served::Again => self.queue(token),
+            Served::Ended => self.close(token),
+            Served::Held(Full::Disk) => {
+                self.retry_at.get_or_insert_with(|| Instant::now() + STALL);
+            }
+            Served::Wait | Served::Held(_) => {}
+        }
+    }
+
+    /// Whether a pipe waits, and for what: for the next try, the job's status and, where that changes, the log.
+    fn note_wait(&mut self, token: usize, waits: Option<Full>) {
+        let Some(pipe) = self.pipes.get_mut(&token) else { return };
+        let Some(job) = self.jobs.get(&pipe.job) else { return };
+        if std::mem::replace(&mut pipe.waits, waits) == waits {
+            return;
+        }
+        let before = job.progress.waits();
+        job.progress.set_waits(pipe.stream, waits);
+        match (before, job.progress.waits()) {
+            (None, Some(full)) => {
+                let what = full.reason();
+                diag::limited!(Level::Warn, "output of a job waits", jobId = pipe.job, waitsFor = what);
+            }
+            (Some(_), None) => diag::limited!(Level::Info, "output of a job goes on", jobId = pipe.job),
+            _ => {}
+        }
     }
 
     fn serve(&mut self, token: usize) -> Served {
         let Some(pipe) = self.pipes.get(&token) else { return Served::Wait };
         let Some(job) = self.jobs.get_mut(&pipe.job) else { return Served::Wait };
-        match job.spool.splice_from(&pipe.fd, pipe.stream, CHUNK, now_ns()) {
-            Ok(Spliced::Moved(_)) => {
-                job.progress.publish(job.spool.rows());
-                Served::Again
-            }
+        let (before, rows) = (job.spool.bytes(), job.spool.rows());
+        let moved = match self.limits.room(before, self.used) {
+            Ok(room) => job.spool.splice_from(&pipe.fd, pipe.stream, room, now_ns()),
+            Err(full) => match (look(&pipe.fd), self.limits.policy) {
+                (Look::Empty, _) => Ok(Spliced::Empty),
+                (Look::Ended, _) => Ok(Spliced::End),
+                (_, SpoolPolicy::Drop) => {
+                    say_loss(pipe.job, job, full);
+                    job.spool.discard_from(&pipe.fd, &self.null, pipe.stream, CHUNK, now_ns())
+                }
+                (Look::LastWords, _) => job.spool.splice_from(&pipe.fd, pipe.stream, CHUNK, now_ns()),
+                (Look::Bytes, policy) => {
+                    if policy == SpoolPolicy::Kill {
+                        end(pipe.job, job, full, &self.say);
+                    }
+                    return Served::Held(full);
+                }
+            },
+        };
+        self.used = self.used - before + job.spool.bytes();
+        if job.spool.rows() != rows {
+            job.progress.publish(job.spool.rows());
+        }
+        match moved {
+            Ok(Spliced::Moved(_)) => Served::Again,
             Ok(Spliced::Empty) => Served::Wait,
             Ok(Spliced::End) => Served::Ended,
             Err(why) => {
-                diag::limited!(
-                    Level::Error,
-                    "cannot spool a job's output; the job waits until there is room",
-                    jobId = pipe.job,
-                    error = why
-                );
-                Served::Stalled
+                if pipe.waits.is_none() {
+                    diag::limited!(
+                        Level::Error,
+                        "cannot spool a job's output",
+                        jobId = pipe.job,
+                        error = why
+                    );
+                }
+                Served::Held(Full::Disk)
             }
         }
     }
 
-    fn close(&mut self, token: usize, drained: &dyn Fn(JobId)) {
+    fn close(&mut self, token: usize) {
         let Some(pipe) = self.pipes.remove(&token) else { return };
         // Closing takes the descriptor out of epoll only when it is the last one, and joblet-init has one too.
         let _ = self.poll.registry().deregister(&mut SourceFd(&pipe.fd.as_raw_fd()));
         let Some(job) = self.jobs.get_mut(&pipe.job) else { return };
+        job.progress.set_waits(pipe.stream, None);
         job.open -= 1;
-        if job.open == 0 {
-            job.release(pipe.job);
-            self.jobs.remove(&pipe.job);
-            drained(pipe.job);
+        if job.open > 0 {
+            return;
         }
+        if let Err(why) = job.spool.close_gaps(now_ns()) {
+            diag::limited!(Level::Warn, "cannot count lost output", jobId = pipe.job, error = why);
+        }
+        job.progress.publish(job.spool.rows());
+        job.release(pipe.job);
+        self.used -= job.spool.bytes();
+        self.jobs.remove(&pipe.job);
+        (self.say)(pipe.job, Word::Drained);
+        // What this job had is the others'.
+        self.retry(|full| full == Full::All);
     }
 
-    fn give_up(&mut self, id: JobId, drained: &dyn Fn(JobId)) {
+    fn give_up(&mut self, id: JobId) {
         let open: Vec<usize> = self.pipes.iter().filter(|(_, p)| p.job == id).map(|(t, _)| *t).collect();
         if open.is_empty() {
             // Said before; who asks again shall not wait.
-            drained(id);
+            (self.say)(id, Word::Drained);
         }
         for token in open {
-            self.close(token, drained);
+            self.close(token);
         }
+    }
+}
+
+/// What is in a pipe.
+enum Look {
+    Empty,
+    Bytes,
+    /// Bytes, and nobody writes any more.
+    LastWords,
+    Ended,
+}
+
+fn look(pipe: &OwnedFd) -> Look {
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    // A pipe that cannot be looked at is read, and that tells why.
+    let seen = poll(&mut fds, Some(&rustix::time::Timespec::default()));
+    let flags = seen.map_or(PollFlags::IN, |_| fds[0].revents());
+    match (flags.contains(PollFlags::IN), flags.contains(PollFlags::HUP)) {
+        (false, false) => Look::Empty,
+        (true, false) => Look::Bytes,
+        (true, true) => Look::LastWords,
+        (false, true) => Look::Ended,
+    }
+}
+
+fn say_loss(id: JobId, job: &mut Job, full: Full) {
+    if !std::mem::replace(&mut job.loses, true) {
+        let what = full.reason();
+        diag::limited!(Level::Warn, "output of a job is thrown away", jobId = id, lacks = what);
+    }
+}
+
+/// Asks for the end of a job, once.
+fn end(id: JobId, job: &Job, full: Full, say: &dyn Fn(JobId, Word)) {
+    if job.progress.over().is_none() {
+        job.progress.set_over(full);
+        say(id, Word::OverLimit);
     }
 }
 

@@ -7,6 +7,9 @@
 //! pace; history and live output are the same files, so there is no seam between them. A job is slowed by its
 //! own flood only (its pipe stays full), never by a reader.
 //!
+//! What unfinished jobs keep here has limits ([`limit`]): one that reaches them waits with its pipe full, or loses
+//! what it writes (counted, in its place), or is ended. A full disk makes jobs wait too.
+//!
 //! The loop is not on this path: it learns when a job's output is complete. That is one hop less per chunk
 //! than handing each readable pipe from the loop to a worker, and keeps file writes off the loop.
 //!
@@ -15,10 +18,13 @@
 //! `<dataDir>/spool/<uuid>/` (0700) holds `stdout`, `stderr` and `index` (0600). The index starts with the 32
 //! bytes of [`spool::HEADER`]; each row is 32 bytes, little endian: sequence (u64, from 1 across both
 //! streams), offset in the stream's file (u64), time of reading (i64, ns since the epoch), length (u32),
-//! stream (u8: 1 stdout, 2 stderr), three zero bytes. Bytes behind the last row are a chunk whose daemon died
+//! stream (u8: 1 stdout, 2 stderr), kind (u8), two zero bytes. The kind is 0 for bytes, and 1 for a gap: so many bytes
+//! as the second number says were thrown away here, and the length is 0. Who does not know gaps reads no bytes there.
+//! Bytes behind the last row are a chunk whose daemon died
 //! between splice and row; the next daemon writes that row ([`SpoolWriter::reopen`]).
 
 pub mod collector;
+pub mod limit;
 pub mod progress;
 pub mod reader;
 mod reopen;
@@ -27,7 +33,8 @@ pub mod spool;
 use std::io;
 use std::path::PathBuf;
 
-pub use collector::{Collector, JobOutput};
+pub use collector::{Collector, JobOutput, Word};
+pub use limit::{Full, SpoolLimits};
 pub use progress::Progress;
 pub use reader::{Chunk, SpoolReader};
 pub use spool::SpoolWriter;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
+use super::{Full, Stream};
 use crate::job::JobId;
 
 /// Called with a job's id when it has news and somebody watches. Must not block.
@@ -16,7 +17,26 @@ pub struct Progress {
     ended: AtomicBool,
     watched: AtomicBool,
     told: AtomicBool,
+    /// What each stream waits for.
+    waits: [AtomicU8; 2],
+    /// The limit for which the job is to end.
+    over: AtomicU8,
     tell: Tell,
+}
+
+const NOTHING: u8 = 0;
+
+fn number(full: Option<Full>) -> u8 {
+    match full {
+        None => NOTHING,
+        Some(Full::Job) => 1,
+        Some(Full::All) => 2,
+        Some(Full::Disk) => 3,
+    }
+}
+
+fn full(number: u8) -> Option<Full> {
+    [Full::Job, Full::All, Full::Disk].get(usize::from(number).checked_sub(1)?).copied()
 }
 
 impl Progress {
@@ -28,6 +48,8 @@ impl Progress {
             ended: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             told: AtomicBool::new(false),
+            waits: Default::default(),
+            over: AtomicU8::new(NOTHING),
             tell,
         })
     }
@@ -62,6 +84,24 @@ impl Progress {
         self.told.store(false, Ordering::SeqCst);
     }
 
+    /// What its output waits for, if it does. Its pipes stay full meanwhile.
+    pub fn waits(&self) -> Option<Full> {
+        self.waits.iter().find_map(|of_stream| full(of_stream.load(Ordering::SeqCst)))
+    }
+
+    pub(super) fn set_waits(&self, stream: Stream, what: Option<Full>) {
+        self.waits[stream.place()].store(number(what), Ordering::SeqCst);
+    }
+
+    /// The limit that it was ended for.
+    pub fn over(&self) -> Option<Full> {
+        full(self.over.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn set_over(&self, what: Full) {
+        self.over.store(number(Some(what)), Ordering::SeqCst);
+    }
+
     fn news(&self) {
         if self.watched.load(Ordering::SeqCst) && !self.told.swap(true, Ordering::SeqCst) {
             (self.tell)(self.id);
@@ -80,6 +120,19 @@ impl fmt::Debug for Progress {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn a_job_waits_while_one_of_its_streams_does() {
+        let progress = Progress::new(JobId::random(), Arc::new(|_| {}));
+        assert_eq!((progress.waits(), progress.over()), (None, None));
+        for what in [Full::Job, Full::All, Full::Disk] {
+            progress.set_waits(Stream::Stderr, Some(what));
+            progress.set_over(what);
+            assert_eq!((progress.waits(), progress.over()), (Some(what), Some(what)));
+        }
+        progress.set_waits(Stream::Stderr, None);
+        assert_eq!(progress.waits(), None);
+    }
 
     #[test]
     fn news_are_told_once_until_heard_and_only_when_watched() {

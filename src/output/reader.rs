@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::spool::{HEADER, INDEX, ROW, Row};
+use super::spool::{HEADER, INDEX, ROW, Row, Span, place};
 use super::{OutputError, Stream};
 
 /// A run of bytes of one stream.
@@ -18,6 +18,8 @@ pub struct Chunk {
     pub time_ns: i64,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Bytes that are missing here; there are no others then.
+    pub lost: u64,
 }
 
 /// A cursor into one job's spool. It keeps the files open, so a deleted job can be read to its end.
@@ -70,14 +72,20 @@ impl SpoolReader {
             move |source| OutputError::Read { path, source }
         };
         let mut block = [0; ROW];
-        let at = HEADER.len() as u64 + self.next * ROW as u64;
-        self.index.read_exact_at(&mut block, at).map_err(read(INDEX))?;
+        self.index.read_exact_at(&mut block, place(self.next)).map_err(read(INDEX))?;
         let row = Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join(INDEX) })?;
-        let mut bytes = vec![0; row.length as usize];
-        let file = &self.streams[row.stream.place()];
-        file.read_exact_at(&mut bytes, row.offset).map_err(read(row.stream.file_name()))?;
+        let Row { sequence, stream, time_ns, span } = row;
+        let (bytes, lost) = match span {
+            Span::Lost(lost) => (Vec::new(), lost),
+            Span::Bytes { offset, length } => {
+                let mut bytes = vec![0; length as usize];
+                let file = &self.streams[stream.place()];
+                file.read_exact_at(&mut bytes, offset).map_err(read(stream.file_name()))?;
+                (bytes, 0)
+            }
+        };
         self.next += 1;
-        Ok(Some(Chunk { sequence: row.sequence, stream: row.stream, time_ns: row.time_ns, bytes }))
+        Ok(Some(Chunk { sequence, stream, time_ns, bytes, lost }))
     }
 }
 
@@ -98,7 +106,7 @@ mod tests {
             let bytes = vec![i as u8; 1000 + i];
             rustix::io::write(&write, &bytes).unwrap();
             assert_eq!(writer.splice_from(&read, stream, 65_536, 7).unwrap(), Spliced::Moved(bytes.len()));
-            want.push(Chunk { sequence: i as u64 + 1, stream, time_ns: 7, bytes });
+            want.push(Chunk { sequence: i as u64 + 1, stream, time_ns: 7, bytes, lost: 0 });
         }
         assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), Spliced::Empty);
         drop(write);
@@ -121,6 +129,23 @@ mod tests {
             (1, Stream::Stdout, b"hello\n".to_vec()),
             (2, Stream::Stderr, b"err\n".to_vec()),
             (3, Stream::Stdout, b"\x00\xff\n".to_vec()),
+        ];
+        assert_eq!(got, want);
+    }
+
+    /// The same with a gap, as versions write it that drop output.
+    #[test]
+    fn the_golden_spool_with_gaps_is_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spool-1-gap");
+        let mut reader = SpoolReader::open(&dir).unwrap();
+        let got: Vec<(u64, Stream, Vec<u8>, u64)> = std::iter::from_fn(|| reader.next(4).unwrap())
+            .map(|chunk| (chunk.sequence, chunk.stream, chunk.bytes, chunk.lost))
+            .collect();
+        let want = [
+            (1, Stream::Stdout, b"before\n".to_vec(), 0),
+            (2, Stream::Stdout, vec![], 123_456_789_012),
+            (3, Stream::Stderr, vec![], 99),
+            (4, Stream::Stdout, b"after\n".to_vec(), 0),
         ];
         assert_eq!(got, want);
     }

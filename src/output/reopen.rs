@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::spool::{CHUNK, HEADER, INDEX, ROW, Row, SpoolWriter, Tail};
+use super::spool::{CHUNK, HEADER, INDEX, ROW, Row, Span, SpoolWriter, Tail, place};
 use super::{OutputError, Stream};
 
 impl SpoolWriter {
@@ -40,7 +40,8 @@ impl SpoolWriter {
         let (stdout, stderr) = (tail(Stream::Stdout)?, tail(Stream::Stderr)?);
         let mut times = [(stdout.1, Stream::Stdout), (stderr.1, Stream::Stderr)];
         times.sort_by_key(|(time_ns, _)| *time_ns);
-        let mut spool = SpoolWriter { streams: [stdout.0, stderr.0], index, rows: 0 };
+        let mut spool =
+            SpoolWriter { streams: [stdout.0, stderr.0], index, rows: 0, gaps: Default::default() };
         let recovered = spool.believe_index().and_then(|()| {
             // What was written first comes first.
             times.into_iter().try_for_each(|(time_ns, stream)| spool.note(stream, time_ns).map(drop))
@@ -61,23 +62,20 @@ impl SpoolWriter {
             for block in rows {
                 let Some(row) = Row::decode(block) else { break 'index };
                 let tail = &mut self.streams[row.stream.place()];
-                let fits = row.sequence == self.rows + 1
-                    && row.offset == tail.noted
-                    && u64::from(row.length) <= tail.end - tail.noted;
-                if !fits {
+                let length = match row.span {
+                    Span::Bytes { offset, length } if offset == tail.noted => u64::from(length),
+                    Span::Bytes { .. } => break 'index,
+                    Span::Lost(_) => 0,
+                };
+                if row.sequence != self.rows + 1 || length > tail.end - tail.noted {
                     break 'index;
                 }
-                tail.noted += u64::from(row.length);
+                tail.noted += length;
                 self.rows += 1;
             }
         }
         self.index.set_len(place(self.rows))
     }
-}
-
-/// Where the row behind `rows` rows is in the index.
-fn place(rows: u64) -> u64 {
-    HEADER.len() as u64 + rows * ROW as u64
 }
 
 /// Whether this is an index of ours. A beginning of one is made whole.

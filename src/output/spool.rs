@@ -16,6 +16,9 @@ pub const HEADER: [u8; 32] = *b"JOBLET SPOOL INDEX 1\n\0\0\0\0\0\0\0\0\0\0\0";
 pub const ROW: usize = 32;
 /// Most bytes of one row: what readers hold of a stream at a time.
 pub const CHUNK: usize = 64 * 1024;
+/// Kinds of rows: the 30th byte, which was zero when there was one kind.
+const BYTES: u8 = 0;
+const LOST: u8 = 1;
 /// File name of the index.
 pub(super) const INDEX: &str = "index";
 
@@ -24,24 +27,41 @@ pub(super) const INDEX: &str = "index";
 pub struct Row {
     /// Place in the job's output, from 1.
     pub sequence: u64,
-    /// Where the chunk starts in its stream's file.
-    pub offset: u64,
     /// When it was read, ns since the epoch.
     pub time_ns: i64,
-    /// Bytes.
-    pub length: u32,
     /// Which stream.
     pub stream: Stream,
+    /// What it speaks of.
+    pub span: Span,
+}
+
+/// A run of bytes, or a hole in their place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// Bytes of the stream's file.
+    Bytes {
+        /// Where they start.
+        offset: u64,
+        /// How many.
+        length: u32,
+    },
+    /// So many bytes were read from the job and thrown away.
+    Lost(u64),
 }
 
 impl Row {
     fn encode(&self) -> [u8; ROW] {
+        let (number, length, kind) = match self.span {
+            Span::Bytes { offset, length } => (offset, length, BYTES),
+            Span::Lost(bytes) => (bytes, 0, LOST),
+        };
         let mut block = [0; ROW];
         block[..8].copy_from_slice(&self.sequence.to_le_bytes());
-        block[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        block[8..16].copy_from_slice(&number.to_le_bytes());
         block[16..24].copy_from_slice(&self.time_ns.to_le_bytes());
-        block[24..28].copy_from_slice(&self.length.to_le_bytes());
+        block[24..28].copy_from_slice(&length.to_le_bytes());
         block[28] = self.stream.number();
+        block[29] = kind;
         block
     }
 
@@ -53,9 +73,21 @@ impl Row {
             2 => Stream::Stderr,
             _ => return None,
         };
-        let length = u32::from_le_bytes(block.get(24..28)?.try_into().ok()?);
-        Some(Row { sequence: long(0)?, offset: long(8)?, time_ns: long(16)?.cast_signed(), length, stream })
+        let span = match block[29] {
+            BYTES => {
+                let length = u32::from_le_bytes(block.get(24..28)?.try_into().ok()?);
+                Span::Bytes { offset: long(8)?, length }
+            }
+            LOST => Span::Lost(long(8)?),
+            _ => return None,
+        };
+        Some(Row { sequence: long(0)?, time_ns: long(16)?.cast_signed(), stream, span })
     }
+}
+
+/// Where the row behind `rows` rows is in the index.
+pub(super) fn place(rows: u64) -> u64 {
+    HEADER.len() as u64 + rows * ROW as u64
 }
 
 /// What one splice did.
@@ -74,7 +106,18 @@ pub enum Spliced {
 pub struct SpoolWriter {
     pub(super) streams: [Tail; 2],
     pub(super) index: File,
+    /// Rows in the index, those of open gaps too.
     pub(super) rows: u64,
+    pub(super) gaps: [Gap; 2],
+}
+
+/// What a stream has lost.
+#[derive(Debug, Default)]
+pub(super) struct Gap {
+    /// Its row, and the bytes it counts. It counts on in place, and readers do not see it, until it is closed.
+    open: Option<(u64, u64)>,
+    /// Bytes counted by its closed rows.
+    told: u64,
 }
 
 /// Where a stream's file ends.
@@ -107,12 +150,18 @@ impl SpoolWriter {
         let streams = [tail(Stream::Stdout)?, tail(Stream::Stderr)?];
         let mut index = open(INDEX)?;
         index.write_all(&HEADER).map_err(failed(&dir.join(INDEX)))?;
-        Ok(SpoolWriter { streams, index, rows: 0 })
+        Ok(SpoolWriter { streams, index, rows: 0, gaps: Default::default() })
     }
 
-    /// Rows written so far: the highest sequence.
+    /// Rows that may be read: the highest sequence.
     pub fn rows(&self) -> u64 {
-        self.rows
+        let open = self.gaps.iter().filter_map(|gap| gap.open);
+        open.map(|(sequence, _)| sequence - 1).min().unwrap_or(self.rows)
+    }
+
+    /// Bytes of its files.
+    pub fn bytes(&self) -> u64 {
+        place(self.rows) + self.streams.iter().map(|tail| tail.end).sum::<u64>()
     }
 
     /// Moves at most `budget` bytes from a non-blocking pipe into the stream's file and notes them.
@@ -154,11 +203,174 @@ impl SpoolWriter {
             if length == 0 {
                 return Ok(bytes);
             }
-            let row = Row { sequence: self.rows + 1, offset: noted, time_ns, length, stream };
-            self.index.write_all_at(&row.encode(), HEADER.len() as u64 + self.rows * ROW as u64)?;
+            self.close_gaps(time_ns)?;
+            let span = Span::Bytes { offset: noted, length };
+            let row = Row { sequence: self.rows + 1, time_ns, stream, span };
+            self.index.write_all_at(&row.encode(), place(self.rows))?;
             self.rows += 1;
             self.streams[stream.place()].noted += u64::from(length);
             bytes += length as usize;
         }
+    }
+
+    /// Moves at most `budget` bytes from a non-blocking pipe into `null` and counts them in the index.
+    ///
+    /// # Errors
+    /// The disk's; what is counted is written with the next row.
+    pub fn discard_from(
+        &mut self,
+        pipe: impl AsFd,
+        null: &File,
+        stream: Stream,
+        budget: usize,
+        now_ns: i64,
+    ) -> io::Result<Spliced> {
+        loop {
+            match splice(pipe.as_fd(), None, null.as_fd(), None, budget, SpliceFlags::NONBLOCK) {
+                Ok(0) => return Ok(Spliced::End),
+                Ok(lost) => return self.lose(stream, lost as u64, now_ns).map(|()| Spliced::Moved(lost)),
+                Err(rustix::io::Errno::AGAIN) => return Ok(Spliced::Empty),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+
+    /// A gap is closed, and so seen, when it has doubled what the stream has lost: at once at first, and then so
+    /// seldom that a flood without end makes no index without end.
+    fn lose(&mut self, stream: Stream, bytes: u64, now_ns: i64) -> io::Result<()> {
+        // What could not be noted when it was moved comes before the gap.
+        self.note(stream, now_ns)?;
+        let rows = &mut self.rows;
+        let gap = &mut self.gaps[stream.place()];
+        let (sequence, lost) = gap.open.get_or_insert_with(|| {
+            *rows += 1;
+            (*rows, 0)
+        });
+        *lost += bytes;
+        let row = Row { sequence: *sequence, time_ns: now_ns, stream, span: Span::Lost(*lost) };
+        let doubled = *lost >= gap.told;
+        self.index.write_all_at(&row.encode(), place(row.sequence - 1))?;
+        if doubled { self.close_gaps(now_ns) } else { Ok(()) }
+    }
+
+    /// Lets readers see every gap: what comes next is none.
+    ///
+    /// # Errors
+    /// The disk's; the gaps stay open.
+    pub fn close_gaps(&mut self, now_ns: i64) -> io::Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let gap = &mut self.gaps[stream.place()];
+            if let Some((sequence, lost)) = gap.open {
+                let row = Row { sequence, time_ns: now_ns, stream, span: Span::Lost(lost) };
+                self.index.write_all_at(&row.encode(), place(sequence - 1))?;
+                gap.open = None;
+                gap.told += lost;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Chunk, SpoolReader};
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::os::fd::OwnedFd;
+
+    struct Bench {
+        _dir: tempfile::TempDir,
+        dir: std::path::PathBuf,
+        spool: SpoolWriter,
+        null: File,
+        pipe: (OwnedFd, OwnedFd),
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let temp = tempfile::tempdir().unwrap();
+            let dir = temp.path().join("job");
+            let spool = SpoolWriter::create(&dir).unwrap();
+            let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+            let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+            Bench { _dir: temp, dir, spool, null, pipe }
+        }
+
+        fn keep(&mut self, stream: Stream, bytes: &[u8]) {
+            rustix::io::write(&self.pipe.1, bytes).unwrap();
+            assert_eq!(
+                self.spool.splice_from(&self.pipe.0, stream, CHUNK, 1).unwrap(),
+                Spliced::Moved(bytes.len())
+            );
+        }
+
+        fn lose(&mut self, stream: Stream, bytes: usize) {
+            rustix::io::write(&self.pipe.1, &vec![0; bytes]).unwrap();
+            let moved = self.spool.discard_from(&self.pipe.0, &self.null, stream, CHUNK, 2).unwrap();
+            assert_eq!(moved, Spliced::Moved(bytes));
+        }
+
+        fn read(&self) -> Vec<(Stream, usize, u64)> {
+            let mut reader = SpoolReader::open(&self.dir).unwrap();
+            let chunks: Vec<Chunk> = std::iter::from_fn(|| reader.next(self.spool.rows()).unwrap()).collect();
+            assert!(chunks.iter().enumerate().all(|(n, chunk)| chunk.sequence == n as u64 + 1));
+            chunks.iter().map(|chunk| (chunk.stream, chunk.bytes.len(), chunk.lost)).collect()
+        }
+    }
+
+    #[test]
+    fn lost_bytes_stand_in_their_place() {
+        let mut b = Bench::new();
+        b.keep(Stream::Stdout, b"before");
+        b.lose(Stream::Stdout, 100);
+        assert_eq!(
+            b.read(),
+            [(Stream::Stdout, 6, 0), (Stream::Stdout, 0, 100)],
+            "the first loss is told at once"
+        );
+        b.lose(Stream::Stdout, 10);
+        b.lose(Stream::Stderr, 7);
+        b.lose(Stream::Stdout, 20);
+        b.keep(Stream::Stdout, b"after");
+        let want = [
+            (Stream::Stdout, 6, 0),
+            (Stream::Stdout, 0, 100),
+            (Stream::Stdout, 0, 10),
+            (Stream::Stderr, 0, 7),
+            (Stream::Stdout, 0, 20),
+            (Stream::Stdout, 5, 0),
+        ];
+        assert_eq!(b.read(), want);
+        // The next daemon reads the same.
+        b.spool = SpoolWriter::reopen(&b.dir).unwrap();
+        assert_eq!(b.read(), want);
+    }
+
+    #[test]
+    fn a_loss_without_end_makes_a_handful_of_rows() {
+        let mut b = Bench::new();
+        for _ in 0..2000 {
+            b.lose(Stream::Stdout, CHUNK);
+            b.lose(Stream::Stderr, 1);
+        }
+        b.spool.close_gaps(3).unwrap();
+        let read = b.read();
+        let lost = |stream| read.iter().filter(|row| row.0 == stream).map(|row| row.2).sum::<u64>();
+        assert_eq!(lost(Stream::Stdout), 2000 * CHUNK as u64);
+        assert_eq!(lost(Stream::Stderr), 2000);
+        assert!(read.len() < 50, "{} rows", read.len());
+        assert_eq!(b.spool.bytes(), place(read.len() as u64));
+    }
+
+    #[test]
+    fn a_gap_that_a_killed_daemon_was_counting_is_not_lost() {
+        let mut b = Bench::new();
+        for bytes in [100, 60, 20] {
+            b.lose(Stream::Stderr, bytes);
+        }
+        assert_eq!(b.read(), [(Stream::Stderr, 0, 100)]);
+        b.spool = SpoolWriter::reopen(&b.dir).unwrap();
+        assert_eq!(b.read(), [(Stream::Stderr, 0, 100), (Stream::Stderr, 0, 80)]);
     }
 }

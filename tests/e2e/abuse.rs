@@ -17,13 +17,6 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes of memory that the daemon has.
-fn memory(d: &TestDaemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", d.pid())).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
 fn client(d: &TestDaemon, case: &str, args: &[String]) -> Command {
     let mut command = Command::new("/usr/bin/python3");
     command.arg("-B").arg(source("tests/clients/abuse.py")).args([case, &d.port().to_string()]);
@@ -135,7 +128,7 @@ fn malformed_messages_fail_their_own_call_on_every_method() {
     let mut before = 0;
     for (round, name) in ALL_METHODS.iter().chain(ALL_METHODS).enumerate() {
         if round == ALL_METHODS.len() {
-            before = memory(&d);
+            before = d.memory();
         }
         for bytes in &bodies {
             let (code, text) = call(&admin, name, bytes.clone());
@@ -154,7 +147,7 @@ fn malformed_messages_fail_their_own_call_on_every_method() {
             );
         }
     }
-    let grown = memory(&d).saturating_sub(before);
+    let grown = d.memory().saturating_sub(before);
     assert!(grown < 16 * MIB, "the second round grew the daemon by {grown} bytes");
     d.rnx(["job", "stop", &job]).ok();
     let end = futures_executor::block_on(futures_util::StreamExt::next(&mut followed));
@@ -184,14 +177,14 @@ fn messages_that_lie_about_their_size_hold_bounded_memory_and_cost_nobody_else()
         is(name, "0");
     }
     is("the follower", "still there");
-    assert!(memory(&d) < 350 * MIB, "{} MiB", memory(&d) / MIB);
+    assert!(d.memory() < 350 * MIB, "{} MiB", d.memory() / MIB);
     d.rnx(["job", "stop", &job]).ok();
 }
 
 #[test]
 fn http2_floods_end_their_connection_or_cost_nothing() {
     let d = TestDaemon::start();
-    let before = memory(&d);
+    let before = d.memory();
     let found = abuse(&d, "floods", &[]);
     for (name, end) in found.as_object().unwrap() {
         let end = end.as_str().unwrap();
@@ -204,7 +197,7 @@ fn http2_floods_end_their_connection_or_cost_nothing() {
         assert!(fine, "{name}: {end}");
     }
     serves_others(&d);
-    let grown = memory(&d).saturating_sub(before);
+    let grown = d.memory().saturating_sub(before);
     assert!(grown < 400 * MIB, "{} MiB", grown / MIB);
     assert!(d.log().contains("connection closed: too many calls without use"), "the log names who");
 }
@@ -332,20 +325,21 @@ fn median(mut all: Vec<u64>) -> u64 {
 #[test]
 fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
     const READERS: usize = 2000;
-    let d = TestDaemon::start();
+    // As many rounds as this machine makes meanwhile.
+    let d = TestDaemon::with([("joblet.spoolLimit", "64GiB"), ("joblet.jobSpoolLimit", "64GiB")]);
     // 64 KiB at a time: the largest chunks there are.
     let round = "dd if=/dev/zero bs=65536 count=128 2>/dev/null";
     let script = format!("while :; do a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2; done");
     let job = d.submit(["bash", "-c", &script]);
     let spool = d.dir().join("spool").join(&job);
     let alone = median(rounds(&spool, 0));
-    let before = memory(&d);
+    let before = d.memory();
     let readers = Readers::of(&d, &job, READERS);
     let since = rounds(&spool, 0).len();
     let (start, pump) = (Instant::now(), processor_time(&d, "log-pump"));
     let watched = median(rounds(&spool, since));
     let share = (processor_time(&d, "log-pump") - pump).as_secs_f64() / start.elapsed().as_secs_f64();
-    let each = memory(&d).saturating_sub(before) / READERS as u64;
+    let each = d.memory().saturating_sub(before) / READERS as u64;
     eprintln!(
         "a round: {} us alone, {} us with {READERS} readers, who take {share:.3} of a processor and {each} bytes each",
         alone / 1000,

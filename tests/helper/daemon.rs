@@ -191,6 +191,13 @@ impl TestDaemon {
         self.child.id().cast_signed()
     }
 
+    /// Bytes of memory that it has.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon lives");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("the kernel tells");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
     /// The TCP port it listens on.
     pub fn port(&self) -> u16 {
         self.node.port

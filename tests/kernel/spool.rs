@@ -1,6 +1,7 @@
 //! The spool when its writer dies: splice(2) leaves each byte either in the file or in the pipe, and the next writer
 //! goes on from there (F01).
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
@@ -10,14 +11,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use joblet::config::daemon::SpoolPolicy;
 use joblet::job::JobId;
 use joblet::output::spool::{CHUNK, HEADER, ROW, Spliced};
-use joblet::output::{Collector, JobOutput, Progress, SpoolReader, SpoolWriter, Stream};
+use joblet::output::{Collector, JobOutput, Progress, SpoolLimits, SpoolReader, SpoolWriter, Stream, Word};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::helper::eventually;
+use crate::helper::skip::is_root;
 
 /// The environment variable that turns [`collector`] into a collector: its spool.
 const COLLECTOR: &str = "JOBLET_TEST_COLLECTOR";
@@ -147,7 +151,9 @@ fn a_lingering_init_is_released_and_then_woken_when_the_rest_of_its_pipes_is_spo
     let dir = dir.path().join("job");
     drop(SpoolWriter::create(&dir).unwrap());
     let (told, drained) = crossbeam_channel::bounded(1);
-    let (collector, thread) = Collector::start(move |id| told.send(id).unwrap()).unwrap();
+    let limits = SpoolLimits { all: 1 << 30, job: 1 << 30, policy: SpoolPolicy::Block };
+    let (collector, thread) =
+        Collector::start(limits, move |id, word| told.send((id, word)).unwrap()).unwrap();
     let [(out, out_end), (err, err_end)] =
         [(); 2].map(|()| pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap());
     rustix::io::write(&out_end, b"left in the pipe").unwrap();
@@ -168,9 +174,65 @@ fn a_lingering_init_is_released_and_then_woken_when_the_rest_of_its_pipes_is_spo
     assert_eq!(init.wait().unwrap().signal(), Some(libc::SIGUSR1), "woken");
     let mut byte = [0; 2];
     assert_eq!((rustix::io::read(&init_end, &mut byte).unwrap(), byte[0]), (1, b'R'), "released before that");
-    assert_eq!(drained.recv().unwrap(), id);
+    assert_eq!(drained.recv().unwrap(), (id, Word::Drained));
     let chunk = SpoolReader::open(&dir).unwrap().next(progress.look().0).unwrap().unwrap();
     assert_eq!(chunk.bytes, b"left in the pipe");
     collector.stop();
     thread.join().unwrap();
+}
+
+/// A file system of a few pages in a directory of its own.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> SmallDisk {
+        let dir = tempfile::tempdir().unwrap();
+        rustix::mount::mount("joblet-test", dir.path(), "tmpfs", MountFlags::empty(), Some(c"size=64k"))
+            .unwrap();
+        SmallDisk(dir)
+    }
+
+    fn grow(&self, kib: usize) {
+        let size = CString::new(format!("size={kib}k")).unwrap();
+        rustix::mount::mount_remount(self.0.path(), MountFlags::empty(), size).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_costs_no_byte_and_no_row() {
+    needs!(is_root(), "mounting needs root");
+    let disk = SmallDisk::new();
+    let dir = disk.0.path().join("job");
+    let mut spool = SpoolWriter::create(&dir).unwrap();
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+    let (mut wanted, mut refused, mut grown) = (Vec::new(), 0, false);
+    // Small pieces: the index fills as much of the disk as the bytes, and is refused as often.
+    for n in 0..6000u32 {
+        let bytes = n.to_le_bytes();
+        rustix::io::write(&write, &bytes[..1 + n as usize % 4]).unwrap();
+        wanted.extend(&bytes[..1 + n as usize % 4]);
+        loop {
+            match spool.splice_from(&read, Stream::Stdout, CHUNK, 1) {
+                Ok(Spliced::Moved(_)) => {}
+                Ok(Spliced::Empty) => break,
+                Ok(Spliced::End) => panic!("the pipe is open"),
+                Err(why) => {
+                    assert_eq!(why.raw_os_error(), Some(libc::ENOSPC));
+                    refused += 1;
+                    if refused % 7 == 0 {
+                        disk.grow(64 + refused);
+                        grown = true;
+                    }
+                }
+            }
+        }
+    }
+    assert!(grown, "the disk was never full");
+    assert_eq!(indexed(&dir, &wanted), wanted.len() as u64);
 }

@@ -40,6 +40,7 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         cpu_time_usec: view.cpu_time_usec,
         network: view.network.as_str().to_owned(),
         unenforced_limits: view.unenforced,
+        wait_reason: view.wait_reason,
         ..RunJobResponse::default()
     }
 }
@@ -91,6 +92,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         peak_memory_bytes: view.peak_memory_bytes,
         cpu_time_usec: view.cpu_time_usec,
         unenforced_limits: view.unenforced,
+        wait_reason: view.wait_reason,
         ..GetJobStatusRes::default()
     }
 }
@@ -137,6 +139,7 @@ fn job(view: JobView, rules: &Rules) -> Job {
         cpu_time_usec: view.cpu_time_usec,
         network: view.network.as_str().to_owned(),
         unenforced_limits: view.unenforced,
+        wait_reason: view.wait_reason,
         ..Job::default()
     }
 }
@@ -215,6 +218,7 @@ pub(in crate::api) fn chunk(chunk: Chunk) -> DataChunk {
         stream: stream.into(),
         seq: chunk.sequence,
         timestamp_ns: chunk.time_ns,
+        lost_bytes: chunk.lost,
         ..DataChunk::default()
     }
 }

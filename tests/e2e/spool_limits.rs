@@ -1,0 +1,213 @@
+//! What happens to output that the node does not keep: limits of one job and of all, and a full disk (R11, F08).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use futures_util::StreamExt;
+use joblet::pb::joblet::{DataChunk, GetJobLogsReq, OutputStream};
+
+use crate::helper::daemon::Node;
+use crate::helper::programs;
+use crate::helper::wait::holds;
+use crate::helper::{TestDaemon, eventually};
+
+const MIB: u64 = 1 << 20;
+
+/// A node that keeps so much of all jobs, and of each.
+fn node(all: &str, job: &str, policy: &str) -> TestDaemon {
+    let keys = [("joblet.spoolLimit", all), ("joblet.jobSpoolLimit", job), ("joblet.spoolPolicy", policy)];
+    TestDaemon::with(keys)
+}
+
+/// Starts a job that writes so many numbers, eight bytes each, to each of these descriptors at once.
+fn flood(d: &TestDaemon, numbers: u64, descriptors: &[u8]) -> String {
+    let program = programs::c("flood").display().to_string();
+    let each = descriptors.iter().map(|fd| format!("./flood {numbers} >&{fd} & "));
+    d.submit(["--upload", &program, "sh", "-c", &format!("{}wait", each.collect::<String>())])
+}
+
+fn numbers(count: u64) -> Vec<u8> {
+    (0..count).flat_map(u64::to_le_bytes).collect()
+}
+
+/// Everything that a finished job's log has.
+fn chunks(d: &TestDaemon, id: &str) -> Vec<DataChunk> {
+    let request = GetJobLogsReq { uuid: id.to_owned(), ..Default::default() };
+    let client = d.client("default");
+    let stream = client.get_job_logs(&request).unwrap();
+    futures_executor::block_on(stream.map(Result::unwrap).collect())
+}
+
+/// Bytes and lost bytes of one stream.
+fn of(chunks: &[DataChunk], stream: OutputStream) -> (Vec<u8>, u64) {
+    let mine: Vec<&DataChunk> = chunks.iter().filter(|c| c.stream == stream.into()).collect();
+    (mine.iter().flat_map(|c| c.payload.clone()).collect(), mine.iter().map(|c| c.lost_bytes).sum())
+}
+
+fn until_it_waits(d: &TestDaemon, id: &str, key: &str) {
+    eventually("the job's status says what it waits for", || {
+        holds(d.status(id)["waitReason"].as_str().is_some_and(|why| why.contains(key)))
+    });
+    assert_eq!(d.status(id)["status"], "RUNNING");
+}
+
+fn spooled(d: &TestDaemon, id: &str) -> u64 {
+    let size = |name| fs::metadata(d.dir().join("spool").join(id).join(name)).unwrap().len();
+    ["stdout", "stderr", "index"].map(size).iter().sum()
+}
+
+#[test]
+fn a_job_at_its_limit_waits_and_says_so_and_others_go_on() {
+    let d = node("8MiB", "1MiB", "block");
+    let id = flood(&d, 400_000, &[1]);
+    until_it_waits(&d, &id, "joblet.jobSpoolLimit");
+    assert_eq!(d.run(["echo", "beside it"]).ok(), "beside it\n");
+    let kept = spooled(&d, &id);
+    assert!((MIB - 128..=MIB).contains(&kept), "{kept} bytes");
+    assert!(d.log().contains("output of a job waits"), "{}", d.log());
+    d.rnx(["job", "stop", &id]).ok();
+    let status = d.status(&id);
+    assert_eq!((status["status"].as_str(), status["waitReason"].as_str()), (Some("STOPPED"), Some("")));
+    // What was in its pipe is not lost.
+    let (bytes, lost) = of(&chunks(&d, &id), OutputStream::OUTPUT_STREAM_STDOUT);
+    assert!(bytes.len() as u64 > kept - 2048 && lost == 0, "{} bytes", bytes.len());
+    assert!(numbers(400_000).starts_with(&bytes), "bytes differ");
+}
+
+#[test]
+fn jobs_at_the_limit_of_all_go_on_when_another_has_ended() {
+    let d = node("2MiB", "2MiB", "block");
+    let first = d.submit(["sh", "-c", "head -c 1500000 /dev/zero; exec sleep 1000"]);
+    eventually("the first has written", || holds(spooled(&d, &first) > 1_500_000));
+    let second = flood(&d, 125_000, &[1, 2]);
+    until_it_waits(&d, &second, "joblet.spoolLimit");
+    d.rnx(["job", "stop", &first]).ok();
+    d.until_status(&second, "COMPLETED");
+    let got = chunks(&d, &second);
+    for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
+        assert!(of(&got, stream) == (numbers(125_000), 0), "{stream:?} differs");
+    }
+}
+
+#[test]
+fn output_beyond_the_limit_is_dropped_counted_and_shown_where_it_is_missing() {
+    let d = node("8MiB", "1MiB", "drop");
+    let id = flood(&d, 400_000, &[1, 2]);
+    d.until_status(&id, "COMPLETED");
+    assert!(spooled(&d, &id) <= MIB + 4096, "{} bytes", spooled(&d, &id));
+    let got = chunks(&d, &id);
+    for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
+        let (bytes, lost) = of(&got, stream);
+        assert!(numbers(400_000).starts_with(&bytes), "{stream:?}: bytes differ");
+        assert_eq!(bytes.len() as u64 + lost, 3_200_000, "{stream:?}");
+        assert!(lost > 2_000_000, "{stream:?}: {lost}");
+    }
+    assert!(got.iter().all(|c| c.payload.is_empty() == (c.lost_bytes > 0)));
+    assert!(got.iter().filter(|c| c.lost_bytes > 0).count() < 32, "a gap is no flood of rows");
+    let shown = d.rnx(["job", "log", &id]);
+    assert!(shown.stderr.contains("bytes of output are missing here"), "{}", shown.stderr);
+    assert!(d.log().contains("output of a job is thrown away"), "{}", d.log());
+}
+
+#[test]
+fn a_job_is_ended_for_its_output_where_the_policy_is_to_kill() {
+    let d = node("8MiB", "1MiB", "kill");
+    let id = flood(&d, u64::MAX, &[1]);
+    d.until_status(&id, "FAILED");
+    let status = d.status(&id);
+    assert_eq!(
+        (status["exitReason"].as_str(), status["exitCode"].as_i64()),
+        (Some("output_limit"), Some(153))
+    );
+    let message = status["message"].as_str().unwrap();
+    assert_eq!(message, "wrote more output than joblet.jobSpoolLimit allows (1MiB)");
+    let (bytes, lost) = of(&chunks(&d, &id), OutputStream::OUTPUT_STREAM_STDOUT);
+    assert!(lost == 0 && bytes.len() as u64 > MIB - 8192, "{} bytes", bytes.len());
+    assert!(numbers(1_000_000).starts_with(&bytes), "bytes differ");
+}
+
+/// A file system of the test's own over the spool.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(node: &Node, size: &str) -> SmallDisk {
+        let spool = node.dir().join("spool");
+        fs::create_dir_all(&spool).unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("mode=0700,size={size}"), "joblet-test"], &spool);
+        SmallDisk(spool)
+    }
+
+    fn grow(&self, size: &str) {
+        mount(&["-o", &format!("remount,size={size}")], &self.0);
+    }
+}
+
+fn mount(args: &[&str], at: &Path) {
+    assert!(Command::new("mount").args(args).arg(at).status().unwrap().success(), "mount {args:?}");
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the daemon may have files open.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_job_waits_while_the_disk_is_full_and_goes_on_by_itself() {
+    let node = Node::set_up();
+    // Their spools would be open at the end, on a disk that is gone.
+    node.set("joblet.readyBerths", 0);
+    let disk = SmallDisk::mount(&node, "1m");
+    let d = node.start();
+    let id = flood(&d, 200_000, &[1, 2]);
+    until_it_waits(&d, &id, "disk is full");
+    assert!(d.log().contains("No space left on device"), "{}", d.log());
+    disk.grow("16m");
+    d.until_status(&id, "COMPLETED");
+    assert_eq!(d.status(&id)["waitReason"], "");
+    assert!(d.log().contains("output of a job goes on"), "{}", d.log());
+    let got = chunks(&d, &id);
+    for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
+        assert!(of(&got, stream) == (numbers(200_000), 0), "{stream:?} differs");
+    }
+    drop(disk);
+}
+
+#[test]
+fn a_flood_on_both_streams_costs_the_daemon_no_memory_and_its_neighbours_no_output() {
+    for policy in ["block", "drop", "kill"] {
+        let d = node("256MiB", "64MiB", policy);
+        let before = d.memory();
+        let id = flood(&d, u64::MAX, &[1, 2]);
+        let follower = d.rnx_spawn(["job", "log", &id]);
+        let script = "for i in $(seq 50); do echo line $i; sleep 0.01; done";
+        let beside = d.run(["sh", "-c", script]).ok();
+        assert_eq!(beside, (1..=50).map(|i| format!("line {i}\n")).collect::<String>(), "{policy}");
+        match policy {
+            "block" => until_it_waits(&d, &id, "joblet.jobSpoolLimit"),
+            "drop" => eventually("output is lost", || holds(d.log().contains("is thrown away"))),
+            _ => d.until_status(&id, "FAILED"),
+        }
+        let grown = d.memory().saturating_sub(before);
+        eprintln!("{policy}: the daemon has {} KiB more", grown >> 10);
+        assert!(grown < 64 * MIB, "{policy}: {grown} bytes");
+        if policy != "kill" {
+            d.rnx(["job", "stop", &id]).ok();
+        }
+        let got = chunks(&d, &id);
+        let streams = [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR];
+        let [(out, _), (err, _)] = streams.map(|stream| of(&got, stream));
+        let wanted = numbers(out.len().max(err.len()) as u64 / 8 + 1);
+        assert!(wanted.starts_with(&out) && wanted.starts_with(&err), "{policy}: bytes differ");
+        assert!(out.len() + err.len() > 60 << 20, "{policy}: {} and {} bytes", out.len(), err.len());
+        let kept = spooled(&d, &id);
+        assert!(kept < 64 * MIB + 256 * 1024, "{policy}: {kept} bytes");
+        assert_eq!(
+            follower.finish().stdout.len(),
+            out.len() + err.len(),
+            "{policy}: the live stream differs"
+        );
+    }
+}
