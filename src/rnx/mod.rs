@@ -33,6 +33,7 @@ mod exit;
 mod interrupt;
 mod out;
 mod printer;
+mod progress;
 mod render;
 mod server;
 mod terminal;

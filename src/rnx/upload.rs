@@ -16,6 +16,8 @@ use crate::pb::joblet::FileUpload;
 
 /// What one request may carry: the server's default receive limit.
 pub(crate) const MAX_REQUEST: u64 = 128 << 20;
+/// Bytes that are read between two looks at the progress.
+const AT_ONCE: u64 = 1 << 20;
 /// What an entry costs beside its content and its path, bytes, at most.
 const ENTRY_COST: u64 = 32;
 
@@ -26,10 +28,20 @@ pub(crate) struct Uploads {
     pub(crate) entries: Vec<FileUpload>,
     /// Sentences about what was left out.
     pub(crate) warnings: Vec<String>,
+    /// Files whose content is still to be read.
+    unread: Vec<Unread>,
     /// Bytes of content.
     pub(crate) bytes: u64,
     planned: u64,
     names: HashSet<String>,
+}
+
+/// A file that was found, and is read when everything is found: so it is known beforehand how much it will be.
+#[derive(Debug)]
+struct Unread {
+    entry: usize,
+    path: PathBuf,
+    bytes: u64,
 }
 
 impl Uploads {
@@ -38,10 +50,31 @@ impl Uploads {
         self.entries.iter().filter(|e| !e.isDirectory).count()
     }
 
-    /// `Uploading 3 files (1.25 MB)...`
-    pub(crate) fn progress(&self) -> String {
-        let (files, mb) = (self.files(), self.bytes as f64 / 1e6);
-        format!("Uploading {files} file{} ({mb:.2} MB)...", if files == 1 { "" } else { "s" })
+    /// Reads what was found; `each` is told the bytes read so far and those of everything.
+    pub(crate) fn read(&mut self, mut each: impl FnMut(u64, u64)) -> Result<()> {
+        let mut done = 0;
+        for Unread { entry, path, bytes } in std::mem::take(&mut self.unread) {
+            let shown = path.display().to_string();
+            let file = File::open(&path).map_err(|e| cannot(&shown, &e.to_string()))?;
+            let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+            // One byte more than it had: a file that grows while it is read is told, not cut.
+            let mut file = file.take(bytes + 1);
+            while file
+                .by_ref()
+                .take(AT_ONCE)
+                .read_to_end(&mut content)
+                .map_err(|e| cannot(&shown, &e.to_string()))?
+                > 0
+            {
+                each(done + content.len() as u64, self.bytes);
+            }
+            if content.len() as u64 > bytes {
+                return Err(cannot(&shown, "it grew while it was read"));
+            }
+            done += bytes;
+            self.entries[entry].content = content;
+        }
+        Ok(())
     }
 
     /// Adds one file under its base name.
@@ -116,20 +149,14 @@ impl Uploads {
 
     fn push_file(&mut self, path: &Path, sent: String) -> Result<()> {
         let shown = path.display().to_string();
-        let file = File::open(path).map_err(|e| cannot(&shown, &e.to_string()))?;
-        let meta = file.metadata().map_err(|e| cannot(&shown, &e.to_string()))?;
+        let meta = fs::metadata(path).map_err(|e| cannot(&shown, &e.to_string()))?;
         self.reserve(&sent, meta.len())?;
-        let mut content = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default());
-        // One byte more than it had: a file that grows while it is read is told, not cut.
-        file.take(meta.len() + 1).read_to_end(&mut content).map_err(|e| cannot(&shown, &e.to_string()))?;
-        if content.len() as u64 > meta.len() {
-            return Err(cannot(&shown, "it grew while it was read"));
-        }
-        self.bytes += content.len() as u64;
+        self.bytes += meta.len();
         if !self.names.insert(sent.clone()) {
             self.warnings.push(format!("{sent} is uploaded twice; the last one ({shown}) is kept"));
         }
-        self.entries.push(FileUpload { path: sent, content, mode: mode_of(&meta), ..Default::default() });
+        self.unread.push(Unread { entry: self.entries.len(), path: path.to_path_buf(), bytes: meta.len() });
+        self.entries.push(FileUpload { path: sent, mode: mode_of(&meta), ..Default::default() });
         Ok(())
     }
 
@@ -215,15 +242,14 @@ mod tests {
         let dir = tree();
         let mut up = Uploads::default();
         up.add_tree(dir.path().join("up").to_str().unwrap()).unwrap();
-        let sent: Vec<(&str, &[u8], u32)> =
-            up.entries.iter().map(|e| (e.path.as_str(), e.content.as_slice(), e.mode & 0o700)).collect();
-        let expected: Vec<(&str, &[u8], u32)> = vec![
-            ("b.txt", b"bee", 0o600),
-            ("empty", b"", 0o700),
-            ("sub", b"", 0o700),
-            ("sub/deep", b"", 0o700),
-            ("sub/link", b"bee", 0o600),
-            ("sub/deep/run.sh", b"#!", 0o700),
+        let sent: Vec<(&str, u32)> = up.entries.iter().map(|e| (e.path.as_str(), e.mode & 0o700)).collect();
+        let expected = [
+            ("b.txt", 0o600),
+            ("empty", 0o700),
+            ("sub", 0o700),
+            ("sub/deep", 0o700),
+            ("sub/link", 0o600),
+            ("sub/deep/run.sh", 0o700),
         ];
         assert_eq!(sent, expected);
         assert!(up.entries.iter().all(|e| e.mode & !0o777 == 0));
@@ -237,7 +263,11 @@ mod tests {
                 "left out sub/out: a symlink that leads out of the directory",
             ]
         );
-        assert_eq!(up.progress(), "Uploading 3 files (0.00 MB)...");
+        let mut told = Vec::new();
+        up.read(|done, all| told.push((done, all))).unwrap();
+        assert_eq!(told, [(3, 8), (6, 8), (8, 8)]);
+        let contents: Vec<&[u8]> = up.entries.iter().map(|e| e.content.as_slice()).collect();
+        assert_eq!(contents, [&b"bee"[..], b"", b"", b"", b"bee", b"#!"]);
     }
 
     #[test]
@@ -254,6 +284,27 @@ mod tests {
         assert!(up.add_file(&at("absent")).unwrap_err().to_string().contains("No such file"));
         up.add_file(&at("up/b.txt")).unwrap();
         assert!(up.warnings[0].starts_with("b.txt is uploaded twice"));
+    }
+
+    #[test]
+    fn a_file_that_grows_or_goes_between_finding_and_reading_is_told() {
+        let dir = tree();
+        let path = dir.path().join("up/b.txt");
+        let found = || {
+            let mut up = Uploads::default();
+            up.add_file(path.to_str().unwrap()).unwrap();
+            up
+        };
+        let mut up = found();
+        fs::write(&path, "bees").unwrap();
+        assert!(up.read(|_, _| ()).unwrap_err().to_string().ends_with("it grew while it was read"));
+        let mut up = found();
+        fs::write(&path, "be").unwrap();
+        up.read(|_, _| ()).unwrap();
+        assert_eq!(up.entries[0].content, b"be");
+        let mut up = found();
+        fs::remove_file(&path).unwrap();
+        assert!(up.read(|_, _| ()).unwrap_err().to_string().contains("No such file"));
     }
 
     #[test]

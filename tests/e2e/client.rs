@@ -176,3 +176,24 @@ fn a_schedule_that_is_none_is_refused_before_anybody_is_asked() {
     }
     eventually("no job came of it", || holds(d.rnx(["job", "list", "--json"]).text().trim() == "[]"));
 }
+
+#[test]
+fn an_upload_shows_its_progress_on_a_terminal_and_nowhere_else() {
+    let d = TestDaemon::start();
+    let file = d.dir().join("large.bin");
+    std::fs::write(&file, vec![7; 8_000_000]).unwrap();
+    let file = file.display().to_string();
+    let run = ["job", "run", "--wait", "--upload", &file, "cksum", "large.bin"];
+    let shown = at_a_terminal(&d, &[("Sending", "")], &run).ok();
+    let bar = "Reading  [########################]  8.0 of 8.0 MB";
+    assert!(shown.contains(bar) && shown.contains("Sending  8.0 MB, 0 s so far"), "{shown:?}");
+    let left = shown.rsplit("\r\u{1b}[K").next().unwrap();
+    assert!(left.starts_with("Job started:"), "the line goes away: {left:?}");
+    let quiet = at_a_terminal(&d, &[], &[&run[..2], &["-q"], &run[2..]].concat()).ok();
+    let json = at_a_terminal(&d, &[], &[&["--json"], &run[..]].concat()).ok();
+    let piped = d.rnx(run);
+    piped.ok();
+    for text in [quiet, json, piped.text(), piped.stderr] {
+        assert!(!text.contains("Reading") && !text.contains("Sending"), "{text}");
+    }
+}

@@ -11,6 +11,7 @@ use super::super::exit;
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
+use super::super::progress::Progress;
 use super::super::render::text::Sent;
 use super::super::render::{json, text};
 use super::super::server::Server;
@@ -47,7 +48,7 @@ struct Manner {
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let values = &invocation.values;
     let manner = manner(values)?;
-    let uploads = uploads(values)?;
+    let mut uploads = uploads(values)?;
     for warning in &uploads.warnings {
         out.note(&format!("warning: {}", one_line(warning)));
     }
@@ -58,7 +59,10 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     if let Some(note) = scheduled.as_ref().and_then(|given| given.note.as_deref()) {
         out.note(&format!("warning: {}", one_line(note)));
     }
-    let progress = (uploads.files() > 0 && !manner.quiet).then(|| uploads.progress());
+    let mut progress = Progress::of(&uploads, out, manner.quiet);
+    let read = uploads.read(|done, all| progress.reading(done, all));
+    progress.read();
+    read?;
     let (mut request, sent) = request(invocation, uploads, out, manner.quiet)?;
     request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
     let size = request.compute_size();
@@ -67,11 +71,11 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = (manner.after != After::Return).then(Interrupt::watch);
     let server = connect(values, out)?;
-    if let Some(line) = progress {
-        out.note(&line);
-    }
     let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
-    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option))?;
+    let sending = progress.sending(size);
+    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option));
+    drop(sending);
+    let started = started?;
     if let Some(interrupt) = interrupt {
         interrupt.about(&started.jobUuid);
     }
@@ -89,7 +93,8 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
 }
 
 /// Prints the plan of a start, which the server tells without starting anything.
-fn explain(invocation: &Invocation, uploads: Uploads, out: Out) -> Result<i32> {
+fn explain(invocation: &Invocation, mut uploads: Uploads, out: Out) -> Result<i32> {
+    uploads.read(|_, _| ())?;
     let (mut request, _) = request(invocation, uploads, out, false)?;
     request.explain = true;
     let size = request.compute_size();

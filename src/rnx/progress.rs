@@ -1,0 +1,134 @@
+//! What becomes of an upload, on a terminal: one line on stderr that is drawn over itself and goes away in the
+//! end. Into pipes and files, and with `--quiet` or `--json`, nothing is written.
+//!
+//! Reading is measured. Sending is not: a request is one message, and gRPC does not tell how much of a message
+//! the network has taken. So while it is under way the line says how much it is and how long it has taken.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::out::Out;
+use super::upload::Uploads;
+
+/// How often the line is drawn.
+const BEAT: Duration = Duration::from_millis(100);
+/// Cells of the bar.
+const CELLS: u64 = 24;
+
+/// The line, where there is somebody to see it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    seen: bool,
+    drawn: Option<Instant>,
+}
+
+impl Progress {
+    /// For these uploads; draws nothing when there are none.
+    pub(crate) fn of(uploads: &Uploads, out: Out, quiet: bool) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        let wanted = uploads.files() > 0 && !quiet && !out.json && !dumb;
+        Progress { seen: wanted && io::stderr().is_terminal(), drawn: None }
+    }
+
+    /// So many of so many bytes were read.
+    pub(crate) fn reading(&mut self, done: u64, all: u64) {
+        if !self.seen || (done < all && self.drawn.is_some_and(|at| at.elapsed() < BEAT)) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        draw(&reading(done, all));
+    }
+
+    /// Everything was read, or something could not be: takes the line away.
+    pub(crate) fn read(&mut self) {
+        if self.drawn.take().is_some() {
+            draw("");
+        }
+    }
+
+    /// From now on so many bytes are under way, until the answer drops.
+    pub(crate) fn sending(&self, bytes: u64) -> Option<Sending> {
+        if !self.seen {
+            return None;
+        }
+        let (stop, stopped) = mpsc::channel();
+        let start = Instant::now();
+        draw(&sending(bytes, start.elapsed()));
+        let drawer = thread::Builder::new().name("progress".into()).spawn(move || {
+            while stopped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                draw(&sending(bytes, start.elapsed()));
+            }
+        });
+        // Without a thread the line stands still.
+        Some(Sending { stop: Some(stop), drawer: drawer.ok() })
+    }
+}
+
+/// A request under way. Dropping it takes the line away.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    stop: Option<Sender<()>>,
+    drawer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(drawer) = self.drawer.take() {
+            // It draws and waits, and has nothing that could fail.
+            let _ = drawer.join();
+        }
+        draw("");
+    }
+}
+
+/// `Reading  [########################]  12.3 of 12.3 MB`
+fn reading(done: u64, all: u64) -> String {
+    let full = (done * CELLS).checked_div(all).unwrap_or(CELLS).min(CELLS) as usize;
+    let bar = "#".repeat(full) + &".".repeat(CELLS as usize - full);
+    format!("Reading  [{bar}]  {} of {} MB", megabytes(done), megabytes(all))
+}
+
+/// `Sending  12.3 MB, 4 s so far`
+fn sending(bytes: u64, taken: Duration) -> String {
+    format!("Sending  {} MB, {} s so far", megabytes(bytes), taken.as_secs())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
+}
+
+/// Over what was there. A terminal that has gone is nobody to see it.
+fn draw(line: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_grows_with_what_was_read() {
+        assert_eq!(reading(0, 4_000_000), "Reading  [........................]  0.0 of 4.0 MB");
+        assert_eq!(reading(2_000_000, 4_000_000), "Reading  [############............]  2.0 of 4.0 MB");
+        assert_eq!(reading(4_000_000, 4_000_000), "Reading  [########################]  4.0 of 4.0 MB");
+        assert_eq!(reading(0, 0), "Reading  [########################]  0.0 of 0.0 MB");
+        assert_eq!(reading(9, 8), "Reading  [########################]  0.0 of 0.0 MB", "files that grew");
+    }
+
+    #[test]
+    fn of_sending_only_the_time_is_told() {
+        assert_eq!(sending(128 << 20, Duration::from_millis(4_900)), "Sending  134.2 MB, 4 s so far");
+    }
+
+    #[test]
+    fn nothing_is_drawn_without_uploads() {
+        let out = Out { json: false, colour: false };
+        let mut progress = Progress::of(&Uploads::default(), out, false);
+        progress.reading(1, 2);
+        assert!(progress.drawn.is_none() && progress.sending(1).is_none());
+    }
+}
