@@ -9,6 +9,7 @@ pub mod rnx; // the client
 pub mod daemon; // owns every mutable thing
 // Level 1: what the loop is made of.
 pub mod cgroup; // limits and accounting of one job, cgroup v2
+pub mod metrics; // samples of a job: what it uses, over its time
 pub mod output; // bytes of a job: spool and readers
 pub mod sandbox; // one job's walls
 pub mod upload; // client files beneath a directory descriptor

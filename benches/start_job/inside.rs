@@ -24,6 +24,7 @@ use joblet::daemon::commands::{Answer, Command, Door};
 use joblet::daemon::{Daemon, wiring};
 use joblet::job::{JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
+use joblet::output::progress::Tells;
 use joblet::sandbox::rootfs::DEFAULT_MOUNTS;
 
 use crate::clock;
@@ -119,7 +120,9 @@ pub fn serve(payload: &Path, reuse: bool) {
                 thread.unpark();
             }
         };
-        let daemon = Daemon::new(&config, signals, Arc::new(tell), || {}).expect("a daemon");
+        let daemon =
+            Daemon::new(&config, signals, Tells { output: Arc::new(tell), samples: Arc::new(|_| {}) }, || {})
+                .expect("a daemon");
         send.send(daemon.door()).expect("somebody waits for it");
         daemon.run();
     });

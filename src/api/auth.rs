@@ -61,7 +61,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.JobService/DeleteAllJobs", "delete_job", ADMIN, Built::Yes),
     Row("/joblet.JobService/GetJobLogs", "get_job_logs", ALL, Built::Yes),
     Row("/joblet.JobService/ListJobs", "list_jobs", ALL, Built::Yes),
-    Row("/joblet.JobService/GetJobMetrics", "get_job_metrics", ALL, Built::NotYet),
+    Row("/joblet.JobService/GetJobMetrics", "get_job_metrics", ALL, Built::Yes),
     Row("/joblet.JobService/RunWorkflow", "run_job", ADMIN, Built::NotYet),
     Row("/joblet.JobService/GetWorkflowStatus", "get_workflow_status", ALL, Built::NotYet),
     Row("/joblet.JobService/ListWorkflows", "list_workflows", ALL, Built::NotYet),

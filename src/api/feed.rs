@@ -45,6 +45,8 @@ pub(super) trait Feed: Send + 'static {
 pub(super) enum Fed<M> {
     /// The next message.
     Message(M),
+    /// Nothing yet of what was read: it is to be asked again.
+    Again,
     /// Nothing until there are news.
     Dry,
     /// Nothing any more.

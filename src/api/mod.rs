@@ -27,6 +27,8 @@
 //! takes chunks from the queue as HTTP/2 flow control lets it; what it takes wakes the pump. A slow reader
 //! thus costs a queue and a cursor, never the job and never another reader.
 //!
+//! A job's samples go the same way from their own file ([`samples`]), folded on the way where that is asked.
+//!
 //! # A reload
 //!
 //! [`reload`] reads the configuration again and puts its certificates and revocation list into [`access`]. The
@@ -46,6 +48,7 @@ mod feed;
 mod intake;
 pub mod pump;
 pub mod reload;
+mod samples;
 pub mod server;
 mod service;
 mod status;

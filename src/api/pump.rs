@@ -256,6 +256,7 @@ impl<F: Feed> Tap for Filling<F> {
             }
             let item = match self.feed.next() {
                 Ok(Fed::Message(message)) => Item::Message(message),
+                Ok(Fed::Again) => continue,
                 Ok(Fed::Dry) => return Next::Dry,
                 Ok(Fed::End) => Item::End(RpcStatus::ok()),
                 Err(status) => Item::End(status),

@@ -13,6 +13,7 @@ use joblet::certs::{self, CertError, setup};
 use joblet::config::Loaded;
 use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::{Daemon, doctor, notify, wiring};
+use joblet::output::progress::Tells;
 use joblet::{diag, sys};
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
@@ -159,7 +160,8 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let mut daemon = Daemon::new(config, signals, tell, move || {
+    let tells = Tells { output: tell, samples: pump.tell_samples() };
+    let mut daemon = Daemon::new(config, signals, tells, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();

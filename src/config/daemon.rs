@@ -48,6 +48,9 @@ pub struct DaemonConfig {
     /// What a job reaches.
     #[serde(deserialize_with = "section")]
     pub network: Network,
+    /// What is measured of jobs.
+    #[serde(rename = "job_metrics", deserialize_with = "section")]
+    pub job_metrics: JobMetrics,
     /// Bounds of the API.
     #[serde(deserialize_with = "section")]
     pub grpc: Grpc,
@@ -253,6 +256,15 @@ pub struct Network {
     pub reuse_namespaces: bool,
 }
 
+/// `job_metrics:`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobMetrics {
+    /// From one sample of a job to the next, 1s..60s.
+    #[serde(with = "values::duration")]
+    pub default_sample_rate: Duration,
+}
+
 /// `grpc:`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -303,6 +315,7 @@ impl Default for DaemonConfig {
             filesystem: Filesystem::default(),
             process: Process::default(),
             network: Network::default(),
+            job_metrics: JobMetrics::default(),
             grpc: Grpc::default(),
             logging: Logging::default(),
             ipc: Ipc::default(),
@@ -373,6 +386,12 @@ impl Default for Network {
     }
 }
 
+impl Default for JobMetrics {
+    fn default() -> Self {
+        Self { default_sample_rate: Duration::from_secs(5) }
+    }
+}
+
 impl Default for Grpc {
     fn default() -> Self {
         Self {
@@ -399,7 +418,7 @@ impl Default for Ipc {
 
 /// Keys of the documented format whose features are not built. Accepted, so that a file of an installed host
 /// loads, but told.
-const WITHOUT_EFFECT: [&str; 50] = [
+const WITHOUT_EFFECT: [&str; 52] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -417,7 +436,9 @@ const WITHOUT_EFFECT: [&str; 50] = [
     "ipc.max_reconnects",
     "ipc.reconnect_delay",
     "ipc.socket",
-    "job_metrics",
+    "job_metrics.enabled",
+    "job_metrics.retention_days",
+    "job_metrics.storage_dir",
     "joblet.allowedCommands",
     "joblet.isolation",
     "joblet.liveBuffer",

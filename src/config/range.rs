@@ -1,11 +1,13 @@
 //! Ranges and combinations that types do not express. One sentence about the first wrong key.
 
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use super::daemon::DaemonConfig;
+use super::units::format_duration;
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// What every job has of its own; the host's in its place would be no wall.
 const OWN_PLACES: [&str; 5] = ["/proc", "/dev", "/tmp", "/work", "/volumes"];
@@ -47,6 +49,11 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
         if value.is_zero() {
             return Err(format!("{key} must be longer than 0s"));
         }
+    }
+    let rate = c.job_metrics.default_sample_rate;
+    if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&rate) {
+        let rate = format_duration(rate);
+        return Err(format!("job_metrics.default_sample_rate: {rate} is out of range 1s..1m"));
     }
     between("grpc.maxRecvMsgSize", c.grpc.max_recv_msg_size, 4096, i32::MAX as u32)?;
     between("grpc.maxSendMsgSize", c.grpc.max_send_msg_size, 4096, i32::MAX as u32)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::berth::Plot;
 use super::commands::{
-    Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page,
+    Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page, SampleSource,
 };
 use super::event_loop::Loop;
 use super::now_ns;
@@ -43,6 +43,15 @@ impl Loop {
                 });
                 let _ = answer.send(source);
             }
+            Command::Samples { job, answer } => {
+                let spool = &self.settings.spool;
+                let source = self.table.find(&job).map(|job| SampleSource {
+                    id: job.id,
+                    dir: spool.join(job.id.to_string()),
+                    progress: job.samples.clone(),
+                });
+                let _ = answer.send(source);
+            }
         }
     }
 
@@ -72,7 +81,7 @@ impl Loop {
             Ok(Place::Bare(plot)) => (plot.id, plot.progress.clone()),
             Err(_) => {
                 let id = JobId::random();
-                (id, Progress::new(id, self.tell.clone()))
+                (id, Progress::new(id, self.tells.output.clone()))
             }
         };
         let spec = Arc::new(spec);
@@ -87,6 +96,8 @@ impl Loop {
             unenforced,
             progress,
             drained: false,
+            samples: Progress::new(id, self.tells.samples.clone()),
+            sampled: true,
             child: None,
             lease: None,
             cgroup: None,
@@ -112,7 +123,7 @@ impl Loop {
         let all_taken = || "all host ids are in use; raise process.subidCount".to_owned();
         let lease = self.leases.take().ok_or_else(all_taken)?;
         let id = JobId::random();
-        let progress = Progress::new(id, self.tell.clone());
+        let progress = Progress::new(id, self.tells.output.clone());
         let (limits, network) = (spec.limits.clone(), self.network_for(spec.network));
         Ok(Place::Bare(Plot { id, limits, network, lease, progress }))
     }

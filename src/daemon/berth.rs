@@ -265,7 +265,7 @@ impl Loop {
             && let Some(lease) = self.leases.take()
         {
             let id = JobId::random();
-            let progress = Progress::new(id, self.tell.clone());
+            let progress = Progress::new(id, self.tells.output.clone());
             let network = self.network_for(NetworkMode::None);
             let plot = Plot { id, limits: limits.clone(), network, lease, progress };
             if let Err(back) = self.queues.plots.send(plot) {
@@ -342,8 +342,9 @@ fn waits(init: &Init) -> bool {
     matches!(waitid(WaitId::PidFd(init.pidfd.as_fd()), look), Ok(None))
 }
 
-/// Whether a spool holds no byte: that of a berth which no job took.
+/// Whether a spool holds neither output nor samples: that of a berth which no job took.
 pub(super) fn is_unused(spool: &std::path::Path) -> bool {
     let header = crate::output::spool::HEADER.len() as u64;
     fs::metadata(spool.join("index")).is_ok_and(|index| index.len() <= header)
+        && !spool.join(crate::metrics::series::FILE).exists()
 }

@@ -89,6 +89,13 @@ pub enum Command {
         /// Where to read.
         answer: Answer<LogSource>,
     },
+    /// Open a job's samples for reading.
+    Samples {
+        /// Which.
+        job: JobRef,
+        /// Where to read.
+        answer: Answer<SampleSource>,
+    },
 }
 
 /// What a start would do.
@@ -146,6 +153,17 @@ pub struct LogSource {
     /// The spool; it may not exist where the job never came so far.
     pub dir: PathBuf,
     /// How far it has come.
+    pub progress: Arc<Progress>,
+}
+
+/// Where a job's samples are read.
+#[derive(Debug, Clone)]
+pub struct SampleSource {
+    /// Whose samples they are.
+    pub id: JobId,
+    /// The spool; it has no samples where the job never ran.
+    pub dir: PathBuf,
+    /// How far they have come: whole lines, counted in bytes. When it has ended, all of the file is there.
     pub progress: Arc<Progress>,
 }
 

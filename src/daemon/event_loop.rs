@@ -28,7 +28,8 @@ use crate::diag;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Effect, Fact, State, step};
 use crate::job::{JobId, Secret};
-use crate::output::progress::Tell;
+use crate::metrics::Sampler;
+use crate::output::progress::Tells;
 use crate::output::{Collector, SpoolLimits};
 use crate::sandbox::identity::{Lease, Leases};
 use crate::sys::turns::Turn;
@@ -48,6 +49,8 @@ pub(super) enum News {
     Launched(Box<Launch>),
     /// A job's output is complete.
     Drained(JobId),
+    /// A job's last sample is stored.
+    Sampled(JobId),
     /// A job writes more output than is kept.
     OverLimit(JobId),
     /// The tidier is done with a group, or wants to try again.
@@ -109,7 +112,8 @@ pub(super) struct Loop {
     pub(super) tree: Arc<CgroupTree>,
     pub(super) leases: Leases,
     pub(super) collector: Collector,
-    pub(super) tell: Tell,
+    pub(super) sampler: Sampler,
+    pub(super) tells: Tells,
     pub(super) shutdown_begins: Box<dyn Fn()>,
     pub(super) table: Table,
     pub(super) stock: Stock,
@@ -133,11 +137,11 @@ impl Loop {
         signals: SignalFd,
         queues: Queues,
         settings: Settings,
-        rooms: (Arc<CgroupTree>, Leases, Collector, Arc<Spawner>),
-        tell: Tell,
+        rooms: (Arc<CgroupTree>, Leases, Collector, Sampler, Arc<Spawner>),
+        tells: Tells,
         shutdown_begins: Box<dyn Fn()>,
     ) -> Self {
-        let (tree, leases, collector, spawner) = rooms;
+        let (tree, leases, collector, sampler, spawner) = rooms;
         Loop {
             poll,
             signals,
@@ -146,7 +150,8 @@ impl Loop {
             tree,
             leases,
             collector,
-            tell,
+            sampler,
+            tells,
             shutdown_begins,
             table: Table::default(),
             stock: Stock::default(),
@@ -290,7 +295,18 @@ impl Loop {
             match news {
                 News::Raised(raised) => self.collect_berth(*raised),
                 News::Launched(launch) => self.collect_launch(*launch, facts),
-                News::Drained(id) => self.collect_drained(id, facts),
+                News::Drained(id) => {
+                    if let Some(job) = self.table.get_mut(id) {
+                        job.drained = true;
+                    }
+                    facts.extend(self.drained(id).map(|fact| (id, fact)));
+                }
+                News::Sampled(id) => {
+                    if let Some(job) = self.table.get_mut(id) {
+                        job.sampled = true;
+                    }
+                    facts.extend(self.drained(id).map(|fact| (id, fact)));
+                }
                 News::OverLimit(id) => facts.push((id, Fact::Stop(StopCause::OutputLimit))),
                 News::Clean(network) => self.keep_network(network),
                 News::Tidied(None) => self.untidy -= 1,
@@ -323,15 +339,6 @@ impl Loop {
             job.cgroup = cgroup;
         }
         facts.push((id, fact));
-    }
-
-    fn collect_drained(&mut self, id: JobId, facts: &mut Vec<(JobId, Fact)>) {
-        let Some(job) = self.table.get_mut(id) else { return };
-        job.drained = true;
-        if matches!(job.state, State::Draining(_)) {
-            let ending = self.ending_of(id);
-            facts.extend(ending.map(|ending| (id, Fact::Drained(ending))));
-        }
     }
 
     fn collect_due(&mut self, facts: &mut Vec<(JobId, Fact)>) {

@@ -38,20 +38,40 @@ impl Loop {
             job.cpu_usec = group.cpu_time().ok().flatten().map(|time| time.as_micros() as u64);
         }
         job.cpu_usec = job.cpu_usec.or(job.record.map(|r| r.user_usec + r.system_usec));
-        if job.drained {
-            let ending = self.ending_of(id);
-            self.pending.extend(ending.map(|ending| (id, Fact::Drained(ending))));
-        } else {
-            self.timers.set(Instant::now() + bound, Due::Drain(id));
+        if !job.sampled {
+            // The group is there until the job is finished, and tells all that it used.
+            self.sampler.last(id);
+        }
+        match self.drained(id) {
+            Some(fact) => self.pending.push((id, fact)),
+            None => self.timers.set(Instant::now() + bound, Due::Drain(id)),
         }
     }
 
-    /// The output did not end although no process is left: somebody outside holds the pipe.
+    /// Nothing more comes of a job that has ended, neither output nor samples.
+    pub(super) fn drained(&mut self, id: JobId) -> Option<Fact> {
+        let job = self.table.get(id)?;
+        if !(job.drained && job.sampled && matches!(job.state, State::Draining(_))) {
+            return None;
+        }
+        self.ending_of(id).map(Fact::Drained)
+    }
+
+    /// The output did not end although no process is left: somebody outside holds the pipe. Or its last sample is
+    /// not stored, because the disk hangs.
     pub(super) fn drain_late(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
-        if matches!(job.state, State::Draining(_)) {
+        if !matches!(job.state, State::Draining(_)) {
+            return;
+        }
+        if !std::mem::replace(&mut job.sampled, true) {
+            diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
+        }
+        if !job.drained {
             diag::event!(Level::Warn, "output of a finished job does not end, no longer waiting", jobId = id);
             self.collector.give_up(id);
+        } else if let Some(fact) = self.drained(id) {
+            self.pending.push((id, fact));
         }
     }
 
@@ -98,6 +118,7 @@ impl Loop {
             let _ = stopper.send(Ok(view.clone()));
         }
         job.progress.end();
+        job.samples.end();
         let (child, lease, cgroup) = (job.child.take(), job.lease.take(), job.cgroup.take());
         self.table.one_ended();
         if let Some(child) = child {

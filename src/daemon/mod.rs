@@ -5,6 +5,7 @@
 //! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawners; Plot --> berths
 //! spawners, collector, tidier, remover --News--> | THE LOOP |--Chore--> tidier, WorkRemoval --> remover
 //! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
+//! sampler: the last sample is stored ----News--> |          |--jobs that run, jobs that ended--> sampler
 //! ```
 //!
 //! A turn has three phases that never mix: *collect* turns events into facts, *step*
@@ -93,6 +94,9 @@ pub enum DaemonError {
     /// Output.
     #[error(transparent)]
     Output(#[from] crate::output::OutputError),
+    /// Samples.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
 }
 
 /// Now, ns since the epoch.

@@ -10,6 +10,7 @@ use super::event_loop::{Due, Loop, command_line};
 use super::now_ns;
 use crate::diag;
 use crate::job::JobId;
+use crate::metrics::Watched;
 
 impl Loop {
     /// The payload runs: its clock starts, and who asked for it is told.
@@ -34,7 +35,24 @@ impl Loop {
             let _ = starter.send(Ok(view.clone()));
         }
         self.spare_init(pid);
+        self.watch_use(id);
         self.restock_later();
+    }
+
+    /// Has a running job sampled from now on; one of an earlier daemon too, whose samples then go on.
+    pub(super) fn watch_use(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        let (Some(child), Some(group)) = (&job.child, &job.cgroup) else { return };
+        let samples = job.samples.clone();
+        self.sampler.watch(Watched {
+            id,
+            pid: child.pid,
+            group: group.path().to_owned(),
+            limits: job.spec.limits.clone(),
+            dir: self.settings.spool.join(id.to_string()),
+            publish: Box::new(move |bytes| samples.publish(bytes)),
+        });
+        job.sampled = false;
     }
 
     /// joblet-init must outlive the kernel's choice at the memory limit, to record it. Only now: the payload

@@ -34,6 +34,10 @@ pub(super) struct Job {
     pub(super) progress: Arc<Progress>,
     /// All output is in the spool. The collector may say so before the spawner has told of the start.
     pub(super) drained: bool,
+    /// How far its samples have come.
+    pub(super) samples: Arc<Progress>,
+    /// No sample of it is still to come: it does not run yet, or its last one is stored.
+    pub(super) sampled: bool,
     /// Its PID 1, from the clone to the last byte of output.
     pub(super) child: Option<Child>,
     /// Its host id, until no process of it is left.

@@ -27,7 +27,8 @@ use crate::cgroup::{CgroupTree, Disk};
 use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode, WorkBackend};
 use crate::diag;
 use crate::job::{Limits, limits::CoreSet};
-use crate::output::progress::Tell;
+use crate::metrics::Sampler;
+use crate::output::progress::Tells;
 use crate::output::{Collector, SpoolLimits, Word};
 use crate::sandbox::identity::{Lease, Leases, check_range};
 use crate::sandbox::spawn::{SandboxConfig, exit_records};
@@ -75,7 +76,7 @@ fn raise_open_files() {
 }
 
 impl Daemon {
-    /// Prepares directories, groups, walls and threads. `tell` hears of jobs with new output;
+    /// Prepares directories, groups, walls and threads. `tells` hear of jobs with new output and new samples;
     /// `shutdown_begins` is called on the loop when the end is asked for.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl Daemon {
     pub fn new(
         config: &DaemonConfig,
         signals: SignalFd,
-        tell: Tell,
+        tells: Tells,
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
@@ -115,6 +116,10 @@ impl Daemon {
         })?;
         threads.push(thread);
         let post = to_loop.clone();
+        let rate = config.job_metrics.default_sample_rate;
+        let (sampler, thread) = Sampler::start(rate, move |id| post.send(News::Sampled(id)))?;
+        threads.push(thread);
+        let post = to_loop.clone();
         threads.push(workers::start_tidier(chore_queue, move |news| post.send(news))?);
         let post = to_loop.clone();
         let removed = move |lease| post.send(News::WorkRemoved(lease));
@@ -140,8 +145,8 @@ impl Daemon {
         });
         let queues = Queues { commands, news, orders, plots, chores, removals };
         let settings = settings(config, on_disk, spool, run_dir);
-        let rooms = (tree, leases, collector, spawner);
-        let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tell, begin);
+        let rooms = (tree, leases, collector, sampler, spawner);
+        let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tells, begin);
         event_loop.sweep();
         for (name, lease) in left {
             event_loop.remove_work(name, lease);
@@ -175,6 +180,7 @@ impl Daemon {
     pub fn close(self) {
         let Daemon { event_loop, threads, .. } = self;
         event_loop.collector.stop();
+        event_loop.sampler.stop();
         let tree = event_loop.tree.clone();
         // Its queue ends go with it; the threads see that and end.
         drop(event_loop);

@@ -1,4 +1,4 @@
-//! How far a job's output has come: what the collector and the loop tell, and readers ask.
+//! How far a job's output has come, or its samples: what who writes them and the loop tell, and readers ask.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,17 @@ use crate::job::JobId;
 /// Called with a job's id when it has news and somebody watches. Must not block.
 pub type Tell = Arc<dyn Fn(JobId) + Send + Sync>;
 
-/// Shared by the collector (writes rows), the loop (says the end) and readers.
+/// Whom to tell of what.
+#[derive(Clone)]
+pub struct Tells {
+    /// New output.
+    pub output: Tell,
+    /// New samples.
+    pub samples: Tell,
+}
+
+/// Shared by who writes (the collector rows of output, the sampler bytes of samples), the loop (says the end) and
+/// readers. Of samples, a row is a byte.
 pub struct Progress {
     id: JobId,
     rows: AtomicU64,
@@ -60,7 +70,7 @@ impl Progress {
         self.news();
     }
 
-    /// The job is terminal and its output complete: readers end when they have read all rows.
+    /// The job is terminal and what is written complete: readers end when they have read all rows.
     pub fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         self.news();

@@ -15,7 +15,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Level 3. Of the daemon, api knows the commands only.
     (
         "api",
-        &["daemon::commands", "output", "persist::query", "upload", "job", "pb", "config", "certs", "diag"],
+        &[
+            "daemon::commands",
+            "output",
+            "metrics",
+            "persist::query",
+            "upload",
+            "job",
+            "pb",
+            "config",
+            "certs",
+            "diag",
+        ],
     ),
     ("rnx", &["pb", "config", "job::id", "job::limits", "job::Secret", "certs", "sys::exit_now"]),
     // Level 2.

@@ -11,6 +11,7 @@ use joblet::daemon::{Daemon, wiring};
 use joblet::job::limits::MemoryMib;
 use joblet::job::{ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
 use joblet::output::SpoolReader;
+use joblet::output::progress::Tells;
 
 use crate::helper::eventually;
 
@@ -31,7 +32,8 @@ impl LoopUnderTest {
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let signals = wiring::block_signals().unwrap();
-            let daemon = Daemon::new(&config, signals, Arc::new(|_| {}), || {}).unwrap();
+            let tells = Tells { output: Arc::new(|_| {}), samples: Arc::new(|_| {}) };
+            let daemon = Daemon::new(&config, signals, tells, || {}).unwrap();
             send.send(daemon.door()).unwrap();
             daemon.run();
         });

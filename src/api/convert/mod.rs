@@ -1,11 +1,12 @@
 //! Between messages and job words.
 //!
 //! [`request`] is the door where everything outside becomes a typed word or a refusal that names the field;
-//! behind it nobody checks again. [`reply`] is the way back. Both are pure: what they need to know of the node
+//! behind it nobody checks again. [`reply`] and [`sample`] are the way back. Both are pure: what they need to know of the node
 //! is in [`Rules`].
 
 pub(super) mod reply;
 pub(super) mod request;
+pub(super) mod sample;
 
 use std::time::Duration;
 

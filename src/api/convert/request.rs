@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Refusal, Rules, given};
+use crate::api::samples::Query;
 use crate::config::units;
 use crate::daemon::commands::Page;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
-use crate::pb::joblet::{EmptyRequest, FileUpload, GetJobLogsReq, RunJobRequest};
+use crate::metrics::How;
+use crate::pb::joblet::{EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, RunJobRequest};
 use crate::upload::{self, Upload};
 
 /// Longest text of a short field (cpuCores, network, timeout) in bytes. A core set of single numbers for the
@@ -235,6 +237,45 @@ pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<JobRef, Refusal> {
         unsupported(field, set)?;
     }
     job(&request.uuid)
+}
+
+/// The job whose samples are wanted, and which of them.
+///
+/// # Errors
+/// As [`job`]; or a range or fold that says nothing.
+pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Query), Refusal> {
+    for (field, negative) in [
+        ("since_ns", request.since_ns < 0),
+        ("until_ns", request.until_ns < 0),
+        ("interval_s", request.interval_s < 0),
+    ] {
+        if negative {
+            return invalid(format!("{field} cannot be negative"));
+        }
+    }
+    if request.until_ns != 0 && request.until_ns < request.since_ns {
+        return invalid("until_ns is before since_ns".to_owned());
+    }
+    let how = match request.aggregate.as_str() {
+        "" => None,
+        "avg" => Some(How::Average),
+        "min" => Some(How::Least),
+        "max" => Some(How::Most),
+        "sum" => Some(How::Sum),
+        other => {
+            return invalid(format!("invalid aggregate \"{}\": avg, min, max or sum", repeated(other)));
+        }
+    };
+    if how.is_none() && request.interval_s != 0 {
+        return invalid("interval_s needs aggregate: avg, min, max or sum".to_owned());
+    }
+    let query = Query {
+        since_ns: request.since_ns,
+        until_ns: Some(request.until_ns).filter(|until| *until != 0),
+        how,
+        interval_s: Some(request.interval_s.unsigned_abs()).filter(|seconds| *seconds != 0),
+    };
+    Ok((job(&request.uuid)?, query))
 }
 
 /// Which part of the list is wanted; `None` where no job can be in it.

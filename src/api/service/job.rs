@@ -1,5 +1,7 @@
 //! JobService.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext};
 use protobuf::Message;
@@ -9,11 +11,13 @@ use crate::api::bridge;
 use crate::api::convert::{reply, request};
 use crate::api::feed::LogFeed;
 use crate::api::intake::Kind;
+use crate::api::samples::{Query, SampleFeed};
 use crate::api::status;
 use crate::daemon::commands::{Command, JobPage};
 use crate::pb::joblet::{
     DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes, EmptyRequest, GetJobLogsReq,
-    GetJobStatusReq, GetJobStatusRes, Jobs as JobList, RunJobRequest, RunJobResponse, StopJobReq, StopJobRes,
+    GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample, Jobs as JobList, RunJobRequest,
+    RunJobResponse, StopJobReq, StopJobRes,
 };
 use crate::pb::joblet_grpc::JobService;
 
@@ -127,6 +131,29 @@ impl JobService for Jobs {
         };
         ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }
+
+    fn get_job_metrics(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<JobMetricsRequest>,
+        sink: DuplexSink<JobMetricsSample>,
+    ) {
+        let Jobs { door, logs, shares, .. } = self.clone();
+        let put = move |req: JobMetricsRequest| {
+            let (job, query) = match request::samples(&req) {
+                Ok((job, query)) => (Ok(job), query),
+                Err(refusal) => (Err(refusal), Query::default()),
+            };
+            let command = job.map(|job| move |answer| Command::Samples { job, answer });
+            (bridge::ask(&door, command), move |source| SampleFeed::new(source, query, now_ns()))
+        };
+        ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
+    }
+}
+
+/// Now, ns since the epoch.
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
 /// The answer about jobs that cannot exist: the loop is not asked.

@@ -1,0 +1,150 @@
+use std::path::Path;
+
+use super::*;
+use crate::metrics::series::{FILE, Series};
+
+/// The two golden samples: one with everything, five seconds later one of a host without controllers.
+fn golden() -> Vec<Sample> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics-1");
+    let mut reader = SeriesReader::open(&dir).unwrap().unwrap();
+    std::iter::from_fn(|| reader.next(u64::MAX).unwrap()).collect()
+}
+
+struct Job {
+    source: SampleSource,
+    series: Series,
+    _dir: tempfile::TempDir,
+}
+
+impl Job {
+    fn new() -> Job {
+        let dir = tempfile::tempdir().unwrap();
+        let progress = Progress::new(JobId::random(), Arc::new(|_| {}));
+        let source = SampleSource { id: JobId::random(), dir: dir.path().to_owned(), progress };
+        Job { source, series: Series::open(dir.path()).unwrap().0, _dir: dir }
+    }
+
+    /// One more sample, so many seconds after the first golden one.
+    fn add(&mut self, seconds: i64) {
+        let mut sample = golden().remove(0);
+        sample.time_ns += seconds * 1_000_000_000;
+        sample.cpu.as_mut().unwrap().usage_usec = seconds.unsigned_abs();
+        self.series.append(&sample).unwrap();
+        self.source.progress.publish(self.series.bytes());
+    }
+
+    fn feed(&self, query: Query) -> SampleFeed {
+        SampleFeed::new(self.source.clone(), query, at(1000))
+    }
+}
+
+fn at(seconds: i64) -> i64 {
+    golden()[0].time_ns + seconds * 1_000_000_000
+}
+
+/// Seconds and usage of what the feed has, and whether it is at its end.
+fn all(feed: &mut SampleFeed) -> (Vec<(i64, u64)>, bool) {
+    let mut found = Vec::new();
+    loop {
+        match feed.next().unwrap() {
+            Fed::Message(m) => found.push((m.timestamp - at(0) / 1_000_000_000, m.cpu.usageUsec)),
+            Fed::Again => {}
+            Fed::Dry => return (found, false),
+            Fed::End => return (found, true),
+        }
+    }
+}
+
+#[test]
+fn a_feed_has_the_stored_samples_then_what_comes_then_the_end() {
+    let mut job = Job::new();
+    let mut early = job.feed(Query::default());
+    assert_eq!(all(&mut early), (vec![], false));
+    job.add(0);
+    job.add(5);
+    assert_eq!(all(&mut early), (vec![(0, 0), (5, 5)], false));
+    job.add(10);
+    job.source.progress.end();
+    assert_eq!(all(&mut early), (vec![(10, 10)], true));
+    assert_eq!(all(&mut job.feed(Query::default())).0.len(), 3);
+}
+
+#[test]
+fn a_job_that_never_ran_has_none_and_one_of_an_earlier_daemon_all() {
+    let job = Job::new();
+    std::fs::remove_file(job.source.dir.join(FILE)).unwrap();
+    job.source.progress.end();
+    assert_eq!(all(&mut job.feed(Query::default())), (vec![], true));
+    let mut job = Job::new();
+    job.add(1);
+    job.source.progress = Progress::new(job.source.id, Arc::new(|_| {}));
+    job.source.progress.end();
+    assert_eq!(all(&mut job.feed(Query::default())), (vec![(1, 1)], true));
+}
+
+#[test]
+fn a_range_has_its_ends_and_waits_for_no_more_than_its_last() {
+    let mut job = Job::new();
+    for seconds in [0, 5, 10, 15] {
+        job.add(seconds);
+    }
+    let range = Query { since_ns: at(5), until_ns: Some(at(10)), ..Query::default() };
+    assert_eq!(all(&mut job.feed(range)), (vec![(5, 5), (10, 10)], true));
+    let past = Query { since_ns: at(12), until_ns: Some(at(900)), ..Query::default() };
+    assert_eq!(all(&mut job.feed(past)), (vec![(15, 15)], true), "it is 1000 already");
+    let future = Query { since_ns: at(12), until_ns: Some(at(1005)), ..Query::default() };
+    let mut feed = job.feed(future);
+    assert_eq!(all(&mut feed), (vec![(15, 15)], false));
+    job.add(1006);
+    assert_eq!(all(&mut feed), (vec![], true));
+}
+
+#[test]
+fn a_fold_of_everything_is_told_at_once_and_one_of_intervals_as_they_end() {
+    let mut job = Job::new();
+    for seconds in [0, 5, 10, 15] {
+        job.add(seconds);
+    }
+    let whole = Query { how: Some(How::Sum), ..Query::default() };
+    assert_eq!(all(&mut job.feed(whole)), (vec![(15, 30)], true));
+    let mut tens = job.feed(Query { how: Some(How::Most), interval_s: Some(10), ..Query::default() });
+    assert_eq!(all(&mut tens), (vec![(5, 5)], false));
+    job.add(22);
+    assert_eq!(all(&mut tens), (vec![(15, 15)], false));
+    job.source.progress.end();
+    assert_eq!(all(&mut tens), (vec![(22, 22)], true));
+    assert_eq!(all(&mut Job::new().feed(whole)), (vec![], true));
+}
+
+#[test]
+fn groups_without_a_source_are_absent_in_the_message() {
+    let [full, bare] = golden().try_into().unwrap();
+    let id = JobId::random();
+    let (full, bare) = (sample::message(id, &full), sample::message(id, &bare));
+    assert_eq!(
+        (full.jobId.as_str(), full.timestamp, full.sampleIntervalSeconds),
+        (&*id.to_string(), 1_705_314_600, 5)
+    );
+    assert!(full.cpu.is_some() && full.memory.is_some() && full.io.is_some() && full.network.is_some());
+    assert_eq!(
+        (full.memory.max, full.memory.peak, full.limits.memory),
+        (536_870_912, Some(300_000_000), 536_870_912)
+    );
+    assert_eq!((full.io.devices["259:0"].writeOps, full.network.interfaces["lo"].rxBytes), (2, 100));
+    assert_eq!((full.process.max, full.process.openFDs, full.cpu.pressureSome10), (4096, 8, 1.5));
+    assert!(bare.cpu.is_some() && bare.memory.is_none() && bare.io.is_none());
+    assert!(bare.network.is_none() && bare.process.is_none() && bare.limits.memory == 0);
+}
+
+#[test]
+fn samples_that_cannot_be_read_are_told_as_the_end() {
+    let job = Job::new();
+    std::fs::write(job.source.dir.join(FILE), "x\n").unwrap();
+    job.source.progress.publish(2);
+    let status = match job.feed(Query::default()).next() {
+        Err(status) => status,
+        Ok(_) => panic!("not a sample"),
+    };
+    assert_eq!(status.code(), RpcStatusCode::INTERNAL);
+    assert!(status.message().starts_with("failed to stream metrics: cannot read samples from"), "{status:?}");
+}

@@ -1,0 +1,241 @@
+//! Many samples as one: the average, least, most or sum of each number over an interval.
+//!
+//! A sample is folded as the tree of numbers that its JSON is, so that no field can be forgotten. A number counts
+//! where it is present; what no sample of the interval has is absent in the result.
+
+use serde_json::{Map, Number, Value};
+
+use super::Sample;
+
+/// What is made of the values of one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Their arithmetic mean; of counters, rounded to a whole number.
+    Average,
+    /// The least.
+    Least,
+    /// The greatest.
+    Most,
+    /// Their sum, at most what 64 bits hold.
+    Sum,
+}
+
+/// Folds samples that come in the order of their time.
+#[derive(Debug)]
+pub struct Fold {
+    how: How,
+    /// ns; `None`: everything becomes one.
+    interval: Option<i64>,
+    open: Option<Bucket>,
+}
+
+/// One interval: from a whole multiple of its length since the epoch to the next.
+#[derive(Debug)]
+struct Bucket {
+    number: i64,
+    first_ns: i64,
+    last: Sample,
+    sums: Map<String, Value>,
+    count: Counts,
+}
+
+/// How often each number was present, by its path.
+type Counts = std::collections::HashMap<String, u64>;
+
+/// What is no measurement, and is taken from the last sample.
+const FIXED: [&str; 6] = ["version", "timestamp", "uptime", "sample_interval", "cgroup_path", "limits"];
+
+impl Fold {
+    /// Over intervals of so many seconds, at least 1; `None`: over everything.
+    pub fn new(how: How, seconds: Option<u32>) -> Fold {
+        Fold { how, interval: seconds.map(|s| i64::from(s.max(1)) * 1_000_000_000), open: None }
+    }
+
+    /// Takes a sample in. If it begins a new interval, the one before comes back.
+    pub fn push(&mut self, sample: Sample) -> Option<Sample> {
+        let number = self.interval.map_or(0, |ns| sample.time_ns.div_euclid(ns));
+        let done = if self.open.as_ref().is_some_and(|b| b.number != number) { self.finish() } else { None };
+        let values = tree(&sample);
+        match &mut self.open {
+            Some(bucket) => {
+                merge(self.how, &mut bucket.sums, values, "", &mut bucket.count);
+                bucket.last = sample;
+            }
+            None => {
+                let (mut sums, mut count) = (Map::new(), Counts::new());
+                merge(self.how, &mut sums, values, "", &mut count);
+                self.open = Some(Bucket { number, first_ns: sample.time_ns, last: sample, sums, count });
+            }
+        }
+        done
+    }
+
+    /// What is left, when no more samples come.
+    pub fn finish(&mut self) -> Option<Sample> {
+        let Bucket { first_ns, last, mut sums, count, .. } = self.open.take()?;
+        if self.how == How::Average {
+            divide(&mut sums, "", &count);
+        }
+        let seconds = self.interval.unwrap_or(last.time_ns - first_ns) / 1_000_000_000;
+        let interval_s = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let mut whole = tree(&Sample { interval_s, ..last });
+        whole.extend(sums);
+        // A tree of the shape that it was made from; were it none, there would be no sample to tell.
+        serde_json::from_value(Value::Object(whole)).ok()
+    }
+}
+
+fn tree(sample: &Sample) -> Map<String, Value> {
+    match serde_json::to_value(sample) {
+        Ok(Value::Object(map)) => map,
+        Ok(_) | Err(_) => Map::new(),
+    }
+}
+
+fn merge(
+    how: How,
+    sums: &mut Map<String, Value>,
+    values: Map<String, Value>,
+    path: &str,
+    count: &mut Counts,
+) {
+    for (key, value) in values {
+        if path.is_empty() && FIXED.contains(&key.as_str()) {
+            continue;
+        }
+        let place = format!("{path}/{key}");
+        match value {
+            Value::Object(values) => {
+                let inner = sums.entry(key).or_insert_with(|| Value::Object(Map::new()));
+                if let Value::Object(inner) = inner {
+                    merge(how, inner, values, &place, count);
+                }
+            }
+            Value::Number(new) => {
+                *count.entry(place).or_default() += 1;
+                let sum = match sums.get(&key) {
+                    Some(Value::Number(old)) => joined(how, old, &new),
+                    _ => new,
+                };
+                sums.insert(key, Value::Number(sum));
+            }
+            other => drop(sums.insert(key, other)),
+        }
+    }
+}
+
+fn joined(how: How, old: &Number, new: &Number) -> Number {
+    match (old.as_u64(), new.as_u64()) {
+        (Some(old), Some(new)) => Number::from(match how {
+            How::Average | How::Sum => old.saturating_add(new),
+            How::Least => old.min(new),
+            How::Most => old.max(new),
+        }),
+        _ => {
+            let (a, b) = (old.as_f64().unwrap_or(0.0), new.as_f64().unwrap_or(0.0));
+            let joined = match how {
+                How::Average | How::Sum => a + b,
+                How::Least => a.min(b),
+                How::Most => a.max(b),
+            };
+            Number::from_f64(joined).unwrap_or_else(|| old.clone())
+        }
+    }
+}
+
+fn divide(sums: &mut Map<String, Value>, path: &str, count: &Counts) {
+    for (key, value) in sums {
+        let place = format!("{path}/{key}");
+        match value {
+            Value::Object(inner) => divide(inner, &place, count),
+            Value::Number(sum) => {
+                let n = count.get(&place).copied().unwrap_or(1).max(1);
+                let mean = match sum.as_u64() {
+                    Some(whole) => Some(Number::from((whole + n / 2) / n)),
+                    None => Number::from_f64(sum.as_f64().unwrap_or(0.0) / n as f64),
+                };
+                *sum = mean.unwrap_or_else(|| sum.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::tests::{bare, sample};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn with(seconds: u32, usage: u64, percent: Option<f64>) -> Sample {
+        let mut sample = sample(seconds);
+        let cpu = sample.cpu.as_mut().unwrap();
+        (cpu.usage_usec, cpu.usage_percent) = (usage, percent);
+        sample
+    }
+
+    fn over(how: How, seconds: Option<u32>, samples: impl IntoIterator<Item = Sample>) -> Vec<Sample> {
+        let mut fold = Fold::new(how, seconds);
+        let mut done: Vec<Sample> = samples.into_iter().filter_map(|sample| fold.push(sample)).collect();
+        done.extend(fold.finish());
+        done
+    }
+
+    #[test]
+    fn each_number_is_folded_over_the_samples_that_have_it() {
+        let samples = || [with(0, 10, None), with(5, 20, Some(1.0)), bare(7), with(10, 60, Some(2.5))];
+        for (how, usage, percent) in
+            [(How::Average, 773, 1.75), (How::Least, 10, 1.0), (How::Most, 3000, 2.5), (How::Sum, 3090, 3.5)]
+        {
+            let [one] = over(how, None, samples()).try_into().unwrap();
+            let cpu = one.cpu.unwrap();
+            assert_eq!((cpu.usage_usec, cpu.usage_percent), (usage, Some(percent)), "{how:?}");
+            let limits = (one.limits.clone(), one.time_ns, one.interval_s);
+            assert_eq!(limits, (sample(0).limits, sample(10).time_ns, 10), "these are the last sample's");
+            let memory = one.memory.unwrap();
+            let expected = if how == How::Sum { 3 * 268_435_456 } else { 268_435_456 };
+            assert_eq!((memory.current, memory.usage_percent.is_some()), (expected, true));
+            assert_eq!(one.io.unwrap().devices["259:0"].read_ops, if how == How::Sum { 3 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn a_sample_alone_is_what_it_was_and_nothing_folds_to_nothing() {
+        for how in [How::Average, How::Least, How::Most, How::Sum] {
+            let one = with(3, 7, Some(0.5));
+            assert_eq!(over(how, None, [one.clone()]), [Sample { interval_s: 0, ..one }]);
+            assert_eq!(over(how, Some(5), []), []);
+        }
+    }
+
+    #[test]
+    fn intervals_are_whole_multiples_of_their_length() {
+        // 10:30:00 is one for 10 s.
+        let folded = over(How::Most, Some(10), [0, 5, 9, 10, 31].map(sample));
+        let times: Vec<i64> =
+            folded.iter().map(|s| (s.time_ns - sample(0).time_ns) / 1_000_000_000).collect();
+        assert_eq!(times, [9, 10, 31]);
+        assert!(folded.iter().all(|s| s.interval_s == 10));
+    }
+
+    #[test]
+    fn what_nobody_has_stays_absent() {
+        let [one] = over(How::Average, None, [bare(0), bare(5)]).try_into().unwrap();
+        assert_eq!((one.memory, one.io, one.network, one.process), (None, None, None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn folds_agree_with_the_plain_ones(values in prop::collection::vec(any::<u32>(), 1..20)) {
+            let fold = |how| {
+                let samples = values.iter().enumerate().map(|(n, v)| with(n as u32, u64::from(*v), None));
+                over(how, None, samples).remove(0).cpu.unwrap().usage_usec
+            };
+            let sum: u64 = values.iter().map(|v| u64::from(*v)).sum();
+            prop_assert_eq!(fold(How::Sum), sum);
+            prop_assert_eq!(fold(How::Least), u64::from(*values.iter().min().unwrap()));
+            prop_assert_eq!(fold(How::Most), u64::from(*values.iter().max().unwrap()));
+            prop_assert_eq!(fold(How::Average), (sum + values.len() as u64 / 2) / values.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Parsers of /proc, pure on text (proc(5)).
+
+use super::group::LISTED;
+use super::sample::{Network, Packets};
+
+/// What a process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It runs or could.
+    Running,
+    /// It waits, for a disk too.
+    Sleeping,
+    /// It was stopped by a signal or a tracer.
+    Stopped,
+    /// It ended and was not waited for.
+    Zombie,
+}
+
+/// From `/proc/<pid>/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Its state.
+    pub doing: Doing,
+    /// Its threads.
+    pub threads: u64,
+    /// Resident memory in bytes: anonymous, of files, shared. Kernel threads and zombies have none.
+    pub resident: [u64; 3],
+}
+
+/// Reads `/proc/<pid>/status`; `None` without a state.
+pub fn status(text: &str) -> Option<Status> {
+    // A process may have any name, but never a line break in it: the kernel shows it escaped.
+    let field =
+        |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let doing = match field("State")?.chars().next()? {
+        'R' => Doing::Running,
+        'T' | 't' => Doing::Stopped,
+        'Z' | 'X' => Doing::Zombie,
+        _ => Doing::Sleeping,
+    };
+    let kib = |name| field(name).and_then(|v| v.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+    Some(Status {
+        doing,
+        threads: field("Threads").and_then(|n| n.parse().ok()).unwrap_or(0),
+        resident: ["RssAnon", "RssFile", "RssShmem"].map(|name| kib(name).saturating_mul(1024)),
+    })
+}
+
+/// The soft limit of open files in `/proc/<pid>/limits`.
+pub fn max_open_files(text: &str) -> Option<u64> {
+    text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Reads `/proc/<pid>/net/dev`: interfaces and their sum, without rates. `None`: no interface.
+pub fn net_dev(text: &str) -> Option<Network> {
+    let mut network = Network::default();
+    let mut any = false;
+    // Names have no colon (dev_valid_name of the kernel), and the two lines of heading have none.
+    for (name, numbers) in text.lines().filter_map(|line| line.split_once(':')) {
+        let mut n = [0u64; 16];
+        let mut words = numbers.split_whitespace();
+        for place in &mut n {
+            *place = words.next()?.parse().ok()?;
+        }
+        let packets = Packets {
+            rx_bytes: n[0],
+            rx_packets: n[1],
+            rx_errors: n[2],
+            rx_dropped: n[3],
+            tx_bytes: n[8],
+            tx_packets: n[9],
+            tx_errors: n[10],
+            tx_dropped: n[11],
+        };
+        any = true;
+        network.total.add(&packets);
+        if network.interfaces.len() < LISTED {
+            network.interfaces.insert(name.trim().to_owned(), packets);
+        }
+    }
+    any.then_some(network)
+}
+
+impl Packets {
+    fn add(&mut self, other: &Packets) {
+        for (sum, more) in [
+            (&mut self.rx_bytes, other.rx_bytes),
+            (&mut self.tx_bytes, other.tx_bytes),
+            (&mut self.rx_packets, other.rx_packets),
+            (&mut self.tx_packets, other.tx_packets),
+            (&mut self.rx_errors, other.rx_errors),
+            (&mut self.tx_errors, other.tx_errors),
+            (&mut self.rx_dropped, other.rx_dropped),
+            (&mut self.tx_dropped, other.tx_dropped),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_process_tells_its_state_threads_and_memory() {
+        let text = "Name:\tx State:\tZ\nUmask:\t0022\nState:\tD (disk sleep)\nRssAnon:\t     116 kB\n\
+                    RssFile:\t       4 kB\nThreads:\t3\n";
+        let resident = [116 << 10, 4 << 10, 0];
+        assert_eq!(status(text), Some(Status { doing: Doing::Sleeping, threads: 3, resident }));
+        for (word, doing) in [("R (running)", Doing::Running), ("t (tracing stop)", Doing::Stopped)] {
+            assert_eq!(status(&format!("State:\t{word}\n")).unwrap().doing, doing);
+        }
+        assert_eq!(status("State:\tZ (zombie)\nThreads:\t1\n").unwrap().doing, Doing::Zombie);
+        assert_eq!(status("Name:\tx\n"), None);
+        assert_eq!(
+            status(&std::fs::read_to_string("/proc/thread-self/status").unwrap()).unwrap().doing,
+            Doing::Running
+        );
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_soft_one() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max open files            1024                 524288               files     \n";
+        assert_eq!(max_open_files(text), Some(1024));
+        assert_eq!(max_open_files("Max open files unlimited unlimited files"), None);
+        assert!(max_open_files(&std::fs::read_to_string("/proc/self/limits").unwrap()).is_some());
+    }
+
+    const HEADING: &str = "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
+
+    #[test]
+    fn interfaces_are_listed_and_add_up() {
+        let text = format!(
+            "{HEADING}    lo:     100       2    3    4    0     0          0         0      50       6    7    8    0     0       0          0\n  eth0:1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n"
+        );
+        let network = net_dev(&text).unwrap();
+        let lo = network.interfaces["lo"];
+        assert_eq!((lo.rx_bytes, lo.rx_packets, lo.rx_errors, lo.rx_dropped), (100, 2, 3, 4));
+        assert_eq!((lo.tx_bytes, lo.tx_packets, lo.tx_errors, lo.tx_dropped), (50, 6, 7, 8));
+        assert_eq!((network.total.rx_bytes, network.total.tx_dropped, network.interfaces.len()), (101, 9, 2));
+        assert_eq!(net_dev(HEADING), None);
+        assert_eq!(net_dev("eth0: 1 2 3\n"), None);
+        assert!(net_dev(&std::fs::read_to_string("/proc/self/net/dev").unwrap()).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_interface_comes_back(name in "[a-z][a-z0-9.@-]{0,14}", numbers in prop::collection::vec(any::<u64>(), 16)) {
+            let line: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            let network = net_dev(&format!("{HEADING}{name}: {}\n", line.join(" "))).unwrap();
+            let packets = network.interfaces[&name];
+            prop_assert_eq!((packets.rx_bytes, packets.tx_dropped), (numbers[0], numbers[11]));
+            prop_assert_eq!(network.total, packets);
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "((State|Threads|RssAnon|lo|Max open files):?[ \t0-9RSTZ]{0,40}\n){0,9}.*") {
+            let _ = (status(&text), max_open_files(&text));
+            prop_assert!(net_dev(&text).is_none_or(|network| network.interfaces.len() <= LISTED));
+        }
+    }
+}

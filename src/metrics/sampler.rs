@@ -1,0 +1,405 @@
+//! The thread that takes the samples of all jobs.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender};
+use log::Level;
+use mio::{Events, Poll, Token, Waker};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::sample::{Limits, Sample, VERSION};
+use super::series::{Series, interval};
+use super::source::{Readings, Scratch, Source};
+use super::{MetricsError, rates};
+use crate::diag;
+use crate::job::{self, JobId};
+use crate::sys::turns::{Turn, in_turns};
+
+const WAKE: Token = Token(0);
+/// Samples that are due within this part of the interval are taken together, so that a thousand jobs wake the
+/// thread fifty times in an interval and not a thousand times.
+const TOGETHER: u32 = 50;
+
+/// Told how many bytes of a job's samples may be read. Must not block.
+pub type Publish = Box<dyn Fn(u64) + Send>;
+
+/// A job that runs.
+pub struct Watched {
+    /// Whose samples.
+    pub id: JobId,
+    /// Its PID 1 as the host counts.
+    pub pid: i32,
+    /// Its group.
+    pub group: PathBuf,
+    /// Its limits.
+    pub limits: job::Limits,
+    /// Its spool.
+    pub dir: PathBuf,
+    /// Whom to tell of samples.
+    pub publish: Publish,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watched({}, {})", self.id, self.group.display())
+    }
+}
+
+enum Order {
+    Watch(Box<Watched>),
+    Last(JobId),
+    Stop,
+}
+
+/// Handle of the sampler thread.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    // Unbounded by type, bounded by admission: one Watch and one Last for each live job.
+    orders: Turn<Sender<Order>>,
+    waker: Arc<Waker>,
+}
+
+impl Sampler {
+    /// Starts the thread, which samples each watched job at once and then every `base`. `sampled` is called once
+    /// for each [`Sampler::last`].
+    ///
+    /// # Errors
+    /// No epoll instance or no thread.
+    pub fn start(
+        base: Duration,
+        sampled: impl Fn(JobId) + Send + 'static,
+    ) -> Result<(Sampler, JoinHandle<()>), MetricsError> {
+        let poll = Poll::new().map_err(MetricsError::Start)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(MetricsError::Start)?);
+        let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
+        let desk = Desk {
+            poll,
+            _waker: waker.clone(),
+            inbox,
+            base,
+            jobs: HashMap::new(),
+            due: BinaryHeap::new(),
+            scratch: Scratch::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("sampler".into())
+            .spawn(move || desk.run(&sampled))
+            .map_err(MetricsError::Start)?;
+        Ok((Sampler { orders, waker }, thread))
+    }
+
+    /// Samples a job from now on: one that has just begun to run, or one that an earlier daemon started. Older
+    /// samples of it stay, and rates go on from the last of them.
+    pub fn watch(&self, job: Watched) {
+        self.send(Order::Watch(Box::new(job)));
+    }
+
+    /// The job has ended and its group is still there: one last sample, then no more.
+    pub fn last(&self, id: JobId) {
+        self.send(Order::Last(id));
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.send(Order::Stop);
+    }
+
+    fn send(&self, order: Order) {
+        // The receiver goes only after Stop, when nobody has anything left to say.
+        let _ = self.orders.take(|queue| queue.send(order));
+        if let Err(why) = self.waker.wake() {
+            diag::limited!(Level::Warn, "cannot wake the sampler", error = why);
+        }
+    }
+}
+
+struct Job {
+    source: Source,
+    series: Series,
+    before: Option<Sample>,
+    limits: Limits,
+    group: String,
+    publish: Publish,
+}
+
+struct Desk {
+    poll: Poll,
+    // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread.
+    _waker: Arc<Waker>,
+    inbox: Turn<Receiver<Order>>,
+    base: Duration,
+    jobs: HashMap<JobId, Job>,
+    // An entry for each job, and for those that ended within the last interval.
+    due: BinaryHeap<Reverse<(Instant, JobId)>>,
+    scratch: Scratch,
+}
+
+impl Desk {
+    fn run(mut self, sampled: &dyn Fn(JobId)) {
+        let mut events = Events::with_capacity(4);
+        loop {
+            let now = Instant::now();
+            let timeout = self.due.peek().map(|Reverse((at, _))| at.saturating_duration_since(now));
+            if let Err(why) = self.poll.poll(&mut events, timeout)
+                && why.kind() != io::ErrorKind::Interrupted
+            {
+                diag::limited!(Level::Error, "the sampler cannot wait", error = why);
+            }
+            let together = Instant::now() + self.base / TOGETHER;
+            loop {
+                // Jobs that end come first: somebody waits for them.
+                if !self.obey(sampled) {
+                    return;
+                }
+                let Some((at, id)) = self.next_due(together) else { break };
+                self.sample_due(at, id);
+            }
+        }
+    }
+
+    /// Carries out what was ordered meanwhile; false: no more is to come.
+    fn obey(&mut self, sampled: &dyn Fn(JobId)) -> bool {
+        while let Ok(order) = self.inbox.take(Receiver::try_recv) {
+            match order {
+                Order::Watch(job) => self.watch(*job),
+                Order::Last(id) => {
+                    if let Some(mut job) = self.jobs.remove(&id) {
+                        job.sample(self.base, &mut self.scratch, id);
+                    }
+                    sampled(id);
+                }
+                Order::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn watch(&mut self, job: Watched) {
+        let id = job.id;
+        match Job::open(job) {
+            Ok(mut job) => {
+                let next = job.sample(self.base, &mut self.scratch, id);
+                self.jobs.insert(id, job);
+                self.due.push(Reverse((Instant::now() + next, id)));
+            }
+            Err(why) => diag::limited!(Level::Warn, "a job is not sampled", jobId = id, error = why),
+        }
+    }
+
+    /// The next job whose time has come, or comes before `until`.
+    fn next_due(&mut self, until: Instant) -> Option<(Instant, JobId)> {
+        while let Some(Reverse((at, id))) = self.due.peek().copied() {
+            if at > until {
+                return None;
+            }
+            self.due.pop();
+            if self.jobs.contains_key(&id) {
+                return Some((at, id));
+            }
+        }
+        None
+    }
+
+    fn sample_due(&mut self, at: Instant, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let next = job.sample(self.base, &mut self.scratch, id);
+        let now = Instant::now();
+        // From when it was due, so that nothing drifts; who is a whole interval late has missed one.
+        let next = if at + next > now { at + next } else { now + next };
+        self.due.push(Reverse((next, id)));
+    }
+}
+
+impl Job {
+    fn open(job: Watched) -> Result<Job, MetricsError> {
+        let Watched { id: _, pid, group, limits, dir, publish } = job;
+        let failed = |source| MetricsError::Group { path: group.clone(), source };
+        let source = Source::open(&group, pid).map_err(failed)?;
+        let (series, before) = Series::open(&dir)?;
+        if series.bytes() > 0 {
+            publish(series.bytes());
+        }
+        let (limits, group) = (Limits::from(&limits), group.to_string_lossy().into_owned());
+        Ok(Job { source, series, before, limits, group, publish })
+    }
+
+    /// Takes a sample and stores it; how long to wait for the next. A sample that cannot be stored is lost, and
+    /// one without any number is none.
+    fn sample(&mut self, base: Duration, scratch: &mut Scratch, id: JobId) -> Duration {
+        let wait = interval(base, self.series.bytes());
+        let readings = self.source.read(scratch);
+        if readings == Readings::default() {
+            return wait;
+        }
+        let Readings { cpu, memory, io, network, process } = readings;
+        let mut sample = Sample {
+            version: VERSION,
+            time_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64),
+            uptime_ns: uptime_ns(),
+            interval_s: u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
+            cpu,
+            memory,
+            io,
+            network,
+            process,
+            cgroup_path: self.group.clone(),
+            limits: self.limits.clone(),
+        };
+        if let Some(before) = &self.before {
+            rates::fill(&mut sample, before);
+        }
+        match self.series.append(&sample) {
+            Ok(()) => {
+                (self.publish)(self.series.bytes());
+                self.before = Some(sample);
+            }
+            Err(why) => diag::limited!(Level::Warn, "a job's sample is lost", jobId = id, error = why),
+        }
+        wait
+    }
+}
+
+fn uptime_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SeriesReader;
+    use super::super::source::tests::group_with;
+    use super::*;
+    use crossbeam_channel::unbounded;
+    use std::fs;
+    use std::path::Path;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Bench {
+        sampler: Sampler,
+        thread: JoinHandle<()>,
+        ended: Receiver<JobId>,
+        spool: tempfile::TempDir,
+        id: JobId,
+    }
+
+    impl Bench {
+        fn new(interval: Duration) -> Bench {
+            let (tell, ended) = unbounded();
+            let (sampler, thread) = Sampler::start(interval, move |id| tell.send(id).unwrap()).unwrap();
+            Bench { sampler, thread, ended, spool: tempfile::tempdir().unwrap(), id: JobId::random() }
+        }
+
+        /// Samples a group; what was published comes back.
+        fn watch(&self, group: &Path) -> Receiver<u64> {
+            let (tell, told) = unbounded();
+            let limits = job::Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 };
+            self.sampler.watch(Watched {
+                id: self.id,
+                pid: std::process::id().cast_signed(),
+                group: group.to_owned(),
+                limits,
+                dir: self.spool.path().to_owned(),
+                publish: Box::new(move |bytes| {
+                    let _ = tell.send(bytes);
+                }),
+            });
+            told
+        }
+
+        fn end(&self) {
+            self.sampler.last(self.id);
+            assert_eq!(self.ended.recv_timeout(PATIENCE), Ok(self.id));
+        }
+
+        fn samples(&self) -> Vec<Sample> {
+            let Some(mut reader) = SeriesReader::open(self.spool.path()).unwrap() else { return Vec::new() };
+            std::iter::from_fn(|| reader.next(u64::MAX).unwrap()).collect()
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            self.sampler.stop();
+        }
+    }
+
+    const STAT: &str = "usage_usec 100\nuser_usec 50\nsystem_usec 50\n";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_job_has_a_sample_at_its_start_and_one_at_its_end() {
+        let bench = Bench::new(HOUR);
+        let group = group_with(&[("cpu.stat", STAT), ("cgroup.procs", "")]);
+        let told = bench.watch(group.path());
+        let first = told.recv_timeout(PATIENCE).unwrap();
+        fs::write(group.path().join("cpu.stat"), STAT.replace("100", "900")).unwrap();
+        bench.end();
+        assert!(told.recv_timeout(PATIENCE).unwrap() > first, "the last one is told before the end is");
+        let usage: Vec<u64> = bench.samples().iter().map(|s| s.cpu.as_ref().unwrap().usage_usec).collect();
+        assert_eq!(usage, [100, 900]);
+        assert_eq!(bench.samples()[0].cpu.as_ref().unwrap().usage_percent, None);
+        assert_eq!((bench.samples()[0].interval_s, bench.samples()[0].version), (3600, VERSION));
+    }
+
+    #[test]
+    fn a_job_is_sampled_at_the_interval_and_later_ones_have_rates() {
+        let bench = Bench::new(Duration::from_millis(5));
+        let group = group_with(&[("cpu.stat", STAT)]);
+        let told = bench.watch(group.path());
+        for _ in 0..5 {
+            told.recv_timeout(PATIENCE).unwrap();
+        }
+        bench.end();
+        let samples = bench.samples();
+        assert!(samples.len() >= 6);
+        assert_eq!(samples[3].cpu.as_ref().unwrap().usage_percent, Some(0.0));
+        assert!(samples.is_sorted_by_key(|s| s.uptime_ns));
+        bench.end();
+        assert_eq!(bench.samples().len(), samples.len(), "no more after the last");
+    }
+
+    #[test]
+    fn sampling_goes_on_behind_what_an_earlier_daemon_stored() {
+        let group = group_with(&[("cpu.stat", STAT)]);
+        let bench = Bench::new(HOUR);
+        bench.watch(group.path()).recv_timeout(PATIENCE).unwrap();
+        bench.end();
+        let told = bench.watch(group.path());
+        let older = told.recv_timeout(PATIENCE).unwrap();
+        assert!(told.recv_timeout(PATIENCE).unwrap() > older, "the older ones are told of first");
+        assert_eq!(bench.samples().len(), 3);
+        bench.end();
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_or_vanishes_holds_nobody_up() {
+        let bench = Bench::new(HOUR);
+        bench.end();
+        let group = group_with(&[("cpu.stat", STAT)]);
+        let told = bench.watch(group.path());
+        told.recv_timeout(PATIENCE).unwrap();
+        let path = group.path().to_owned();
+        drop(group);
+        bench.end();
+        assert_eq!(bench.samples().len(), 1, "nothing could be read, so nothing is stored");
+        bench.watch(&path);
+        bench.end();
+        bench.sampler.stop();
+    }
+
+    #[test]
+    fn the_thread_ends_when_it_is_told_to() {
+        let mut bench = Bench::new(HOUR);
+        bench.sampler.stop();
+        let thread = std::mem::replace(&mut bench.thread, std::thread::spawn(|| {}));
+        thread.join().unwrap();
+    }
+}

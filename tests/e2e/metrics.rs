@@ -1,0 +1,240 @@
+//! What a job uses, from its first sample to its last: stored, streamed, folded, and there when the daemon is not.
+
+use crate::helper::daemon::{Node, TestDaemon};
+use crate::helper::programs;
+use crate::helper::wait::{eventually, holds};
+use futures_util::StreamExt;
+use grpcio::{ClientSStreamReceiver, RpcStatusCode};
+use joblet::pb::joblet::{JobMetricsRequest, JobMetricsSample};
+use joblet::pb::joblet_grpc::JobServiceClient;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+/// A node that samples as often as a node may.
+fn node() -> TestDaemon {
+    TestDaemon::with([("job_metrics.default_sample_rate", "1s")])
+}
+
+fn about(id: &str) -> JobMetricsRequest {
+    JobMetricsRequest { uuid: id.to_owned(), ..Default::default() }
+}
+
+/// An open stream, with the client that it needs.
+struct Reading(
+    ClientSStreamReceiver<JobMetricsSample>,
+    #[allow(dead_code, reason = "kept open")] JobServiceClient,
+);
+
+fn open(d: &TestDaemon, request: &JobMetricsRequest) -> Reading {
+    let client = d.client("viewer");
+    Reading(client.get_job_metrics(request).unwrap(), client)
+}
+
+fn next(stream: &mut Reading) -> Option<JobMetricsSample> {
+    futures_executor::block_on(stream.0.next()).map(Result::unwrap)
+}
+
+fn all(d: &TestDaemon, request: &JobMetricsRequest) -> Vec<JobMetricsSample> {
+    let mut stream = open(d, request);
+    std::iter::from_fn(|| next(&mut stream)).collect()
+}
+
+fn refusal(d: &TestDaemon, request: &JobMetricsRequest) -> (RpcStatusCode, String) {
+    let mut reading = open(d, request);
+    match futures_executor::block_on(reading.0.next()) {
+        Some(Err(grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)))) => {
+            (status.code(), status.message().to_owned())
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn file(d: &TestDaemon, id: &str) -> PathBuf {
+    d.dir().join("spool").join(id).join("metrics.jsonl")
+}
+
+#[test]
+fn even_the_shortest_job_has_a_sample_at_its_start_and_one_at_its_end() {
+    let d = node();
+    let id = d.submit(["--max-memory=64", "--max-cpu=50", "true"]);
+    d.until_status(&id, "COMPLETED");
+    let samples = all(&d, &about(&id[..8]));
+    assert_eq!(samples.len(), 2, "{samples:?}");
+    for sample in &samples {
+        assert_eq!((sample.jobId.as_str(), sample.sampleIntervalSeconds), (id.as_str(), 1));
+        assert!(sample.timestamp > 1_700_000_000 && sample.cgroupPath.contains(&id), "{sample:?}");
+        let limits = &sample.limits;
+        assert_eq!((limits.cpu, limits.memory, limits.io), (50, 64 << 20, 0));
+        assert!(sample.cpu.is_some() && sample.process.is_some());
+        assert!(sample.gpu.is_empty() && sample.gpuAllocation.is_empty());
+    }
+    let last = &samples[1];
+    assert!(last.cpu.usageUsec > 0 && last.cpu.usageUsec >= samples[0].cpu.usageUsec, "{last:?}");
+    assert_eq!((last.process.threads, last.process.openFDs), (0, 0), "nobody is left");
+    assert_eq!(samples[0].cpu.usagePercent, 0.0, "there is nothing to compare the first one with");
+    let stored = file(&d, &id);
+    assert_eq!(fs::metadata(&stored).unwrap().permissions().mode() & 0o777, 0o600);
+    d.rnx(["job", "delete", &id]).ok();
+    assert!(!stored.exists(), "samples go with the job");
+    assert_eq!(refusal(&d, &about(&id)), (RpcStatusCode::NOT_FOUND, format!("job not found: {id}")));
+}
+
+#[test]
+fn history_and_live_samples_have_no_seam() {
+    let d = node();
+    let id = d.submit(["sleep", "1000"]);
+    let mut early = open(&d, &about(&id));
+    let mut seen: Vec<_> = (0..3).map(|_| next(&mut early).unwrap()).collect();
+    let late = open(&d, &about(&id));
+    let stuck = open(&d, &about(&id));
+    d.rnx(["job", "stop", &id]).ok();
+    seen.extend(std::iter::from_fn(|| next(&mut early)));
+    let mut late = late;
+    let again: Vec<_> = std::iter::from_fn(|| next(&mut late)).collect();
+    assert_eq!(again, seen, "who comes later has the same samples");
+    assert_eq!(all(&d, &about(&id)), seen, "and who comes afterwards");
+    let lines = fs::read_to_string(file(&d, &id)).unwrap().lines().count();
+    assert_eq!(lines, seen.len(), "each once");
+    assert!(seen.is_sorted_by_key(|s| s.timestamp) && seen.len() >= 4, "{seen:?}");
+    drop(stuck);
+}
+
+#[test]
+fn a_busy_job_shows_its_processor_time_and_its_processes() {
+    let d = node();
+    let hog = programs::c("hog_cpu").display().to_string();
+    let id = d.submit(["--upload", &hog, "./hog_cpu"]);
+    let mut stream = open(&d, &about(&id));
+    let busy = eventually("a sample shows a busy job", || {
+        next(&mut stream).filter(|s| s.cpu.usagePercent > 5.0 && s.process.running > 0)
+    });
+    assert!(busy.cpu.userUsec > 0 && busy.process.current >= 2 && busy.process.threads >= 2, "{busy:?}");
+    assert!(busy.process.openFDs > 3 && busy.process.maxFDs >= 64, "{busy:?}");
+    assert!(busy.network.interfaces.contains_key("lo") && busy.network.interfaces.len() == 1, "{busy:?}");
+    d.rnx(["job", "stop", &id]).ok();
+    let rest: Vec<_> = std::iter::from_fn(|| next(&mut stream)).collect();
+    let last = rest.last().unwrap_or(&busy);
+    assert!(last.cpu.usageUsec >= busy.cpu.usageUsec, "the last one counts all: {last:?}");
+    assert!(last.network.is_some(), "also what went over the network, though nobody is left: {last:?}");
+}
+
+#[test]
+fn memory_is_told_with_and_without_the_controller_and_what_has_no_source_is_absent() {
+    let d = node();
+    let script = "import time; x = bytearray(64 << 20); time.sleep(1000)";
+    let id = d.submit(["/usr/bin/python3", "-c", script]);
+    let mut stream = open(&d, &about(&id));
+    let holding = eventually("a sample shows the memory", || {
+        next(&mut stream).filter(|s| s.memory.is_some() && s.memory.anon >= 64 << 20)
+    });
+    assert!(holding.memory.current >= 64 << 20, "{holding:?}");
+    let group = PathBuf::from(&holding.cgroupPath);
+    assert_eq!(holding.io.is_some(), group.join("io.stat").exists());
+    assert_eq!(holding.memory.max > 0, group.join("memory.max").exists());
+    assert_eq!(holding.memory.peak.is_some(), group.join("memory.peak").exists());
+    d.rnx(["job", "stop", &id]).ok();
+    while next(&mut stream).is_some() {}
+}
+
+#[test]
+fn a_network_that_is_the_hosts_is_not_told_as_the_jobs() {
+    let d = TestDaemon::with([("network.allow_host", true)]);
+    let id = d.submit(["--network=host", "sleep", "1000"]);
+    let first = next(&mut open(&d, &about(&id))).unwrap();
+    assert!(first.network.is_none() && first.cpu.is_some(), "{first:?}");
+    d.rnx(["job", "stop", &id]).ok();
+}
+
+#[test]
+fn ranges_and_folds_are_as_asked_and_nonsense_is_refused_by_name() {
+    let d = node();
+    let id = d.submit(["sleep", "2.5"]);
+    d.until_status(&id, "COMPLETED");
+    let samples = all(&d, &about(&id));
+    assert!(samples.len() >= 4, "{samples:?}");
+    let fold = |how: &str| {
+        let request = JobMetricsRequest { aggregate: how.into(), ..about(&id) };
+        let [one] = all(&d, &request).try_into().unwrap();
+        one.cpu.usageUsec
+    };
+    let usage: Vec<u64> = samples.iter().map(|s| s.cpu.usageUsec).collect();
+    assert_eq!(fold("min"), *usage.iter().min().unwrap());
+    assert_eq!(fold("max"), *usage.iter().max().unwrap());
+    assert_eq!(fold("sum"), usage.iter().sum::<u64>());
+    assert!(fold("avg").abs_diff(fold("sum") / usage.len() as u64) <= 1);
+    let hours = JobMetricsRequest { aggregate: "max".into(), interval_s: 86_400 * 365, ..about(&id) };
+    assert_eq!(all(&d, &hours).len(), 1);
+    let middle = (samples[1].timestamp + 1) * 1_000_000_000;
+    let since = all(&d, &JobMetricsRequest { since_ns: middle, ..about(&id) });
+    let until = all(&d, &JobMetricsRequest { until_ns: middle - 1, ..about(&id) });
+    assert_eq!([until, since].concat(), samples, "two ranges that touch have everything once");
+    let wrong = |request: JobMetricsRequest, text: &str| {
+        assert_eq!(refusal(&d, &request), (RpcStatusCode::INVALID_ARGUMENT, text.to_owned()));
+    };
+    wrong(about(""), "uuid is required");
+    wrong(JobMetricsRequest { since_ns: -1, ..about(&id) }, "since_ns cannot be negative");
+    wrong(JobMetricsRequest { since_ns: 2, until_ns: 1, ..about(&id) }, "until_ns is before since_ns");
+    wrong(
+        JobMetricsRequest { interval_s: 5, ..about(&id) },
+        "interval_s needs aggregate: avg, min, max or sum",
+    );
+    let text = "invalid aggregate \"median\": avg, min, max or sum";
+    wrong(JobMetricsRequest { aggregate: "median".into(), ..about(&id) }, text);
+}
+
+#[test]
+fn a_job_that_never_ran_has_no_samples_and_the_stream_ends() {
+    let d = node();
+    let id = d.rnx(["job", "run", "-q", "no-such-program"]).id();
+    assert_eq!(all(&d, &about(&id)), []);
+    assert!(!file(&d, &id).exists());
+}
+
+#[test]
+fn stored_samples_outlive_the_daemon_as_whole_lines() {
+    let mut node = Node::set_up();
+    node.set("job_metrics.default_sample_rate", "1s");
+    let d = node.start();
+    let id = d.submit(["sleep", "1000"]);
+    let mut stream = open(&d, &about(&id));
+    let samples: Vec<_> = (0..3).map(|_| next(&mut stream).unwrap()).collect();
+    let stored = file(&d, &id);
+    node = d.crash();
+    let text = fs::read_to_string(&stored).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() >= 3 && text.ends_with('\n'), "{text}");
+    for (line, sample) in lines.iter().zip(&samples) {
+        assert_eq!(line["cpu"]["usage_usec"], sample.cpu.usageUsec);
+        assert_eq!(line["timestamp"].as_i64().unwrap() / 1_000_000_000, sample.timestamp);
+    }
+    let d = node.start();
+    assert!(fs::read_to_string(&stored).unwrap().starts_with(&text), "they stay with the output of the job");
+    d.stop();
+}
+
+#[test]
+fn the_rate_of_samples_is_checked_and_kept() {
+    let node = Node::set_up();
+    for (rate, ok) in [("999ms", false), ("1s", true), ("1m", true), ("61s", false), ("0s", false)] {
+        node.set("job_metrics.default_sample_rate", rate);
+        let out = std::process::Command::new(crate::helper::daemon::JOBLET)
+            .arg("--check-config")
+            .arg("--config")
+            .arg(node.config())
+            .env_clear()
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.success(), ok, "{rate}: {said}");
+        assert!(ok || said.contains("job_metrics.default_sample_rate"), "{rate}: {said}");
+    }
+    node.set("job_metrics.default_sample_rate", "1m");
+    let d = node.start();
+    let id = d.submit(["sleep", "1000"]);
+    let sample = next(&mut open(&d, &about(&id))).unwrap();
+    assert_eq!(sample.sampleIntervalSeconds, 60);
+    d.rnx(["job", "stop", &id]).ok();
+    eventually("the last sample is there", || holds(all(&d, &about(&id)).len() == 2));
+}
