@@ -1,6 +1,6 @@
 //! What changed from one sample to the next, per time.
 
-use super::sample::{IoRates, Sample};
+use super::sample::{IoRates, Sample, Traffic};
 
 /// Samples that are closer than this tell nothing about a rate, ns.
 const LEAST: u64 = 1_000_000;
@@ -14,26 +14,30 @@ pub fn fill(now: &mut Sample, before: &Sample) {
     let percent = |now, before| per_second(now, before).map(|micros| micros / 1e4);
     if let (Some(now), Some(before)) = (&mut now.cpu, &before.cpu) {
         now.usage_percent = percent(now.usage_usec, before.usage_usec);
-        if let (Some(now_), Some(before)) = (now.throttling, before.throttling) {
-            now.throttle_percent = percent(now_.throttled_usec, before.throttled_usec);
+        if let (Some(after), Some(before)) = (now.throttling, before.throttling) {
+            now.throttle_percent = percent(after.throttled_usec, before.throttled_usec);
         }
     }
     if let (Some(now), Some(before)) = (&mut now.io, &before.io) {
-        let (total, before) = (&now.total, &before.total);
-        let rates = || {
-            Some(IoRates {
-                read_bps: per_second(total.read_bytes, before.read_bytes)?,
-                write_bps: per_second(total.write_bytes, before.write_bytes)?,
-                read_iops: per_second(total.read_ops, before.read_ops)?,
-                write_iops: per_second(total.write_ops, before.write_ops)?,
-            })
-        };
-        now.rates = rates();
+        now.rates = io_rates(&now.total, &before.total, per_second);
     }
     if let (Some(now), Some(before)) = (&mut now.network, &before.network) {
         now.rx_bps = per_second(now.total.rx_bytes, before.total.rx_bytes);
         now.tx_bps = per_second(now.total.tx_bytes, before.total.tx_bytes);
     }
+}
+
+fn io_rates(
+    now: &Traffic,
+    before: &Traffic,
+    per_second: impl Fn(u64, u64) -> Option<f64>,
+) -> Option<IoRates> {
+    Some(IoRates {
+        read_bps: per_second(now.read_bytes, before.read_bytes)?,
+        write_bps: per_second(now.write_bytes, before.write_bytes)?,
+        read_iops: per_second(now.read_ops, before.read_ops)?,
+        write_iops: per_second(now.write_ops, before.write_ops)?,
+    })
 }
 
 #[cfg(test)]
