@@ -38,6 +38,7 @@ mod render;
 mod server;
 mod terminal;
 mod upload;
+mod watch;
 
 use cli::{Action, Parsed};
 use error::Error;

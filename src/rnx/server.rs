@@ -13,14 +13,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::select_all;
 use grpcio::{
-    CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ConnectivityState, EnvBuilder,
-    RpcStatusCode,
+    CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ClientSStreamReceiver, ConnectivityState,
+    EnvBuilder, RpcStatusCode,
 };
 
 use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
-use crate::pb::joblet::{DataChunk, GetJobLogsReq};
+use crate::pb::joblet::{DataChunk, GetJobLogsReq, JobMetricsRequest, JobMetricsSample};
 use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
 
 /// The name in every server certificate.
@@ -119,16 +119,32 @@ impl Server {
 
     /// Hands every chunk of a job's output to `each`, from the first on, until the server ends the stream,
     /// which it does when the job has ended.
-    pub(crate) fn output(&self, uuid: &str, mut each: impl FnMut(&DataChunk) -> Result<()>) -> Result<()> {
+    pub(crate) fn output(&self, uuid: &str, each: impl FnMut(&DataChunk) -> Result<()>) -> Result<()> {
         let request = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
-        let mut stream =
-            self.jobs.get_job_logs_opt(&request, CallOption::default()).map_err(|e| self.explain(e))?;
+        self.follow(self.jobs.get_job_logs_opt(&request, CallOption::default()), each)
+    }
+
+    /// The same with the samples of a job.
+    pub(crate) fn samples(
+        &self,
+        request: &JobMetricsRequest,
+        each: impl FnMut(&JobMetricsSample) -> Result<()>,
+    ) -> Result<()> {
+        self.follow(self.jobs.get_job_metrics_opt(request, CallOption::default()), each)
+    }
+
+    fn follow<M>(
+        &self,
+        call: grpcio::Result<ClientSStreamReceiver<M>>,
+        mut each: impl FnMut(&M) -> Result<()>,
+    ) -> Result<()> {
+        let mut stream = call.map_err(|e| self.explain(e))?;
         let mut failure = None;
         let printed: Result<()> = futures_executor::block_on(async {
-            while let Some(chunk) = stream.next().await {
-                match chunk {
-                    Ok(chunk) => each(&chunk)?,
-                    // The status overtakes chunks that have arrived: they are still read.
+            while let Some(message) = stream.next().await {
+                match message {
+                    Ok(message) => each(&message)?,
+                    // The status overtakes messages that have arrived: they are still read.
                     Err(e) if failure.is_none() => failure = Some(e),
                     Err(_) => break,
                 }

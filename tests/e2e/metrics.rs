@@ -2,6 +2,7 @@
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::programs;
+use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
 use futures_util::StreamExt;
 use grpcio::{ClientSStreamReceiver, RpcStatusCode};
@@ -237,4 +238,83 @@ fn the_rate_of_samples_is_checked_and_kept() {
     assert_eq!(sample.sampleIntervalSeconds, 60);
     d.rnx(["job", "stop", &id]).ok();
     eventually("the last sample is there", || holds(all(&d, &about(&id)).len() == 2));
+}
+
+/// A terminal with a program in it: says "curves" when they are drawn, is made narrow, gets a key, and says how the program
+/// ended and whether the terminal is as it was.
+const TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+key, command = sys.argv[1].encode().decode("unicode_escape").encode(), sys.argv[2:]
+master, slave = pty.openpty()
+before = termios.tcgetattr(slave)
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    os.execv(command[0], command)
+seen = b""
+def until(mark):
+    global seen
+    while mark not in seen:
+        seen += os.read(master, 65536)
+until(b"Memory")
+print("curves", "\x1b[?1049h" in seen.decode(), "\u2581" in seen.decode())
+fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 4, 9, 0, 0))
+seen = b""
+until(b"\x1b[H")
+os.write(master, key)
+until(b"\x1b[?1049l")
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print("ended", code, termios.tcgetattr(slave) == before, b"\x1b[?25h" in seen)
+"#;
+
+#[test]
+fn a_terminal_shows_curves_and_is_as_before_when_they_are_left() {
+    let d = node();
+    let id = d.submit(["sleep", "1000"]);
+    for key in ["q", "\\x03"] {
+        let mut command = std::process::Command::new("/usr/bin/python3");
+        command.args(["-c", TERMINAL, key, crate::helper::daemon::RNX, "--config"]);
+        command.arg(d.dir().join("rnx-config.yml")).args(["job", "metrics", "--watch", &id]);
+        command.env_clear().env("TERM", "xterm").env("HOME", d.dir()).env("PYTHONIOENCODING", "utf-8");
+        let said = Running::start(&mut command).finish().ok();
+        assert_eq!(said, "curves True True\nended 0 True True\n", "{key}");
+    }
+    d.rnx(["job", "stop", &id]).ok();
+    let plain = d.rnx(["job", "metrics", "--watch", &id]).ok();
+    assert!(plain.starts_with("Timestamp: ") && !plain.contains('\x1b'), "no terminal, no curves: {plain}");
+}
+
+#[test]
+fn rnx_prints_a_sample_in_three_lines_or_as_a_line_of_json() {
+    let d = node();
+    let id = d.submit(["--name", "short", "--max-memory=64", "true"]);
+    d.until_status(&id, "COMPLETED");
+    let text = d.rnx(["job", "metrics", "short"]).ok();
+    assert_eq!(text.matches("Timestamp: 2").count(), 2, "{text}");
+    assert_eq!(text.matches("\nCPU: ").count(), 2, "{text}");
+    assert_eq!(text.matches("\nNetwork RX: ").count(), 2, "{text}");
+    // As `jq -c '{timestamp, cpu: .cpu.usagePercent, memory: .memory.current}'` reads it.
+    let lines = d.rnx(["--json", "job", "metrics", &id[..8]]).ok();
+    let samples: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(samples.len(), 2);
+    for sample in &samples {
+        assert!(sample["timestamp"].is_i64() && sample["cpu"]["usagePercent"].is_f64(), "{sample}");
+        assert_eq!(sample["memory"].is_object(), sample["memory"]["current"].is_u64());
+        assert_eq!(
+            (&sample["jobId"], &sample["limits"]["memory"]),
+            (&Value::from(id.as_str()), &(64 << 20).into())
+        );
+    }
+    let folded = d.rnx(["--json", "job", "metrics", "--aggregate=max", &id]).json();
+    let most = samples.iter().map(|s| s["cpu"]["usageUsec"].as_u64().unwrap()).max();
+    assert_eq!(folded["cpu"]["usageUsec"].as_u64(), most);
+    assert_eq!(d.rnx(["job", "metrics", "--since=1h", "--until=now", &id]).ok(), text);
+    let none = d.rnx(["job", "metrics", "--until=2020-01-01T00:00:00Z", &id]);
+    let said = format!("no metrics available for job {id} (metrics collection may not be enabled)");
+    assert!(none.code == 1 && none.stderr.contains(&said), "{}", none.stderr);
+    assert_eq!(d.rnx(["job", "metrics", "--aggregate=median", &id]).code, 2);
+    assert_eq!(d.rnx(["job", "metrics", &joblet::job::JobId::random().to_string()]).code, 5);
 }

@@ -1,6 +1,6 @@
 //! Every command of rnx, once: its words, flags, operands, help and the exit codes it uses.
 
-use super::flag::{DELETE_ALL, Flag, GLOBALS, LIST, LOG, RUN, STATUS, WAIT};
+use super::flag::{DELETE_ALL, Flag, GLOBALS, LIST, LOG, METRICS, RUN, STATUS, WAIT};
 
 /// What a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Action {
     List,
     /// `job log`
     Log,
+    /// `job metrics`
+    Metrics,
     /// `job wait`
     Wait,
     /// `job cancel`
@@ -157,6 +159,26 @@ pub(crate) static COMMANDS: &[Command] = &[
         about: "Both streams of the job go to stdout; the heading goes to stderr. Ctrl-C ends the command with\n\
                 130 and leaves the job alone.",
         examples: &["rnx job log f47ac10b-58cc-4372-a567-0e02b2c3d479", "rnx job log f47ac10b | grep ERROR"],
+    },
+    Command {
+        path: &["job", "metrics"],
+        action: Action::Metrics,
+        alias: false,
+        usage: "[flags] <job-uuid>",
+        operands: Operands::One("job-uuid"),
+        flags: METRICS,
+        summary: "Print what a job uses, from its start on, then follow it to its end",
+        about: "A job is sampled at its start, every few seconds, and at its end. CPU is in percent of one core; rates\n\
+                are those since the sample before. n/a: this host cannot tell. With --json one object a line, with the\n\
+                names of the API; what the host cannot tell is not there.\n\n\
+                With --watch on a terminal: processor, memory and disk as curves; q or Ctrl-C leaves. Elsewhere it\n\
+                prints lines. Exit code 1: there are no samples, as of a job that never ran.",
+        examples: &[
+            "rnx job metrics f47ac10b-58cc-4372-a567-0e02b2c3d479",
+            "rnx job metrics --watch train",
+            "rnx job metrics --aggregate=max --interval=1m --since=1h f47ac10b",
+            "rnx --json job metrics f47ac10b | jq -c '{timestamp, cpu: .cpu.usagePercent, memory: .memory.current}'",
+        ],
     },
     Command {
         path: &["job", "wait"],

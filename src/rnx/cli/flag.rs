@@ -190,6 +190,25 @@ pub(crate) static LIST: &[Flag] = &[
 /// Flags of `rnx job log`.
 pub(crate) static LOG: &[Flag] = &[RAW];
 
+/// Flags of `rnx job metrics`.
+pub(crate) static METRICS: &[Flag] = &[
+    value(
+        "aggregate",
+        "avg|min|max|sum",
+        Group::Output,
+        "One sample made of many: of all there are now, or see --interval",
+    ),
+    value(
+        "interval",
+        "TIME",
+        Group::Output,
+        "With --aggregate: one sample for each 1m, 1h, ... as it is over",
+    ),
+    value("since", "TIME", Group::Output, "From a time on (2025-08-03T15:00), or so long ago (10m, 2h30m)"),
+    value("until", "TIME", Group::Output, "Up to a time; one that is past ends the command there"),
+    switch("watch", None, Group::Output, "Show the job in the terminal until it ends or q is pressed"),
+];
+
 /// Flags of `rnx job wait`.
 pub(crate) static WAIT: &[Flag] = &[
     switch("any", None, Group::Waiting, "Until the first of them has ended"),

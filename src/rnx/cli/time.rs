@@ -60,7 +60,6 @@ pub(crate) fn schedule(text: &str, now: &Zoned) -> Result<Given> {
 }
 
 /// Reads `--since` or `--until`: an absolute time, or how long before `now`.
-#[cfg_attr(not(test), expect(dead_code, reason = "for job log and job metrics, which are on their way"))]
 pub(crate) fn past(flag: &str, text: &str, now: &Zoned) -> Result<Given> {
     let refuse = |why: String| {
         invalid(flag, text, &why).hint(

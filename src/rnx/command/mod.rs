@@ -20,6 +20,7 @@ mod delete;
 mod delete_all;
 mod list;
 mod log;
+pub(crate) mod metrics;
 mod nodes;
 mod run;
 mod status;
@@ -40,6 +41,7 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         Action::Status => return status::run(invocation, out),
         Action::List => list::run(invocation, out)?,
         Action::Log => log::run(invocation, out)?,
+        Action::Metrics => metrics::run(invocation, out)?,
         Action::Wait => return wait::run(invocation, out),
         Action::Cancel => cancel::run(invocation, out)?,
         Action::Stop => stop::run(invocation, out)?,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::cli::help;
 use super::text::Sent;
-use super::{json, security, table, text};
+use super::{json, metrics, security, table, text};
 use crate::pb::joblet::*;
 
 const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
@@ -349,6 +349,59 @@ fn statuses_are_coloured_only_where_asked_for() {
     );
 }
 
+/// All that a host with every controller tells.
+fn sample() -> JobMetricsSample {
+    let device =
+        DeviceIOMetrics { device: "259:0".into(), readBytes: 4096, readOps: 1, ..Default::default() };
+    let lo =
+        NetworkInterfaceMetrics { interface: "lo".into(), rxBytes: 100, rxPackets: 1, ..Default::default() };
+    let cpu = JobCPUMetrics { usageUsec: 3000, usagePercent: 45.2, nrPeriods: 9, ..Default::default() };
+    let memory =
+        JobMemoryMetrics { current: 256 << 20, max: 512 << 20, peak: Some(300 << 20), ..Default::default() };
+    let io = JobIOMetrics {
+        devices: [("259:0".into(), device)].into(),
+        totalReadBytes: 4096,
+        readBPS: 10_485_760.0,
+        writeBPS: 5_242_880.0,
+        ..Default::default()
+    };
+    let network = JobNetworkMetrics {
+        interfaces: [("lo".into(), lo)].into(),
+        totalRxBytes: 100,
+        rxBPS: 1_258_291.2,
+        txBPS: 838_860.8,
+        ..Default::default()
+    };
+    let process = JobProcessMetrics { current: 3, max: 4096, threads: 3, openFDs: 12, ..Default::default() };
+    JobMetricsSample {
+        jobId: ID.into(),
+        timestamp: 1_705_314_601,
+        sampleIntervalSeconds: 5,
+        cpu: Some(cpu).into(),
+        memory: Some(memory).into(),
+        io: Some(io).into(),
+        network: Some(network).into(),
+        process: Some(process).into(),
+        cgroupPath: format!("/sys/fs/cgroup/joblet/job-{ID}"),
+        limits: Some(JobResourceLimits { cpu: 50, memory: 512 << 20, ..Default::default() }).into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn metrics_print_the_lines_of_the_reference_and_say_what_is_not_known() {
+    let bare = JobMetricsSample {
+        memory: None.into(),
+        io: None.into(),
+        network: None.into(),
+        process: None.into(),
+        cpu: Some(JobCPUMetrics { usageUsec: 3000, ..Default::default() }).into(),
+        ..sample()
+    };
+    golden("metrics.txt", &(metrics::text(&sample()) + &metrics::text(&bare)));
+    golden("metrics.json", &format!("{}\n{}\n", metrics::json(&sample()), metrics::json(&bare)));
+}
+
 #[test]
 fn help_is_what_it_was() {
     for name in [
@@ -358,6 +411,7 @@ fn help_is_what_it_was() {
         "job status",
         "job list",
         "job log",
+        "job metrics",
         "job wait",
         "config",
         "jobs",

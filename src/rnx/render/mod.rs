@@ -4,6 +4,7 @@
 //! [`one_line`](super::terminal::one_line): a name cannot add lines to a list, nor command a terminal.
 
 pub(crate) mod json;
+pub(crate) mod metrics;
 pub(crate) mod security;
 pub(crate) mod table;
 pub(crate) mod text;

@@ -1,0 +1,171 @@
+//! A sample as the lines of the API reference, and as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::super::terminal::one_line;
+use crate::pb::joblet::{
+    DeviceIOMetrics, JobCPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsSample, JobNetworkMetrics,
+    JobProcessMetrics, NetworkInterfaceMetrics,
+};
+
+/// What stands for a number that the host cannot tell.
+const ABSENT: &str = "n/a";
+
+/// The three lines of the reference, and one of ours below them.
+pub(crate) fn text(sample: &JobMetricsSample) -> String {
+    let of = |number: Option<String>| number.unwrap_or_else(|| ABSENT.into());
+    let cpu = of(sample.cpu.as_ref().map(|cpu| percent(cpu.usagePercent)));
+    let memory = of(sample.memory.as_ref().map(|memory| bytes(memory.current as f64)));
+    let io = |which: fn(&JobIOMetrics) -> f64| of(sample.io.as_ref().map(|io| rate(which(io))));
+    let net = |which: fn(&JobNetworkMetrics) -> f64| of(sample.network.as_ref().map(|net| rate(which(net))));
+    let mut text = format!("Timestamp: {}\n", time(sample.timestamp));
+    let (read, write) = (io(|io| io.readBPS), io(|io| io.writeBPS));
+    let _ = writeln!(text, "CPU: {cpu}, Memory: {memory}, I/O Read: {read}, I/O Write: {write}");
+    let _ = writeln!(text, "Network RX: {}, Network TX: {}", net(|net| net.rxBPS), net(|net| net.txBPS));
+    let more = additions(sample);
+    if !more.is_empty() {
+        let _ = writeln!(text, "{}", more.join(", "));
+    }
+    text
+}
+
+/// What we tell beyond the reference.
+pub(crate) fn additions(sample: &JobMetricsSample) -> Vec<String> {
+    let mut more = Vec::new();
+    if let Some(peak) = sample.memory.as_ref().and_then(|memory| memory.peak) {
+        more.push(format!("Memory Peak: {}", bytes(peak as f64)));
+    }
+    if let Some(cpu) = sample.cpu.as_ref().filter(|cpu| cpu.nrPeriods > 0) {
+        more.push(format!("Throttled: {}", percent(cpu.throttlePercent)));
+    }
+    if let Some(process) = sample.process.as_ref() {
+        more.push(format!("Processes: {}", process.current));
+        // None of them are told of a job with more processes than are asked one by one.
+        if process.threads > 0 {
+            more.push(format!("Threads: {}, Open Files: {}", process.threads, process.openFDs));
+        }
+    }
+    more
+}
+
+/// `2024-01-15T10:30:00Z`
+pub(crate) fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+/// `45.2%`
+pub(crate) fn percent(percent: f64) -> String {
+    format!("{percent:.1}%")
+}
+
+/// `10MB/s`
+pub(crate) fn rate(bytes_per_second: f64) -> String {
+    format!("{}/s", bytes(bytes_per_second))
+}
+
+/// `256MB`, `1.2MB`, `5MB`: in 1024s, as limits are given.
+pub(crate) fn bytes(bytes: f64) -> String {
+    let mut number = if bytes.is_finite() { bytes.max(0.0) } else { 0.0 };
+    let mut unit = "B";
+    for larger in ["KB", "MB", "GB", "TB"] {
+        if number < 1023.5 {
+            break;
+        }
+        (number, unit) = (number / 1024.0, larger);
+    }
+    let short = if unit == "B" || number >= 9.95 { format!("{number:.0}") } else { format!("{number:.1}") };
+    format!("{}{unit}", short.strip_suffix(".0").unwrap_or(&short))
+}
+
+/// One line of `--json`: the names of the API; a group that is absent in the message is absent here.
+pub(crate) fn json(sample: &JobMetricsSample) -> Value {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            object.insert(name.to_owned(), value);
+        }
+    };
+    put("jobId", Some(json!(sample.jobId)));
+    put("timestamp", Some(json!(sample.timestamp)));
+    put("sampleIntervalSeconds", Some(json!(sample.sampleIntervalSeconds)));
+    put("cpu", sample.cpu.as_ref().map(cpu));
+    put("memory", sample.memory.as_ref().map(memory));
+    put("io", sample.io.as_ref().map(io));
+    put("network", sample.network.as_ref().map(network));
+    put("process", sample.process.as_ref().map(process));
+    put("cgroupPath", Some(json!(sample.cgroupPath)));
+    put("limits", sample.limits.as_ref().map(|l| json!({"cpu": l.cpu, "memory": l.memory, "io": l.io})));
+    Value::Object(object)
+}
+
+/// An object of fields of a message under their own names.
+macro_rules! fields {
+    ($message:ident: $($name:ident)*) => {
+        json!({ $(stringify!($name): $message.$name),* })
+    };
+}
+
+fn cpu(m: &JobCPUMetrics) -> Value {
+    fields!(m: usageUsec userUsec systemUsec nrPeriods nrThrottled throttledUsec usagePercent throttlePercent
+        pressureSome10 pressureSome60 pressureSome300 pressureFull10 pressureFull60 pressureFull300)
+}
+
+fn memory(m: &JobMemoryMetrics) -> Value {
+    let mut value = fields!(m: current max usagePercent anon file kernelStack slab sock shmem fileMapped fileDirty
+        fileWriteback pgFault pgMajFault oomEvents oomKill
+        pressureSome10 pressureSome60 pressureSome300 pressureFull10 pressureFull60 pressureFull300);
+    if let Some(peak) = m.peak {
+        value["peak"] = json!(peak);
+    }
+    value
+}
+
+fn io(m: &JobIOMetrics) -> Value {
+    let mut value = fields!(m: totalReadBytes totalWriteBytes totalReadOps totalWriteOps totalDiscardBytes
+        totalDiscardOps readBPS writeBPS readIOPS writeIOPS
+        pressureSome10 pressureSome60 pressureSome300 pressureFull10 pressureFull60 pressureFull300);
+    let device = |m: &DeviceIOMetrics| fields!(m: device readBytes writeBytes readOps writeOps discardBytes discardOps);
+    let devices: Map<String, Value> = m.devices.iter().map(|(name, m)| (one_line(name), device(m))).collect();
+    value["devices"] = Value::Object(devices);
+    value
+}
+
+fn network(m: &JobNetworkMetrics) -> Value {
+    let mut value = fields!(m: totalRxBytes totalTxBytes totalRxPackets totalTxPackets totalRxErrors totalTxErrors
+        totalRxDropped totalTxDropped rxBPS txBPS);
+    let interface = |m: &NetworkInterfaceMetrics| fields!(m: interface rxBytes txBytes rxPackets txPackets rxErrors txErrors rxDropped txDropped);
+    let list: Map<String, Value> =
+        m.interfaces.iter().map(|(name, m)| (one_line(name), interface(m))).collect();
+    value["interfaces"] = Value::Object(list);
+    value
+}
+
+fn process(m: &JobProcessMetrics) -> Value {
+    fields!(m: current max events threads running sleeping stopped zombie openFDs maxFDs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_short_and_change_their_unit_in_time() {
+        for (number, text) in [
+            (0.0, "0B"),
+            (1023.0, "1023B"),
+            (1023.7, "1KB"),
+            (1258291.2, "1.2MB"),
+            (10_485_760.0, "10MB"),
+            (268_435_456.0, "256MB"),
+            (10_433_331.0, "9.9MB"),
+            (10_440_000.0, "10MB"),
+            (5e15, "4547TB"),
+            (-1.0, "0B"),
+            (f64::NAN, "0B"),
+        ] {
+            assert_eq!(bytes(number), text, "{number}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `job metrics --watch`: a job's curves in the terminal, drawn anew with each sample.
+//!
+//! One thread reads samples, this one waits for keys, signals and a beat, and draws. The terminal is without echo
+//! and line editing meanwhile, and Ctrl-C is a key like q; a signal that ends us is read here too. So whatever
+//! ends the view, the terminal is set back on the way out ([`Screen`]). [`frame`] is pure.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use super::command::metrics::none as no_samples;
+use super::error::{Error, Result};
+use super::out::{self, Out};
+use super::render::metrics::{additions, bytes, percent, rate, time};
+use super::render::short;
+use super::server::Server;
+use super::terminal::one_line;
+use crate::pb::joblet::{JobMetricsRequest, JobMetricsSample};
+use crate::sys::exit_now;
+
+/// Longest time from a sample to its drawing.
+const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// Samples that are kept for curves: more than a terminal has columns.
+const KEPT: usize = 1024;
+/// Eight heights of a cell.
+const HEIGHTS: [char; 8] =
+    ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
+/// What a terminal is taken to have that does not say.
+const SIZE: (u16, u16) = (80, 24);
+
+/// Whether there is somebody to watch: keys and curves need a terminal on both ends.
+pub(crate) fn is_possible() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb" || t.is_empty());
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !dumb
+}
+
+/// Signals that end or redraw the view, blocked for every thread that is started later.
+pub(crate) struct Signals(SignalFd);
+
+impl Signals {
+    /// Must run before the first thread of gRPC starts.
+    pub(crate) fn block() -> Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH] {
+            set.add(signal);
+        }
+        set.thread_block().map_err(io::Error::from)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Signals(SignalFd::with_flags(&set, flags).map_err(io::Error::from)?))
+    }
+
+    /// What came: a signal that ends us, if one did.
+    fn ending(&self) -> Option<i32> {
+        let mut ending = None;
+        while let Ok(Some(info)) = self.0.read_signal() {
+            let number = info.ssi_signo.cast_signed();
+            if number != Signal::SIGWINCH as i32 {
+                ending = Some(number);
+            }
+        }
+        ending
+    }
+}
+
+/// Shows a job until it ends, somebody leaves, or a signal ends us. What was shown last stays on the terminal.
+pub(crate) fn show(
+    server: &'static Server,
+    request: JobMetricsRequest,
+    signals: Signals,
+    out: Out,
+) -> Result<()> {
+    let (tell, samples) = channel();
+    let uuid = request.uuid.clone();
+    let read = move || {
+        let ended = server.samples(&request, |sample| {
+            // Who does not listen any more has left.
+            let _ = tell.send(Ok(sample.clone()));
+            Ok(())
+        });
+        if let Err(why) = ended {
+            let _ = tell.send(Err(why));
+        }
+    };
+    thread::Builder::new().name("samples".into()).spawn(read)?;
+    let mut view = View { samples: Vec::new() };
+    let screen = Screen::take()?;
+    let left = watch(&samples, &signals, &mut view);
+    drop(screen);
+    if let Some(signal) = left? {
+        exit_now(128 + signal);
+    }
+    match view.samples.last() {
+        Some(last) => out.text(&super::render::metrics::text(last)),
+        None => Err(no_samples(&uuid)),
+    }
+}
+
+/// Draws until the end; the signal that ended it, if one did.
+fn watch(
+    samples: &Receiver<std::result::Result<JobMetricsSample, Error>>,
+    signals: &Signals,
+    view: &mut View,
+) -> Result<Option<i32>> {
+    let mut drawn = String::new();
+    loop {
+        loop {
+            match samples.try_recv() {
+                Ok(Ok(sample)) => view.add(sample),
+                Ok(Err(why)) => return Err(why),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Ok(None),
+            }
+        }
+        let frame = view.frame(size());
+        if frame != drawn {
+            out::bytes(&mut io::stdout().lock(), frame.as_bytes())?;
+            drawn = frame;
+        }
+        let stdin = io::stdin();
+        let mut fds =
+            [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(signals.0.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&BEAT)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(why) => return Err(io::Error::from(why).into()),
+        }
+        let keys = !fds[0].revents().is_empty();
+        if let Some(signal) = signals.ending() {
+            return Ok(Some(signal));
+        }
+        if keys && leaves()? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Whether a key was pressed that leaves: q, Ctrl-C, Ctrl-D, or the terminal is gone.
+fn leaves() -> Result<bool> {
+    let mut keys = [0; 64];
+    match rustix::io::read(io::stdin(), &mut keys) {
+        Ok(0) => Ok(true),
+        Ok(n) => Ok(keys[..n].iter().any(|key| matches!(key, b'q' | b'Q' | 3 | 4))),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+        Err(why) => Err(io::Error::from(why).into()),
+    }
+}
+
+fn size() -> (u16, u16) {
+    match tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col, size.ws_row),
+        _ => SIZE,
+    }
+}
+
+/// The terminal as we need it; dropping it sets it back.
+struct Screen {
+    before: Termios,
+}
+
+/// The other screen, without a cursor.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
+const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+
+impl Screen {
+    fn take() -> Result<Screen> {
+        let before = tcgetattr(io::stdin()).map_err(io::Error::from)?;
+        let mut now = before.clone();
+        now.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(io::stdin(), OptionalActions::Now, &now).map_err(io::Error::from)?;
+        let screen = Screen { before };
+        out::bytes(&mut io::stdout().lock(), ENTER)?;
+        Ok(screen)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing any more.
+        let _ = out::bytes(&mut io::stdout().lock(), LEAVE);
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
+    }
+}
+
+/// What is shown.
+struct View {
+    samples: Vec<JobMetricsSample>,
+}
+
+impl View {
+    fn add(&mut self, sample: JobMetricsSample) {
+        if self.samples.len() == KEPT {
+            self.samples.remove(0);
+        }
+        self.samples.push(sample);
+    }
+
+    /// Everything from the upper left corner on, what was there before erased line by line: so nothing flickers.
+    fn frame(&self, (columns, rows): (u16, u16)) -> String {
+        let mut frame = String::from("\x1b[H");
+        let lines = lines(&self.samples, usize::from(columns));
+        for (n, line) in lines.iter().take(usize::from(rows)).enumerate() {
+            let end = if n == 0 { "" } else { "\r\n" };
+            frame += &format!("{end}{line}\x1b[K");
+        }
+        frame + "\x1b[J"
+    }
+}
+
+/// The lines of the view, none wider than the terminal.
+fn lines(samples: &[JobMetricsSample], width: usize) -> Vec<String> {
+    let Some(last) = samples.last() else {
+        return vec![cut("waiting for the first sample   (q leaves)", width)];
+    };
+    let job = one_line(short(&last.jobId));
+    let mut lines = vec![
+        format!("job {job}   {}   every {} s   (q leaves)", time(last.timestamp), last.sampleIntervalSeconds),
+        String::new(),
+    ];
+    let (cpu, memory, io) = headings(last);
+    type Number = fn(&JobMetricsSample) -> Option<f64>;
+    let curves: [(String, Number); 3] = [
+        (cpu, |s| s.cpu.as_ref().map(|cpu| cpu.usagePercent)),
+        (memory, |s| s.memory.as_ref().map(|memory| memory.current as f64)),
+        (io, |s| s.io.as_ref().map(|io| io.readBPS + io.writeBPS)),
+    ];
+    for (heading, number) in curves {
+        let shown = &samples[samples.len().saturating_sub(width)..];
+        let values: Vec<Option<f64>> = shown.iter().map(number).collect();
+        lines.extend([heading, sparkline(&values), String::new()]);
+    }
+    if let Some(net) = last.network.as_ref() {
+        lines.push(format!("Network    RX {}, TX {}", rate(net.rxBPS), rate(net.txBPS)));
+    }
+    lines.push(additions(last).join(", "));
+    lines.iter().map(|line| cut(line, width)).collect()
+}
+
+fn headings(last: &JobMetricsSample) -> (String, String, String) {
+    let absent = |what: &str| format!("{what} n/a");
+    let limit = |limit: Option<String>| limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+    let cpu = last.cpu.as_ref().map_or_else(
+        || absent("CPU       "),
+        |cpu| {
+            let most = last.limits.as_ref().filter(|l| l.cpu > 0).map(|l| format!("{}%", l.cpu));
+            format!("CPU        {}{}", percent(cpu.usagePercent), limit(most))
+        },
+    );
+    let memory = last.memory.as_ref().map_or_else(
+        || absent("Memory    "),
+        |memory| {
+            let most = Some(memory.max).filter(|max| *max > 0).map(|max| bytes(max as f64));
+            format!("Memory     {}{}", bytes(memory.current as f64), limit(most))
+        },
+    );
+    let io = last.io.as_ref().map_or_else(
+        || absent("I/O       "),
+        |io| format!("I/O        read {}, write {}", rate(io.readBPS), rate(io.writeBPS)),
+    );
+    (cpu, memory, io)
+}
+
+/// A column a value, as high as it is to the highest; a gap where there is none.
+fn sparkline(values: &[Option<f64>]) -> String {
+    let top = values.iter().flatten().copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let column = |value: &Option<f64>| match value {
+        Some(value) if top > 0.0 && *value > 0.0 => {
+            let height = (value / top * HEIGHTS.len() as f64).ceil() as usize;
+            HEIGHTS[height.clamp(1, HEIGHTS.len()) - 1]
+        }
+        Some(_) => HEIGHTS[0],
+        None => ' ',
+    };
+    values.iter().map(column).collect()
+}
+
+fn cut(line: &str, width: usize) -> String {
+    line.chars().take(width).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::joblet::{JobCPUMetrics, JobMemoryMetrics, JobResourceLimits};
+    use protobuf::MessageField;
+
+    fn sample(percent: f64) -> JobMetricsSample {
+        JobMetricsSample {
+            jobId: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
+            timestamp: 1_705_314_600,
+            sampleIntervalSeconds: 5,
+            cpu: MessageField::some(JobCPUMetrics { usagePercent: percent, ..Default::default() }),
+            memory: MessageField::some(JobMemoryMetrics {
+                current: 1 << 28,
+                max: 1 << 29,
+                ..Default::default()
+            }),
+            limits: MessageField::some(JobResourceLimits { cpu: 50, ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_curve_is_as_high_as_its_values_and_has_gaps() {
+        let values = [Some(0.0), Some(1.0), None, Some(4.0), Some(8.0), Some(f64::NAN)];
+        assert_eq!(sparkline(&values), "\u{2581}\u{2581} \u{2584}\u{2588}\u{2581}");
+        assert_eq!(sparkline(&[Some(0.0); 3]), "\u{2581}\u{2581}\u{2581}");
+        assert_eq!(sparkline(&[]), "");
+    }
+
+    #[test]
+    fn a_view_has_its_curves_and_what_the_host_cannot_tell() {
+        let samples = [sample(10.0), sample(45.2)];
+        let lines = lines(&samples, 80);
+        assert_eq!(lines[0], "job f47ac10b   2024-01-15T10:30:00Z   every 5 s   (q leaves)");
+        assert_eq!((lines[2].as_str(), lines[3].as_str()), ("CPU        45.2% of 50%", "\u{2582}\u{2588}"));
+        assert_eq!(lines[5], "Memory     256MB of 512MB");
+        assert_eq!(lines[8], "I/O        n/a");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_no_frame_higher() {
+        let mut view = View { samples: vec![] };
+        for n in 0..2 * KEPT {
+            view.add(sample(n as f64));
+        }
+        assert_eq!(view.samples.len(), KEPT);
+        for (columns, rows) in [(80, 24), (7, 3), (1, 1), (300, 2)] {
+            let frame = view.frame((columns, rows));
+            let plain = frame.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", "");
+            assert!(plain.split("\r\n").count() <= usize::from(rows));
+            assert!(plain.split("\r\n").all(|line| line.chars().count() <= usize::from(columns)), "{plain}");
+            assert!(!plain.contains('\x1b'));
+        }
+    }
+}
