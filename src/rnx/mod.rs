@@ -23,6 +23,7 @@ use std::io::Write;
 
 use crate::sys::exit_now;
 
+mod absence;
 mod certificate;
 mod cli;
 mod command;

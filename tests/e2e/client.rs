@@ -54,6 +54,11 @@ fn a_job_is_named_by_its_id_its_beginning_its_name_or_as_the_last_one() {
         assert_eq!(out.code, 5);
         assert!(out.stderr.contains(&format!("job not found: {word}")), "{}", out.stderr);
     }
+    // Too short for the beginning of an id, but not for a name.
+    let short = d.submit(["--name", "abc", "true"]);
+    assert_eq!(d.rnx(["job", "status", "abc"]).field("Id"), short);
+    let cut = d.rnx(["job", "status", "abd"]);
+    assert!(cut.code == 2 && cut.stderr.contains("at least 4 characters"), "{}", cut.stderr);
     d.rnx(["job", "delete", "cafe-babe"]).ok();
     assert_eq!(d.rnx(["job", "status", &second]).code, 5);
 }
@@ -91,6 +96,40 @@ fn a_wait_ends_with_the_code_of_the_first_job_that_failed() {
     // Nothing is waited for when one of the words names no job.
     assert_eq!(d.rnx(["job", "wait", &good, "nobody"]).code, 5);
     assert_eq!(d.rnx(["job", "wait"]).code, 2);
+}
+
+#[test]
+fn why_a_job_did_not_end_by_itself_is_told_in_one_line() {
+    let d = TestDaemon::with([("joblet.jobSpoolLimit", "1MiB"), ("joblet.spoolPolicy", "kill")]);
+    let told = |flags: &[&str], command: &[&str]| {
+        let out = d.rnx([&["job", "run", "--follow"], flags, command].concat());
+        let id = d.status("@last")["uuid"].as_str().unwrap()[..8].to_owned();
+        let lines: Vec<&str> = out.stderr.lines().filter(|l| l.starts_with("rnx: ")).collect();
+        let line = lines.concat().replace(&id, "ID");
+        assert_eq!(d.rnx(["job", "wait", "@last"]).code, out.code, "waiting has the same code");
+        let waited = d.rnx(["job", "wait", "@last"]).stderr.replace(&id, "ID");
+        assert_eq!(waited.trim(), line, "and the same line");
+        (out.code, line)
+    };
+    let line = |code: i32, text: &str| (code, text.to_owned());
+    assert_eq!(told(&[], &["true"]), line(0, ""));
+    assert_eq!(told(&[], &["sh", "-c", "exit 7"]), line(7, ""));
+    assert_eq!(
+        told(&[], &["sh", "-c", "kill -SEGV $$"]),
+        line(139, "rnx: job ID killed by signal 11 (SIGSEGV)")
+    );
+    assert_eq!(
+        told(&["--timeout", "100ms"], &["sleep", "1000"]),
+        line(124, "rnx: job ID ran longer than its timeout of 100ms")
+    );
+    let (code, text) = told(&[], &["no-such-program"]);
+    assert_eq!(code, 127);
+    assert!(text.starts_with("rnx: job ID failed to start: cannot execute \"no-such-program\": "), "{text}");
+    assert_eq!(
+        told(&[], &["sh", "-c", "yes"]),
+        line(153, "rnx: job ID wrote more output than joblet.jobSpoolLimit allows (1MiB)")
+    );
+    assert_eq!(d.status("@last")["reason"], "output_limit");
 }
 
 #[test]

@@ -248,6 +248,7 @@ fn spellings(flag: &'static Flag) -> impl Iterator<Item = Candidate> {
 mod tests {
     use super::super::{Parsed, parse};
     use super::*;
+    use proptest::prelude::*;
 
     fn offer(line: &str) -> Offer {
         complete(line.split(' ').map(OsString::from).collect()).0
@@ -326,6 +327,13 @@ mod tests {
         assert_eq!(jobs("job wait a b c").taken, ["a", "b"]);
         assert_eq!(jobs("--node=n job log ").values.last("node").as_deref(), Some("n"));
         assert_eq!(words("job stop a "), [""; 0], "there is one already");
+    }
+
+    proptest! {
+        #[test]
+        fn no_words_make_it_panic(line in prop::collection::vec("(job|run|wait|status|list|help|-o|--|-|--node|--status=|@last|[ -~]{0,6})", 0..8)) {
+            let _ = complete(line.into_iter().map(OsString::from).collect());
+        }
     }
 
     /// Whatever is offered for a flag or a command can be typed.

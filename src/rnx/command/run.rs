@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Zoned;
 use serde::Serialize;
 
+use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, time, value};
 use super::super::error::{Error, Result};
 use super::super::exit;
@@ -19,7 +20,7 @@ use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
 use super::{QUERY, connect, delete::delete};
 use crate::config::units;
-use crate::pb::joblet::{DataChunk, GetJobStatusReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
+use crate::pb::joblet::{DataChunk, GetJobStatusRes, RunJobRequest, RunJobResponse};
 use protobuf::Message;
 
 /// How long a start may take, beside the time for the uploads.
@@ -221,7 +222,7 @@ fn announce(out: Out, manner: Manner, started: &RunJobResponse, sent: Sent) -> R
 }
 
 fn see_to_the_end(
-    server: &Server,
+    server: &'static Server,
     out: Out,
     manner: Manner,
     mut started: RunJobResponse,
@@ -249,9 +250,10 @@ fn see_to_the_end(
 }
 
 /// Reads the output until the server ends it, which is when the job has ended, then asks how.
-fn watch(server: &Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJobStatusRes> {
+fn watch(server: &'static Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJobStatusRes> {
     let mut printer = Printer::new(out, Streams::Apart, manner.raw);
-    let followed = server.output(uuid, |chunk| match (manner.after, out.json) {
+    let mut watch = Watch::new(server);
+    let followed = watch.output(uuid, |chunk| match (manner.after, out.json) {
         (After::Follow, true) => out.value_line(&Event::<json::Chunk<'_>>::of(chunk)),
         (After::Follow, false) => printer.chunk(chunk),
         _ => Ok(()),
@@ -266,8 +268,7 @@ fn watch(server: &Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJob
         }
     };
     followed.map_err(lost)?;
-    let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
-    server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option)).map_err(lost)
+    watch.status(uuid, QUERY).map_err(lost)
 }
 
 impl<'a> Event<json::Chunk<'a>> {

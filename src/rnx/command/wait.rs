@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
 
+use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::exit;
@@ -19,9 +20,6 @@ use super::super::terminal::one_line;
 use super::{QUERY, connect, which};
 use crate::config::units;
 use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
-
-/// How long a server that went away may take to come back: a restart with room to spare.
-const ABSENCE: Duration = Duration::from_secs(120);
 
 /// Waits for the end of jobs; the exit code is theirs: of the first one, in the order of the command line,
 /// whose code is not 0, or with `--any` of the one that ended first.
@@ -60,17 +58,13 @@ impl Patience {
         Ok(Patience(Instant::now().checked_add(bound).map(|end| (end, bound))))
     }
 
-    /// What is left of it, or of `most` where that is less.
-    fn left(&self, most: Option<Duration>) -> Option<Duration> {
-        let left = self.0.map(|(end, _)| end.saturating_duration_since(Instant::now()));
-        match (left, most) {
-            (Some(left), Some(most)) => Some(left.min(most)),
-            (left, most) => left.or(most),
-        }
+    /// What is left of it.
+    fn left(&self) -> Option<Duration> {
+        self.0.map(|(end, _)| end.saturating_duration_since(Instant::now()))
     }
 
     fn is_over(&self) -> bool {
-        self.left(None).is_some_and(|left| left.is_zero())
+        self.left().is_some_and(|left| left.is_zero())
     }
 
     fn refusal(&self, waiting: &[GetJobStatusRes]) -> Error {
@@ -100,6 +94,7 @@ impl Wait {
 
     /// The first of these to end.
     fn for_any(&self, mut jobs: Vec<GetJobStatusRes>) -> Result<GetJobStatusRes> {
+        let mut watch = Watch::new(self.server);
         loop {
             if let Some(at) = jobs.iter().position(|job| is_terminal_status(&job.status)) {
                 let job = jobs.swap_remove(at);
@@ -107,14 +102,16 @@ impl Wait {
                 return Ok(job);
             }
             let ids: Vec<&str> = jobs.iter().map(|job| job.uuid.as_str()).collect();
-            match self.server.first_end(&ids, self.patience.left(None)) {
+            match self.server.first_end(&ids, self.patience.left()) {
                 Ok(at) => {
                     jobs[at] = status(self.server, &jobs[at].uuid, QUERY)?;
                     if !is_terminal_status(&jobs[at].status) {
                         return Err(cut_off(&jobs[at]));
                     }
                 }
-                Err(e) if e.is_absence() && !self.patience.is_over() => self.look_again(&mut jobs, &e)?,
+                Err(e) if e.is_absence() && !self.patience.is_over() => {
+                    self.look_again(&mut watch, &mut jobs, e)?
+                }
                 Err(Error::Call(RpcStatusCode::DEADLINE_EXCEEDED, _)) => {
                     return Err(self.patience.refusal(&jobs));
                 }
@@ -124,21 +121,13 @@ impl Wait {
     }
 
     /// The server has gone; waits for it or its successor and asks how the jobs are.
-    fn look_again(&self, jobs: &mut [GetJobStatusRes], why: &Error) -> Result<()> {
-        let address = self.server.address();
-        self.out.note(&format!(
-            "rnx: lost the server at {address} ({}); waiting for it to come back",
-            one_line(&why.to_string())
-        ));
-        for job in jobs.iter_mut() {
-            let bound = self.patience.left(Some(ABSENCE)).unwrap_or(ABSENCE);
-            let request = GetJobStatusReq { uuid: job.uuid.clone(), ..Default::default() };
-            let answer =
-                self.server.ask_when_there(bound, |jobs, option| jobs.get_job_status_opt(&request, option));
-            match answer {
-                Err(_) if self.patience.is_over() => return Err(self.patience.refusal(jobs)),
-                answer => *job = answer?,
-            }
+    fn look_again(&self, watch: &mut Watch, jobs: &mut [GetJobStatusRes], why: Error) -> Result<()> {
+        match watch.lost(&jobs[0].uuid, why, self.patience.left()) {
+            Err(_) if self.patience.is_over() => return Err(self.patience.refusal(jobs)),
+            back => jobs[0] = back?,
+        }
+        for job in &mut jobs[1..] {
+            *job = status(self.server, &job.uuid, QUERY)?;
         }
         Ok(())
     }
@@ -178,12 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_what_was_given_and_at_most_what_is_asked() {
-        assert_eq!(patience("job wait x").unwrap().left(None), None);
-        assert_eq!(patience("job wait x").unwrap().left(Some(QUERY)), Some(QUERY));
+    fn patience_is_what_was_given() {
+        assert_eq!(patience("job wait x").unwrap().left(), None);
         let hour = patience("job wait --timeout 1h x").unwrap();
-        assert!(hour.left(None).is_some_and(|left| left > Duration::from_secs(3500)) && !hour.is_over());
-        assert_eq!(hour.left(Some(QUERY)), Some(QUERY));
+        assert!(hour.left().is_some_and(|left| left > Duration::from_secs(3500)) && !hour.is_over());
         assert!(patience("job wait --timeout 0s x").unwrap().is_over());
         let refused = patience("job wait --timeout soon x").unwrap_err();
         assert!(refused.to_string().starts_with("invalid value \"soon\" for --timeout: "));

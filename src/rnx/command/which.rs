@@ -44,7 +44,13 @@ pub(super) fn id_of(server: &Server, text: &str) -> Result<String> {
     }
     let wanted = if text == LAST { Wanted::default() } else { Wanted::named(text) };
     let jobs = wanted.jobs(|page| server.ask(QUERY, |jobs, option| jobs.list_jobs_opt(page, option)))?;
-    listed(&jobs, text).map(str::to_string)
+    match listed(&jobs, text) {
+        // Not a name either: the server has the words for an id that was cut too far.
+        Err(Error::Call(RpcStatusCode::NOT_FOUND, _)) if looks_like_id && text.len() < PREFIX.start => {
+            Ok(text.to_string())
+        }
+        found => found.map(str::to_string),
+    }
 }
 
 /// The job in a list, oldest first, that a word names otherwise than by its id.
