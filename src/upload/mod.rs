@@ -14,9 +14,11 @@
 //! Nothing is removed when writing fails half-way: the directory goes as a whole, with its owner.
 
 mod check;
+pub mod staged;
 mod write;
 
 pub use check::check;
+pub use staged::{Belongings, Stage};
 pub use write::write_beneath;
 
 /// One entry of a request.
@@ -77,6 +79,22 @@ pub enum UploadError {
         entries: usize,
         /// Files and directories that the directory holds.
         inodes: u64,
+    },
+    /// What a waiting job brought could not be stored.
+    #[error("cannot put aside what the job brought, as {path}: {source}; is the data directory's disk full?")]
+    PutAside {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// What a waiting job brought could not be read again.
+    #[error("cannot read what the job brought, from {path}: {source}; run it again")]
+    TakeBack {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
     },
     /// The kernel refused to make or write an entry.
     #[error("cannot write upload \"{entry}\" below /work: {source}")]

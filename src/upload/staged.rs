@@ -1,0 +1,232 @@
+//! What a job that waits brought with it: files and variables, kept in one sealed file until it starts.
+//!
+//! `<dataDir>/staged/<uuid>` holds `JBSTAGE1`, a nonce (12 bytes), and AES-256-GCM of the rest with its tag (16 bytes)
+//! in front; the id is authenticated with it, so that no file serves for another job. Inside: the length of a JSON head
+//! (u32, little endian), the head, the contents of the files one behind the other. The key is `staged.key` in
+//! dataDir, 0600: a copy of the state or of a staged file alone tells no secret.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
+use serde::{Deserialize, Serialize};
+
+use super::{Upload, UploadError};
+use crate::job::Secret;
+
+const MAGIC: &[u8; 8] = b"JBSTAGE1";
+const NONCE: usize = 12;
+const TAG: usize = 16;
+const KEY: usize = 32;
+
+/// What is put aside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Belongings {
+    /// Files for /work.
+    pub uploads: Vec<Upload>,
+    /// Plain variables with their values.
+    pub environment: Vec<(String, String)>,
+    /// Secret ones.
+    pub secrets: Vec<(String, Secret)>,
+}
+
+/// Where belongings are put aside.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    dir: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    environment: Vec<(String, String)>,
+    secrets: Vec<(String, String)>,
+    files: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    path: String,
+    mode: u32,
+    is_directory: bool,
+    bytes: usize,
+}
+
+impl Stage {
+    /// `dir` exists and is ours alone; so is the directory of `key`, which is made when it is needed.
+    pub fn new(dir: PathBuf, key: PathBuf) -> Self {
+        Stage { dir, key }
+    }
+
+    /// Holds nothing but what is put aside.
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a job's belongings are.
+    pub fn path(&self, id: &str) -> PathBuf {
+        self.dir.join(id)
+    }
+
+    /// Puts belongings aside; durable when this returns.
+    ///
+    /// # Errors
+    /// The disk's. Nothing of it is left then.
+    pub fn put(&self, id: &str, belongings: &Belongings) -> Result<(), UploadError> {
+        let path = self.path(id);
+        let put = || -> io::Result<()> {
+            let sealed = seal(&self.key()?, id, &encode(belongings)?)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(&sealed)?;
+            file.sync_data()?;
+            File::open(&self.dir)?.sync_all()
+        };
+        put().map_err(|source| {
+            let _ = fs::remove_file(&path);
+            UploadError::PutAside { path, source }
+        })
+    }
+
+    /// Reads belongings back. They stay until [`Stage::remove`].
+    ///
+    /// # Errors
+    /// They are gone, or not what was put there.
+    pub fn take(&self, id: &str) -> Result<Belongings, UploadError> {
+        let path = self.path(id);
+        let take = || -> io::Result<Belongings> {
+            let mut sealed = Vec::new();
+            File::open(&path)?.read_to_end(&mut sealed)?;
+            decode(&open(&self.key()?, id, &sealed)?)
+        };
+        take().map_err(|source| UploadError::TakeBack { path, source })
+    }
+
+    /// Removes belongings; none is no error.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn remove(&self, id: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(id)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key of this data directory, made on its first use.
+    fn key(&self) -> io::Result<[u8; KEY]> {
+        let mut key = [0; KEY];
+        match File::open(&self.key) {
+            Ok(mut file) => file.read_exact(&mut key)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                openssl::rand::rand_bytes(&mut key)?;
+                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.key)?;
+                file.write_all(&key)?;
+                file.sync_all()?;
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(key)
+    }
+}
+
+fn seal(key: &[u8; KEY], id: &str, plain: &[u8]) -> io::Result<Vec<u8>> {
+    let (mut nonce, mut tag) = ([0; NONCE], [0; TAG]);
+    openssl::rand::rand_bytes(&mut nonce)?;
+    let sealed = encrypt_aead(Cipher::aes_256_gcm(), key, Some(&nonce), id.as_bytes(), plain, &mut tag)?;
+    Ok([MAGIC.as_slice(), &nonce, &tag, &sealed].concat())
+}
+
+fn open(key: &[u8; KEY], id: &str, sealed: &[u8]) -> io::Result<Vec<u8>> {
+    let foreign = || io::Error::new(io::ErrorKind::InvalidData, "it is not what was put there");
+    let rest = sealed.strip_prefix(MAGIC.as_slice()).ok_or_else(foreign)?;
+    let (nonce, rest) = rest.split_at_checked(NONCE).ok_or_else(foreign)?;
+    let (tag, rest) = rest.split_at_checked(TAG).ok_or_else(foreign)?;
+    decrypt_aead(Cipher::aes_256_gcm(), key, Some(nonce), id.as_bytes(), rest, tag).map_err(|_| foreign())
+}
+
+fn encode(belongings: &Belongings) -> io::Result<Vec<u8>> {
+    let entry = |upload: &Upload| Entry {
+        path: upload.path.clone(),
+        mode: upload.mode,
+        is_directory: upload.is_directory,
+        bytes: upload.content.len(),
+    };
+    let secret = |(name, value): &(String, Secret)| (name.clone(), value.expose().to_owned());
+    let head = serde_json::to_vec(&Head {
+        environment: belongings.environment.clone(),
+        secrets: belongings.secrets.iter().map(secret).collect(),
+        files: belongings.uploads.iter().map(entry).collect(),
+    })?;
+    let length = u32::try_from(head.len()).map_err(io::Error::other)?;
+    let contents = belongings.uploads.iter().map(|upload| upload.content.as_slice());
+    Ok([length.to_le_bytes().as_slice(), &head].into_iter().chain(contents).collect::<Vec<_>>().concat())
+}
+
+fn decode(plain: &[u8]) -> io::Result<Belongings> {
+    let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (length, rest) = plain.split_first_chunk::<4>().ok_or_else(short)?;
+    let (head, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(short)?;
+    let head: Head = serde_json::from_slice(head)?;
+    let mut uploads = Vec::with_capacity(head.files.len());
+    for Entry { path, mode, is_directory, bytes } in head.files {
+        let (content, behind) = rest.split_at_checked(bytes).ok_or_else(short)?;
+        rest = behind;
+        uploads.push(Upload { path, content: content.to_vec(), mode, is_directory });
+    }
+    let secrets = head.secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+    Ok(Belongings { uploads, environment: head.environment, secrets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn belongings() -> Belongings {
+        let file = |path: &str, content: &[u8]| Upload {
+            path: path.into(),
+            content: content.into(),
+            mode: 0o640,
+            is_directory: false,
+        };
+        Belongings {
+            uploads: vec![
+                file("a", b"\0\xff"),
+                file("b/c", b""),
+                Upload { path: "d".into(), is_directory: true, ..Upload::default() },
+            ],
+            environment: vec![("A".into(), "1".into())],
+            secrets: vec![("TOKEN".into(), Secret::new("hunter2"))],
+        }
+    }
+
+    #[test]
+    fn what_is_put_aside_comes_back_and_is_not_readable_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
+        stage.put("one", &belongings()).unwrap();
+        let file = fs::read(stage.path("one")).unwrap();
+        assert!(!file.windows(7).any(|window| window == b"hunter2"));
+        assert_eq!(stage.take("one").unwrap(), belongings());
+        stage.remove("one").unwrap();
+        stage.remove("one").unwrap();
+        assert!(stage.take("one").is_err());
+    }
+
+    #[test]
+    fn a_changed_or_exchanged_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
+        stage.put("one", &belongings()).unwrap();
+        fs::copy(stage.path("one"), stage.path("two")).unwrap();
+        assert!(stage.take("two").unwrap_err().to_string().contains("not what was put there"));
+        let mut bytes = fs::read(stage.path("one")).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        for length in [0, 7, 20, 40, bytes.len()] {
+            fs::write(stage.path("one"), &bytes[..length]).unwrap();
+            assert!(stage.take("one").is_err(), "{length}");
+        }
+    }
+}
