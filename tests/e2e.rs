@@ -24,6 +24,7 @@ mod e2e {
     mod node;
     mod output;
     mod python_sdk;
+    mod recovery;
     mod run;
     mod security;
     mod spool_limits;

@@ -162,6 +162,7 @@ fn config(dir: &Path, payload: &Path, reuse: bool) -> DaemonConfig {
     config.data_dir = dir.to_owned();
     config.cgroup.enforcement = Enforcement::BestEffort;
     config.process.subid_base = if reuse { 1_950_100_000 } else { 1_950_000_000 };
+    config.joblet.on_shutdown = joblet::config::daemon::OnShutdown::Stop;
     config.filesystem.allowed_mounts = Some(mounts(payload));
     config.joblet.max_concurrent_jobs = 2000;
     config
@@ -232,5 +233,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         network: NetworkMode::None,
         timeout: None,
         upload_paths: Vec::new(),
+        not_before_ns: None,
+        request_id: String::new(),
     }
 }

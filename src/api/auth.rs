@@ -56,7 +56,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.JobService/RunJob", "run_job", ADMIN, Built::Yes),
     Row("/joblet.JobService/GetJobStatus", "get_job_status", ALL, Built::Yes),
     Row("/joblet.JobService/StopJob", "stop_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/CancelJob", "stop_job", ADMIN, Built::NotYet),
+    Row("/joblet.JobService/CancelJob", "stop_job", ADMIN, Built::Yes),
     Row("/joblet.JobService/DeleteJob", "delete_job", ADMIN, Built::Yes),
     Row("/joblet.JobService/DeleteAllJobs", "delete_job", ADMIN, Built::Yes),
     Row("/joblet.JobService/GetJobLogs", "get_job_logs", ALL, Built::Yes),

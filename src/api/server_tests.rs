@@ -209,7 +209,7 @@ fn calls_are_authorised_checked_and_answered_by_the_loop() {
 #[test]
 fn a_list_of_jobs_that_cannot_exist_is_empty() {
     let mut bench = Bench::new();
-    let request = EmptyRequest { statuses: vec!["SCHEDULED".into()], ..Default::default() };
+    let request = EmptyRequest { statuses: vec!["PENDING".into()], ..Default::default() };
     let list = bench.jobs("viewer").list_jobs_opt(&request, option()).unwrap();
     assert!(list.jobs.is_empty() && list.next_page_token.is_empty());
     bench.end(Duration::from_secs(2));

@@ -78,6 +78,15 @@ impl JobCgroup {
         self.group.read("cgroup.events").map(|text| stat::populated(&text).unwrap_or(false))
     }
 
+    /// The processes in the group, by their numbers on the host.
+    ///
+    /// # Errors
+    /// `cgroup.procs` cannot be read.
+    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
+        let text = self.group.read("cgroup.procs")?;
+        Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
+    }
+
     /// What happened at the memory limit; `None` without the memory controller.
     ///
     /// # Errors

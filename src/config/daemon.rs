@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use super::state::{Backend, OnShutdown, Retention, State};
 pub use super::values::{LogLevel, Version};
 use super::{
     ConfigError, Loaded, check,
@@ -60,6 +61,9 @@ pub struct DaemonConfig {
     /// Whether output is kept.
     #[serde(deserialize_with = "section")]
     pub ipc: Ipc,
+    /// Where jobs are remembered.
+    #[serde(deserialize_with = "section")]
+    pub state: State,
 }
 
 /// `server:`
@@ -107,6 +111,8 @@ pub struct Joblet {
     pub max_memory_limit: u32,
     /// Jobs that run at one time, at least 1 and at most `process.subidCount`.
     pub max_concurrent_jobs: u32,
+    /// Jobs that may wait for their time or for a place, 0 for none.
+    pub max_queued_jobs: u32,
     /// Berths kept ready for the next jobs, at most 256; 0: none.
     pub ready_berths: u32,
     /// Longest run of any job; zero: no bound.
@@ -123,6 +129,8 @@ pub struct Joblet {
     /// How long a finished job waits for a new daemon to fetch its output when the old one is gone.
     #[serde(with = "values::duration")]
     pub orphan_linger: Duration,
+    /// What becomes of running jobs when the daemon is told to end.
+    pub on_shutdown: OnShutdown,
     /// Bytes of output kept for all unfinished jobs together, at least 64 KiB.
     #[serde(with = "values::size")]
     pub spool_limit: u64,
@@ -319,6 +327,7 @@ impl Default for DaemonConfig {
             grpc: Grpc::default(),
             logging: Logging::default(),
             ipc: Ipc::default(),
+            state: State::default(),
         }
     }
 }
@@ -338,6 +347,7 @@ impl Default for Joblet {
             default_pids_limit: 4096,
             max_memory_limit: 0,
             max_concurrent_jobs: 100,
+            max_queued_jobs: 10_000,
             ready_berths: 8,
             job_timeout: Duration::from_secs(3600),
             stop_grace_period: Duration::from_millis(100),
@@ -347,6 +357,7 @@ impl Default for Joblet {
             spool_limit: 1 << 30,
             job_spool_limit: 256 << 20,
             spool_policy: SpoolPolicy::Block,
+            on_shutdown: OnShutdown::Keep,
         }
     }
 }
@@ -418,7 +429,7 @@ impl Default for Ipc {
 
 /// Keys of the documented format whose features are not built. Accepted, so that a file of an installed host
 /// loads, but told.
-const WITHOUT_EFFECT: [&str; 52] = [
+const WITHOUT_EFFECT: [&str; 49] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -444,11 +455,9 @@ const WITHOUT_EFFECT: [&str; 52] = [
     "joblet.liveBuffer",
     "joblet.maxCpuLimit",
     "joblet.maxIoLimit",
-    "joblet.maxQueuedJobs",
     "joblet.minCpuLimit",
     "joblet.minIoLimit",
     "joblet.minMemoryLimit",
-    "joblet.onShutdown",
     "joblet.preserveFailedJobs",
     "monitoring",
     "network.allow_custom_networks",
@@ -469,7 +478,6 @@ const WITHOUT_EFFECT: [&str; 52] = [
     "server.keepalive",
     "server.mode",
     "server.timeout",
-    "state",
     "volumes",
 ];
 

@@ -23,6 +23,7 @@ pub mod daemon;
 mod pem;
 mod range;
 pub mod search;
+mod state;
 pub mod units;
 mod values;
 

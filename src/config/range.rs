@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::daemon::DaemonConfig;
+use super::daemon::{Backend, DaemonConfig, OnShutdown};
 use super::units::format_duration;
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
@@ -28,6 +28,13 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     between("joblet.readyBerths", c.joblet.ready_berths, 0, 256.min(c.process.subid_count - 1))?;
     // Jobs that cannot use a berth need ids too.
     let ids = c.process.subid_count - c.joblet.ready_berths;
+    between("joblet.maxQueuedJobs", c.joblet.max_queued_jobs, 0, 1_000_000)?;
+    between("state.retention.days", c.state.retention.days, 1, 36_500)?;
+    between("state.retention.max", c.state.retention.max, 1, 10_000_000)?;
+    if c.state.backend == Backend::Memory && c.joblet.on_shutdown == OnShutdown::Keep {
+        let why = "with state.backend: memory nobody remembers jobs that go on without the daemon";
+        return Err(format!("joblet.onShutdown: keep cannot be used: {why}; choose joblet.onShutdown: stop"));
+    }
     between("joblet.maxConcurrentJobs", c.joblet.max_concurrent_jobs, 1, ids)?;
     for (key, value) in [
         ("joblet.jobTimeout", c.joblet.job_timeout),

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use super::berth::Plot;
 use super::commands::{
-    Answer, Command, CommandError, Deleted, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page, SampleSource,
+    Answer, Command, CommandError, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page, SampleSource,
 };
 use super::event_loop::Loop;
 use super::now_ns;
-use super::starting::{Order, Place};
+use super::staging;
+use super::starting::{Brought, Order, Place};
 use super::table::Job;
-use super::workers::Chore;
 use crate::config::daemon::Controller;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef, JobSpec, JobView, NetworkMode};
 use crate::output::Progress;
-use crate::upload::Upload;
+use crate::upload::{Belongings, Upload};
 
 impl Loop {
     /// Carries one command out. An answer whose client is gone is dropped.
@@ -25,44 +25,52 @@ impl Loop {
             Command::Run { spec, uploads, answer } => self.admit(*spec, uploads, answer),
             Command::Explain { spec, uploads, answer } => self.explain(spec, &uploads, answer),
             Command::Status { job, answer } => {
-                let _ = answer.send(self.table.find(&job).map(|job| job.view()));
+                let _ = answer.send(self.table.find(&job).map(|job| job.view(&self.queue)));
             }
             Command::Security { job, answer } => self.look_at(&job, answer),
             Command::List { page, answer } => {
                 let _ = answer.send(Ok(self.list(&page)));
             }
             Command::Stop { job, answer } => self.stop(&job, answer),
+            Command::Cancel { job, answer } => self.cancel(&job, answer),
             Command::Delete { job, answer } => self.delete(&job, answer),
             Command::DeleteAll { answer } => self.delete_all(answer),
             Command::Logs { job, answer } => {
                 let spool = &self.settings.spool;
-                let source = self.table.find(&job).map(|job| LogSource {
-                    id: job.id,
-                    dir: spool.join(job.id.to_string()),
-                    progress: job.progress.clone(),
+                let source = self.table.find(&job).map(|job| {
+                    let dir = spool.join(job.id.to_string());
+                    job.publish_stored(&dir);
+                    LogSource { id: job.id, dir, progress: job.progress.clone() }
                 });
                 let _ = answer.send(source);
             }
             Command::Samples { job, answer } => {
                 let spool = &self.settings.spool;
-                let source = self.table.find(&job).map(|job| SampleSource {
-                    id: job.id,
-                    dir: spool.join(job.id.to_string()),
-                    progress: job.samples.clone(),
+                let source = self.table.find(&job).map(|job| {
+                    let dir = spool.join(job.id.to_string());
+                    job.publish_stored(&dir);
+                    SampleSource { id: job.id, dir, progress: job.samples.clone() }
                 });
                 let _ = answer.send(source);
             }
         }
     }
 
-    fn admit(&mut self, spec: JobSpec, uploads: Vec<Upload>, answer: Answer<JobView>) {
+    fn admit(&mut self, mut spec: JobSpec, uploads: Vec<Upload>, answer: Answer<JobView>) {
         if self.is_ending() {
             let _ = answer.send(Err(CommandError::ShuttingDown));
             return;
         }
-        let most = self.settings.max_jobs;
-        if self.table.live() >= most {
-            let text = format!("maximum concurrent jobs reached ({most}); stop a job or wait for one to end");
+        if let Some(id) = self.table.of_request(&spec.request_id) {
+            self.answer_again(id, answer);
+            return;
+        }
+        let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
+        let free = self.running < self.settings.max_jobs && self.queue.len() == 0;
+        let most = self.settings.max_queued;
+        if (scheduled || !free) && self.waiting() >= most {
+            let text =
+                format!("maximum concurrent jobs reached, and {most} wait already (joblet.maxQueuedJobs)");
             let _ = answer.send(Err(CommandError::Exhausted(text)));
             return;
         }
@@ -72,45 +80,58 @@ impl Loop {
         // counts by uid (setrlimit(2)).
         let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
         let unenforced = missing.map(|limit| limit.to_string()).collect();
+        let belongings = staging::unpack(&mut spec, uploads);
         let place = match refused {
             Some(why) => Err(why),
-            None => self.place(&spec),
+            None if scheduled || !free => Ok(None),
+            None => self.place(&spec).map(Some),
         };
         let (id, progress) = match &place {
-            Ok(Place::Ready(berth)) => (berth.id, berth.progress.clone()),
-            Ok(Place::Bare(plot)) => (plot.id, plot.progress.clone()),
-            Err(_) => {
+            Ok(Some(place)) => place.whose(),
+            Ok(None) | Err(_) => {
                 let id = JobId::random();
                 (id, Progress::new(id, self.tells.output.clone()))
             }
         };
         let spec = Arc::new(spec);
+        let state = match &place {
+            Ok(None) if scheduled => State::Scheduled,
+            Ok(None) => State::Queued,
+            Ok(Some(_)) | Err(_) => State::Starting(None),
+        };
         // The record comes first: every accepted request leaves a job with a reason.
-        self.table.insert(Job {
-            id,
-            spec: spec.clone(),
-            state: State::Starting(None),
-            created_ns: now_ns(),
-            started_ns: None,
-            ended_ns: None,
-            unenforced,
-            progress,
-            drained: false,
-            samples: Progress::new(id, self.tells.samples.clone()),
-            sampled: true,
-            child: None,
-            lease: None,
-            cgroup: None,
-            record: None,
-            peak_bytes: None,
-            cpu_usec: None,
-            starters: vec![answer],
-            stoppers: Vec::new(),
-        });
-        let ordered = place.and_then(|place| self.order(Order { place, spec, uploads }));
+        let samples = Progress::new(id, self.tells.samples.clone());
+        let job = Job::new(id, spec.clone(), state, progress, samples);
+        self.table.insert(Job { unenforced, starters: vec![answer], ..job });
+        let ordered = match place {
+            Ok(Some(place)) => self.order(place, spec, Brought::Given(belongings)),
+            Ok(None) => {
+                self.hold(id, scheduled, belongings);
+                Ok(())
+            }
+            Err(why) => Err(why),
+        };
         if let Err(why) = ordered {
-            self.pending.push((id, Fact::SpawnFailed(start_failure(why))));
+            self.pending.push((id, Fact::NotStarted(start_failure(why))));
         }
+    }
+
+    /// A new job that has to wait.
+    fn hold(&mut self, id: JobId, scheduled: bool, belongings: Belongings) {
+        self.put_aside(id, belongings);
+        if scheduled {
+            self.wait_for_time(id);
+            self.save(id);
+        } else {
+            self.enqueue(id);
+        }
+    }
+
+    /// The same request once more: the same job.
+    fn answer_again(&mut self, id: JobId, answer: Answer<JobView>) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        job.starters.push(answer);
+        self.answer_starters(id);
     }
 
     /// Where a job is to be started: what is ready, or what is needed to make it.
@@ -128,8 +149,17 @@ impl Loop {
         Ok(Place::Bare(Plot { id, limits, network, lease, progress }))
     }
 
-    fn order(&mut self, order: Order) -> Result<(), String> {
-        self.queues.orders.try_send(order).map_err(|back| {
+    /// Gives a job to a spawner, which starts nothing before the job's record is written.
+    pub(super) fn order(&mut self, place: Place, spec: Arc<JobSpec>, brought: Brought) -> Result<(), String> {
+        let (id, _) = place.whose();
+        if let Some(job) = self.table.get_mut(id) {
+            (job.host_id, job.process) = place.traces();
+            if !std::mem::replace(&mut job.has_place, true) {
+                self.running += 1;
+            }
+        }
+        let recorded = self.save(id);
+        self.queues.orders.try_send(Order { place, spec, brought, recorded }).map_err(|back| {
             match back.into_inner().place {
                 Place::Ready(berth) => self.scrap(berth),
                 Place::Bare(plot) => self.leases.give_back(plot.lease),
@@ -151,7 +181,7 @@ impl Loop {
             && let Some((serial, job)) = jobs.next()
         {
             bytes += job.spec.text_bytes();
-            views.push((serial, job.view()));
+            views.push((serial, job.view(&self.queue)));
         }
         JobPage { jobs: views, more: jobs.peek().is_some() }
     }
@@ -165,7 +195,10 @@ impl Loop {
             }
         };
         let (id, status) = (job.id, job.state.status().as_str());
-        if job.state.is_finished() || matches!(job.state, State::Draining(_)) {
+        if job.state == State::Scheduled {
+            let text = format!("job is not running: {id} (current status: {status}); cancel it instead");
+            let _ = answer.send(Err(CommandError::WrongState(text)));
+        } else if matches!(job.state, State::Finished(_) | State::Ended(_) | State::Draining(_)) {
             let text = format!("job is not running: {id} (current status: {status})");
             let _ = answer.send(Err(CommandError::WrongState(text)));
         } else if job.state.stop_cause().is_some() {
@@ -173,34 +206,8 @@ impl Loop {
             let _ = answer.send(Err(CommandError::WrongState(text)));
         } else {
             job.stoppers.push(answer);
+            self.leave_queues(id);
             self.apply(id, Fact::Stop(StopCause::Request));
         }
-    }
-
-    fn delete(&mut self, wanted: &JobRef, answer: Answer<JobId>) {
-        let found = self.table.find(wanted).and_then(|job| {
-            let text = "Cannot delete running job; stop it first".to_owned();
-            if job.state.is_finished() { Ok(job.id) } else { Err(CommandError::WrongState(text)) }
-        });
-        match found {
-            Err(why) => {
-                let _ = answer.send(Err(why));
-            }
-            Ok(id) => {
-                self.table.remove(id);
-                self.chore(Chore::Spool(self.settings.spool.join(id.to_string()), id, answer));
-            }
-        }
-    }
-
-    fn delete_all(&mut self, answer: Answer<Deleted>) {
-        let finished: Vec<JobId> =
-            self.table.iter().filter(|job| job.state.is_finished()).map(|job| job.id).collect();
-        for id in &finished {
-            self.table.remove(*id);
-        }
-        let deleted = Deleted { deleted: finished.len() as u32, skipped: self.table.live() as u32 };
-        let spools = finished.iter().map(|id| self.settings.spool.join(id.to_string())).collect();
-        self.chore(Chore::Spools(spools, deleted, answer));
     }
 }

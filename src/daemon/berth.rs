@@ -12,7 +12,6 @@
 //! Berths are made for the limits of the last job: the next one most likely asks for the same. Where it does not,
 //! the limits are changed before its payload is started.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -340,11 +339,4 @@ impl Loop {
 fn waits(init: &Init) -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(waitid(WaitId::PidFd(init.pidfd.as_fd()), look), Ok(None))
-}
-
-/// Whether a spool holds neither output nor samples: that of a berth which no job took.
-pub(super) fn is_unused(spool: &std::path::Path) -> bool {
-    let header = crate::output::spool::HEADER.len() as u64;
-    fs::metadata(spool.join("index")).is_ok_and(|index| index.len() <= header)
-        && !spool.join(crate::metrics::series::FILE).exists()
 }

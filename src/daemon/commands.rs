@@ -70,6 +70,13 @@ pub enum Command {
         /// The job as it ended.
         answer: Answer<JobView>,
     },
+    /// Keep a scheduled job from starting. Answered when that is recorded.
+    Cancel {
+        /// Which.
+        job: JobRef,
+        /// The job as it ended.
+        answer: Answer<JobView>,
+    },
     /// Forget a terminal job and its output.
     Delete {
         /// Which.

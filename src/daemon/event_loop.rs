@@ -18,27 +18,36 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::berth::{Berth, NoBerth, Plot, Stock};
 use super::commands::{Command, QUEUE};
+use super::queue::Queue;
+use super::schedule::Schedule;
+use super::staging::Staging;
 use super::starting::{Launch, Order, Process, Spawner, schedule_first};
-use super::table::{Child, Table};
+use super::table::{Child, Job, Table};
 use super::timers::Timers;
 use super::workers::{Chore, WorkRemoval};
 use crate::cgroup::{CgroupTree, JobCgroup};
 use crate::config::daemon::Enforcement;
 use crate::diag;
+use crate::job::JobId;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Effect, Fact, State, step};
-use crate::job::{JobId, Secret};
 use crate::metrics::Sampler;
 use crate::output::progress::Tells;
 use crate::output::{Collector, SpoolLimits};
 use crate::sandbox::identity::{Lease, Leases};
+use crate::state::{Change, Outcome};
 use crate::sys::turns::Turn;
+use crate::upload::Stage;
 
 pub(super) const WAKE: Token = Token(0);
 pub(super) const SIGNALS: Token = Token(1);
-const FIRST_FREE: usize = 2;
+pub(super) const SCHEDULE: Token = Token(2);
+const FIRST_FREE: usize = 3;
 /// How long a busy group is left alone before the next try.
 const BUSY_AGAIN: Duration = Duration::from_millis(10);
+
+/// From one look for expired jobs to the next.
+const EXPIRY: Duration = Duration::from_secs(3600);
 
 /// What other threads tell the loop.
 #[derive(Debug)]
@@ -57,6 +66,10 @@ pub(super) enum News {
     Tidied(Option<JobCgroup>),
     /// Nothing is left in a network namespace.
     Clean(OwnedFd),
+    /// Records are on disk, or cannot be written.
+    Recorded(Outcome),
+    /// What a waiting job brought is put aside, or cannot be.
+    Staged(JobId, Result<(), String>),
     /// A /work on disk is gone, and its id is free; `None`: it could not be removed.
     WorkRemoved(Option<Lease>),
 }
@@ -70,6 +83,7 @@ pub(super) enum Due {
     Tidy(JobCgroup),
     Stuck,
     Quiet,
+    Expired,
     ShutdownOver,
 }
 
@@ -83,6 +97,11 @@ enum Source {
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) max_jobs: usize,
+    pub(super) max_queued: usize,
+    pub(super) retention_max: usize,
+    pub(super) retention_ns: i64,
+    pub(super) keep_jobs: bool,
+    pub(super) stage: Stage,
     pub(super) ready_berths: usize,
     pub(super) stop_grace: Duration,
     pub(super) cleanup_timeout: Duration,
@@ -98,6 +117,9 @@ pub(super) struct Queues {
     pub(super) commands: Turn<Receiver<Command>>,
     pub(super) news: Turn<Receiver<News>>,
     pub(super) orders: Sender<Order>,
+    // `None`: records are kept in memory only.
+    pub(super) records: Option<Sender<Change>>,
+    pub(super) staging: Sender<Staging>,
     pub(super) plots: Sender<Plot>,
     pub(super) chores: Sender<Chore>,
     pub(super) removals: Sender<WorkRemoval>,
@@ -117,8 +139,15 @@ pub(super) struct Loop {
     pub(super) shutdown_begins: Box<dyn Fn()>,
     pub(super) table: Table,
     pub(super) stock: Stock,
+    pub(super) queue: Queue,
+    pub(super) schedule: Schedule,
+    // Jobs that have a place.
+    pub(super) running: usize,
     // Orders that a spawner has, or that wait for one.
     pub(super) starting: usize,
+    // Records and belongings of which the writers have not told yet.
+    pub(super) unsettled: usize,
+    pub(super) boot: String,
     watching: bool,
     pub(super) spawner: Arc<Spawner>,
     pub(super) timers: Timers<Due>,
@@ -137,11 +166,11 @@ impl Loop {
         signals: SignalFd,
         queues: Queues,
         settings: Settings,
-        rooms: (Arc<CgroupTree>, Leases, Collector, Sampler, Arc<Spawner>),
+        rooms: (Arc<CgroupTree>, Leases, Collector, Sampler, Arc<Spawner>, Schedule),
         tells: Tells,
         shutdown_begins: Box<dyn Fn()>,
     ) -> Self {
-        let (tree, leases, collector, sampler, spawner) = rooms;
+        let (tree, leases, collector, sampler, spawner, schedule) = rooms;
         Loop {
             poll,
             signals,
@@ -155,7 +184,12 @@ impl Loop {
             shutdown_begins,
             table: Table::default(),
             stock: Stock::default(),
+            queue: Queue::default(),
+            schedule,
+            running: 0,
             starting: 0,
+            unsettled: 0,
+            boot: boot_id(),
             watching: false,
             spawner,
             timers: Timers::new(),
@@ -185,8 +219,16 @@ impl Loop {
         }
     }
 
+    /// Nothing is under way that must come to its end before ours. Jobs that run go on without us, if they are kept.
     fn is_idle(&self) -> bool {
-        self.table.live() == 0 && self.untidy == 0 && !self.raises_berths()
+        let jobs = self.table.iter().filter(|job| !job.state.is_finished());
+        let unfinished = |state: &State| match state {
+            State::Scheduled | State::Queued => self.queues.records.is_none(),
+            State::Running => !self.settings.keep_jobs,
+            _ => true,
+        };
+        let quiet = self.starting == 0 && self.unsettled == 0 && self.untidy == 0 && !self.raises_berths();
+        quiet && jobs.map(|job| &job.state).all(|state| !unfinished(state))
     }
 
     fn turn(&mut self, events: &Events) {
@@ -196,6 +238,7 @@ impl Loop {
             match event.token() {
                 WAKE => {}
                 SIGNALS => stop |= self.read_signals(),
+                SCHEDULE => self.collect_scheduled(&mut facts),
                 Token(token) => self.collect_source(token, &mut facts),
             }
         }
@@ -221,6 +264,9 @@ impl Loop {
         job.state = state;
         for effect in effects {
             match effect {
+                Effect::Enqueue => self.enqueue(id),
+                Effect::Start => self.start(id),
+                Effect::Save => drop(self.save(id)),
                 Effect::AnnounceRunning => self.announce_running(id),
                 Effect::Terminate => self.terminate(id),
                 Effect::Kill => self.kill(id),
@@ -308,6 +354,8 @@ impl Loop {
                     facts.extend(self.drained(id).map(|fact| (id, fact)));
                 }
                 News::OverLimit(id) => facts.push((id, Fact::Stop(StopCause::OutputLimit))),
+                News::Recorded(outcome) => self.collect_outcome(outcome, facts),
+                News::Staged(id, done) => self.collect_staged(id, done, facts),
                 News::Clean(network) => self.keep_network(network),
                 News::Tidied(None) => self.untidy -= 1,
                 News::WorkRemoved(lease) => {
@@ -326,13 +374,16 @@ impl Loop {
         self.starting -= 1;
         let fact = match result {
             Ok(process) => {
+                let birth = process.birth;
                 let child = self.watch(id, process);
+                let pid = child.pid;
                 if let Some(job) = self.table.get_mut(id) {
+                    job.process = birth.map(|birth| crate::state::record::Process { pid, birth });
                     job.child = Some(child);
                 }
                 Fact::Spawned
             }
-            Err(why) => Fact::SpawnFailed(start_failure(why)),
+            Err(why) => Fact::NotStarted(start_failure(why)),
         };
         if let Some(job) = self.table.get_mut(id) {
             job.lease = Some(lease);
@@ -351,6 +402,7 @@ impl Loop {
                 Due::Tidy(group) => self.chore(Chore::Cgroup(group)),
                 Due::Stuck => self.end_stuck(),
                 Due::Quiet => self.quiet(),
+                Due::Expired => self.expire(),
                 Due::ShutdownOver => {
                     let jobs = self.table.live();
                     diag::event!(
@@ -396,10 +448,23 @@ impl Loop {
         self.scrap_all();
         let bound = self.settings.stop_grace + self.settings.cleanup_timeout + Duration::from_secs(5);
         self.timers.set(Instant::now() + bound, Due::ShutdownOver);
-        let live: Vec<JobId> = self.table.iter().filter(|j| !j.state.is_finished()).map(|j| j.id).collect();
-        for id in live {
+        // Who waits is started by the next daemon, unless nobody remembers it.
+        let goes = |job: &&Job| match &job.state {
+            State::Finished(_) | State::Ended(_) => false,
+            State::Scheduled | State::Queued => self.queues.records.is_none(),
+            _ => !self.settings.keep_jobs,
+        };
+        let going: Vec<JobId> = self.table.iter().filter(goes).map(|job| job.id).collect();
+        for id in going {
+            self.leave_queues(id);
             self.apply(id, Fact::Stop(StopCause::Shutdown));
         }
+    }
+
+    /// Forgets what is old, now and from time to time.
+    pub(super) fn expire(&mut self) {
+        self.forget_expired();
+        self.timers.set(Instant::now() + EXPIRY, Due::Expired);
     }
 
     /// Whether the end has been asked for.
@@ -408,11 +473,16 @@ impl Loop {
     }
 
     fn watch(&mut self, id: JobId, process: Process) -> Child {
-        let Process { pidfd, pid, report, record, mounts, network } = process;
+        let Process { pidfd, pid, report, record, mounts, network, .. } = process;
         let tokens =
             [self.add_source(Source::Init(id), &pidfd), self.add_source(Source::Report(id), &report)];
         let init_end = String::new();
         Child { pidfd, pid, report: Some(report), record, mounts, network, tokens, init_end }
+    }
+
+    /// Watches the PID 1 of a job of an earlier daemon.
+    pub(super) fn watch_init(&mut self, id: JobId, pidfd: &OwnedFd) -> usize {
+        self.add_source(Source::Init(id), pidfd)
     }
 
     fn add_source(&mut self, source: Source, fd: &OwnedFd) -> usize {
@@ -453,9 +523,7 @@ pub(super) fn command_line(command: &str, args: &[String]) -> String {
     std::iter::once(command).chain(args.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
-/// Secrets of a finished job are of no use to anybody.
-pub(super) fn forget_secrets(secrets: &mut [(String, Secret)]) {
-    for (_, secret) in secrets {
-        *secret = Secret::default();
-    }
+/// Tells this boot from all others (proc_sys_kernel(5), random/boot_id).
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -1,14 +1,11 @@
 //! The end of a job, in a fixed order; every step may be repeated.
 
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use log::Level;
 
-use super::commands::CommandError;
-use super::event_loop::{Due, Loop, command_line, forget_secrets};
-use super::now_ns;
+use super::event_loop::{Due, Loop, command_line};
 use super::starting::work_name;
 use super::workers::Chore;
 use crate::cgroup::JobCgroup;
@@ -21,9 +18,6 @@ use crate::output::Full;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::spawn::record_path;
 
-/// Finished jobs that are remembered.
-const FINISHED_MAX: usize = 100_000;
-
 impl Loop {
     /// PID 1 is gone, and with it every process of the job: collect what it left behind.
     pub(super) fn drain(&mut self, id: JobId) {
@@ -33,11 +27,7 @@ impl Loop {
         let mut block = [0; exit_record::SIZE];
         let read = child.record.read_exact_at(&mut block, 0);
         job.record = read.ok().and_then(|()| ExitRecord::decode(&block));
-        if let Some(group) = &job.cgroup {
-            job.peak_bytes = group.peak_memory().ok().flatten();
-            job.cpu_usec = group.cpu_time().ok().flatten().map(|time| time.as_micros() as u64);
-        }
-        job.cpu_usec = job.cpu_usec.or(job.record.map(|r| r.user_usec + r.system_usec));
+        job.measure();
         if !job.sampled {
             // The group is there until the job is finished, and tells all that it used.
             self.sampler.last(id);
@@ -90,7 +80,12 @@ impl Loop {
             command: job.spec.command.clone(),
             work_dir: job.spec.work_dir.clone(),
             output_limit: self.settings.spool_limits.ended(job.progress.over().unwrap_or(Full::Job)),
-            init_end: job.child.as_ref().map(|child| child.init_end.clone()).unwrap_or_default(),
+            host_restarted: job.host_restarted,
+            init_end: match (&job.lost_because, &job.child) {
+                (Some(why), _) => why.clone(),
+                (None, Some(child)) => child.init_end.clone(),
+                (None, None) => "its PID 1 ended while no daemon lived".to_owned(),
+            },
         }))
     }
 
@@ -98,22 +93,8 @@ impl Loop {
     pub(super) fn finish(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
         let State::Finished(ending) = job.state.clone() else { return };
-        job.started_ns = job
-            .record
-            .map(|r| r.started_ns)
-            .filter(|_| ending.reason != ExitReason::StartFailed)
-            .or(job.started_ns);
-        job.ended_ns = Some(job.record.map_or_else(now_ns, |r| r.ended_ns));
-        if let Some(spec) = Arc::get_mut(&mut job.spec) {
-            forget_secrets(&mut spec.secrets);
-        }
         log_end(job, &ending);
-        let view = job.view();
-        let set_up = ending.reason == ExitReason::StartFailed && ending.code == -1;
-        for starter in job.starters.drain(..) {
-            let failed = CommandError::SetUp(ending.message.clone());
-            let _ = starter.send(if set_up { Err(failed) } else { Ok(view.clone()) });
-        }
+        let view = job.view(&self.queue);
         for stopper in job.stoppers.drain(..) {
             let _ = stopper.send(Ok(view.clone()));
         }
@@ -121,6 +102,7 @@ impl Loop {
         job.samples.end();
         let (child, lease, cgroup) = (job.child.take(), job.lease.take(), job.cgroup.take());
         self.table.one_ended();
+        self.answer_starters(id);
         if let Some(child) = child {
             self.forget_source(child.tokens[0], &child.pidfd);
             if let Some(report) = &child.report {
@@ -135,7 +117,10 @@ impl Loop {
             self.give_back(id, lease);
         }
         self.forget_old();
-        self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
+        let name = id.to_string();
+        self.chore(Chore::File(record_path(&self.settings.run_dir, &name)));
+        self.chore(Chore::File(self.settings.stage.path(&name)));
+        self.leave_place(id);
         if let Some(group) = cgroup {
             self.tidy(group);
         }
@@ -157,19 +142,14 @@ impl Loop {
         self.chore(Chore::Cgroup(group));
     }
 
-    /// Finished jobs are kept for questions and for their output, up to a number; then the oldest goes. Their
-    /// timers go with them.
+    /// Finished jobs are kept for questions and for their output, up to a number. Their timers go with them.
     fn forget_old(&mut self) {
-        while self.table.finished() > FINISHED_MAX
-            && let Some(job) = self.table.remove_oldest_finished()
-        {
-            self.chore(Chore::Directory(self.settings.spool.join(job.id.to_string())));
-        }
+        self.forget_beyond();
         let (table, live) = (&self.table, self.table.live());
         let lives = |id: &JobId| table.get(*id).is_some_and(|job| !job.state.is_finished());
         self.timers.weed(live, |due| match due {
             Due::Grace(id) | Due::Timeout(id) | Due::Drain(id) => lives(id),
-            Due::Tidy(_) | Due::Stuck | Due::Quiet | Due::ShutdownOver => true,
+            Due::Tidy(_) | Due::Stuck | Due::Quiet | Due::Expired | Due::ShutdownOver => true,
         });
     }
 }

@@ -24,12 +24,18 @@ pub mod doctor;
 mod event_loop;
 mod explain;
 mod finishing;
+mod keeping;
 pub mod notify;
+mod queue;
+mod recover;
 mod running;
+mod schedule;
 mod security;
+mod staging;
 mod starting;
 mod table;
 mod timers;
+mod waiting;
 pub mod wiring;
 mod workers;
 
@@ -91,6 +97,9 @@ pub enum DaemonError {
     /// Walls.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
+    /// Records.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
     /// Output.
     #[error(transparent)]
     Output(#[from] crate::output::OutputError),

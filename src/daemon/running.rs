@@ -8,6 +8,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::event_loop::{Due, Loop, command_line};
 use super::now_ns;
+use super::waiting::monotonic_ns;
+use super::workers::Chore;
 use crate::diag;
 use crate::job::JobId;
 use crate::metrics::Watched;
@@ -28,12 +30,12 @@ impl Loop {
             duration = format_args!("{}us", (now - job.created_ns) / 1000)
         );
         if let Some(timeout) = job.spec.timeout {
+            let timeout_ns = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
+            job.timeout_at_ns = Some(monotonic_ns().saturating_add(timeout_ns));
             self.timers.set(Instant::now() + timeout, Due::Timeout(id));
         }
-        let view = job.view();
-        for starter in job.starters.drain(..) {
-            let _ = starter.send(Ok(view.clone()));
-        }
+        self.answer_starters(id);
+        self.chore(Chore::File(self.settings.stage.path(&id.to_string())));
         self.spare_init(pid);
         self.watch_use(id);
         self.restock_later();

@@ -40,8 +40,8 @@ impl Loop {
                 return;
             }
         };
-        let view = job.view();
-        let running = matches!(job.state, State::Running | State::Stopping(_));
+        let view = job.view(&self.queue);
+        let running = matches!(job.state, State::Running | State::StopAsked(_) | State::Stopping(_));
         let (Some(child), Some(lease), true) = (&job.child, &job.lease, running) else {
             let _ = answer.send(Err(not_running(&view)));
             return;

@@ -19,13 +19,14 @@ use super::berth::{Berth, NoBerth, Plot};
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
 use crate::diag;
 use crate::job::{JobId, JobSpec, Limits};
-use crate::output::Collector;
+use crate::output::{Collector, Progress};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Cradle, Init, Payload, Sandbox, SandboxError};
+use crate::state::{self, Gate};
 use crate::sys::pidfd::kill_and_reap;
 use crate::sys::thread::schedule_first as schedule;
-use crate::upload::{self, Upload, UploadError};
+use crate::upload::{self, Belongings, Stage, Upload, UploadError};
 
 /// A job to start.
 #[derive(Debug)]
@@ -34,8 +35,19 @@ pub(super) struct Order {
     pub(super) place: Place,
     /// What.
     pub(super) spec: Arc<JobSpec>,
-    /// Files for /work.
-    pub(super) uploads: Vec<Upload>,
+    /// What the job brought.
+    pub(super) brought: Brought,
+    /// Opens when the job's record is written. No payload runs before.
+    pub(super) recorded: Gate,
+}
+
+/// Files and variables of a job.
+#[derive(Debug)]
+pub(super) enum Brought {
+    /// Here they are.
+    Given(Belongings),
+    /// They were put aside while it waited.
+    Staged,
 }
 
 /// Where a job is started.
@@ -45,6 +57,32 @@ pub(super) enum Place {
     Ready(Berth),
     /// In one that has to be made first.
     Bare(Plot),
+}
+
+impl Place {
+    /// The id of the job that is started there, and what tells of its output.
+    pub(super) fn whose(&self) -> (JobId, Arc<Progress>) {
+        match self {
+            Place::Ready(berth) => (berth.id, berth.progress.clone()),
+            Place::Bare(plot) => (plot.id, plot.progress.clone()),
+        }
+    }
+
+    /// What a later daemon finds its processes by: the host id, and its PID 1 if there is one yet.
+    pub(super) fn traces(&self) -> (Option<u32>, Option<state::record::Process>) {
+        match self {
+            Place::Ready(Berth { lease, init, .. }) => (Some(lease.id), init.trace()),
+            Place::Bare(plot) => (Some(plot.lease.id), None),
+        }
+    }
+}
+
+impl Init {
+    /// Its number and its birth.
+    pub(super) fn trace(&self) -> Option<state::record::Process> {
+        let birth = self.birth?;
+        Some(state::record::Process { pid: self.pid, birth })
+    }
 }
 
 /// What became of an order.
@@ -67,6 +105,8 @@ pub(super) struct Process {
     pub(super) pidfd: OwnedFd,
     /// Its number on the host.
     pub(super) pid: i32,
+    /// Its start, clock ticks since boot.
+    pub(super) birth: Option<u64>,
     /// Read end of the report pipe.
     pub(super) report: OwnedFd,
     /// The exit record.
@@ -96,6 +136,8 @@ pub(super) struct Spawner {
     pub(super) reuse_networks: bool,
     /// Takes the pipes of started jobs.
     pub(super) collector: Collector,
+    /// Has what waiting jobs brought.
+    pub(super) stage: Stage,
 }
 
 impl Spawner {
@@ -121,7 +163,7 @@ impl Spawner {
     }
 
     fn launch(&self, cradle: &mut Result<Cradle, SandboxError>, order: Order) -> Launch {
-        let Order { place, spec, uploads } = order;
+        let Order { place, spec, brought, recorded } = order;
         let berth = match place {
             Place::Ready(berth) => berth,
             Place::Bare(plot) => match self.raise(cradle, plot) {
@@ -131,7 +173,7 @@ impl Spawner {
                 }
             },
         };
-        let result = self.settle(&berth, &spec, &uploads);
+        let result = self.settle(&berth, &spec, brought, &recorded);
         let Berth { id, lease, cgroup, init, network, .. } = berth;
         let result = match result {
             Ok(()) => Ok(process(init, network)),
@@ -144,20 +186,31 @@ impl Spawner {
         Launch { id, lease, cgroup: Some(cgroup), result }
     }
 
-    /// Makes a berth this job's own, then has its payload started. Limits are in force before that.
-    fn settle(&self, berth: &Berth, spec: &JobSpec, uploads: &[Upload]) -> Result<(), String> {
+    /// Makes a berth this job's own, then has its payload started. Limits are in force and the record is written before
+    /// that.
+    fn settle(&self, berth: &Berth, spec: &JobSpec, brought: Brought, recorded: &Gate) -> Result<(), String> {
+        let belongings = match brought {
+            Brought::Given(belongings) => belongings,
+            Brought::Staged => self
+                .stage
+                .take(&berth.id.to_string())
+                .map_err(|e| format!("failed to create isolated environment: {e}"))?,
+        };
         if berth.limits != spec.limits {
             self.tree.limit(&berth.cgroup, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
             let room = scratch_bytes(&spec.limits, self.work_quota);
             let in_memory = self.disk.is_none().then_some(room);
             self.sandbox.resize(&berth.init, room, in_memory).map_err(|e| e.to_string())?;
         }
-        self.fill(berth, spec, uploads)?;
+        self.fill(berth, spec, &belongings.uploads)?;
         let payload = Payload {
             argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
-            environment: strings(environment(berth.id, spec).into_iter())?,
+            environment: strings(environment(berth.id, spec, &belongings).into_iter())?,
             work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
         };
+        if !recorded.wait() {
+            return Err("cannot record the job: is the disk of dataDir full? Nothing was started".to_owned());
+        }
         berth.init.launch(&payload).map_err(|e| e.to_string())
     }
 
@@ -197,8 +250,8 @@ pub(super) fn schedule_first() {
 
 /// What the loop keeps of a joblet-init. Its order is closed here: nobody else needs to know it.
 fn process(init: Init, network: Option<OwnedFd>) -> Process {
-    let Init { pidfd, pid, report, record, mounts, .. } = init;
-    Process { pidfd, pid, report, record, mounts, network }
+    let Init { pidfd, pid, birth, report, record, mounts, .. } = init;
+    Process { pidfd, pid, birth, report, record, mounts, network }
 }
 
 /// Name of a job's directory in `<dataDir>/work`.
@@ -228,7 +281,7 @@ pub(super) fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
 
 /// The whole environment of a payload: ours, then the client's, then its secrets; later wins. Nothing of the
 /// daemon's.
-fn environment(id: JobId, spec: &JobSpec) -> Vec<String> {
+fn environment(id: JobId, spec: &JobSpec, belongings: &Belongings) -> Vec<String> {
     let limits = &spec.limits;
     let number = |n: Option<u32>| n.unwrap_or(0).to_string();
     let ours = [
@@ -248,8 +301,8 @@ fn environment(id: JobId, spec: &JobSpec) -> Vec<String> {
         ("JOB_CPU_CORES", limits.cores.as_ref().map(ToString::to_string).unwrap_or_default()),
     ];
     let mut all: Vec<(&str, &str)> = ours.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let plain = spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let secret = spec.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    let plain = belongings.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let secret = belongings.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
     for (name, value) in plain.chain(secret) {
         all.retain(|(other, _)| *other != name);
         all.push((name, value));
@@ -266,24 +319,28 @@ mod tests {
     use super::*;
     use crate::job::{NetworkMode, Secret};
 
-    fn spec() -> JobSpec {
-        JobSpec {
+    #[test]
+    fn the_client_overrides_path_and_a_secret_overrides_a_plain_variable() {
+        let spec = JobSpec {
             name: String::new(),
             command: "true".into(),
             args: vec![],
             limits: Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 },
             work_dir: "/work".into(),
-            environment: vec![("PATH".into(), "/x".into()), ("TOKEN".into(), "plain".into())],
-            secrets: vec![("TOKEN".into(), Secret::new("hidden"))],
+            environment: vec![],
+            secrets: vec![],
             network: NetworkMode::None,
             timeout: None,
             upload_paths: vec![],
-        }
-    }
-
-    #[test]
-    fn the_client_overrides_path_and_a_secret_overrides_a_plain_variable() {
-        let all = environment(JobId::random(), &spec());
+            not_before_ns: None,
+            request_id: String::new(),
+        };
+        let belongings = Belongings {
+            environment: vec![("PATH".into(), "/x".into()), ("TOKEN".into(), "plain".into())],
+            secrets: vec![("TOKEN".into(), Secret::new("hidden"))],
+            ..Belongings::default()
+        };
+        let all = environment(JobId::random(), &spec, &belongings);
         assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
         assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
         assert!(!all.iter().any(|v| v.contains("plain")));

@@ -1,17 +1,23 @@
 //! The job table: every job the daemon knows, in the order in which they were accepted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cgroup::JobCgroup;
 use crate::job::exit_record::ExitRecord;
-use crate::job::{JobId, JobRef, JobSpec, JobView, State, env};
+use crate::job::{JobId, JobRef, JobSpec, JobView, State};
+use crate::metrics::series;
+use crate::output::spool::rows_stored;
 use crate::output::{Full, Progress};
 use crate::sandbox::identity::Lease;
 
 use super::commands::{Answer, CommandError};
+use super::now_ns;
+use super::queue::Queue;
+use crate::state::record::Process;
 
 /// One job, with everything that exists because of it.
 #[derive(Debug)]
@@ -22,8 +28,34 @@ pub(super) struct Job {
     pub(super) spec: Arc<JobSpec>,
     /// Where it is in its life.
     pub(super) state: State,
+    /// Place in the order of acceptance; set by [`Table::insert`].
+    pub(super) serial: u64,
     /// Accepted, ns since the epoch.
     pub(super) created_ns: i64,
+    /// Began to wait for a place.
+    pub(super) queued_ns: Option<i64>,
+    /// Its ticket in the queue.
+    pub(super) ticket: Option<u64>,
+    /// Counted among those that run.
+    pub(super) has_place: bool,
+    /// What it brought is being put aside.
+    pub(super) staging: bool,
+    /// Records that were asked for.
+    pub(super) version: u64,
+    /// One of them is on disk.
+    pub(super) durable: bool,
+    /// The newest one cannot be written.
+    pub(super) unrecorded: bool,
+    /// Its PID 1, for its record.
+    pub(super) process: Option<Process>,
+    /// Its host id, for its record.
+    pub(super) host_id: Option<u32>,
+    /// When its time is over, ns of CLOCK_MONOTONIC.
+    pub(super) timeout_at_ns: Option<i64>,
+    /// It ran before the host was restarted.
+    pub(super) host_restarted: bool,
+    /// Why nobody will know its end.
+    pub(super) lost_because: Option<String>,
     /// Payload started.
     pub(super) started_ns: Option<i64>,
     /// Terminal.
@@ -78,13 +110,69 @@ pub(super) struct Child {
 }
 
 impl Job {
-    /// What clients see; the only place where secrets leave the record, as names.
-    pub(super) fn view(&self) -> JobView {
+    /// A job that was accepted now and has nothing yet.
+    pub(super) fn new(
+        id: JobId,
+        spec: Arc<JobSpec>,
+        state: State,
+        progress: Arc<Progress>,
+        samples: Arc<Progress>,
+    ) -> Job {
+        Job {
+            id,
+            spec,
+            state,
+            serial: 0,
+            created_ns: now_ns(),
+            queued_ns: None,
+            ticket: None,
+            has_place: false,
+            staging: false,
+            version: 0,
+            durable: false,
+            unrecorded: false,
+            process: None,
+            host_id: None,
+            timeout_at_ns: None,
+            host_restarted: false,
+            lost_because: None,
+            started_ns: None,
+            ended_ns: None,
+            unenforced: Vec::new(),
+            progress,
+            drained: false,
+            samples,
+            sampled: true,
+            child: None,
+            lease: None,
+            cgroup: None,
+            record: None,
+            peak_bytes: None,
+            cpu_usec: None,
+            starters: Vec::new(),
+            stoppers: Vec::new(),
+        }
+    }
+
+    /// What its group counted, and its record where that does not tell.
+    pub(super) fn measure(&mut self) {
+        if let Some(group) = &self.cgroup {
+            self.peak_bytes = group.peak_memory().ok().flatten();
+            self.cpu_usec = group.cpu_time().ok().flatten().map(|time| time.as_micros() as u64);
+        }
+        self.cpu_usec = self.cpu_usec.or(self.record.map(|r| r.user_usec + r.system_usec));
+    }
+
+    /// Whether RunJob may be answered with the job as it is.
+    pub(super) fn is_announceable(&self) -> bool {
+        let on_its_way = matches!(self.state, State::Starting(_) | State::Launched | State::Ended(_));
+        self.durable && !self.staging && !on_its_way
+    }
+
+    /// What clients see. There are no values of secrets in a spec of the table.
+    pub(super) fn view(&self, queue: &Queue) -> JobView {
         let spec = &self.spec;
-        let shown = |(name, value): &(String, String)| {
-            let value = if env::looks_secret(name) { "***".to_owned() } else { value.clone() };
-            (name.clone(), value)
-        };
+        let position = self.ticket.and_then(|ticket| queue.position(ticket));
         JobView {
             id: self.id,
             name: spec.name.clone(),
@@ -96,7 +184,7 @@ impl Job {
             started_ns: self.started_ns,
             ended_ns: self.ended_ns,
             ending: if let State::Finished(ending) = &self.state { Some(ending.clone()) } else { None },
-            environment: spec.environment.iter().map(shown).collect(),
+            environment: spec.environment.clone(),
             secret_names: spec.secrets.iter().map(|(name, _)| name.clone()).collect(),
             network: spec.network,
             work_dir: spec.work_dir.clone(),
@@ -105,7 +193,29 @@ impl Job {
             peak_memory_bytes: self.peak_bytes,
             cpu_time_usec: self.cpu_usec,
             unenforced: self.unenforced.clone(),
-            wait_reason: self.progress.waits().map_or("", Full::reason).to_owned(),
+            scheduled_ns: spec.not_before_ns,
+            queue_position: position.unwrap_or(0),
+            wait_reason: self.wait_reason(position.is_some()).to_owned(),
+        }
+    }
+
+    /// Output and samples of an earlier daemon's job: how much there is was not looked at before somebody asked.
+    pub(super) fn publish_stored(&self, spool: &Path) {
+        let unseen = |progress: &Progress| self.state.is_finished() && progress.look() == (0, true);
+        if unseen(&self.progress) {
+            self.progress.publish(rows_stored(spool));
+        }
+        if unseen(&self.samples) {
+            self.samples.publish(fs::metadata(spool.join(series::FILE)).map_or(0, |file| file.len()));
+        }
+    }
+
+    fn wait_reason(&self, queued: bool) -> &'static str {
+        match self.state {
+            _ if self.unrecorded => "its record cannot be written; is the disk of dataDir full?",
+            State::Scheduled => "waits for its time",
+            State::Queued if queued => "waits for a place: joblet.maxConcurrentJobs are running",
+            _ => self.progress.waits().map_or("", Full::reason),
         }
     }
 }
@@ -115,17 +225,32 @@ impl Job {
 pub(super) struct Table {
     jobs: BTreeMap<u64, Job>,
     serials: HashMap<JobId, u64>,
+    requests: HashMap<String, JobId>,
     last: u64,
     live: usize,
 }
 
 impl Table {
     /// Takes a new, live job in.
-    pub(super) fn insert(&mut self, job: Job) {
-        self.last += 1;
-        self.live += 1;
-        self.serials.insert(job.id, self.last);
-        self.jobs.insert(self.last, job);
+    pub(super) fn insert(&mut self, mut job: Job) {
+        job.serial = self.last + 1;
+        self.restore(job);
+    }
+
+    /// Takes a job in that an earlier daemon accepted, with its serial.
+    pub(super) fn restore(&mut self, job: Job) {
+        self.last = self.last.max(job.serial);
+        self.live += usize::from(!job.state.is_finished());
+        self.serials.insert(job.id, job.serial);
+        if !job.spec.request_id.is_empty() {
+            self.requests.insert(job.spec.request_id.clone(), job.id);
+        }
+        self.jobs.insert(job.serial, job);
+    }
+
+    /// The job that a request with this id made.
+    pub(super) fn of_request(&self, request_id: &str) -> Option<JobId> {
+        self.requests.get(request_id).copied()
     }
 
     /// A job by its id.
@@ -143,15 +268,16 @@ impl Table {
         self.jobs.len() - self.live
     }
 
-    /// Takes the terminal job out that was accepted first.
-    pub(super) fn remove_oldest_finished(&mut self) -> Option<Job> {
-        let id = self.iter().find(|job| job.state.is_finished())?.id;
-        self.remove(id)
+    /// The terminal job that was accepted first.
+    pub(super) fn oldest_finished(&self) -> Option<JobId> {
+        self.iter().find(|job| job.state.is_finished()).map(|job| job.id)
     }
 
     /// Takes a job out.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
-        self.jobs.remove(&self.serials.remove(&id)?)
+        let job = self.jobs.remove(&self.serials.remove(&id)?)?;
+        self.requests.remove(&job.spec.request_id);
+        Some(job)
     }
 
     /// A job has become terminal.

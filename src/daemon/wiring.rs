@@ -1,6 +1,5 @@
 //! Putting the daemon together and taking it apart.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -17,24 +16,31 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::berth::{self, Plot};
+use super::berth::Plot;
 use super::commands::{Door, QUEUE};
-use super::event_loop::{Loop, News, Queues, SIGNALS, Settings, WAKE};
+use super::event_loop::{Loop, News, Queues, SCHEDULE, SIGNALS, Settings, WAKE};
+use super::schedule::Schedule;
+use super::staging::Staging;
+use super::starting::schedule_first;
 use super::starting::{Order, Spawner};
 use super::workers::{self, Chore, WorkRemoval};
-use super::{DaemonError, directories};
+use super::{DaemonError, directories, staging};
 use crate::cgroup::{CgroupTree, Disk};
-use crate::config::daemon::{Controller, DaemonConfig, Enforcement, ProcMode, WorkBackend};
+use crate::config::daemon::{
+    Backend, Controller, DaemonConfig, Enforcement, OnShutdown, ProcMode, WorkBackend,
+};
 use crate::diag;
 use crate::job::{Limits, limits::CoreSet};
 use crate::metrics::Sampler;
 use crate::output::progress::Tells;
 use crate::output::{Collector, SpoolLimits, Word};
-use crate::sandbox::identity::{Lease, Leases, check_range};
-use crate::sandbox::spawn::{SandboxConfig, exit_records};
-use crate::sandbox::work::WorkDisk;
+use crate::sandbox::identity::{Leases, check_range};
+use crate::sandbox::spawn::SandboxConfig;
+use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
+use crate::state::{self, Change, Database, Record};
 use crate::sys::turns::{Turn, in_turns};
+use crate::upload::Stage;
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -90,11 +96,14 @@ impl Daemon {
         raise_open_files();
         let run_dir = directories::make(&config.data_dir, "run")?;
         let spool = directories::make(&config.data_dir, "spool")?;
+        let staged = directories::make(&config.data_dir, "staged")?;
         let lock = lock(&run_dir)?;
-        let mut leases = leases(config)?;
+        let (database, records) = open_database(config)?;
+        let stage = Stage::new(staged, config.data_dir.join("staged.key"));
+        let leases = leases(config)?;
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
         let on_disk = work_on_disk(config, &work)?;
-        let left = left_work(&work, &mut leases);
+        let left = left_work(&work);
         let tree = Arc::new(tree(config)?);
         let (poll, waker) = poll_for(&signals)?;
 
@@ -107,18 +116,8 @@ impl Daemon {
         let to_loop = Postbox { news: news_end, waker: waker.clone() };
         let mut threads = Vec::new();
 
-        let post = to_loop.clone();
-        let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
-            post.send(match word {
-                Word::Drained => News::Drained(id),
-                Word::OverLimit => News::OverLimit(id),
-            });
-        })?;
-        threads.push(thread);
-        let post = to_loop.clone();
-        let rate = config.job_metrics.default_sample_rate;
-        let (sampler, thread) = Sampler::start(rate, move |id| post.send(News::Sampled(id)))?;
-        threads.push(thread);
+        let (collector, sampler) = start_collectors(config, &to_loop, &mut threads)?;
+        let (records_end, staging) = start_writers(database, &stage, &to_loop, &mut threads)?;
         let post = to_loop.clone();
         threads.push(workers::start_tidier(chore_queue, move |news| post.send(news))?);
         let post = to_loop.clone();
@@ -133,6 +132,7 @@ impl Daemon {
             work_quota: config.filesystem.work_quota,
             reuse_networks: config.network.reuse_namespaces,
             collector: collector.clone(),
+            stage: stage.clone(),
         });
         threads.extend(start_spawners(&spawner, &order_queue, plot_queue, &to_loop)?);
 
@@ -143,14 +143,13 @@ impl Daemon {
             door_of_loop.close();
             shutdown_begins();
         });
-        let queues = Queues { commands, news, orders, plots, chores, removals };
-        let settings = settings(config, on_disk, spool, run_dir);
-        let rooms = (tree, leases, collector, sampler, spawner);
+        let queues =
+            Queues { commands, news, orders, records: records_end, staging, plots, chores, removals };
+        let settings = settings(config, on_disk, (spool, run_dir, stage));
+        let schedule = schedule_in(&poll)?;
+        let rooms = (tree, leases, collector, sampler, spawner, schedule);
         let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tells, begin);
-        event_loop.sweep();
-        for (name, lease) in left {
-            event_loop.remove_work(name, lease);
-        }
+        event_loop.recover(records, left);
         Ok(Daemon { door, cores, event_loop, threads, _lock: lock })
     }
 
@@ -226,6 +225,49 @@ fn start_spawners(
     Ok(threads)
 }
 
+/// The threads that take what jobs give: their output, and what they use.
+fn start_collectors(
+    config: &DaemonConfig,
+    to_loop: &Postbox,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(Collector, Sampler), DaemonError> {
+    let post = to_loop.clone();
+    let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
+        post.send(match word {
+            Word::Drained => News::Drained(id),
+            Word::OverLimit => News::OverLimit(id),
+        });
+    })?;
+    threads.push(thread);
+    let post = to_loop.clone();
+    let rate = config.job_metrics.default_sample_rate;
+    let (sampler, thread) = Sampler::start(rate, move |id| post.send(News::Sampled(id)))?;
+    threads.push(thread);
+    Ok((collector, sampler))
+}
+
+/// The threads that write what must outlive us: records, and what waiting jobs brought.
+fn start_writers(
+    database: Option<Database>,
+    stage: &Stage,
+    to_loop: &Postbox,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(Option<Sender<Change>>, Sender<Staging>), DaemonError> {
+    let post = to_loop.clone();
+    let records = database.map(|database| {
+        let told = move |outcome| post.send(News::Recorded(outcome));
+        state::writer::start(database, schedule_first, told)
+    });
+    let (records, thread) = records.transpose()?.unzip();
+    threads.extend(thread);
+    // Bounded by the jobs that may wait (joblet.maxQueuedJobs), and its bytes by the API.
+    let (staging, queue) = unbounded();
+    let post = to_loop.clone();
+    let told = move |id, done| post.send(News::Staged(id, done));
+    threads.push(staging::start(stage.clone(), queue, told)?);
+    Ok((records, staging))
+}
+
 /// Where worker threads put their news.
 #[derive(Clone)]
 struct Postbox {
@@ -244,41 +286,26 @@ impl Postbox {
     }
 }
 
-impl Loop {
-    /// Ends what an earlier daemon left: without recovery nobody could say any more how those jobs end.
-    fn sweep(&mut self) {
-        let left = match self.tree.leftovers() {
-            Ok(left) => left,
-            Err(why) => {
-                diag::event!(Level::Warn, "cannot look for jobs of an earlier daemon", error = why);
-                return;
-            }
-        };
-        for id in left {
-            match self.tree.reopen(id) {
-                Ok(Some(group)) => {
-                    if group.is_populated().unwrap_or(true) {
-                        diag::event!(
-                            Level::Warn,
-                            "ending a job that an earlier daemon left; its output stays in the spool",
-                            jobId = id
-                        );
-                    }
-                    self.tidy(group);
-                }
-                Ok(None) => {}
-                Err(why) => diag::event!(Level::Warn, "cannot end a left job", jobId = id, error = why),
-            }
-        }
-        // Also of jobs whose group is gone: they ended while no daemon lived, or the host was restarted.
-        for record in fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten() {
-            let spool = self.settings.spool.join(record.file_name());
-            if berth::is_unused(&spool) {
-                self.chore(Chore::Directory(spool));
-            }
-            self.chore(Chore::File(record.path()));
+/// The records of an earlier daemon, and where ours go; `None`: nowhere.
+fn open_database(config: &DaemonConfig) -> Result<(Option<Database>, Vec<Record>), DaemonError> {
+    match config.state.backend {
+        Backend::Memory => Ok((None, Vec::new())),
+        Backend::Sqlite => {
+            let (database, records) = Database::open(&config.data_dir)?;
+            Ok((Some(database), records))
         }
     }
+}
+
+/// The schedule, whose timer wakes the loop.
+fn schedule_in(poll: &Poll) -> Result<Schedule, DaemonError> {
+    let failed = |doing| move |source| DaemonError::Loop { doing, source };
+    let schedule = Schedule::new().map_err(failed("make the timer of scheduled jobs"))?;
+    let mut source = SourceFd(&schedule.timer().as_raw_fd());
+    poll.registry()
+        .register(&mut source, SCHEDULE, Interest::READABLE)
+        .map_err(failed("watch the timer of scheduled jobs"))?;
+    Ok(schedule)
 }
 
 /// One daemon per dataDir: two would kill each other's jobs in the sweep. The lock is on the directory itself,
@@ -313,7 +340,8 @@ fn work_on_disk(config: &DaemonConfig, work: &WorkDisk) -> Result<bool, DaemonEr
         return Ok(false);
     }
     let path = work.path();
-    match work.probe(config.process.subid_base) {
+    // The last id: the first ones may be those of jobs that an earlier daemon started.
+    match work.probe(config.process.subid_base + config.process.subid_count - 1) {
         Ok(()) => {
             diag::event!(Level::Info, "/work is on disk, with a project quota", path = path.display());
             Ok(true)
@@ -333,14 +361,13 @@ fn work_on_disk(config: &DaemonConfig, work: &WorkDisk) -> Result<bool, DaemonEr
     }
 }
 
-/// What an earlier daemon left in `<dataDir>/work`, each with the id that it still counts for.
-fn left_work(work: &WorkDisk, leases: &mut Leases) -> Vec<(CString, Option<Lease>)> {
-    let left = work.leftovers().unwrap_or_else(|why| {
+/// What an earlier daemon left in `<dataDir>/work`.
+fn left_work(work: &WorkDisk) -> Vec<Leftover> {
+    work.leftovers().unwrap_or_else(|why| {
         let path = work.path().display();
         diag::event!(Level::Warn, "cannot look for files of an earlier daemon", path = path, error = why);
         Vec::new()
-    });
-    left.into_iter().map(|left| (left.name, leases.withhold(left.project))).collect()
+    })
 }
 
 /// Our groups, and a word about what they cannot do.
@@ -374,9 +401,19 @@ fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
     }
 }
 
-fn settings(config: &DaemonConfig, work_on_disk: bool, spool: PathBuf, run_dir: PathBuf) -> Settings {
+fn settings(
+    config: &DaemonConfig,
+    work_on_disk: bool,
+    (spool, run_dir, stage): (PathBuf, PathBuf, Stage),
+) -> Settings {
+    const DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
     Settings {
         max_jobs: config.joblet.max_concurrent_jobs as usize,
+        max_queued: config.joblet.max_queued_jobs as usize,
+        retention_max: config.state.retention.max as usize,
+        retention_ns: i64::from(config.state.retention.days) * DAY_NS,
+        keep_jobs: config.joblet.on_shutdown == OnShutdown::Keep,
+        stage,
         ready_berths: config.joblet.ready_berths as usize,
         stop_grace: config.joblet.stop_grace_period,
         cleanup_timeout: config.joblet.cleanup_timeout,

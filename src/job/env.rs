@@ -32,6 +32,46 @@ impl fmt::Display for Secret {
     }
 }
 
+/// How secrets are stored: their names alone.
+pub(super) mod names_only {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Secret;
+
+    pub(crate) fn serialize<S: Serializer>(pairs: &[(String, Secret)], to: S) -> Result<S::Ok, S::Error> {
+        pairs.iter().map(|(name, _)| name).collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Secret)>, D::Error> {
+        let names = Vec::<String>::deserialize(from)?;
+        Ok(names.into_iter().map(|name| (name, Secret::default())).collect())
+    }
+}
+
+/// How plain variables are stored: as a reply shows them.
+pub(super) mod as_shown {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::shown;
+
+    pub(crate) fn serialize<S: Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+        let shown = pairs.iter().map(|(name, value)| (name.as_str(), shown(name, value)));
+        shown.collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+        Vec::deserialize(from)
+    }
+}
+
+/// What stands for the value of a secret.
+pub const MASK: &str = "***";
+
+/// The value of a plain variable as anybody but the job may see it.
+pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    if looks_secret(name) { MASK } else { value }
+}
+
 /// Longest name of a variable, in bytes.
 pub const MAX_NAME: usize = 256;
 /// Longest value of a variable, in bytes.

@@ -1,10 +1,13 @@
 //! Why and how a job ended: one verdict from several witnesses.
 
+use serde::{Deserialize, Serialize};
+
 use super::exit_record::{Begun, ExitRecord};
 use super::state::Status;
 
 /// The reason on the wire (`exit_reason`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ExitReason {
     /// The payload returned a code.
     Exited,
@@ -18,6 +21,8 @@ pub enum ExitReason {
     Stopped,
     /// It wrote more output than the node keeps.
     OutputLimit,
+    /// A client canceled it before its time came.
+    Canceled,
     /// A wall could not be set up, or the command could not be executed.
     StartFailed,
     /// Its end was seen by nobody.
@@ -34,6 +39,7 @@ impl ExitReason {
             ExitReason::Timeout => "timeout",
             ExitReason::Stopped => "stopped",
             ExitReason::OutputLimit => "output_limit",
+            ExitReason::Canceled => "canceled",
             ExitReason::StartFailed => "start_failed",
             ExitReason::Lost => "lost",
         }
@@ -41,7 +47,8 @@ impl ExitReason {
 }
 
 /// Why somebody ended a job on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopCause {
     /// StopJob.
     Request,
@@ -54,9 +61,9 @@ pub enum StopCause {
 }
 
 /// The end of a job, as it is stored and shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
-    /// COMPLETED, FAILED or STOPPED.
+    /// COMPLETED, FAILED, STOPPED or CANCELED.
     pub status: Status,
     /// Why.
     pub reason: ExitReason,
@@ -66,6 +73,17 @@ pub struct Ending {
     pub signal: i32,
     /// One sentence, empty where the code says all.
     pub message: String,
+}
+
+impl Ending {
+    /// What clients saw last before this end.
+    pub fn status_before(&self) -> Status {
+        match self.reason {
+            ExitReason::Canceled => Status::Scheduled,
+            ExitReason::StartFailed => Status::Initializing,
+            _ => Status::Running,
+        }
+    }
 }
 
 /// What is known when a job's PID 1 is gone.
@@ -93,6 +111,8 @@ pub struct Witnesses {
     pub output_limit: String,
     /// What PID 1 itself died of, for `lost`.
     pub init_end: String,
+    /// The host was restarted since the job ran.
+    pub host_restarted: bool,
 }
 
 /// Exit code of a job that was ended for its output: that of a process that SIGXFSZ ends, which is what writing beyond a
@@ -131,8 +151,23 @@ pub fn verdict(w: &Witnesses) -> Ending {
                 ))
             }
         },
-        None => ended(Status::Failed, ExitReason::Lost, -1, 0, format!("no exit record: {}", w.init_end)),
+        None if w.host_restarted => {
+            ended(Status::Failed, ExitReason::Lost, -1, 0, "lost: host restarted".to_owned())
+        }
+        None => {
+            ended(Status::Failed, ExitReason::Lost, -1, 0, format!("lost: no exit record: {}", w.init_end))
+        }
     }
+}
+
+/// The end of a scheduled job that a client canceled.
+pub fn canceled() -> Ending {
+    ended(Status::Canceled, ExitReason::Canceled, 0, 0, String::new())
+}
+
+/// The end of a job that was stopped before it had a process.
+pub fn stopped_while_waiting(cause: StopCause) -> Ending {
+    verdict(&Witnesses { stopped: Some(cause), ..Witnesses::default() })
 }
 
 /// The end of a job that never came to its exec: a wall could not be built.

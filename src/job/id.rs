@@ -2,18 +2,25 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::InvalidField;
 
 /// The identity of one job: a random UUID (version 4), printed in lower case with hyphens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct JobId(Uuid);
 
 impl JobId {
     /// A fresh id from the kernel's randomness.
     pub fn random() -> Self {
         JobId(Uuid::new_v4())
+    }
+
+    /// The id that is below all others, and no job's.
+    pub fn nil() -> Self {
+        JobId(Uuid::nil())
     }
 
     /// Parses the 36-character form; `None` for everything else.
@@ -27,6 +34,20 @@ impl JobId {
     /// The first eight hexadecimal digits: what people type and what names the job's host.
     pub fn short(&self) -> String {
         self.to_string()[..8].to_owned()
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        JobId::parse(&text).ok_or_else(|| format!("\"{}\" is no job id", text.escape_debug()))
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> String {
+        id.to_string()
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::InvalidField;
 
 /// CPU time in percent of one core, 1..=10000 (250 is two and a half cores).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuPercent(u32);
 
 impl CpuPercent {
@@ -30,7 +32,7 @@ impl CpuPercent {
 }
 
 /// Memory in MiB, at least 4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryMib(u32);
 
 impl MemoryMib {
@@ -63,7 +65,7 @@ impl MemoryMib {
 }
 
 /// Bytes per second to and from each block device, at least 4096.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoBytes(u32);
 
 impl IoBytes {
@@ -88,7 +90,7 @@ impl IoBytes {
 }
 
 /// A set of CPUs, as `cpuset.cpus` takes it: ranges in rising order, none empty, none overlapping.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CoreSet(Vec<(u32, u32)>);
 
 /// Largest CPU number we accept: far above the kernel's NR_CPUS.
@@ -149,7 +151,7 @@ impl fmt::Display for CoreSet {
 }
 
 /// Everything that bounds one job, defaults already applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// CPU time; `None` is no limit.
     pub cpu: Option<CpuPercent>,

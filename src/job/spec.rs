@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::env::{self, Secret};
 use super::{InvalidField, Limits};
 
 /// How a job sees the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
     /// An own network namespace with nothing but a loopback interface that is up.
     None,
@@ -24,8 +27,9 @@ impl NetworkMode {
     }
 }
 
-/// What a job is to run. Built by the API's door only; every field has passed its rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a job is to run. Built by the API's door only; every field has passed its rule. It is stored without the
+/// values of secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Human name, at most 64 printable characters; may be empty.
     pub name: String,
@@ -38,8 +42,10 @@ pub struct JobSpec {
     /// Absolute directory inside the job.
     pub work_dir: String,
     /// Plain variables in the client's order of names.
+    #[serde(with = "env::as_shown")]
     pub environment: Vec<(String, String)>,
     /// Secret variables.
+    #[serde(with = "env::names_only")]
     pub secrets: Vec<(String, Secret)>,
     /// Network mode.
     pub network: NetworkMode,
@@ -47,6 +53,10 @@ pub struct JobSpec {
     pub timeout: Option<Duration>,
     /// Relative paths of the uploads, for status.
     pub upload_paths: Vec<String>,
+    /// Not to be started before, ns since the epoch.
+    pub not_before_ns: Option<i64>,
+    /// The client's own id of the request, at most [`MAX_REQUEST_ID`] characters; may be empty. The same one gives the same job.
+    pub request_id: String,
 }
 
 impl JobSpec {
@@ -56,6 +66,24 @@ impl JobSpec {
         let args = self.args.iter().chain(&self.upload_paths).map(String::len);
         self.command.len() + pairs.chain(args).sum::<usize>()
     }
+}
+
+/// Longest request id, in characters.
+pub const MAX_REQUEST_ID: usize = 128;
+
+/// Checks a request id: printable ASCII without spaces.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_request_id(id: &str) -> Result<(), InvalidField> {
+    if id.len() > MAX_REQUEST_ID {
+        let text = format!("request_id has {} bytes, at most {MAX_REQUEST_ID} are allowed", id.len());
+        return Err(InvalidField::new(text));
+    }
+    if !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(InvalidField::new("request_id may have printable ASCII characters only, and no spaces"));
+    }
+    Ok(())
 }
 
 /// Longest command in bytes.

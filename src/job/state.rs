@@ -1,19 +1,32 @@
 //! The life of a job as a pure function.
 //!
 //! ```text
-//! Starting --Spawned--> Launched --Executed--> Running --InitGone--> Draining --Drained--> Finished
-//!    |  \__SpawnFailed__________________________________________________________________/^
-//!    |                     \________stop, timeout________/ -> Stopping --InitGone--^
+//! Scheduled --Due--> Queued --Place--> Starting --Spawned--> Launched --Executed--> Running
+//!     |Cancel          |Stop              |NotStarted           \__Stop___________ /  |
+//!     |                |                  |                      v                    |
+//!     |                |                  |     StopAsked --Recorded--> Stopping      |InitGone
+//!     |                |                  |           \____InitGone____/              v
+//!     \----------------\------------------\---------> Ended <--Drained-- Draining <---/
+//!                                                       |Recorded
+//!                                                       v
+//!                                                    Finished
 //! ```
-//! A stop that arrives while the spawner works is remembered and carried out when there is a process to stop.
-//! `Finished` is final: every later fact leaves it as it is.
+//! What must survive the daemon is written before it has an effect: a stop before TERM is sent, an ending before
+//! anybody can see it. [`Effect::Save`] has the job's record written, and [`Fact::Recorded`] tells when the newest
+//! one is on disk. A stop that arrives while the spawner works is remembered and carried out when there is a process
+//! to stop. `Finished` is final: every later fact leaves it as it is.
 
-use super::exit::{Ending, StopCause};
+use serde::{Deserialize, Serialize};
+
+use super::exit::{Ending, StopCause, canceled, stopped_while_waiting};
 
 /// Status words of the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Status {
-    /// Accepted; walls are being built.
+    /// Accepted; waits for its time.
+    Scheduled,
+    /// Accepted; waits for a place, or walls are being built.
     Initializing,
     /// The payload runs.
     Running,
@@ -23,17 +36,32 @@ pub enum Status {
     Failed,
     /// Ended by request or timeout.
     Stopped,
+    /// Canceled before its time came.
+    Canceled,
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Status; 7] = [
+        Status::Scheduled,
+        Status::Initializing,
+        Status::Running,
+        Status::Completed,
+        Status::Failed,
+        Status::Stopped,
+        Status::Canceled,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
+            Status::Scheduled => "SCHEDULED",
             Status::Initializing => "INITIALIZING",
             Status::Running => "RUNNING",
             Status::Completed => "COMPLETED",
             Status::Failed => "FAILED",
             Status::Stopped => "STOPPED",
+            Status::Canceled => "CANCELED",
         }
     }
 }
@@ -41,16 +69,24 @@ impl Status {
 /// Where a job is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
+    /// Waits for its time.
+    Scheduled,
+    /// Waits for a place among those that run.
+    Queued,
     /// With the spawner; a stop asked for meanwhile waits here.
     Starting(Option<StopCause>),
     /// PID 1 exists; whether the payload can be executed is not known yet.
     Launched,
     /// The payload runs.
     Running,
+    /// Somebody wants it to end, and that is being recorded.
+    StopAsked(StopCause),
     /// TERM was sent; the grace period runs, or is over.
     Stopping(StopCause),
     /// PID 1 is gone; the last bytes of output are being fetched.
     Draining(Option<StopCause>),
+    /// How it ended is known, and being recorded.
+    Ended(Ending),
     /// Terminal.
     Finished(Ending),
 }
@@ -58,10 +94,16 @@ pub enum State {
 /// What happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
+    /// Its time has come.
+    Due,
+    /// There is a place for it.
+    Place,
+    /// Somebody wants it not to start.
+    Cancel,
     /// The spawner made its PID 1.
     Spawned,
-    /// The spawner could not, with the sentence why.
-    SpawnFailed(Ending),
+    /// It could not be started, with the sentence why.
+    NotStarted(Ending),
     /// The report pipe closed: execve(2) was done with, well or badly (the record tells).
     Executed,
     /// Somebody wants it to end.
@@ -72,48 +114,75 @@ pub enum Fact {
     InitGone,
     /// Output is complete; the verdict from all witnesses.
     Drained(Ending),
+    /// Its newest record is on disk.
+    Recorded,
+    /// Its record cannot be written; that is tried again.
+    Unrecorded,
 }
 
 /// What the loop has to do because of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
+    /// Put it behind those that wait for a place.
+    Enqueue,
+    /// Give it to a spawner.
+    Start,
     /// Note the start time, start the timeout's clock, answer RunJob.
     AnnounceRunning,
+    /// Have its record written as it is now.
+    Save,
     /// TERM to the payload and a timer for the grace period.
     Terminate,
     /// Kill everything in the job.
     Kill,
     /// Collect the exit record and fetch the rest of the output, in bounded time.
     Drain,
-    /// Store the ending, answer who waits, close log streams, give everything back.
+    /// Answer who waits, close log streams, give everything back.
     Finish,
 }
 
 /// One step of a job's life: the next state and what to do. Facts that no longer apply change nothing.
 pub fn step(state: State, fact: Fact) -> (State, &'static [Effect]) {
     use Effect::*;
+    use StopCause::Shutdown;
     match (state, fact) {
         (State::Finished(ending), _) => (State::Finished(ending), &[]),
-        (State::Starting(_), Fact::SpawnFailed(ending)) => (State::Finished(ending), &[Finish]),
+        (State::Scheduled, Fact::Due) => (State::Queued, &[Enqueue]),
+        (State::Scheduled, Fact::Cancel) => (State::Ended(canceled()), &[Save]),
+        (State::Queued, Fact::Place) => (State::Starting(None), &[Start]),
+        (State::Queued, Fact::Stop(cause)) | (State::Scheduled, Fact::Stop(cause @ Shutdown)) => {
+            (State::Ended(stopped_while_waiting(cause)), &[Save])
+        }
+        (State::Scheduled | State::Queued | State::Starting(_), Fact::NotStarted(ending)) => {
+            (State::Ended(ending), &[Save])
+        }
         (State::Starting(None), Fact::Spawned) => (State::Launched, &[]),
-        (State::Starting(Some(cause)), Fact::Spawned) => (State::Stopping(cause), &[Terminate]),
+        (State::Starting(Some(cause)), Fact::Spawned) => (State::StopAsked(cause), &[Save]),
         (State::Starting(None), Fact::Stop(cause)) => (State::Starting(Some(cause)), &[]),
-        (State::Launched, Fact::Executed) => (State::Running, &[AnnounceRunning]),
-        (State::Launched | State::Running, Fact::Stop(cause)) => (State::Stopping(cause), &[Terminate]),
+        (State::Launched, Fact::Executed) => (State::Running, &[AnnounceRunning, Save]),
+        (State::Launched | State::Running, Fact::Stop(cause)) => (State::StopAsked(cause), &[Save]),
+        (State::StopAsked(cause), Fact::Recorded | Fact::Unrecorded) => {
+            (State::Stopping(cause), &[Terminate])
+        }
         (State::Stopping(cause), Fact::GraceOver) => (State::Stopping(cause), &[Kill]),
         (State::Launched | State::Running, Fact::InitGone) => (State::Draining(None), &[Drain]),
-        (State::Stopping(cause), Fact::InitGone) => (State::Draining(Some(cause)), &[Drain]),
-        (State::Draining(_), Fact::Drained(ending)) => (State::Finished(ending), &[Finish]),
+        (State::StopAsked(cause) | State::Stopping(cause), Fact::InitGone) => {
+            (State::Draining(Some(cause)), &[Drain])
+        }
+        (State::Draining(_), Fact::Drained(ending)) => (State::Ended(ending), &[Save]),
+        (State::Ended(ending), Fact::Recorded) => (State::Finished(ending), &[Finish]),
         (state, _) => (state, &[]),
     }
 }
 
 impl State {
-    /// The word that clients see.
+    /// The word that clients see. An ending is not shown before it is recorded.
     pub fn status(&self) -> Status {
         match self {
-            State::Starting(_) | State::Launched => Status::Initializing,
-            State::Running | State::Stopping(_) | State::Draining(_) => Status::Running,
+            State::Scheduled => Status::Scheduled,
+            State::Queued | State::Starting(_) | State::Launched => Status::Initializing,
+            State::Running | State::StopAsked(_) | State::Stopping(_) | State::Draining(_) => Status::Running,
+            State::Ended(ending) => ending.status_before(),
             State::Finished(ending) => ending.status,
         }
     }
@@ -123,82 +192,21 @@ impl State {
         matches!(self, State::Finished(_))
     }
 
+    /// Whether it waits for its time or for a place.
+    pub fn waits(&self) -> bool {
+        matches!(self, State::Scheduled | State::Queued)
+    }
+
     /// Why somebody stopped it, if somebody did.
     pub fn stop_cause(&self) -> Option<StopCause> {
         match self {
             State::Starting(cause) | State::Draining(cause) => *cause,
-            State::Stopping(cause) => Some(*cause),
+            State::StopAsked(cause) | State::Stopping(cause) => Some(*cause),
             _ => None,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::exit::start_failure;
-    use super::*;
-
-    fn facts() -> Vec<Fact> {
-        let ending = start_failure("x".into());
-        vec![
-            Fact::Spawned,
-            Fact::SpawnFailed(ending.clone()),
-            Fact::Executed,
-            Fact::Stop(StopCause::Request),
-            Fact::GraceOver,
-            Fact::InitGone,
-            Fact::Drained(ending),
-        ]
-    }
-
-    fn run(facts: &[Fact]) -> State {
-        facts.iter().fold(State::Starting(None), |state, fact| step(state, fact.clone()).0)
-    }
-
-    #[test]
-    fn a_finished_job_never_changes_again() {
-        for fact in facts() {
-            let end = State::Finished(start_failure("first".into()));
-            assert_eq!(step(end.clone(), fact), (end, &[] as &[Effect]));
-        }
-    }
-
-    #[test]
-    fn every_order_of_facts_finishes_at_most_once() {
-        let all = facts();
-        let n = all.len();
-        for code in 0..n.pow(5) {
-            let order: Vec<Fact> = (0..5)
-                .scan(code, |c, _| {
-                    let i = *c % n;
-                    *c /= n;
-                    Some(all[i].clone())
-                })
-                .collect();
-            let mut state = State::Starting(None);
-            let mut finishes = 0;
-            for fact in order {
-                let (next, effects) = step(state, fact);
-                finishes += effects.iter().filter(|e| **e == Effect::Finish).count();
-                state = next;
-            }
-            assert!(finishes <= 1);
-            assert_eq!(finishes == 1, state.is_finished());
-        }
-    }
-
-    #[test]
-    fn a_stop_during_the_spawn_is_carried_out_after_it() {
-        let state = run(&[Fact::Stop(StopCause::Request), Fact::Spawned]);
-        assert_eq!(state, State::Stopping(StopCause::Request));
-        let (_, effects) = step(State::Starting(Some(StopCause::Request)), Fact::Spawned);
-        assert_eq!(effects, &[Effect::Terminate]);
-    }
-
-    #[test]
-    fn exit_and_report_may_arrive_in_either_order() {
-        let ending = start_failure("x".into());
-        let late = run(&[Fact::Spawned, Fact::InitGone, Fact::Executed, Fact::Drained(ending.clone())]);
-        assert_eq!(late, State::Finished(ending));
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

@@ -43,6 +43,10 @@ pub struct JobView {
     pub cpu_time_usec: Option<u64>,
     /// Limits that this host cannot enforce (best-effort mode), in words.
     pub unenforced: Vec<String>,
+    /// Not started before, ns since the epoch.
+    pub scheduled_ns: Option<i64>,
+    /// Place among the jobs that wait for one, from 1; 0: it does not wait.
+    pub queue_position: u32,
     /// What it waits for, empty for nothing.
     pub wait_reason: String,
 }

@@ -22,6 +22,12 @@ const LOST: u8 = 1;
 /// File name of the index.
 pub(super) const INDEX: &str = "index";
 
+/// Rows that a finished spool has; 0 where there is none.
+pub fn rows_stored(dir: &Path) -> u64 {
+    let length = std::fs::metadata(dir.join(INDEX)).map_or(0, |index| index.len());
+    length.saturating_sub(HEADER.len() as u64) / ROW as u64
+}
+
 /// One row of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {

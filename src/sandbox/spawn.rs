@@ -104,6 +104,8 @@ pub struct Init {
     pub pidfd: OwnedFd,
     /// Its number on the host.
     pub pid: i32,
+    /// Its start, clock ticks since boot: with the number it tells this process from all others of this boot.
+    pub birth: Option<u64>,
     /// Read end of the report pipe, non-blocking.
     pub report: OwnedFd,
     /// Write end of the control pipe, for the order and the release; closing it says "the daemon is gone".
@@ -218,7 +220,8 @@ impl Sandbox {
         let cloned = cloned.inspect_err(unrecord)?;
         let mounts = mounts_of(&cloned).inspect_err(unrecord)?;
         let (pidfd, pid, control) = (cloned.pidfd, cloned.pid, Arc::new(control));
-        let init = Init { pidfd, pid, report, control, record, order, mounts };
+        let birth = sys::pidfd::birth(pid);
+        let init = Init { pidfd, pid, birth, report, control, record, order, mounts };
         Ok(Started { init, stdout, stderr })
     }
 

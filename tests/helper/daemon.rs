@@ -57,6 +57,8 @@ impl Node {
         let first = 1_879_048_192 + u32::from(port) * 512;
         let node = Node { dir, port, uids: first..first + 512 };
         node.set("server.address", "127.0.0.1");
+        // What a test leaves running is not to outlive it.
+        node.set("joblet.onShutdown", "stop");
         node.set("process.subidBase", first);
         node.set("process.subidCount", 512);
         node
@@ -331,6 +333,19 @@ impl TestDaemon {
     pub fn crash(mut self) -> Node {
         self.child.kill().expect("killing our own child");
         self.child.wait().expect("waiting for our own child");
+        self.into_node()
+    }
+
+    /// Asks the daemon to end, which may leave jobs behind, and gives the node back.
+    pub fn leave(mut self) -> Node {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let status =
+            eventually("the daemon ends", || self.child.try_wait().expect("waiting for our own child"));
+        assert!(status.success(), "the daemon ended with {status}; its log:\n{}", self.log());
+        self.into_node()
+    }
+
+    fn into_node(mut self) -> Node {
         self.stopped = true;
         // The node moves out; nothing is left in the shell that drops.
         std::mem::replace(&mut self.node, Node { dir: tempfile::tempdir().unwrap(), port: 0, uids: 0..0 })

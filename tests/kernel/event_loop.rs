@@ -28,6 +28,7 @@ impl LoopUnderTest {
         let mut config = DaemonConfig { data_dir: dir.path().to_owned(), ..DaemonConfig::default() };
         config.cgroup.enforcement = Enforcement::BestEffort;
         config.process.subid_base = 1_910_000_000;
+        config.joblet.on_shutdown = joblet::config::daemon::OnShutdown::Stop;
         tune(&mut config);
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -89,6 +90,8 @@ fn spec(argv: &[&str]) -> JobSpec {
         network: NetworkMode::None,
         timeout: None,
         upload_paths: Vec::new(),
+        not_before_ns: None,
+        request_id: String::new(),
     }
 }
 

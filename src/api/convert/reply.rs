@@ -10,8 +10,8 @@ use crate::daemon::commands::{Deleted, Explained, JobPage};
 use crate::job::{Ending, JobId, JobView, Layer, Limits, Verdict, env};
 use crate::output::{Chunk, Stream};
 use crate::pb::joblet::{
-    DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream, RunJobResponse,
-    SecurityLayer, StopJobRes,
+    CancelJobRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream,
+    RunJobResponse, SecurityLayer, StopJobRes,
 };
 
 /// What stands for the value of a secret.
@@ -32,6 +32,8 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
+        scheduledTime: precise_time(view.scheduled_ns),
+        queue_position: position(view.queue_position),
         exit_reason: end.reason,
         signal: end.signal,
         message: end.message,
@@ -78,6 +80,8 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
+        scheduledTime: precise_time(view.scheduled_ns),
+        queue_position: position(view.queue_position),
         environment: plain(view.environment),
         secret_environment: secret(view.secret_names),
         network: view.network.as_str().to_owned(),
@@ -127,6 +131,8 @@ fn job(view: JobView, rules: &Rules) -> Job {
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
+        scheduledTime: precise_time(view.scheduled_ns),
+        queue_position: position(view.queue_position),
         environment: plain(view.environment),
         secret_environment: secret(view.secret_names),
         nodeId: rules.node_id.clone(),
@@ -181,6 +187,15 @@ pub(in crate::api) fn stop(view: &JobView) -> StopJobRes {
         endTime: time(view.ended_ns),
         exitCode: End::of(view.ending.as_ref()).code,
         ..StopJobRes::default()
+    }
+}
+
+/// The reply to CancelJob.
+pub(in crate::api) fn cancel(view: &JobView) -> CancelJobRes {
+    CancelJobRes {
+        uuid: view.id.to_string(),
+        status: view.status.as_str().to_owned(),
+        ..CancelJobRes::default()
     }
 }
 
@@ -269,6 +284,15 @@ fn time(ns: Option<i64>) -> String {
     ns.and_then(|ns| Timestamp::from_second(ns.div_euclid(1_000_000_000)).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()
+}
+
+/// The same with the fraction of a second that the client gave, if it gave one.
+fn precise_time(ns: Option<i64>) -> String {
+    ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok()).map(|at| at.to_string()).unwrap_or_default()
+}
+
+fn position(position: u32) -> i32 {
+    i32::try_from(position).unwrap_or(i32::MAX)
 }
 
 /// Plain variables; those whose name says that they are secret are masked all the same.

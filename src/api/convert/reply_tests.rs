@@ -42,7 +42,9 @@ fn view() -> JobView {
         peak_memory_bytes: Some(67_108_864),
         cpu_time_usec: Some(5),
         unenforced: vec!["memory".into()],
-        wait_reason: "the disk is full".into(),
+        scheduled_ns: Some(1_500_000_000),
+        queue_position: 3,
+        wait_reason: "waits".into(),
     }
 }
 
@@ -66,7 +68,7 @@ fn a_status_shows_everything_and_no_secret() {
     assert_eq!((shown.network.as_str(), shown.workDir.as_str()), ("none", "/work"));
     assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h"));
     assert_eq!((shown.uploads, shown.unenforced_limits), (vec!["f".to_owned()], vec!["memory".to_owned()]));
-    assert_eq!([&shown.wait_reason, &again.wait_reason], ["the disk is full"; 2]);
+    assert_eq!([&shown.wait_reason, &again.wait_reason], ["waits"; 2]);
     for (plain, secret) in
         [(&shown.environment, &shown.secret_environment), (&again.environment, &again.secret_environment)]
     {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Refusal, Rules, given};
 use crate::api::samples::Query;
 use crate::config::units;
@@ -35,6 +37,8 @@ pub(in crate::api) fn run(
     let work_dir = spec::work_dir(&request.workDir)?;
     let network = network(&request.network, rules)?;
     let timeout = timeout(&request.timeout, rules)?;
+    let not_before_ns = schedule(&request.schedule)?;
+    spec::check_request_id(&request.request_id)?;
     let uploads = uploads(request.uploads)?;
     let (environment, secrets) = variables(request.environment, request.secret_environment);
     let spec = Box::new(JobSpec {
@@ -48,6 +52,8 @@ pub(in crate::api) fn run(
         network,
         timeout,
         upload_paths: shown_paths(&uploads),
+        not_before_ns,
+        request_id: request.request_id,
     });
     spec::check_environment(&spec)?;
     Ok((spec, uploads))
@@ -56,12 +62,10 @@ pub(in crate::api) fn run(
 /// Refuses what a job could be asked for and would silently not get.
 fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
     for (field, set) in [
-        ("schedule", !request.schedule.is_empty()),
         ("volumes", !request.volumes.is_empty()),
         ("runtime", !request.runtime.is_empty()),
         ("gpu_count", request.gpu_count != 0),
         ("gpu_memory_mb", request.gpu_memory_mb != 0),
-        ("request_id", !request.request_id.is_empty()),
     ] {
         unsupported(field, set)?;
     }
@@ -118,6 +122,29 @@ fn limits(request: &RunJobRequest, rules: &Rules) -> Result<Limits, Refusal> {
         cores,
         pids: rules.pids,
     })
+}
+
+/// Latest start, years from now.
+const SCHEDULE_YEARS: i64 = 10;
+
+/// When to start, ns since the epoch; a time that is past means at once, as none does.
+fn schedule(text: &str) -> Result<Option<i64>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    short("schedule", text)?;
+    let bad = |why: &str| invalid(format!("invalid schedule format: \"{}\": {why}", repeated(text)));
+    let Ok(at) = text.parse::<Timestamp>() else {
+        return bad("give a time as RFC 3339, such as 2026-08-03T15:00:00Z or 2026-08-03T17:00:00+02:00");
+    };
+    let latest = Timestamp::now().as_second().saturating_add(SCHEDULE_YEARS * 366 * 24 * 3600);
+    if at.as_second() > latest {
+        return bad(&format!("it is more than {SCHEDULE_YEARS} years from now"));
+    }
+    match i64::try_from(at.as_nanosecond()) {
+        Ok(at) => Ok(Some(at)),
+        Err(_) => Ok(Some(0)),
+    }
 }
 
 fn network(asked: &str, rules: &Rules) -> Result<NetworkMode, Refusal> {
@@ -298,22 +325,18 @@ pub(in crate::api) fn page(request: &EmptyRequest) -> Result<Option<Page>, Refus
             }
         },
     };
-    let mut statuses = Vec::new();
-    for word in &request.statuses {
-        statuses.extend(status(word)?);
-    }
-    let nobody = statuses.is_empty() && !request.statuses.is_empty();
-    Ok((!nobody).then_some(Page { limit, after, statuses }))
+    let statuses: Vec<Option<Status>> =
+        request.statuses.iter().map(|word| status(word)).collect::<Result<_, _>>()?;
+    let nobody = !statuses.is_empty() && statuses.iter().all(Option::is_none);
+    Ok((!nobody).then(|| Page { limit, after, statuses: statuses.into_iter().flatten().collect() }))
 }
 
-/// A status word; `None` for those that no job of this version can have.
+/// A status word; `None` for the one that only jobs of workflows can have.
 fn status(word: &str) -> Result<Option<Status>, Refusal> {
-    use Status::*;
-    let known = [Initializing, Running, Completed, Failed, Stopped];
     let upper = if word.len() <= REPEATED { word.to_ascii_uppercase() } else { String::new() };
-    match known.into_iter().find(|status| status.as_str() == upper) {
+    match Status::ALL.into_iter().find(|status| status.as_str() == upper) {
         Some(status) => Ok(Some(status)),
-        None if ["SCHEDULED", "PENDING", "CANCELED"].contains(&upper.as_str()) => Ok(None),
+        None if upper == "PENDING" => Ok(None),
         None => invalid(format!(
             "invalid status \"{}\" in statuses: SCHEDULED, PENDING, INITIALIZING, RUNNING, COMPLETED, FAILED, \
              STOPPED or CANCELED",

@@ -101,19 +101,41 @@ fn everything_that_is_asked_for_arrives_unchanged() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name_and_never_ignored() {
-    let set: [(&str, Change<RunJobRequest>); 6] = [
-        ("schedule", |r| r.schedule = "2026-01-01T00:00:00Z".into()),
+    let set: [(&str, Change<RunJobRequest>); 4] = [
         ("volumes", |r| r.volumes = vec!["data".into()]),
         ("runtime", |r| r.runtime = "python:3.11".into()),
         ("gpu_count", |r| r.gpu_count = 1),
         ("gpu_memory_mb", |r| r.gpu_memory_mb = -1),
-        ("request_id", |r| r.request_id = "x".into()),
     ];
     for (field, change) in set {
         let mut request = request();
         change(&mut request);
         let text = format!("field \"{field}\" is not supported by this version of joblet");
         assert_eq!(refused(request), ('u', text));
+    }
+}
+
+#[test]
+fn a_schedule_is_an_rfc_3339_time_within_ten_years() {
+    let at = |text: &str| {
+        let mut request = request();
+        request.schedule = text.into();
+        run(request, &rules()).map(|(spec, _)| spec.not_before_ns).map_err(|e| e.to_string())
+    };
+    assert_eq!(at("1970-01-01T01:00:01.5+01:00"), Ok(Some(1_500_000_000)));
+    assert_eq!(at(""), Ok(None));
+    for bad in ["soon", "2026-01-01", "2026-02-30T00:00:00Z", "9999-01-01T00:00:00Z", "2026-01-01T00:00:00"] {
+        let why = at(bad).unwrap_err();
+        assert!(why.starts_with(&format!("invalid schedule format: \"{bad}\": ")), "{why}");
+    }
+}
+
+#[test]
+fn a_request_id_is_short_and_printable() {
+    for (id, ok) in [("x", true), ("a b", false), ("\n", false), (&"x".repeat(129), false), ("é", false)] {
+        let mut request = request();
+        request.request_id = id.into();
+        assert_eq!(run(request, &rules()).is_ok(), ok, "{id:?}");
     }
 }
 
@@ -286,10 +308,10 @@ fn a_page_is_asked_for_by_limit_token_and_statuses() {
     assert_eq!(ask(0, "", &[]), Ok(Some(Page::default())));
     assert_eq!(
         ask(10, "42", &["running", "CANCELED"]),
-        Ok(Some(Page { limit: 10, after: 42, statuses: vec![Status::Running] }))
+        Ok(Some(Page { limit: 10, after: 42, statuses: vec![Status::Running, Status::Canceled] }))
     );
     // An empty filter means all, so a filter that no job can pass must not become one.
-    assert_eq!(ask(0, "", &["SCHEDULED", "PENDING"]), Ok(None));
+    assert_eq!(ask(0, "", &["PENDING"]), Ok(None));
     for (limit, token, statuses) in [
         (-1, "", &[][..]),
         (0, "x", &[]),

@@ -15,9 +15,9 @@ use crate::api::samples::{Query, SampleFeed};
 use crate::api::status;
 use crate::daemon::commands::{Command, JobPage};
 use crate::pb::joblet::{
-    DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes, EmptyRequest, GetJobLogsReq,
-    GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample, Jobs as JobList, RunJobRequest,
-    RunJobResponse, StopJobReq, StopJobRes,
+    CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,
+    EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
+    Jobs as JobList, RunJobRequest, RunJobResponse, StopJobReq, StopJobRes,
 };
 use crate::pb::joblet_grpc::JobService;
 
@@ -73,6 +73,19 @@ impl JobService for Jobs {
         bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Stop { job, answer });
             (bridge::ask(&door, command), |job| reply::stop(&job))
+        });
+    }
+
+    fn cancel_job(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<CancelJobReq>,
+        sink: ClientStreamingSink<CancelJobRes>,
+    ) {
+        let Jobs { door, shares, .. } = self.clone();
+        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+            let command = request::job(&req.uuid).map(|job| move |answer| Command::Cancel { job, answer });
+            (bridge::ask(&door, command), |job| reply::cancel(&job))
         });
     }
 

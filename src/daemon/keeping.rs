@@ -1,0 +1,202 @@
+//! Records of jobs: when they are asked for, what is in them, and what happens when they are on disk.
+
+use log::Level;
+
+use super::commands::{CommandError, Deleted};
+use super::event_loop::Loop;
+use super::now_ns;
+use super::table::Job;
+use super::workers::Chore;
+use crate::diag;
+use crate::job::exit::ExitReason;
+use crate::job::state::{Fact, State};
+use crate::job::{JobId, JobRef};
+use crate::state::{Change, Gate, Outcome, Record, Stage};
+
+impl Job {
+    /// The job as it is stored.
+    pub(super) fn to_record(&self, boot: &str) -> Record {
+        Record {
+            id: self.id,
+            serial: self.serial,
+            spec: self.spec.clone(),
+            stage: match &self.state {
+                State::Scheduled => Stage::Scheduled,
+                State::Queued => Stage::Queued,
+                State::Ended(ending) | State::Finished(ending) => Stage::Ended(ending.clone()),
+                other => Stage::Active(other.stop_cause()),
+            },
+            created_ns: self.created_ns,
+            queued_ns: self.queued_ns,
+            started_ns: self.started_ns,
+            ended_ns: self.ended_ns,
+            unenforced: self.unenforced.clone(),
+            lease: self.host_id,
+            process: self.process.clone(),
+            boot: boot.to_owned(),
+            timeout_at_ns: self.timeout_at_ns,
+            peak_bytes: self.peak_bytes,
+            cpu_usec: self.cpu_usec,
+        }
+    }
+
+    /// Its times, once it is known how it ended.
+    fn settle_times(&mut self) {
+        let State::Ended(ending) = &self.state else { return };
+        self.started_ns = self
+            .record
+            .map(|record| record.started_ns)
+            .filter(|_| ending.reason != ExitReason::StartFailed)
+            .or(self.started_ns);
+        self.ended_ns = Some(self.record.map_or_else(now_ns, |record| record.ended_ns));
+    }
+}
+
+impl Loop {
+    /// Has a job's record written as it is now. The gate opens when that is done, or failed.
+    pub(super) fn save(&mut self, id: JobId) -> Gate {
+        let Some(job) = self.table.get_mut(id) else { return Gate::opened() };
+        job.settle_times();
+        job.version += 1;
+        let Some(records) = &self.queues.records else {
+            job.durable = true;
+            self.pending.push((id, Fact::Recorded));
+            return Gate::opened();
+        };
+        let gate = Gate::default();
+        let record = Box::new(job.to_record(&self.boot));
+        let change = Change::Put { record, version: job.version, gate: Some(gate.clone()) };
+        if records.send(change).is_err() {
+            diag::limited!(Level::Error, "the state thread is gone");
+        }
+        self.unsettled += 1;
+        gate
+    }
+
+    /// What became of records.
+    pub(super) fn collect_outcome(&mut self, outcome: Outcome, facts: &mut Vec<(JobId, Fact)>) {
+        let Outcome { durable, records, answered } = outcome;
+        self.unsettled -= answered;
+        for (id, version) in records {
+            let Some(job) = self.table.get_mut(id) else { continue };
+            let is_newest = job.version == version;
+            job.unrecorded = !durable && (is_newest || job.unrecorded);
+            match (durable, job.durable) {
+                (true, _) => {
+                    job.durable = true;
+                    facts.extend(is_newest.then_some((id, Fact::Recorded)));
+                    self.answer_starters(id);
+                }
+                (false, true) => facts.push((id, Fact::Unrecorded)),
+                (false, false) => self.refuse_unrecorded(id),
+            }
+        }
+    }
+
+    /// Nobody was told of this job yet, and nobody will be: it could not be remembered.
+    fn refuse_unrecorded(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        for starter in job.starters.drain(..) {
+            let text = "cannot record the job: is the disk of dataDir full? Nothing was started";
+            let _ = starter.send(Err(CommandError::SetUp(text.to_owned())));
+        }
+        if job.state.waits() {
+            self.leave_queues(id);
+            self.table.one_ended();
+            self.forget(&[id], None);
+        }
+    }
+
+    /// Tells who waits for RunJob's answer, if there is one to give.
+    pub(super) fn answer_starters(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        if job.starters.is_empty() || !job.is_announceable() {
+            return;
+        }
+        let starters = std::mem::take(&mut job.starters);
+        let view = job.view(&self.queue);
+        let failed = match &view.ending {
+            Some(ending) if ending.reason == ExitReason::StartFailed && ending.code == -1 => {
+                Some(CommandError::SetUp(ending.message.clone()))
+            }
+            _ => None,
+        };
+        for starter in starters {
+            let _ = starter.send(failed.clone().map_or_else(|| Ok(view.clone()), Err));
+        }
+    }
+
+    /// Deletes a terminal job; answered when its record and its files are gone.
+    pub(super) fn delete(&mut self, wanted: &JobRef, answer: super::commands::Answer<JobId>) {
+        let found = self.table.find(wanted).and_then(|job| {
+            let hint = if job.state.waits() { "cancel or stop it first" } else { "stop it first" };
+            let refused = || CommandError::WrongState(format!("Cannot delete running job; {hint}"));
+            if job.state.is_finished() { Ok(job.id) } else { Err(refused()) }
+        });
+        match found {
+            Err(why) => {
+                let _ = answer.send(Err(why));
+            }
+            Ok(id) => {
+                let spool = self.settings.spool.join(id.to_string());
+                self.forget(&[id], Some(Chore::Spool(spool, id, answer)));
+            }
+        }
+    }
+
+    /// Deletes all terminal jobs.
+    pub(super) fn delete_all(&mut self, answer: super::commands::Answer<Deleted>) {
+        let finished = self.table.iter().filter(|job| job.state.is_finished());
+        let finished: Vec<JobId> = finished.map(|job| job.id).collect();
+        let spools = finished.iter().map(|id| self.settings.spool.join(id.to_string())).collect();
+        let deleted = Deleted { deleted: finished.len() as u32, skipped: self.table.live() as u32 };
+        self.forget(&finished, Some(Chore::Spools(spools, deleted, answer)));
+    }
+
+    /// Takes jobs out of the table and their records off the disk; `then` is done when those are gone. Without it their
+    /// spools are removed.
+    pub(super) fn forget(&mut self, ids: &[JobId], then: Option<Chore>) {
+        let serials = ids.iter().filter_map(|id| Some(self.table.remove(*id)?.serial)).collect();
+        let spools = || ids.iter().map(|id| self.settings.spool.join(id.to_string()));
+        let staged = ids.iter().map(|id| self.settings.stage.path(&id.to_string()));
+        let chores: Vec<Chore> = match then {
+            Some(chore) => vec![chore],
+            None => spools().map(Chore::Directory).chain(staged.map(Chore::File)).collect(),
+        };
+        let queue = self.queues.chores.clone();
+        let done = move || {
+            for chore in chores {
+                // The tidier is gone only when the daemon is.
+                let _ = queue.send(chore);
+            }
+        };
+        match &self.queues.records {
+            None => done(),
+            Some(records) => {
+                if records.send(Change::Delete { serials, done: Box::new(done) }).is_err() {
+                    diag::limited!(Level::Error, "the state thread is gone");
+                }
+            }
+        }
+    }
+
+    /// Forgets finished jobs beyond the number that is kept: the oldest go.
+    pub(super) fn forget_beyond(&mut self) {
+        while self.table.finished() > self.settings.retention_max
+            && let Some(id) = self.table.oldest_finished()
+        {
+            self.forget(&[id], None);
+        }
+    }
+
+    /// Forgets finished jobs that ended too long ago.
+    pub(super) fn forget_expired(&mut self) {
+        let before = now_ns().saturating_sub(self.settings.retention_ns);
+        let expired = |job: &&Job| job.state.is_finished() && job.ended_ns.is_some_and(|at| at < before);
+        let ids: Vec<JobId> = self.table.iter().filter(expired).map(|job| job.id).collect();
+        if !ids.is_empty() {
+            diag::event!(Level::Info, "forgetting old jobs", number = ids.len());
+            self.forget(&ids, None);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Taking over from an earlier daemon: its jobs, and what it left behind.
+//!
+//! Records tell which jobs there were. One that waited waits again. One that was active is looked for: its PID 1 by
+//! number, time of birth and boot, or by its place in the job's cgroup. Where it lives, its joblet-init holds what the
+//! earlier daemon had: the read ends of the output pipes and the control pipe, which are taken from it by pidfd_getfd(2).
+//! From there on the job is like any other, but not our child: its end is told by its exit record alone. Where it does
+//! not live, the record tells how it ended; without one it is lost.
+//!
+//! Only then everything is removed that belongs to no job: berths that no job took, spools and groups of jobs without a
+//! record. Such a job was never announced, and its payload never ran: a spawner waits for the record.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+
+use super::event_loop::{Due, Loop};
+use super::table::{Child, Job};
+use super::waiting::instant_of;
+use super::workers::Chore;
+use super::{now_ns, staging};
+use crate::cgroup::JobCgroup;
+use crate::diag;
+use crate::job::exit::{StopCause, start_failure};
+use crate::job::exit_record::{self, ExitRecord};
+use crate::job::state::{Fact, State};
+use crate::job::{Ending, JobId};
+use crate::output::{JobOutput, Progress, SpoolWriter};
+use crate::sandbox::spawn::{exit_records, record_path};
+use crate::sandbox::work::Leftover;
+use crate::state::{Record, Stage};
+use crate::sys::pidfd;
+
+/// Descriptors of joblet-init (`init/main.rs`).
+const CONTROL: i32 = 5;
+const STDOUT: i32 = 6;
+const STDERR: i32 = 7;
+const ORDER: i32 = 8;
+
+/// What is taken over of a PID 1 that lives.
+struct Found {
+    pidfd: OwnedFd,
+    pid: i32,
+}
+
+impl Loop {
+    /// Takes over what an earlier daemon had, and removes what is nobody's. `work` is what is on disk in place of /work.
+    pub(super) fn recover(&mut self, records: Vec<Record>, work: Vec<Leftover>) {
+        let mut queued = Vec::new();
+        for record in records {
+            if record.stage == Stage::Queued {
+                queued.push((record.queued_ns, record.serial, record.id));
+            }
+            self.restore(record);
+        }
+        queued.sort_unstable();
+        for (_, _, id) in queued {
+            if let Some(job) = self.table.get_mut(id).filter(|job| job.state == State::Queued) {
+                job.ticket = Some(self.queue.push(id));
+            }
+        }
+        for Leftover { name, project } in work {
+            let lives = |id: JobId| self.table.get(id).is_some_and(|job| job.lease.is_some());
+            let text = OsStr::from_bytes(name.to_bytes()).to_str();
+            if !text.and_then(JobId::parse).is_some_and(lives) {
+                let lease = self.leases.withhold(project);
+                self.remove_work(name, lease);
+            }
+        }
+        self.sweep();
+        let mut facts = Vec::new();
+        self.fill_places(&mut facts);
+        self.pending.append(&mut facts);
+        self.expire();
+    }
+
+    fn restore(&mut self, record: Record) {
+        let id = record.id;
+        let progress = Progress::new(id, self.tells.output.clone());
+        let samples = Progress::new(id, self.tells.samples.clone());
+        let job = Job {
+            serial: record.serial,
+            created_ns: record.created_ns,
+            queued_ns: record.queued_ns,
+            started_ns: record.started_ns,
+            ended_ns: record.ended_ns,
+            unenforced: record.unenforced,
+            process: record.process,
+            host_id: record.lease,
+            timeout_at_ns: record.timeout_at_ns,
+            peak_bytes: record.peak_bytes,
+            cpu_usec: record.cpu_usec,
+            durable: true,
+            ..Job::new(id, record.spec, State::Scheduled, progress, samples)
+        };
+        match record.stage {
+            Stage::Ended(ending) => {
+                job.progress.end();
+                job.samples.end();
+                self.table.restore(Job { state: State::Finished(ending), ..job });
+            }
+            Stage::Scheduled => self.restore_waiting(Job { state: State::Scheduled, ..job }),
+            Stage::Queued => self.restore_waiting(Job { state: State::Queued, ..job }),
+            Stage::Active(cause) => self.restore_active(job, cause, &record.boot),
+        }
+    }
+
+    fn restore_waiting(&mut self, job: Job) {
+        let (id, scheduled) = (job.id, job.state == State::Scheduled);
+        let path = self.settings.stage.path(&id.to_string());
+        let gone = staging::is_needed(&job.spec) && !path.exists();
+        self.table.restore(job);
+        if gone {
+            let text = format!("what the job brought is gone from {}; run it again", path.display());
+            self.pending.push((id, Fact::NotStarted(start_failure(text))));
+        } else if scheduled {
+            self.wait_for_time(id);
+        }
+    }
+
+    fn restore_active(&mut self, mut job: Job, cause: Option<StopCause>, boot: &str) {
+        let id = job.id;
+        job.cgroup = self.tree.reopen(id).unwrap_or_else(|why| {
+            diag::event!(Level::Warn, "cannot open a job's cgroup", jobId = id, error = why);
+            None
+        });
+        job.lease = job.host_id.and_then(|host_id| self.leases.withhold(host_id));
+        job.host_restarted = boot != self.boot;
+        job.has_place = true;
+        self.running += 1;
+        let found = if job.host_restarted { None } else { find_init(&job) };
+        let taken = match found {
+            Some(found) => self.take_over(&mut job, found).map(|()| true),
+            None => Ok(false),
+        };
+        match taken {
+            Ok(true) => {
+                job.started_ns.get_or_insert_with(now_ns);
+                job.state = cause.map_or(State::Running, State::StopAsked);
+                diag::event!(Level::Info, "took over a running job", jobId = id);
+                self.go_on(job);
+            }
+            Ok(false) => self.settle_dead(job, cause, None),
+            Err(why) => {
+                diag::event!(
+                    Level::Error,
+                    "cannot take over a running job, ending it",
+                    jobId = id,
+                    error = why
+                );
+                if let Some(Err(why)) = job.cgroup.as_ref().map(JobCgroup::kill) {
+                    diag::event!(Level::Error, "cannot kill a job's cgroup", jobId = id, error = why);
+                }
+                self.settle_dead(job, cause, Some(format!("cannot be taken over: {why}")));
+            }
+        }
+    }
+
+    /// A job that lives: its clocks go on.
+    fn go_on(&mut self, mut job: Job) {
+        let id = job.id;
+        if let Some(timeout) = job.spec.timeout {
+            let all = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
+            let at =
+                *job.timeout_at_ns.get_or_insert_with(|| super::waiting::monotonic_ns().saturating_add(all));
+            self.timers.set(instant_of(at), Due::Timeout(id));
+        }
+        let stop_asked = matches!(job.state, State::StopAsked(_));
+        self.table.restore(job);
+        self.watch_use(id);
+        if stop_asked {
+            // It is on disk that somebody asked; whether TERM was sent is not.
+            self.pending.push((id, Fact::Recorded));
+        }
+    }
+
+    /// A job that is over: what its end was, from what it left.
+    fn settle_dead(&mut self, mut job: Job, cause: Option<StopCause>, why: Option<String>) {
+        let id = job.id;
+        let name = id.to_string();
+        job.record =
+            fs::File::open(record_path(&self.settings.run_dir, &name)).ok().and_then(|file| read(&file));
+        // Chunks that have no row yet get one.
+        if let Ok(spool) = SpoolWriter::reopen(&self.settings.spool.join(&name)) {
+            job.progress.publish(spool.rows());
+        }
+        job.measure();
+        job.drained = true;
+        job.state = State::Draining(cause);
+        job.lost_because = why;
+        self.table.restore(job);
+        let ending: Option<Ending> = self.ending_of(id);
+        self.pending.extend(ending.map(|ending| (id, Fact::Drained(ending))));
+    }
+
+    /// Takes from a joblet-init what the earlier daemon had of it.
+    fn take_over(&mut self, job: &mut Job, found: Found) -> Result<(), String> {
+        let Found { pidfd, pid } = found;
+        let (id, name) = (job.id, job.id.to_string());
+        let words = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
+        let from_init = |fd| pidfd::descriptor_of(pidfd.as_fd(), pid, fd);
+        if from_init(ORDER).is_ok() {
+            return Err("it was not started before the daemon ended".to_owned());
+        }
+        let stdout = from_init(STDOUT).map_err(words("take its stdout"))?;
+        let stderr = from_init(STDERR).map_err(words("take its stderr"))?;
+        for end in [&stdout, &stderr] {
+            rustix::io::ioctl_fionbio(end, true).map_err(|e| format!("take its output: {e}"))?;
+        }
+        let control = from_init(CONTROL).and_then(writable).map_err(words("take its control pipe"))?;
+        let record = fs::File::open(record_path(&self.settings.run_dir, &name));
+        let record = record.map_err(words("open its exit record"))?;
+        let spool = SpoolWriter::reopen(&self.settings.spool.join(&name)).map_err(|e| e.to_string())?;
+        let mounts = pidfd::mount_namespace(pidfd.as_fd(), pid).map_err(words("open its mount namespace"))?;
+        // Looked at after the control pipe was opened. Complete: joblet-init saw the earlier daemon go, and waits for a
+        // signal. Else it will wait for the byte in the pipe, and a signal would reach the payload.
+        let wake = read(&record).map(|_| pidfd.try_clone()).transpose().map_err(words("copy its pidfd"))?;
+        job.progress.publish(spool.rows());
+        let (control, progress) = (Arc::new(control), job.progress.clone());
+        self.collector.add(JobOutput { id, stdout, stderr, control, spool, progress, wake });
+        let token = self.watch_init(id, &pidfd);
+        job.child = Some(Child {
+            pidfd,
+            pid,
+            report: None,
+            record,
+            mounts,
+            network: None,
+            tokens: [token, token],
+            init_end: String::new(),
+        });
+        Ok(())
+    }
+
+    /// Removes what belongs to no job that lives.
+    fn sweep(&mut self) {
+        let lives = |id: JobId| self.table.get(id).is_some_and(|job| !job.state.is_finished());
+        let left = self.tree.leftovers().unwrap_or_else(|why| {
+            diag::event!(Level::Warn, "cannot look for jobs of an earlier daemon", error = why);
+            Vec::new()
+        });
+        let groups: Vec<JobId> = left.into_iter().filter(|id| !lives(*id)).collect();
+        let known: HashSet<String> = self.table.iter().map(|job| job.id.to_string()).collect();
+        let living: HashSet<String> =
+            self.table.iter().filter(|job| !job.state.is_finished()).map(|job| job.id.to_string()).collect();
+        for id in groups {
+            match self.tree.reopen(id) {
+                Ok(Some(group)) => self.tidy(group),
+                Ok(None) => {}
+                Err(why) => diag::event!(Level::Warn, "cannot end what was left", jobId = id, error = why),
+            }
+        }
+        let is_of =
+            |set: &HashSet<String>, name: &OsStr| name.to_str().is_some_and(|name| set.contains(name));
+        let entries = |dir| fs::read_dir(dir).into_iter().flatten().flatten();
+        for record in entries(exit_records(&self.settings.run_dir)) {
+            if !is_of(&living, &record.file_name()) {
+                self.chore(Chore::File(record.path()));
+            }
+        }
+        for staged in entries(self.settings.stage.directory().to_owned()) {
+            if !is_of(&living, &staged.file_name()) {
+                self.chore(Chore::File(staged.path()));
+            }
+        }
+        for spool in entries(self.settings.spool.clone()) {
+            if !is_of(&known, &spool.file_name()) {
+                self.chore(Chore::Directory(spool.path()));
+            }
+        }
+    }
+}
+
+/// A job's PID 1, if it lives: by its number and birth, or, where those were not recorded yet, as the one process of the
+/// job's group that is number 1 in there.
+fn find_init(job: &Job) -> Option<Found> {
+    let recorded = job.process.as_ref().map(|process| (process.pid, process.birth));
+    let found = recorded.and_then(|(pid, birth)| Some(Found { pidfd: pidfd::open(pid, birth).ok()?, pid }));
+    let found = found.or_else(|| {
+        let pid = job.cgroup.as_ref()?.processes().ok()?.into_iter().find(|pid| is_first(*pid))?;
+        let found = Found { pidfd: pidfd::open(pid, pidfd::birth(pid)?).ok()?, pid };
+        // Only now the number cannot pass on any more.
+        job.cgroup.as_ref()?.processes().ok()?.contains(&pid).then_some(found)
+    })?;
+    let mut poll_fd = [PollFd::new(&found.pidfd, PollFlags::IN)];
+    let ended = poll(&mut poll_fd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0);
+    (!ended).then_some(found)
+}
+
+/// Whether a process is number 1 of its pid namespace (proc_pid_status(5), NSpid).
+fn is_first(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1 && numbers.ends_with("\t1"))
+}
+
+/// The write end of a pipe of which we have the read end.
+fn writable(end: OwnedFd) -> std::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", end.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
+}
+
+/// A complete exit record.
+fn read(file: &fs::File) -> Option<ExitRecord> {
+    let mut block = [0; exit_record::SIZE];
+    file.read_exact_at(&mut block, 0).ok().and_then(|()| ExitRecord::decode(&block))
+}

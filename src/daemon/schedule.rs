@@ -1,0 +1,97 @@
+//! Jobs that wait for a time of the wall clock.
+//!
+//! One timerfd stands for the earliest of them. It is set to an absolute time of CLOCK_REALTIME, and the kernel wakes us
+//! too when somebody sets that clock (TFD_TIMER_CANCEL_ON_SET, timerfd_create(2)): a job starts when the clock shows its
+//! time, however the clock came there. Set back, it waits longer; set forward over its time, it starts at once.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use crate::job::JobId;
+
+/// The schedule.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    timer: OwnedFd,
+    // Equal times start in the order of acceptance.
+    waiting: BTreeSet<(i64, u64, JobId)>,
+}
+
+impl Schedule {
+    /// Nothing waits.
+    ///
+    /// # Errors
+    /// No timerfd.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Schedule { timer: timerfd_create(TimerfdClockId::Realtime, flags)?, waiting: BTreeSet::new() })
+    }
+
+    /// Readable when [`Schedule::due`] may have something.
+    pub(super) fn timer(&self) -> &OwnedFd {
+        &self.timer
+    }
+
+    /// Adds a job: `at` in ns since the epoch, `serial` its place in the order of acceptance.
+    pub(super) fn add(&mut self, at: i64, serial: u64, id: JobId) -> io::Result<()> {
+        self.waiting.insert((at, serial, id));
+        self.arm()
+    }
+
+    /// Takes a job out.
+    pub(super) fn remove(&mut self, at: i64, serial: u64, id: JobId) {
+        self.waiting.remove(&(at, serial, id));
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes out the jobs whose time has come, the earliest first.
+    pub(super) fn due(&mut self, now_ns: i64) -> io::Result<Vec<JobId>> {
+        let mut word = [0u8; 8];
+        match rustix::io::read(&self.timer, &mut word) {
+            // The clock was set, or nothing has come due: either way the times are looked at.
+            Ok(_) | Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+        let later = self.waiting.split_off(&(now_ns.saturating_add(1), 0, JobId::nil()));
+        let due = std::mem::replace(&mut self.waiting, later);
+        self.arm()?;
+        Ok(due.into_iter().map(|(_, _, id)| id).collect())
+    }
+
+    fn arm(&self) -> io::Result<()> {
+        let Some((at, ..)) = self.waiting.first() else { return Ok(()) };
+        let at = Timespec { tv_sec: at.div_euclid(1_000_000_000), tv_nsec: at.rem_euclid(1_000_000_000) };
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        timerfd_settime(&self.timer, flags, &Itimerspec { it_interval: never, it_value: at })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_times_come_in_the_order_of_acceptance() {
+        let mut schedule = Schedule::new().unwrap();
+        let ids: Vec<JobId> = (0..4).map(|_| JobId::random()).collect();
+        for (at, serial, id) in [(20, 9, ids[0]), (10, 8, ids[1]), (10, 7, ids[2]), (30, 1, ids[3])] {
+            schedule.add(at, serial, id).unwrap();
+        }
+        assert_eq!(schedule.due(9).unwrap(), []);
+        assert_eq!(schedule.due(20).unwrap(), [ids[2], ids[1], ids[0]]);
+        schedule.remove(30, 1, ids[3]);
+        assert_eq!((schedule.len(), schedule.due(i64::MAX).unwrap()), (0, vec![]));
+    }
+}

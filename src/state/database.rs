@@ -1,0 +1,251 @@
+//! The file: opening it with care, reading all of it, writing batches.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::{Record, StateError};
+
+/// `application_id` of our databases: "JBLT".
+pub const APPLICATION: i64 = 0x4a42_4c54;
+/// Version of the format.
+pub const VERSION: i64 = 1;
+
+const TABLE: &str =
+    "CREATE TABLE jobs (serial INTEGER PRIMARY KEY, crc INTEGER NOT NULL, record TEXT NOT NULL) STRICT";
+
+/// An open database. One process at a time has it: the daemon holds the lock of dataDir.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    connection: Connection,
+    log: File,
+}
+
+impl Database {
+    /// Opens `<data_dir>/state.db`, or makes it with mode 0600, and reads every record, oldest job first.
+    ///
+    /// # Errors
+    /// It cannot be opened, is damaged, newer, or not ours; it is left as it was.
+    pub fn open(data_dir: &Path) -> Result<(Database, Vec<Record>), StateError> {
+        let path = data_dir.join("state.db");
+        let opened = |source| StateError::Open { path: path.clone(), source };
+        let flags = libc::O_NOFOLLOW;
+        let is_new = {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+            options.open(&path).and_then(|file| file.metadata()).map_err(opened)?.len() == 0
+        };
+        let connection = connect(&path)?;
+        let damaged = |e: rusqlite::Error| StateError::Damaged { path: path.clone(), why: e.to_string() };
+        if is_new {
+            create(&connection).map_err(|e| write_failed(&path, &e))?;
+        }
+        check(&connection, &path)?;
+        let records = read(&connection, &path)?;
+        // Without a checkpoint of SQLite's own: the writer does it when nothing waits. NORMAL: the writer syncs.
+        let settings = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;";
+        // The empty transaction makes the log. SQLite keeps this one file for as long as the connection lives. It holds
+        // no locks, so that opening it here takes none away (close(2) would, of the database itself).
+        connection.execute_batch(&format!("{settings} BEGIN IMMEDIATE; COMMIT;")).map_err(damaged)?;
+        let log = path.with_extension("db-wal");
+        let log = File::open(&log).map_err(|source| StateError::Open { path: log, source })?;
+        Ok((Database { path, connection, log }, records))
+    }
+
+    /// Commits newest records and removals in one transaction: *written*, not yet durable.
+    ///
+    /// # Errors
+    /// Nothing of it was written.
+    pub fn write(&mut self, puts: &BTreeMap<u64, &Record>, gone: &[u64]) -> Result<(), StateError> {
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = self.connection.transaction()?;
+            {
+                let mut put = transaction.prepare_cached(
+                    "INSERT OR REPLACE INTO jobs (serial, crc, record) VALUES (?1, ?2, ?3)",
+                )?;
+                for (serial, record) in puts {
+                    let text = serde_json::to_string(record)
+                        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+                    put.execute(params![serial.cast_signed(), checksum(&text), text])?;
+                }
+                let mut delete = transaction.prepare_cached("DELETE FROM jobs WHERE serial = ?1")?;
+                for serial in gone {
+                    delete.execute(params![serial.cast_signed()])?;
+                }
+            }
+            transaction.commit()
+        };
+        write().map_err(|e| write_failed(&self.path, &e))
+    }
+
+    /// Makes durable what was written: fdatasync(2) of the write-ahead log.
+    ///
+    /// # Errors
+    /// The disk's. What was written since the last time may be lost with the power.
+    pub fn sync(&mut self) -> Result<(), StateError> {
+        let failed = |e: io::Error| StateError::Write { path: self.path.clone(), why: e.to_string() };
+        self.log.sync_data().map_err(failed)
+    }
+
+    /// Moves the log into the database, and makes that durable.
+    ///
+    /// # Errors
+    /// The disk's; the log stays then.
+    pub fn checkpoint(&mut self) -> Result<(), StateError> {
+        let done = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        done.map_err(|e| write_failed(&self.path, &e))
+    }
+}
+
+/// CRC-32 of a record's text.
+fn checksum(text: &str) -> i64 {
+    let mut crc = flate2::Crc::new();
+    crc.update(text.as_bytes());
+    i64::from(crc.sum())
+}
+
+fn write_failed(path: &Path, why: &rusqlite::Error) -> StateError {
+    StateError::Write { path: path.to_owned(), why: why.to_string() }
+}
+
+fn connect(path: &Path) -> Result<Connection, StateError> {
+    let damaged = |e: rusqlite::Error| StateError::Damaged { path: path.to_owned(), why: e.to_string() };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).map_err(damaged)?;
+    // Ours alone: without memory shared between processes, and without looking for changes of others.
+    connection.execute_batch("PRAGMA locking_mode=EXCLUSIVE").map_err(damaged)?;
+    Ok(connection)
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let marks = format!("PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};");
+    connection.execute_batch(&format!("BEGIN; {TABLE}; {marks} COMMIT;"))
+}
+
+/// Reads before anything is written.
+fn check(connection: &Connection, path: &Path) -> Result<(), StateError> {
+    let damaged = |why: String| StateError::Damaged { path: path.to_owned(), why };
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let number = |pragma| number(pragma).map_err(|e| damaged(e.to_string()));
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    if application != APPLICATION {
+        return Err(StateError::Foreign { path: path.to_owned() });
+    }
+    if version != VERSION {
+        return Err(StateError::Newer { path: path.to_owned(), found: version, known: VERSION });
+    }
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match verdict.map_err(|e| damaged(e.to_string()))?.as_str() {
+        "ok" => Ok(()),
+        why => Err(damaged(why.to_owned())),
+    }
+}
+
+fn read(connection: &Connection, path: &Path) -> Result<Vec<Record>, StateError> {
+    let damaged = |why: String| StateError::Damaged { path: path.to_owned(), why };
+    let failed = |e: rusqlite::Error| damaged(e.to_string());
+    let mut statement =
+        connection.prepare("SELECT serial, crc, record FROM jobs ORDER BY serial").map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let serial: i64 = row.get(0).map_err(failed)?;
+        let record = decode(row).map_err(|why| damaged(format!("job {serial}: {why}")))?;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// One row of `serial, crc, record`.
+fn decode(row: &rusqlite::Row<'_>) -> Result<Record, String> {
+    let words = |e: rusqlite::Error| e.to_string();
+    let text = row.get_ref(2).map_err(words)?.as_str().map_err(|e| e.to_string())?;
+    if row.get::<_, i64>(1).map_err(words)? != checksum(text) {
+        return Err("its checksum does not fit".to_owned());
+    }
+    let record: Record = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    if row.get::<_, i64>(0).map_err(words)? != record.serial.cast_signed() {
+        return Err("it stands in another job's place".to_owned());
+    }
+    Ok(record)
+}
+
+/// What [`salvage`] found.
+#[derive(Debug)]
+pub struct Salvaged {
+    /// Where the damaged database is now.
+    pub aside: PathBuf,
+    /// Records in the new one.
+    pub saved: usize,
+    /// Rows that could not be read.
+    pub lost: usize,
+}
+
+/// Reads what can be read of a damaged database, moves it aside and writes a new one with that. Records that are damaged
+/// are left out, each one by itself.
+///
+/// # Errors
+/// It cannot be opened at all, is newer or foreign; or the new one cannot be written. The old one stays.
+pub fn salvage(data_dir: &Path, now_ns: i64) -> Result<Salvaged, StateError> {
+    let path = data_dir.join("state.db");
+    let (records, lost) = rescue(&path)?;
+    let aside = data_dir.join(format!("state.db.damaged-{}", now_ns / 1_000_000_000));
+    let moved = |source| StateError::Open { path: path.clone(), source };
+    for tail in ["-wal", "-shm"] {
+        let name = |base: &Path| PathBuf::from(format!("{}{tail}", base.display()));
+        match std::fs::rename(name(&path), name(&aside)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(moved(e)),
+            _ => {}
+        }
+    }
+    std::fs::rename(&path, &aside).map_err(moved)?;
+    let (mut database, _) = Database::open(data_dir)?;
+    if !records.is_empty() {
+        database.write(&records.iter().map(|record| (record.serial, record)).collect(), &[])?;
+        database.checkpoint()?;
+    }
+    Ok(Salvaged { aside, saved: records.len(), lost })
+}
+
+/// All records that are whole, and the number of those that are not. A file that is no database has none.
+fn rescue(path: &Path) -> Result<(Vec<Record>, usize), StateError> {
+    let connection = connect(path)?;
+    // A damaged header may hide whose it is; the rows tell.
+    if let Err(other @ StateError::Newer { .. }) = check(&connection, path) {
+        return Err(other);
+    }
+    let highest =
+        connection.query_row("SELECT max(serial) FROM jobs", [], |row| row.get::<_, Option<i64>>(0));
+    let Ok(Some(highest)) = highest else { return Ok((Vec::new(), 0)) };
+    let (mut records, mut lost, mut at) = (Vec::new(), 0, 0);
+    while at < highest {
+        // One row at a time: a page that cannot be read takes its own rows only.
+        let next = "SELECT serial, crc, record FROM jobs WHERE serial > ?1 ORDER BY serial LIMIT 1";
+        let row = connection.query_row(next, [at], |row| Ok((row.get::<_, i64>(0)?, decode(row))));
+        match row {
+            Ok((serial, decoded)) => {
+                at = serial;
+                match decoded {
+                    Ok(record) => records.push(record),
+                    Err(_) => lost += 1,
+                }
+            }
+            Err(rusqlite::Error::QueryReturnedNoRows) => break,
+            Err(_) => {
+                at += 1;
+                lost += 1;
+            }
+        }
+    }
+    Ok((records, lost))
+}
+
+#[cfg(test)]
+#[path = "database_tests.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+//! Real files, real damage.
+
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::sync::Arc;
+
+use super::*;
+use crate::job::exit::{ExitReason, StopCause};
+use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
+use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status};
+use crate::state::{Stage, record::Process};
+
+fn record(serial: u64, stage: Stage) -> Record {
+    let limits = Limits {
+        cpu: CpuPercent::new(250).ok(),
+        memory: MemoryMib::new(512, 4096).ok(),
+        io: None,
+        cores: CoreSet::parse("0-1").ok(),
+        pids: 64,
+    };
+    let spec = JobSpec {
+        name: "nightly".into(),
+        command: "sh".into(),
+        args: vec!["-c".into(), "echo \u{1f600}".into()],
+        limits,
+        work_dir: "/work".into(),
+        environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "plain-but-secret".into())],
+        secrets: vec![("TOKEN".into(), Secret::new("hunter2"))],
+        network: NetworkMode::None,
+        timeout: Some(std::time::Duration::from_millis(1500)),
+        upload_paths: vec!["a/b".into()],
+        not_before_ns: Some(5),
+        request_id: format!("request-{serial}"),
+    };
+    Record {
+        id: JobId::parse(&format!("f47ac10b-58cc-4372-a567-{serial:012}")).unwrap(),
+        serial,
+        spec: Arc::new(spec),
+        stage,
+        created_ns: 1,
+        queued_ns: Some(2),
+        started_ns: Some(3),
+        ended_ns: Some(4),
+        unenforced: vec!["memory 512 MiB".into()],
+        lease: Some(1_879_048_192),
+        process: Some(Process { pid: 77, birth: 12_345 }),
+        boot: "2d4c".into(),
+        timeout_at_ns: Some(9),
+        peak_bytes: Some(1 << 20),
+        cpu_usec: Some(1000),
+    }
+}
+
+fn ending() -> Ending {
+    Ending { status: Status::Failed, reason: ExitReason::Oom, code: 137, signal: 9, message: "killed".into() }
+}
+
+fn stored(dir: &Path, records: &[Record]) {
+    let (mut database, _) = Database::open(dir).unwrap();
+    database.write(&records.iter().map(|r| (r.serial, r)).collect(), &[]).unwrap();
+    database.sync().unwrap();
+    database.checkpoint().unwrap();
+}
+
+/// As it comes back: without the values of secrets.
+fn shown(mut record: Record) -> Record {
+    let spec = Arc::make_mut(&mut record.spec);
+    spec.environment[1].1 = "***".into();
+    spec.secrets[0].1 = Secret::default();
+    record
+}
+
+#[test]
+fn records_come_back_whole_and_without_secrets_and_the_file_is_ours_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = [
+        record(1, Stage::Scheduled),
+        record(2, Stage::Queued),
+        record(3, Stage::Active(None)),
+        record(4, Stage::Active(Some(StopCause::Timeout))),
+        record(5, Stage::Ended(ending())),
+    ];
+    stored(dir.path(), &all);
+    let path = dir.path().join("state.db");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let bytes = std::fs::read(&path).unwrap();
+    for secret in ["hunter2", "plain-but-secret"] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+    }
+    let (mut database, records) = Database::open(dir.path()).unwrap();
+    assert_eq!(records, all.clone().map(shown));
+    let newer = record(2, Stage::Ended(ending()));
+    database.write(&[(2, &newer)].into(), &[1, 3]).unwrap();
+    drop(database);
+    let (_, records) = Database::open(dir.path()).unwrap();
+    assert_eq!(records.iter().map(|r| r.serial).collect::<Vec<_>>(), [2, 4, 5]);
+    assert_eq!(records[0].stage, Stage::Ended(ending()));
+}
+
+#[test]
+fn a_newer_a_foreign_and_a_damaged_database_are_refused_and_left_alone() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm, &str); 5] = [
+        ("newer", |path| pragma(path, "PRAGMA user_version=2"), "it has version 2, this joblet knows 1"),
+        ("foreign", |path| pragma(path, "PRAGMA application_id=7"), "another program made it"),
+        (
+            "text",
+            |path| std::fs::write(path, "not a database, but a long line of text").unwrap(),
+            "joblet recover",
+        ),
+        ("flipped byte of a record", |path| flip(path, b"nightly"), "its checksum does not fit"),
+        ("flipped tree", |path| flip_at(path, 4096 + 3), "joblet recover"),
+    ];
+    for (name, harm, text) in harms {
+        let dir = tempfile::tempdir().unwrap();
+        stored(dir.path(), &[record(1, Stage::Queued)]);
+        let path = dir.path().join("state.db");
+        harm(&path);
+        let before = std::fs::read(&path).unwrap();
+        let why = Database::open(dir.path()).unwrap_err().to_string();
+        assert!(why.contains(text), "{name}: {why}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{name}");
+    }
+}
+
+fn pragma(path: &Path, text: &str) {
+    Connection::open(path).unwrap().execute_batch(text).unwrap();
+}
+
+fn flip(path: &Path, text: &[u8]) {
+    let bytes = std::fs::read(path).unwrap();
+    flip_at(path, bytes.windows(text.len()).position(|window| window == text).unwrap() as u64);
+}
+
+fn flip_at(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x5a], at).unwrap();
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_database_is_saved_and_the_old_one_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let all: Vec<Record> = (1..=200).map(|serial| record(serial, Stage::Ended(ending()))).collect();
+    stored(dir.path(), &all);
+    let path = dir.path().join("state.db");
+    flip(&path, b"request-7\"");
+    assert!(Database::open(dir.path()).is_err());
+    let salvaged = salvage(dir.path(), 5_000_000_000).unwrap();
+    assert_eq!((salvaged.saved, salvaged.lost), (199, 1));
+    assert_eq!(salvaged.aside, dir.path().join("state.db.damaged-5"));
+    assert!(salvaged.aside.exists());
+    let (_, records) = Database::open(dir.path()).unwrap();
+    let serials: Vec<u64> = records.iter().map(|r| r.serial).collect();
+    assert_eq!(serials, (1..=200).filter(|serial| *serial != 7).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_that_is_no_database_is_moved_aside_by_the_rescue() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("state.db"), [b'x'; 5000]).unwrap();
+    let salvaged = salvage(dir.path(), 0).unwrap();
+    assert_eq!((salvaged.saved, salvaged.lost), (0, 0));
+    assert!(Database::open(dir.path()).unwrap().1.is_empty());
+}
+
+/// Written by version 1, to be read for ever.
+#[test]
+fn the_golden_database_is_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/state-1.db");
+    let all =
+        [record(1, Stage::Scheduled), record(2, Stage::Active(None)), record(3, Stage::Ended(ending()))];
+    let dir = tempfile::tempdir().unwrap();
+    if std::env::var_os("JOBLET_GOLDEN").is_some() && !golden.exists() {
+        stored(dir.path(), &all);
+        std::fs::copy(dir.path().join("state.db"), &golden).unwrap();
+    }
+    std::fs::copy(&golden, dir.path().join("state.db")).unwrap();
+    assert_eq!(Database::open(dir.path()).unwrap().1, all.map(shown));
+}

@@ -1,0 +1,88 @@
+//! Job records that survive the daemon.
+//!
+//! The loop owns all jobs; this room keeps a copy of each on disk, in `<dataDir>/state.db` (SQLite, write-ahead log),
+//! and reads them once, when the daemon starts. One row a job, a whole record each time: a newer one replaces it, and
+//! nothing is ever put together from parts.
+//!
+//! A thread writes ([`writer`]). What is asked for while it works goes into its next transaction, newest record of a
+//! job only. A record goes through two moments, and both are told:
+//!
+//! | moment | survives | who waits for it |
+//! |---|---|---|
+//! | *written*: committed, in the kernel's hands | the end of the daemon | the spawner, before a payload runs ([`Gate`]) |
+//! | *durable*: fdatasync(2) of the log is done | the end of the host's power | every reply that tells of it |
+//!
+//! So no payload ever ran without a record, and a start does not wait for a disk. A record that cannot be written
+//! (disk full) is kept in memory and tried again each second, and its job says that it waits for that.
+//!
+//! # Format, version 1
+//!
+//! `application_id` is [`database::APPLICATION`], `user_version` the version. Table `jobs`: `serial` (the order of
+//! acceptance), `record` ([`Record`] as JSON), `crc` (CRC-32 of that text). A database of a newer version, of another
+//! program or with damage is refused and left as it is; `joblet recover` saves what can be read of it.
+
+pub mod database;
+pub mod record;
+pub mod writer;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use database::Database;
+pub use record::{Record, Stage};
+pub use writer::{Change, Gate, Outcome, Writer};
+
+/// Why records cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file itself.
+    #[error("cannot open the job database {path}: {source}")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// SQLite's refusal.
+    #[error(
+        "cannot read the job database {path}: {why}; nothing was changed: `joblet recover` saves what can be read of it"
+    )]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A database of a later joblet.
+    #[error(
+        "cannot read the job database {path}: it has version {found}, this joblet knows {known}; nothing was changed: \
+         start the joblet that wrote it, or move it away (its jobs are forgotten then)"
+    )]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// A database of another program.
+    #[error(
+        "cannot use {path} as the job database: another program made it; move it away, or choose another dataDir"
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A write.
+    #[error("cannot write the job database {path}: {why}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        why: String,
+    },
+    /// A thread.
+    #[error("cannot start the state thread: {0}")]
+    Thread(io::Error),
+}

@@ -1,0 +1,75 @@
+//! One job as it is stored.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::job::exit::StopCause;
+use crate::job::{Ending, JobId, JobSpec};
+
+/// Everything about a job that must survive the daemon. Times are ns since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Identity.
+    pub id: JobId,
+    /// Place in the order of acceptance, from 1; never used twice.
+    pub serial: u64,
+    /// What it runs. Values of secrets are not stored.
+    #[serde(serialize_with = "write_spec", deserialize_with = "read_spec")]
+    pub spec: Arc<JobSpec>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Accepted.
+    pub created_ns: i64,
+    /// Began to wait for a place.
+    pub queued_ns: Option<i64>,
+    /// Payload started.
+    pub started_ns: Option<i64>,
+    /// Became terminal.
+    pub ended_ns: Option<i64>,
+    /// Limits that the host cannot keep, in words.
+    pub unenforced: Vec<String>,
+    /// Host id that its processes run as.
+    pub lease: Option<u32>,
+    /// Its PID 1.
+    pub process: Option<Process>,
+    /// The boot of the host that this was written in (proc_sys_kernel(5), random/boot_id).
+    pub boot: String,
+    /// When its time is over, ns of CLOCK_MONOTONIC in that boot.
+    pub timeout_at_ns: Option<i64>,
+    /// Peak memory in bytes.
+    pub peak_bytes: Option<u64>,
+    /// CPU time in microseconds.
+    pub cpu_usec: Option<u64>,
+}
+
+/// How far a job is, as far as a new daemon has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Waits for its time.
+    Scheduled,
+    /// Waits for a place.
+    Queued,
+    /// A spawner has it, or its processes live, or its end is not known yet. Somebody may have asked for that.
+    Active(Option<StopCause>),
+    /// It is over.
+    Ended(Ending),
+}
+
+/// Tells one process from all others of its boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number on the host.
+    pub pid: i32,
+    /// Its start, clock ticks since boot (proc_pid_stat(5), field 22).
+    pub birth: u64,
+}
+
+fn write_spec<S: Serializer>(spec: &Arc<JobSpec>, to: S) -> Result<S::Ok, S::Error> {
+    spec.as_ref().serialize(to)
+}
+
+fn read_spec<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<JobSpec>, D::Error> {
+    JobSpec::deserialize(from).map(Arc::new)
+}

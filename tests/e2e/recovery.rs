@@ -1,0 +1,108 @@
+//! A new daemon takes over what an earlier one had.
+
+use crate::helper::daemon::{Node, TestDaemon};
+use crate::helper::wait::{eventually, holds};
+use std::fs;
+
+fn is(d: &TestDaemon, id: &str, state: &str) -> bool {
+    d.status(id)["status"] == state
+}
+
+/// Bytes of standard output that are in the spool.
+fn printed(d: &TestDaemon, id: &str) -> u64 {
+    fs::metadata(d.dir().join("spool").join(id).join("stdout")).map_or(0, |meta| meta.len())
+}
+
+#[test]
+fn a_running_job_survives_the_daemon_with_its_output_and_its_exit_code() {
+    let node = Node::set_up();
+    let d = node.start();
+    let script = "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 7";
+    let id = d.submit(["sh", "-c", script]);
+    eventually("it has printed something", || holds(printed(&d, &id) > 0));
+    let node = d.crash();
+    let d = node.start();
+    assert!(is(&d, &id, "RUNNING"), "{}", d.status(&id));
+    let log = d.rnx(["job", "log", &id]);
+    let want: String = (1..=30).map(|i| format!("line {i}\n")).collect();
+    assert_eq!(log.text(), want);
+    eventually("it has ended", || holds(!is(&d, &id, "RUNNING")));
+    let ended = d.status(&id);
+    assert_eq!((&ended["status"], &ended["exitCode"]), (&"FAILED".into(), &7.into()), "{ended}");
+    d.stop();
+}
+
+#[test]
+fn a_job_that_ends_while_no_daemon_lives_keeps_its_output_and_its_exit_code() {
+    let node = Node::set_up();
+    let d = node.start();
+    let id = d.submit(["sh", "-c", "sleep 1; echo goodbye; echo worse >&2; exit 3"]);
+    let record = d.dir().join("run/exit").join(&id);
+    let node = d.crash();
+    eventually("it has ended", || holds(fs::read(&record).is_ok_and(|block| block.starts_with(b"JBEXIT01"))));
+    let d = node.start();
+    eventually("it is over", || holds(!is(&d, &id, "RUNNING")));
+    let ended = d.status(&id);
+    assert_eq!((&ended["status"], &ended["exitCode"]), (&"FAILED".into(), &3.into()), "{ended}");
+    assert_eq!(d.rnx(["job", "log", &id]).text(), "goodbye\nworse\n");
+    d.stop();
+}
+
+#[test]
+fn a_finished_job_is_remembered_with_everything_and_can_be_deleted() {
+    let node = Node::set_up();
+    let d = node.start();
+    let id = d.submit(["--name", "kept", "--secret-env", "TOKEN=hidden", "sh", "-c", "echo out; exit 5"]);
+    eventually("it has ended", || holds(is(&d, &id, "FAILED")));
+    let before = d.status(&id);
+    let node = d.crash();
+    let d = node.start();
+    assert_eq!(d.status(&id), before);
+    assert_eq!(d.rnx(["job", "log", &id]).text(), "out\n");
+    assert_eq!(d.rnx(["job", "delete", &id]).code, 0);
+    let node = d.crash();
+    let d = node.start();
+    assert_eq!(d.rnx(["job", "status", &id]).code, 5);
+    d.stop();
+}
+
+#[test]
+fn a_job_that_is_stopped_after_the_restart_is_told_as_stopped() {
+    let node = Node::set_up();
+    let d = node.start();
+    let id = d.submit(["sleep", "1000"]);
+    let node = d.crash();
+    let d = node.start();
+    let out = d.rnx(["job", "stop", &id]);
+    out.ok();
+    let ended = d.status(&id);
+    assert_eq!((&ended["status"], &ended["exitCode"]), (&"STOPPED".into(), &(-1).into()), "{ended}");
+    d.stop();
+}
+
+#[test]
+fn the_timeout_of_a_job_goes_on_over_a_restart() {
+    let node = Node::set_up();
+    let d = node.start();
+    let id = d.submit(["--timeout", "3s", "sleep", "1000"]);
+    let node = d.crash();
+    let d = node.start();
+    eventually("its time is over", || holds(is(&d, &id, "STOPPED")));
+    let ended = d.status(&id);
+    assert_eq!(ended["exit_reason"], "timeout", "{ended}");
+    d.stop();
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_keeps_its_jobs_where_it_is_configured_to() {
+    let node = Node::set_up();
+    node.set("joblet.onShutdown", "keep");
+    let d = node.start();
+    let id = d.submit(["sh", "-c", "echo one; sleep 2; echo two"]);
+    eventually("it has printed something", || holds(printed(&d, &id) > 0));
+    let node = d.leave();
+    let d = node.start();
+    assert_eq!(d.rnx(["job", "log", &id]).text(), "one\ntwo\n");
+    eventually("it is over", || holds(is(&d, &id, "COMPLETED")));
+    d.stop();
+}
