@@ -160,7 +160,7 @@ impl WorkDisk {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let mount = preparing(open_tree(&dir, "", flags), &doing("make a mount of"))?;
-        let restricted = sys::mount::set_attributes(mount.as_fd(), c"", ATTRIBUTES, false);
+        let restricted = sys::mount::set_attributes_privately(mount.as_fd(), ATTRIBUTES);
         preparing(restricted, &doing("restrict the mount of"))?;
         Ok(mount)
     }

@@ -24,7 +24,16 @@ pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | l
 /// Sets attributes on the mount that `path` names beneath `dir` (empty: `dir` itself), with `recursive` on
 /// every mount below it too.
 pub fn set_attributes(dir: BorrowedFd<'_>, path: &CStr, set: u64, recursive: bool) -> io::Result<()> {
-    let attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    set_all(dir, path, &MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 }, recursive)
+}
+
+/// Like [`set_attributes`] for one detached mount, which nothing propagates to or from afterwards. A copy of a
+/// mount is in the same peer group (mount_namespaces(7)), and systemd makes all of a host's mounts shared.
+pub fn set_attributes_privately(mount: BorrowedFd<'_>, set: u64) -> io::Result<()> {
+    set_all(mount, c"", &MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 }, false)
+}
+
+fn set_all(dir: BorrowedFd<'_>, path: &CStr, attr: &MountAttr, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH as usize;
     if recursive {
         flags |= libc::AT_RECURSIVE as usize;
@@ -33,7 +42,7 @@ pub fn set_attributes(dir: BorrowedFd<'_>, path: &CStr, set: u64, recursive: boo
         dir.as_raw_fd() as usize,
         path.as_ptr() as usize,
         flags,
-        &raw const attr as usize,
+        std::ptr::from_ref(attr) as usize,
         size_of::<MountAttr>(),
         0,
     ];
