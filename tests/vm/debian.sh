@@ -1,6 +1,6 @@
 #!/bin/bash
 # Packs the guest with systemd as PID 1: the kernel, and a disk with a small Debian, unpacked from its packages without running
-# any of their scripts, and joblet installed below /opt/joblet as its unit file expects.
+# any of their scripts, and joblet's checkout as far as vendor-config/install.sh needs it, which the guest runs.
 #
 #   debian.sh CACHE OUT TESTS FILE...   CACHE keeps kernel and packages between runs; OUT gets vmlinuz and root.img; TESTS lists
 #                                       what the guest is to run; the first two FILEs are joblet and rnx, the others land in
@@ -43,12 +43,13 @@ fetch_debian() {
     mv "$part" "$debian"
 }
 
-# What an administrator would do, and a unit that runs the checks when the system is up.
-install_joblet() {
-    local root=$1
-    mkdir -p "$root/opt/joblet/bin" "$root/checks"
-    mv "$root/usr/bin/joblet" "$root/opt/joblet/bin/"
-    install -m 0644 "$here/../../systemd/joblet.service" "$root/etc/systemd/system/"
+# The checkout with its build, and a unit that runs the checks when the system is up.
+furnish() {
+    local root=$1 checkout=$root/checkout
+    mkdir -p "$root/checks" "$checkout"/{target/release,vendor-config}
+    mv "$root"/usr/bin/{joblet,rnx} "$checkout/target/release/"
+    cp -r "$here/../../systemd" "$checkout/"
+    cp "$here/../../vendor-config/install.sh" "$checkout/vendor-config/"
     cp "$here/common.sh" "$here/unit.sh" "$root/checks/"
     cp "$tests" "$root/checks/tests"
     echo guest >"$root/etc/hostname"
@@ -78,7 +79,7 @@ cp -a "$debian" "$root"
 for file in "$joblet" "$rnx" "$@"; do
     add_program "$root" "$file"
 done
-install_joblet "$root"
+furnish "$root"
 cp "$cache/vmlinuz" "$out/vmlinuz"
 truncate -s 512M "$out/root.img"
 /usr/sbin/mke2fs -q -t ext4 -E root_owner=0:0,lazy_itable_init=1 -d "$root" "$out/root.img"

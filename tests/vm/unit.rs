@@ -1,4 +1,5 @@
-//! A guest with a small Debian, in which systemd is PID 1 and runs the unit of `systemd/joblet.service` (`unit.sh`).
+//! A guest with a small Debian, in which systemd is PID 1 and runs the units of `systemd/`, put there by
+//! `vendor-config/install.sh` (`unit.sh`).
 
 use super::guest::{BOOT, disk, pack};
 use crate::helper::daemon::{JOBLET, RNX};
@@ -16,7 +17,11 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
 }
 
 in_guest! { GUEST, image:
+    the_installer_says_what_it_would_do_and_does_nothing
+    the_installer_makes_a_node_from_nothing
+    an_installation_that_cannot_work_is_refused_and_changes_nothing
     the_unit_is_up_when_the_daemon_listens
+    the_units_are_without_fault_and_the_daemon_may_do_what_it_must_only
     a_job_has_its_limits_in_the_tree_that_systemd_delegates
     a_job_out_of_memory_does_not_end_the_unit
     the_journal_tells_the_life_of_the_daemon_and_of_every_job
@@ -25,4 +30,5 @@ in_guest! { GUEST, image:
     a_crash_is_followed_by_a_new_daemon_that_limits_as_before
     a_stop_is_clean_and_leaves_nothing
     a_start_that_fails_says_why_in_the_journal
+    an_uninstall_ends_the_jobs_and_keeps_the_data_and_a_purge_keeps_nothing
 }
