@@ -20,6 +20,7 @@ mod e2e {
     mod idle;
     mod lifecycle;
     mod limits;
+    mod logs;
     mod metrics;
     mod node;
     mod output;

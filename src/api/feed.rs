@@ -1,6 +1,7 @@
 //! What the [`pump`](super::pump) can feed a stream from: something that is told of by a [`Progress`].
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use grpcio::{RpcStatus, RpcStatusCode};
 
@@ -9,7 +10,7 @@ use super::status;
 use crate::daemon::commands::{CommandError, LogSource};
 use crate::diag::{Level, limited};
 use crate::job::JobId;
-use crate::output::{OutputError, Progress, SpoolReader};
+use crate::output::{OutputError, Progress, Seen, View, Wish};
 use crate::pb::joblet::DataChunk;
 
 /// Kinds of streams; a job has news of each by itself.
@@ -34,6 +35,11 @@ pub(super) trait Feed: Send + 'static {
     /// Tells of news.
     fn progress(&self) -> &Arc<Progress>;
 
+    /// When it is to be asked again although there are no news.
+    fn until(&self) -> Option<SystemTime> {
+        None
+    }
+
     /// What comes next. Blocks on the disk at worst.
     ///
     /// # Errors
@@ -53,28 +59,17 @@ pub(super) enum Fed<M> {
     End,
 }
 
-/// A job's output from its first byte on.
+/// The part of a job's output that a client wants.
 pub(super) struct LogFeed {
     source: LogSource,
-    /// Opened with the first row: before it the spool may not exist.
-    reader: Option<SpoolReader>,
+    view: View,
 }
 
 impl LogFeed {
-    /// At the first row.
-    pub(super) fn new(source: LogSource) -> Self {
-        LogFeed { source, reader: None }
-    }
-
-    fn read(&mut self, rows: u64) -> Result<Option<DataChunk>, OutputError> {
-        if rows == 0 {
-            return Ok(None);
-        }
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            None => self.reader.insert(SpoolReader::open(&self.source.dir)?),
-        };
-        Ok(reader.next(rows)?.map(reply::chunk))
+    /// At its beginning.
+    pub(super) fn new(source: LogSource, wish: Wish) -> Self {
+        let view = View::new(source.dir.clone(), wish);
+        LogFeed { source, view }
     }
 }
 
@@ -90,16 +85,26 @@ impl Feed for LogFeed {
         &self.source.progress
     }
 
+    fn until(&self) -> Option<SystemTime> {
+        let after = self.view.until_ns()?.saturating_add(1);
+        Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(after).unwrap_or(0)))
+    }
+
     fn next(&mut self) -> Result<Fed<DataChunk>, RpcStatus> {
+        // The end is looked at before the rows, so these are all.
         let (rows, ended) = self.source.progress.look();
-        match self.read(rows) {
-            Ok(Some(chunk)) => Ok(Fed::Message(chunk)),
-            // The end was looked at before the rows, so these are all.
-            Ok(None) if ended => Ok(Fed::End),
-            Ok(None) => Ok(Fed::Dry),
+        match self.view.next(rows, ended, now_ns()) {
+            Ok(Seen::Chunk(chunk)) => Ok(Fed::Message(reply::chunk(chunk))),
+            Ok(Seen::Nothing) => Ok(Fed::Dry),
+            Ok(Seen::Later) => Ok(Fed::Again),
+            Ok(Seen::End) => Ok(Fed::End),
             Err(why) => Err(unreadable(self.source.id, &why)),
         }
     }
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64)
 }
 
 /// The end of a stream whose spool cannot be read. One that was deleted meanwhile is no trouble of the node's.

@@ -3,12 +3,12 @@
 //! It is driven by events: a stream was opened or closed, a job has news, a stream has room again. A stream is
 //! then *advanced*: messages go from its [`Feed`] into its queue until the queue is full (gRPC wakes us through
 //! the stream's waker), there is nothing more (the job's [`Progress`] tells), or its turn is over. Reading
-//! blocks on the disk at worst, never on a client.
+//! blocks on the disk at worst, never on a client. A stream that ends at a time of day is looked at then.
 //!
 //! The queue of events has no bound of its own. What is in it is bounded: at most one "room" for each stream,
 //! two "news" for each job and kind, one "opened" and one "closed" for each stream, and [`STREAMS`] streams.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use futures_channel::{mpsc, oneshot};
@@ -58,6 +58,8 @@ enum Event {
     Ready(u64),
     News(Subject),
     Closed(u64),
+    /// Time has passed: [`Desk::wait`] looks for what that means.
+    Alarm,
     Judge,
     Shutdown,
 }
@@ -92,6 +94,7 @@ impl LogPump {
             cut: HashMap::new(),
             dry: HashMap::new(),
             judge_at: Instant::now(),
+            alarms: BTreeSet::new(),
         };
         let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || desk.run(&inbox));
         spawned.map_err(ApiError::StartPump)?;
@@ -133,6 +136,7 @@ impl LogPump {
             pass,
             axe,
             room,
+            until: feed.until(),
             tap: Box::new(Filling { feed, queue }),
         };
         match self.events.send(Event::Open(id, Box::new(stream))) {
@@ -217,6 +221,8 @@ struct Stream {
     pass: Pass,
     axe: oneshot::Sender<()>,
     room: Arc<Room>,
+    /// When it is to be looked at although there are no news.
+    until: Option<SystemTime>,
     tap: Box<dyn Tap>,
 }
 
@@ -292,6 +298,8 @@ struct Desk {
     dry: HashMap<Subject, Vec<u64>>,
     /// When to look at certificates next, if there are streams then.
     judge_at: Instant,
+    /// When streams are to be looked at.
+    alarms: BTreeSet<(SystemTime, u64)>,
 }
 
 impl Desk {
@@ -306,6 +314,7 @@ impl Desk {
                     self.cut.remove(&id);
                     self.count.fetch_sub(1, Ordering::SeqCst);
                 }
+                Event::Alarm => {}
                 Event::Judge => self.judge(),
                 Event::Shutdown => break,
             }
@@ -324,9 +333,17 @@ impl Desk {
         if Instant::now() >= self.judge_at {
             return Some(Event::Judge);
         }
-        match inbox.recv_deadline(self.judge_at) {
+        // A time of day, which may be set: the longest wait is that for the next look at certificates.
+        let alarm = self.alarms.first().copied();
+        let to_alarm = alarm.map(|(at, _)| at.duration_since(SystemTime::now()).unwrap_or_default());
+        if let (Some(Duration::ZERO), Some((at, id))) = (to_alarm, alarm) {
+            self.alarms.remove(&(at, id));
+            return Some(Event::Ready(id));
+        }
+        let wake_at = to_alarm.map_or(self.judge_at, |wait| self.judge_at.min(Instant::now() + wait));
+        match inbox.recv_deadline(wake_at) {
             Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout) => Some(Event::Judge),
+            Err(RecvTimeoutError::Timeout) => Some(Event::Alarm),
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -357,6 +374,7 @@ impl Desk {
         stream.progress.watch();
         // Between the check of the call and now there may have been a reload.
         let judged = stream.pass.check();
+        self.alarms.extend(stream.until.map(|at| (at, id)));
         self.streams.insert(id, stream);
         match judged {
             Ok(()) => self.advance(id),
@@ -403,6 +421,9 @@ impl Desk {
 
     fn forget(&mut self, id: u64) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
+        if let Some(at) = stream.until {
+            self.alarms.remove(&(at, id));
+        }
         if let Some(list) = self.dry.get_mut(&stream.subject) {
             list.retain(|other| *other != id);
             if list.is_empty() {

@@ -9,7 +9,7 @@ use super::super::feed::LogFeed;
 use super::*;
 use crate::certs::authority::Pair;
 use crate::daemon::commands::LogSource;
-use crate::output::{SpoolWriter, Stream as Side};
+use crate::output::{SpoolWriter, Stream as Side, Wish};
 use crate::pb::joblet::DataChunk;
 
 /// A job's output in a directory of its own, and the pump that reads it.
@@ -49,7 +49,10 @@ impl Bench {
 
     fn open(&self) -> Reading<DataChunk> {
         let source = LogSource { id: self.id, dir: self.spool(), progress: self.progress.clone() };
-        self.pump.open(LogFeed::new(source), self.pass()).map_err(|s| s.message().to_owned()).unwrap()
+        self.pump
+            .open(LogFeed::new(source, Wish::default()), self.pass())
+            .map_err(|s| s.message().to_owned())
+            .unwrap()
     }
 
     fn pass(&self) -> Pass {
@@ -250,7 +253,7 @@ fn more_streams_than_there_may_be_are_refused() {
     bench.pump.streams.store(STREAMS - 1, Ordering::SeqCst);
     let last = bench.open();
     let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    match bench.pump.open(LogFeed::new(source), bench.pass()) {
+    match bench.pump.open(LogFeed::new(source, Wish::default()), bench.pass()) {
         Err(status) => assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED),
         Ok(_) => panic!("one too many"),
     }
@@ -313,4 +316,19 @@ fn a_stream_ends_with_its_clients_certificate() {
     let (code, text) = end(&mut stream);
     assert_eq!(code, RpcStatusCode::UNAUTHENTICATED);
     assert!(text.contains("the client certificate has expired"), "{text}");
+}
+
+#[test]
+fn a_stream_of_a_quiet_job_ends_when_its_time_has_come() {
+    let mut bench = Bench::new();
+    bench.write("all there is");
+    let soon = SystemTime::now() + Duration::from_millis(100);
+    let until = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64;
+    let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
+    let wish = Wish { until_ns: Some(until), ..Wish::default() };
+    let opened = bench.pump.open(LogFeed::new(source, wish), bench.pass());
+    let mut stream = opened.map_err(|s| s.message().to_owned()).unwrap();
+    assert_eq!(chunk(&mut stream).payload, b"all there is");
+    assert_eq!(end(&mut stream).0, RpcStatusCode::OK);
+    assert!(SystemTime::now() > soon);
 }

@@ -4,8 +4,8 @@
 //! splice(2) into the job's *spool*: one raw file per stream and an index of what came when. Bytes are never
 //! held in the daemon's memory, so a killed daemon loses none: they are in a file or still in the pipe, whose
 //! read end joblet-init keeps too. Readers ([`reader`]) have a cursor into the index and go at their own
-//! pace; history and live output are the same files, so there is no seam between them. A job is slowed by its
-//! own flood only (its pipe stays full), never by a reader.
+//! pace, through all of it or the part they want ([`view`]); history and live output are the same files, so there
+//! is no seam between them. A job is slowed by its own flood only (its pipe stays full), never by a reader.
 //!
 //! What unfinished jobs keep here has limits ([`limit`]): one that reaches them waits with its pipe full, or loses
 //! what it writes (counted, in its place), or is ended. A full disk makes jobs wait too.
@@ -25,10 +25,13 @@
 
 pub mod collector;
 pub mod limit;
+pub mod lines;
 pub mod progress;
 pub mod reader;
 mod reopen;
 pub mod spool;
+mod tail;
+pub mod view;
 
 use std::io;
 use std::path::PathBuf;
@@ -38,6 +41,7 @@ pub use limit::{Full, SpoolLimits};
 pub use progress::Progress;
 pub use reader::{Chunk, SpoolReader};
 pub use spool::SpoolWriter;
+pub use view::{Seen, View, Wish};
 
 /// One of a job's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -59,6 +59,11 @@ impl SpoolReader {
         self.next
     }
 
+    /// Goes on behind so many rows.
+    pub(super) fn seek(&mut self, rows: u64) {
+        self.next = rows;
+    }
+
     /// The next chunk, if the first `rows` rows have one more.
     ///
     /// # Errors
@@ -67,25 +72,55 @@ impl SpoolReader {
         if self.next >= rows {
             return Ok(None);
         }
-        let read = |name: &str| {
-            let path = self.dir.join(name);
-            move |source| OutputError::Read { path, source }
-        };
+        let chunk = self.chunk(self.row(self.next)?)?;
+        self.next += 1;
+        Ok(Some(chunk))
+    }
+
+    /// The row behind so many rows.
+    pub(super) fn row(&self, rows: u64) -> Result<Row, OutputError> {
         let mut block = [0; ROW];
-        self.index.read_exact_at(&mut block, place(self.next)).map_err(read(INDEX))?;
-        let row = Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join(INDEX) })?;
+        self.index.read_exact_at(&mut block, place(rows)).map_err(|source| self.unread(INDEX, source))?;
+        Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join(INDEX) })
+    }
+
+    /// What a row speaks of.
+    pub(super) fn chunk(&self, row: Row) -> Result<Chunk, OutputError> {
         let Row { sequence, stream, time_ns, span } = row;
         let (bytes, lost) = match span {
             Span::Lost(lost) => (Vec::new(), lost),
-            Span::Bytes { offset, length } => {
-                let mut bytes = vec![0; length as usize];
-                let file = &self.streams[stream.place()];
-                file.read_exact_at(&mut bytes, offset).map_err(read(stream.file_name()))?;
-                (bytes, 0)
-            }
+            Span::Bytes { offset, length } => (self.bytes(stream, offset, length as usize)?, 0),
         };
-        self.next += 1;
-        Ok(Some(Chunk { sequence, stream, time_ns, bytes, lost }))
+        Ok(Chunk { sequence, stream, time_ns, bytes, lost })
+    }
+
+    /// At most `length` bytes of the stream that stand before a row.
+    pub(super) fn before(&self, row: &Row, length: usize) -> Result<Vec<u8>, OutputError> {
+        let Span::Bytes { offset, .. } = row.span else { return Ok(Vec::new()) };
+        let length = length.min(offset as usize);
+        self.bytes(row.stream, offset - length as u64, length)
+    }
+
+    /// How many of the first `rows` rows are older than what `is_new` holds for, by halving: times grow from row to
+    /// row, unless somebody has set the clock back.
+    pub(super) fn older(&self, rows: u64, is_new: impl Fn(i64) -> bool) -> Result<u64, OutputError> {
+        let (mut low, mut high) = (0, rows);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_new(self.row(middle)?.time_ns) { high = middle } else { low = middle + 1 }
+        }
+        Ok(low)
+    }
+
+    fn bytes(&self, stream: Stream, offset: u64, length: usize) -> Result<Vec<u8>, OutputError> {
+        let mut bytes = vec![0; length];
+        let file = &self.streams[stream.place()];
+        file.read_exact_at(&mut bytes, offset).map_err(|source| self.unread(stream.file_name(), source))?;
+        Ok(bytes)
+    }
+
+    fn unread(&self, name: &str, source: std::io::Error) -> OutputError {
+        OutputError::Read { path: self.dir.join(name), source }
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Printer {
     out: Out,
     stdout: Sink,
     stderr: Sink,
+    stamps: Option<Stamps>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,13 @@ impl Printer {
             out,
             stdout: Sink { to_stderr: false, filter: safe(io::stdout().is_terminal()) },
             stderr: Sink { to_stderr, filter: safe(err_terminal) },
+            stamps: None,
         }
+    }
+
+    /// From now on each line has the time in front at which its beginning was written.
+    pub(crate) fn stamp_lines(&mut self) {
+        self.stamps = Some(Stamps::default());
     }
 
     /// Prints one chunk.
@@ -51,13 +58,42 @@ impl Printer {
         }
         let is_stderr = chunk.stream.enum_value_or_default() == OutputStream::OUTPUT_STREAM_STDERR;
         let sink = if is_stderr { &mut self.stderr } else { &mut self.stdout };
-        sink.write(&chunk.payload)
+        match &mut self.stamps {
+            Some(stamps) => sink.write(&stamps.stamped(is_stderr, chunk)),
+            None => sink.write(&chunk.payload),
+        }
     }
 
     /// Prints what a filter still holds back.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.stdout.finish()?;
         self.stderr.finish()
+    }
+}
+
+/// Whose line is open, if one is. Lines of two streams are not mixed: where the other stream goes on, the line is
+/// broken off, and its rest is a line of its own.
+#[derive(Debug, Default)]
+struct Stamps {
+    open: Option<bool>,
+}
+
+impl Stamps {
+    fn stamped(&mut self, is_stderr: bool, chunk: &DataChunk) -> Vec<u8> {
+        let time = jiff::Timestamp::from_nanosecond(chunk.timestamp_ns.into()).unwrap_or_default();
+        let mut shown = Vec::with_capacity(chunk.payload.len() + 64);
+        for line in chunk.payload.split_inclusive(|b| *b == b'\n') {
+            if self.open.is_some_and(|of_stderr| of_stderr != is_stderr) {
+                shown.push(b'\n');
+                self.open = None;
+            }
+            if self.open.is_none() {
+                shown.extend_from_slice(format!("{time:.9} ").as_bytes());
+            }
+            shown.extend_from_slice(line);
+            self.open = (!line.ends_with(b"\n")).then_some(is_stderr);
+        }
+        shown
     }
 }
 
@@ -83,5 +119,26 @@ impl Sink {
             true => bytes(&mut io::stderr().lock(), shown),
             false => bytes(&mut io::stdout().lock(), shown),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_has_its_time_and_lines_of_two_streams_are_not_mixed() {
+        let mut stamps = Stamps::default();
+        let mut shown = |second: i64, is_stderr: bool, text: &str| {
+            let time = 1_705_314_600_000_000_042 + second * 1_000_000_000;
+            let chunk = DataChunk { payload: text.into(), timestamp_ns: time, ..Default::default() };
+            String::from_utf8(stamps.stamped(is_stderr, &chunk)).unwrap().replace("2024-01-15T10:30:0", "")
+        };
+        assert_eq!(shown(0, false, "a\nb"), "0.000000042Z a\n0.000000042Z b");
+        assert_eq!(shown(1, false, "c\n"), "c\n");
+        assert_eq!(shown(2, false, "open"), "2.000000042Z open");
+        assert_eq!(shown(3, true, "err\n"), "\n3.000000042Z err\n");
+        assert_eq!(shown(4, false, "rest\n\n"), "4.000000042Z rest\n4.000000042Z \n");
+        assert_eq!(shown(5, true, ""), "");
     }
 }

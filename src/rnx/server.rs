@@ -120,8 +120,16 @@ impl Server {
     /// Hands every chunk of a job's output to `each`, from the first on, until the server ends the stream,
     /// which it does when the job has ended.
     pub(crate) fn output(&self, uuid: &str, each: impl FnMut(&DataChunk) -> Result<()>) -> Result<()> {
-        let request = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
-        self.follow(self.jobs.get_job_logs_opt(&request, CallOption::default()), each)
+        self.part_of_output(&GetJobLogsReq { uuid: uuid.into(), ..Default::default() }, each)
+    }
+
+    /// The same with the part of the output that is asked for.
+    pub(crate) fn part_of_output(
+        &self,
+        request: &GetJobLogsReq,
+        each: impl FnMut(&DataChunk) -> Result<()>,
+    ) -> Result<()> {
+        self.follow(self.jobs.get_job_logs_opt(request, CallOption::default()), each)
     }
 
     /// The same with the samples of a job.
@@ -161,7 +169,8 @@ impl Server {
         let option = || bound.map_or_else(CallOption::default, |b| CallOption::default().timeout(b));
         let mut ends = Vec::with_capacity(uuids.len());
         for uuid in uuids {
-            let request = GetJobLogsReq { uuid: (*uuid).into(), ..Default::default() };
+            // None of the output, only its end.
+            let request = GetJobLogsReq { uuid: (*uuid).into(), from_seq: u64::MAX, ..Default::default() };
             let mut stream = self.jobs.get_job_logs_opt(&request, option()).map_err(|e| self.explain(e))?;
             ends.push(Box::pin(async move {
                 while let Some(chunk) = stream.next().await {

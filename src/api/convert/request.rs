@@ -12,12 +12,18 @@ use crate::daemon::commands::Page;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
 use crate::metrics::How;
-use crate::pb::joblet::{EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, RunJobRequest};
+use crate::output::lines::Needle;
+use crate::output::{Stream, Wish};
+use crate::pb::joblet::{
+    EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, OutputStream, RunJobRequest,
+};
 use crate::upload::{self, Upload};
 
 /// Longest text of a short field (cpuCores, network, timeout) in bytes. A core set of single numbers for the
 /// largest machine stays below it.
 const SHORT: usize = 4096;
+/// Longest filter of a log in bytes.
+const FILTER: usize = 1024;
 /// Characters of a text that an error repeats.
 const REPEATED: usize = 64;
 
@@ -247,23 +253,55 @@ fn repeated(text: &str) -> String {
     start.escape_debug().to_string()
 }
 
-/// The job whose output is wanted.
+/// Whose output is wanted, and which part of it.
 ///
 /// # Errors
-/// As [`job`]; or a filter or range that is not built yet.
-pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<JobRef, Refusal> {
-    for (field, set) in [
-        ("stream", request.stream.value() != 0),
-        ("filter", !request.filter.is_empty()),
-        ("since_ns", request.since_ns != 0),
-        ("until_ns", request.until_ns != 0),
-        ("tail", request.tail.is_some()),
-        ("no_follow", request.no_follow),
-        ("from_seq", request.from_seq != 0),
-    ] {
-        unsupported(field, set)?;
+/// As [`job`]; a stream that does not exist, a filter that is too long or has a line break, a range that has no place.
+pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, Wish), Refusal> {
+    let stream = match request.stream.enum_value() {
+        Ok(OutputStream::OUTPUT_STREAM_UNSPECIFIED) => None,
+        Ok(OutputStream::OUTPUT_STREAM_STDOUT) => Some(Stream::Stdout),
+        Ok(OutputStream::OUTPUT_STREAM_STDERR) => Some(Stream::Stderr),
+        Err(number) => {
+            return invalid(format!("invalid stream {number}: 1 is stdout, 2 is stderr, 0 is both"));
+        }
+    };
+    let tail = request.tail.map(u64::try_from).transpose();
+    let tail = tail.or_else(|_| invalid("tail cannot be negative".to_owned()))?;
+    let (since_ns, until_ns) = (moment("since_ns", request.since_ns)?, moment("until_ns", request.until_ns)?);
+    if let (Some(since), Some(until)) = (since_ns, until_ns)
+        && until < since
+    {
+        return invalid("until_ns is before since_ns".to_owned());
     }
-    job(&request.uuid)
+    let wish = Wish {
+        stream,
+        filter: filter(&request.filter)?,
+        since_ns,
+        until_ns,
+        tail,
+        no_follow: request.no_follow,
+        from_sequence: request.from_seq,
+    };
+    Ok((job(&request.uuid)?, wish))
+}
+
+/// A time in ns since the epoch; 0: none.
+fn moment(field: &str, ns: i64) -> Result<Option<i64>, Refusal> {
+    if ns < 0 {
+        return invalid(format!("{field} cannot be negative"));
+    }
+    Ok(Some(ns).filter(|ns| *ns > 0))
+}
+
+fn filter(text: &str) -> Result<Option<Needle>, Refusal> {
+    if text.len() > FILTER {
+        return invalid(format!("filter has {} bytes, at most {FILTER} are allowed", text.len()));
+    }
+    if text.contains('\n') {
+        return invalid("filter has a line break: it is looked for within lines".to_owned());
+    }
+    Ok((!text.is_empty()).then(|| Needle::new(text.as_bytes())))
 }
 
 /// The job whose samples are wanted, and which of them.

@@ -274,23 +274,43 @@ fn a_job_is_named_by_an_id_or_a_prefix_and_long_texts_name_none() {
 }
 
 #[test]
-fn filters_of_logs_that_are_not_built_are_refused_by_name() {
-    let set: [(&str, Change<GetJobLogsReq>); 7] = [
-        ("stream", |r| r.stream = OutputStream::OUTPUT_STREAM_STDERR.into()),
-        ("filter", |r| r.filter = "x".into()),
-        ("since_ns", |r| r.since_ns = -1),
-        ("until_ns", |r| r.until_ns = 1),
-        ("tail", |r| r.tail = Some(0)),
-        ("no_follow", |r| r.no_follow = true),
-        ("from_seq", |r| r.from_seq = 1),
-    ];
+fn the_wanted_part_of_a_log_is_read_and_what_has_no_place_is_refused_by_name() {
     let plain = GetJobLogsReq { uuid: "f47a".into(), ..Default::default() };
-    assert!(logs(&plain).is_ok());
-    for (field, change) in set {
+    assert_eq!(logs(&plain).unwrap(), (JobRef::Prefix("f47a".into()), Wish::default()));
+    let all = GetJobLogsReq {
+        stream: OutputStream::OUTPUT_STREAM_STDERR.into(),
+        filter: "x".repeat(FILTER),
+        since_ns: 5,
+        until_ns: 5,
+        tail: Some(0),
+        no_follow: true,
+        from_seq: 7,
+        ..plain.clone()
+    };
+    let wish = Wish {
+        stream: Some(Stream::Stderr),
+        filter: Some(Needle::new("x".repeat(FILTER).as_bytes())),
+        since_ns: Some(5),
+        until_ns: Some(5),
+        tail: Some(0),
+        no_follow: true,
+        from_sequence: 7,
+    };
+    assert_eq!(logs(&all).unwrap().1, wish);
+    let wrong: [(&str, Change<GetJobLogsReq>); 7] = [
+        ("invalid stream 3: 1 is stdout", |r| r.stream = protobuf::EnumOrUnknown::from_i32(3)),
+        ("filter has 1025 bytes, at most 1024", |r| r.filter = "x".repeat(FILTER + 1)),
+        ("filter has a line break", |r| r.filter = "a\nb".into()),
+        ("since_ns cannot be negative", |r| r.since_ns = -1),
+        ("until_ns cannot be negative", |r| r.until_ns = i64::MIN),
+        ("until_ns is before since_ns", |r| (r.since_ns, r.until_ns) = (2, 1)),
+        ("tail cannot be negative", |r| r.tail = Some(-1)),
+    ];
+    for (expected, change) in wrong {
         let mut request = plain.clone();
         change(&mut request);
-        let text = format!("field \"{field}\" is not supported by this version of joblet");
-        assert_eq!(kind(&logs(&request).unwrap_err()), ('u', text));
+        let (kind, text) = kind(&logs(&request).unwrap_err());
+        assert!(kind == 'i' && text.contains(expected), "{expected}: {text}");
     }
 }
 

@@ -14,6 +14,7 @@ use crate::api::intake::Kind;
 use crate::api::samples::{Query, SampleFeed};
 use crate::api::status;
 use crate::daemon::commands::{Command, JobPage};
+use crate::output::Wish;
 use crate::pb::joblet::{
     CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,
     EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
@@ -139,8 +140,12 @@ impl JobService for Jobs {
     ) {
         let Jobs { door, logs, shares, .. } = self.clone();
         let put = move |req: GetJobLogsReq| {
-            let command = request::logs(&req).map(|job| move |answer| Command::Logs { job, answer });
-            (bridge::ask(&door, command), LogFeed::new)
+            let (job, wish) = match request::logs(&req) {
+                Ok((job, wish)) => (Ok(job), wish),
+                Err(refusal) => (Err(refusal), Wish::default()),
+            };
+            let command = job.map(|job| move |answer| Command::Logs { job, answer });
+            (bridge::ask(&door, command), |source| LogFeed::new(source, wish))
         };
         ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }

@@ -152,13 +152,18 @@ pub(crate) static COMMANDS: &[Command] = &[
         path: &["job", "log"],
         action: Action::Log,
         alias: true,
-        usage: "<job-uuid>",
+        usage: "[flags] <job-uuid>",
         operands: Operands::One("job-uuid"),
         flags: LOG,
         summary: "Print what a job has written, then follow it to its end",
         about: "Both streams of the job go to stdout; the heading goes to stderr. Ctrl-C ends the command with\n\
-                130 and leaves the job alone.",
-        examples: &["rnx job log f47ac10b-58cc-4372-a567-0e02b2c3d479", "rnx job log f47ac10b | grep ERROR"],
+                130 and leaves the job alone. Without --filter, --tail and --timestamps the bytes are exact.",
+        examples: &[
+            "rnx job log f47ac10b-58cc-4372-a567-0e02b2c3d479",
+            "rnx job log f47ac10b | grep ERROR",
+            "rnx job log --tail=100 --no-follow --timestamps f47ac10b",
+            "rnx job log --stream=stderr --filter=ERROR --since=10m f47ac10b",
+        ],
     },
     Command {
         path: &["job", "metrics"],

@@ -23,6 +23,8 @@ pub(crate) enum Group {
     Contents,
     /// Which jobs are meant.
     Selection,
+    /// Which part of an output is meant.
+    Part,
     /// What rnx does after the start.
     Waiting,
     /// How an answer is printed.
@@ -38,6 +40,7 @@ impl fmt::Display for Group {
             Group::Limits => "Limits",
             Group::Contents => "What the job gets",
             Group::Selection => "Which jobs",
+            Group::Part => "Which part",
             Group::Waiting => "After the start",
             Group::Output => "Output",
             Group::Global => "Global flags (before or after the command)",
@@ -188,7 +191,33 @@ pub(crate) static LIST: &[Flag] = &[
 ];
 
 /// Flags of `rnx job log`.
-pub(crate) static LOG: &[Flag] = &[RAW];
+pub(crate) static LOG: &[Flag] = &[
+    value("stream", "stdout|stderr", Group::Part, "Only this stream"),
+    value("filter", "TEXT", Group::Part, "Only lines with this text in them"),
+    value(
+        "since",
+        "TIME",
+        Group::Part,
+        "Only what was written at this time or later: 10m (ago), 2025-08-03T15:00\n\
+         (here), 2025-08-03T15:00:00Z",
+    ),
+    value("until", "TIME", Group::Part, "Only what was written at this time or before"),
+    Flag {
+        short: Some('n'),
+        ..value("tail", "N|all", Group::Part, "Of what is there, only the last N lines; then what follows")
+    },
+    value("from-seq", "N", Group::Part, "Only from this sequence number on, as --json has them"),
+    switch("no-follow", None, Group::Part, "End with what is there now"),
+    switch("follow", Some('f'), Group::Part, "Follow the job to its end (the default)"),
+    Flag { hidden: true, ..value("lines", "N|all", Group::Part, "Another spelling of --tail") },
+    switch(
+        "timestamps",
+        Some('t'),
+        Group::Output,
+        "Print before each line when it was written; --json always has it",
+    ),
+    RAW,
+];
 
 /// Flags of `rnx job metrics`.
 pub(crate) static METRICS: &[Flag] = &[

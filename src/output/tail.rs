@@ -1,0 +1,82 @@
+//! Where the last lines of a job's output begin.
+//!
+//! They are counted forward in a window before the end, which grows until it has enough of them: nothing is kept but
+//! the number, so a tail of a million lines costs no more memory than one of ten, and the last ten of a large log cost
+//! a few reads.
+
+use super::view::{Cutter, Wish};
+use super::{OutputError, SpoolReader};
+
+/// Rows of the first window. Each next one has [`GROWTH`] times as many.
+const FIRST: u64 = 16;
+const GROWTH: u64 = 8;
+/// Rows that are looked at in one step.
+const STEP: usize = 256;
+
+/// A count of wanted lines under way.
+#[derive(Debug)]
+pub(super) struct Count {
+    start: u64,
+    edge: u64,
+    /// How many are wanted.
+    wanted: u64,
+    /// Rows of the window.
+    window: u64,
+    at: u64,
+    cutter: Cutter,
+    lines: u64,
+}
+
+impl Count {
+    /// Of the last so many lines between two rows.
+    pub(super) fn new(start: u64, edge: u64, wanted: u64) -> Self {
+        let mut count = Count { start, edge, wanted, window: 0, at: 0, cutter: Cutter::default(), lines: 0 };
+        count.look_from(FIRST);
+        count
+    }
+
+    fn look_from(&mut self, window: u64) {
+        self.window = window;
+        self.at = self.begin();
+        self.cutter = Cutter::default();
+        self.lines = 0;
+    }
+
+    fn begin(&self) -> u64 {
+        self.edge.saturating_sub(self.window).max(self.start)
+    }
+
+    /// Counts on. When it is done: the row to begin at, and how many wanted lines to pass over there.
+    ///
+    /// # Errors
+    /// The file that could not be read.
+    pub(super) fn step(
+        &mut self,
+        reader: &SpoolReader,
+        wish: &Wish,
+    ) -> Result<Option<(u64, u64)>, OutputError> {
+        for _ in 0..STEP {
+            if self.at >= self.edge {
+                return Ok(self.judge(wish));
+            }
+            let row = reader.row(self.at)?;
+            self.at += 1;
+            if wish.wants(&row) {
+                let lines = &mut self.lines;
+                self.cutter.push(reader, row, |line| *lines += u64::from(wish.wants_line(line)))?;
+                // One read of the disk a step.
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    fn judge(&mut self, wish: &Wish) -> Option<(u64, u64)> {
+        self.lines += self.cutter.open(wish);
+        if self.lines < self.wanted && self.begin() > self.start {
+            self.look_from(self.window.saturating_mul(GROWTH));
+            return None;
+        }
+        Some((self.begin(), self.lines.saturating_sub(self.wanted)))
+    }
+}

@@ -1,0 +1,306 @@
+//! The part of a job's output that a reader wants.
+//!
+//! Without a wish for lines the bytes of each row pass as they are. A filter and a tail look at lines ([`lines`]); then
+//! each row gives the wanted lines that end in it. Of a range of times or sequences only the rows in it are touched:
+//! the index is searched by halving. Work is done in small steps, so that one reader's rare word does not keep others
+//! waiting, and in bounded memory, whatever the job printed: a cursor, a row and a line of each stream.
+//!
+//! [`lines`]: super::lines
+
+use std::path::PathBuf;
+
+use super::lines::{LONGEST, Lines, Needle};
+use super::spool::Row;
+use super::tail::Count;
+use super::{Chunk, OutputError, SpoolReader, Stream};
+
+/// Rows that are passed over in one step.
+const STEP: usize = 256;
+
+/// What a reader wants; the default is everything, to the job's end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Only this stream.
+    pub stream: Option<Stream>,
+    /// Only lines with this text.
+    pub filter: Option<Needle>,
+    /// Only what was read then or later, ns since the epoch.
+    pub since_ns: Option<i64>,
+    /// Only what was read then or before, ns since the epoch.
+    pub until_ns: Option<i64>,
+    /// Of what is there at first, only the last so many wanted lines.
+    pub tail: Option<u64>,
+    /// End at what is there at first.
+    pub no_follow: bool,
+    /// Only rows from this sequence on.
+    pub from_sequence: u64,
+}
+
+impl Wish {
+    /// Whether a row is of the wanted stream and not too old.
+    pub(super) fn wants(&self, row: &Row) -> bool {
+        self.stream.is_none_or(|stream| stream == row.stream)
+            && self.since_ns.is_none_or(|since| row.time_ns >= since)
+    }
+
+    /// Whether a row, and so what follows it, is too new.
+    pub(super) fn is_past(&self, time_ns: i64) -> bool {
+        self.until_ns.is_some_and(|until| time_ns > until)
+    }
+
+    pub(super) fn wants_line(&self, line: &[u8]) -> bool {
+        self.filter.as_ref().is_none_or(|needle| needle.is_in(line))
+    }
+}
+
+/// What a view shows next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// This.
+    Chunk(Chunk),
+    /// Nothing before there is more output, or time has passed.
+    Nothing,
+    /// Nothing yet: ask again, when others have had their turn.
+    Later,
+    /// Nothing any more.
+    End,
+}
+
+/// A cursor into the wanted part of a spool.
+#[derive(Debug)]
+pub struct View {
+    dir: PathBuf,
+    wish: Wish,
+    stage: Stage,
+    /// How far the output had come at first.
+    edge: u64,
+    /// Where there is a wish for lines.
+    lines: Option<Cutter>,
+    /// What was cut and waits behind what is shown now: the beginnings of two lines and a gap, at most.
+    behind: Vec<Chunk>,
+    /// When the last row was read.
+    time_ns: i64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing was there yet: the spool may not even exist.
+    Before,
+    /// The lines of the tail are being looked for.
+    Count(SpoolReader, Count),
+    Read(SpoolReader),
+    Ended,
+}
+
+/// Lines of the wanted rows.
+#[derive(Debug, Default)]
+pub(super) struct Cutter {
+    lines: Lines,
+    begun: [bool; 2],
+    /// Wanted lines that are passed over still.
+    skip: u64,
+}
+
+impl Cutter {
+    /// Hands out the lines that end in a row; the first one whole, also where it began before the first row.
+    pub(super) fn push(
+        &mut self,
+        reader: &SpoolReader,
+        row: Row,
+        mut line: impl FnMut(&[u8]),
+    ) -> Result<Chunk, OutputError> {
+        if !std::mem::replace(&mut self.begun[row.stream.place()], true) {
+            self.lines.begin(row.stream, &reader.before(&row, LONGEST - 1)?);
+        }
+        let chunk = reader.chunk(row)?;
+        if chunk.lost > 0
+            && let Some(open) = self.lines.take(row.stream)
+        {
+            line(&open); // it does not go on behind the gap
+        }
+        self.lines.push(row.stream, &chunk.bytes, line);
+        Ok(chunk)
+    }
+
+    /// How many wanted lines have not ended.
+    pub(super) fn open(&self, wish: &Wish) -> u64 {
+        [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| self.has_open(*stream, wish)).count()
+            as u64
+    }
+
+    fn has_open(&self, stream: Stream, wish: &Wish) -> bool {
+        let line = self.lines.open(stream);
+        !line.is_empty() && wish.wants_line(line)
+    }
+}
+
+impl View {
+    /// Of the spool in `dir`, which need not exist before there are rows.
+    pub fn new(dir: PathBuf, wish: Wish) -> Self {
+        let lines = (wish.filter.is_some() || wish.tail.is_some()).then(Cutter::default);
+        View { dir, wish, stage: Stage::Before, edge: 0, lines, behind: Vec::new(), time_ns: 0 }
+    }
+
+    /// When there will be nothing any more although there may be more output, ns since the epoch.
+    pub fn until_ns(&self) -> Option<i64> {
+        self.wish.until_ns
+    }
+
+    /// What comes next, where `rows` rows may be read, and more come unless the job `ended`.
+    ///
+    /// # Errors
+    /// The file that could not be read.
+    pub fn next(&mut self, rows: u64, ended: bool, now_ns: i64) -> Result<Seen, OutputError> {
+        if !self.behind.is_empty() {
+            return Ok(Seen::Chunk(self.behind.remove(0)));
+        }
+        let last = ended || self.wish.no_follow || self.wish.is_past(now_ns);
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Before if rows == 0 && !last => {
+                self.stage = Stage::Before;
+                Ok(Seen::Nothing)
+            }
+            Stage::Before if rows == 0 => Ok(Seen::End),
+            Stage::Before => self.begin(rows),
+            Stage::Count(reader, mut count) => {
+                self.stage = match count.step(&reader, &self.wish)? {
+                    None => Stage::Count(reader, count),
+                    Some((start, skip)) => self.start(reader, start, skip),
+                };
+                Ok(Seen::Later)
+            }
+            Stage::Read(reader) => {
+                let rows = if self.wish.no_follow { self.edge } else { rows };
+                self.read(reader, rows, last)
+            }
+            Stage::Ended => Ok(Seen::End),
+        }
+    }
+
+    fn begin(&mut self, rows: u64) -> Result<Seen, OutputError> {
+        let reader = SpoolReader::open(&self.dir)?;
+        let mut start = self.wish.from_sequence.saturating_sub(1);
+        if let Some(since) = self.wish.since_ns {
+            start = start.max(reader.older(rows, |time_ns| time_ns >= since)?);
+        }
+        self.edge = match self.wish.until_ns {
+            Some(until) => reader.older(rows, |time_ns| time_ns > until)?,
+            None => rows,
+        };
+        self.stage = match self.wish.tail {
+            Some(lines) if start < self.edge => Stage::Count(reader, Count::new(start, self.edge, lines)),
+            _ => self.start(reader, start, 0),
+        };
+        Ok(Seen::Later)
+    }
+
+    fn start(&mut self, mut reader: SpoolReader, start: u64, skip: u64) -> Stage {
+        reader.seek(start);
+        if self.wish.filter.is_none() && skip == 0 {
+            // The tail is everything.
+            self.lines = None;
+        }
+        if let Some(cutter) = &mut self.lines {
+            cutter.skip = skip;
+        }
+        Stage::Read(reader)
+    }
+
+    fn read(&mut self, mut reader: SpoolReader, rows: u64, last: bool) -> Result<Seen, OutputError> {
+        for _ in 0..STEP {
+            let at = reader.position();
+            if at >= self.edge && self.is_skipping() {
+                self.skip_open_lines();
+                return Ok(self.again(reader, Seen::Later));
+            }
+            if at >= rows {
+                return Ok(if last { self.end(at) } else { self.again(reader, Seen::Nothing) });
+            }
+            let row = reader.row(at)?;
+            if self.wish.is_past(row.time_ns) {
+                return Ok(self.end(at));
+            }
+            reader.seek(at + 1);
+            if self.wish.wants(&row) {
+                self.time_ns = row.time_ns;
+                let shown = match &mut self.lines {
+                    None => Some(reader.chunk(row)?),
+                    Some(_) => self.cut(&reader, row)?,
+                };
+                return Ok(self.again(reader, shown.map_or(Seen::Later, Seen::Chunk)));
+            }
+        }
+        Ok(self.again(reader, Seen::Later))
+    }
+
+    fn again(&mut self, reader: SpoolReader, seen: Seen) -> Seen {
+        self.stage = Stage::Read(reader);
+        seen
+    }
+
+    fn is_skipping(&self) -> bool {
+        self.lines.as_ref().is_some_and(|cutter| cutter.skip > 0)
+    }
+
+    /// The wanted lines that end in a row, and its gap.
+    fn cut(&mut self, reader: &SpoolReader, row: Row) -> Result<Option<Chunk>, OutputError> {
+        let Some(cutter) = &mut self.lines else { return Ok(None) };
+        let (mut skip, mut bytes) = (cutter.skip, Vec::new());
+        let wish = &self.wish;
+        let chunk = cutter.push(reader, row, |line| {
+            if wish.wants_line(line) {
+                if skip > 0 { skip -= 1 } else { bytes.extend_from_slice(line) }
+            }
+        })?;
+        cutter.skip = skip;
+        let lost = if skip > 0 { 0 } else { chunk.lost };
+        let Chunk { sequence, stream, time_ns, .. } = chunk;
+        if skip == 0 && self.wish.filter.is_none() {
+            // The tail has begun, and is not filtered: lines do not matter any more.
+            self.show_open_lines(sequence);
+        }
+        if lost > 0 {
+            self.behind.push(Chunk { sequence, stream, time_ns, bytes: Vec::new(), lost });
+        }
+        if bytes.is_empty() {
+            return Ok((!self.behind.is_empty()).then(|| self.behind.remove(0)));
+        }
+        Ok(Some(Chunk { sequence, stream, time_ns, bytes, lost: 0 }))
+    }
+
+    /// From here on bytes pass as they are.
+    fn show_open_lines(&mut self, sequence: u64) {
+        let Some(mut cutter) = self.lines.take() else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if cutter.has_open(stream, &self.wish)
+                && let Some(bytes) = cutter.lines.take(stream)
+            {
+                self.behind.push(Chunk { sequence, stream, time_ns: self.time_ns, bytes, lost: 0 });
+            }
+        }
+    }
+
+    /// At the edge, lines that have not ended are the last that can be passed over.
+    fn skip_open_lines(&mut self) {
+        let Some(cutter) = &mut self.lines else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if cutter.skip > 0 && cutter.has_open(stream, &self.wish) {
+                cutter.lines.take(stream);
+                cutter.skip -= 1;
+            }
+        }
+        cutter.skip = 0;
+        if self.wish.filter.is_none() {
+            self.show_open_lines(self.edge);
+        }
+    }
+
+    fn end(&mut self, rows: u64) -> Seen {
+        self.show_open_lines(rows);
+        if self.behind.is_empty() { Seen::End } else { Seen::Chunk(self.behind.remove(0)) }
+    }
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,0 +1,268 @@
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::super::SpoolWriter;
+use super::super::spool::CHUNK;
+use super::*;
+
+/// A spool whose row n, from 0, was read at n * 10.
+struct Bench {
+    temp: tempfile::TempDir,
+    spool: SpoolWriter,
+    pipe: (OwnedFd, OwnedFd),
+    null: fs::File,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let temp = tempfile::tempdir().unwrap();
+        let spool = SpoolWriter::create(&temp.path().join("job")).unwrap();
+        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let null = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        Bench { temp, spool, pipe, null }
+    }
+
+    fn of(rows: &[(Stream, &str)]) -> Bench {
+        let mut bench = Bench::new();
+        rows.iter().for_each(|(stream, text)| bench.write(*stream, text));
+        bench
+    }
+
+    fn write(&mut self, stream: Stream, text: &str) {
+        rustix::io::write(&self.pipe.1, text.as_bytes()).unwrap();
+        let time_ns = self.spool.rows() as i64 * 10;
+        self.spool.splice_from(&self.pipe.0, stream, CHUNK, time_ns).unwrap();
+    }
+
+    fn lose(&mut self, stream: Stream) {
+        rustix::io::write(&self.pipe.1, b"lost").unwrap();
+        let time_ns = self.spool.rows() as i64 * 10;
+        self.spool.discard_from(&self.pipe.0, &self.null, stream, CHUNK, time_ns).unwrap();
+    }
+
+    fn view(&self, wish: Wish) -> View {
+        View::new(Path::join(self.temp.path(), "job"), wish)
+    }
+
+    /// What the view shows of what is there.
+    fn show(&self, view: &mut View, ended: bool) -> (Vec<Chunk>, Seen) {
+        let mut shown = Vec::new();
+        loop {
+            match view.next(self.spool.rows(), ended, i64::MIN).unwrap() {
+                Seen::Chunk(chunk) => shown.push(chunk),
+                Seen::Later => {}
+                seen => return (shown, seen),
+            }
+        }
+    }
+
+    fn all(&self, wish: Wish) -> Vec<Chunk> {
+        let (shown, seen) = self.show(&mut self.view(wish), true);
+        assert_eq!(seen, Seen::End);
+        shown
+    }
+
+    fn text(&self, wish: Wish) -> String {
+        text(&self.all(wish))
+    }
+}
+
+fn text(chunks: &[Chunk]) -> String {
+    String::from_utf8(chunks.iter().flat_map(|chunk| chunk.bytes.clone()).collect()).unwrap()
+}
+
+fn of(chunks: &[Chunk], stream: Stream) -> String {
+    text(&chunks.iter().filter(|chunk| chunk.stream == stream).cloned().collect::<Vec<_>>())
+}
+
+fn filter(text: &str) -> Option<Needle> {
+    Some(Needle::new(text.as_bytes()))
+}
+
+use Stream::{Stderr, Stdout};
+
+#[test]
+fn a_range_of_sequences_and_times_is_exact() {
+    let b = Bench::of(&[(Stdout, "a"), (Stderr, "b"), (Stdout, "c"), (Stdout, "d")]);
+    let wish = Wish::default;
+    assert_eq!(b.text(wish()), "abcd");
+    assert_eq!(b.text(Wish { from_sequence: 3, ..wish() }), "cd");
+    assert_eq!(b.text(Wish { from_sequence: 9, ..wish() }), "");
+    assert_eq!(b.text(Wish { since_ns: Some(10), until_ns: Some(20), ..wish() }), "bc");
+    assert_eq!(b.text(Wish { since_ns: Some(11), ..wish() }), "cd");
+    assert_eq!(b.text(Wish { until_ns: Some(9), ..wish() }), "a");
+    assert_eq!(b.text(Wish { stream: Some(Stdout), from_sequence: 2, ..wish() }), "cd");
+    assert_eq!(b.all(Wish { stream: Some(Stderr), ..wish() })[0].sequence, 2);
+}
+
+#[test]
+fn a_filter_shows_whole_lines_with_the_row_in_which_they_end() {
+    let b =
+        Bench::of(&[(Stdout, "an er"), (Stderr, "ERROR no\n"), (Stdout, "ror\nfine\nerror"), (Stdout, " 2")]);
+    let shown = b.all(Wish { filter: filter("error"), ..Wish::default() });
+    let rows: Vec<_> = shown.iter().map(|c| (c.sequence, c.time_ns, text(std::slice::from_ref(c)))).collect();
+    assert_eq!(rows, [(3, 20, "an error\n".to_owned()), (4, 30, "error 2".to_owned())]);
+    assert_eq!(b.text(Wish { filter: filter("nowhere"), ..Wish::default() }), "");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_looked_through_like_others() {
+    let mut b = Bench::new();
+    rustix::io::write(&b.pipe.1, b"\xff\xc3(\x00 needle \xf0\x9f\nother \xff\n").unwrap();
+    b.spool.splice_from(&b.pipe.0, Stdout, CHUNK, 1).unwrap();
+    let shown = b.all(Wish { filter: filter("needle"), ..Wish::default() });
+    assert_eq!(shown[0].bytes, b"\xff\xc3(\x00 needle \xf0\x9f\n");
+}
+
+#[test]
+fn a_tail_goes_on_with_what_follows_as_it_comes() {
+    let mut b = Bench::of(&[(Stdout, "1\n2\n3"), (Stderr, "e\n")]);
+    let mut views = [0, 1, 2, 9].map(|tail| b.view(Wish { tail: Some(tail), ..Wish::default() }));
+    let shown: Vec<String> = views.iter_mut().map(|view| text(&b.show(view, false).0)).collect();
+    // "3" has no end yet, and is the last line for that.
+    assert_eq!(shown, ["", "3", "3e\n", "1\n2\n3e\n"]);
+    b.write(Stdout, "3\n4\nprompt> ");
+    let mut rest = views.iter_mut().map(|view| text(&b.show(view, false).0));
+    assert!(rest.all(|rest| rest == "3\n4\nprompt> "));
+}
+
+#[test]
+fn without_following_a_view_ends_at_what_was_there_at_first() {
+    let mut b = Bench::of(&[(Stdout, "one\nand a")]);
+    let wish = Wish { no_follow: true, ..Wish::default() };
+    let mut view = b.view(wish.clone());
+    assert_eq!(view.next(1, false, 0).unwrap(), Seen::Later);
+    b.write(Stdout, "more\n");
+    let (shown, seen) = b.show(&mut view, false);
+    assert_eq!((text(&shown).as_str(), seen), ("one\nand a", Seen::End));
+    assert_eq!(b.view(wish).next(0, false, 0).unwrap(), Seen::End, "nothing was there");
+    // A view that follows waits, also for a spool that is not there yet.
+    let mut early = View::new("/nonexistent".into(), Wish::default());
+    assert_eq!(early.next(0, false, 0).unwrap(), Seen::Nothing);
+    assert_eq!(early.next(0, true, 0).unwrap(), Seen::End);
+}
+
+#[test]
+fn a_view_with_an_end_in_time_ends_then_also_without_output() {
+    let b = Bench::of(&[(Stdout, "x")]);
+    let mut view = b.view(Wish { until_ns: Some(50), ..Wish::default() });
+    let (shown, seen) = b.show(&mut view, false);
+    assert_eq!((text(&shown).as_str(), seen), ("x", Seen::Nothing));
+    assert_eq!(view.next(1, false, 50).unwrap(), Seen::Nothing);
+    assert_eq!(view.next(1, false, 51).unwrap(), Seen::End);
+}
+
+#[test]
+fn a_gap_stands_between_the_lines_around_it() {
+    let mut b = Bench::of(&[(Stdout, "a needle")]);
+    b.lose(Stdout);
+    b.write(Stdout, " behind\nneedle\n");
+    let shown = b.all(Wish { filter: filter("needle"), ..Wish::default() });
+    let seen: Vec<(String, u64)> = shown.iter().map(|c| (text(std::slice::from_ref(c)), c.lost)).collect();
+    assert_eq!(seen, [("a needle".to_owned(), 0), (String::new(), 4), ("needle\n".to_owned(), 0)]);
+    assert!(b.all(Wish { stream: Some(Stderr), ..Wish::default() }).is_empty());
+    assert_eq!(
+        b.all(Wish { tail: Some(1), ..Wish::default() }).len(),
+        1,
+        "what came before the tail is not missed"
+    );
+}
+
+/// A log of 100 MB: 10 million lines in chunks as the collector takes them.
+#[test]
+fn the_end_of_a_large_log_is_found_by_reading_its_end() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("job");
+    drop(SpoolWriter::create(&dir).unwrap());
+    fs::write(dir.join("stdout"), "123456789\n".repeat(10_000_000)).unwrap();
+    let rows = SpoolWriter::reopen(&dir).unwrap().rows();
+    let mut steps = 0;
+    let mut view = View::new(dir, Wish { tail: Some(3), ..Wish::default() });
+    let mut shown = Vec::new();
+    loop {
+        steps += 1;
+        match view.next(rows, true, 0).unwrap() {
+            Seen::Chunk(chunk) => shown.push(chunk),
+            Seen::Later => {}
+            _ => break,
+        }
+    }
+    assert_eq!(text(&shown), "123456789\n".repeat(3));
+    assert!(steps < 60, "{steps} steps");
+}
+
+/// The lines of these rows that end in a range, in the order of their ends; open ones last.
+fn lines(rows: &[(Stream, String)], from: usize, wish: &Wish) -> Vec<(Stream, String)> {
+    let mut got = Vec::new();
+    let mut open = [String::new(), String::new()];
+    let mut begun = [false; 2];
+    let wanted = |stream: Stream| wish.stream.is_none_or(|wanted| wanted == stream);
+    for (n, (stream, text)) in rows.iter().enumerate() {
+        begun[stream.place()] |= n >= from;
+        for piece in text.split_inclusive('\n') {
+            let line = &mut open[stream.place()];
+            line.push_str(piece);
+            if line.ends_with('\n') {
+                let line = std::mem::take(line);
+                if n >= from && wanted(*stream) {
+                    got.push((*stream, line));
+                }
+            }
+        }
+    }
+    for stream in [Stdout, Stderr] {
+        let line = std::mem::take(&mut open[stream.place()]);
+        if begun[stream.place()] && wanted(stream) && !line.is_empty() {
+            got.push((stream, line));
+        }
+    }
+    got.retain(|(_, line)| wish.wants_line(line.as_bytes()));
+    got
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_wished_for_is_what_is_shown(
+        rows in prop::collection::vec((any::<bool>(), "[ab\n]{1,12}"), 0..200),
+        stream in prop::option::of(any::<bool>()),
+        filter in prop::option::of("[ab]{1,3}"),
+        since in prop::option::of(0..2200i64),
+        until in prop::option::of(0..2200i64),
+        tail in prop::option::of(0..40u64),
+        from_sequence in prop_oneof![Just(0u64), 0..220u64],
+    ) {
+        let side = |is_stderr| if is_stderr { Stderr } else { Stdout };
+        let rows: Vec<(Stream, String)> = rows.into_iter().map(|(e, text)| (side(e), text)).collect();
+        let borrowed: Vec<(Stream, &str)> = rows.iter().map(|(s, text)| (*s, text.as_str())).collect();
+        let b = Bench::of(&borrowed);
+        let wish = Wish {
+            stream: stream.map(side),
+            filter: filter.as_ref().map(|text| Needle::new(text.as_bytes())),
+            since_ns: since,
+            until_ns: until,
+            tail,
+            no_follow: false,
+            from_sequence,
+        };
+        let shown = b.all(wish.clone());
+        let from = (from_sequence.saturating_sub(1) as usize).max(since.map_or(0, |ns| (ns as usize).div_ceil(10)));
+        let to = until.map_or(rows.len(), |ns| rows.len().min(ns as usize / 10 + 1));
+        let lines = lines(&rows[..to], from, &wish);
+        let keep = tail.map_or(lines.len(), |tail| lines.len().min(tail as usize));
+        for stream in [Stdout, Stderr] {
+            let want: String = if filter.is_none() && keep == lines.len() {
+                let mine = rows[from.min(to)..to].iter().filter(|(s, _)| *s == stream && wish.stream.is_none_or(|w| w == *s));
+                mine.map(|(_, text)| text.as_str()).collect()
+            } else {
+                let kept = lines[lines.len() - keep..].iter();
+                kept.filter(|(s, _)| *s == stream).map(|(_, line)| line.as_str()).collect()
+            };
+            prop_assert_eq!(of(&shown, stream), want, "{:?} of {:?}", stream, wish);
+        }
+        prop_assert!(shown.is_sorted_by_key(|chunk| chunk.sequence));
+    }
+}
