@@ -74,10 +74,19 @@ with JobletClient(host=host, port=port, ca_cert_path=f"{certs}/ca-cert.pem", cli
     runner = run_job(client, command="sh", args=["-c", "echo ready; exec sleep 1000"])
     live = client.jobs.get_job_logs(runner)
     assert next(live) == b"ready\n"
+    # What is measured has other messages in the later contract.
+    measured = iter([]) if broken else client.jobs.get_job_metrics(runner[:8])
+    samples = [] if broken else [next(measured)]
     stopped = client.jobs.stop_job(runner)
     assert the(stopped, "status") == "STOPPED", stopped
     assert b"".join(live) == b""
-    print("live logs, stop: ok")
+    samples += measured
+    if not broken:
+        assert len(samples) >= 2, samples
+        assert {sample["job_id"] for sample in samples} == {runner}, samples
+        assert all("cpu_usage" in sample and "network_io" in sample and sample["timestamp"] > 1_700_000_000 for sample in samples), samples
+        assert len(list(client.jobs.get_job_metrics(uuid))) == 2
+    print("live logs, metrics, stop: ok")
 
     listed = list_jobs(client)
     assert listed == {uuid: "FAILED", runner: "STOPPED"}, listed

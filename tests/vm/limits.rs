@@ -42,6 +42,10 @@ in_guest! { GUEST, image:
     a_job_cannot_leave_the_quota_of_its_work_directory
     uploads_count_for_the_quota_of_a_work_directory
     disk_traffic_keeps_to_its_limit_in_both_directions
+    memory_is_measured_with_its_peak_and_its_limit
+    throttling_and_pressure_are_measured_under_a_processor_limit
+    disk_traffic_is_measured_by_device
+    processes_are_measured_with_their_limit
     a_jobs_files_are_gone_after_it_however_deep
     work_left_by_a_killed_daemon_is_removed_by_the_next
     a_node_started_from_a_login_takes_the_group_that_it_is_told

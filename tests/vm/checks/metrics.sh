@@ -1,0 +1,63 @@
+# What is measured of a job where every controller is.
+
+# measured GROUP FIELD: of the sample in /tmp/sample; a group that is not there has no fields
+measured() { sed -n "s/.*\"$1\":{\([^}]*\)}.*/\1/p" /tmp/sample | tr ',' '\n' | sed -n "s/^\"$2\":\([0-9.]*\)\$/\1/p"; }
+
+# last ID, most ID: the last sample of a job, and the most of each number in all of them
+last() { rnx --json job metrics "$1" | tail -1 >/tmp/sample; }
+most() { rnx --json job metrics --aggregate=max "$1" >/tmp/sample; }
+
+# above LEAST NUMBER: a whole number, or the whole part of one
+above() { [ -n "$2" ] && [ "${2%.*}" -ge "$1" ]; }
+
+memory_is_measured_with_its_peak_and_its_limit() {
+    local id
+    run_job --max-memory=64 sh -c 'x=$(head -c 16000000 /dev/zero | tr "\0" x); sleep 2; echo ${#x}'
+    [ "$(cat /tmp/output)" = 16000000 ] || { fail $1 "$(cat /tmp/output /tmp/status)"; return; }
+    most "$id"
+    above 16000000 "$(measured memory current)" && above 16000000 "$(measured memory anon)" &&
+        above 1000 "$(measured memory pgFault)" && above 20 "$(measured memory usagePercent)" ||
+        { fail $1 "most: $(cat /tmp/sample)"; return; }
+    last "$id"
+    # Nobody is left, and the peak is still known.
+    within 16000000 "$(measured memory peak)" 67108864 && [ "$(measured memory max)" = 67108864 ] &&
+        within 0 "$(measured memory anon)" 1000000 && pass $1 || fail $1 "last: $(cat /tmp/sample)"
+}
+
+throttling_and_pressure_are_measured_under_a_processor_limit() {
+    local id stat
+    id=$(rnx job run -q --max-cpu=50 hog_cpu)
+    stat=$(group "$id")/cpu.stat
+    until_true 90 sh -c "[ \$(sed -n 's/^nr_throttled //p' '$stat') -gt 40 ]"
+    rnx job stop "$id" >/dev/null
+    last "$id"
+    above 40 "$(measured cpu nrThrottled)" && above 40 "$(measured cpu nrPeriods)" &&
+        above 100000 "$(measured cpu throttledUsec)" && above 1000000 "$(measured cpu usageUsec)" ||
+        { fail $1 "last: $(cat /tmp/sample)"; return; }
+    most "$id"
+    within 20 "$(measured cpu usagePercent | cut -d. -f1)" 75 && above 1 "$(measured cpu throttlePercent)" &&
+        above 1 "$(measured cpu pressureSome10)" && pass $1 || fail $1 "most: $(cat /tmp/sample)"
+}
+
+disk_traffic_is_measured_by_device() {
+    local id device
+    run_job sh -c 'dd if=/dev/zero of=x bs=1M count=4 conv=fsync 2>/dev/null; sleep 2; echo done'
+    [ "$(cat /tmp/output)" = done ] || { fail $1 "$(cat /tmp/output /tmp/status)"; return; }
+    device=$(tr -d '\n' </sys/class/block/$(disk opt)/dev)
+    last "$id"
+    grep -q "\"devices\":{\"$device\":{" /tmp/sample || { fail $1 "no $device: $(cat /tmp/sample)"; return; }
+    # The group stands behind the objects of the devices.
+    set -- "$1" "$(sed -n 's/.*"totalWriteBytes":\([0-9]*\).*/\1/p' /tmp/sample)" "$(sed -n 's/.*"totalWriteOps":\([0-9]*\).*/\1/p' /tmp/sample)"
+    within 4194304 "$2" 8000000 && above 1 "$3" && pass "$1" || fail "$1" "$2 bytes, $3 requests: $(cat /tmp/sample)"
+}
+
+processes_are_measured_with_their_limit() {
+    local id
+    id=$(rnx job run -q sh -c 'for i in 1 2 3 4 5; do sleep 1000 & done; wait')
+    until_true 60 sh -c "command rnx --config $node/rnx-config.yml --json job metrics --aggregate=max $id | grep -q '\"current\":7,'"
+    most "$id"
+    rnx job stop "$id" >/dev/null
+    # joblet-init, the shell and five of its children.
+    [ "$(measured process current) $(measured process threads) $(measured process max)" = "7 7 64" ] &&
+        above 7 "$(measured process sleeping)" && above 14 "$(measured process openFDs)" && pass $1 || fail $1 "$(cat /tmp/sample)"
+}
