@@ -236,3 +236,121 @@ fn an_upload_shows_its_progress_on_a_terminal_and_nowhere_else() {
         assert!(!text.contains("Reading") && !text.contains("Sending"), "{text}");
     }
 }
+
+#[test]
+fn a_scheduled_job_is_shown_with_its_time_canceled_or_waited_for() {
+    let d = TestDaemon::start();
+    let file = d.dir().join("input.txt");
+    std::fs::write(&file, "kept until the start\n").unwrap();
+    let later = d.rnx(["job", "run", "--schedule", "1day 2h", "--name", "later", "sleep", "1"]);
+    assert!(later.ok().starts_with("Job scheduled:\nID: "), "{}", later.text());
+    assert_eq!(later.field("Status"), "SCHEDULED");
+    let at: jiff::Timestamp = later.field("ScheduledTime").parse().unwrap();
+    let waits = at.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!((26 * 3600 - 60..=26 * 3600).contains(&waits), "{waits}");
+    let line = d.rnx(["job", "list"]).ok();
+    assert!(
+        line.contains(&format!("SCHEDULED StartTime: {} Command: sleep 1", later.field("ScheduledTime"))),
+        "{line}"
+    );
+    assert_eq!(d.rnx(["job", "status", "later"]).field("Scheduled At"), later.field("ScheduledTime"));
+    // It is not running, so it is not stopped but canceled, once.
+    let stopped = d.rnx(["job", "stop", "later"]);
+    assert_eq!(stopped.code, 6, "{}", stopped.stderr);
+    let canceled = d.rnx(["job", "cancel", "later"]);
+    assert!(canceled.ok().starts_with("Job canceled successfully:\nID: "), "{}", canceled.text());
+    assert_eq!((canceled.field("ID"), canceled.field("Status")), (later.id(), "CANCELED".to_owned()));
+    canceled.field("CanceledAt").parse::<jiff::Timestamp>().unwrap();
+    let again = d.rnx(["job", "cancel", "later"]);
+    assert!(again.code == 6 && again.stderr.contains("not scheduled"), "{}", again.stderr);
+    assert_eq!(d.rnx(["job", "wait", "later"]).code, 125, "it never ran");
+    // What is soon runs soon, with what was uploaded when it was asked for.
+    let begun = jiff::Timestamp::now();
+    let file = file.display().to_string();
+    let soon = [
+        "job",
+        "run",
+        "--follow",
+        "--schedule",
+        "1s",
+        "--upload",
+        &file,
+        "sh",
+        "-c",
+        "cat input.txt; exit 3",
+    ];
+    let out = d.rnx(soon);
+    assert_eq!(out.exits(3), "kept until the start\n");
+    assert!(jiff::Timestamp::now().duration_since(begun).as_millis() >= 1000);
+    let running = d.submit(["sleep", "1000"]);
+    let refused = d.rnx(["job", "cancel", &running]);
+    assert!(refused.code == 6 && refused.stderr.contains(&format!("rnx job stop {}", &running[..8])));
+    d.rnx(["job", "stop", &running]).ok();
+}
+
+#[test]
+fn a_time_without_an_offset_is_that_of_the_clients_clock() {
+    let d = TestDaemon::start();
+    // Summer from the last of March to the last of October, in every year.
+    let scheduled = |time: &str| {
+        let mut command = d.rnx_command(["job", "run", "--schedule", time, "true"]);
+        Running::start(command.env("TZ", "CET-1CEST,J90/2,J304/3")).finish()
+    };
+    let year = jiff::Zoned::now().year() + 1;
+    for (time, utc) in [
+        ("01-15T15:00", "01-15T14:00:00Z"),
+        ("07-15 15:00:30", "07-15T13:00:30Z"),
+        ("07-15T15:00:00Z", "07-15T15:00:00Z"),
+        ("07-15T15:00:00-08:30", "07-15T23:30:00Z"),
+    ] {
+        let (time, utc) = (format!("{year}-{time}"), format!("{year}-{utc}"));
+        assert_eq!(scheduled(&time).field("ScheduledTime"), utc, "{time}");
+        assert_eq!(d.status("@last")["scheduledTime"], utc);
+        d.rnx(["job", "cancel", "@last"]).ok();
+    }
+    let gap = scheduled(&format!("{year}-03-31T02:30"));
+    assert!(gap.code == 125 && gap.stderr.contains("clocks are put forward"), "{}", gap.stderr);
+    let past = scheduled("2001-01-01T00:00");
+    assert!(past.stderr.contains("2000-12-31T23:00:00Z is past: the job starts at once"), "{}", past.stderr);
+    d.until_status(&past.id(), "COMPLETED");
+}
+
+#[test]
+fn a_request_that_is_sent_again_gives_the_job_that_it_gave() {
+    let d = TestDaemon::start();
+    let run = |id: &str| d.rnx(["job", "run", "-q", "--request-id", id, "sleep", "1000"]).id();
+    let first = run("nightly-2026-11-22");
+    assert_eq!(run("nightly-2026-11-22"), first);
+    let second = run("nightly-2026-11-23");
+    assert_ne!(second, first);
+    assert_eq!(d.rnx(["job", "list", "--json"]).json().as_array().map(Vec::len), Some(2));
+    for id in [&first, &second] {
+        d.rnx(["job", "stop", id]).ok();
+    }
+}
+
+#[test]
+fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
+    let d = TestDaemon::start();
+    let done = d.submit(["true"]);
+    let script = "for i in $(seq 2000); do echo line $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 5";
+    let wanted: String = (1..=2000).map(|i| format!("line {i}\n")).collect();
+    let follow = d.rnx_spawn(["job", "run", "-q", "--follow", "sh", "-c", script]);
+    eventually("it has begun", || holds(follow.printed() > 100));
+    let id = d.status("@last")["uuid"].as_str().unwrap().to_owned();
+    let wait = d.rnx_spawn(["job", "wait", &done, &id]);
+    eventually("the first of them is told", || holds(wait.printed() > 0));
+    let mut d = d;
+    for _ in 0..2 {
+        let printed = follow.printed();
+        d = d.crash().start();
+        eventually("it goes on", || holds(follow.printed() > printed));
+    }
+    let (followed, waited) = (follow.finish(), wait.finish());
+    assert_eq!(followed.exits(5), wanted, "every byte once");
+    assert!(followed.stderr.contains("waiting for it to come back"), "{}", followed.stderr);
+    let lines =
+        format!("{done} COMPLETED ExitCode: 0 Reason: exited\n{id} FAILED ExitCode: 5 Reason: exited\n");
+    assert_eq!(waited.exits(5), lines);
+    d.stop();
+}

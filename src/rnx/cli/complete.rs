@@ -227,13 +227,15 @@ fn value_of(flag: &Flag, lead: &str, values: Values) -> Offer {
             Offer::Words(choice("SCHEDULED|INITIALIZING|RUNNING|COMPLETED|FAILED|STOPPED|CANCELED", lead))
         }
         "NAME" if flag.long == "node" => Offer::Nodes { lead: lead.to_string(), values },
+        // In `N|all` the capital stands for something, and only the rest can be typed as it is.
         choices if choices.contains('|') => Offer::Words(choice(choices, lead)),
         _ => Offer::Words(Vec::new()),
     }
 }
 
 fn choice(choices: &str, lead: &str) -> Vec<Candidate> {
-    let words = choices.split('|').filter(|w| !w.is_empty());
+    let literal = |word: &&str| word.len() > 1;
+    let words = choices.split('|').filter(literal);
     words.map(|w| Candidate { word: format!("{lead}{w}"), about: String::new() }).collect()
 }
 
