@@ -117,19 +117,14 @@ impl Server {
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 
-    /// Hands every chunk of a job's output to `each`, from the first on, until the server ends the stream,
-    /// which it does when the job has ended.
-    pub(crate) fn output(&self, uuid: &str, each: impl FnMut(&DataChunk) -> Result<()>) -> Result<()> {
-        self.part_of_output(&GetJobLogsReq { uuid: uuid.into(), ..Default::default() }, each)
-    }
-
-    /// The same with the part of the output that is asked for.
-    pub(crate) fn part_of_output(
+    /// Hands every chunk of the wanted output of a job to `each`, until the server ends the stream, which it
+    /// does when the job has ended.
+    pub(crate) fn output(
         &self,
-        request: &GetJobLogsReq,
+        wanted: &GetJobLogsReq,
         each: impl FnMut(&DataChunk) -> Result<()>,
     ) -> Result<()> {
-        self.follow(self.jobs.get_job_logs_opt(request, CallOption::default()), each)
+        self.follow(self.jobs.get_job_logs_opt(wanted, CallOption::default()), each)
     }
 
     /// The same with the samples of a job.

@@ -141,6 +141,10 @@ fn status(server: &Server, uuid: &str, deadline: Duration) -> Result<GetJobStatu
     server.ask(deadline, |jobs, option| jobs.get_job_status_opt(&request, option))
 }
 
+fn of(uuid: &str) -> GetJobLogsReq {
+    GetJobLogsReq { uuid: uuid.into(), ..Default::default() }
+}
+
 #[test]
 fn a_server_is_reached_by_name_and_its_answers_come_whole() {
     let ca = Authority::create(now()).unwrap();
@@ -158,14 +162,15 @@ fn a_server_is_reached_by_name_and_its_answers_come_whole() {
 
     for (uuid, end) in [("job", None), ("broken", Some("server shutting down"))] {
         let mut bytes = 0;
-        let ended = server.output(uuid, |chunk| {
+        let ended = server.output(&of(uuid), |chunk| {
             bytes += chunk.payload.len();
             Ok(())
         });
         assert_eq!(bytes, 100_000, "{uuid}: the status must not overtake the output");
         assert_eq!(ended.err().map(|e| e.to_string()).as_deref(), end);
     }
-    let stopped = server.output("job", |_| Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()));
+    let stopped =
+        server.output(&of("job"), |_| Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()));
     assert!(stopped.unwrap_err().is_broken_pipe());
     std::mem::forget(server);
 }
@@ -198,7 +203,7 @@ fn a_server_that_is_not_there_is_told_at_once_and_a_silent_one_soon() {
     let begun = Instant::now();
     let e = status(&server, "job", PATIENCE).unwrap_err();
     assert!(e.exit_code(None) == 3 && begun.elapsed() < PATIENCE, "{e} after {:?}", begun.elapsed());
-    let e = server.output("job", |_| Ok(())).unwrap_err();
+    let e = server.output(&of("job"), |_| Ok(())).unwrap_err();
     assert_eq!(e.exit_code(None), 3, "{e}");
     std::mem::forget(server);
 

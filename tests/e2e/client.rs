@@ -340,11 +340,14 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let id = d.status("@last")["uuid"].as_str().unwrap().to_owned();
     let wait = d.rnx_spawn(["job", "wait", &done, &id]);
     eventually("the first of them is told", || holds(wait.printed() > 0));
+    let log = d.rnx_spawn(["job", "log", &id]);
+    let quiet = d.rnx_spawn(["job", "log", "--json", "--stream=stderr", "--since=1h", &id]);
+    eventually("the log is read", || holds(log.printed() > 100));
     let mut d = d;
     for _ in 0..2 {
-        let printed = follow.printed();
+        let printed = follow.printed().max(log.printed());
         d = d.crash().start();
-        eventually("it goes on", || holds(follow.printed() > printed));
+        eventually("it goes on", || holds(follow.printed().min(log.printed()) > printed));
     }
     let (followed, waited) = (follow.finish(), wait.finish());
     assert_eq!(followed.exits(5), wanted, "every byte once");
@@ -352,5 +355,7 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let lines =
         format!("{done} COMPLETED ExitCode: 0 Reason: exited\n{id} FAILED ExitCode: 5 Reason: exited\n");
     assert_eq!(waited.exits(5), lines);
+    assert_eq!(log.finish().exits(0), wanted);
+    assert_eq!(quiet.finish().exits(0), "");
     d.stop();
 }

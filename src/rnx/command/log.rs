@@ -2,6 +2,7 @@
 
 use jiff::Zoned;
 
+use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, time, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
@@ -21,15 +22,16 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let id = which::job(server, invocation)?;
     interrupt.about(&id);
     request.uuid.clone_from(&id);
+    let mut watch = Watch::new(server);
     if out.json {
-        return server.part_of_output(&request, |chunk| out.value_line(&json::chunk(chunk)));
+        return watch.output(&request, |chunk| out.value_line(&json::chunk(chunk)));
     }
     out.note(&text::log_heading(&id));
     let mut printer = Printer::new(out, Streams::Merged, values.is("raw"));
     if values.is("timestamps") {
         printer.stamp_lines();
     }
-    let ended = server.part_of_output(&request, |chunk| printer.chunk(chunk));
+    let ended = watch.output(&request, |chunk| printer.chunk(chunk));
     printer.finish()?;
     ended
 }

@@ -20,7 +20,7 @@ use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
 use super::{QUERY, connect, delete::delete};
 use crate::config::units;
-use crate::pb::joblet::{DataChunk, GetJobStatusRes, RunJobRequest, RunJobResponse};
+use crate::pb::joblet::{DataChunk, GetJobLogsReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
 use protobuf::Message;
 
 /// How long a start may take, beside the time for the uploads.
@@ -249,15 +249,18 @@ fn see_to_the_end(
     Ok(code)
 }
 
-/// Reads the output until the server ends it, which is when the job has ended, then asks how.
+/// Follows the output, or only its end, which is that of the job; then asks how it ended.
 fn watch(server: &'static Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJobStatusRes> {
     let mut printer = Printer::new(out, Streams::Apart, manner.raw);
     let mut watch = Watch::new(server);
-    let followed = watch.output(uuid, |chunk| match (manner.after, out.json) {
-        (After::Follow, true) => out.value_line(&Event::<json::Chunk<'_>>::of(chunk)),
-        (After::Follow, false) => printer.chunk(chunk),
-        _ => Ok(()),
-    });
+    let wanted = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
+    let followed = match (manner.after, out.json) {
+        (After::Follow, true) => {
+            watch.output(&wanted, |chunk| out.value_line(&Event::<json::Chunk<'_>>::of(chunk)))
+        }
+        (After::Follow, false) => watch.output(&wanted, |chunk| printer.chunk(chunk)),
+        _ => watch.end(uuid),
+    };
     printer.finish()?;
     let lost = |e: Error| match e {
         Error::Print(e) => Error::Print(e),
