@@ -28,6 +28,7 @@ Usage:
   joblet [--foreground] [--config FILE]    run the daemon (it never leaves the foreground)
   joblet --check-config [--config FILE]    check the configuration and print what is in force
   joblet doctor [--config FILE] [--json]   check this host; every failing line says how to mend it (exit code 1)
+  joblet recover [--config FILE]           save what can be read of a damaged job database; the old one is kept aside
   joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
                                            make certificates and configuration files below DIR
   joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";
@@ -58,6 +59,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
         Some((word, rest)) if word == "setup" => return certified(setup::command(rest)),
         Some((word, rest)) if word == "certs" => return certified(certs::command::command(rest)),
         Some((word, rest)) if word == "doctor" => return examine(rest),
+        Some((word, rest)) if word == "recover" => return recover(rest),
         _ => {}
     }
     let mut options = Options::new();
@@ -141,6 +143,27 @@ fn examine(args: &[String]) -> Result<i32, Failure> {
         doctor::text(&findings, std::io::stdout().is_terminal())
     })?;
     Ok(i32::from(findings.iter().any(|finding| finding.status == doctor::Status::Fail)))
+}
+
+/// `joblet recover` with the arguments after that word.
+fn recover(args: &[String]) -> Result<i32, Failure> {
+    let mut options = Options::new();
+    options
+        .optopt("", "config", "the daemon's configuration file (default: as the daemon finds it)", "FILE")
+        .optflag("h", "help", "print this and exit");
+    let given = options.parse(args).map_err(|e| Usage(format!("recover: {e}")))?;
+    if let Some(word) = given.free.first() {
+        return Err(Usage(format!("recover: \"{}\" is not expected", word.escape_debug())).into());
+    }
+    if given.opt_present("help") {
+        let about = "Usage: joblet recover [--config FILE]\n\nReads what can be read of the job database, moves it \
+                     aside, and writes a new one. The daemon must not run.";
+        return print(&options.usage(about));
+    }
+    let loaded = DaemonConfig::load(given.opt_str("config").map(PathBuf::from).as_deref())?;
+    let salvaged = wiring::recover(&loaded.config)?;
+    let (saved, lost, aside) = (salvaged.saved, salvaged.lost, salvaged.aside.display());
+    print(&format!("saved {saved} jobs, lost {lost}; the damaged database is {aside}\n"))
 }
 
 /// One line of the daemon's log.

@@ -38,6 +38,7 @@ use crate::sandbox::identity::{Leases, check_range};
 use crate::sandbox::spawn::SandboxConfig;
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
+use crate::state::database::{Salvaged, salvage};
 use crate::state::{self, Change, Database, Record};
 use crate::sys::turns::{Turn, in_turns};
 use crate::upload::Stage;
@@ -105,6 +106,7 @@ impl Daemon {
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work);
         let tree = Arc::new(tree(config)?);
+        let sandbox = Sandbox::new(sandbox_config(config, &run_dir))?;
         let (poll, waker) = poll_for(&signals)?;
 
         let (command_end, commands) = in_turns(bounded(QUEUE));
@@ -124,7 +126,7 @@ impl Daemon {
         let removed = move |lease| post.send(News::WorkRemoved(lease));
         workers::start_remover(work.clone(), removal_queue, removed)?;
         let spawner = Arc::new(Spawner {
-            sandbox: Sandbox::new(sandbox_config(config, &run_dir))?,
+            sandbox,
             tree: tree.clone(),
             disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
             spool: spool.clone(),
@@ -192,6 +194,15 @@ impl Daemon {
             diag::event!(Level::Warn, "cannot remove our cgroup", path = tree.path().display(), error = why);
         }
     }
+}
+
+/// Saves what can be read of the job database of a daemon that does not run.
+///
+/// # Errors
+/// A daemon runs on this dataDir; the database cannot be opened, or is newer; or the new one cannot be written.
+pub fn recover(config: &DaemonConfig) -> Result<Salvaged, DaemonError> {
+    let _lock = lock(&directories::make(&config.data_dir, "run")?)?;
+    Ok(salvage(&config.data_dir, super::now_ns())?)
 }
 
 /// The loop's poll, which hears signals and its waker.

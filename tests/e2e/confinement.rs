@@ -350,9 +350,15 @@ fn every_way_to_start_a_job_has_the_same_walls() {
     assert_eq!(with, reused);
 }
 
+/// A time that has not come when the request is read.
+fn soon() -> String {
+    (jiff::Timestamp::now() + std::time::Duration::from_millis(500)).to_string()
+}
+
 /// What the jobs tell of their walls, the same for all.
 fn every_way_has_the_same_walls(d: &TestDaemon) -> String {
     let file = FileUpload { path: "dir/file".into(), content: b"x".to_vec(), ..Default::default() };
+    let upload = file.clone();
     let ways: Vec<(&str, RunJobRequest)> = vec![
         ("plain", ask()),
         ("none", RunJobRequest { network: "none".into(), ..ask() }),
@@ -364,6 +370,9 @@ fn every_way_has_the_same_walls(d: &TestDaemon) -> String {
         ("small", RunJobRequest { maxMemory: 64, maxCpu: 50, ..ask() }),
         ("large", RunJobRequest { maxMemory: 1024, maxIobps: 1 << 20, ..ask() }),
         ("short", RunJobRequest { timeout: "5m".into(), ..ask() }),
+        ("asked twice", RunJobRequest { request_id: "the-same".into(), ..ask() }),
+        ("scheduled", RunJobRequest { schedule: soon(), ..ask() }),
+        ("scheduled with files", RunJobRequest { schedule: soon(), uploads: vec![upload], ..ask() }),
     ];
     let client = d.client("default");
     // Many at once and many in a row: what was made beforehand is used up and made again.
@@ -396,7 +405,6 @@ fn a_way_that_is_not_built_is_refused_and_none_starts_with_fewer_walls() {
     let d = TestDaemon::start();
     let client = d.client("default");
     for (what, request) in [
-        ("schedule", RunJobRequest { schedule: "2030-01-01T00:00:00Z".into(), ..ask() }),
         ("runtime", RunJobRequest { runtime: "python-3.11".into(), ..ask() }),
         ("volumes", RunJobRequest { volumes: vec!["data".into()], ..ask() }),
         ("gpu", RunJobRequest { gpu_count: 1, ..ask() }),

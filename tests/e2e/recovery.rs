@@ -1,6 +1,7 @@
 //! A new daemon takes over what an earlier one had.
 
-use crate::helper::daemon::{Node, TestDaemon};
+use crate::helper::daemon::{JOBLET, Node, TestDaemon};
+use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
 use std::fs;
 
@@ -104,5 +105,43 @@ fn a_daemon_that_is_told_to_end_keeps_its_jobs_where_it_is_configured_to() {
     let d = node.start();
     assert_eq!(d.rnx(["job", "log", &id]).text(), "one\ntwo\n");
     eventually("it is over", || holds(is(&d, &id, "COMPLETED")));
+    d.stop();
+}
+
+#[test]
+fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
+    let d = Node::set_up().start();
+    let ids: Vec<String> = (0..5).map(|_| d.submit(["true"])).collect();
+    for id in &ids {
+        d.until_status(id, "COMPLETED");
+    }
+    let node = d.leave();
+    let path = node.dir().join("state.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // Everywhere: earlier records of the job may still stand in unused parts of the file.
+    let places = (0..bytes.len() - 36).filter(|at| bytes[*at..at + 36] == *ids[1].as_bytes());
+    for at in places.collect::<Vec<_>>() {
+        bytes[at] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    let refused = Running::start(&mut node.command()).finish();
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("checksum") && refused.stderr.contains("joblet recover"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was changed");
+    let mut recover = std::process::Command::new(JOBLET);
+    let recover = recover.env_clear().args(["recover", "--config"]).arg(node.config());
+    let told = Running::start(recover).finish().ok();
+    assert!(told.starts_with("saved 4 jobs, lost 1; "), "{told}");
+    let d = node.start();
+    d.rnx(["job", "status", &ids[1]]).exits(5);
+    for id in [&ids[0], &ids[2], &ids[3], &ids[4]] {
+        assert!(is(&d, id, "COMPLETED"));
+    }
+    let kept = fs::read_dir(d.dir()).unwrap().flatten();
+    assert!(kept.map(|e| e.file_name()).any(|name| name.to_string_lossy().starts_with("state.db.damaged-")));
     d.stop();
 }

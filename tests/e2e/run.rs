@@ -173,13 +173,21 @@ fn the_list_pages_and_every_job_appears_once() {
 }
 
 #[test]
-fn the_concurrency_limit_answers_instead_of_waiting() {
-    let d = TestDaemon::with([("joblet.maxConcurrentJobs", 2)]);
+fn jobs_beyond_the_concurrency_limit_wait_and_beyond_the_queue_are_refused() {
+    let d = TestDaemon::with([("joblet.maxConcurrentJobs", 2), ("joblet.maxQueuedJobs", 1)]);
     let running = [d.submit(["sleep", "1000"]), d.submit(["sleep", "1000"])];
+    let waits = d.submit(["true"]);
+    let status = d.status(&waits);
+    assert_eq!(
+        (&status["status"], &status["queuePosition"]),
+        (&"INITIALIZING".into(), &1.into()),
+        "{status}"
+    );
     let out = d.rnx(["job", "run", "true"]);
     assert_eq!(out.code, 125);
-    assert!(out.stderr.contains("maximum concurrent jobs reached (2)"), "{}", out.stderr);
+    assert!(out.stderr.contains("1 wait already (joblet.maxQueuedJobs)"), "{}", out.stderr);
     d.rnx(["job", "stop", &running[0]]).ok();
+    d.until_status(&waits, "COMPLETED");
     d.run(["true"]).ok();
     d.rnx(["job", "stop", &running[1]]).ok();
 }

@@ -158,12 +158,17 @@ fn a_timeout_stops_the_job_and_says_so() {
 #[test]
 fn admission_bounds_live_jobs_and_shutdown_stops_them() {
     needs!(crate::helper::skip::is_root(), "needs root");
-    let under_test = LoopUnderTest::start(|config| config.joblet.max_concurrent_jobs = 3);
+    let under_test = LoopUnderTest::start(|config| {
+        config.joblet.max_concurrent_jobs = 3;
+        config.joblet.max_queued_jobs = 1;
+    });
     for _ in 0..3 {
         under_test.run(spec(&["sleep", "1000"])).unwrap();
     }
+    let waits = under_test.run(spec(&["true"])).unwrap();
+    assert_eq!((waits.status, waits.queue_position), (Status::Initializing, 1));
     let refused = under_test.run(spec(&["true"])).unwrap_err();
-    assert!(matches!(&refused, CommandError::Exhausted(text) if text.contains("(3)")), "{refused}");
+    assert!(matches!(&refused, CommandError::Exhausted(text) if text.contains("maxQueuedJobs")), "{refused}");
     let page = under_test
         .ask(|answer| Command::List { page: Page { limit: 2, ..Page::default() }, answer })
         .unwrap();
