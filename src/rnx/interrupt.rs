@@ -19,7 +19,14 @@ const INTERRUPTED: i32 = 130;
 
 /// Tells the waiting thread which job it is about, once that is known.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupt(Arc<OnceLock<String>>);
+pub(crate) struct Interrupt(Arc<OnceLock<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    uuid: String,
+    /// It had not started when the watch began: until then it is canceled, not stopped.
+    scheduled: bool,
+}
 
 impl Interrupt {
     /// From here on Ctrl-C prints how to come back and exits with 130. Must run before the first thread of
@@ -35,7 +42,7 @@ impl Interrupt {
                 let came = set.wait();
                 let restored = set.thread_unblock();
                 if came.is_ok() && restored.is_ok() {
-                    say(job.get().map(String::as_str));
+                    say(job.get());
                 }
                 exit_now(INTERRUPTED)
             });
@@ -48,23 +55,34 @@ impl Interrupt {
 
     /// The job that is being followed.
     pub(crate) fn about(&self, uuid: &str) {
+        self.set(uuid, false);
+    }
+
+    /// The same of a job that waits for its time.
+    pub(crate) fn about_scheduled(&self, uuid: &str) {
+        self.set(uuid, true);
+    }
+
+    fn set(&self, uuid: &str, scheduled: bool) {
         // Set once: a second call would be about the same job.
-        let _ = self.0.set(uuid.to_string());
+        let _ = self.0.set(Watched { uuid: uuid.to_string(), scheduled });
     }
 }
 
-fn say(job: Option<&str>) {
+fn say(job: Option<&Watched>) {
     let out = super::out::Out { json: false, colour: false };
     if io::stderr().is_terminal() {
         // The job's output stops in the middle, perhaps in the middle of a colour.
         let _ = super::out::bytes(&mut io::stderr(), b"\x1b[0m");
     }
     match job {
-        Some(uuid) => {
+        Some(Watched { uuid, scheduled }) => {
             let id = one_line(render::short(uuid));
+            let cancel =
+                if *scheduled { format!("   Before it starts: rnx job cancel {id}") } else { String::new() };
             out.note(&format!(
                 "\nrnx: stopped following; the job goes on. \
-                 See it again: rnx job log {id}   Stop it: rnx job stop {id}"
+                 See it again: rnx job log {id}   Stop it: rnx job stop {id}{cancel}"
             ));
         }
         None => out.note(

@@ -171,6 +171,41 @@ fn ctrl_c_leaves_the_job_alone_and_says_how_to_come_back() {
     assert_eq!(at_a_terminal(&d, &[("ready", "\\x03")], &["job", "log", &id]).code, 130);
     assert_eq!(d.status(&id)["status"], "RUNNING");
     d.rnx(["job", "stop", &id]).ok();
+    let later = ["job", "run", "--follow", "--schedule", "1d", "true"];
+    let shown = at_a_terminal(&d, &[("ScheduledTime", "\\x03")], &later).exits(130);
+    let id = d.rnx(["job", "cancel", "@last"]).field("ID");
+    assert!(shown.contains(&format!("Before it starts: rnx job cancel {}", &id[..8])), "{shown}");
+}
+
+#[test]
+fn a_job_that_waits_says_for_what_and_at_which_place() {
+    let d = TestDaemon::with([("joblet.maxConcurrentJobs", 1)]);
+    let running = d.submit(["sleep", "1000"]);
+    let first = d.rnx(["job", "run", "--name", "first", "true"]);
+    let second = d.rnx(["job", "run", "--name", "second", "true"]);
+    let reason = "waits for a place: joblet.maxConcurrentJobs are running";
+    for (job, place) in [(&first, 1), (&second, 2)] {
+        let id = job.id();
+        assert_eq!(job.field("Status"), "INITIALIZING");
+        let status = d.rnx(["job", "status", &id]);
+        assert_eq!(
+            (status.field("Queue Position"), status.field("Wait Reason")),
+            (place.to_string(), reason.into())
+        );
+        let line =
+            format!("{id} INITIALIZING StartTime: N/A Command: true (queue position {place}: {reason})\n");
+        let list = d.rnx(["job", "list"]).ok();
+        assert!(list.contains(&line), "{list}");
+        assert_eq!(d.status(&id)["queuePosition"], place);
+    }
+    let later = d.submit(["--schedule", "1d", "true"]);
+    assert!(d.rnx(["job", "list"]).ok().contains(" Command: true (waits for its time)\n"));
+    d.rnx(["job", "cancel", &later]).ok();
+    let waiting = d.rnx_spawn(["job", "wait", "first", "second"]);
+    d.rnx(["job", "stop", &running]).ok();
+    assert_eq!(waiting.finish().code, 0);
+    let done = d.rnx(["job", "status", "second"]).ok();
+    assert!(!done.contains("Queue Position") && !done.contains("Wait Reason"), "{done}");
 }
 
 #[test]

@@ -127,7 +127,13 @@ fn flags_in_help(program: &str, args: &[&str]) -> Vec<String> {
 #[test]
 fn the_readme_names_every_flag() {
     let readme = read("README.md");
-    let mut flags = flags_in_help(env!("CARGO_BIN_EXE_rnx"), &["help", "job", "run"]);
+    let rnx = env!("CARGO_BIN_EXE_rnx");
+    let mut flags = Vec::new();
+    for command in
+        ["run", "status", "list", "log", "metrics", "wait", "cancel", "stop", "delete", "delete-all"]
+    {
+        flags.extend(flags_in_help(rnx, &["help", "job", command]));
+    }
     for args in [&["--help"][..], &["setup", "--help"], &["certs", "--help"]] {
         flags.extend(flags_in_help(env!("CARGO_BIN_EXE_joblet"), args));
     }

@@ -78,7 +78,10 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     drop(sending);
     let started = started?;
     if let Some(interrupt) = interrupt {
-        interrupt.about(&started.jobUuid);
+        match started.status.as_str() {
+            "SCHEDULED" => interrupt.about_scheduled(&started.jobUuid),
+            _ => interrupt.about(&started.jobUuid),
+        }
     }
     announce(out, manner, &started, sent)?;
     if manner.after != After::Return {

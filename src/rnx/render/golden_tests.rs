@@ -135,10 +135,14 @@ fn seed_list() -> Vec<Job> {
 /// Jobs that have not started yet.
 fn waiting_list() -> Vec<Job> {
     vec![
-        Job { scheduledTime: "2024-01-15T12:30:00Z".into(), ..job(ID, "SCHEDULED", "", "backup --all") },
+        Job {
+            scheduledTime: "2024-01-15T12:30:00Z".into(),
+            wait_reason: "waits for its time".into(),
+            ..job(ID, "SCHEDULED", "", "backup --all")
+        },
         Job {
             queue_position: 3,
-            wait_reason: "100 jobs are running".into(),
+            wait_reason: "waits for a place: joblet.maxConcurrentJobs are running".into(),
             ..job(ID2, "INITIALIZING", "", "echo (waiting)")
         },
     ]
@@ -160,7 +164,7 @@ fn run_prints_the_lines_of_the_reference_first() {
     let more = RunJobResponse {
         status: "INITIALIZING".into(),
         queue_position: 3,
-        wait_reason: "100 jobs are running".into(),
+        wait_reason: "waits for a place: joblet.maxConcurrentJobs are running".into(),
         unenforced_limits: vec!["maxMemory 512 MB is not enforced: no memory controller".into()],
         ..started()
     };

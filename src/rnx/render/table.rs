@@ -29,7 +29,7 @@ const WIDE: &[Column] = &[
     ("END TIME", |j| time(&j.endTime)),
     ("SCHEDULED", |j| time(&j.scheduledTime)),
     ("QUEUE", |j| if j.queue_position > 0 { j.queue_position.to_string() } else { "-".into() }),
-    ("WAITING FOR", |j| or_dash(&j.wait_reason)),
+    ("WAIT REASON", |j| or_dash(&j.wait_reason)),
     ("EXIT", |j| if is_terminal_status(&j.status) { j.exitCode.to_string() } else { "-".into() }),
     ("REASON", |j| or_dash(&j.exit_reason)),
     ("CPU", |j| j.maxCPU.to_string()),

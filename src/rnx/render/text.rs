@@ -108,9 +108,9 @@ pub(crate) fn list(jobs: &[Job], colour: bool) -> String {
     text
 }
 
-/// ` (waiting at place 3: 100 jobs are running)`, or nothing.
+/// ` (queue position 3: waits for a place)`, or nothing.
 fn queued(job: &Job) -> String {
-    let place = (job.queue_position > 0).then(|| format!("waiting at place {}", job.queue_position));
+    let place = (job.queue_position > 0).then(|| format!("queue position {}", job.queue_position));
     let reason = (!job.wait_reason.is_empty()).then(|| one_line(&job.wait_reason));
     match (place, reason) {
         (None, None) => String::new(),
@@ -261,7 +261,7 @@ fn waiting(text: &mut String, position: i32, reason: &str) {
     if position > 0 {
         raw_line(text, "Queue Position", &position.to_string());
     }
-    some_line(text, "Waiting For", reason);
+    some_line(text, "Wait Reason", reason);
 }
 
 fn unenforced(text: &mut String, limits: &[String]) {
