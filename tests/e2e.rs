@@ -1,6 +1,10 @@
 //! Tier 3, e2e: the real `joblet`, the real `rnx` and the real Python client, over mutual TLS. Every test has a node of its
 //! own and checks at its end that nothing is left.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics; figures are printed"
+)]
 
 #[path = "helper/mod.rs"]
 #[macro_use]
@@ -15,8 +19,10 @@ mod e2e {
     mod config;
     mod confinement;
     mod doctor;
+    mod durability;
     mod environment;
     mod explain;
+    mod faults;
     mod idle;
     mod lifecycle;
     mod limits;
@@ -25,6 +31,7 @@ mod e2e {
     mod node;
     mod output;
     mod python_sdk;
+    mod races;
     mod recovery;
     mod run;
     mod security;

@@ -322,6 +322,10 @@ impl Loop {
 
     fn collect_init_end(&mut self, id: JobId, facts: &mut Vec<(JobId, Fact)>) {
         let Some(child) = self.table.get_mut(id).and_then(|job| job.child.as_mut()) else { return };
+        if !child.init_end.is_empty() {
+            // The kernel tells of the reaping too (EPOLLHUP, since 6.9), and there is nothing to reap twice.
+            return;
+        }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let end = match waitid(WaitId::PidFd(child.pidfd.as_fd()), options) {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {

@@ -47,7 +47,7 @@ use crate::upload::Stage;
 const SPAWNERS: usize = 2;
 
 /// How long a new daemon waits for the lock of one that is gone.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A daemon that is ready to run.
 pub struct Daemon {

@@ -32,6 +32,8 @@ pub struct TestDaemon {
 
 /// The directory of a node: certificates, configuration, state. It can be started, killed and started again.
 pub struct Node {
+    /// The daemon's binary.
+    pub program: PathBuf,
     dir: tempfile::TempDir,
     port: u16,
     uids: Range<u32>,
@@ -55,7 +57,7 @@ impl Node {
         assert!(out.status.success(), "joblet setup: {}", String::from_utf8_lossy(&out.stderr));
         // Identities of its own, so that what this node leaves behind can be told from everybody else's processes.
         let first = 1_879_048_192 + u32::from(port) * 512;
-        let node = Node { dir, port, uids: first..first + 512 };
+        let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 512 };
         node.set("server.address", "127.0.0.1");
         // What a test leaves running is not to outlive it.
         node.set("joblet.onShutdown", "stop");
@@ -93,7 +95,7 @@ impl Node {
 
     /// The command that starts the daemon, with a clean environment.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(JOBLET);
+        let mut command = Command::new(&self.program);
         command
             .arg("--foreground")
             .arg("--config")
@@ -125,6 +127,18 @@ impl Node {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
+    /// Starts the daemon and does not wait for anything.
+    pub fn spawn(&self) -> Child {
+        self.logging().spawn().expect("joblet can be executed")
+    }
+
+    fn logging(&self) -> Command {
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.log_path()).expect("the log");
+        let mut command = self.command();
+        command.stdout(log.try_clone().expect("a second descriptor")).stderr(log);
+        command
+    }
+
     /// Starts the daemon (again) and waits until it says READY.
     pub fn start(self) -> TestDaemon {
         self.start_with(|_| {})
@@ -135,12 +149,8 @@ impl Node {
         let ready = self.dir().join("notify");
         let _ = fs::remove_file(&ready);
         let socket = UnixDatagram::bind(&ready).expect("a socket for READY");
-        let log = fs::OpenOptions::new().append(true).create(true).open(self.log_path()).expect("the log");
-        let mut command = self.command();
-        command
-            .env("NOTIFY_SOCKET", &ready)
-            .stdout(log.try_clone().expect("a second descriptor"))
-            .stderr(log);
+        let mut command = self.logging();
+        command.env("NOTIFY_SOCKET", &ready);
         change(&mut command);
         let mut child = command.spawn().expect("joblet can be executed");
         if let Err(why) = wait_for_ready(&socket, &mut child) {
@@ -348,7 +358,9 @@ impl TestDaemon {
     fn into_node(mut self) -> Node {
         self.stopped = true;
         // The node moves out; nothing is left in the shell that drops.
-        std::mem::replace(&mut self.node, Node { dir: tempfile::tempdir().unwrap(), port: 0, uids: 0..0 })
+        let program = PathBuf::new();
+        let nothing = Node { program, dir: tempfile::tempdir().unwrap(), port: 0, uids: 0..0 };
+        std::mem::replace(&mut self.node, nothing)
     }
 
     /// Asks the daemon to stop and checks everything that it promises about its end.

@@ -20,6 +20,7 @@ pub mod skip;
 pub mod certificates;
 pub mod daemon;
 pub mod programs;
+pub mod random;
 pub mod residue;
 pub mod rnx;
 pub mod wait;

@@ -30,3 +30,8 @@ pub fn within<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Op
 pub fn holds(condition: bool) -> Option<()> {
     condition.then_some(())
 }
+
+/// Lets time pass where no condition tells the moment: until a random one at which something is done to the daemon.
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}

@@ -1,0 +1,191 @@
+//! Two things that happen to a job at once: whichever comes first, the outcome is one that the states allow, and both sides
+//! are told the same.
+
+use crate::helper::daemon::TestDaemon;
+use crate::helper::random::Random;
+use crate::helper::residue;
+use crate::helper::wait::{eventually, holds, pause};
+use futures_util::StreamExt;
+use grpcio::{CallOption, RpcStatusCode};
+use jiff::{Timestamp, ToSpan};
+use joblet::pb::joblet::{
+    CancelJobReq, DeleteJobReq, EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, RunJobRequest,
+    StopJobReq,
+};
+use joblet::pb::joblet_grpc::JobServiceClient;
+use std::time::Duration;
+
+/// Stops in the middle of starts.
+const STARTS: usize = 50;
+/// Rounds of each other race, over all its threads.
+const ROUNDS: usize = 1000;
+const THREADS: usize = 4;
+
+fn bounded() -> CallOption {
+    CallOption::default().timeout(Duration::from_secs(60))
+}
+
+fn run(client: &JobServiceClient, script: &str, schedule: String) -> String {
+    let args = vec!["-c".into(), script.into()];
+    let request = RunJobRequest { command: "sh".into(), args, schedule, ..Default::default() };
+    client.run_job_opt(&request, bounded()).unwrap().jobUuid
+}
+
+fn status(client: &JobServiceClient, id: &str) -> GetJobStatusRes {
+    let request = GetJobStatusReq { uuid: id.to_owned(), ..Default::default() };
+    client.get_job_status_opt(&request, bounded()).unwrap()
+}
+
+/// The job when it is over.
+fn over(client: &JobServiceClient, id: &str) -> GetJobStatusRes {
+    eventually("the job is over", || {
+        let now = status(client, id);
+        (!now.exit_reason.is_empty()).then_some(now)
+    })
+}
+
+fn log(client: &JobServiceClient, id: &str) -> Vec<u8> {
+    let request = GetJobLogsReq { uuid: id.to_owned(), ..Default::default() };
+    let stream = client.get_job_logs_opt(&request, bounded()).unwrap();
+    let chunks: Vec<_> = futures_executor::block_on(stream.map(Result::unwrap).collect());
+    chunks.into_iter().flat_map(|chunk| chunk.payload).collect()
+}
+
+/// `Ok`: the status that was answered; `Err`: refused because of the job's state.
+#[track_caller]
+fn outcome<T>(reply: grpcio::Result<T>, status: impl Fn(&T) -> String) -> Result<String, String> {
+    match reply {
+        Ok(reply) => Ok(status(&reply)),
+        Err(grpcio::Error::RpcFailure(why)) if why.code() == RpcStatusCode::FAILED_PRECONDITION => {
+            Err(why.message().to_owned())
+        }
+        Err(other) => panic!("neither done nor refused: {other}"),
+    }
+}
+
+fn stop(client: &JobServiceClient, id: &str) -> Result<String, String> {
+    let request = StopJobReq { uuid: id.to_owned(), ..Default::default() };
+    outcome(client.stop_job_opt(&request, bounded()), |reply| format!("{} {}", reply.status, reply.exitCode))
+}
+
+/// Rounds of a race on some threads, each with a client of its own; how many had which outcome.
+fn race(d: &TestDaemon, round: impl Fn(&JobServiceClient, &mut Random) -> bool + Sync) {
+    let one = || {
+        let (client, mut random) = (d.client("default"), Random::new());
+        (0..ROUNDS / THREADS).filter(|_| round(&client, &mut random)).count()
+    };
+    let first: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    println!("{first} of {ROUNDS} rounds went the first way, the others the second");
+    eventually("nothing runs any more", || holds(residue::payloads_of(&d.uids()).is_empty()));
+    d.rnx(["job", "delete-all"]).ok();
+}
+
+#[test]
+fn a_stop_at_any_moment_of_the_start_ends_the_job_for_good() {
+    let d = TestDaemon::start();
+    let (client, mut random) = (d.client("default"), Random::new());
+    let ids = || -> Vec<String> {
+        let jobs = client.list_jobs_opt(&EmptyRequest::new(), bounded()).unwrap().jobs;
+        jobs.into_iter().map(|job| job.uuid).collect()
+    };
+    let mut unstarted = 0;
+    for start in 0..STARTS {
+        std::thread::scope(|scope| {
+            let other = d.client("default");
+            let starter = scope.spawn(move || run(&other, "echo ran; exec sleep 1000", String::new()));
+            let id = eventually("the job is accepted", || ids().get(start).cloned());
+            pause(Duration::from_micros(random.below(3000)));
+            assert_eq!(stop(&client, &id), Ok("STOPPED -1".to_owned()));
+            // Whoever started it is answered too, with the same job.
+            assert_eq!(starter.join().unwrap(), id);
+            let ended = status(&client, &id);
+            assert_eq!((ended.status.as_str(), ended.exit_reason.as_str()), ("STOPPED", "stopped"));
+            unstarted += usize::from(log(&client, &id).is_empty());
+        });
+    }
+    println!("{unstarted} of {STARTS} had not printed anything when they were stopped");
+    eventually("nothing runs any more", || holds(residue::payloads_of(&d.uids()).is_empty()));
+}
+
+#[test]
+fn a_scheduled_job_that_is_canceled_at_its_instant_either_never_ran_or_ran_to_its_end() {
+    let d = TestDaemon::start();
+    race(&d, |client, random| {
+        let id = run(client, "echo ran", (Timestamp::now() + 30.milliseconds()).to_string());
+        pause(Duration::from_micros(random.below(40_000)));
+        let request = CancelJobReq { uuid: id.clone(), ..Default::default() };
+        let canceled = outcome(client.cancel_job_opt(&request, bounded()), |reply| reply.status.clone());
+        let ended = over(client, &id);
+        let told = (ended.status.as_str(), ended.exit_reason.as_str());
+        match &canceled {
+            Ok(status) => {
+                assert_eq!((status.as_str(), told), ("CANCELED", ("CANCELED", "canceled")));
+                assert_eq!((ended.startTime.as_str(), log(client, &id)), ("", vec![]), "it ran nevertheless");
+            }
+            Err(why) => {
+                assert!(why.starts_with("Job is not scheduled: "), "{why}");
+                assert_eq!((told, log(client, &id)), (("COMPLETED", "exited"), b"ran\n".to_vec()));
+            }
+        }
+        canceled.is_ok()
+    });
+}
+
+#[test]
+fn a_stop_that_meets_the_exit_and_another_stop_has_one_outcome_that_all_are_told() {
+    let d = TestDaemon::start();
+    race(&d, |client, random| {
+        let id = run(client, "echo ran; exec sleep 0.01", String::new());
+        pause(Duration::from_micros(random.below(20_000)));
+        let both = std::thread::scope(|scope| {
+            let two = [scope.spawn(|| stop(client, &id)), scope.spawn(|| stop(client, &id))];
+            two.map(|stop| stop.join().unwrap())
+        });
+        let ended = over(client, &id);
+        let done: Vec<&String> = both.iter().flatten().collect();
+        for refused in both.iter().filter_map(|stop| stop.as_ref().err()) {
+            let why = ["job is not running: ", "job is being stopped already: "];
+            assert!(why.iter().any(|why| refused.starts_with(why)), "{refused}");
+        }
+        let told = format!("{} {}", ended.status, ended.exitCode);
+        match done.as_slice() {
+            [] => assert_eq!(told, "COMPLETED 0"),
+            [one] => assert_eq!((one.as_str(), told.as_str()), ("STOPPED -1", "STOPPED -1")),
+            two => panic!("two stops ended one job: {two:?}"),
+        }
+        !done.is_empty()
+    });
+}
+
+#[test]
+fn a_job_that_is_deleted_while_its_log_is_read_is_gone_and_the_reader_comes_to_an_end() {
+    let d = TestDaemon::start();
+    race(&d, |client, random| {
+        let id = run(client, "echo ran; exec sleep 0.01", String::new());
+        let request = GetJobLogsReq { uuid: id.clone(), ..Default::default() };
+        let mut reader = client.get_job_logs_opt(&request, bounded()).unwrap();
+        pause(Duration::from_micros(random.below(20_000)));
+        let request = DeleteJobReq { uuid: id.clone(), ..Default::default() };
+        let delete = || outcome(client.delete_job_opt(&request, bounded()), |reply| reply.uuid.clone());
+        let first = delete();
+        if let Err(why) = &first {
+            assert_eq!(why, "Cannot delete running job; stop it first");
+            over(client, &id);
+            assert_eq!(delete(), Ok(id.clone()));
+        }
+        let mut read = Vec::new();
+        while let Some(Ok(chunk)) = futures_executor::block_on(reader.next()) {
+            read.extend(chunk.payload);
+        }
+        assert!(b"ran\n".starts_with(&read), "{read:?}");
+        let request = GetJobStatusReq { uuid: id.clone(), ..Default::default() };
+        match client.get_job_status_opt(&request, bounded()) {
+            Err(grpcio::Error::RpcFailure(why)) if why.code() == RpcStatusCode::NOT_FOUND => {}
+            other => panic!("a deleted job is known: {other:?}"),
+        }
+        first.is_ok()
+    });
+}

@@ -1,0 +1,23 @@
+//! Random numbers for moments and interleavings. What is asserted never depends on them.
+
+/// A xorshift generator (Marsaglia, 2003). Its seed is printed, and taken from `JOBLET_TEST_SEED` where that is set.
+pub struct Random(u64);
+
+impl Random {
+    /// Seeded with the time.
+    pub fn new() -> Random {
+        let given = std::env::var("JOBLET_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let now = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64 | 1;
+        let seed = given.unwrap_or_else(now);
+        println!("JOBLET_TEST_SEED={seed}");
+        Random(seed)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
