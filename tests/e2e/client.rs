@@ -394,3 +394,37 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     assert_eq!(quiet.finish().exits(0), "");
     d.stop();
 }
+
+#[test]
+fn a_start_whose_client_was_killed_has_happened_once_or_not_at_all() {
+    let d = TestDaemon::start();
+    let file = d.dir().join("input.bin");
+    std::fs::write(&file, vec![7; 2_000_000]).unwrap();
+    let file = file.display().to_string();
+    // C07: at a hundred points of its life, from its first instruction to after its answer.
+    for n in 0..100 {
+        let request = format!("request-{n}");
+        let run = ["job", "run", "-q", "--request-id", &request, "--upload", &file, "true"];
+        let mut client = d.rnx_spawn(run);
+        let (looks, mut seen) = (n % 20, 0);
+        eventually("the client has lived a while", || {
+            seen += 1;
+            holds(seen > looks)
+        });
+        client.kill();
+        drop(client);
+        // Whatever became of it: who asks again has one job.
+        let id = d.rnx(run).id();
+        if n % 10 == 0 {
+            assert_eq!(d.rnx(run).id(), id);
+        }
+    }
+    let jobs = d.rnx(["job", "list", "--json"]).json();
+    assert_eq!(jobs.as_array().map(Vec::len), Some(100), "a job for each request");
+    eventually("all of them are over", || {
+        holds(
+            d.rnx(["job", "list", "--status=COMPLETED", "--json"]).json()
+                == d.rnx(["job", "list", "--json"]).json(),
+        )
+    });
+}
