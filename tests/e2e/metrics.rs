@@ -194,25 +194,44 @@ fn a_job_that_never_ran_has_no_samples_and_the_stream_ends() {
 }
 
 #[test]
-fn stored_samples_outlive_the_daemon_as_whole_lines() {
+fn samples_outlive_the_daemon_and_go_on_with_the_next_one() {
     let mut node = Node::set_up();
     node.set("job_metrics.default_sample_rate", "1s");
     let d = node.start();
-    let id = d.submit(["sleep", "1000"]);
+    let hog = programs::c("hog_cpu").display().to_string();
+    let id = d.submit(["--upload", &hog, "./hog_cpu"]);
     let mut stream = open(&d, &about(&id));
-    let samples: Vec<_> = (0..3).map(|_| next(&mut stream).unwrap()).collect();
+    let before: Vec<_> = (0..3).map(|_| next(&mut stream).unwrap()).collect();
     let stored = file(&d, &id);
     node = d.crash();
     let text = fs::read_to_string(&stored).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() >= 3 && text.ends_with('\n'), "{text}");
-    for (line, sample) in lines.iter().zip(&samples) {
+    for (line, sample) in lines.iter().zip(&before) {
         assert_eq!(line["cpu"]["usage_usec"], sample.cpu.usageUsec);
         assert_eq!(line["timestamp"].as_i64().unwrap() / 1_000_000_000, sample.timestamp);
     }
+    // As a machine that lost its power may leave it.
+    fs::write(&stored, format!("{text}{{\"version\":1,\"timest")).unwrap();
+
     let d = node.start();
-    assert!(fs::read_to_string(&stored).unwrap().starts_with(&text), "they stay with the output of the job");
-    d.stop();
+    let mut stream = open(&d, &about(&id));
+    let after: Vec<_> = (0..lines.len() + 2).map(|_| next(&mut stream).unwrap()).collect();
+    assert_eq!(after[..3], before, "what was measured before is still there");
+    let first = &after[lines.len()];
+    assert!(first.cpu.usageUsec > after[lines.len() - 1].cpu.usageUsec, "{first:?}");
+    assert!(
+        first.cpu.usagePercent > 0.0,
+        "its rate is that since the last one of the daemon before: {first:?}"
+    );
+    d.rnx(["job", "stop", &id]).ok();
+    let rest: Vec<_> = std::iter::from_fn(|| next(&mut stream)).collect();
+    assert!(!rest.is_empty(), "one at the end");
+    let whole = [after, rest].concat();
+    assert_eq!(all(&d, &about(&id)), whole, "each once, whoever asks when");
+    node = d.crash();
+    let d = node.start();
+    assert_eq!(all(&d, &about(&id)), whole, "also of a job that ended in an earlier life");
 }
 
 #[test]
