@@ -1,5 +1,5 @@
-//! What a node holds: memory, threads, descriptors and wake-ups of the daemon, idle and with many live jobs, and of
-//! each job's init.
+//! What a node holds: memory, threads, descriptors, wake-ups and processor time of the daemon, idle and with many live
+//! jobs, and of each job's init.
 //!
 //! `cargo bench --bench footprint [-- --jobs N]`, as root.
 #![allow(
@@ -29,6 +29,8 @@ struct Look {
     descriptors: usize,
     /// Voluntary context switches by thread id, with the thread's name.
     sleeps: BTreeMap<String, (String, u64)>,
+    /// Nanoseconds on a processor by thread id, of schedstat.
+    busy: BTreeMap<String, u64>,
 }
 
 /// The number behind `label` in a text of /proc; kB become bytes.
@@ -46,17 +48,21 @@ fn read(pid: i32, name: &str) -> String {
 fn look(pid: i32) -> Look {
     let memory = read(pid, "smaps_rollup");
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut busy = BTreeMap::new();
     let sleeps = tasks.map(|task| {
         let id = task.file_name().to_string_lossy().into_owned();
         let name = read(pid, &format!("task/{id}/comm")).trim().to_owned();
         let count = number(&read(pid, &format!("task/{id}/status")), "voluntary_ctxt_switches:");
+        busy.insert(id.clone(), number(&read(pid, &format!("task/{id}/schedstat")), ""));
         (id, (name, count))
     });
+    let sleeps = sleeps.collect();
     Look {
         at: Instant::now(),
         memory: (number(&memory, "Rss:"), number(&memory, "Anonymous:")),
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
-        sleeps: sleeps.collect(),
+        sleeps,
+        busy,
     }
 }
 
@@ -78,13 +84,24 @@ fn report(what: &str, pid: i32) {
         .filter(|(_, n)| **n > 0)
         .map(|(name, n)| format!("{name} {:.1}/s", *n as f64 / seconds))
         .collect();
+    let share = |id: &String| {
+        let ns = after.busy[id].saturating_sub(before.busy.get(id).copied().unwrap_or(0));
+        ns as f64 / seconds / 1e7
+    };
+    let busy: Vec<_> = after
+        .sleeps
+        .iter()
+        .filter(|(id, _)| share(id) >= 0.01)
+        .map(|(id, (name, _))| format!("{name} {:.2} %", share(id)))
+        .collect();
     println!(
-        "{what}: {:.1} MiB resident, {:.1} MiB of it anonymous; {} threads; {} descriptors; wake-ups: {}",
+        "{what}: {:.1} MiB resident, {:.1} MiB of it anonymous; {} threads; {} descriptors; wake-ups: {}; on a processor: {}",
         mib(after.memory.0),
         mib(after.memory.1),
         after.sleeps.len(),
         after.descriptors,
-        if woke.is_empty() { "none".to_owned() } else { woke.join(", ") }
+        if woke.is_empty() { "none".to_owned() } else { woke.join(", ") },
+        if busy.is_empty() { "none".to_owned() } else { busy.join(", ") }
     );
 }
 

@@ -1,4 +1,8 @@
 //! The thread that takes the samples of all jobs.
+//!
+//! A job's end waits for its last sample. Who asks for it lends the thread a priority: on a busy machine it comes
+//! before ordinary load then, as threads do that start jobs, until no last sample is asked for. Otherwise it is
+//! scheduled ordinarily, or a job with a thousand processes would have them asked at the cost of its neighbours.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -20,6 +24,7 @@ use super::source::{Readings, Scratch, Source};
 use super::{MetricsError, rates};
 use crate::diag;
 use crate::job::{self, JobId};
+use crate::sys::thread::{schedule_first_also, schedule_ordinarily};
 use crate::sys::turns::{Turn, in_turns};
 
 const WAKE: Token = Token(0);
@@ -64,6 +69,8 @@ pub struct Sampler {
     // Unbounded by type, bounded by admission: one Watch and one Last for each live job.
     orders: Turn<Sender<Order>>,
     waker: Arc<Waker>,
+    /// The thread's number.
+    thread: i32,
 }
 
 impl Sampler {
@@ -88,11 +95,15 @@ impl Sampler {
             due: BinaryHeap::new(),
             scratch: Scratch::default(),
         };
-        let thread = std::thread::Builder::new()
-            .name("sampler".into())
-            .spawn(move || desk.run(&sampled))
-            .map_err(MetricsError::Start)?;
-        Ok((Sampler { orders, waker }, thread))
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let work = move || {
+            let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
+            desk.run(&sampled);
+        };
+        let spawned = std::thread::Builder::new().name("sampler".into()).spawn(work);
+        let handle = spawned.map_err(MetricsError::Start)?;
+        let thread = told.recv().map_err(|e| MetricsError::Start(io::Error::other(e)))?;
+        Ok((Sampler { orders, waker, thread }, handle))
     }
 
     /// Samples a job from now on: one that has just begun to run, or one that an earlier daemon started. Older
@@ -103,6 +114,8 @@ impl Sampler {
 
     /// The job has ended and its group is still there: one last sample, then no more.
     pub fn last(&self, id: JobId) {
+        // Where the host refuses it, the loop has said so at its own start.
+        let _ = schedule_first_also(self.thread);
         self.send(Order::Last(id));
     }
 
@@ -166,6 +179,7 @@ impl Desk {
 
     /// Carries out what was ordered meanwhile; false: no more is to come.
     fn obey(&mut self, sampled: &dyn Fn(JobId)) -> bool {
+        let mut lent = false;
         while let Ok(order) = self.inbox.take(Receiver::try_recv) {
             match order {
                 Order::Watch(job) => self.watch(*job),
@@ -174,9 +188,14 @@ impl Desk {
                         job.sample(self.base, &mut self.scratch, id);
                     }
                     sampled(id);
+                    lent = true;
                 }
                 Order::Stop => return false,
             }
+        }
+        if lent {
+            // It fails for nobody; and nothing but a priority would be kept.
+            let _ = schedule_ordinarily();
         }
         true
     }

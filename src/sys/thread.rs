@@ -35,7 +35,24 @@ pub fn join_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// No CAP_SYS_NICE, or a kernel that has given the thread's group no real-time share (CONFIG_RT_GROUP_SCHED).
 pub fn schedule_first() -> io::Result<()> {
-    round_robin(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
+    set_policy(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
+}
+
+/// Puts another thread of this process there, until it calls [`schedule_ordinarily`]: for a while it works for a thread
+/// that waits.
+///
+/// # Errors
+/// As there; or the thread is gone.
+pub fn schedule_first_also(thread: i32) -> io::Result<()> {
+    set_policy(thread, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
+}
+
+/// Undoes [`schedule_first`].
+///
+/// # Errors
+/// None that sched(7) knows for a thread's own way back.
+pub fn schedule_ordinarily() -> io::Result<()> {
+    set_policy(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
 
 /// Puts a process under SCHED_RR, a step above [`schedule_first`]; what it clones is so, too.
@@ -43,10 +60,10 @@ pub fn schedule_first() -> io::Result<()> {
 /// # Errors
 /// As there.
 pub fn schedule_above(pid: i32) -> io::Result<()> {
-    round_robin(pid, libc::SCHED_RR, 2)
+    set_policy(pid, libc::SCHED_RR, 2)
 }
 
-fn round_robin(pid: i32, policy: i32, priority: i32) -> io::Result<()> {
+fn set_policy(pid: i32, policy: i32, priority: i32) -> io::Result<()> {
     // `priority` is the whole of struct sched_param.
     let args = [pid as usize, policy as usize, &raw const priority as usize, 0, 0, 0];
     // SAFETY: `priority` lives until the call returns.
