@@ -98,7 +98,10 @@ fn a_running_jobs_log_can_be_looked_at_and_left_or_followed_from_its_end() {
 #[test]
 fn a_reader_that_lost_its_connection_goes_on_behind_the_last_sequence() {
     let d = TestDaemon::start();
-    let id = d.submit(["sh", "-c", "for i in $(seq 300); do echo $i; echo e$i >&2; done"]);
+    // With pauses: the collector may take what comes at once as one chunk of each stream.
+    let script =
+        "for i in $(seq 300); do echo $i; echo e$i >&2; [ $((i % 30)) = 0 ] && sleep 0.02; done; true";
+    let id = d.submit(["sh", "-c", script]);
     d.until_status(&id, "COMPLETED");
     let all = chunks(&d, &request(&id));
     assert!(all.len() > 2, "several chunks");
