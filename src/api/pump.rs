@@ -32,7 +32,7 @@ use crate::job::JobId;
 use crate::output::Progress;
 use crate::output::progress::Tell;
 
-/// What a stream's queue holds besides one message: nothing. A chunk has at most the 64 KiB that the collector
+/// What a stream's queue holds besides one message: nothing. A chunk has at most the 16 KiB that the collector
 /// takes at a time, and thousands of clients that do not read have as many queues.
 const QUEUED: usize = 0;
 /// Messages of one stream before it is the others' turn.

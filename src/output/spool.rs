@@ -14,8 +14,9 @@ use super::{OutputError, Stream};
 pub const HEADER: [u8; 32] = *b"JOBLET SPOOL INDEX 1\n\0\0\0\0\0\0\0\0\0\0\0";
 /// Bytes of the header and of each row.
 pub const ROW: usize = 32;
-/// Most bytes of one row: what readers hold of a stream at a time.
-pub const CHUNK: usize = 64 * 1024;
+/// Most bytes of one row: what a reader holds at a time, and thousands of them may not read. Earlier versions wrote
+/// rows of up to 64 KiB.
+pub const CHUNK: usize = 16 * 1024;
 /// Kinds of rows: the 30th byte, which was zero when there was one kind.
 const BYTES: u8 = 0;
 const LOST: u8 = 1;

@@ -73,7 +73,8 @@ impl Count {
 
     fn judge(&mut self, wish: &Wish) -> Option<(u64, u64)> {
         self.lines += self.cutter.open(wish);
-        if self.lines < self.wanted && self.begin() > self.start {
+        // One more than is wanted: the first line of a window may have begun before it.
+        if self.lines <= self.wanted && self.begin() > self.start {
             self.look_from(self.window.saturating_mul(GROWTH));
             return None;
         }

@@ -78,6 +78,8 @@ pub struct View {
     lines: Option<Cutter>,
     /// What was cut and waits behind what is shown now: the beginnings of two lines and a gap, at most.
     behind: Vec<Chunk>,
+    /// Streams of a tail whose first row is to come: its line is shown whole.
+    unbegun: [bool; 2],
     /// When the last row was read.
     time_ns: i64,
 }
@@ -138,7 +140,16 @@ impl View {
     /// Of the spool in `dir`, which need not exist before there are rows.
     pub fn new(dir: PathBuf, wish: Wish) -> Self {
         let lines = (wish.filter.is_some() || wish.tail.is_some()).then(Cutter::default);
-        View { dir, wish, stage: Stage::Before, edge: 0, lines, behind: Vec::new(), time_ns: 0 }
+        View {
+            dir,
+            wish,
+            stage: Stage::Before,
+            edge: 0,
+            lines,
+            behind: Vec::new(),
+            unbegun: [false; 2],
+            time_ns: 0,
+        }
     }
 
     /// When there will be nothing any more although there may be more output, ns since the epoch.
@@ -224,13 +235,24 @@ impl View {
             if self.wish.wants(&row) {
                 self.time_ns = row.time_ns;
                 let shown = match &mut self.lines {
-                    None => Some(reader.chunk(row)?),
+                    None => Some(self.whole(&reader, row, at)?),
                     Some(_) => self.cut(&reader, row)?,
                 };
                 return Ok(self.again(reader, shown.map_or(Seen::Later, Seen::Chunk)));
             }
         }
         Ok(self.again(reader, Seen::Later))
+    }
+
+    /// A row as it is, behind the beginning of its line where that belongs to a tail.
+    fn whole(&mut self, reader: &SpoolReader, row: Row, at: u64) -> Result<Chunk, OutputError> {
+        let mut chunk = reader.chunk(row)?;
+        if std::mem::take(&mut self.unbegun[row.stream.place()]) && at < self.edge {
+            let mut lines = Lines::default();
+            lines.begin(row.stream, &reader.before(&row, LONGEST - 1)?);
+            chunk.bytes.splice(..0, lines.take(row.stream).unwrap_or_default());
+        }
+        Ok(chunk)
     }
 
     fn again(&mut self, reader: SpoolReader, seen: Seen) -> Seen {
@@ -271,6 +293,7 @@ impl View {
     /// From here on bytes pass as they are.
     fn show_open_lines(&mut self, sequence: u64) {
         let Some(mut cutter) = self.lines.take() else { return };
+        self.unbegun = cutter.begun.map(|begun| !begun);
         for stream in [Stream::Stdout, Stream::Stderr] {
             if cutter.has_open(stream, &self.wish)
                 && let Some(bytes) = cutter.lines.take(stream)

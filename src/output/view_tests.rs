@@ -131,6 +131,12 @@ fn a_tail_goes_on_with_what_follows_as_it_comes() {
 }
 
 #[test]
+fn the_first_line_of_a_tail_is_whole_whichever_stream_it_is_of() {
+    let b = Bench::of(&[(Stdout, "begun "), (Stderr, "e\n"), (Stdout, "before\n")]);
+    assert_eq!(b.text(Wish { since_ns: Some(10), tail: Some(1), ..Wish::default() }), "begun before\n");
+}
+
+#[test]
 fn without_following_a_view_ends_at_what_was_there_at_first() {
     let mut b = Bench::of(&[(Stdout, "one\nand a")]);
     let wish = Wish { no_follow: true, ..Wish::default() };

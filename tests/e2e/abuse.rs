@@ -311,10 +311,9 @@ fn processor_time(d: &TestDaemon, name: &str) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten();
     let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
     let stat = stats.into_iter().find(|stat| stat.contains(&format!("({name})"))).unwrap();
-    let fields: Vec<u64> =
-        stat.rsplit_once(") ").unwrap().1.split(' ').filter_map(|f| f.parse().ok()).collect();
-    // utime and stime of proc_pid_stat(5) in ticks of 10 ms; the state, a letter, is left out.
-    Duration::from_millis(10 * (fields[10] + fields[11]))
+    // utime and stime of proc_pid_stat(5) in ticks of 10 ms.
+    let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11).take(2);
+    Duration::from_millis(10 * fields.map(|field| field.parse::<u64>().unwrap()).sum::<u64>())
 }
 
 fn median(mut all: Vec<u64>) -> u64 {
@@ -327,7 +326,7 @@ fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
     const READERS: usize = 2000;
     // As many rounds as this machine makes meanwhile.
     let d = TestDaemon::with([("joblet.spoolLimit", "64GiB"), ("joblet.jobSpoolLimit", "64GiB")]);
-    // 64 KiB at a time: the largest chunks there are.
+    // A full pipe at a time: the largest chunks there are.
     let round = "dd if=/dev/zero bs=65536 count=128 2>/dev/null";
     let script = format!("while :; do a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2; done");
     let job = d.submit(["bash", "-c", &script]);
@@ -345,7 +344,7 @@ fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
         alone / 1000,
         watched / 1000
     );
-    assert!(each < 200 << 10, "{each} bytes a reader");
+    assert!(each < 80 << 10, "{each} bytes a reader");
     // Times depend on this machine's other load. What the readers cost the job is what they cost the processor.
     assert!(share < 0.2, "{share} of a processor");
     serves_others(&d);
