@@ -13,6 +13,7 @@ mod helper;
 mod e2e {
     mod abuse;
     mod access;
+    mod appetite;
     mod certificates;
     mod client;
     mod completion;
@@ -35,8 +36,10 @@ mod e2e {
     mod recovery;
     mod run;
     mod security;
+    mod shocks;
     mod spool_limits;
     mod survival;
     mod uploads;
+    mod waiting;
     mod walls;
 }

@@ -1,7 +1,7 @@
 //! The only place that knows both worlds: a gRPC call on one side, the loop's queue on the other.
 
 use futures_channel::oneshot;
-use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus};
+use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 
 use super::convert::Refusal;
 use super::intake::Share;
@@ -47,7 +47,7 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
     ctx: &RpcContext<'_>,
     share: Result<Share, RpcStatus>,
     mut request: RequestStream<Q>,
-    sink: ClientStreamingSink<R>,
+    mut sink: ClientStreamingSink<R>,
     serve: impl FnOnce(Q) -> F + Send + 'static,
 ) {
     ctx.spawn(async move {
@@ -55,11 +55,18 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
             let share = share?;
             let message = share.message(&mut request).await?;
             let turn = share.turn().await;
-            Ok((serve(message).await?, share, turn))
+            Ok::<_, RpcStatus>((serve(message).await?, share, turn))
         };
         note(match answer.await {
             Ok((reply, _share, _turn)) => sink.success(reply).await,
-            Err(status) => sink.fail(status).await,
+            Err(status) => {
+                if status.code() == RpcStatusCode::RESOURCE_EXHAUSTED
+                    && let Some(hint) = status::retry_after()
+                {
+                    sink.set_headers(hint);
+                }
+                sink.fail(status).await
+            }
         });
     });
 }

@@ -1,6 +1,6 @@
 //! Errors as gRPC codes and texts.
 
-use grpcio::{RpcStatus, RpcStatusCode};
+use grpcio::{Metadata, MetadataBuilder, RpcStatus, RpcStatusCode};
 
 use super::convert::Refusal;
 use crate::daemon::commands::CommandError;
@@ -41,6 +41,14 @@ pub(super) fn of_command(error: &CommandError) -> RpcStatus {
         CommandError::ShuttingDown => RpcStatusCode::UNAVAILABLE,
     };
     new(code, &error.to_string())
+}
+
+/// Tells a client that came at a bad time when to come again, in seconds (the name and unit of RFC 9110, section 10.2.3).
+/// Initial metadata: grpcio sends no other with an error.
+pub(super) fn retry_after() -> Option<Metadata> {
+    let mut hint = MetadataBuilder::new();
+    hint.add_str("retry-after", "1").ok()?;
+    Some(hint.build())
 }
 
 /// What this room refused.

@@ -45,6 +45,8 @@ fn main() {
     let code = match run(&args) {
         Ok(code) => code,
         Err(why) => {
+            // The reason is the last line, behind what was logged before.
+            diag::flush();
             let _ = writeln!(std::io::stderr(), "joblet: {why}");
             if why.is::<Usage>() { 2 } else { 1 }
         }

@@ -1,6 +1,10 @@
 //! Commands: what the loop does when somebody asks.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Resource, getrlimit};
 
 use super::berth::Plot;
 use super::commands::{
@@ -17,6 +21,9 @@ use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef, JobSpec, JobView, NetworkMode};
 use crate::output::Progress;
 use crate::upload::{Belongings, Upload};
+
+/// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.
+const DESCRIPTORS_KEPT: u64 = 64;
 
 impl Loop {
     /// Carries one command out. An answer whose client is gone is dropped.
@@ -63,6 +70,10 @@ impl Loop {
         }
         if let Some(id) = self.table.of_request(&spec.request_id) {
             self.answer_again(id, answer);
+            return;
+        }
+        if let Some(why) = self.short_of_descriptors() {
+            let _ = answer.send(Err(CommandError::Exhausted(why)));
             return;
         }
         let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
@@ -114,6 +125,19 @@ impl Loop {
         if let Err(why) = ordered {
             self.pending.push((id, Fact::NotStarted(start_failure(why))));
         }
+    }
+
+    /// Why no job can be accepted: the last descriptors are for those that are there, to be looked at and stopped.
+    fn short_of_descriptors(&self) -> Option<String> {
+        let limit = getrlimit(Resource::Nofile).current?;
+        // A new descriptor has the lowest number that is free (open(2)): below it none is.
+        let lowest = fcntl_dupfd_cloexec(self.schedule.timer(), 0).map_or(limit, |fd| fd.as_raw_fd() as u64);
+        (lowest + DESCRIPTORS_KEPT > limit).then(|| {
+            format!(
+                "too many jobs and clients: {lowest} of {limit} open files are in use; try again, or raise \
+                 LimitNOFILE of the unit"
+            )
+        })
     }
 
     /// A new job that has to wait.

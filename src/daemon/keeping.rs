@@ -61,6 +61,7 @@ impl Loop {
         let Some(records) = &self.queues.records else {
             job.durable = true;
             self.pending.push((id, Fact::Recorded));
+            self.answer_starters(id);
             return Gate::opened();
         };
         let gate = Gate::default();

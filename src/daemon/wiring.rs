@@ -65,7 +65,10 @@ pub struct Daemon {
 pub fn block_signals() -> Result<SignalFd, DaemonError> {
     let failed = |doing| move |e: nix::Error| DaemonError::Loop { doing, source: e.into() };
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+    let ends = [Signal::SIGTERM, Signal::SIGINT];
+    // These would end us by default, and mean nothing here (SIGHUP is read elsewhere).
+    let ignored = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+    for signal in ends.into_iter().chain(ignored) {
         set.add(signal);
     }
     set.thread_block().map_err(failed("block signals"))?;

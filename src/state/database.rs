@@ -143,7 +143,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StateError> {
     let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     match verdict.map_err(|e| damaged(e.to_string()))?.as_str() {
         "ok" => Ok(()),
-        why => Err(damaged(why.to_owned())),
+        why => Err(damaged(why.lines().collect::<Vec<_>>().join(" "))),
     }
 }
 

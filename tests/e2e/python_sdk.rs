@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A Python environment with this version of the SDK, made once and kept.
-fn environment(version: &str) -> PathBuf {
+pub(super) fn environment(version: &str) -> PathBuf {
     let place = cache().join(format!("sdk-{version}"));
     let ready = place.join("ready");
     if !ready.exists() {

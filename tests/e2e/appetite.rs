@@ -1,0 +1,58 @@
+//! Jobs that use up all they can of disk, descriptors and objects of the kernel (R08-R10): each comes to an end of its own,
+//! the next job has as much, and the node's end finds nothing of it.
+
+use crate::helper::TestDaemon;
+use crate::helper::programs::job;
+use serde_json::Value;
+
+const QUOTA_MIB: u64 = 16;
+
+/// How often something was done, and the errno that ended it.
+fn end<'a>(found: &'a Value, what: &str) -> (u64, &'a str) {
+    let [count, errno] = found[what].as_array().unwrap_or_else(|| panic!("{what}: {found:#}")).as_slice()
+    else {
+        panic!("{what}: {found:#}")
+    };
+    (count.as_u64().unwrap(), errno.as_str().unwrap())
+}
+
+fn use_up_everything(d: &TestDaemon) -> Value {
+    let script = job("fill.py").display().to_string();
+    let out = d.run(["--upload", &script, "python3", "fill.py"]);
+    out.ok();
+    out.json()
+}
+
+#[test]
+fn what_a_job_uses_up_is_its_own() {
+    let d = TestDaemon::with([("filesystem.workQuota", format!("{QUOTA_MIB}MB"))]);
+    let found = use_up_everything(&d);
+    println!("{found}");
+    for place in ["/work", "/tmp", "/dev/shm"] {
+        let (mebibytes, errno) = end(&found, &format!("bytes {place}"));
+        assert_eq!(errno, "ENOSPC", "{place}");
+        assert!((1..=QUOTA_MIB + 1).contains(&mebibytes), "{place} took {mebibytes} MiB");
+        let (inodes, errno) = end(&found, &format!("inodes {place}"));
+        assert!(errno == "ENOSPC" && inodes < 100_000, "{place} took {inodes} files: {errno}");
+    }
+    assert_eq!(end(&found, "fallocate").0, 0);
+    let (depth, errno) = end(&found, "depth");
+    assert!(depth > 100 && matches!(errno, "ENOSPC" | ""), "{depth} {errno}");
+    let few = |what: &str, most: u64| {
+        let (count, errno) = end(&found, what);
+        assert!(count <= most && !errno.is_empty(), "{what}: {count} {errno}");
+    };
+    for what in ["descriptors", "eventfd", "epoll", "timerfd", "inotify", "pipe", "memfd"] {
+        few(what, 1 << 20);
+    }
+    few("in flight", 10_000);
+    few("timer", 4096);
+    for what in ["semget", "msgget", "shmget"] {
+        few(what, 100_000);
+    }
+    // Nothing of it was the next one's.
+    let again = use_up_everything(&d);
+    for what in ["bytes /work", "inodes /work", "descriptors", "timer", "shmget", "semget", "msgget"] {
+        assert_eq!(found[what], again[what], "{what}");
+    }
+}
