@@ -2,7 +2,7 @@
 //!
 //! One thread reads samples, this one waits for keys, signals and a beat, and draws. The terminal is without echo
 //! and line editing meanwhile, and Ctrl-C is a key like q; a signal that ends us is read here too. So whatever
-//! ends the view, the terminal is set back on the way out ([`Screen`]). [`frame`] is pure.
+//! ends the view, the terminal is set back on the way out ([`Screen`]). What is drawn is pure ([`View`]).
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
