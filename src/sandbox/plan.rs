@@ -95,7 +95,8 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     }
     steps.push(mount(c"tmpfs", c"/tmp", SAFE, scratch(spec.scratch_bytes)));
     steps.push(mount(c"tmpfs", c"/dev/shm", SAFE | libc::MS_NOEXEC, scratch(spec.scratch_bytes)));
-    let terminals = c"newinstance,ptmxmode=0666,mode=0620";
+    // The kernel has 4096 for all of the host (kernel.pty.max), which one job could take.
+    let terminals = c"newinstance,ptmxmode=0666,mode=0620,max=256";
     steps.push(mount(c"devpts", c"/dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals.to_owned()));
     steps.push(Step::Place { mount: spec.work, what: "the work directory", at: c"/work" });
 }

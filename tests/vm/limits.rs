@@ -5,7 +5,8 @@ use crate::helper::daemon::{JOBLET, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
-const VILLAINS: [&str; 6] = ["hog_memory", "hog_cpu", "hog_processes", "unfair", "neighbour", "disk_rate"];
+const VILLAINS: [&str; 7] =
+    ["hog_memory", "hog_cpu", "hog_processes", "hog_objects", "unfair", "neighbour", "disk_rate"];
 
 fn image(out: &Path) -> Result<Vec<String>, String> {
     let villains = VILLAINS.map(c);
@@ -47,6 +48,8 @@ in_guest! { GUEST, image:
     disk_traffic_is_measured_by_device
     processes_are_measured_with_their_limit
     a_jobs_files_are_gone_after_it_however_deep
+    what_fills_a_jobs_directories_fills_them_for_the_job_alone
+    objects_of_the_kernel_are_bounded_and_go_with_their_job
     work_left_by_a_killed_daemon_is_removed_by_the_next
     a_node_started_from_a_login_takes_the_group_that_it_is_told
     a_strict_node_refuses_what_it_cannot_enforce_and_says_what_to_do
