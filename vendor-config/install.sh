@@ -148,8 +148,6 @@ start() {
         return
     fi
     run systemctl enable -q joblet
-    # What was started too often of late would not be tried again.
-    if systemctl is-active -q joblet || systemctl is-failed -q joblet; then run systemctl reset-failed joblet; fi
     if ! run systemctl restart joblet; then
         journalctl -q --no-pager -o cat -u joblet -n 20 >&2 || true
         die "joblet does not start; above is what it said last (joblet doctor tells what this host lacks)"

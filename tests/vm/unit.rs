@@ -11,6 +11,8 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
     pack("debian.sh", &[&cache, out, &tests, Path::new(JOBLET), Path::new(RNX), &hog]);
     let mut arguments = vec!["-kernel".to_owned(), out.join("vmlinuz").display().to_string()];
     arguments.extend(disk(&out.join("root.img"), "root"));
+    // The disk is there again after the test that cuts the power.
+    arguments.extend(["-action", "reboot=reset"].map(str::to_owned));
     let init = "init=/usr/lib/systemd/systemd systemd.unit=checks.service systemd.show_status=0";
     arguments.extend(["-append".to_owned(), format!("{BOOT} root=/dev/nvme0n1 rw {init}")]);
     Ok(arguments)
@@ -26,9 +28,16 @@ in_guest! { GUEST, image:
     a_job_out_of_memory_does_not_end_the_unit
     the_journal_tells_the_life_of_the_daemon_and_of_every_job
     a_reload_is_heard_and_ends_nothing
-    a_restart_ends_its_jobs_and_serves_again
-    a_crash_is_followed_by_a_new_daemon_that_limits_as_before
-    a_stop_is_clean_and_leaves_nothing
+    jobs_and_their_limits_outlive_restarts_under_load
+    jobs_outlive_a_crash_and_the_new_daemon_limits_as_before
+    an_upgrade_replaces_the_programs_under_running_jobs
+    signals_of_no_meaning_do_no_harm_and_term_keeps_the_jobs_and_their_streams
+    a_stop_is_clean_and_keeps_the_jobs_and_nothing_else
+    a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing
+    the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told
+    what_is_changed_under_the_jobs_is_seen_or_mended
+    a_full_disk_holds_jobs_up_and_loses_nothing
+    what_ran_at_a_power_cut_is_lost_by_name_and_what_had_ended_or_waits_is_kept
     a_start_that_fails_says_why_in_the_journal
     an_uninstall_ends_the_jobs_and_keeps_the_data_and_a_purge_keeps_nothing
 }

@@ -141,39 +141,132 @@ a_reload_is_heard_and_ends_nothing() {
     rnx job stop "$id" >/dev/null
 }
 
-a_restart_ends_its_jobs_and_serves_again() {
-    local id pid
+# numbered FLAGS...: a job that prints numbered lines until SIGUSR1 and exits with 7
+numbered() {
+    rnx job run -q "$@" sh -c 'trap over=1 USR1; i=0; while [ -z "$over" ]; do i=$((i+1)); echo line $i; sleep 0.3; done; echo $i; exit 7'
+}
+
+# payloads ID...: the first process of each, which joblet-init started; nothing for a job that has none
+payloads() {
+    local id
+    for id in "$@"; do
+        grep -lx 'sh\|sleep' $(sed 's|.*|/proc/&/comm|' "$(group "$id")/cgroup.procs" 2>/dev/null) /dev/null | head -1
+    done
+}
+
+# begun ID...: the same, as soon as all of them have one
+begun() {
+    all_begun() { [ "$(payloads "$@" | wc -l)" = $# ]; }
+    until_true 30 all_begun "$@"
+    payloads "$@"
+}
+
+is_over() { [ "$(status "$1" status)" != RUNNING ]; }
+
+# told_in_full ID [FILE]: tells it to end; each of its lines is there once and in order, and it exited with 7; else says what not
+told_in_full() {
+    local first
+    first=$(payloads "$1")
+    first=${first#/proc/}
+    kill -USR1 "${first%/comm}" || { echo "job $1 is gone"; return 1; }
+    until_true 120 is_over "$1" || { echo "job $1 does not end: $(status "$1" status)"; return 1; }
+    [ "$(status "$1" exitCode)" = 7 ] || { rnx job status "$1"; return 1; }
+    [ -z "$2" ] || wait
+    rnx job log "$1" >/tmp/printed
+    first=$(tail -n 1 "${2:-/tmp/printed}")
+    diff <(seq -f 'line %g' "$first"; echo "$first") "${2:-/tmp/printed}" | head -5 | grep . && return 1
+    return 0
+}
+
+# is_killed_at_its_limit ID: of 32 MiB, when its first process goes on; else says what happened
+is_killed_at_its_limit() {
+    pkill -x -f 'sleep 9876'
+    until_true 60 is_over "$1"
+    [ "$(status "$1" exit_reason) $(status "$1" exitCode)" = "oom 137" ] && return
+    rnx job status "$1"
+    return 1
+}
+HOG='sleep 9876; hog_memory'
+
+jobs_and_their_limits_outlive_restarts_under_load() {
+    local ids=() id pid before out n
     pid=$(of MainPID)
-    # One that has to be killed.
-    id=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
-    systemctl restart joblet || { fail "$1" "$(log | tail -3)"; return; }
-    [ "$(of MainPID)" != "$pid" ] && rnx job list >/dev/null || { fail "$1" "no new daemon"; return; }
-    log | grep -q "job ended | jobId=$id status=STOPPED" || { fail "$1" "$(log | tail -5)"; return; }
-    pgrep -f 'trap "" TERM' >/dev/null && { fail "$1" "the job still runs"; return; }
+    for n in 1 2 3; do ids+=("$(numbered)"); done
+    id=$(rnx job run -q --max-cpu=25 --max-memory=32 sh -c "$HOG")
+    before=$(begun "${ids[@]}" "$id")
+    [ "$(echo "$before" | wc -l)" = 4 ] || { fail "$1" "no four jobs: $before"; return; }
+    systemctl restart joblet && systemctl restart joblet || { fail "$1" "$(log -n 3)"; return; }
+    [ "$(of MainPID)" != "$pid" ] && is_active || { fail "$1" "no new daemon"; return; }
+    out=$(payloads "${ids[@]}" "$id")
+    [ "$out" = "$before" ] || { fail "$1" "other processes: $out, before: $before"; return; }
+    out=$(cd "$(group "$id")" && cat memory.max cpu.max | tr '\n' ,)
+    [ "$out" = "33554432,25000 100000," ] || { fail "$1" "$out"; return; }
+    rnx job status --security "$id" >/tmp/layers || { fail "$1" "$(grep 'NOT OK' /tmp/layers)"; return; }
+    is_killed_at_its_limit "$id" >/tmp/wrong || { fail "$1" "$(cat /tmp/wrong)"; return; }
+    for id in "${ids[@]}"; do
+        told_in_full "$id" >/tmp/wrong || { fail "$1" "$(cat /tmp/wrong)"; return; }
+    done
     pass "$1"
 }
 
 # The jobs' group passes controllers on, and a process cannot be put into such a group: the new daemon comes up only because
 # it is another unit's.
-a_crash_is_followed_by_a_new_daemon_that_limits_as_before() {
-    local id pid out
-    pid=$(of MainPID)
-    id=$(rnx job run -q --max-memory=64 sleep 1000)
+jobs_outlive_a_crash_and_the_new_daemon_limits_as_before() {
+    local id hog pid before out restarts
+    pid=$(of MainPID) restarts=$(of NRestarts)
+    id=$(numbered)
+    hog=$(rnx job run -q --max-memory=32 sh -c "$HOG")
+    before=$(begun "$id" "$hog")
     kill -9 "$pid"
     until_true 60 sh -c "[ \"\$(systemctl show --value -p MainPID joblet)\" != $pid ] && [ \"\$(systemctl is-active joblet)\" = active ]" ||
         { fail "$1" "$(systemctl status joblet | head -20)"; return; }
+    out=$(payloads "$id" "$hog")
+    [ "$out" = "$before" ] || { fail "$1" "other processes: $out, before: $before"; return; }
+    is_killed_at_its_limit "$hog" >/tmp/wrong || { fail "$1" "$(cat /tmp/wrong)"; return; }
     out=$(rnx job run --wait -q --max-memory=32 hog_memory 2>&1)
     case "$? $out" in
     137*"out of memory"*) ;;
     *) fail "$1" "$out"; return ;;
     esac
-    [ -z "$(group "$id")" ] || { fail "$1" "left: $(group "$id")"; return; }
-    [ "$(of NRestarts)" = 1 ] && pass "$1" || fail "$1" "$(of NRestarts) restarts"
+    told_in_full "$id" >/tmp/wrong || { fail "$1" "$(cat /tmp/wrong)"; return; }
+    [ "$(of NRestarts)" = $((restarts + 1)) ] && pass "$1" || fail "$1" "$(of NRestarts) restarts"
 }
 
-a_stop_is_clean_and_leaves_nothing() {
-    local id out took
-    id=$(rnx job run -q sleep 1000)
+an_upgrade_replaces_the_programs_under_running_jobs() {
+    local id before out
+    id=$(numbered)
+    before=$(begun "$id")
+    mkdir -p /tmp/next && cp /checkout/target/release/* /tmp/next/ && echo next >>/tmp/next/joblet
+    out=$(install_joblet --from /tmp/next 2>&1) || { fail "$1" "$out"; return; }
+    [ "$(stat -L -c %s /proc/"$(of MainPID)"/exe)" = "$(stat -c %s /tmp/next/joblet)" ] || { fail "$1" "the old program runs"; return; }
+    [ "$(payloads "$id")" = "$before" ] && [ -n "$before" ] || { fail "$1" "other processes: $(payloads "$id"), before: $before"; return; }
+    # And back.
+    out=$(install_joblet 2>&1) || { fail "$1" "$out"; return; }
+    told_in_full "$id" >/tmp/wrong && pass "$1" || fail "$1" "$(cat /tmp/wrong)"
+}
+
+signals_of_no_meaning_do_no_harm_and_term_keeps_the_jobs_and_their_streams() {
+    local id pid before signal
+    pid=$(of MainPID)
+    id=$(numbered)
+    before=$(begun "$id")
+    rnx job log "$id" >/tmp/stream 2>/tmp/stream.log &
+    until_true 30 test -s /tmp/stream
+    for signal in USR1 USR2 QUIT HUP; do
+        kill -$signal "$pid"
+        rnx job list >/dev/null || { fail "$1" "after $signal: $(log -n 3)"; return; }
+    done
+    [ "$(of MainPID)" = "$pid" ] || { fail "$1" "another daemon"; return; }
+    kill -TERM "$pid"
+    until_true 60 sh -c "[ \"\$(systemctl show --value -p MainPID joblet)\" != $pid ] && [ \"\$(systemctl is-active joblet)\" = active ]"
+    [ "$(payloads "$id")" = "$before" ] || { fail "$1" "other processes: $(payloads "$id"), before: $before"; return; }
+    told_in_full "$id" /tmp/stream >/tmp/wrong && pass "$1" || fail "$1" "$(cat /tmp/wrong /tmp/stream.log)"
+}
+
+a_stop_is_clean_and_keeps_the_jobs_and_nothing_else() {
+    local id out took before
+    id=$(numbered)
+    before=$(begun "$id")
     took=$(now)
     systemctl stop joblet || { fail "$1" "stop"; return; }
     took=$(($(now) - took))
@@ -181,12 +274,125 @@ a_stop_is_clean_and_leaves_nothing() {
     # systemd forgets what it knows of a unit that is down; "Deactivated" is its word for an end with 0, on its own.
     [ "$(log -n 6 | grep -c 'daemon stopped$\|: Deactivated successfully')" = 2 ] || { fail "$1" "$(log -n 6)"; return; }
     [ $took -lt 3000 ] || { fail "$1" "the stop took ${took}0 ms, TimeoutStopSec is 30 s"; return; }
+    out=$(ls -d /sys/fs/cgroup/system.slice/joblet.service 2>/dev/null; mount | grep "on $node/"; pgrep -x joblet)
+    [ -z "$out" ] || { fail "$1" "left: $out"; return; }
+    [ "$(payloads "$id")" = "$before" ] || { fail "$1" "other processes: $(payloads "$id"), before: $before"; return; }
+    systemctl start joblet || { fail "$1" "$(log -n 3)"; return; }
+    told_in_full "$id" >/tmp/wrong && pass "$1" || fail "$1" "$(cat /tmp/wrong)"
+}
+
+a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing() {
+    local id out
+    cp -p $node/joblet-config.yml $node/kept.yml
+    configure $node/joblet-config.yml joblet onShutdown stop
+    systemctl restart joblet || { fail "$1" "$(log -n 3)"; return; }
+    # One that has to be killed.
+    id=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
+    systemctl stop joblet || { fail "$1" "stop"; return; }
+    mv $node/kept.yml $node/joblet-config.yml
     log | grep -q "job ended | jobId=$id status=STOPPED" || { fail "$1" "$(log | tail -5)"; return; }
-    out=$(ls -d /sys/fs/cgroup/system.slice/joblet.service 2>/dev/null; find $node/run -type f; mount | grep $node; pgrep -x 'joblet.*')
-    [ -z "$out" ] && pass "$1" || fail "$1" "left: $out"
+    out=$(find $node/run -type f; mount | grep "on $node/"; pgrep -x 'joblet.*')
+    [ -z "$out" ] || { fail "$1" "left: $out"; return; }
+    systemctl start joblet
+    [ "$(status "$id" status)" = STOPPED ] && pass "$1" || fail "$1" "$(rnx job status "$id")"
+}
+
+the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told() {
+    local id deaf out
+    id=$(rnx job run -q sh -c 'echo begun; trap "echo told; exit 9" TERM; sleep 1000 & wait')
+    deaf=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
+    until_true 30 sh -c "grep -q begun $node/spool/$id/stdout"
+    systemctl stop joblet-jobs || { fail "$1" "stop"; return; }
+    out=$(pgrep -x 'joblet.*'; ls -d $jobs 2>/dev/null)
+    [ -z "$out" ] || { fail "$1" "left: $out"; return; }
+    systemctl start joblet || { fail "$1" "$(log -n 3)"; return; }
+    is_over "$id" && is_over "$deaf" || { fail "$1" "$(rnx job list)"; return; }
+    echo "the first: $(rnx job status "$id" | tr '\n' ' ')"
+    echo "the deaf: $(rnx job status "$deaf" | tr '\n' ' ')"
+    [ "$(status "$id" exitCode)" = 9 ] && pass "$1" || fail "$1" "$(rnx job status "$id")"
+}
+
+# Nothing of this is joblet's to prevent, but it must notice.
+what_is_changed_under_the_jobs_is_seen_or_mended() {
+    local id dir tree out
+    id=$(rnx job run -q --max-memory=64 sleep 1000) || { fail "$1" "$id"; return; }
+    dir=$(group "$id")
+    tree=${dir%/*}
+    systemctl daemon-reload
+    [ "$(cat "$dir/memory.max")" = 67108864 ] || { fail "$1" "after daemon-reload: $(cat "$dir/memory.max")"; return; }
+    echo max >"$dir/memory.max"
+    rnx job status --security "$id" >/tmp/layers && { fail "$1" "a lifted limit is not seen"; return; }
+    echo 1 >"$dir/cgroup.freeze"
+    out=$(rnx job stop "$id" 2>&1) || { fail "$1" "a frozen job cannot be stopped: $out"; return; }
+    echo -memory >"$tree/cgroup.subtree_control"
+    out=$(rnx job run --wait -q --max-memory=32 hog_memory 2>&1)
+    case "$? $out" in
+    137*"out of memory"* | 125*memory*) echo "without its controller: $out" ;;
+    *) fail "$1" "without its controller: $out"; return ;;
+    esac
+    systemctl restart joblet || { fail "$1" "$(log -n 3)"; return; }
+    out=$(rnx job run --wait -q --max-memory=32 hog_memory 2>&1)
+    case "$? $out" in
+    137*"out of memory"*) pass "$1" ;;
+    *) fail "$1" "$out" ;;
+    esac
+}
+
+# State, spools and all else are on one disk; what is written down here meanwhile goes to /run.
+a_full_disk_holds_jobs_up_and_loses_nothing() {
+    local id out before code
+    id=$(numbered)
+    before=$(begun "$id")
+    for out in 64M 1M 4k; do
+        while fallocate -o "$(stat -c %s /fill 2>/dev/null || echo 0)" -l $out /fill 2>/dev/null; do :; done
+    done
+    out=$(timeout 20 rnx job run --wait -q sh -c 'exit 4' 2>&1)
+    code=$?
+    echo "with a full disk: $code $out"
+    case "$code $out" in
+    4*) fail "$1" "it ran, and nothing of it can be kept: $out"; return ;;
+    124* | *[Ss]pace* | *full*) ;;
+    *) fail "$1" "$out"; return ;;
+    esac
+    rnx job list >/dev/null || { fail "$1" "no answer: $(log -n 3)"; return; }
+    kill -9 "$(of MainPID)"
+    until_true 10 is_active
+    echo "after a crash with a full disk: $(systemctl is-active joblet) $(log -n 1)"
+    rm /fill
+    until_true 60 sh -c "command rnx --config $node/rnx-config.yml job list" || { fail "$1" "it does not come back: $(log -n 5)"; return; }
+    [ "$(payloads "$id")" = "$before" ] || { fail "$1" "other processes: $(payloads "$id"), before: $before"; return; }
+    told_in_full "$id" >/tmp/wrong || { fail "$1" "$(cat /tmp/wrong)"; return; }
+    rnx job run --wait -q sh -c 'exit 4' >/dev/null 2>&1
+    code=$?
+    [ $code = 4 ] && pass "$1" || fail "$1" "a job after it: $code"
+}
+
+what_ran_at_a_power_cut_is_lost_by_name_and_what_had_ended_or_waits_is_kept() {
+    local ended running waits out
+    if [ ! -e /checks/cut ]; then
+        touch /checks/cut
+        sync
+        ended=$(rnx job run --wait -q sh -c 'exit 5' 2>/dev/null)
+        running=$(rnx job run -q sleep 1000)
+        waits=$(rnx job run -q --schedule=25s sh -c 'exit 6')
+        echo "$ended $running $waits" >/checks/cut
+        sync /checks/cut
+        echo "--- the power is cut"
+        echo b >/proc/sysrq-trigger
+        sleep 1000
+    fi
+    read -r ended running waits </checks/cut
+    systemctl start joblet || { fail "$1" "$(log -n 5)"; return; }
+    out=$(rnx job status "$running")
+    case "$out" in *"lost: host restarted"*) ;; *) fail "$1" "$out"; return ;; esac
+    [ "$(status "$ended" exitCode)" = 5 ] || { fail "$1" "$(rnx job status "$ended")"; return; }
+    until_true 120 sh -c "command rnx --config $node/rnx-config.yml --json job status $waits | grep -q '\"exitCode\": 6'" ||
+        { fail "$1" "$(rnx job status "$waits")"; return; }
+    pass "$1"
 }
 
 a_start_that_fails_says_why_in_the_journal() {
+    systemctl stop joblet
     mv $node/joblet-config.yml $node/away.yml
     echo 'server: {port: no}' >$node/joblet-config.yml
     chmod 0600 $node/joblet-config.yml
