@@ -13,6 +13,11 @@ impl Random {
         Random(seed)
     }
 
+    /// A generator of its own, for another thread.
+    pub fn another(&mut self) -> Random {
+        Random(self.below(u64::MAX) | 1)
+    }
+
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;

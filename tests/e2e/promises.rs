@@ -1,0 +1,194 @@
+//! Clients start, schedule, stop, cancel and delete jobs as they like while the daemon is killed again and again. What they
+//! were told before a crash holds after it.
+
+use crate::helper::daemon::{Node, TestDaemon};
+use crate::helper::random::Random;
+use crate::helper::residue;
+use crate::helper::wait::{eventually, holds, pause};
+use grpcio::{CallOption, RpcStatusCode};
+use jiff::{SignedDuration, Timestamp};
+use joblet::pb::joblet::{CancelJobReq, DeleteJobReq, GetJobStatusReq, RunJobRequest, StopJobReq};
+use joblet::pb::joblet_grpc::JobServiceClient;
+use std::time::Duration;
+
+const CRASHES: usize = 20;
+const CLIENTS: u64 = 4;
+
+fn bounded() -> CallOption {
+    CallOption::default().timeout(Duration::from_secs(20))
+}
+
+/// What a client knows of one of its jobs.
+struct Known {
+    id: String,
+    ends_by_itself: bool,
+    // It was running when it was last heard of.
+    ran: bool,
+    // The status that it must have; empty: that of its own life; `None`: it is deleted.
+    promised: Option<&'static str>,
+    // A request about it was not answered: it may have been carried out.
+    doubtful: bool,
+}
+
+/// Whether a request was carried out, was refused, or met the crash.
+enum Reply<T> {
+    Done(T),
+    Refused,
+    Crashed,
+}
+
+fn reply<T>(of: grpcio::Result<T>) -> Reply<T> {
+    use RpcStatusCode as Code;
+    match of {
+        Ok(reply) => Reply::Done(reply),
+        Err(grpcio::Error::RpcFailure(why)) => match why.code() {
+            Code::FAILED_PRECONDITION | Code::RESOURCE_EXHAUSTED => Reply::Refused,
+            Code::UNAVAILABLE | Code::UNKNOWN | Code::CANCELLED => Reply::Crashed,
+            other => panic!("{other:?}: {}", why.message()),
+        },
+        Err(_) => Reply::Crashed,
+    }
+}
+
+fn start(client: &JobServiceClient, random: &mut Random) -> Reply<Known> {
+    let ends_by_itself = random.below(2) == 0;
+    let script = if ends_by_itself { "echo ran" } else { "echo ran; exec sleep 1000" };
+    let mut request =
+        RunJobRequest { command: "sh".into(), args: vec!["-c".into(), script.into()], ..Default::default() };
+    if random.below(3) == 0 {
+        let ms = [100, 3_600_000][random.below(2) as usize];
+        request.schedule = (Timestamp::now() + SignedDuration::from_millis(ms)).to_string();
+    }
+    match reply(client.run_job_opt(&request, bounded())) {
+        Reply::Done(job) => Reply::Done(Known {
+            id: job.jobUuid,
+            ends_by_itself,
+            ran: job.status == "RUNNING",
+            promised: Some(""),
+            doubtful: false,
+        }),
+        Reply::Refused => Reply::Refused,
+        Reply::Crashed => Reply::Crashed,
+    }
+}
+
+/// One request about a job; whether the daemon still lives.
+fn meddle(client: &JobServiceClient, random: &mut Random, job: &mut Known) -> bool {
+    let uuid = job.id.clone();
+    let (done, promised) = match random.below(3) {
+        0 => {
+            let request = StopJobReq { uuid, ..Default::default() };
+            (reply(client.stop_job_opt(&request, bounded()).map(drop)), Some("STOPPED"))
+        }
+        1 => {
+            let request = CancelJobReq { uuid, ..Default::default() };
+            (reply(client.cancel_job_opt(&request, bounded()).map(drop)), Some("CANCELED"))
+        }
+        _ => {
+            let request = DeleteJobReq { uuid, ..Default::default() };
+            (reply(client.delete_job_opt(&request, bounded()).map(drop)), None)
+        }
+    };
+    match done {
+        Reply::Done(()) => job.promised = promised,
+        Reply::Refused => {}
+        Reply::Crashed => job.doubtful = true,
+    }
+    !matches!(done, Reply::Crashed)
+}
+
+/// A client that does as it likes until the daemon is gone.
+fn live(client: &JobServiceClient, random: &mut Random) -> Vec<Known> {
+    let mut jobs: Vec<Known> = Vec::new();
+    loop {
+        let known = jobs.len() as u64;
+        if known == 0 || random.below(2) == 0 {
+            match start(client, random) {
+                Reply::Done(job) => jobs.push(job),
+                Reply::Refused => {}
+                Reply::Crashed => return jobs,
+            }
+        } else {
+            let job = &mut jobs[random.below(known) as usize];
+            if job.promised.is_some() && !meddle(client, random, job) {
+                return jobs;
+            }
+        }
+    }
+}
+
+fn check(d: &TestDaemon, client: &JobServiceClient, job: &Known) {
+    let request = GetJobStatusReq { uuid: job.id.clone(), ..Default::default() };
+    let now = match client.get_job_status_opt(&request, bounded()) {
+        Ok(now) => now,
+        Err(grpcio::Error::RpcFailure(why)) if why.code() == RpcStatusCode::NOT_FOUND => {
+            assert!(job.promised.is_none() || job.doubtful, "job {} is forgotten:\n{}", job.id, d.log());
+            return;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    let told = format!("{} {}: {}", job.id, now.status, now.message);
+    match job.promised {
+        None => panic!("a deleted job is back: {told}"),
+        Some("") if job.doubtful => {}
+        Some("") if now.status == "FAILED" => {
+            // Its start met the crash. Who had heard that it runs has not heard that in vain.
+            assert!(!job.ran && matches!(now.exit_reason.as_str(), "lost" | "start_failed"), "{told}");
+        }
+        Some("") if job.ends_by_itself => {
+            let fine = ["SCHEDULED", "INITIALIZING", "RUNNING", "COMPLETED"];
+            assert!(fine.contains(&now.status.as_str()), "{told}");
+        }
+        Some("") => {
+            let fine = ["SCHEDULED", "INITIALIZING", "RUNNING"];
+            assert!(fine.contains(&now.status.as_str()), "{told}");
+        }
+        Some(status) => assert_eq!(now.status, status, "{told}"),
+    }
+}
+
+/// Ends what there is, so that the next round has places again.
+fn clear(d: &TestDaemon) {
+    eventually("all jobs are over", || {
+        let jobs = d.rnx(["job", "list", "--json"]).json();
+        let live: Vec<(&str, &str)> = jobs
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| (job["uuid"].as_str().unwrap(), job["status"].as_str().unwrap()))
+            .filter(|(_, status)| ["SCHEDULED", "INITIALIZING", "RUNNING"].contains(status))
+            .collect();
+        for (id, status) in &live {
+            d.rnx(["job", if *status == "SCHEDULED" { "cancel" } else { "stop" }, id]);
+        }
+        holds(live.is_empty())
+    });
+    d.rnx(["job", "delete-all"]).ok();
+    eventually("nothing runs any more", || holds(residue::payloads_of(&d.uids()).is_empty()));
+}
+
+#[test]
+fn what_clients_were_told_before_a_crash_holds_after_it() {
+    let node = Node::set_up();
+    node.set("joblet.maxConcurrentJobs", 6);
+    node.set("joblet.maxQueuedJobs", 30);
+    let (mut random, mut d, mut told) = (Random::new(), node.start(), 0);
+    for _ in 0..CRASHES {
+        let seeds: Vec<Random> = (0..CLIENTS).map(|_| random.another()).collect();
+        let clients: Vec<_> = seeds.into_iter().map(|seed| (d.client("default"), seed)).collect();
+        let (node, jobs) = std::thread::scope(|scope| {
+            let lives = |(client, mut seed)| scope.spawn(move || live(&client, &mut seed));
+            let threads: Vec<_> = clients.into_iter().map(lives).collect();
+            pause(Duration::from_micros(200_000 + random.below(600_000)));
+            let node = d.crash();
+            (node, threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>())
+        });
+        d = node.start();
+        told += jobs.len();
+        let client = d.client("default");
+        jobs.iter().for_each(|job| check(&d, &client, job));
+        clear(&d);
+    }
+    println!("{told} jobs were known to clients at {CRASHES} crashes");
+    d.stop();
+}
