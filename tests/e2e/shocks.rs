@@ -136,12 +136,14 @@ fn a_group_that_is_killed_frozen_or_emptied_by_hand_does_not_confuse_the_daemon(
         fs::write(&to, pid).unwrap();
     }
     fs::remove_dir(&from).unwrap();
+    let d = d.crash().start();
     assert_eq!(d.status(&id)["status"], "RUNNING");
     d.rnx(["job", "stop", &id]).ok();
     assert_eq!(d.status(&id)["status"], "STOPPED");
     let gone = |pid: &str| !Path::new("/proc").join(pid).exists();
     eventually("what was moved is gone too", || holds(pids.lines().all(gone)));
     d.run(["true"]).ok();
+    d.stop();
 }
 
 /// The daemon does not start with its database as it is, says so, and leaves it as it is.
