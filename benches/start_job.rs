@@ -68,7 +68,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        [inside::ARGUMENT, payload, reuse] => return inside::serve(Path::new(payload), reuse == "true"),
+        [inside::ARGUMENT, payload, reuse, forgets] => {
+            return inside::serve(Path::new(payload), reuse == "true", forgets == "true");
+        }
         [counts::FLOOR, way, starts, payload] => {
             return counts::floor(way, starts.parse().expect("a number"), payload);
         }

@@ -19,7 +19,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use futures_executor::block_on;
-use joblet::config::daemon::{DaemonConfig, Enforcement};
+use joblet::config::daemon::{Backend, DaemonConfig, Enforcement, OnShutdown};
 use joblet::daemon::commands::{Answer, Command, Door};
 use joblet::daemon::{Daemon, wiring};
 use joblet::job::{JobId, JobRef, JobSpec, Limits, NetworkMode};
@@ -54,13 +54,14 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// `reuse`: network namespaces are used again.
-    pub fn start(payload: &Path, reuse: bool) -> Inside {
+    /// `reuse`: network namespaces are used again. `forgets`: jobs are remembered in memory only.
+    pub fn start(payload: &Path, reuse: bool, forgets: bool) -> Inside {
         let own = std::env::current_exe().expect("our own path");
         let mut child = Program::new(own)
             .arg(ARGUMENT)
             .arg(payload)
             .arg(if reuse { "true" } else { "false" })
+            .arg(if forgets { "true" } else { "false" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -107,9 +108,9 @@ impl Drop for Inside {
 }
 
 /// The inside itself: a loop on a thread of its own, and a server of questions on this one.
-pub fn serve(payload: &Path, reuse: bool) {
+pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = config(dir.path(), payload, reuse);
+    let config = config(dir.path(), payload, reuse, forgets);
     let waiting: Waiting = Arc::default();
     let (send, receive) = channel();
     let wake = waiting.clone();
@@ -156,13 +157,20 @@ pub fn serve(payload: &Path, reuse: bool) {
     thread.join().expect("the loop ends well");
 }
 
-fn config(dir: &Path, payload: &Path, reuse: bool) -> DaemonConfig {
+fn config(dir: &Path, payload: &Path, reuse: bool, forgets: bool) -> DaemonConfig {
     let text = format!("network: {{reuseNamespaces: {reuse}}}");
     let mut config: DaemonConfig = serde_yaml::from_str(&text).expect("a section that exists");
     config.data_dir = dir.to_owned();
     config.cgroup.enforcement = Enforcement::BestEffort;
-    config.process.subid_base = if reuse { 1_950_100_000 } else { 1_950_000_000 };
-    config.joblet.on_shutdown = joblet::config::daemon::OnShutdown::Stop;
+    config.process.subid_base = match (reuse, forgets) {
+        (false, false) => 1_950_000_000,
+        (true, false) => 1_950_100_000,
+        (_, true) => 1_950_400_000,
+    };
+    config.joblet.on_shutdown = OnShutdown::Stop;
+    if forgets {
+        config.state.backend = Backend::Memory;
+    }
     config.filesystem.allowed_mounts = Some(mounts(payload));
     config.joblet.max_concurrent_jobs = 2000;
     config

@@ -57,8 +57,8 @@ impl Ways {
     pub fn start(payload: &Path, dir: &Path) -> Ways {
         let ways = Ways {
             payload: payload.to_str().expect("a plain path").to_owned(),
-            inside: Inside::start(payload, false),
-            reuse: inside::can_reuse().then(|| Inside::start(payload, true)),
+            inside: Inside::start(payload, false, false),
+            reuse: inside::can_reuse().then(|| Inside::start(payload, true, false)),
             node: Node::start(payload, false),
             peers: peers::find(dir),
         };
