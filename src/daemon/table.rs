@@ -224,7 +224,7 @@ impl Job {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     jobs: BTreeMap<u64, Job>,
-    serials: HashMap<JobId, u64>,
+    serials: BTreeMap<JobId, u64>,
     requests: HashMap<String, JobId>,
     last: u64,
     live: usize,
@@ -310,8 +310,11 @@ impl Table {
             JobRef::Exact(id) => *id,
             JobRef::Unknown(_) => return Err(missing()),
             JobRef::Prefix(prefix) => {
-                let fits = |job: &&Job| job.id.to_string().starts_with(prefix.as_str());
-                let found: Vec<JobId> = self.iter().filter(fits).map(|job| job.id).take(10).collect();
+                // Ids with the same beginning stand together, so that a hundred thousand others are not looked at.
+                let from = JobId::lowest_with(prefix).ok_or_else(missing)?;
+                let ids = self.serials.range(from..).map(|(id, _)| *id);
+                let fits = |id: &JobId| id.to_string().starts_with(prefix.as_str());
+                let found: Vec<JobId> = ids.take_while(fits).take(10).collect();
                 match found.as_slice() {
                     [] => return Err(missing()),
                     [one] => *one,

@@ -23,6 +23,12 @@ impl JobId {
         JobId(Uuid::nil())
     }
 
+    /// The lowest id that can begin with a prefix of lower-case hexadecimal digits and hyphens; `None`: no id can.
+    pub fn lowest_with(prefix: &str) -> Option<Self> {
+        let form = "00000000-0000-0000-0000-000000000000";
+        JobId::parse(&format!("{prefix}{}", form.get(prefix.len()..)?))
+    }
+
     /// Parses the 36-character form; `None` for everything else.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != 36 {
@@ -112,6 +118,17 @@ mod tests {
         let id = JobId::random();
         assert_eq!(JobId::parse(&id.to_string()), Some(id));
         assert_eq!(id.short().len(), 8);
+    }
+
+    #[test]
+    fn ids_with_a_prefix_stand_behind_the_lowest_one() {
+        let id = JobId::random();
+        let text = id.to_string();
+        for length in 0..36 {
+            let lowest = JobId::lowest_with(&text[..length]).unwrap();
+            assert!(lowest <= id && lowest.to_string().starts_with(&text[..length]));
+        }
+        assert_eq!(JobId::lowest_with("ab-cd"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
     python sdk.py HOST PORT CERTS-DIRECTORY
 """
+import datetime
 import sys
 import time
 
@@ -87,6 +88,21 @@ with JobletClient(host=host, port=port, ca_cert_path=f"{certs}/ca-cert.pem", cli
         assert all("cpu_usage" in sample and "network_io" in sample and sample["timestamp"] > 1_700_000_000 for sample in samples), samples
         assert len(list(client.jobs.get_job_metrics(uuid))) == 2
     print("live logs, metrics, stop: ok")
+
+    # One job that waits until it is canceled, and one whose time comes.
+    hour = datetime.timedelta(hours=1)
+    later = run_job(client, command="true", schedule=(datetime.datetime.now(datetime.timezone.utc) + hour).isoformat())
+    assert get_status(client, later)["status"] == "SCHEDULED", get_status(client, later)
+    assert the(client.jobs.cancel_job(later), "status") == "CANCELED"
+    assert get_status(client, later)["status"] == "CANCELED"
+    soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)).isoformat()
+    timed = run_job(client, command="cat", args=["late.txt"], schedule=soon,
+                    uploads=[{"path": "late.txt", "content": b"on time\n", "mode": 0o644}])
+    assert b"".join(client.jobs.get_job_logs(timed)) == b"on time\n"
+    assert until(client, timed, terminal) == "COMPLETED"
+    for job in (later, timed):
+        client.jobs.delete_job(job)
+    print("schedule, cancel: ok")
 
     listed = list_jobs(client)
     assert listed == {uuid: "FAILED", runner: "STOPPED"}, listed

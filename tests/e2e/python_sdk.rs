@@ -40,7 +40,7 @@ fn drive(version: &str) {
         .args(["localhost", &d.port().to_string()])
         .arg(d.dir().join("certs"));
     let text = Running::start(command.env_remove("http_proxy").env_remove("https_proxy")).finish().ok();
-    assert!(text.contains("list, delete, delete all: ok"), "{text}");
+    assert!(text.contains("schedule, cancel: ok") && text.contains("list, delete, delete all: ok"), "{text}");
 }
 
 #[test]
