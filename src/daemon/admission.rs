@@ -182,8 +182,8 @@ impl Loop {
                 self.running += 1;
             }
         }
-        let recorded = self.save(id);
-        self.queues.orders.try_send(Order { place, spec, brought, recorded }).map_err(|back| {
+        let record = self.save(id);
+        self.queues.orders.try_send(Order { place, spec, brought, record }).map_err(|back| {
             match back.into_inner().place {
                 Place::Ready(berth) => self.scrap(berth),
                 Place::Bare(plot) => self.leases.give_back(plot.lease),

@@ -17,6 +17,7 @@ use crate::job::{Ending, ExitReason, JobId};
 use crate::output::Full;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::spawn::record_path;
+use crate::state::intent;
 
 impl Loop {
     /// PID 1 is gone, and with it every process of the job: collect what it left behind.
@@ -104,6 +105,7 @@ impl Loop {
         self.table.one_ended();
         self.answer_starters(id);
         if let Some(child) = child {
+            intent::void(&child.record);
             self.forget_source(child.tokens[0], &child.pidfd);
             if let Some(report) = &child.report {
                 self.forget_source(child.tokens[1], report);

@@ -11,7 +11,11 @@ use crate::diag;
 use crate::job::exit::ExitReason;
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef};
-use crate::state::{Change, Gate, Outcome, Record, Stage};
+use crate::state::{Change, Outcome, Record, Stage};
+
+/// Why a job was not even begun.
+pub(super) const NOT_RECORDED: &str =
+    "cannot record the job: is the disk of dataDir full? Nothing was started";
 
 impl Job {
     /// The job as it is stored.
@@ -53,25 +57,22 @@ impl Job {
 }
 
 impl Loop {
-    /// Has a job's record written as it is now. The gate opens when that is done, or failed.
-    pub(super) fn save(&mut self, id: JobId) -> Gate {
-        let Some(job) = self.table.get_mut(id) else { return Gate::opened() };
+    /// Has a job's record written as it is now. What is written, unless jobs are remembered in memory only.
+    pub(super) fn save(&mut self, id: JobId) -> Option<Box<Record>> {
+        let job = self.table.get_mut(id)?;
         job.settle_times();
         job.version += 1;
         let Some(records) = &self.queues.records else {
             job.durable = true;
             self.pending.push((id, Fact::Recorded));
-            self.answer_starters(id);
-            return Gate::opened();
+            return None;
         };
-        let gate = Gate::default();
         let record = Box::new(job.to_record(&self.boot));
-        let change = Change::Put { record, version: job.version, gate: Some(gate.clone()) };
-        if records.send(change).is_err() {
+        if records.send(Change::Put { record: record.clone(), version: job.version }).is_err() {
             diag::limited!(Level::Error, "the state thread is gone");
         }
         self.unsettled += 1;
-        gate
+        Some(record)
     }
 
     /// What became of records.
@@ -94,12 +95,17 @@ impl Loop {
         }
     }
 
-    /// Nobody was told of this job yet, and nobody will be: it could not be remembered.
+    /// Nobody was told of this job yet. One that waits is not remembered, and its client told so; one that could not be
+    /// started is told as that; one that runs is told of when its record is written.
     fn refuse_unrecorded(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
+        let why = match &job.state {
+            State::Ended(ending) => ending.message.clone(),
+            state if state.waits() => NOT_RECORDED.to_owned(),
+            _ => return,
+        };
         for starter in job.starters.drain(..) {
-            let text = "cannot record the job: is the disk of dataDir full? Nothing was started";
-            let _ = starter.send(Err(CommandError::SetUp(text.to_owned())));
+            let _ = starter.send(Err(CommandError::SetUp(why.clone())));
         }
         if job.state.waits() {
             self.leave_queues(id);

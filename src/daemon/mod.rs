@@ -6,6 +6,7 @@
 //! spawners, collector, tidier, remover --News--> | THE LOOP |--Chore--> tidier, WorkRemoval --> remover
 //! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
 //! sampler: the last sample is stored ----News--> |          |--jobs that run, jobs that ended--> sampler
+//! state, stager: it is on disk ----------News--> |          |--records, belongings--> state, stager
 //! ```
 //!
 //! A turn has three phases that never mix: *collect* turns events into facts, *step*
@@ -14,7 +15,8 @@
 //!
 //! Bounds: commands by [`commands::QUEUE`]; orders, news and chores by the number of live jobs, which
 //! admission bounds (`joblet.maxConcurrentJobs`); removals of /work by the host ids that they hold
-//! (`process.subidCount`) and by what an earlier daemon left; plots by `joblet.readyBerths`.
+//! (`process.subidCount`) and by what an earlier daemon left; plots by `joblet.readyBerths`; jobs that wait, and with
+//! them belongings to put aside, by `joblet.maxQueuedJobs`; records by all of these.
 
 mod admission;
 mod berth;

@@ -35,7 +35,7 @@ use crate::job::{Ending, JobId};
 use crate::output::{JobOutput, Progress, SpoolWriter};
 use crate::sandbox::spawn::{exit_records, record_path};
 use crate::sandbox::work::Leftover;
-use crate::state::{Record, Stage};
+use crate::state::{Record, Stage, intent};
 use crate::sys::pidfd;
 
 /// Descriptors of joblet-init (`init/main.rs`).
@@ -53,8 +53,9 @@ struct Found {
 impl Loop {
     /// Takes over what an earlier daemon had, and removes what is nobody's. `work` is what is on disk in place of /work.
     pub(super) fn recover(&mut self, records: Vec<Record>, work: Vec<Leftover>) {
+        let intents = self.intents(&records);
         let mut queued = Vec::new();
-        for record in records {
+        for record in records.into_iter().chain(intents) {
             if record.stage == Stage::Queued {
                 queued.push((record.queued_ns, record.serial, record.id));
             }
@@ -79,6 +80,20 @@ impl Loop {
         self.fill_places(&mut facts);
         self.pending.append(&mut facts);
         self.expire();
+    }
+
+    /// Records of jobs that were started and are not in the database: the daemon was killed before they were.
+    fn intents(&self, records: &[Record]) -> Vec<Record> {
+        if self.queues.records.is_none() {
+            return Vec::new();
+        }
+        let known: HashSet<JobId> = records.iter().map(|record| record.id).collect();
+        let files = fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten();
+        let unknown = files.filter(|file| {
+            let id = file.file_name().to_str().and_then(JobId::parse);
+            id.is_some_and(|id| !known.contains(&id))
+        });
+        unknown.filter_map(|file| intent::read(&fs::File::open(file.path()).ok()?)).collect()
     }
 
     fn restore(&mut self, record: Record) {
@@ -172,13 +187,11 @@ impl Loop {
                 *job.timeout_at_ns.get_or_insert_with(|| super::waiting::monotonic_ns().saturating_add(all));
             self.timers.set(instant_of(at), Due::Timeout(id));
         }
-        let stop_asked = matches!(job.state, State::StopAsked(_));
         self.table.restore(job);
+        // It may stand in its intent alone. And where somebody asked for its end, it is not known whether TERM was sent: it
+        // is when this is recorded.
+        self.save(id);
         self.watch_use(id);
-        if stop_asked {
-            // It is on disk that somebody asked; whether TERM was sent is not.
-            self.pending.push((id, Fact::Recorded));
-        }
     }
 
     /// A job that is over: what its end was, from what it left.
@@ -215,7 +228,8 @@ impl Loop {
             rustix::io::ioctl_fionbio(end, true).map_err(|e| format!("take its output: {e}"))?;
         }
         let control = from_init(CONTROL).and_then(writable).map_err(words("take its control pipe"))?;
-        let record = fs::File::open(record_path(&self.settings.run_dir, &name));
+        let mut options = fs::OpenOptions::new();
+        let record = options.read(true).write(true).open(record_path(&self.settings.run_dir, &name));
         let record = record.map_err(words("open its exit record"))?;
         let spool = SpoolWriter::reopen(&self.settings.spool.join(&name)).map_err(|e| e.to_string())?;
         let mounts = pidfd::mount_namespace(pidfd.as_fd(), pid).map_err(words("open its mount namespace"))?;

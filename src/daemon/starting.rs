@@ -16,6 +16,7 @@ use log::Level;
 
 use super::DaemonError;
 use super::berth::{Berth, NoBerth, Plot};
+use super::keeping::NOT_RECORDED;
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
 use crate::diag;
 use crate::job::{JobId, JobSpec, Limits};
@@ -23,7 +24,7 @@ use crate::output::{Collector, Progress};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Cradle, Init, Payload, Sandbox, SandboxError};
-use crate::state::{self, Gate};
+use crate::state::{self, Record, intent};
 use crate::sys::pidfd::kill_and_reap;
 use crate::sys::thread::schedule_first as schedule;
 use crate::upload::{self, Belongings, Stage, Upload, UploadError};
@@ -37,8 +38,8 @@ pub(super) struct Order {
     pub(super) spec: Arc<JobSpec>,
     /// What the job brought.
     pub(super) brought: Brought,
-    /// Opens when the job's record is written. No payload runs before.
-    pub(super) recorded: Gate,
+    /// The job's record, if it is to be remembered. No payload runs before it is written.
+    pub(super) record: Option<Box<Record>>,
 }
 
 /// Files and variables of a job.
@@ -163,7 +164,7 @@ impl Spawner {
     }
 
     fn launch(&self, cradle: &mut Result<Cradle, SandboxError>, order: Order) -> Launch {
-        let Order { place, spec, brought, recorded } = order;
+        let Order { place, spec, brought, record } = order;
         let berth = match place {
             Place::Ready(berth) => berth,
             Place::Bare(plot) => match self.raise(cradle, plot) {
@@ -173,7 +174,7 @@ impl Spawner {
                 }
             },
         };
-        let result = self.settle(&berth, &spec, brought, &recorded);
+        let result = self.settle(&berth, &spec, brought, record);
         let Berth { id, lease, cgroup, init, network, .. } = berth;
         let result = match result {
             Ok(()) => Ok(process(init, network)),
@@ -188,7 +189,13 @@ impl Spawner {
 
     /// Makes a berth this job's own, then has its payload started. Limits are in force and the record is written before
     /// that.
-    fn settle(&self, berth: &Berth, spec: &JobSpec, brought: Brought, recorded: &Gate) -> Result<(), String> {
+    fn settle(
+        &self,
+        berth: &Berth,
+        spec: &JobSpec,
+        brought: Brought,
+        record: Option<Box<Record>>,
+    ) -> Result<(), String> {
         let belongings = match brought {
             Brought::Given(belongings) => belongings,
             Brought::Staged => self
@@ -208,8 +215,8 @@ impl Spawner {
             environment: strings(environment(berth.id, spec, &belongings).into_iter())?,
             work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
         };
-        if !recorded.wait() {
-            return Err("cannot record the job: is the disk of dataDir full? Nothing was started".to_owned());
+        if let Some(record) = record {
+            intent::put(&berth.init.record, &record).map_err(|e| format!("{NOT_RECORDED} ({e})"))?;
         }
         berth.init.launch(&payload).map_err(|e| e.to_string())
     }

@@ -248,4 +248,4 @@ fn rescue(path: &Path) -> Result<(Vec<Record>, usize), StateError> {
 
 #[cfg(test)]
 #[path = "database_tests.rs"]
-mod tests;
+pub(super) mod tests;

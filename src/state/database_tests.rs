@@ -9,7 +9,7 @@ use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
 use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status};
 use crate::state::{Stage, record::Process};
 
-fn record(serial: u64, stage: Stage) -> Record {
+pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
     let limits = Limits {
         cpu: CpuPercent::new(250).ok(),
         memory: MemoryMib::new(512, 4096).ok(),

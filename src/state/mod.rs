@@ -5,15 +5,14 @@
 //! nothing is ever put together from parts.
 //!
 //! A thread writes ([`writer`]). What is asked for while it works goes into its next transaction, newest record of a
-//! job only. A record goes through two moments, and both are told:
+//! job only, and is told when it is *durable*: committed, and the log on the disk (fdatasync(2)). Every reply that tells
+//! of a job, and every ending, waits for that. A record that cannot be written (disk full) is kept in memory and tried
+//! again each second, and its job says that it waits for that.
 //!
-//! | moment | survives | who waits for it |
-//! |---|---|---|
-//! | *written*: committed, in the kernel's hands | the end of the daemon | the spawner, before a payload runs ([`Gate`]) |
-//! | *durable*: fdatasync(2) of the log is done | the end of the host's power | every reply that tells of it |
-//!
-//! So no payload ever ran without a record, and a start does not wait for a disk. A record that cannot be written
-//! (disk full) is kept in memory and tried again each second, and its job says that it waits for that.
+//! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the file of its exit
+//! record, behind the place for that ([`intent`]), and only then starts its payload: the kernel has it, so a daemon that is
+//! killed in between leaves no payload without a record. The next daemon reads the intents of jobs that are not in
+//! the database. An intent is void when the job has finished.
 //!
 //! # Format, version 1
 //!
@@ -22,6 +21,7 @@
 //! program or with damage is refused and left as it is; `joblet recover` saves what can be read of it.
 
 pub mod database;
+pub mod intent;
 pub mod record;
 pub mod writer;
 
@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 pub use database::Database;
 pub use record::{Record, Stage};
-pub use writer::{Change, Gate, Outcome, Writer};
+pub use writer::{Change, Outcome, Writer};
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,8 +29,6 @@ pub enum Change {
         record: Box<Record>,
         /// Which one of the job's.
         version: u64,
-        /// Opened when it is written, or cannot be.
-        gate: Option<Gate>,
     },
     /// Jobs that are forgotten, by serial.
     Delete {
@@ -60,34 +57,6 @@ pub struct Outcome {
     pub records: Vec<(JobId, u64)>,
     /// Records that were asked for since the last outcome: all of them, also those that a newer one replaced.
     pub answered: usize,
-}
-
-/// Opens when a record is written. Whoever waits for it may run then what the record tells of.
-#[derive(Debug, Clone, Default)]
-pub struct Gate(Arc<(Mutex<Option<bool>>, Condvar)>);
-
-impl Gate {
-    /// A gate that is open: nothing is to be written.
-    pub fn opened() -> Self {
-        let gate = Gate::default();
-        gate.open(true);
-        gate
-    }
-
-    fn open(&self, written: bool) {
-        let (state, changed) = &*self.0;
-        state.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(written);
-        changed.notify_all();
-    }
-
-    /// Waits; whether the record is written.
-    pub fn wait(&self) -> bool {
-        let (state, changed) = &*self.0;
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state =
-            changed.wait_while(state, |state| state.is_none()).unwrap_or_else(PoisonError::into_inner);
-        *state == Some(true)
-    }
 }
 
 /// Starts the thread, which ends when the senders are gone and all is written that can be. `tell` hears of each batch;
@@ -122,7 +91,7 @@ pub fn start(
 pub struct Writer {
     database: Database,
     // What is not durable yet, newest records only.
-    waiting: BTreeMap<u64, (Box<Record>, u64, Vec<Gate>)>,
+    waiting: BTreeMap<u64, (Box<Record>, u64)>,
     gone: Vec<u64>,
     done: Vec<Box<dyn FnOnce() + Send>>,
     commits: u32,
@@ -165,16 +134,13 @@ impl Writer {
 
     fn take(&mut self, change: Change) {
         match change {
-            Change::Put { record, version, gate } => {
+            Change::Put { record, version } => {
                 self.asked += 1;
-                let serial = record.serial;
-                let mut gates = self.waiting.remove(&serial).map(|(_, _, gates)| gates).unwrap_or_default();
-                gates.extend(gate);
-                self.waiting.insert(serial, (record, version, gates));
+                self.waiting.insert(record.serial, (record, version));
             }
             Change::Delete { serials, done } => {
-                for (_, _, gates) in serials.iter().filter_map(|serial| self.waiting.remove(serial)) {
-                    gates.iter().for_each(|gate| gate.open(false));
+                for serial in &serials {
+                    self.waiting.remove(serial);
                 }
                 self.gone.extend(serials);
                 self.done.push(done);
@@ -183,17 +149,14 @@ impl Writer {
     }
 
     fn write(&mut self, tell: &dyn Fn(Outcome)) {
-        let puts = self.waiting.iter().map(|(serial, (record, ..))| (*serial, record.as_ref())).collect();
+        let puts = self.waiting.iter().map(|(serial, (record, _))| (*serial, record.as_ref())).collect();
         let written = self.database.write(&puts, &self.gone);
-        for gate in self.waiting.values_mut().flat_map(|(_, _, gates)| gates.drain(..)) {
-            gate.open(written.is_ok());
-        }
         let durable = written.and_then(|()| {
             self.commits += 1;
             // After a failed sync the kernel may have dropped pages of the log: the database takes them in at once.
             self.database.sync().or_else(|_| self.database.checkpoint())
         });
-        let records = self.waiting.values().map(|(record, version, _)| (record.id, *version)).collect();
+        let records = self.waiting.values().map(|(record, version)| (record.id, *version)).collect();
         if let Err(why) = &durable {
             diag::limited!(Level::Error, "cannot record jobs; trying again", error = why);
         } else {

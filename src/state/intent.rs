@@ -1,0 +1,58 @@
+//! The record of a job that is about to start, in the file of its exit record.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+
+use super::Record;
+use crate::job::exit_record;
+
+/// Where it stands: a page behind the exit record, which has its own.
+pub const PLACE: u64 = 4096;
+
+/// Puts a record there; it survives the daemon when this returns.
+///
+/// # Errors
+/// The disk's: full.
+pub fn put(file: &File, record: &Record) -> io::Result<()> {
+    file.write_all_at(&serde_json::to_vec(record)?, PLACE)
+}
+
+/// Makes an intent void: its job is over, and may be deleted.
+pub fn void(file: &File) {
+    // A disk that refuses to make a file shorter keeps it until it is removed, which is next.
+    let _ = file.set_len(exit_record::SIZE as u64);
+}
+
+/// What stands there; `None`: nothing, or half a record, whose payload never ran.
+pub fn read(mut file: &File) -> Option<Record> {
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(PLACE)).ok()?;
+    file.read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::exit_record::ExitRecord;
+    use crate::state::Stage;
+    use crate::state::database::tests::record;
+
+    #[test]
+    fn an_intent_stands_beside_the_exit_record_until_it_is_void_and_half_of_one_is_none() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[0; exit_record::SIZE], 0).unwrap();
+        assert_eq!(read(&file), None);
+        put(&file, &record(7, Stage::Active(None))).unwrap();
+        let ended = ExitRecord { wait_status: 256, ..ExitRecord::default() }.encode();
+        file.write_all_at(&ended, 0).unwrap();
+        assert_eq!(read(&file).unwrap().serial, 7);
+        file.set_len(PLACE + 40).unwrap();
+        assert_eq!(read(&file), None);
+        void(&file);
+        let mut block = [1; exit_record::SIZE];
+        file.read_exact_at(&mut block, 0).unwrap();
+        assert_eq!((block, file.metadata().unwrap().len()), (ended, exit_record::SIZE as u64));
+    }
+}
