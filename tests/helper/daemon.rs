@@ -168,6 +168,20 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// A test that fails while no daemon lives would leave its jobs on the host for good.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for process in residue::processes_of(&self.uids) {
+            if let Some(pid) = process.split(' ').next().and_then(|pid| pid.parse().ok()) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+            }
+        }
+    }
+}
+
 impl TestDaemon {
     /// Sets up a node and starts its daemon.
     pub fn start() -> TestDaemon {
