@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Quiet time before the log is moved into the database.
 const QUIET: Duration = Duration::from_millis(250);
 /// Commits after which the log is moved, as soon as it is quiet, and at the latest.
-const COMMITS: (u32, u32) = (64, 4096);
+const COMMITS: (u32, u32) = (64, 512);
 
 /// Something to write.
 pub enum Change {
