@@ -65,6 +65,8 @@ impl Loop {
         let Some(records) = &self.queues.records else {
             job.durable = true;
             self.pending.push((id, Fact::Recorded));
+            // No outcome will come to do it.
+            self.answer_starters(id);
             return None;
         };
         let record = Box::new(job.to_record(&self.boot));
