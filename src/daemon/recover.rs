@@ -9,7 +9,7 @@
 //! Only then everything is removed that belongs to no job: berths that no job took, spools and groups of jobs without a
 //! record. Such a job was never announced, and its payload never ran: a spawner waits for the record.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -53,9 +53,8 @@ struct Found {
 impl Loop {
     /// Takes over what an earlier daemon had, and removes what is nobody's. `work` is what is on disk in place of /work.
     pub(super) fn recover(&mut self, records: Vec<Record>, work: Vec<Leftover>) {
-        let intents = self.intents(&records);
         let mut queued = Vec::new();
-        for record in records.into_iter().chain(intents) {
+        for record in self.with_intents(records) {
             if record.stage == Stage::Queued {
                 queued.push((record.queued_ns, record.serial, record.id));
             }
@@ -82,18 +81,25 @@ impl Loop {
         self.expire();
     }
 
-    /// Records of jobs that were started and are not in the database: the daemon was killed before they were.
-    fn intents(&self, records: &[Record]) -> Vec<Record> {
+    /// The records of the database, and those of jobs whose start was under way when the daemon was killed: their intents
+    /// are newer than what the database has of them, if it has anything.
+    fn with_intents(&self, mut records: Vec<Record>) -> Vec<Record> {
         if self.queues.records.is_none() {
-            return Vec::new();
+            return records;
         }
-        let known: HashSet<JobId> = records.iter().map(|record| record.id).collect();
-        let files = fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten();
-        let unknown = files.filter(|file| {
-            let id = file.file_name().to_str().and_then(JobId::parse);
-            id.is_some_and(|id| !known.contains(&id))
-        });
-        unknown.filter_map(|file| intent::read(&fs::File::open(file.path()).ok()?)).collect()
+        let known: HashMap<JobId, usize> = records.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
+        for file in fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten() {
+            let intent = || intent::read(&fs::File::open(file.path()).ok()?);
+            let Some(id) = file.file_name().to_str().and_then(JobId::parse) else { continue };
+            match known.get(&id).and_then(|at| records.get_mut(*at)) {
+                None => records.extend(intent()),
+                Some(waiting) if matches!(waiting.stage, Stage::Scheduled | Stage::Queued) => {
+                    *waiting = intent().unwrap_or_else(|| waiting.clone());
+                }
+                Some(_) => {}
+            }
+        }
+        records
     }
 
     fn restore(&mut self, record: Record) {

@@ -3,6 +3,7 @@
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
+use joblet::state::Stage;
 use std::fs;
 
 fn is(d: &TestDaemon, id: &str, state: &str) -> bool {
@@ -143,5 +144,29 @@ fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
     }
     let kept = fs::read_dir(d.dir()).unwrap().flatten();
     assert!(kept.map(|e| e.file_name()).any(|name| name.to_string_lossy().starts_with("state.db.damaged-")));
+    d.stop();
+}
+
+/// The daemon was killed between the intent of a queued job, whose payload may run then, and the database's next commit.
+#[test]
+fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
+    let node = Node::set_up();
+    node.set("joblet.maxConcurrentJobs", 1);
+    let d = node.start();
+    let first = d.submit(["sleep", "1000"]);
+    let second = d.submit(["sh", "-c", "echo started"]);
+    let node = d.crash();
+    let (database, mut records) = joblet::state::Database::open(node.dir()).unwrap();
+    drop(database);
+    let record = records.iter_mut().find(|record| record.id.to_string() == second).unwrap();
+    assert_eq!(record.stage, Stage::Queued);
+    record.stage = Stage::Active(None);
+    let file = fs::File::create(node.dir().join("run/exit").join(&second)).unwrap();
+    joblet::state::intent::put(&file, record).unwrap();
+    let d = node.start();
+    d.until_status(&second, "FAILED");
+    assert_eq!(d.status(&second)["exit_reason"], "lost");
+    d.rnx(["job", "stop", &first]).ok();
+    assert_eq!(printed(&d, &second), 0);
     d.stop();
 }
