@@ -124,20 +124,27 @@ fn a_second_daemon_on_the_same_port_says_so_and_ends() {
 
 #[test]
 fn an_orderly_end_stops_jobs_ends_streams_and_exits_with_zero() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let d = TestDaemon::start();
-        let id = d.submit(["sh", "-c", "echo up; exec sleep 1000"]);
-        let follower = d.rnx_spawn(["job", "log", &id]);
-        let waiter = d.rnx_spawn(["job", "run", "--wait", "-q", "sleep", "1000"]);
-        eventually("the follower follows", || holds(follower.printed() == "up\n".len()));
-        eventually("both jobs run", || holds(d.rnx(["job", "list"]).text().matches("RUNNING").count() == 2));
-        d.signal(signal);
-        let (follower, waiter) = (follower.finish(), waiter.finish());
-        assert_eq!(follower.text(), "up\n");
-        assert_ne!(follower.code, 0, "the stream did not end by itself: {}", follower.stderr);
-        assert_ne!(waiter.code, 0);
-        // Drop sends TERM again and checks exit 0 and that nothing is left.
-    }
+    // Side by side: rnx gives a daemon that is gone a minute to come back.
+    std::thread::scope(|scope| {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            scope.spawn(move || end_in_order(signal));
+        }
+    });
+}
+
+fn end_in_order(signal: Signal) {
+    let d = TestDaemon::start();
+    let id = d.submit(["sh", "-c", "echo up; exec sleep 1000"]);
+    let follower = d.rnx_spawn(["job", "log", &id]);
+    let waiter = d.rnx_spawn(["job", "run", "--wait", "-q", "sleep", "1000"]);
+    eventually("the follower follows", || holds(follower.printed() == "up\n".len()));
+    eventually("both jobs run", || holds(d.rnx(["job", "list"]).text().matches("RUNNING").count() == 2));
+    d.signal(signal);
+    let (follower, waiter) = (follower.finish(), waiter.finish());
+    assert_eq!(follower.text(), "up\n");
+    assert_ne!(follower.code, 0, "the stream did not end by itself: {}", follower.stderr);
+    assert_ne!(waiter.code, 0);
+    // Drop sends TERM again and checks exit 0 and that nothing is left.
 }
 
 #[test]
