@@ -22,6 +22,7 @@ use crate::daemon::commands::{Command, CommandError, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
 use crate::output::progress::Tell;
+use crate::output::spool::CHUNK;
 use crate::output::{Progress, SpoolWriter, Stream};
 use crate::pb::joblet::*;
 use crate::pb::joblet_grpc::*;
@@ -265,7 +266,7 @@ fn a_flood_arrives_whole_and_in_order_beside_a_client_that_does_not_read() {
     let job = thread::spawn(move || {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         for i in 0..1000_u32 {
-            let bytes = vec![i as u8; 1 + (i as usize * 7919) % 65_536];
+            let bytes = vec![i as u8; 1 + (i as usize * 7919) % CHUNK];
             assert_eq!(rustix::io::write(&write, &bytes).unwrap(), bytes.len());
             writer.splice_from(&read, Stream::Stderr, 65_536, i64::from(i)).unwrap();
             progress.publish(writer.rows());
@@ -276,7 +277,7 @@ fn a_flood_arrives_whole_and_in_order_beside_a_client_that_does_not_read() {
         let chunk = futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).unwrap().unwrap();
         assert_eq!((chunk.seq, chunk.timestamp_ns), (u64::from(i) + 1, i64::from(i)));
         assert_eq!(chunk.stream, OutputStream::OUTPUT_STREAM_STDERR.into());
-        assert!(chunk.payload == vec![i as u8; 1 + (i as usize * 7919) % 65_536], "chunk {i}");
+        assert!(chunk.payload == vec![i as u8; 1 + (i as usize * 7919) % CHUNK], "chunk {i}");
     }
     assert!(futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).is_none());
     job.join().unwrap();
