@@ -50,7 +50,7 @@ in_guest! { GUEST, image:
     a_jobs_files_are_gone_after_it_however_deep
     what_fills_a_jobs_directories_fills_them_for_the_job_alone
     objects_of_the_kernel_are_bounded_and_go_with_their_job
-    work_left_by_a_killed_daemon_is_removed_by_the_next
+    work_on_disk_outlives_the_daemon_with_its_job_and_goes_with_it
     a_node_started_from_a_login_takes_the_group_that_it_is_told
     a_strict_node_refuses_what_it_cannot_enforce_and_says_what_to_do
     the_smallest_limits_let_a_job_run_or_say_why_not

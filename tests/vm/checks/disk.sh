@@ -54,14 +54,17 @@ a_jobs_files_are_gone_after_it_however_deep() {
     [ -s $node/joblet-config.yml ] && pass $1 || fail $1 "a link was followed"
 }
 
-work_left_by_a_killed_daemon_is_removed_by_the_next() {
-    local id
+work_on_disk_outlives_the_daemon_with_its_job_and_goes_with_it() {
+    local id stray=$node/work/0a1b2c3d-0000-4000-8000-000000000000
     id=$(rnx job run -q sh -c 'mkdir -p a/b; echo x >a/b/c; sleep 1000') || { fail $1 "$id"; return; }
     until_true 30 test -s $node/work/$id/a/b/c || { fail $1 "$(find $node/work)"; return; }
     kill -9 "$(cat /run/daemon.pid)"
     until_true 30 test -s /run/daemon.exit && rm /run/daemon.exit
-    [ -s $node/work/$id/a/b/c ] || { fail $1 "gone already"; return; }
+    mkdir -p $stray/a/b
     start_daemon || { fail $1 "no new daemon"; return; }
+    until_true 60 test ! -e $stray || { fail $1 "nobody's, and left: $(find $stray)"; return; }
+    [ -s $node/work/$id/a/b/c ] || { fail $1 "gone while its job runs"; return; }
+    rnx job stop $id >/tmp/out 2>&1 || { fail $1 "$(cat /tmp/out)"; return; }
     until_true 60 test ! -e $node/work/$id && pass $1 || fail $1 "left: $(find $node/work/$id)"
 }
 
