@@ -122,6 +122,8 @@ impl Loop {
         let name = id.to_string();
         self.chore(Chore::File(record_path(&self.settings.run_dir, &name)));
         self.chore(Chore::File(self.settings.stage.path(&name)));
+        // It may have failed while it waited, with a ticket that nobody else would take back.
+        self.leave_queues(id);
         self.leave_place(id);
         if let Some(group) = cgroup {
             self.tidy(group);

@@ -170,3 +170,24 @@ fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
     assert_eq!(printed(&d, &second), 0);
     d.stop();
 }
+
+#[test]
+fn a_queued_job_whose_files_are_gone_fails_and_its_place_in_the_queue_is_free() {
+    let node = Node::set_up();
+    node.set("joblet.maxConcurrentJobs", 1);
+    let d = node.start();
+    fs::write(d.dir().join("input"), "x").unwrap();
+    let first = d.submit(["sleep", "1000"]);
+    let input = d.dir().join("input").display().to_string();
+    let second = d.submit(["--upload", &input, "true"]);
+    let node = d.crash();
+    fs::remove_file(node.dir().join("staged").join(&second)).unwrap();
+    let d = node.start();
+    d.until_status(&second, "FAILED");
+    d.rnx(["job", "delete", &second]).ok();
+    let third = d.submit(["true"]);
+    assert_eq!(d.status(&third)["queuePosition"], 1);
+    d.rnx(["job", "stop", &first]).ok();
+    d.until_status(&third, "COMPLETED");
+    d.stop();
+}
