@@ -9,7 +9,7 @@
 //! Only then everything is removed that belongs to no job: berths that no job took, spools and groups of jobs without a
 //! record. Such a job was never announced, and its payload never ran: a spawner waits for the record.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,9 +21,8 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
-use super::event_loop::{Due, Loop};
+use super::event_loop::Loop;
 use super::table::{Child, Job};
-use super::waiting::instant_of;
 use super::workers::Chore;
 use super::{now_ns, staging};
 use crate::cgroup::JobCgroup;
@@ -94,7 +93,9 @@ impl Loop {
             match known.get(&id).and_then(|at| records.get_mut(*at)) {
                 None => records.extend(intent()),
                 Some(waiting) if matches!(waiting.stage, Stage::Scheduled | Stage::Queued) => {
-                    *waiting = intent().unwrap_or_else(|| waiting.clone());
+                    if let Some(intent) = intent() {
+                        *waiting = intent;
+                    }
                 }
                 Some(_) => {}
             }
@@ -185,15 +186,10 @@ impl Loop {
     }
 
     /// A job that lives: its clocks go on.
-    fn go_on(&mut self, mut job: Job) {
+    fn go_on(&mut self, job: Job) {
         let id = job.id;
-        if let Some(timeout) = job.spec.timeout {
-            let all = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
-            let at =
-                *job.timeout_at_ns.get_or_insert_with(|| super::waiting::monotonic_ns().saturating_add(all));
-            self.timers.set(instant_of(at), Due::Timeout(id));
-        }
         self.table.restore(job);
+        self.run_timeout(id);
         // It may stand in its intent alone. And where somebody asked for its end, it is not known whether TERM was sent: it
         // is when this is recorded.
         self.save(id);
@@ -267,9 +263,6 @@ impl Loop {
             Vec::new()
         });
         let groups: Vec<JobId> = left.into_iter().filter(|id| !lives(*id)).collect();
-        let known: HashSet<String> = self.table.iter().map(|job| job.id.to_string()).collect();
-        let living: HashSet<String> =
-            self.table.iter().filter(|job| !job.state.is_finished()).map(|job| job.id.to_string()).collect();
         for id in groups {
             match self.tree.reopen(id) {
                 Ok(Some(group)) => self.tidy(group),
@@ -277,21 +270,21 @@ impl Loop {
                 Err(why) => diag::event!(Level::Warn, "cannot end what was left", jobId = id, error = why),
             }
         }
-        let is_of =
-            |set: &HashSet<String>, name: &OsStr| name.to_str().is_some_and(|name| set.contains(name));
+        let job = |name: &OsStr| self.table.get(name.to_str().and_then(JobId::parse)?);
+        let lives = |name: &OsStr| job(name).is_some_and(|job| !job.state.is_finished());
         let entries = |dir| fs::read_dir(dir).into_iter().flatten().flatten();
         for record in entries(exit_records(&self.settings.run_dir)) {
-            if !is_of(&living, &record.file_name()) {
+            if !lives(&record.file_name()) {
                 self.chore(Chore::File(record.path()));
             }
         }
         for staged in entries(self.settings.stage.directory().to_owned()) {
-            if !is_of(&living, &staged.file_name()) {
+            if !lives(&staged.file_name()) {
                 self.chore(Chore::File(staged.path()));
             }
         }
         for spool in entries(self.settings.spool.clone()) {
-            if !is_of(&known, &spool.file_name()) {
+            if job(&spool.file_name()).is_none() {
                 self.chore(Chore::Directory(spool.path()));
             }
         }

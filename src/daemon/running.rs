@@ -8,7 +8,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::event_loop::{Due, Loop, command_line};
 use super::now_ns;
-use super::waiting::monotonic_ns;
+use super::waiting::{instant_of, monotonic_ns};
 use super::workers::Chore;
 use crate::diag;
 use crate::job::JobId;
@@ -29,16 +29,21 @@ impl Loop {
             command = command_line(&job.spec.command, &job.spec.args),
             duration = format_args!("{}us", (now - job.created_ns) / 1000)
         );
-        if let Some(timeout) = job.spec.timeout {
-            let timeout_ns = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
-            job.timeout_at_ns = Some(monotonic_ns().saturating_add(timeout_ns));
-            self.timers.set(Instant::now() + timeout, Due::Timeout(id));
-        }
+        self.run_timeout(id);
         self.answer_starters(id);
         self.chore(Chore::File(self.settings.stage.path(&id.to_string())));
         self.spare_init(pid);
         self.watch_use(id);
         self.restock_later();
+    }
+
+    /// Starts the clock of a job's timeout, or goes on with the one that an earlier daemon started.
+    pub(super) fn run_timeout(&mut self, id: JobId) {
+        let Some(job) = self.table.get_mut(id) else { return };
+        let Some(timeout) = job.spec.timeout else { return };
+        let all = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
+        let at = *job.timeout_at_ns.get_or_insert_with(|| monotonic_ns().saturating_add(all));
+        self.timers.set(instant_of(at), Due::Timeout(id));
     }
 
     /// Has a running job sampled from now on; one of an earlier daemon too, whose samples then go on.
