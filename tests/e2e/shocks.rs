@@ -9,6 +9,7 @@ use joblet::pb::joblet::{EmptyRequest, FileUpload, RunJobRequest, RunJobResponse
 use joblet::pb::joblet_grpc::JobServiceClient;
 use nix::sys::signal::Signal;
 use serde_yaml::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,17 +132,21 @@ fn a_group_that_is_killed_frozen_or_emptied_by_hand_does_not_confuse_the_daemon(
 
     let id = start();
     let (from, to) = (group(&id), residue::cgroup2_mount().unwrap().join("cgroup.procs"));
-    let pids = fs::read_to_string(from.join("cgroup.procs")).unwrap();
-    for pid in pids.lines() {
-        fs::write(&to, pid).unwrap();
-    }
-    fs::remove_dir(&from).unwrap();
+    let mut pids = BTreeSet::new();
+    // The shell may fork, and what forks may be moved, between a look and the next.
+    eventually("the group is empty and removed", || {
+        for pid in fs::read_to_string(from.join("cgroup.procs")).unwrap().lines() {
+            fs::write(&to, pid).unwrap();
+            pids.insert(pid.to_owned());
+        }
+        holds(fs::remove_dir(&from).is_ok())
+    });
     let d = d.crash().start();
     assert_eq!(d.status(&id)["status"], "RUNNING");
     d.rnx(["job", "stop", &id]).ok();
     assert_eq!(d.status(&id)["status"], "STOPPED");
-    let gone = |pid: &str| !Path::new("/proc").join(pid).exists();
-    eventually("what was moved is gone too", || holds(pids.lines().all(gone)));
+    let gone = |pid: &String| !Path::new("/proc").join(pid).exists();
+    eventually("what was moved is gone too", || holds(pids.iter().all(gone)));
     d.run(["true"]).ok();
     d.stop();
 }
