@@ -28,7 +28,7 @@ Usage:
   joblet [--foreground] [--config FILE]    run the daemon (it never leaves the foreground)
   joblet --check-config [--config FILE]    check the configuration and print what is in force
   joblet doctor [--config FILE] [--json]   check this host; every failing line says how to mend it (exit code 1)
-  joblet recover [--config FILE]           save what can be read of a damaged job database; the old one is kept aside
+  joblet recover [--config FILE]           make a new job database from a damaged one and what the jobs left; the old one is kept aside
   joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
                                            make certificates and configuration files below DIR
   joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";
@@ -158,14 +158,21 @@ fn recover(args: &[String]) -> Result<i32, Failure> {
         return Err(Usage(format!("recover: \"{}\" is not expected", word.escape_debug())).into());
     }
     if given.opt_present("help") {
-        let about = "Usage: joblet recover [--config FILE]\n\nReads what can be read of the job database, moves it \
-                     aside, and writes a new one. The daemon must not run.";
+        let about = "Usage: joblet recover [--config FILE]\n\nReads what can be read of the job database, rebuilds \
+                     what cannot from what the jobs left beside their output and exit records, and writes a new one. \
+                     The old one is kept aside, and so is the output of jobs that are lost. The daemon must not run.";
         return print(&options.usage(about));
     }
     let loaded = DaemonConfig::load(given.opt_str("config").map(PathBuf::from).as_deref())?;
     let salvaged = wiring::recover(&loaded.config)?;
-    let (saved, lost, aside) = (salvaged.saved, salvaged.lost, salvaged.aside.display());
-    print(&format!("saved {saved} jobs, lost {lost}; the damaged database is {aside}\n"))
+    let lost = salvaged.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
+    let spools = salvaged.spools.map_or_else(String::new, |(number, path)| {
+        format!("; the output of {number} jobs without a record is in {}", path.display())
+    });
+    let (saved, rebuilt, aside) = (salvaged.saved, salvaged.rebuilt, salvaged.aside.display());
+    print(&format!(
+        "saved {saved} jobs, rebuilt {rebuilt}, lost {lost}; the damaged database is {aside}{spools}\n"
+    ))
 }
 
 /// One line of the daemon's log.

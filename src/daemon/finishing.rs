@@ -96,6 +96,7 @@ impl Loop {
         let State::Finished(ending) = job.state.clone() else { return };
         log_end(job, &ending);
         let view = job.view(&self.queue);
+        let last = self.queues.records.is_some().then(|| Box::new(job.to_record(&self.boot)));
         for stopper in job.stoppers.drain(..) {
             let _ = stopper.send(Ok(view.clone()));
         }
@@ -122,6 +123,9 @@ impl Loop {
         let name = id.to_string();
         self.chore(Chore::File(record_path(&self.settings.run_dir, &name)));
         self.chore(Chore::File(self.settings.stage.path(&name)));
+        if let Some(last) = last {
+            self.chore(Chore::Record(self.settings.spool.join(&name), last));
+        }
         // It may have failed while it waited, with a ticket that nobody else would take back.
         self.leave_queues(id);
         self.leave_place(id);

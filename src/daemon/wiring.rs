@@ -36,9 +36,10 @@ use crate::output::progress::Tells;
 use crate::output::{Collector, SpoolLimits, Word};
 use crate::sandbox::identity::{Leases, check_range};
 use crate::sandbox::spawn::SandboxConfig;
+use crate::sandbox::spawn::exit_records;
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::state::database::{Salvaged, salvage};
+use crate::state::salvage::{Salvaged, salvage};
 use crate::state::{self, Change, Database, Record};
 use crate::sys::turns::{Turn, in_turns};
 use crate::upload::Stage;
@@ -199,13 +200,15 @@ impl Daemon {
     }
 }
 
-/// Saves what can be read of the job database of a daemon that does not run.
+/// Saves what can be read of the job database of a daemon that does not run, and rebuilds what cannot.
 ///
 /// # Errors
 /// A daemon runs on this dataDir; the database cannot be opened, or is newer; or the new one cannot be written.
 pub fn recover(config: &DaemonConfig) -> Result<Salvaged, DaemonError> {
-    let _lock = lock(&directories::make(&config.data_dir, "run")?)?;
-    Ok(salvage(&config.data_dir, super::now_ns())?)
+    let run_dir = directories::make(&config.data_dir, "run")?;
+    let spool = directories::make(&config.data_dir, "spool")?;
+    let _lock = lock(&run_dir)?;
+    Ok(salvage(&config.data_dir, &exit_records(&run_dir), &spool, super::now_ns())?)
 }
 
 /// The loop's poll, which hears signals and its waker.

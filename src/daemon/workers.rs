@@ -24,9 +24,10 @@ use crate::diag;
 use crate::job::JobId;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
+use crate::state::{Record, sidecar};
 use crate::sys::thread::join_network;
 
-/// Something to remove.
+/// Something to remove, or to put away.
 #[derive(Debug)]
 pub(super) enum Chore {
     /// A job's group, from which whatever is left is killed.
@@ -37,6 +38,8 @@ pub(super) enum Chore {
     Close(OwnedFd),
     /// A network namespace that a job had: the loop may keep it if nothing is left in it.
     Network(OwnedFd),
+    /// The last record of a job, for the spool at this path.
+    Record(PathBuf, Box<Record>),
     /// A file of `<dataDir>/run`.
     File(PathBuf),
     /// The spool of a job that is no longer remembered.
@@ -134,6 +137,16 @@ fn tidy(chore: Chore, tell: &impl Fn(News)) {
             Ok(false) => {}
             Err(why) => diag::limited!(Level::Warn, "cannot look into a network namespace", error = why),
         },
+        Chore::Record(spool, record) => {
+            if let Err(why) = sidecar::write(&spool, &record) {
+                diag::limited!(
+                    Level::Warn,
+                    "cannot keep a job's record beside its output",
+                    path = spool.display(),
+                    error = why
+                );
+            }
+        }
         Chore::File(path) => say(fs::remove_file(&path), &path),
         Chore::Directory(path) => say(fs::remove_dir_all(&path), &path),
         Chore::Spool(path, id, answer) => {

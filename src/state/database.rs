@@ -121,7 +121,7 @@ fn lengthened(path: &Path) -> io::Result<File> {
 }
 
 /// CRC-32 of a record's text.
-fn checksum(text: &str) -> i64 {
+pub(super) fn checksum(text: &str) -> i64 {
     let mut crc = flate2::Crc::new();
     crc.update(text.as_bytes());
     i64::from(crc.sum())
@@ -131,7 +131,7 @@ fn write_failed(path: &Path, why: &rusqlite::Error) -> StateError {
     StateError::Write { path: path.to_owned(), why: why.to_string() }
 }
 
-fn connect(path: &Path) -> Result<Connection, StateError> {
+pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
     let damaged = |e: rusqlite::Error| StateError::Damaged { path: path.to_owned(), why: e.to_string() };
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -147,7 +147,7 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Reads before anything is written.
-fn check(connection: &Connection, path: &Path) -> Result<(), StateError> {
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StateError> {
     let damaged = |why: String| StateError::Damaged { path: path.to_owned(), why };
     let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let number = |pragma| number(pragma).map_err(|e| damaged(e.to_string()));
@@ -181,7 +181,7 @@ fn read(connection: &Connection, path: &Path) -> Result<Vec<Record>, StateError>
 }
 
 /// One row of `serial, crc, record`.
-fn decode(row: &rusqlite::Row<'_>) -> Result<Record, String> {
+pub(super) fn decode(row: &rusqlite::Row<'_>) -> Result<Record, String> {
     let words = |e: rusqlite::Error| e.to_string();
     let text = row.get_ref(2).map_err(words)?.as_str().map_err(|e| e.to_string())?;
     if row.get::<_, i64>(1).map_err(words)? != checksum(text) {
@@ -192,76 +192,6 @@ fn decode(row: &rusqlite::Row<'_>) -> Result<Record, String> {
         return Err("it stands in another job's place".to_owned());
     }
     Ok(record)
-}
-
-/// What [`salvage`] found.
-#[derive(Debug)]
-pub struct Salvaged {
-    /// Where the damaged database is now.
-    pub aside: PathBuf,
-    /// Records in the new one.
-    pub saved: usize,
-    /// Rows that could not be read.
-    pub lost: usize,
-}
-
-/// Reads what can be read of a damaged database, moves it aside and writes a new one with that. Records that are damaged
-/// are left out, each one by itself.
-///
-/// # Errors
-/// It cannot be opened at all, is newer or foreign; or the new one cannot be written. The old one stays.
-pub fn salvage(data_dir: &Path, now_ns: i64) -> Result<Salvaged, StateError> {
-    let path = data_dir.join("state.db");
-    let (records, lost) = rescue(&path)?;
-    let aside = data_dir.join(format!("state.db.damaged-{}", now_ns / 1_000_000_000));
-    let moved = |source| StateError::Open { path: path.clone(), source };
-    for tail in ["-wal", "-shm"] {
-        let name = |base: &Path| PathBuf::from(format!("{}{tail}", base.display()));
-        match std::fs::rename(name(&path), name(&aside)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(moved(e)),
-            _ => {}
-        }
-    }
-    std::fs::rename(&path, &aside).map_err(moved)?;
-    let (mut database, _) = Database::open(data_dir)?;
-    if !records.is_empty() {
-        database.write(&records.iter().map(|record| (record.serial, record)).collect(), &[])?;
-        database.checkpoint()?;
-    }
-    Ok(Salvaged { aside, saved: records.len(), lost })
-}
-
-/// All records that are whole, and the number of those that are not. A file that is no database has none.
-fn rescue(path: &Path) -> Result<(Vec<Record>, usize), StateError> {
-    let connection = connect(path)?;
-    // A damaged header may hide whose it is; the rows tell.
-    if let Err(other @ StateError::Newer { .. }) = check(&connection, path) {
-        return Err(other);
-    }
-    let highest =
-        connection.query_row("SELECT max(serial) FROM jobs", [], |row| row.get::<_, Option<i64>>(0));
-    let Ok(Some(highest)) = highest else { return Ok((Vec::new(), 0)) };
-    let (mut records, mut lost, mut at) = (Vec::new(), 0, 0);
-    while at < highest {
-        // One row at a time: a page that cannot be read takes its own rows only.
-        let next = "SELECT serial, crc, record FROM jobs WHERE serial > ?1 ORDER BY serial LIMIT 1";
-        let row = connection.query_row(next, [at], |row| Ok((row.get::<_, i64>(0)?, decode(row))));
-        match row {
-            Ok((serial, decoded)) => {
-                at = serial;
-                match decoded {
-                    Ok(record) => records.push(record),
-                    Err(_) => lost += 1,
-                }
-            }
-            Err(rusqlite::Error::QueryReturnedNoRows) => break,
-            Err(_) => {
-                at += 1;
-                lost += 1;
-            }
-        }
-    }
-    Ok((records, lost))
 }
 
 #[cfg(test)]

@@ -50,11 +50,11 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
     }
 }
 
-fn ending() -> Ending {
+pub(in crate::state) fn ending() -> Ending {
     Ending { status: Status::Failed, reason: ExitReason::Oom, code: 137, signal: 9, message: "killed".into() }
 }
 
-fn stored(dir: &Path, records: &[Record]) {
+pub(in crate::state) fn stored(dir: &Path, records: &[Record]) {
     let (mut database, _) = Database::open(dir).unwrap();
     database.write(&records.iter().map(|r| (r.serial, r)).collect(), &[]).unwrap();
     database.sync().unwrap();
@@ -62,7 +62,7 @@ fn stored(dir: &Path, records: &[Record]) {
 }
 
 /// As it comes back: without the values of secrets.
-fn shown(mut record: Record) -> Record {
+pub(in crate::state) fn shown(mut record: Record) -> Record {
     let spec = Arc::make_mut(&mut record.spec);
     spec.environment[1].1 = "***".into();
     spec.secrets[0].1 = Secret::default();
@@ -126,7 +126,7 @@ fn pragma(path: &Path, text: &str) {
     Connection::open(path).unwrap().execute_batch(text).unwrap();
 }
 
-fn flip(path: &Path, text: &[u8]) {
+pub(in crate::state) fn flip(path: &Path, text: &[u8]) {
     let bytes = std::fs::read(path).unwrap();
     flip_at(path, bytes.windows(text.len()).position(|window| window == text).unwrap() as u64);
 }
@@ -136,32 +136,6 @@ fn flip_at(path: &Path, at: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x5a], at).unwrap();
-}
-
-#[test]
-fn what_can_be_read_of_a_damaged_database_is_saved_and_the_old_one_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let all: Vec<Record> = (1..=200).map(|serial| record(serial, Stage::Ended(ending()))).collect();
-    stored(dir.path(), &all);
-    let path = dir.path().join("state.db");
-    flip(&path, b"request-7\"");
-    assert!(Database::open(dir.path()).is_err());
-    let salvaged = salvage(dir.path(), 5_000_000_000).unwrap();
-    assert_eq!((salvaged.saved, salvaged.lost), (199, 1));
-    assert_eq!(salvaged.aside, dir.path().join("state.db.damaged-5"));
-    assert!(salvaged.aside.exists());
-    let (_, records) = Database::open(dir.path()).unwrap();
-    let serials: Vec<u64> = records.iter().map(|r| r.serial).collect();
-    assert_eq!(serials, (1..=200).filter(|serial| *serial != 7).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_file_that_is_no_database_is_moved_aside_by_the_rescue() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("state.db"), [b'x'; 5000]).unwrap();
-    let salvaged = salvage(dir.path(), 0).unwrap();
-    assert_eq!((salvaged.saved, salvaged.lost), (0, 0));
-    assert!(Database::open(dir.path()).unwrap().1.is_empty());
 }
 
 /// Written by version 1, to be read for ever.

@@ -12,17 +12,21 @@
 //! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the file of its exit
 //! record, behind the place for that ([`intent`]), and only then starts its payload: the kernel has it, so a daemon that is
 //! killed in between leaves no payload without a record. The next daemon reads the intents of jobs that are not in
-//! the database. An intent is void when the job has finished.
+//! the database. An intent is void when the job has finished, and its last record stands beside its output from then on
+//! ([`sidecar`]).
 //!
 //! # Format, version 1
 //!
 //! `application_id` is [`database::APPLICATION`], `user_version` the version. Table `jobs`: `serial` (the order of
 //! acceptance), `record` ([`Record`] as JSON), `crc` (CRC-32 of that text). A database of a newer version, of another
-//! program or with damage is refused and left as it is; `joblet recover` saves what can be read of it.
+//! program or with damage is refused and left as it is; `joblet recover` ([`salvage`]) saves what can be read of it, and
+//! rebuilds what cannot from what the jobs left.
 
 pub mod database;
 pub mod intent;
 pub mod record;
+pub mod salvage;
+pub mod sidecar;
 pub mod writer;
 
 use std::io;
@@ -45,7 +49,7 @@ pub enum StateError {
     },
     /// SQLite's refusal.
     #[error(
-        "cannot read the job database {path}: {why}; nothing was changed: `joblet recover` saves what can be read of it"
+        "cannot read the job database {path}: {why}; nothing was changed: `joblet recover` saves what can be read of it, and rebuilds the rest from what the jobs left"
     )]
     Damaged {
         /// Which.

@@ -5,6 +5,7 @@ use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
 use joblet::state::Stage;
 use std::fs;
+use std::path::PathBuf;
 
 fn is(d: &TestDaemon, id: &str, state: &str) -> bool {
     d.status(id)["status"] == state
@@ -109,22 +110,44 @@ fn a_daemon_that_is_told_to_end_keeps_its_jobs_where_it_is_configured_to() {
     d.stop();
 }
 
-#[test]
-fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
-    let d = Node::set_up().start();
-    let ids: Vec<String> = (0..5).map(|_| d.submit(["true"])).collect();
-    for id in &ids {
-        d.until_status(id, "COMPLETED");
-    }
-    let node = d.leave();
+/// Changes every place where the job's id stands in the database.
+fn damage(node: &Node, id: &str) {
     let path = node.dir().join("state.db");
     let mut bytes = fs::read(&path).unwrap();
     // Everywhere: earlier records of the job may still stand in unused parts of the file.
-    let places = (0..bytes.len() - 36).filter(|at| bytes[*at..at + 36] == *ids[1].as_bytes());
+    let places = (0..bytes.len() - 36).filter(|at| bytes[*at..at + 36] == *id.as_bytes());
     for at in places.collect::<Vec<_>>() {
         bytes[at] ^= 1;
     }
     fs::write(&path, &bytes).unwrap();
+}
+
+fn recover(node: &Node) -> String {
+    let mut recover = std::process::Command::new(JOBLET);
+    let recover = recover.env_clear().args(["recover", "--config"]).arg(node.config());
+    Running::start(recover).finish().ok()
+}
+
+/// What was put aside of `name`, in dataDir.
+fn aside(node: &Node, name: &str) -> PathBuf {
+    let mut names = fs::read_dir(node.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let is_it = |found: &str| found.starts_with(&format!("{name}.damaged-")) && !found.ends_with("-wal");
+    node.dir().join(names.find(|found| is_it(&found.to_string_lossy())).unwrap())
+}
+
+#[test]
+fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
+    let d = Node::set_up().start();
+    let ids: Vec<String> = (0..5).map(|_| d.submit(["echo", "out"])).collect();
+    for id in &ids {
+        d.until_status(id, "COMPLETED");
+    }
+    let node = d.leave();
+    damage(&node, &ids[1]);
+    damage(&node, &ids[2]);
+    fs::write(node.dir().join("spool").join(&ids[1]).join("record"), "half a rec").unwrap();
+    let path = node.dir().join("state.db");
+    let bytes = fs::read(&path).unwrap();
     let refused = Running::start(&mut node.command()).finish();
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     assert!(
@@ -132,18 +155,45 @@ fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
         "{}",
         refused.stderr
     );
-    assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was changed");
-    let mut recover = std::process::Command::new(JOBLET);
-    let recover = recover.env_clear().args(["recover", "--config"]).arg(node.config());
-    let told = Running::start(recover).finish().ok();
-    assert!(told.starts_with("saved 4 jobs, lost 1; "), "{told}");
+    assert!(fs::read(&path).unwrap() == bytes, "nothing was changed");
+    let told = recover(&node);
+    assert!(told.starts_with("saved 3 jobs, rebuilt 1, lost 1; "), "{told}");
+    assert!(told.contains("the output of 1 jobs without a record is in "), "{told}");
     let d = node.start();
     d.rnx(["job", "status", &ids[1]]).exits(5);
     for id in [&ids[0], &ids[2], &ids[3], &ids[4]] {
         assert!(is(&d, id, "COMPLETED"));
+        assert_eq!(d.rnx(["job", "log", id]).text(), "out\n");
     }
-    let kept = fs::read_dir(d.dir()).unwrap().flatten();
-    assert!(kept.map(|e| e.file_name()).any(|name| name.to_string_lossy().starts_with("state.db.damaged-")));
+    let node = d.leave();
+    assert!(fs::read(aside(&node, "state.db")).unwrap() == bytes, "the damaged one is as it was");
+    let spools = aside(&node, "spool");
+    assert_eq!(fs::read(spools.join(&ids[1]).join("stdout")).unwrap(), b"out\n");
+}
+
+#[test]
+fn without_any_database_left_jobs_are_rebuilt_from_what_they_left_and_those_that_run_go_on() {
+    let d = Node::set_up().start();
+    let failed = d.submit(["--name", "nightly", "sh", "-c", "echo bad; exit 7"]);
+    d.until_status(&failed, "FAILED");
+    let stopped = d.submit(["sleep", "1000"]);
+    d.rnx(["job", "stop", &stopped]).ok();
+    let runs = d.submit(["sh", "-c", "echo one; exec sleep 1000"]);
+    eventually("it has printed", || holds(printed(&d, &runs) > 0));
+    let before: Vec<_> = [&failed, &stopped].map(|id| d.status(id)).into();
+    let written = |id: &str| d.dir().join("spool").join(id).join("record").exists();
+    eventually("what is over stands beside its output", || holds(written(&failed) && written(&stopped)));
+    let node = d.crash();
+    fs::write(node.dir().join("state.db"), [b'x'; 5000]).unwrap();
+    let told = recover(&node);
+    assert!(told.starts_with("saved 0 jobs, rebuilt 3, lost an unknown number; "), "{told}");
+    let d = node.start();
+    assert_eq!([&failed, &stopped].map(|id| d.status(id)).to_vec(), before);
+    assert_eq!(d.rnx(["job", "log", "nightly"]).text(), "bad\n");
+    assert_eq!(d.status(&runs)["status"], "RUNNING");
+    d.rnx(["job", "stop", &runs]).ok();
+    assert_eq!(d.rnx(["job", "log", &runs]).text(), "one\n");
+    d.submit(["true"]);
     d.stop();
 }
 
