@@ -258,7 +258,7 @@ impl Loop {
 
     /// One fact: the pure step, then its effects.
     pub(super) fn apply(&mut self, id: JobId, fact: Fact) {
-        let Some(job) = self.table.get_mut(id) else { return };
+        let Some(job) = self.table.get_mut(id).filter(|job| job.still_holds(&fact)) else { return };
         let state = std::mem::replace(&mut job.state, State::Draining(None));
         let (state, effects) = step(state, fact);
         job.state = state;

@@ -63,7 +63,7 @@ impl Loop {
         job.settle_times();
         job.version += 1;
         let Some(records) = &self.queues.records else {
-            job.durable = true;
+            job.durable = job.version;
             self.pending.push((id, Fact::Recorded));
             // No outcome will come to do it.
             self.answer_starters(id);
@@ -83,12 +83,11 @@ impl Loop {
         self.unsettled -= answered;
         for (id, version) in records {
             let Some(job) = self.table.get_mut(id) else { continue };
-            let is_newest = job.version == version;
-            job.unrecorded = !durable && (is_newest || job.unrecorded);
-            match (durable, job.durable) {
+            job.unrecorded = !durable && (job.version == version || job.unrecorded);
+            match (durable, job.durable > 0) {
                 (true, _) => {
-                    job.durable = true;
-                    facts.extend(is_newest.then_some((id, Fact::Recorded)));
+                    job.durable = version;
+                    facts.push((id, Fact::Recorded));
                     self.answer_starters(id);
                 }
                 (false, true) => facts.push((id, Fact::Unrecorded)),

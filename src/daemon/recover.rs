@@ -119,7 +119,8 @@ impl Loop {
             timeout_at_ns: record.timeout_at_ns,
             peak_bytes: record.peak_bytes,
             cpu_usec: record.cpu_usec,
-            durable: true,
+            durable: 1,
+            version: 1,
             ..Job::new(id, record.spec, State::Scheduled, progress, samples)
         };
         match record.stage {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::cgroup::JobCgroup;
 use crate::job::exit_record::ExitRecord;
+use crate::job::state::Fact;
 use crate::job::{JobId, JobRef, JobSpec, JobView, State};
 use crate::metrics::series;
 use crate::output::spool::rows_stored;
@@ -42,8 +43,8 @@ pub(super) struct Job {
     pub(super) staging: bool,
     /// Records that were asked for.
     pub(super) version: u64,
-    /// One of them is on disk.
-    pub(super) durable: bool,
+    /// Which of them is on disk; 0: none is.
+    pub(super) durable: u64,
     /// The newest one cannot be written.
     pub(super) unrecorded: bool,
     /// Its PID 1, for its record.
@@ -129,7 +130,7 @@ impl Job {
             has_place: false,
             staging: false,
             version: 0,
-            durable: false,
+            durable: 0,
             unrecorded: false,
             process: None,
             host_id: None,
@@ -166,7 +167,12 @@ impl Job {
     /// Whether RunJob may be answered with the job as it is.
     pub(super) fn is_announceable(&self) -> bool {
         let on_its_way = matches!(self.state, State::Starting(_) | State::Launched | State::Ended(_));
-        self.durable && !self.staging && !on_its_way
+        self.durable > 0 && !self.staging && !on_its_way
+    }
+
+    /// Whether what is told of the job is so still: a newer record may have been asked for since.
+    pub(super) fn still_holds(&self, fact: &Fact) -> bool {
+        *fact != Fact::Recorded || self.durable == self.version
     }
 
     /// What clients see. There are no values of secrets in a spec of the table.
@@ -326,5 +332,44 @@ impl Table {
             }
         };
         self.get_mut(id).ok_or_else(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Limits, NetworkMode};
+
+    fn job() -> Job {
+        let spec = JobSpec {
+            name: String::new(),
+            command: "true".into(),
+            args: vec![],
+            limits: Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 },
+            work_dir: "/work".into(),
+            environment: vec![],
+            secrets: vec![],
+            network: NetworkMode::None,
+            timeout: None,
+            upload_paths: vec![],
+            not_before_ns: None,
+            request_id: String::new(),
+        };
+        let id = JobId::random();
+        let progress = || Progress::new(id, Arc::new(|_| {}));
+        Job::new(id, Arc::new(spec), State::Running, progress(), progress())
+    }
+
+    /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
+    /// ending was there too.
+    #[test]
+    fn what_was_recorded_does_not_stand_for_what_is_to_be_recorded_now() {
+        let mut job = job();
+        (job.version, job.durable) = (2, 2);
+        assert!(job.still_holds(&Fact::Recorded));
+        job.version = 3;
+        assert!(!job.still_holds(&Fact::Recorded) && job.still_holds(&Fact::Unrecorded));
+        job.durable = 3;
+        assert!(job.still_holds(&Fact::Recorded));
     }
 }
