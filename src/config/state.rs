@@ -41,7 +41,7 @@ pub struct State {
 pub struct Retention {
     /// Days from a job's end, 1..36500.
     pub days: u32,
-    /// Finished jobs, at least 1; the oldest go first.
+    /// Finished jobs, at least 1; those that ended first go.
     pub max: u32,
 }
 

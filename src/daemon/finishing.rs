@@ -103,7 +103,7 @@ impl Loop {
         job.progress.end();
         job.samples.end();
         let (child, lease, cgroup) = (job.child.take(), job.lease.take(), job.cgroup.take());
-        self.table.one_ended();
+        self.table.has_ended(id);
         self.answer_starters(id);
         if let Some(child) = child {
             intent::void(&child.record);
@@ -119,7 +119,6 @@ impl Loop {
         if let Some(lease) = lease {
             self.give_back(id, lease);
         }
-        self.forget_old();
         let name = id.to_string();
         self.chore(Chore::File(record_path(&self.settings.run_dir, &name)));
         self.chore(Chore::File(self.settings.stage.path(&name)));
@@ -133,6 +132,8 @@ impl Loop {
             self.tidy(group);
         }
         self.restock_later();
+        // Last: it may be this one that goes.
+        self.forget_old();
     }
 
     /// Gives the host id of a job back, when its files are gone: they still count for it.

@@ -110,7 +110,6 @@ impl Loop {
         }
         if job.state.waits() {
             self.leave_queues(id);
-            self.table.one_ended();
             self.forget(&[id], None);
         }
     }
@@ -188,7 +187,7 @@ impl Loop {
         }
     }
 
-    /// Forgets finished jobs beyond the number that is kept: the oldest go.
+    /// Forgets finished jobs beyond the number that is kept: those that ended first go.
     pub(super) fn forget_beyond(&mut self) {
         while self.table.finished() > self.settings.retention_max
             && let Some(id) = self.table.oldest_finished()

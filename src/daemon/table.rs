@@ -1,6 +1,6 @@
 //! The job table: every job the daemon knows, in the order in which they were accepted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -232,8 +232,9 @@ pub(super) struct Table {
     jobs: BTreeMap<u64, Job>,
     serials: BTreeMap<JobId, u64>,
     requests: HashMap<String, JobId>,
+    // Those that are terminal, in the order of their ends.
+    ended: BTreeSet<(Option<i64>, u64)>,
     last: u64,
-    live: usize,
 }
 
 impl Table {
@@ -246,7 +247,9 @@ impl Table {
     /// Takes a job in that an earlier daemon accepted, with its serial.
     pub(super) fn restore(&mut self, job: Job) {
         self.last = self.last.max(job.serial);
-        self.live += usize::from(!job.state.is_finished());
+        if job.state.is_finished() {
+            self.ended.insert((job.ended_ns, job.serial));
+        }
         self.serials.insert(job.id, job.serial);
         if !job.spec.request_id.is_empty() {
             self.requests.insert(job.spec.request_id.clone(), job.id);
@@ -271,29 +274,32 @@ impl Table {
 
     /// Jobs that are terminal.
     pub(super) fn finished(&self) -> usize {
-        self.jobs.len() - self.live
+        self.ended.len()
     }
 
-    /// The terminal job that was accepted first.
+    /// The terminal job that ended first.
     pub(super) fn oldest_finished(&self) -> Option<JobId> {
-        self.iter().find(|job| job.state.is_finished()).map(|job| job.id)
+        let (_, serial) = self.ended.first()?;
+        self.jobs.get(serial).map(|job| job.id)
     }
 
     /// Takes a job out.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&self.serials.remove(&id)?)?;
         self.requests.remove(&job.spec.request_id);
+        self.ended.remove(&(job.ended_ns, job.serial));
         Some(job)
     }
 
     /// A job has become terminal.
-    pub(super) fn one_ended(&mut self) {
-        self.live = self.live.saturating_sub(1);
+    pub(super) fn has_ended(&mut self, id: JobId) {
+        let Some(job) = self.get(id) else { return };
+        self.ended.insert((job.ended_ns, job.serial));
     }
 
     /// Jobs that are not terminal.
     pub(super) fn live(&self) -> usize {
-        self.live
+        self.jobs.len() - self.ended.len()
     }
 
     /// All jobs, oldest first.

@@ -229,6 +229,31 @@ fn only_so_many_finished_jobs_are_kept_and_the_oldest_go_first() {
     d.stop();
 }
 
+#[test]
+fn a_job_that_runs_longer_than_others_is_kept_when_it_ends_and_its_place_is_free() {
+    let node = Node::set_up();
+    node.set("state.retention.max", 2);
+    node.set("joblet.maxConcurrentJobs", 2);
+    let d = node.start();
+    let long = submit(&d, &sh("exec sleep 1000"));
+    let short: Vec<String> = (0..3)
+        .map(|_| {
+            let id = submit(&d, &sh("true"));
+            d.until_status(&id, "COMPLETED");
+            id
+        })
+        .collect();
+    d.rnx(["job", "stop", &long]).ok();
+    let kept = |d: &TestDaemon| list(d).into_iter().map(|job| job.uuid).collect::<Vec<_>>();
+    eventually("the two that ended last are kept", || holds(kept(&d) == [&long[..], &short[2][..]]));
+    for id in [submit(&d, &sh("exec sleep 1000")), submit(&d, &sh("exec sleep 1000"))] {
+        assert_eq!(d.status(&id)["status"], "RUNNING", "there are places for two");
+    }
+    let d = d.crash().start();
+    assert_eq!(d.status(&long)["status"], "STOPPED");
+    d.stop();
+}
+
 /// Moves the end of every finished job of `state.db` two days back.
 const AGE: &str = r#"
 import json, sqlite3, sys, zlib
