@@ -50,12 +50,17 @@ impl Loop {
             return;
         };
         job.staging = false;
+        let waits = job.state.waits();
         match done {
-            Ok(()) => self.answer_starters(id),
-            Err(why) => {
+            Err(why) if waits => {
                 self.leave_queues(id);
                 facts.push((id, Fact::NotStarted(start_failure(why))));
             }
+            _ => self.answer_starters(id),
+        }
+        if !waits {
+            // It was stopped or canceled meanwhile.
+            self.chore(Chore::File(self.settings.stage.path(&id.to_string())));
         }
         self.fill_places(facts);
     }
@@ -138,7 +143,7 @@ impl Loop {
             Err(why) => {
                 let _ = answer.send(Err(why));
             }
-            Ok(job) if job.state == State::Scheduled && !job.staging => {
+            Ok(job) if job.state == State::Scheduled => {
                 job.stoppers.push(answer);
                 let id = job.id;
                 self.leave_queues(id);

@@ -254,6 +254,30 @@ fn a_job_that_runs_longer_than_others_is_kept_when_it_ends_and_its_place_is_free
     d.stop();
 }
 
+/// A request whose upload takes a while to be put aside.
+fn heavy(name: &str) -> RunJobRequest {
+    let upload = FileUpload { path: "file".into(), content: vec![7; 100 << 20], ..Default::default() };
+    RunJobRequest { name: name.into(), uploads: vec![upload], ..sh("true") }
+}
+
+#[test]
+fn a_job_that_ends_while_its_files_are_put_aside_leaves_none_of_them() {
+    let d = TestDaemon::with([("joblet.maxConcurrentJobs", 1)]);
+    let runs = submit(&d, &sh("exec sleep 1000"));
+    let long = || CallOption::default().timeout(Duration::from_secs(60));
+    let scheduled = RunJobRequest { schedule: in_ms(HOUR).to_string(), ..heavy("scheduled") };
+    for (request, verb, status) in [(heavy("queued"), "stop", "STOPPED"), (scheduled, "cancel", "CANCELED")] {
+        let name = request.name.clone();
+        let client = d.client("default");
+        let submitted = std::thread::spawn(move || client.run_job_opt(&request, long()).unwrap());
+        let id = eventually("it is listed", || Some(list(&d).into_iter().find(|job| job.name == name)?.uuid));
+        d.rnx(["job", verb, &id]).ok();
+        assert_eq!(submitted.join().unwrap().status, status);
+        eventually("nothing of it is left", || holds(staged(&d) == 0));
+    }
+    d.rnx(["job", "stop", &runs]).ok();
+}
+
 /// Moves the end of every finished job of `state.db` two days back.
 const AGE: &str = r#"
 import json, sqlite3, sys, zlib
