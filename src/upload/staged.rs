@@ -114,19 +114,21 @@ impl Stage {
         }
     }
 
-    /// The key of this data directory, made on its first use.
+    /// The key of this data directory, made on its first use. A key that is not whole has sealed nothing.
     fn key(&self) -> io::Result<[u8; KEY]> {
         let mut key = [0; KEY];
-        match File::open(&self.key) {
-            Ok(mut file) => file.read_exact(&mut key)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                openssl::rand::rand_bytes(&mut key)?;
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.key)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-            }
+        match File::open(&self.key).and_then(|mut file| file.read_exact(&mut key)) {
+            Ok(()) => return Ok(key),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
             Err(e) => return Err(e),
         }
+        openssl::rand::rand_bytes(&mut key)?;
+        let part = self.key.with_extension("part");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        fs::rename(&part, &self.key)?;
+        self.key.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;
         Ok(key)
     }
 }
@@ -212,6 +214,16 @@ mod tests {
         stage.remove("one").unwrap();
         stage.remove("one").unwrap();
         assert!(stage.take("one").is_err());
+    }
+
+    #[test]
+    fn a_key_that_was_not_written_whole_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
+        // A full disk, or a daemon that was killed in between.
+        fs::write(dir.path().join("key"), [7; KEY - 1]).unwrap();
+        stage.put("one", &belongings()).unwrap();
+        assert_eq!(stage.take("one").unwrap(), belongings());
     }
 
     #[test]
