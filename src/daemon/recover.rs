@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -22,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
 use super::event_loop::Loop;
+use super::starting::work_name;
 use super::table::{Child, Job};
 use super::workers::Chore;
 use super::{now_ns, staging};
@@ -66,7 +68,9 @@ impl Loop {
             }
         }
         for Leftover { name, project } in work {
-            let lives = |id: JobId| self.table.get(id).is_some_and(|job| job.lease.is_some());
+            // Of one that waits it was removed with all that its start had made.
+            let has_it = |job: &Job| job.lease.is_some() || job.state.waits();
+            let lives = |id: JobId| self.table.get(id).is_some_and(has_it);
             let text = OsStr::from_bytes(name.to_bytes()).to_str();
             if !text.and_then(JobId::parse).is_some_and(lives) {
                 let lease = self.leases.withhold(project);
@@ -100,7 +104,25 @@ impl Loop {
                 Some(_) => {}
             }
         }
+        for record in &mut records {
+            if self.never_began(record) {
+                record.stage = Stage::Queued;
+            }
+        }
         records
+    }
+
+    /// Whether a job that had waited was given to a spawner and did not come to its intent: its payload never ran, and it
+    /// waits again. What others brought is gone with the daemon.
+    fn never_began(&self, record: &Record) -> bool {
+        let is_new = record.stage == Stage::Active(None) && record.started_ns.is_none();
+        if !is_new || record.queued_ns.is_none() || record.boot != self.boot {
+            return false;
+        }
+        match fs::File::open(record_path(&self.settings.run_dir, &record.id.to_string())) {
+            Ok(file) => intent::read(&file).is_none() && read(&file).is_none(),
+            Err(why) => why.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     fn restore(&mut self, record: Record) {
@@ -137,6 +159,9 @@ impl Loop {
 
     fn restore_waiting(&mut self, job: Job) {
         let (id, scheduled) = (job.id, job.state == State::Scheduled);
+        if let Err(why) = self.clear_room(id) {
+            diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
+        }
         let path = self.settings.stage.path(&id.to_string());
         let gone = staging::is_needed(&job.spec) && !path.exists();
         self.table.restore(job);
@@ -146,6 +171,31 @@ impl Loop {
         } else if scheduled {
             self.wait_for_time(id);
         }
+    }
+
+    /// Removes what a start had made that did not come to its payload: the next one makes it anew.
+    fn clear_room(&self, id: JobId) -> io::Result<()> {
+        let name = id.to_string();
+        let gone = |done: io::Result<()>| match done {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
+            _ => Ok(()),
+        };
+        if let Some(group) = self.tree.reopen(id).map_err(io::Error::other)? {
+            let processes = group.processes().map_err(io::Error::other)?;
+            let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::birth(*pid)?).ok());
+            let inits: Vec<OwnedFd> = inits.collect();
+            group.kill().map_err(io::Error::other)?;
+            let bound = Timespec::try_from(self.settings.cleanup_timeout).map_err(io::Error::other)?;
+            for init in &inits {
+                poll(&mut [PollFd::new(init, PollFlags::IN)], Some(&bound))?;
+            }
+            group.remove().map_err(io::Error::other)?;
+        }
+        if let Some(disk) = &self.spawner.disk {
+            gone(disk.remove(&work_name(id), None))?;
+        }
+        gone(fs::remove_dir_all(self.settings.spool.join(&name)))?;
+        gone(fs::remove_file(record_path(&self.settings.run_dir, &name)))
     }
 
     fn restore_active(&mut self, mut job: Job, cause: Option<StopCause>, boot: &str) {

@@ -221,6 +221,28 @@ fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
     d.stop();
 }
 
+/// The daemon was killed when a spawner had a queued job, and had not yet come to its intent.
+#[test]
+fn a_queued_job_whose_start_did_not_come_to_its_payload_waits_again() {
+    let node = Node::set_up();
+    node.set("joblet.maxConcurrentJobs", 1);
+    let d = node.start();
+    let first = d.submit(["sleep", "1000"]);
+    let second = d.submit(["sh", "-c", "echo started"]);
+    let node = d.crash();
+    let (mut database, mut records) = joblet::state::Database::open(node.dir()).unwrap();
+    let record = records.iter_mut().find(|record| record.id.to_string() == second).unwrap();
+    record.stage = Stage::Active(None);
+    database.write(&[(record.serial, &*record)].into(), &[]).unwrap();
+    drop(database);
+    let d = node.start();
+    assert_eq!(d.status(&second)["queuePosition"], 1, "{}", d.status(&second));
+    d.rnx(["job", "stop", &first]).ok();
+    d.until_status(&second, "COMPLETED");
+    assert_eq!(d.rnx(["job", "log", &second]).text(), "started\n");
+    d.stop();
+}
+
 #[test]
 fn a_queued_job_whose_files_are_gone_fails_and_its_place_in_the_queue_is_free() {
     let node = Node::set_up();

@@ -278,6 +278,32 @@ fn a_job_that_ends_while_its_files_are_put_aside_leaves_none_of_them() {
     d.rnx(["job", "stop", &runs]).ok();
 }
 
+#[test]
+fn a_job_starts_although_a_killed_daemon_had_begun_to_make_room_for_it() {
+    let node = Node::set_up();
+    node.set("joblet.maxConcurrentJobs", 1);
+    let d = node.start();
+    let (runs, waits) = (submit(&d, &sh("exec sleep 1000")), submit(&d, &sh("echo out")));
+    let group = residue::group_of(d.dir());
+    let node = d.crash();
+    // What a spawner makes first.
+    let spool = node.dir().join("spool").join(&waits);
+    fs::create_dir(&spool).unwrap();
+    for name in ["stdout", "stderr", "index"] {
+        fs::write(spool.join(name), "").unwrap();
+    }
+    fs::write(node.dir().join("run/exit").join(&waits), [0; 64]).unwrap();
+    if let Some(group) = group {
+        fs::create_dir(group.join(format!("job-{waits}"))).unwrap();
+    }
+    let d = node.start();
+    d.rnx(["job", "stop", &runs]).ok();
+    eventually("it is over", || holds(d.status(&waits)["endTime"] != ""));
+    assert_eq!(d.status(&waits)["status"], "COMPLETED", "{}", d.status(&waits));
+    assert_eq!(d.rnx(["job", "log", &waits]).text(), "out\n");
+    d.stop();
+}
+
 /// Moves the end of every finished job of `state.db` two days back.
 const AGE: &str = r#"
 import json, sqlite3, sys, zlib
