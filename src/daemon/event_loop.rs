@@ -452,7 +452,9 @@ impl Loop {
         self.scrap_all();
         let bound = self.settings.stop_grace + self.settings.cleanup_timeout + Duration::from_secs(5);
         self.timers.set(Instant::now() + bound, Due::ShutdownOver);
-        // Who waits is started by the next daemon, unless nobody remembers it.
+        // Who waits is started by the next daemon, unless nobody remembers it. Nor does it start with a place that it was
+        // given in this turn.
+        self.pending.retain(|(_, fact)| *fact != Fact::Place);
         let goes = |job: &&Job| match &job.state {
             State::Finished(_) | State::Ended(_) => false,
             State::Scheduled | State::Queued => self.queues.records.is_none(),

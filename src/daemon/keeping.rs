@@ -110,6 +110,8 @@ impl Loop {
         }
         if job.state.waits() {
             self.leave_queues(id);
+            // It may have been given a place in this very turn.
+            self.leave_place(id);
             self.forget(&[id], None);
         }
     }
