@@ -29,6 +29,9 @@ use crate::pb::joblet_grpc::*;
 
 const YEAR: i64 = 4_000_000_000;
 
+/// A grace that nobody uses up who has nothing left to wait for, however busy the machine is.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// A CA with the certificates of one node.
 struct Authority(X509, PKey<Private>);
 
@@ -204,7 +207,7 @@ fn calls_are_authorised_checked_and_answered_by_the_loop() {
     let long = "\u{1f980}".repeat(1 << 20);
     let (code, text) = failure(viewer.get_job_status_opt(&status_req(&long), option()));
     assert_eq!(code, RpcStatusCode::NOT_FOUND, "{text}");
-    assert!(bench.end(Duration::from_secs(2)) < Duration::from_secs(2));
+    assert!(bench.end(GRACE) < GRACE);
 }
 
 #[test]
@@ -242,7 +245,7 @@ fn followers_end_with_the_job_and_with_the_daemon() {
         let status = failure(follower.join().unwrap().unwrap());
         assert_eq!(status.0, RpcStatusCode::UNAVAILABLE, "{}", status.1);
     }
-    assert!(bench.end(Duration::from_secs(2)) < Duration::from_secs(2));
+    assert!(bench.end(GRACE) < GRACE);
 
     let mut bench = Bench::new();
     let client = bench.jobs("viewer");

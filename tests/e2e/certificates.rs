@@ -74,6 +74,7 @@ fn a_revoked_client_is_out_and_its_open_streams_are_cut_while_others_go_on() {
     let mut hers = rnx_as(&d, "ann", &["job", "log", &id]);
     let mut others = d.rnx_spawn(["job", "log", &id]);
     eventually("both followers are connected", || holds(readers(&d, &id) == quiet + 2));
+    eventually("both have read something", || holds(hers.printed() > 0 && others.printed() > 0));
 
     revoke(&d, "ann").ok();
     list_jobs(&on_open_connection).expect("not before the reload");
@@ -98,7 +99,7 @@ fn a_revoked_client_is_out_and_its_open_streams_are_cut_while_others_go_on() {
     for line in
         ["[INFO] configuration reloaded | ", "revoked=1", "[WARN] stream cut | ", "[WARN] request refused | "]
     {
-        eventually(&format!("{line} is in the log"), || holds(d.log().contains(line)));
+        d.until_logged(line);
     }
 }
 
@@ -187,7 +188,7 @@ fn certificates_in_files_are_read_again_and_their_key_is_guarded() {
     fs::set_permissions(certs.join("real.pem"), fs::Permissions::from_mode(0o644)).unwrap();
     d.reload();
     let why = "server-key.pem holds a private key, but others have access to it (mode 0644)";
-    eventually("the refusal is in the log", || holds(d.log().contains(why)));
+    d.until_logged(why);
     assert_eq!(served(&d), after);
 }
 
@@ -214,19 +215,21 @@ fn another_authority_shuts_out_the_clients_of_the_old_one_also_on_open_connectio
 
 #[test]
 fn a_reload_that_cannot_be_done_changes_nothing_and_says_why() {
+    const FAILED: &str = "[ERROR] reload failed, all stays as it was";
     let d = TestDaemon::start();
     let good = fs::read(d.config()).unwrap();
     let list = d.dir().join("revoked.pem");
     let whole = fs::read(&list).unwrap();
     let stranger = Authority::impostor_of(&d.authority()).issue(&Recipe::client("admin"));
-    let errors = || d.log().matches("[ERROR] reload failed, all stays as it was").count();
+    let errors = || d.log().matches(FAILED).count();
     let mut failures = 0;
     let mut refused = |why: &str, spoil: &dyn Fn()| {
         spoil();
         d.reload();
         failures += 1;
         eventually("the failure is in the log", || holds(errors() == failures));
-        assert!(d.log().lines().last().is_some_and(|l| l.contains(why)), "{why}: {}", d.log());
+        let log = d.log();
+        assert!(log.lines().rfind(|l| l.contains(FAILED)).is_some_and(|l| l.contains(why)), "{why}: {log}");
         d.rnx(["job", "list"]).ok();
         write(&d.config(), &good, 0o600);
         write(&list, &whole, 0o644);
@@ -240,7 +243,7 @@ fn a_reload_that_cannot_be_done_changes_nothing_and_says_why() {
     refused("others have access to it", &|| write(&d.config(), &good, 0o644));
     refused("did not find expected", &|| write(&d.config(), b"server: [", 0o600));
     d.reload();
-    eventually("all is well again", || holds(d.log().contains("[INFO] configuration reloaded")));
+    d.until_logged("[INFO] configuration reloaded");
     assert_eq!(errors(), failures);
 }
 
@@ -256,13 +259,10 @@ fn a_reload_changes_the_log_level_and_names_the_keys_that_wait_for_a_restart() {
     d.set("server.nodeId", "another");
     d.set("joblet.maxConcurrentJobs", 7);
     d.reload();
-    eventually("it is logged", || {
-        holds(d.log().contains("[INFO] configuration reloaded | serverCertUntil="))
-    });
+    d.until_logged("[INFO] configuration reloaded | serverCertUntil=");
+    d.until_logged("[WARN] changed keys need a restart | keys=\"server.nodeId, joblet.maxConcurrentJobs\"");
     let log = d.log();
     assert!(!log.contains("server started successfully"), "{log}");
-    let keys = "[WARN] changed keys need a restart | keys=\"server.nodeId, joblet.maxConcurrentJobs\"";
-    assert!(log.contains(keys), "{log}");
 }
 
 /// What a daemon that must not start says.

@@ -55,7 +55,8 @@ fn defaults_and_bounds_of_jobs_come_from_the_configuration() {
     node.set("joblet.defaultCpuLimit", 30);
     node.set("joblet.maxMemoryLimit", 100);
     node.set("joblet.validateCommands", false);
-    node.set("joblet.jobTimeout", "1s");
+    // Longer than anything but a sleeper takes.
+    node.set("joblet.jobTimeout", "5s");
     node.set("server.nodeId", "node-of-this-test");
     let d = node.start();
     let id = d.submit(["true"]);
@@ -84,12 +85,13 @@ fn an_upload_above_the_message_limit_is_refused() {
 fn the_log_obeys_level_and_format() {
     let d = TestDaemon::with([("logging.format", "json")]);
     d.run(["true"]).ok();
+    d.until_logged("job started successfully");
+    // What is behind the last end of a line is being written.
     let log = d.log();
-    for line in log.lines() {
+    for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
         assert!(parsed.is_ok_and(|v| v.is_object()), "{line}");
     }
-    assert!(log.contains("job started successfully"), "{log}");
     let d = TestDaemon::with([("logging.level", "ERROR")]);
     d.run(["true"]).ok();
     assert_eq!(d.log(), "");

@@ -141,7 +141,8 @@ fn a_strict_daemon_does_not_start_on_a_host_that_cannot_keep_its_limits() {
     node.set("cgroup.enforcement", "best-effort");
     assert_eq!(finding(&node, "cgroup.memory")["status"], "warn");
     let d = node.start();
-    assert!(d.log().contains("controller=memory") && d.log().contains("check=cgroup.mount"), "{}", d.log());
+    d.until_logged("controller=memory");
+    d.until_logged("check=cgroup.mount");
     d.run(["true"]).ok();
 }
 

@@ -10,8 +10,9 @@ use crate::helper::{TestDaemon, eventually, wait::holds};
 /// A strict node in a cgroup of its own: the one that the tests run in has other processes.
 fn strict_node() -> TestDaemon {
     let node = Node::set_up();
-    let base =
-        cgroup2_mount().expect("there is a hierarchy").join(format!("joblet-test-{}", std::process::id()));
+    // Named after the node: each test has its own.
+    let name = node.dir().file_name().expect("a directory of its own").to_string_lossy().replace('.', "-");
+    let base = cgroup2_mount().expect("there is a hierarchy").join(name);
     node.set("cgroup.enforcement", "strict");
     node.set("cgroup.baseDir", base.to_str().expect("a plain path"));
     node.set("joblet.defaultPidsLimit", 64);

@@ -5,7 +5,7 @@ use grpcio::RpcStatusCode;
 use joblet::pb::joblet::{DataChunk, GetJobLogsReq, OutputStream};
 
 use crate::helper::wait::holds;
-use crate::helper::{TestDaemon, eventually};
+use crate::helper::{TestDaemon, eventually, gate};
 
 fn request(id: &str) -> GetJobLogsReq {
     GetJobLogsReq { uuid: id.to_owned(), ..Default::default() }
@@ -22,12 +22,26 @@ fn text(chunks: &[DataChunk]) -> String {
     String::from_utf8(chunks.iter().flat_map(|c| c.payload.clone()).collect()).unwrap()
 }
 
-/// A job that has ended and wrote this, each word to its own read.
+/// A job that has ended and wrote this, each part to its own read: it goes on when what it wrote is in the log.
 fn ended(d: &TestDaemon) -> String {
-    let script = "echo one; sleep 0.2; echo 'two ERROR' >&2; sleep 0.2; echo three; echo 'four ERROR'; sleep 0.2; printf five";
-    let id = d.submit(["sh", "-c", script]);
+    let [first, second, third] = ["first", "second", "third"].map(gate::wait_for);
+    let script = format!(
+        "echo one; {first}; echo 'two ERROR' >&2; {second}; echo three; echo 'four ERROR'; {third}; printf five"
+    );
+    let id = d.submit(["sh", "-c", &script]);
+    for (gate, last) in [("first", "one\n"), ("second", "two ERROR\n"), ("third", "four ERROR\n")] {
+        until_logged(d, &id, last);
+        gate::open(&id, gate);
+    }
     d.until_status(&id, "COMPLETED");
     id
+}
+
+/// Waits until the job's log ends with this.
+fn until_logged(d: &TestDaemon, id: &str, last: &str) {
+    eventually(&format!("{last:?} is in the log"), || {
+        holds(d.rnx(["job", "log", "--no-follow", id]).ok().ends_with(last))
+    });
 }
 
 #[test]
@@ -74,11 +88,8 @@ fn times_are_printed_before_lines_and_divide_a_log_exactly() {
 #[test]
 fn a_running_jobs_log_can_be_looked_at_and_left_or_followed_from_its_end() {
     let d = TestDaemon::start();
-    let id = d.submit([
-        "sh",
-        "-c",
-        "echo a; echo b; printf part; until [ -e /work/go ]; do sleep 0.05; done; echo ' whole'; echo ERROR",
-    ]);
+    let script = format!("echo a; echo b; printf part; {}; echo ' whole'; echo ERROR", gate::wait_for("go"));
+    let id = d.submit(["sh", "-c", &script]);
     eventually("it has written", || holds(d.rnx(["job", "log", "--no-follow", &id]).ok() == "a\nb\npart"));
     assert_eq!(d.rnx(["job", "log", "--no-follow", "--tail=2", &id]).ok(), "b\npart");
     assert_eq!(d.rnx(["job", "log", "--no-follow", "--filter=ERROR", &id]).ok(), "");
@@ -98,10 +109,12 @@ fn a_running_jobs_log_can_be_looked_at_and_left_or_followed_from_its_end() {
 #[test]
 fn a_reader_that_lost_its_connection_goes_on_behind_the_last_sequence() {
     let d = TestDaemon::start();
-    // With pauses: the collector may take what comes at once as one chunk of each stream.
-    let script =
-        "for i in $(seq 300); do echo $i; echo e$i >&2; [ $((i % 30)) = 0 ] && sleep 0.02; done; true";
-    let id = d.submit(["sh", "-c", script]);
+    // With a pause: the collector may take what comes at once as one chunk of each stream.
+    let some = |from, to| format!("for i in $(seq {from} {to}); do echo $i; echo e$i >&2; done");
+    let script = format!("{}; {}; {}", some(1, 150), gate::wait_for("go"), some(151, 300));
+    let id = d.submit(["sh", "-c", &script]);
+    until_logged(&d, &id, "150\n");
+    gate::open(&id, "go");
     d.until_status(&id, "COMPLETED");
     let all = chunks(&d, &request(&id));
     assert!(all.len() > 2, "several chunks");

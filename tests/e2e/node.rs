@@ -140,7 +140,8 @@ fn end_in_order(signal: Signal) {
     eventually("the follower follows", || holds(follower.printed() == "up\n".len()));
     eventually("both jobs run", || holds(d.rnx(["job", "list"]).text().matches("RUNNING").count() == 2));
     d.signal(signal);
-    let (follower, waiter) = (follower.finish(), waiter.finish());
+    let bound = std::time::Duration::from_secs(180);
+    let (follower, waiter) = (follower.finish_within(bound), waiter.finish_within(bound));
     assert_eq!(follower.text(), "up\n");
     assert_ne!(follower.code, 0, "the stream did not end by itself: {}", follower.stderr);
     assert_ne!(waiter.code, 0);
@@ -170,6 +171,8 @@ fn the_log_has_one_line_an_event_and_values_cannot_break_out_of_it() {
     let d = TestDaemon::start();
     let id = d.submit(["--", "echo", "a\n[2024-01-01T00:00:00Z] [ERROR] forged", "\x1b[31m"]);
     d.until_status(&id, "COMPLETED");
+    d.until_logged("job started successfully");
+    d.until_logged("job ended");
     let log = d.log();
     assert!(!log.contains("\n[2024-01-01T00:00:00Z] [ERROR] forged") && !log.contains('\x1b'), "{log}");
     let line = log.lines().find(|l| l.contains("job started successfully") && l.contains(&id));

@@ -5,9 +5,12 @@ use crate::helper::programs::{cache, source};
 use crate::helper::rnx::Running;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-/// A Python environment with this version of the SDK, made once and kept.
+/// A Python environment with this version of the SDK, made once and kept. Tests that want the same one at once wait for it.
 pub(super) fn environment(version: &str) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let place = cache().join(format!("sdk-{version}"));
     let ready = place.join("ready");
     if !ready.exists() {

@@ -1,6 +1,7 @@
 //! A new daemon takes over what an earlier one had.
 
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
+use crate::helper::gate;
 use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
 use joblet::state::Stage;
@@ -20,14 +21,19 @@ fn printed(d: &TestDaemon, id: &str) -> u64 {
 fn a_running_job_survives_the_daemon_with_its_output_and_its_exit_code() {
     let node = Node::set_up();
     let d = node.start();
-    let script = "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 7";
-    let id = d.submit(["sh", "-c", script]);
+    // Lines while no daemon lives, and lines behind its successor's first look at it.
+    let script = format!(
+        "for i in $(seq 30); do echo line $i; sleep 0.05; done; {}; echo line 31; exit 7",
+        gate::wait_for("go")
+    );
+    let id = d.submit(["sh", "-c", &script]);
     eventually("it has printed something", || holds(printed(&d, &id) > 0));
     let node = d.crash();
     let d = node.start();
     assert!(is(&d, &id, "RUNNING"), "{}", d.status(&id));
+    gate::open(&id, "go");
     let log = d.rnx(["job", "log", &id]);
-    let want: String = (1..=30).map(|i| format!("line {i}\n")).collect();
+    let want: String = (1..=31).map(|i| format!("line {i}\n")).collect();
     assert_eq!(log.text(), want);
     eventually("it has ended", || holds(!is(&d, &id, "RUNNING")));
     let ended = d.status(&id);
@@ -39,9 +45,11 @@ fn a_running_job_survives_the_daemon_with_its_output_and_its_exit_code() {
 fn a_job_that_ends_while_no_daemon_lives_keeps_its_output_and_its_exit_code() {
     let node = Node::set_up();
     let d = node.start();
-    let id = d.submit(["sh", "-c", "sleep 1; echo goodbye; echo worse >&2; exit 3"]);
+    let script = format!("{}; echo goodbye; echo worse >&2; exit 3", gate::wait_for("go"));
+    let id = d.submit(["sh", "-c", &script]);
     let record = d.dir().join("run/exit").join(&id);
     let node = d.crash();
+    gate::open(&id, "go");
     eventually("it has ended", || holds(fs::read(&record).is_ok_and(|block| block.starts_with(b"JBEXIT01"))));
     let d = node.start();
     eventually("it is over", || holds(!is(&d, &id, "RUNNING")));
@@ -101,10 +109,11 @@ fn a_daemon_that_is_told_to_end_keeps_its_jobs_where_it_is_configured_to() {
     let node = Node::set_up();
     node.set("joblet.onShutdown", "keep");
     let d = node.start();
-    let id = d.submit(["sh", "-c", "echo one; sleep 2; echo two"]);
+    let id = d.submit(["sh", "-c", &format!("echo one; {}; echo two", gate::wait_for("go"))]);
     eventually("it has printed something", || holds(printed(&d, &id) > 0));
     let node = d.leave();
     let d = node.start();
+    gate::open(&id, "go");
     assert_eq!(d.rnx(["job", "log", &id]).text(), "one\ntwo\n");
     eventually("it is over", || holds(is(&d, &id, "COMPLETED")));
     d.stop();

@@ -93,6 +93,7 @@ fn signals_that_mean_nothing_do_nothing_and_a_second_term_changes_nothing() {
     node.set("joblet.onShutdown", "keep");
     let d = node.start();
     let id = d.submit(["sh", "-c", "echo there; exec sleep 1000"]);
+    eventually("it has printed", || holds(d.rnx(["job", "log", "--no-follow", &id]).text() == "there\n"));
     for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGPIPE] {
         d.signal(signal);
         d.rnx(["job", "list"]).ok();

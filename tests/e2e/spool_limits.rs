@@ -65,7 +65,7 @@ fn a_job_at_its_limit_waits_and_says_so_and_others_go_on() {
     assert_eq!(d.run(["echo", "beside it"]).ok(), "beside it\n");
     let kept = spooled(&d, &id);
     assert!((MIB - 128..=MIB).contains(&kept), "{kept} bytes");
-    assert!(d.log().contains("output of a job waits"), "{}", d.log());
+    d.until_logged("output of a job waits");
     d.rnx(["job", "stop", &id]).ok();
     let status = d.status(&id);
     assert_eq!((status["status"].as_str(), status["waitReason"].as_str()), (Some("STOPPED"), Some("")));
@@ -107,7 +107,7 @@ fn output_beyond_the_limit_is_dropped_counted_and_shown_where_it_is_missing() {
     assert!(got.iter().filter(|c| c.lost_bytes > 0).count() < 32, "a gap is no flood of rows");
     let shown = d.rnx(["job", "log", &id]);
     assert!(shown.stderr.contains("bytes of output are missing here"), "{}", shown.stderr);
-    assert!(d.log().contains("output of a job is thrown away"), "{}", d.log());
+    d.until_logged("output of a job is thrown away");
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn a_job_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let d = node.start();
     let id = flood(&d, 200_000, &[1, 2]);
     until_it_waits(&d, &id, "disk is full");
-    assert!(d.log().contains("No space left on device"), "{}", d.log());
+    d.until_logged("No space left on device");
     disk.grow("16m");
     d.until_status(&id, "COMPLETED");
     assert_eq!(d.status(&id)["waitReason"], "");
-    assert!(d.log().contains("output of a job goes on"), "{}", d.log());
+    d.until_logged("output of a job goes on");
     let got = chunks(&d, &id);
     for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
         assert!(of(&got, stream) == (numbers(200_000), 0), "{stream:?} differs");
@@ -187,7 +187,7 @@ fn a_flood_on_both_streams_costs_the_daemon_no_memory_and_its_neighbours_no_outp
         assert_eq!(beside, (1..=50).map(|i| format!("line {i}\n")).collect::<String>(), "{policy}");
         match policy {
             "block" => until_it_waits(&d, &id, "joblet.jobSpoolLimit"),
-            "drop" => eventually("output is lost", || holds(d.log().contains("is thrown away"))),
+            "drop" => d.until_logged("is thrown away"),
             _ => d.until_status(&id, "FAILED"),
         }
         let grown = d.memory().saturating_sub(before);

@@ -69,10 +69,14 @@ fn staged(d: &TestDaemon) -> usize {
 #[test]
 fn a_scheduled_job_starts_at_its_time() {
     let d = TestDaemon::start();
+    // A connection that is open already: what a new one takes is not the schedule's.
+    let client = d.client("default");
+    client.list_jobs_opt(&EmptyRequest::new(), bounded()).unwrap();
     let mut late = Vec::new();
     for _ in 0..5 {
         let at = in_ms(300);
-        let id = submit(&d, &RunJobRequest { schedule: at.to_string(), ..sh("date +%s%N") });
+        let request = RunJobRequest { schedule: at.to_string(), ..sh("date +%s%N") };
+        let id = client.run_job_opt(&request, bounded()).unwrap().jobUuid;
         late.push((printed_time(&d, &id) - at.as_nanosecond()) / 1_000_000);
     }
     println!("the payload's own clock, ms behind the time it was scheduled for: {late:?}");
@@ -109,14 +113,14 @@ fn what_a_scheduled_job_brought_waits_sealed_and_arrives_after_a_crash() {
         schedule: in_ms(ms).to_string(),
         ..sh("echo $TOKEN; echo $PLAIN; cat file")
     };
-    let (soon, later) = (submit(&d, &brought(4000)), submit(&d, &brought(HOUR)));
-    let node = d.crash();
-    let d = node.start();
-    if d.status(&soon)["status"] == "SCHEDULED" {
-        for text in [SECRET, CONTENT] {
-            assert_eq!(files_with(&d, text), Vec::<String>::new(), "{text}");
-        }
+    let later = submit(&d, &brought(HOUR));
+    let d = d.crash().start();
+    assert_eq!(d.status(&later)["status"], "SCHEDULED");
+    for text in [SECRET, CONTENT] {
+        assert_eq!(files_with(&d, text), Vec::<String>::new(), "{text}");
     }
+    let soon = submit(&d, &brought(2000));
+    let d = d.crash().start();
     d.until_status(&soon, "COMPLETED");
     assert_eq!(d.rnx(["job", "log", &soon]).text(), format!("{SECRET}\nseen\n{CONTENT}"));
     eventually("only what the other brought is there", || holds(staged(&d) == 1));

@@ -10,7 +10,8 @@ use serde_yaml::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -37,6 +38,7 @@ pub struct Node {
     dir: tempfile::TempDir,
     port: u16,
     uids: Range<u32>,
+    _claim: UnixDatagram,
 }
 
 impl Node {
@@ -45,7 +47,7 @@ impl Node {
         // Directly below /tmp: sockets below it need short names.
         let dir =
             tempfile::Builder::new().prefix("joblet-test.").tempdir().expect("a directory for the node");
-        let port = free_port();
+        let (port, claim) = free_port();
         let out = Command::new(JOBLET)
             .args(["setup", "--dir"])
             .arg(dir.path())
@@ -57,7 +59,7 @@ impl Node {
         assert!(out.status.success(), "joblet setup: {}", String::from_utf8_lossy(&out.stderr));
         // Identities of its own, so that what this node leaves behind can be told from everybody else's processes.
         let first = 1_879_048_192 + u32::from(port) * 512;
-        let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 512 };
+        let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 512, _claim: claim };
         node.set("server.address", "127.0.0.1");
         // What a test leaves running is not to outlive it.
         node.set("joblet.onShutdown", "stop");
@@ -234,6 +236,13 @@ impl TestDaemon {
         self.node.log()
     }
 
+    /// Waits until the daemon has said this: a thread of its own writes the log.
+    #[track_caller]
+    pub fn until_logged(&self, words: &str) {
+        let said = wait::within(wait::PATIENCE, || holds(self.log().contains(words)));
+        assert!(said.is_some(), "the daemon did not say {words:?}, but:\n{}", self.log());
+    }
+
     /// The host user ids from which its jobs lease theirs.
     pub fn uids(&self) -> Range<u32> {
         self.node.uids.clone()
@@ -373,7 +382,8 @@ impl TestDaemon {
         self.stopped = true;
         // The node moves out; nothing is left in the shell that drops.
         let program = PathBuf::new();
-        let nothing = Node { program, dir: tempfile::tempdir().unwrap(), port: 0, uids: 0..0 };
+        let (dir, _claim) = (tempfile::tempdir().unwrap(), UnixDatagram::unbound().unwrap());
+        let nothing = Node { program, dir, port: 0, uids: 0..0, _claim };
         std::mem::replace(&mut self.node, nothing)
     }
 
@@ -503,14 +513,17 @@ fn eventually_quiet(pid: i32) -> BTreeMap<String, usize> {
 }
 
 /// A port below the range from which the kernel takes ports for outgoing connections, so that nobody else gets it between
-/// our look and the daemon's bind.
-fn free_port() -> u16 {
+/// our look and the daemon's bind. Who looks at the same time, in another test program, sees our claim: a name among
+/// the abstract sockets, which are of the same network namespace.
+fn free_port() -> (u16, UnixDatagram) {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).expect("below 10000");
     loop {
         let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let name = SocketAddr::from_abstract_name(format!("joblet-test-port-{port}")).expect("a short name");
+        let Ok(claim) = UnixDatagram::bind_addr(&name) else { continue };
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+            return (port, claim);
         }
     }
 }

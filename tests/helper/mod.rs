@@ -19,6 +19,7 @@
 pub mod skip;
 pub mod certificates;
 pub mod daemon;
+pub mod gate;
 pub mod programs;
 pub mod random;
 pub mod residue;

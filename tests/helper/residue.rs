@@ -84,6 +84,12 @@ fn name(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
+/// The host's mount table, without the small disks that other tests mount meanwhile: those name themselves.
+pub fn mounts() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("our own mount table can be read");
+    table.lines().filter(|line| !line.contains(" - tmpfs joblet-test ")).map(str::to_owned).collect()
+}
+
 /// The lines of our own mount table that speak of a path below `dir`.
 pub fn mounts_below(dir: &Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("our own mount table can be read");

@@ -27,7 +27,8 @@ impl LoopUnderTest {
         let dir = tempfile::tempdir().unwrap();
         let mut config = DaemonConfig { data_dir: dir.path().to_owned(), ..DaemonConfig::default() };
         config.cgroup.enforcement = Enforcement::BestEffort;
-        config.process.subid_base = 1_910_000_000;
+        // Nobody else's: nodes of the e2e tier have theirs from 1_879_048_192 on, grounds of this one from 1_900_000_000.
+        config.process.subid_base = 1_860_000_000;
         config.joblet.on_shutdown = joblet::config::daemon::OnShutdown::Stop;
         tune(&mut config);
         let (send, receive) = std::sync::mpsc::channel();

@@ -11,6 +11,11 @@ jobs=/sys/fs/cgroup/system.slice/joblet-jobs.service
 of() { systemctl show --value -p "$1" joblet; }
 is_active() { [ "$(of ActiveState)" = active ]; }
 log() { journalctl -q --no-pager -o cat -u joblet "$@"; }
+# logged WORDS: does the journal have this line? It comes some time after the daemon has written it.
+logged() {
+    in_the_log() { log | grep -q "$1"; }
+    until_true 60 in_the_log "$1"
+}
 
 # laid_out: every file that is there by installation, and since when
 laid_out() { find $node/{bin,config,ca,certs} $node/*.yml /etc/systemd/system /usr/local ! -type d -printf '%p %T@\n' | sort; }
@@ -120,9 +125,8 @@ a_job_out_of_memory_does_not_end_the_unit() {
 the_journal_tells_the_life_of_the_daemon_and_of_every_job() {
     local id word
     id=$(rnx job run -q sh -c 'exit 3')
-    until_true 60 sh -c "journalctl -q --no-pager -u joblet | grep -q 'job ended.*$id'"
     for word in "configuration loaded" "server started successfully" "job started successfully | jobId=$id" "job ended | jobId=$id.*exitCode=3"; do
-        log | grep -q "$word" || { fail "$1" "no line with $word in: $(log | tail -5)"; return; }
+        logged "$word" || { fail "$1" "no line with $word in: $(log | tail -5)"; return; }
     done
     # Lines are the daemon's, as the unit's main process.
     word=$(journalctl -q --no-pager -o verbose -u joblet -g "job ended" -n 1 | grep -c "_PID=$(of MainPID)\|_SYSTEMD_UNIT=joblet.service")
@@ -135,7 +139,7 @@ a_reload_is_heard_and_ends_nothing() {
     id=$(rnx job run -q sleep 1000)
     configure $node/joblet-config.yml logging level DEBUG
     systemctl reload joblet || { fail "$1" "$(log -n 5)"; return; }
-    until_true 60 sh -c "journalctl -q --no-pager -u joblet | grep -q 'configuration reloaded'" || { fail "$1" "$(log -n 5)"; return; }
+    logged 'configuration reloaded' || { fail "$1" "$(log -n 5)"; return; }
     until_true 30 is_active
     [ "$(of MainPID)" = "$pid" ] && [ "$(status "$id" status)" = RUNNING ] && pass "$1" || fail "$1" "$(systemctl status joblet | head -5)"
     rnx job stop "$id" >/dev/null
@@ -166,6 +170,8 @@ is_over() { [ "$(status "$1" status)" != RUNNING ]; }
 # told_in_full ID [FILE]: tells it to end; each of its lines is there once and in order, and it exited with 7; else says what not
 told_in_full() {
     local first
+    # Behind its trap, so that the signal is heard.
+    until_true 30 grep -q line "$node/spool/$1/stdout" || { echo "job $1 prints nothing"; return 1; }
     first=$(payloads "$1")
     first=${first#/proc/}
     kill -USR1 "${first%/comm}" || { echo "job $1 is gone"; return 1; }
@@ -180,7 +186,7 @@ told_in_full() {
 
 # is_killed_at_its_limit ID: of 32 MiB, when its first process goes on; else says what happened
 is_killed_at_its_limit() {
-    pkill -x -f 'sleep 9876'
+    until_true 30 pkill -x -f 'sleep 9876'
     until_true 60 is_over "$1"
     [ "$(status "$1" exit_reason) $(status "$1" exitCode)" = "oom 137" ] && return
     rnx job status "$1"
@@ -272,7 +278,8 @@ a_stop_is_clean_and_keeps_the_jobs_and_nothing_else() {
     took=$(($(now) - took))
     echo "the stop took ${took}0 ms"
     # systemd forgets what it knows of a unit that is down; "Deactivated" is its word for an end with 0, on its own.
-    [ "$(log -n 6 | grep -c 'daemon stopped$\|: Deactivated successfully')" = 2 ] || { fail "$1" "$(log -n 6)"; return; }
+    ended_in_order() { [ "$(log -n 6 | grep -c 'daemon stopped$\|: Deactivated successfully')" = 2 ]; }
+    until_true 60 ended_in_order || { fail "$1" "$(log -n 6)"; return; }
     [ $took -lt 3000 ] || { fail "$1" "the stop took ${took}0 ms, TimeoutStopSec is 30 s"; return; }
     out=$(ls -d /sys/fs/cgroup/system.slice/joblet.service 2>/dev/null; mount | grep "on $node/"; pgrep -x joblet)
     [ -z "$out" ] || { fail "$1" "left: $out"; return; }
@@ -290,7 +297,7 @@ a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing() {
     id=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
     systemctl stop joblet || { fail "$1" "stop"; return; }
     mv $node/kept.yml $node/joblet-config.yml
-    log | grep -q "job ended | jobId=$id status=STOPPED" || { fail "$1" "$(log | tail -5)"; return; }
+    logged "job ended | jobId=$id status=STOPPED" || { fail "$1" "$(log | tail -5)"; return; }
     out=$(find $node/run -type f; mount | grep "on $node/"; pgrep -x 'joblet.*')
     [ -z "$out" ] || { fail "$1" "left: $out"; return; }
     systemctl start joblet
@@ -299,7 +306,7 @@ a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing() {
 
 the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told() {
     local id deaf out
-    id=$(rnx job run -q sh -c 'echo begun; trap "echo told; exit 9" TERM; sleep 1000 & wait')
+    id=$(rnx job run -q sh -c 'trap "echo told; exit 9" TERM; echo begun; sleep 1000 & wait')
     deaf=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
     until_true 30 sh -c "grep -q begun $node/spool/$id/stdout"
     systemctl stop joblet-jobs || { fail "$1" "stop"; return; }
@@ -399,7 +406,7 @@ a_start_that_fails_says_why_in_the_journal() {
     systemctl start joblet 2>/dev/null && { fail "$1" "it started"; return; }
     systemctl stop joblet
     mv $node/away.yml $node/joblet-config.yml
-    log -n 20 | grep -q "joblet-config.yml.*server.port" && pass "$1" || fail "$1" "$(log -n 20)"
+    logged "joblet-config.yml.*server.port" && pass "$1" || fail "$1" "$(log -n 20)"
 }
 
 an_uninstall_ends_the_jobs_and_keeps_the_data_and_a_purge_keeps_nothing() {
