@@ -82,6 +82,8 @@ pub struct View {
     unbegun: [bool; 2],
     /// When the last row was read.
     time_ns: i64,
+    /// Who follows from a tail is still to be told how far it goes.
+    owes_place: bool,
 }
 
 #[derive(Debug)]
@@ -140,6 +142,7 @@ impl View {
     /// Of the spool in `dir`, which need not exist before there are rows.
     pub fn new(dir: PathBuf, wish: Wish) -> Self {
         let lines = (wish.filter.is_some() || wish.tail.is_some()).then(Cutter::default);
+        let owes_place = wish.tail.is_some();
         View {
             dir,
             wish,
@@ -149,6 +152,7 @@ impl View {
             behind: Vec::new(),
             unbegun: [false; 2],
             time_ns: 0,
+            owes_place,
         }
     }
 
@@ -169,7 +173,7 @@ impl View {
         match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Before if rows == 0 && !last => {
                 self.stage = Stage::Before;
-                Ok(Seen::Nothing)
+                Ok(self.dry(0))
             }
             Stage::Before if rows == 0 => Ok(Seen::End),
             Stage::Before => self.begin(rows),
@@ -225,7 +229,11 @@ impl View {
                 return Ok(self.again(reader, Seen::Later));
             }
             if at >= rows {
-                return Ok(if last { self.end(at) } else { self.again(reader, Seen::Nothing) });
+                if last {
+                    return Ok(self.end(at));
+                }
+                let seen = self.dry(at);
+                return Ok(self.again(reader, seen));
             }
             let row = reader.row(at)?;
             if self.wish.is_past(row.time_ns) {
@@ -260,6 +268,21 @@ impl View {
         seen
     }
 
+    /// Nothing for now. The first time behind a tail an empty chunk tells how many rows were looked at: a tail is of what
+    /// was there at first, so who loses this view goes on behind them, and does not ask for a tail of what is there then.
+    fn dry(&mut self, rows: u64) -> Seen {
+        if !std::mem::take(&mut self.owes_place) {
+            return Seen::Nothing;
+        }
+        Seen::Chunk(Chunk {
+            sequence: rows,
+            stream: Stream::Stdout,
+            time_ns: self.time_ns,
+            bytes: Vec::new(),
+            lost: 0,
+        })
+    }
+
     fn is_skipping(&self) -> bool {
         self.lines.as_ref().is_some_and(|cutter| cutter.skip > 0)
     }
@@ -280,6 +303,10 @@ impl View {
         if skip == 0 && self.wish.filter.is_none() {
             // The tail has begun, and is not filtered: lines do not matter any more.
             self.show_open_lines(sequence);
+            // In one chunk: who loses the view goes on behind whole rows.
+            if let Some(at) = self.behind.iter().position(|open| open.stream == stream) {
+                bytes.extend(self.behind.remove(at).bytes);
+            }
         }
         if lost > 0 {
             self.behind.push(Chunk { sequence, stream, time_ns, bytes: Vec::new(), lost });

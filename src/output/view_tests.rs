@@ -130,6 +130,63 @@ fn a_tail_goes_on_with_what_follows_as_it_comes() {
     assert!(rest.all(|rest| rest == "3\n4\nprompt> "));
 }
 
+/// What is shown when the reader is cut off behind each chunk, and goes on behind that one without a tail.
+fn piecewise(b: &mut Bench, wish: Wish, later: &[(Stream, &str)]) -> String {
+    let mut later = later.iter();
+    let (mut wish, mut got) = (wish, Vec::new());
+    loop {
+        let mut view = b.view(wish.clone());
+        let next = loop {
+            match view.next(b.spool.rows(), later.len() == 0, i64::MIN).unwrap() {
+                Seen::Later => {}
+                seen => break seen,
+            }
+        };
+        match next {
+            Seen::Chunk(chunk) => {
+                wish = Wish { tail: None, from_sequence: chunk.sequence + 1, ..wish };
+                got.push(chunk);
+            }
+            Seen::End => return text(&got),
+            _ => later.next().into_iter().for_each(|(stream, text)| b.write(*stream, text)),
+        }
+    }
+}
+
+#[test]
+fn who_is_cut_off_anywhere_goes_on_without_a_lost_or_doubled_line() {
+    let wish = |tail, text: Option<&str>| Wish { tail, filter: text.and_then(filter), ..Wish::default() };
+    let mut first = Bench::of(&[(Stdout, "1\n2\n3\n4 be"), (Stdout, "gun\n5\n")]);
+    let later = [(Stdout, "6\n7 is "), (Stdout, "open\n8\n9\n")];
+    let rest = "6\n7 is open\n8\n9\n";
+    assert_eq!(piecewise(&mut first, wish(Some(3), None), &later), format!("3\n4 begun\n5\n{rest}"));
+    // Nothing was there to be shown, and what comes while nobody reads is more than the tail.
+    let mut none = Bench::of(&[(Stdout, "old\n")]);
+    assert_eq!(piecewise(&mut none, wish(Some(0), None), &later), rest);
+    let mut none = Bench::new();
+    assert_eq!(piecewise(&mut none, wish(Some(1), None), &later), rest);
+    let mut lines = Bench::of(&[(Stdout, "an o"), (Stderr, "o o\n"), (Stdout, "ld one\nand\n")]);
+    assert_eq!(piecewise(&mut lines, wish(None, Some("o")), &later), "o o\nan old one\n7 is open\n");
+    let mut lines = Bench::of(&[(Stdout, "an o"), (Stderr, "o o\n"), (Stdout, "ld one\nand\n")]);
+    assert_eq!(piecewise(&mut lines, wish(Some(1), Some("o")), &later), "an old one\n7 is open\n");
+}
+
+#[test]
+fn a_tail_that_is_followed_tells_once_how_far_it_goes() {
+    let mut b = Bench::of(&[(Stdout, "1\n"), (Stdout, "2\n")]);
+    let mut view = b.view(Wish { tail: Some(0), ..Wish::default() });
+    let (shown, _) = b.show(&mut view, false);
+    let places: Vec<_> = shown.iter().map(|chunk| (chunk.sequence, chunk.bytes.len())).collect();
+    assert_eq!(places, [(2, 0)]);
+    b.write(Stdout, "3\n");
+    assert_eq!(text(&b.show(&mut view, false).0), "3\n");
+    assert_eq!(b.show(&mut view, false), (vec![], Seen::Nothing));
+    // Who does not follow, and who has no tail, is told nothing.
+    assert!(b.all(Wish { tail: Some(0), no_follow: true, ..Wish::default() }).is_empty());
+    let mut all = b.view(Wish { filter: filter("x"), ..Wish::default() });
+    assert_eq!(b.show(&mut all, false), (vec![], Seen::Nothing));
+}
+
 #[test]
 fn the_first_line_of_a_tail_is_whole_whichever_stream_it_is_of() {
     let b = Bench::of(&[(Stdout, "begun "), (Stderr, "e\n"), (Stdout, "before\n")]);

@@ -65,28 +65,75 @@ impl Watch {
     /// Hands the wanted part of a job's output to `each`, to the end of the job.
     ///
     /// A successor is asked for what is behind the last chunk: a chunk that was sent is in the job's spool
-    /// with its number, whatever became of the daemon. Of lines (a filter, a tail) it is not known what the
-    /// dead server had of the next one; so there the loss is the end.
+    /// with its number, whatever became of the daemon.
     pub(crate) fn output(
         &mut self,
         wanted: &GetJobLogsReq,
         mut each: impl FnMut(&DataChunk) -> Result<()>,
     ) -> Result<()> {
         let mut wanted = wanted.clone();
-        let lines = !wanted.filter.is_empty() || wanted.tail.is_some();
         loop {
-            let mut last = None;
+            let mut place = Place::default();
             let ended = self.server.output(&wanted, |chunk| {
-                last = Some(chunk.seq);
-                each(chunk)
+                place.is_behind(chunk);
+                if is_empty(chunk) { Ok(()) } else { each(chunk) }
             });
             let Err(e) = ended else { return Ok(()) };
-            // Servers of before had no numbers.
-            if lines || last == Some(0) {
+            if place.is_unknown {
                 return Err(e);
             }
             self.lost(&wanted.uuid, e, None)?;
-            wanted.from_seq = last.map_or(wanted.from_seq, |seq| seq + 1);
+            place.go_on(&mut wanted);
         }
+    }
+}
+
+/// How far the output was seen.
+#[derive(Default)]
+struct Place {
+    rows: Option<u64>,
+    /// Servers of before had no numbers.
+    is_unknown: bool,
+}
+
+impl Place {
+    fn is_behind(&mut self, chunk: &DataChunk) {
+        self.rows = Some(chunk.seq);
+        self.is_unknown |= chunk.seq == 0 && !is_empty(chunk);
+    }
+
+    /// What is to be asked for now. The tail was of what was there at first.
+    fn go_on(&self, wanted: &mut GetJobLogsReq) {
+        if let Some(rows) = self.rows {
+            wanted.from_seq = wanted.from_seq.max(rows + 1);
+            wanted.tail = None;
+        }
+    }
+}
+
+/// Only to tell a place in the output, and nothing to be shown.
+fn is_empty(chunk: &DataChunk) -> bool {
+    chunk.payload.is_empty() && chunk.lost_bytes == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_again_begins_behind_the_last_chunk_and_has_no_tail_of_its_own() {
+        let chunk = |seq, payload: &str| DataChunk { seq, payload: payload.into(), ..Default::default() };
+        let first = GetJobLogsReq { tail: Some(3), filter: "x".into(), from_seq: 5, ..Default::default() };
+        let asked = |chunks: &[DataChunk]| {
+            let (mut place, mut wanted) = (Place::default(), first.clone());
+            chunks.iter().for_each(|chunk| place.is_behind(chunk));
+            place.go_on(&mut wanted);
+            (wanted.from_seq, wanted.tail, wanted.filter, place.is_unknown)
+        };
+        assert_eq!(asked(&[]), (5, Some(3), "x".into(), false), "nothing was heard: the same again");
+        assert_eq!(asked(&[chunk(7, "a"), chunk(9, "b")]), (10, None, "x".into(), false));
+        assert_eq!(asked(&[chunk(8, "")]), (9, None, "x".into(), false));
+        assert_eq!(asked(&[chunk(0, "")]), (5, None, "x".into(), false), "there was no output at all");
+        assert!(asked(&[chunk(0, "a")]).3);
     }
 }

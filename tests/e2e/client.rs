@@ -371,7 +371,7 @@ fn a_request_that_is_sent_again_gives_the_job_that_it_gave() {
 fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let d = TestDaemon::start();
     let done = d.submit(["true"]);
-    let script = "for i in $(seq 2000); do echo line $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 5";
+    let script = "for i in $(seq 2000); do echo line $i; [ $((i % 20)) = 0 ] && sleep 0.1; done; exit 5";
     let wanted: String = (1..=2000).map(|i| format!("line {i}\n")).collect();
     let follow = d.rnx_spawn(["job", "run", "-q", "--follow", "sh", "-c", script]);
     eventually("it has begun", || holds(follow.printed() > 100));
@@ -379,13 +379,16 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let wait = d.rnx_spawn(["job", "wait", &done, &id]);
     eventually("the first of them is told", || holds(wait.printed() > 0));
     let log = d.rnx_spawn(["job", "log", &id]);
+    let some = d.rnx_spawn(["job", "log", "--filter=7", &id]);
+    let tail = d.rnx_spawn(["job", "log", "--tail=3", &id]);
     let quiet = d.rnx_spawn(["job", "log", "--json", "--stream=stderr", "--since=1h", &id]);
-    eventually("the log is read", || holds(log.printed() > 100));
+    let all = [&follow, &log, &some, &tail];
+    eventually("the log is read", || holds(all.iter().all(|one| one.printed() > 100)));
     let mut d = d;
     for _ in 0..2 {
-        let printed = follow.printed().max(log.printed());
+        let printed = all.map(|one| one.printed());
         d = d.crash().start();
-        eventually("it goes on", || holds(follow.printed().min(log.printed()) > printed));
+        eventually("it goes on", || holds(all.iter().zip(printed).all(|(one, n)| one.printed() > n)));
     }
     let (followed, waited) = (follow.finish(), wait.finish());
     assert_eq!(followed.exits(5), wanted, "every byte once");
@@ -394,6 +397,10 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
         format!("{done} COMPLETED ExitCode: 0 Reason: exited\n{id} FAILED ExitCode: 5 Reason: exited\n");
     assert_eq!(waited.exits(5), lines);
     assert_eq!(log.finish().exits(0), wanted);
+    let sevens: String = wanted.split_inclusive('\n').filter(|line| line.contains('7')).collect();
+    assert_eq!(some.finish().exits(0), sevens, "every line once");
+    let tail = tail.finish().exits(0);
+    assert!(wanted.ends_with(&tail), "{tail}");
     assert_eq!(quiet.finish().exits(0), "");
     d.stop();
 }
