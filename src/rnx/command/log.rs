@@ -3,13 +3,13 @@
 use jiff::Zoned;
 
 use super::super::absence::Watch;
-use super::super::cli::{Invocation, Values, time, value};
+use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
 use super::super::render::{json, text};
-use super::{connect, which};
+use super::{connect, range, which};
 use crate::pb::joblet::{GetJobLogsReq, OutputStream};
 
 /// Prints what a job has written, or a part of it, and follows it to its end.
@@ -38,15 +38,7 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
 
 /// The part that is asked for, of a job that is not known yet.
 fn part(values: &Values, now: &Zoned, out: Out) -> Result<GetJobLogsReq> {
-    let moment = |flag| -> Result<i64> {
-        let Some(text) = values.last(flag) else { return Ok(0) };
-        let given = time::past(flag, &text, now)?;
-        if let Some(note) = given.note {
-            out.note(&format!("rnx: --{flag}: {note}"));
-        }
-        let beyond = |_| value::invalid(flag, &text, "it is beyond the times that output can have");
-        i64::try_from(given.time.as_nanosecond()).map_err(beyond)
-    };
+    let (since_ns, until_ns) = range(values, now, out)?;
     let stream = match values.last("stream").as_deref() {
         None => OutputStream::OUTPUT_STREAM_UNSPECIFIED,
         Some("stdout") => OutputStream::OUTPUT_STREAM_STDOUT,
@@ -60,8 +52,8 @@ fn part(values: &Values, now: &Zoned, out: Out) -> Result<GetJobLogsReq> {
     Ok(GetJobLogsReq {
         stream: stream.into(),
         filter: values.last("filter").unwrap_or_default(),
-        since_ns: moment("since")?,
-        until_ns: moment("until")?,
+        since_ns,
+        until_ns,
         tail: tails.last().map_or(Ok(None), |(flag, text)| tail(flag, text))?,
         no_follow: values.is("no-follow"),
         from_seq: values.last("from-seq").map_or(Ok(0), |text| from_seq(&text))?,
@@ -127,6 +119,14 @@ mod tests {
             Some(0),
             "the last one wins, however it is spelled"
         );
+    }
+
+    #[test]
+    fn a_range_before_there_were_jobs_is_a_range_and_not_none() {
+        let long_ago = asked("--since 60000d --until 1970-01-01T00:00:00Z").unwrap();
+        assert_eq!((long_ago.since_ns, long_ago.until_ns), (1, 1));
+        let e = asked("--since 10m --until 20m").unwrap_err();
+        assert_eq!((e.to_string().as_str(), e.exit_code(None)), ("--until is before --since", 2));
     }
 
     #[test]

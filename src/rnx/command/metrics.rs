@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use grpcio::RpcStatusCode;
 use jiff::Zoned;
 
-use super::super::cli::{Invocation, Values, time, value};
+use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::render::metrics;
 use super::super::terminal::one_line;
 use super::super::watch;
-use super::{connect, which};
+use super::{connect, range, which};
 use crate::config::units;
 use crate::pb::joblet::JobMetricsRequest;
 
@@ -65,21 +64,7 @@ fn request(values: &Values, out: Out) -> Result<JobMetricsRequest> {
             "--watch shows samples as they come; it and --aggregate exclude each other",
         ));
     }
-    let now = Zoned::now();
-    let range = |flag| -> Result<i64> {
-        let Some(text) = values.last(flag) else { return Ok(0) };
-        let given = time::past(flag, &text, &now)?;
-        if let Some(note) = given.note {
-            out.note(&note);
-        }
-        // 0 is "not given" on the wire; before 1970 there is nothing to find.
-        Ok(i64::try_from(given.time.as_nanosecond()).unwrap_or(i64::MAX).max(1))
-    };
-    let (since_ns, until_ns) = (range("since")?, range("until")?);
-    if until_ns != 0 && until_ns < since_ns {
-        let text = String::from("--until is before --since");
-        return Err(Error::Call(RpcStatusCode::INVALID_ARGUMENT, text.into()));
-    }
+    let (since_ns, until_ns) = range(values, &Zoned::now(), out)?;
     Ok(JobMetricsRequest { since_ns, until_ns, aggregate, interval_s, ..JobMetricsRequest::default() })
 }
 

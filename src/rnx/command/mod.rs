@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
-use super::cli::{Action, Invocation, Values};
+use jiff::Zoned;
+
+use super::cli::{Action, Invocation, Values, time, value};
 use super::connect;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::out::Out;
 use super::server::Server;
 use super::terminal::one_line;
@@ -65,4 +67,23 @@ fn connect(values: &Values, out: Out) -> Result<&'static Server> {
     }
     let server = Server::open(&settings)?;
     Ok(Box::leak(Box::new(server.suspecting(settings))))
+}
+
+/// `--since` and `--until` as ns since the epoch; 0 where one is not given.
+fn range(values: &Values, now: &Zoned, out: Out) -> Result<(i64, i64)> {
+    let moment = |flag| -> Result<i64> {
+        let Some(text) = values.last(flag) else { return Ok(0) };
+        let given = time::past(flag, &text, now)?;
+        if let Some(note) = given.note {
+            out.note(&format!("rnx: --{flag}: {note}"));
+        }
+        let beyond = |_| value::invalid(flag, &text, "it is beyond the times that a job can have");
+        // 0 would be none; before 1970 there is nothing to find.
+        i64::try_from(given.time.as_nanosecond().max(1)).map_err(beyond)
+    };
+    let (since_ns, until_ns) = (moment("since")?, moment("until")?);
+    if until_ns != 0 && until_ns < since_ns {
+        return Err(Error::usage("--until is before --since"));
+    }
+    Ok((since_ns, until_ns))
 }
