@@ -222,11 +222,14 @@ impl Loop {
         if job.state == State::Scheduled {
             let text = format!("job is not running: {id} (current status: {status}); cancel it instead");
             let _ = answer.send(Err(CommandError::WrongState(text)));
-        } else if matches!(job.state, State::Finished(_) | State::Ended(_) | State::Draining(_)) {
-            let text = format!("job is not running: {id} (current status: {status})");
-            let _ = answer.send(Err(CommandError::WrongState(text)));
         } else if job.state.stop_cause().is_some() {
             let text = format!("job is being stopped already: {id} (current status: {status})");
+            let _ = answer.send(Err(CommandError::WrongState(text)));
+        } else if matches!(job.state, State::Ended(_) | State::Draining(_)) {
+            let text = format!("job is ending already: {id} (current status: {status})");
+            let _ = answer.send(Err(CommandError::WrongState(text)));
+        } else if job.state.is_finished() {
+            let text = format!("job is not running: {id} (current status: {status})");
             let _ = answer.send(Err(CommandError::WrongState(text)));
         } else {
             job.stoppers.push(answer);

@@ -147,8 +147,9 @@ fn a_stop_that_meets_the_exit_and_another_stop_has_one_outcome_that_all_are_told
         let ended = over(client, &id);
         let done: Vec<&String> = both.iter().flatten().collect();
         for refused in both.iter().filter_map(|stop| stop.as_ref().err()) {
-            let why = ["job is not running: ", "job is being stopped already: "];
+            let why = ["job is not running: ", "job is being stopped already: ", "job is ending already: "];
             assert!(why.iter().any(|why| refused.starts_with(why)), "{refused}");
+            assert!(refused.contains("RUNNING") != refused.contains("not running"), "{refused}");
         }
         let told = format!("{} {}", ended.status, ended.exitCode);
         match done.as_slice() {
