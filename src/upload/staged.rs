@@ -89,7 +89,7 @@ impl Stage {
         })
     }
 
-    /// Reads belongings back. They stay until [`Stage::remove`].
+    /// Reads belongings back. They stay until the file is removed.
     ///
     /// # Errors
     /// They are gone, or not what was put there.
@@ -101,17 +101,6 @@ impl Stage {
             decode(&open(&self.key()?, id, &sealed)?)
         };
         take().map_err(|source| UploadError::TakeBack { path, source })
-    }
-
-    /// Removes belongings; none is no error.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn remove(&self, id: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
     }
 
     /// The key of this data directory, made on its first use. A key that is not whole has sealed nothing.
@@ -211,8 +200,7 @@ mod tests {
         let file = fs::read(stage.path("one")).unwrap();
         assert!(!file.windows(7).any(|window| window == b"hunter2"));
         assert_eq!(stage.take("one").unwrap(), belongings());
-        stage.remove("one").unwrap();
-        stage.remove("one").unwrap();
+        fs::remove_file(stage.path("one")).unwrap();
         assert!(stage.take("one").is_err());
     }
 
