@@ -23,6 +23,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String 
     let heading = match job.exit_reason.as_str() {
         "start_failed" => "Job failed to start:\n",
         _ if job.status == "SCHEDULED" => "Job scheduled:\n",
+        _ if job.queue_position > 0 => "Job queued:\n",
         _ => "Job started:\n",
     };
     let mut text = String::from(heading);
