@@ -7,7 +7,9 @@ use super::error::{Error, Result};
 use super::out::Out;
 use super::server::Server;
 use super::terminal::one_line;
-use crate::pb::joblet::{DataChunk, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes};
+use crate::pb::joblet::{
+    DataChunk, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
+};
 
 /// How long a server may take to come back: an upgrade with room to spare.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -85,6 +87,54 @@ impl Watch {
             self.lost(&wanted.uuid, e, None)?;
             place.go_on(&mut wanted);
         }
+    }
+
+    /// Hands the wanted samples of a job to `each`, to the end of the job. Of a fold the loss of the server is the end: a
+    /// successor begins its spans elsewhere.
+    pub(crate) fn samples(
+        &mut self,
+        wanted: &JobMetricsRequest,
+        mut each: impl FnMut(&JobMetricsSample) -> Result<()>,
+    ) -> Result<()> {
+        let (mut wanted, mut second, mut skip) = (wanted.clone(), Second::default(), 0);
+        loop {
+            let ended = self.server.samples(&wanted, |sample| {
+                if skip > 0 {
+                    skip -= 1;
+                    return Ok(());
+                }
+                second.is_behind(sample);
+                each(sample)
+            });
+            let Err(e) = ended else { return Ok(()) };
+            if !wanted.aggregate.is_empty() {
+                return Err(e);
+            }
+            self.lost(&wanted.uuid, e, None)?;
+            skip = second.go_on(&mut wanted);
+        }
+    }
+}
+
+/// How far samples were seen. They are told with whole seconds, of which one may have several.
+#[derive(Default)]
+struct Second {
+    timestamp: i64,
+    seen: usize,
+}
+
+impl Second {
+    fn is_behind(&mut self, sample: &JobMetricsSample) {
+        let same = sample.timestamp == self.timestamp;
+        *self = Second { timestamp: sample.timestamp, seen: if same { self.seen + 1 } else { 1 } };
+    }
+
+    /// What is to be asked for now, and how many of it were seen.
+    fn go_on(&self, wanted: &mut JobMetricsRequest) -> usize {
+        if self.seen > 0 {
+            wanted.since_ns = wanted.since_ns.max(self.timestamp.saturating_mul(1_000_000_000));
+        }
+        self.seen
     }
 }
 

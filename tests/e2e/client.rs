@@ -186,6 +186,7 @@ fn a_job_that_waits_says_for_what_and_at_which_place() {
     let reason = "waits for a place: joblet.maxConcurrentJobs are running";
     for (job, place) in [(&first, 1), (&second, 2)] {
         let id = job.id();
+        assert!(job.text().starts_with("Job queued:\n"), "{job:?}");
         assert_eq!(job.field("Status"), "INITIALIZING");
         let status = d.rnx(["job", "status", &id]);
         assert_eq!(
@@ -382,6 +383,8 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let some = d.rnx_spawn(["job", "log", "--filter=7", &id]);
     let tail = d.rnx_spawn(["job", "log", "--tail=3", &id]);
     let quiet = d.rnx_spawn(["job", "log", "--json", "--stream=stderr", "--since=1h", &id]);
+    let samples = d.rnx_spawn(["job", "metrics", "--json", &id]);
+    eventually("its first sample is told", || holds(samples.printed() > 0));
     let all = [&follow, &log, &some, &tail];
     eventually("the log is read", || holds(all.iter().all(|one| one.printed() > 100)));
     let mut d = d;
@@ -402,6 +405,8 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let tail = tail.finish().exits(0);
     assert!(wanted.ends_with(&tail), "{tail}");
     assert_eq!(quiet.finish().exits(0), "");
+    let stored = d.rnx(["job", "metrics", "--json", &id]).ok();
+    assert_eq!(samples.finish().exits(0), stored, "every sample once");
     d.stop();
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Zoned;
 
+use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
@@ -31,7 +32,7 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     request.uuid = which::job(server, invocation)?;
     interrupt.about(&request.uuid);
     let mut any = false;
-    server.samples(&request, |sample| {
+    Watch::new(server).samples(&request, |sample| {
         any = true;
         if out.json { out.value_line(&metrics::json(sample)) } else { out.text(&metrics::text(sample)) }
     })?;
