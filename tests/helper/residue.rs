@@ -142,6 +142,15 @@ pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
     kinds
 }
 
+/// Whether the thread of this name has nothing to do: it is in futex(2), call 202 of this machine, as who waits for a
+/// channel is (proc(5), /proc/pid/task/tid/syscall).
+pub fn waits(pid: i32, thread: &str) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().any(|task| {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        read("comm").trim() == thread && read("syscall").starts_with("202 ")
+    })
+}
+
 /// A path whose UUIDs are the word "ID".
 fn without_ids(path: &str) -> String {
     let part = |part: &str| match part.rfind('-').filter(|_| part.len() >= 36) {
