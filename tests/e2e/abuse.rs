@@ -4,7 +4,7 @@
 use crate::helper::programs::source;
 use crate::helper::rnx::Running;
 use crate::helper::wait::holds;
-use crate::helper::{TestDaemon, eventually};
+use crate::helper::{TestDaemon, eventually, gate};
 use grpcio::{CallOption, Client, Marshaller, Method, MethodType, RpcStatusCode};
 use joblet::pb::joblet::{EmptyRequest, GetJobLogsReq};
 use joblet::pb::joblet_grpc::ALL_METHODS;
@@ -298,13 +298,22 @@ impl Drop for Readers {
     }
 }
 
-/// What a round of the job took, in its own words, from the given round on; waits for ten of them.
+/// Rounds of the job without readers, and with them.
+const ROUNDS: usize = 20;
+
+/// What a round of the job took, in its own words, from the given round on; waits for all of them.
 fn rounds(spool: &Path, from: usize) -> Vec<u64> {
     eventually("the job goes on", || {
         let text = fs::read_to_string(spool.join("stderr")).unwrap_or_default();
         let all: Vec<u64> = text.lines().filter_map(|l| l.parse().ok()).skip(from).collect();
-        (all.len() >= 10).then_some(all)
+        (all.len() >= ROUNDS).then_some(all)
     })
+}
+
+/// How often the daemon has this file open.
+fn open(d: &TestDaemon, file: &Path) -> usize {
+    let open = fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().flatten();
+    open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == file)).count()
 }
 
 /// Processor time of the daemon's thread of this name.
@@ -325,19 +334,22 @@ fn median(mut all: Vec<u64>) -> u64 {
 #[test]
 fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
     const READERS: usize = 2000;
-    // As many rounds as this machine makes meanwhile.
-    let d = TestDaemon::with([("joblet.spoolLimit", "64GiB"), ("joblet.jobSpoolLimit", "64GiB")]);
+    let d = TestDaemon::with([("joblet.spoolLimit", "1GiB"), ("joblet.jobSpoolLimit", "1GiB")]);
     // A full pipe at a time: the largest chunks there are.
     let round = "dd if=/dev/zero bs=65536 count=128 2>/dev/null";
-    let script = format!("while :; do a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2; done");
+    let round = format!("a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2");
+    let rounds_of_it = format!("for i in $(seq {ROUNDS}); do {round}; done");
+    // So many before the readers are there and so many beside them: what is written does not depend on how long they take.
+    let script = format!("{rounds_of_it}; {}; {rounds_of_it}; sleep 1000", gate::wait_for("watched"));
     let job = d.submit(["bash", "-c", &script]);
     let spool = d.dir().join("spool").join(&job);
     let alone = median(rounds(&spool, 0));
     let before = d.memory();
     let readers = Readers::of(&d, &job, READERS);
-    let since = rounds(&spool, 0).len();
+    eventually("all of them are served", || holds(open(&d, &spool.join("index")) >= READERS));
     let (start, pump) = (Instant::now(), processor_time(&d, "log-pump"));
-    let watched = median(rounds(&spool, since));
+    gate::open(&job, "watched");
+    let watched = median(rounds(&spool, ROUNDS));
     let share = (processor_time(&d, "log-pump") - pump).as_secs_f64() / start.elapsed().as_secs_f64();
     let each = d.memory().saturating_sub(before) / READERS as u64;
     eprintln!(
