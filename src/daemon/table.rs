@@ -188,7 +188,8 @@ impl Job {
             status: self.state.status(),
             created_ns: self.created_ns,
             started_ns: self.started_ns,
-            ended_ns: self.ended_ns,
+            // Not before the ending itself.
+            ended_ns: self.ended_ns.filter(|_| self.state.is_finished()),
             ending: if let State::Finished(ending) = &self.state { Some(ending.clone()) } else { None },
             environment: spec.environment.clone(),
             secret_names: spec.secrets.iter().map(|(name, _)| name.clone()).collect(),
@@ -364,6 +365,16 @@ mod tests {
         let id = JobId::random();
         let progress = || Progress::new(id, Arc::new(|_| {}));
         Job::new(id, Arc::new(spec), State::Running, progress(), progress())
+    }
+
+    #[test]
+    fn an_end_that_is_being_recorded_is_not_shown_not_even_its_time() {
+        let mut job = job();
+        job.ended_ns = Some(7);
+        job.state = State::Ended(crate::job::exit::canceled());
+        assert_eq!(job.view(&Queue::default()).ended_ns, None);
+        job.state = State::Finished(crate::job::exit::canceled());
+        assert_eq!(job.view(&Queue::default()).ended_ns, Some(7));
     }
 
     /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
