@@ -2,7 +2,7 @@
 //!
 //! Three forms. With an offset (RFC 3339) a time is what it is. Without one it is a time of the clock on the
 //! wall where rnx runs, which twice a year does not exist or comes twice: the first is refused, for the
-//! second we take the earlier one and say so. And a duration counts from now, forward or back. Whatever was
+//! second we take the earlier one that can be meant (a schedule is not for what is past) and say so. And a duration counts from now, forward or back. Whatever was
 //! written, one absolute time goes on; the server never learns of our time zone. Pure: the caller passes the
 //! time, and with it the time zone.
 
@@ -50,10 +50,11 @@ pub(crate) fn schedule(text: &str, now: &Zoned) -> Result<Given> {
             let time = shifted(now, SignedDuration::from_secs(seconds as i64)).map_err(refuse)?;
             Given { time, note: None }
         }
-        other => settle(other, now).map_err(refuse)?,
+        other => settle(other, now, now.timestamp()).map_err(refuse)?,
     };
-    if given.time < now.timestamp() && given.note.is_none() {
-        let note = Some(format!("{} is past: the job starts at once", given.time));
+    if given.time < now.timestamp() {
+        let past = format!("{} is past: the job starts at once", given.time);
+        let note = Some(given.note.map_or(past.clone(), |note| format!("{note}; {past}")));
         return Ok(Given { note, ..given });
     }
     Ok(given)
@@ -73,7 +74,7 @@ pub(crate) fn past(flag: &str, text: &str, now: &Zoned) -> Result<Given> {
             let back = -SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
             Ok(Given { time: shifted(now, back).map_err(refuse)?, note: None })
         }
-        other => settle(other, now).map_err(refuse),
+        other => settle(other, now, Timestamp::MIN).map_err(refuse),
     }
 }
 
@@ -101,11 +102,11 @@ fn read(text: &str) -> std::result::Result<Form, String> {
     }
 }
 
-/// An absolute time for everything but a duration.
-fn settle(form: Form, now: &Zoned) -> std::result::Result<Given, String> {
+/// An absolute time for everything but a duration. Of a time that comes twice, the first one from `earliest` on.
+fn settle(form: Form, now: &Zoned, earliest: Timestamp) -> std::result::Result<Given, String> {
     match form {
         Form::Absolute(time) => Ok(Given { time, note: None }),
-        Form::Wall(wall) => on_the_wall(wall, now.time_zone()),
+        Form::Wall(wall) => on_the_wall(wall, now.time_zone(), earliest),
         Form::Now | Form::Duration { .. } => Ok(Given { time: now.timestamp(), note: None }),
     }
 }
@@ -160,7 +161,7 @@ fn is_like(text: &str, pattern: &str) -> bool {
 }
 
 /// A time of the wall clock in this time zone.
-fn on_the_wall(wall: DateTime, zone: &TimeZone) -> std::result::Result<Given, String> {
+fn on_the_wall(wall: DateTime, zone: &TimeZone, earliest: Timestamp) -> std::result::Result<Given, String> {
     let beyond = |_| "it is beyond the calendar".to_string();
     let here = zone.iana_name().unwrap_or("the local time zone");
     match zone.to_ambiguous_zoned(wall).offset() {
@@ -175,12 +176,19 @@ fn on_the_wall(wall: DateTime, zone: &TimeZone) -> std::result::Result<Given, St
             spelled(after)
         )),
         AmbiguousOffset::Fold { before, after } => {
+            let (first, second) = (before.to_timestamp(wall), after.to_timestamp(wall));
+            let (first, second) = (first.map_err(beyond)?, second.map_err(beyond)?);
+            let (time, which) = if first < earliest {
+                (second, "second one is meant")
+            } else {
+                (first, "first one is meant")
+            };
             let note = format!(
-                "{wall} comes twice in {here}; the first one is meant, {wall}{}; the second one is {wall}{}",
+                "{wall} comes twice in {here}, as {wall}{} and {wall}{}; the {which}",
                 spelled(before),
                 spelled(after)
             );
-            Ok(Given { time: before.to_timestamp(wall).map_err(beyond)?, note: Some(note) })
+            Ok(Given { time, note: Some(note) })
         }
     }
 }

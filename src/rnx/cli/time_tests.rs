@@ -76,10 +76,17 @@ fn an_hour_that_is_skipped_is_refused_and_one_that_comes_twice_is_told() {
     assert_eq!(
         given.note.as_deref(),
         Some(
-            "2026-10-25T02:30:00 comes twice in the local time zone; the first one is meant, \
-             2026-10-25T02:30:00+02:00; the second one is 2026-10-25T02:30:00+01:00"
+            "2026-10-25T02:30:00 comes twice in the local time zone, as 2026-10-25T02:30:00+02:00 and \
+             2026-10-25T02:30:00+01:00; the first one is meant"
         )
     );
+    // Between the two, the one that is to come; of what was written, the earlier one.
+    let between = "2026-10-25T00:45:00Z".parse::<Timestamp>().unwrap().to_zoned(berlin());
+    let given = schedule("2026-10-25 02:30", &between).unwrap();
+    assert_eq!(given.time.to_string(), "2026-10-25T01:30:00Z");
+    assert!(given.note.is_some_and(|note| note.ends_with("; the second one is meant")));
+    let given = past("since", "2026-10-25 02:30", &between).unwrap();
+    assert_eq!(given.time.to_string(), "2026-10-25T00:30:00Z");
     // With an offset neither is a question.
     assert_eq!(at("2027-03-28T02:30+01:00"), "2027-03-28T01:30:00Z");
     assert_eq!(at("2026-10-25T02:30+01:00"), "2026-10-25T01:30:00Z");
@@ -95,6 +102,9 @@ fn a_time_that_is_past_is_taken_and_told() {
     assert_eq!(given.time.to_string(), "2026-07-01T09:59:59Z");
     assert_eq!(given.note.as_deref(), Some("2026-07-01T09:59:59Z is past: the job starts at once"));
     assert_eq!(schedule("now", &now()).unwrap().note, None);
+    let nowhere = now().with_time_zone(TimeZone::unknown());
+    let note = schedule("2026-07-01T09:00", &nowhere).unwrap().note.unwrap();
+    assert!(note.starts_with("the local time zone is not known") && note.ends_with("the job starts at once"));
 }
 
 #[test]

@@ -177,7 +177,11 @@ fn request(
     request.cpuCores = values.last("cpu-cores").unwrap_or_default();
     request.network = values.last("network").unwrap_or_default();
     request.name = values.last("name").unwrap_or_default();
-    request.request_id = values.last("request-id").unwrap_or_default();
+    request.request_id = values.last("request-id").map_or(Ok(String::new()), |id| match id.as_str() {
+        // A variable that is not set must not make a start that can happen twice.
+        "" => Err(value::invalid("request-id", "", "it is empty")),
+        _ => Ok(id),
+    })?;
     let (_, workdir) = values.in_order(&["workdir", "work-dir"]).pop().unwrap_or_default();
     request.workDir = workdir;
     let variables = super::super::environment::collect(values, &|name| std::env::var_os(name))?;

@@ -59,6 +59,7 @@ fn later_scalars_win_in_both_spellings() {
 fn wrong_values_and_combinations_are_refused_before_anything_is_asked() {
     assert!(why("run --max-cpu x true").starts_with("invalid value \"x\" for --max-cpu: "));
     assert!(why("run --timeout soon true").starts_with("invalid value \"soon\" for --timeout: "));
+    assert_eq!(why("run --request-id= true"), "invalid value \"\" for --request-id: it is empty");
     assert!(why("run --rm true").starts_with("--rm needs --wait or --follow"));
     assert!(why("run -d -w true").starts_with("--detach and --wait or --follow exclude each other"));
     assert_eq!(why("run --rm --follow true"), "");
