@@ -86,8 +86,11 @@ make_user() {
 }
 
 install_programs() {
-    local program
-    run install -d -m 0755 "$prefix" "$prefix/bin" "$links"
+    local program dir
+    for dir in "$prefix" "$prefix/bin" "$links"; do
+        # One that is there keeps its mode.
+        [ -d "$dir" ] || run install -d -m 0755 "$dir"
+    done
     for program in joblet rnx; do
         place "$from/$program" "$prefix/bin/$program" 0755
         run ln -sfT "$prefix/bin/$program" "$links/$program"
