@@ -101,14 +101,17 @@ impl Loop {
     fn refuse_unrecorded(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
         let why = match &job.state {
-            State::Ended(ending) => ending.message.clone(),
-            state if state.waits() => NOT_RECORDED.to_owned(),
+            State::Ended(ending) if !ending.message.is_empty() => ending.message.clone(),
+            State::Ended(_) | State::Scheduled | State::Queued => NOT_RECORDED.to_owned(),
             _ => return,
         };
         for starter in job.starters.drain(..) {
             let _ = starter.send(Err(CommandError::SetUp(why.clone())));
         }
         if job.state.waits() {
+            // Who found it in the list may follow it.
+            job.progress.end();
+            job.samples.end();
             self.leave_queues(id);
             // It may have been given a place in this very turn.
             self.leave_place(id);
