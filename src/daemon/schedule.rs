@@ -73,8 +73,15 @@ impl Schedule {
         let at = Timespec { tv_sec: at.div_euclid(1_000_000_000), tv_nsec: at.rem_euclid(1_000_000_000) };
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        timerfd_settime(&self.timer, flags, &Itimerspec { it_interval: never, it_value: at })?;
-        Ok(())
+        loop {
+            match timerfd_settime(&self.timer, flags, &Itimerspec { it_interval: never, it_value: at }) {
+                // The clock was set since the last read, which this has noted now, so that nobody would be woken for it. The
+                // kernel fires our timer before it tells of that, and we may be quicker than it. Set once more, the
+                // timer goes by the clock as it is.
+                Err(Errno::CANCELED) => {}
+                other => return other.map(drop).map_err(io::Error::from),
+            }
+        }
     }
 }
 
