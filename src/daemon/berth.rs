@@ -23,7 +23,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
 use super::event_loop::{Due, Loop};
-use super::starting::{Spawner, scratch_bytes, work_name};
+use super::starting::{NoStart, Spawner, scratch_bytes, work_name};
 use super::workers::Chore;
 use crate::cgroup::JobCgroup;
 use crate::diag;
@@ -91,8 +91,8 @@ pub(super) struct NoBerth {
     pub(super) lease: Lease,
     /// The group, if it came so far.
     pub(super) cgroup: Option<JobCgroup>,
-    /// The sentence why.
-    pub(super) why: String,
+    /// Why.
+    pub(super) why: NoStart,
 }
 
 impl Spawner {
@@ -126,7 +126,7 @@ impl Spawner {
         let mut cgroup = None;
         let made = match cradle {
             Ok(cradle) => self.build(cradle, id, &limits, &network, &mut lease, &mut cgroup),
-            Err(why) => Err(why.to_string()),
+            Err(why) => Err(NoStart::from(&*why)),
         };
         match (made, cgroup) {
             (Ok((Started { init, stdout, stderr }, work, spool)), Some(cgroup)) => {
@@ -151,9 +151,9 @@ impl Spawner {
         network: &Source,
         lease: &mut Lease,
         cgroup: &mut Option<JobCgroup>,
-    ) -> Result<(Started, OwnedFd, SpoolWriter), String> {
+    ) -> Result<(Started, OwnedFd, SpoolWriter), NoStart> {
         let name = id.to_string();
-        let namespace = user_namespace(lease).map_err(|e| e.to_string())?;
+        let namespace = user_namespace(lease).map_err(|e| NoStart::from(&e))?;
         let spool = SpoolWriter::create(&self.spool.join(&name)).map_err(|e| e.to_string())?;
         let group = self.tree.create(id, limits, &self.disks).map_err(|e| e.to_string())?;
         let group = cgroup.insert(group);
@@ -162,7 +162,7 @@ impl Spawner {
             Some(disk) => disk.create(&work_name(id), self.work_quota, lease.id),
             None => self.sandbox.work_tmpfs(scratch_bytes, lease.id),
         };
-        let work = work.map_err(|e| e.to_string())?;
+        let work = work.map_err(|e| NoStart::from(&e))?;
         let walls = Walls {
             id: &name,
             hostname: &format!("job-{}", id.short()),
@@ -177,7 +177,7 @@ impl Spawner {
             user_namespace: namespace.as_fd(),
             cgroup: group.dir_fd(),
         };
-        let started = self.sandbox.raise(cradle, &walls).map_err(|e| e.to_string())?;
+        let started = self.sandbox.raise(cradle, &walls).map_err(|e| NoStart::from(&e))?;
         Ok((started, work, spool))
     }
 }
@@ -300,7 +300,7 @@ impl Loop {
             Ok(berth) if self.is_ending() => self.scrap(berth),
             Ok(berth) => self.stock.ready.push(berth),
             Err(NoBerth { id, lease, cgroup, why }) => {
-                diag::limited!(Level::Warn, "cannot make a berth for a next job", error = why);
+                diag::limited!(Level::Warn, "cannot make a berth for a next job", error = why.why);
                 self.chore(Chore::Directory(self.settings.spool.join(id.to_string())));
                 self.give_back(id, lease);
                 if let Some(group) = cgroup {

@@ -21,7 +21,7 @@ use super::commands::{Command, QUEUE};
 use super::queue::Queue;
 use super::schedule::Schedule;
 use super::staging::Staging;
-use super::starting::{Launch, Order, Process, Spawner, schedule_first};
+use super::starting::{Launch, NoStart, Order, Process, Spawner, schedule_first};
 use super::table::{Child, Job, Table};
 use super::timers::Timers;
 use super::workers::{Chore, WorkRemoval};
@@ -387,7 +387,12 @@ impl Loop {
                 }
                 Fact::Spawned
             }
-            Err(why) => Fact::NotStarted(start_failure(why)),
+            Err(NoStart { why, is_shortage }) => {
+                if let Some(job) = self.table.get_mut(id) {
+                    job.lacks = is_shortage;
+                }
+                Fact::NotStarted(start_failure(why))
+            }
         };
         if let Some(job) = self.table.get_mut(id) {
             job.lease = Some(lease);

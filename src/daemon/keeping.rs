@@ -1,5 +1,7 @@
 //! Records of jobs: when they are asked for, what is in them, and what happens when they are on disk.
 
+use std::fmt::Display;
+
 use log::Level;
 
 use super::commands::{CommandError, Deleted};
@@ -13,9 +15,10 @@ use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef};
 use crate::state::{Change, Outcome, Record, Stage};
 
-/// Why a job was not even begun.
-pub(super) const NOT_RECORDED: &str =
-    "cannot record the job: is the disk of dataDir full? Nothing was started";
+/// Why a job was not even begun: `why` names the file, the system's answer and what to try.
+pub(super) fn not_recorded(why: impl Display) -> String {
+    format!("cannot record the job, nothing was started: {why}")
+}
 
 impl Job {
     /// The job as it is stored.
@@ -42,6 +45,11 @@ impl Job {
             peak_bytes: self.peak_bytes,
             cpu_usec: self.cpu_usec,
         }
+    }
+
+    /// What who asked for the job is told when it could not be started.
+    fn refused(&self, why: String) -> CommandError {
+        if self.lacks { CommandError::Exhausted(why) } else { CommandError::SetUp(why) }
     }
 
     /// Its times, once it is known how it ended.
@@ -79,7 +87,8 @@ impl Loop {
 
     /// What became of records.
     pub(super) fn collect_outcome(&mut self, outcome: Outcome, facts: &mut Vec<(JobId, Fact)>) {
-        let Outcome { durable, records, answered } = outcome;
+        let Outcome { trouble, records, answered } = outcome;
+        let durable = trouble.is_none();
         self.unsettled -= answered;
         for (id, version) in records {
             let Some(job) = self.table.get_mut(id) else { continue };
@@ -91,22 +100,24 @@ impl Loop {
                     self.answer_starters(id);
                 }
                 (false, true) => facts.push((id, Fact::Unrecorded)),
-                (false, false) => self.refuse_unrecorded(id),
+                (false, false) => self.refuse_unrecorded(id, trouble.as_deref().unwrap_or_default()),
             }
         }
     }
 
     /// Nobody was told of this job yet. One that waits is not remembered, and its client told so; one that could not be
-    /// started is told as that; one that runs is told of when its record is written.
-    fn refuse_unrecorded(&mut self, id: JobId) {
+    /// started is told as that, and one that is over already; one that runs is told of when its record is written.
+    fn refuse_unrecorded(&mut self, id: JobId, trouble: &str) {
         let Some(job) = self.table.get_mut(id) else { return };
         let why = match &job.state {
-            State::Ended(ending) if !ending.message.is_empty() => ending.message.clone(),
-            State::Ended(_) | State::Scheduled | State::Queued => NOT_RECORDED.to_owned(),
+            State::Ended(ending) if ending.reason == ExitReason::StartFailed => ending.message.clone(),
+            State::Ended(_) => format!("job {id} is over, and that cannot be recorded yet: {trouble}"),
+            state if state.waits() => not_recorded(trouble),
             _ => return,
         };
+        let refused = job.refused(why);
         for starter in job.starters.drain(..) {
-            let _ = starter.send(Err(CommandError::SetUp(why.clone())));
+            let _ = starter.send(Err(refused.clone()));
         }
         if job.state.waits() {
             // Who found it in the list may follow it.
@@ -129,7 +140,7 @@ impl Loop {
         let view = job.view(&self.queue);
         let failed = match &view.ending {
             Some(ending) if ending.reason == ExitReason::StartFailed && ending.code == -1 => {
-                Some(CommandError::SetUp(ending.message.clone()))
+                Some(job.refused(ending.message.clone()))
             }
             _ => None,
         };

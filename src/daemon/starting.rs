@@ -16,9 +16,9 @@ use log::Level;
 
 use super::DaemonError;
 use super::berth::{Berth, NoBerth, Plot};
-use super::keeping::NOT_RECORDED;
+use super::keeping::not_recorded;
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
-use crate::diag;
+use crate::diag::{self, disk_remedy};
 use crate::job::{JobId, JobSpec, Limits};
 use crate::output::{Collector, Progress};
 use crate::sandbox::identity::Lease;
@@ -95,8 +95,29 @@ pub(super) struct Launch {
     pub(super) lease: Lease,
     /// The group, if it came so far.
     pub(super) cgroup: Option<JobCgroup>,
-    /// PID 1, or the sentence why there is none. The output is with the collector already.
-    pub(super) result: Result<Process, String>,
+    /// PID 1, or why there is none. The output is with the collector already.
+    pub(super) result: Result<Process, NoStart>,
+}
+
+/// Why a job could not be started.
+#[derive(Debug, Default)]
+pub(super) struct NoStart {
+    /// The sentence.
+    pub(super) why: String,
+    /// The node has too little of something now: RESOURCE_EXHAUSTED.
+    pub(super) is_shortage: bool,
+}
+
+impl From<String> for NoStart {
+    fn from(why: String) -> Self {
+        NoStart { why, is_shortage: false }
+    }
+}
+
+impl From<&SandboxError> for NoStart {
+    fn from(error: &SandboxError) -> Self {
+        NoStart { why: error.to_string(), is_shortage: error.is_shortage() }
+    }
 }
 
 /// The loop's part of a started PID 1.
@@ -181,7 +202,7 @@ impl Spawner {
             Err(why) => {
                 // Nothing but joblet-init was ever in there, and that ends at once.
                 kill_and_reap(init.pidfd.as_fd());
-                Err(why)
+                Err(why.into())
             }
         };
         Launch { id, lease, cgroup: Some(cgroup), result }
@@ -216,7 +237,10 @@ impl Spawner {
             work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
         };
         if let Some(record) = record {
-            intent::put(&berth.init.record, &record).map_err(|e| format!("{NOT_RECORDED} ({e})"))?;
+            intent::put(&berth.init.record, &record).map_err(|e| {
+                let path = self.sandbox.record_path(&berth.id.to_string());
+                not_recorded(format_args!("cannot write {}: {e}; {}", path.display(), disk_remedy(&e)))
+            })?;
         }
         berth.init.launch(&payload).map_err(|e| e.to_string())
     }

@@ -47,6 +47,8 @@ pub(super) struct Job {
     pub(super) durable: u64,
     /// The newest one cannot be written.
     pub(super) unrecorded: bool,
+    /// It could not be started because the node has too little of something.
+    pub(super) lacks: bool,
     /// Its PID 1, for its record.
     pub(super) process: Option<Process>,
     /// Its host id, for its record.
@@ -132,6 +134,7 @@ impl Job {
             version: 0,
             durable: 0,
             unrecorded: false,
+            lacks: false,
             process: None,
             host_id: None,
             timeout_at_ns: None,
@@ -219,7 +222,9 @@ impl Job {
 
     fn wait_reason(&self, queued: bool) -> &'static str {
         match self.state {
-            _ if self.unrecorded => "its record cannot be written; is the disk of dataDir full?",
+            _ if self.unrecorded => {
+                "its record cannot be written: the disk of dataDir is full, read-only or fails"
+            }
             State::Scheduled => "waits for its time",
             State::Queued if queued => "waits for a place: joblet.maxConcurrentJobs are running",
             _ => self.progress.waits().map_or("", Full::reason),

@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 mod limiter;
 mod line;
+mod refusal;
 mod writer;
 
 pub use limiter::Limiter;
+pub use refusal::disk_remedy;
 pub use writer::{flush, reopen};
 
 /// Shape of a log line.

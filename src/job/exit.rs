@@ -189,7 +189,8 @@ fn exec_failure(command: &str, errno: i32, code: i32) -> Ending {
             "; it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
         }
         (_, EAGAIN) => {
-            "; the limit of processes (joblet.defaultPidsLimit) has no room for it beside joblet-init, which counts"
+            "; the limit of processes (joblet.defaultPidsLimit) has no room for it beside joblet-init, which counts, or that of \
+             all jobs (TasksMax of joblet-jobs.service) is reached"
         }
         (_, ENOMEM) => "; the memory limit has no room for it",
         _ => "; is it an executable for this machine, and does its interpreter exist inside the job?",

@@ -40,6 +40,8 @@ pub mod source;
 use std::io;
 use std::path::PathBuf;
 
+use crate::diag::disk_remedy;
+
 pub use fold::{Fold, How};
 pub use sample::Sample;
 pub use sampler::{Sampler, Watched};
@@ -60,7 +62,7 @@ pub enum MetricsError {
         source: io::Error,
     },
     /// The file of a job's samples could not be opened.
-    #[error("cannot open {path} for samples: {source}; is the data directory's disk full or read-only?")]
+    #[error("cannot open {path} for samples: {source}; {}", disk_remedy(source))]
     Open {
         /// The file.
         path: PathBuf,
@@ -68,7 +70,7 @@ pub enum MetricsError {
         source: io::Error,
     },
     /// A sample could not be stored.
-    #[error("cannot store a sample in {path}: {source}; is the data directory's disk full?")]
+    #[error("cannot store a sample in {path}: {source}; {}", disk_remedy(source))]
     Append {
         /// The file.
         path: PathBuf,

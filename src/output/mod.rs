@@ -36,6 +36,8 @@ pub mod view;
 use std::io;
 use std::path::PathBuf;
 
+use crate::diag::disk_remedy;
+
 pub use collector::{Collector, JobOutput, Word};
 pub use limit::{Full, SpoolLimits};
 pub use progress::Progress;
@@ -79,7 +81,7 @@ impl Stream {
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The spool could not be made.
-    #[error("cannot make the spool {path}: {source}; is the data directory's disk full or read-only?")]
+    #[error("cannot make the spool {path}: {source}; {}", disk_remedy(source))]
     Create {
         /// The file or directory.
         path: PathBuf,

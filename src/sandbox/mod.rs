@@ -51,6 +51,8 @@ pub mod work;
 
 use std::io;
 
+use rustix::io::Errno;
+
 pub use cradle::Cradle;
 pub use launch::Payload;
 pub use plan::Network;
@@ -91,7 +93,10 @@ pub enum SandboxError {
         why: String,
     },
     /// A lease's user namespace could not be made.
-    #[error("failed to create isolated environment: user namespace of id {id}: {doing}: {source}")]
+    #[error(
+        "failed to create isolated environment: user namespace of id {id}: {doing}: {source}{}",
+        shortage(source)
+    )]
     UserNamespace {
         /// The step.
         doing: &'static str,
@@ -101,7 +106,7 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// Something the child needs could not be made.
-    #[error("failed to create isolated environment: {doing}: {source}")]
+    #[error("failed to create isolated environment: {doing}: {source}{}", shortage(source))]
     Prepare {
         /// What.
         doing: String,
@@ -122,4 +127,26 @@ pub enum SandboxError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl SandboxError {
+    /// Whether the node has too little of something to start a job now, rather than a fault: processes, descriptors, memory.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, SandboxError::UserNamespace { source, .. } | SandboxError::Prepare { source, .. }
+            if !shortage(source).is_empty())
+    }
+}
+
+/// What to try where clone(2) and the calls that make descriptors lack something; nothing for other answers.
+fn shortage(why: &io::Error) -> &'static str {
+    match why.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::AGAIN) => {
+            "; a limit of processes is reached: end jobs, or raise pids.max of the daemon's group or of the jobs' \
+             (TasksMax= of joblet.service and joblet-jobs.service)"
+        }
+        Some(Errno::MFILE) => "; the daemon's open files are used up: raise LimitNOFILE of the unit",
+        Some(Errno::NFILE) => "; the host's open files are used up (fs.file-max)",
+        Some(Errno::NOMEM) => "; the host has no memory for it",
+        _ => "",
+    }
 }

@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rustix::io::Errno;
 
-use super::{Record, StateError};
+use super::{Record, StateError, is_writable, wal};
 
 /// `application_id` of our databases: "JBLT".
 pub const APPLICATION: i64 = 0x4a42_4c54;
@@ -24,6 +25,8 @@ pub struct Database {
     path: PathBuf,
     connection: Connection,
     log: File,
+    /// What the log must hold, while the disk may hold less of it.
+    owed: Option<Vec<u8>>,
 }
 
 impl Database {
@@ -43,7 +46,7 @@ impl Database {
         let connection = connect(&path)?;
         let damaged = |e: rusqlite::Error| StateError::Damaged { path: path.clone(), why: e.to_string() };
         if is_new {
-            create(&connection).map_err(|e| write_failed(&path, &e))?;
+            create(&connection).map_err(|e| write_failed(&path, e))?;
         }
         check(&connection, &path)?;
         let records = read(&connection, &path)?;
@@ -54,7 +57,7 @@ impl Database {
         connection.execute_batch(&format!("{settings} BEGIN IMMEDIATE; COMMIT;")).map_err(damaged)?;
         let log = path.with_extension("db-wal");
         let log = lengthened(&log).map_err(|source| StateError::Open { path: log, source })?;
-        Ok((Database { path, connection, log }, records))
+        Ok((Database { path, connection, log, owed: None }, records))
     }
 
     /// Commits newest records and removals in one transaction: *written*, not yet durable.
@@ -62,6 +65,7 @@ impl Database {
     /// # Errors
     /// Nothing of it was written.
     pub fn write(&mut self, puts: &BTreeMap<u64, &Record>, gone: &[u64]) -> Result<(), StateError> {
+        self.settle()?;
         let mut write = || -> rusqlite::Result<()> {
             let transaction = self.connection.transaction()?;
             {
@@ -80,16 +84,35 @@ impl Database {
             }
             transaction.commit()
         };
-        write().map_err(|e| write_failed(&self.path, &e))
+        write().map_err(|e| write_failed(&self.path, e))
     }
 
     /// Makes durable what was written: fdatasync(2) of the write-ahead log.
     ///
     /// # Errors
-    /// The disk's. What was written since the last time may be lost with the power.
+    /// The disk's. What was written since the last time may be lost with the power, and a second try says nothing of it
+    /// (fsync(2), NOTES on EIO). A copy is taken while the kernel still has it, and nothing else is written before
+    /// that is.
     pub fn sync(&mut self) -> Result<(), StateError> {
-        let failed = |e: io::Error| StateError::Write { path: self.path.clone(), why: e.to_string() };
-        self.log.sync_data().map_err(failed)
+        self.settle()?;
+        self.log.sync_data().and_then(|()| is_writable(&self.log)).map_err(|source| {
+            self.owed = Some(wal::written(&self.log).unwrap_or_default());
+            StateError::Write { path: self.path.clone(), source }
+        })
+    }
+
+    /// Writes what the disk may have lost of the log.
+    fn settle(&mut self) -> Result<(), StateError> {
+        let Some(owed) = &mut self.owed else { return Ok(()) };
+        if owed.is_empty() {
+            *owed = wal::written(&self.log)
+                .map_err(|source| StateError::Write { path: self.path.clone(), source })?;
+        }
+        let settled = self.log.write_all_at(owed, 0).and_then(|()| self.log.sync_data());
+        let settled = settled.and_then(|()| is_writable(&self.log));
+        settled.map_err(|source| StateError::Write { path: self.path.clone(), source })?;
+        self.owed = None;
+        Ok(())
     }
 
     /// Moves the log into the database, and makes that durable. The log is then written from its beginning again.
@@ -97,8 +120,9 @@ impl Database {
     /// # Errors
     /// The disk's; the log stays then.
     pub fn checkpoint(&mut self) -> Result<(), StateError> {
+        self.settle()?;
         let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        done.map_err(|e| write_failed(&self.path, &e))
+        done.map_err(|e| write_failed(&self.path, e))
     }
 }
 
@@ -109,6 +133,8 @@ const LOG: u64 = 8 << 20;
 /// The log, with zeros at its end, which SQLite takes for what is not written yet.
 fn lengthened(path: &Path) -> io::Result<File> {
     let log = OpenOptions::new().read(true).write(true).open(path)?;
+    // The disk may hold less of it than the kernel shows us: an earlier daemon's last sync may have failed.
+    log.write_all_at(&wal::written(&log)?, 0)?;
     let zeros = [0; 64 << 10];
     for at in (log.metadata()?.len()..LOG).step_by(zeros.len()) {
         // A disk without room for it has room for records, perhaps.
@@ -127,8 +153,16 @@ pub(super) fn checksum(text: &str) -> i64 {
     i64::from(crc.sum())
 }
 
-fn write_failed(path: &Path, why: &rusqlite::Error) -> StateError {
-    StateError::Write { path: path.to_owned(), why: why.to_string() }
+/// SQLite has no word for most answers of the system; one that lasts can be asked for.
+fn write_failed(path: &Path, why: rusqlite::Error) -> StateError {
+    let lasting = File::open(path).and_then(|file| is_writable(&file));
+    let source = match (why.sqlite_error_code(), lasting) {
+        (Some(ErrorCode::DiskFull), _) => Errno::NOSPC.into(),
+        (_, Err(lasting)) => lasting,
+        (Some(ErrorCode::SystemIoFailure), _) => Errno::IO.into(),
+        _ => io::Error::other(why),
+    };
+    StateError::Write { path: path.to_owned(), source }
 }
 
 pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {

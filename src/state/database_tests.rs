@@ -138,6 +138,39 @@ fn flip_at(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 0x5a], at).unwrap();
 }
 
+/// What a power cut would leave of a database that is open.
+fn read_from_the_disk(dir: &Path) -> Vec<u64> {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["state.db", "state.db-wal"] {
+        std::fs::copy(dir.join(name), copy.path().join(name)).unwrap();
+    }
+    Database::open(copy.path()).unwrap().1.iter().map(|record| record.serial).collect()
+}
+
+#[test]
+fn what_a_failed_sync_may_have_lost_is_on_the_disk_before_anything_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut database, _) = Database::open(dir.path()).unwrap();
+    let put = |database: &mut Database, serial| {
+        let record = record(serial, Stage::Scheduled);
+        database.write(&BTreeMap::from([(serial, &record)]), &[]).and_then(|()| database.sync()).unwrap();
+    };
+    put(&mut database, 1);
+    let before = wal::written(&database.log).unwrap().len();
+    put(&mut database, 2);
+    // The second sync has failed, and the kernel has dropped its pages.
+    let written = wal::written(&database.log).unwrap();
+    assert!(written.len() > before);
+    database.log.write_all_at(&vec![0; written.len() - before], before as u64).unwrap();
+    database.owed = Some(written);
+    assert_eq!(read_from_the_disk(dir.path()), [1]);
+    put(&mut database, 3);
+    assert_eq!(read_from_the_disk(dir.path()), [1, 2, 3]);
+    database.checkpoint().unwrap();
+    put(&mut database, 4);
+    assert_eq!(read_from_the_disk(dir.path()), [1, 2, 3, 4]);
+}
+
 /// Written by version 1, to be read for ever.
 #[test]
 fn the_golden_database_is_read() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-use super::Record;
+use super::{Record, is_writable};
 use crate::job::exit_record;
 
 /// Where it stands: a page behind the exit record, which has its own.
@@ -13,8 +13,9 @@ pub const PLACE: u64 = 4096;
 /// Puts a record there; it survives the daemon when this returns.
 ///
 /// # Errors
-/// The disk's: full.
+/// The disk's: full, read-only.
 pub fn put(file: &File, record: &Record) -> io::Result<()> {
+    is_writable(file)?;
     file.write_all_at(&serde_json::to_vec(record)?, PLACE)
 }
 

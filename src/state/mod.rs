@@ -9,6 +9,10 @@
 //! of a job, and every ending, waits for that. A record that cannot be written (disk full) is kept in memory and tried
 //! again each second, and its job says that it waits for that.
 //!
+//! A failed fdatasync(2) is the end of what was written since the last one: the kernel may have dropped it, and says so only
+//! once, while SQLite takes it for committed. So the log is written anew from a copy before anything else is
+//! ([`Database::sync`]).
+//!
 //! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the file of its exit
 //! record, behind the place for that ([`intent`]), and only then starts its payload: the kernel has it, so a daemon that is
 //! killed in between leaves no payload without a record. The next daemon reads the intents of jobs that are not in
@@ -27,20 +31,37 @@ pub mod intent;
 pub mod record;
 pub mod salvage;
 pub mod sidecar;
+mod wal;
 pub mod writer;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+
+use crate::diag::disk_remedy;
 
 pub use database::Database;
 pub use record::{Record, Stage};
 pub use writer::{Change, Outcome, Writer};
 
+/// Whether what was written to a file can reach its disk. An ext4 that the kernel has made read-only under open files takes
+/// writes into memory, and answers fdatasync(2) with success without writing anything (`ext4_sync_file`, Linux 6.18).
+///
+/// # Errors
+/// EROFS; or the file system does not answer.
+fn is_writable(file: &File) -> io::Result<()> {
+    let read_only = rustix::fs::fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if read_only { Err(Errno::ROFS.into()) } else { Ok(()) }
+}
+
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file itself.
-    #[error("cannot open the job database {path}: {source}")]
+    #[error("cannot open the job database {path}: {source}; {}", disk_remedy(source))]
     Open {
         /// Which.
         path: PathBuf,
@@ -79,12 +100,12 @@ pub enum StateError {
         path: PathBuf,
     },
     /// A write.
-    #[error("cannot write the job database {path}: {why}")]
+    #[error("cannot write the job database {path}: {source}; {}", disk_remedy(source))]
     Write {
         /// Which.
         path: PathBuf,
-        /// The system's answer.
-        why: String,
+        /// The system's answer, or SQLite's where that is all there is.
+        source: io::Error,
     },
     /// A thread.
     #[error("cannot start the state thread: {0}")]

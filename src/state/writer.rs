@@ -51,8 +51,8 @@ impl fmt::Debug for Change {
 /// What became of the records of a batch.
 #[derive(Debug)]
 pub struct Outcome {
-    /// They are durable; else they are tried again.
-    pub durable: bool,
+    /// Why they are not durable, if they are not; they are tried again then.
+    pub trouble: Option<String>,
     /// Each job with the version of its record.
     pub records: Vec<(JobId, u64)>,
     /// Records that were asked for since the last outcome: all of them, also those that a newer one replaced.
@@ -153,8 +153,7 @@ impl Writer {
         let written = self.database.write(&puts, &self.gone);
         let durable = written.and_then(|()| {
             self.commits += 1;
-            // After a failed sync the kernel may have dropped pages of the log: the database takes them in at once.
-            self.database.sync().or_else(|_| self.database.checkpoint())
+            self.database.sync()
         });
         let records = self.waiting.values().map(|(record, version)| (record.id, *version)).collect();
         if let Err(why) = &durable {
@@ -166,7 +165,8 @@ impl Writer {
                 done();
             }
         }
-        tell(Outcome { durable: durable.is_ok(), records, answered: std::mem::take(&mut self.asked) });
+        let trouble = durable.err().map(|why| why.to_string());
+        tell(Outcome { trouble, records, answered: std::mem::take(&mut self.asked) });
     }
 
     fn checkpoint(&mut self) {

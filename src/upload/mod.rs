@@ -17,6 +17,8 @@ mod check;
 pub mod staged;
 mod write;
 
+use crate::diag::disk_remedy;
+
 pub use check::check;
 pub use staged::{Belongings, Stage};
 pub use write::write_beneath;
@@ -81,7 +83,7 @@ pub enum UploadError {
         inodes: u64,
     },
     /// What a waiting job brought could not be stored.
-    #[error("cannot put aside what the job brought, as {path}: {source}; is the data directory's disk full?")]
+    #[error("cannot put aside what the job brought, as {path}: {source}; {}", disk_remedy(source))]
     PutAside {
         /// The file.
         path: std::path::PathBuf,
