@@ -130,7 +130,7 @@ main() {
         ;;
     esac
     case " ${tiers[*]} " in
-    *" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs || exit 1 ;;
+    *" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs dmsetup || exit 1 ;;
     esac
 
     for tier in "${tiers[@]}"; do

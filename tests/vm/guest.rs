@@ -17,11 +17,13 @@ const LONGEST: Duration = Duration::from_secs(1500);
 /// check the timer of the emulator, which works.
 pub(super) const BOOT: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
 /// What every guest needs, and Debian's package of it.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),
     ("/bin/busybox", "busybox-static"),
     ("/usr/sbin/mke2fs", "e2fsprogs"),
+    ("/usr/sbin/dmsetup", "dmsetup"),
+    ("/usr/bin/setpriv", "util-linux"),
 ];
 
 /// A machine to boot, with what runs in it.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Packs the guest in which limits are looked at: the kernel, and an initramfs with busybox, our binaries, the libraries they link
-# and the small hostile programs; and two empty disks.
+# and the small hostile programs; and three empty disks.
 #
 #   image.sh CACHE OUT TESTS FILE...   CACHE keeps the kernel between runs; OUT gets vmlinuz, initramfs and *.img; TESTS lists
 #                                      what the guest is to run; each FILE lands in its /usr/bin under its own name
@@ -45,5 +45,6 @@ for file in "$@"; do
 done
 cp "$cache/vmlinuz" "$out/vmlinuz"
 truncate -s 256M "$out/opt.img" "$out/swap.img"
+truncate -s 64M "$out/faults.img"
 # Not compressed: unpacking costs more than reading when every instruction of the guest is translated.
 (cd "$root" && find . -print0 | cpio --null --create --format=newc --quiet) >"$out/initramfs"

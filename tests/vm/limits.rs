@@ -5,14 +5,27 @@ use crate::helper::daemon::{JOBLET, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
-const VILLAINS: [&str; 7] =
-    ["hog_memory", "hog_cpu", "hog_processes", "hog_objects", "unfair", "neighbour", "disk_rate"];
+const VILLAINS: [&str; 8] = [
+    "hog_memory",
+    "hog_cpu",
+    "hog_processes",
+    "hog_objects",
+    "unfair",
+    "neighbour",
+    "disk_rate",
+    "set_quota",
+];
+
+/// What busybox does not have, or not well enough.
+const TOOLS: [&str; 5] =
+    ["/usr/sbin/mke2fs", "/usr/bin/chattr", "/usr/sbin/filefrag", "/usr/sbin/dmsetup", "/usr/bin/setpriv"];
 
 fn image(out: &Path) -> Result<Vec<String>, String> {
     let villains = VILLAINS.map(c);
     let (cache, tests) = (cache().join("vm"), out.join("tests"));
     let mut files: Vec<&Path> = vec![&cache, out, &tests];
-    files.extend([JOBLET, RNX, "/usr/sbin/mke2fs", "/usr/bin/chattr"].map(Path::new));
+    files.extend([JOBLET, RNX].map(Path::new));
+    files.extend(TOOLS.map(Path::new));
     files.extend(villains.iter().map(|villain| villain.as_path()));
     pack("image.sh", &files);
     let kernel = format!("-kernel {0}/vmlinuz -initrd {0}/initramfs -append", out.display());
@@ -20,6 +33,7 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
     arguments.push(format!("{BOOT} rdinit=/init"));
     arguments.extend(disk(&out.join("opt.img"), "opt"));
     arguments.extend(disk(&out.join("swap.img"), "swap"));
+    arguments.extend(disk(&out.join("faults.img"), "faults"));
     Ok(arguments)
 }
 
@@ -54,5 +68,11 @@ in_guest! { GUEST, image:
     a_node_started_from_a_login_takes_the_group_that_it_is_told
     a_strict_node_refuses_what_it_cannot_enforce_and_says_what_to_do
     the_smallest_limits_let_a_job_run_or_say_why_not
+    a_clock_that_is_set_starts_jobs_by_its_time_and_ends_none
+    a_data_directory_that_turns_read_only_holds_jobs_up_and_loses_nothing
+    a_data_directory_without_inodes_refuses_new_jobs_and_serves_the_others
+    a_data_directory_at_its_quota_holds_jobs_up_and_loses_nothing
+    what_is_told_after_a_failed_write_of_the_state_is_on_the_disk
+    a_disk_that_fails_altogether_ends_nobody_and_a_restart_knows_what_was_told
     nothing_is_left_when_the_daemon_ends
 }

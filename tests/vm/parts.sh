@@ -10,17 +10,17 @@ download_kernel() {
     [ -n "$package" ] && apt-get download -q "$package" >/dev/null 2>&1
 }
 
-# fetch_kernel CACHE: Debian's cloud kernel, taken out of its package and never installed, and the modules that project quotas
-# need. ext4 and NVMe disks are built in.
+# fetch_kernel CACHE: Debian's cloud kernel, taken out of its package and never installed, and the modules that quotas and
+# failing disks need. ext4 and NVMe disks are built in.
 fetch_kernel() {
     local cache=$1
     mkdir -p "$cache/modules"
-    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/quota_v2.ko" ] && return
+    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/dm-mod.ko" ] && return
     (
         cd "$(mktemp -d "$cache/deb.XXXXXX")"
         with_fresh_lists download_kernel
         dpkg --fsys-tarfile ./*.deb |
-            tar -x --wildcards './boot/vmlinuz-*' '*/quota_tree.ko' '*/quota_v2.ko'
+            tar -x --wildcards './boot/vmlinuz-*' '*/quota_tree.ko' '*/quota_v2.ko' '*/dm-mod.ko'
         find . -name '*.ko' -exec mv {} "$cache/modules/" \;
         mv boot/vmlinuz-* "$cache/vmlinuz.part"
         rm -rf "$PWD"

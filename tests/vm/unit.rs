@@ -36,6 +36,7 @@ in_guest! { GUEST, image:
     a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing
     the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told
     what_is_changed_under_the_jobs_is_seen_or_mended
+    a_limit_of_processes_refuses_new_jobs_by_name_and_keeps_those_that_run
     a_full_disk_holds_jobs_up_and_loses_nothing
     what_ran_at_a_power_cut_is_lost_by_name_and_what_had_ended_or_waits_is_kept
     a_start_that_fails_says_why_in_the_journal

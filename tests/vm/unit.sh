@@ -145,48 +145,10 @@ a_reload_is_heard_and_ends_nothing() {
     rnx job stop "$id" >/dev/null
 }
 
-# numbered FLAGS...: a job that prints numbered lines until SIGUSR1 and exits with 7
-numbered() {
-    rnx job run -q "$@" sh -c 'trap over=1 USR1; i=0; while [ -z "$over" ]; do i=$((i+1)); echo line $i; sleep 0.3; done; echo $i; exit 7'
-}
-
-# payloads ID...: the first process of each, which joblet-init started; nothing for a job that has none
-payloads() {
-    local id
-    for id in "$@"; do
-        grep -lx 'sh\|sleep' $(sed 's|.*|/proc/&/comm|' "$(group "$id")/cgroup.procs" 2>/dev/null) /dev/null | head -1
-    done
-}
-
-# begun ID...: the same, as soon as all of them have one
-begun() {
-    all_begun() { [ "$(payloads "$@" | wc -l)" = $# ]; }
-    until_true 30 all_begun "$@"
-    payloads "$@"
-}
-
-is_over() { [ "$(status "$1" status)" != RUNNING ]; }
-
-# told_in_full ID [FILE]: tells it to end; each of its lines is there once and in order, and it exited with 7; else says what not
-told_in_full() {
-    local first
-    # Behind its trap, so that the signal is heard.
-    until_true 30 grep -q line "$node/spool/$1/stdout" || { echo "job $1 prints nothing"; return 1; }
-    first=$(payloads "$1")
-    first=${first#/proc/}
-    kill -USR1 "${first%/comm}" || { echo "job $1 is gone"; return 1; }
-    until_true 120 is_over "$1" || { echo "job $1 does not end: $(status "$1" status)"; return 1; }
-    [ "$(status "$1" exitCode)" = 7 ] || { rnx job status "$1"; return 1; }
-    [ -z "$2" ] || wait
-    rnx job log "$1" >/tmp/printed
-    first=$(tail -n 1 "${2:-/tmp/printed}")
-    diff <(seq -f 'line %g' "$first"; echo "$first") "${2:-/tmp/printed}" | head -5 | grep . && return 1
-    return 0
-}
-
 # is_killed_at_its_limit ID: of 32 MiB, when its first process goes on; else says what happened
 is_killed_at_its_limit() {
-    until_true 30 pkill -x -f 'sleep 9876'
+    goes_on() { kill "$(grep -lx sleep $(sed 's|.*|/proc/&/comm|' "$(group "$1")/cgroup.procs") /dev/null | cut -d/ -f3)"; }
+    until_true 30 goes_on "$1"
     until_true 60 is_over "$1"
     [ "$(status "$1" exit_reason) $(status "$1" exitCode)" = "oom 137" ] && return
     rnx job status "$1"
@@ -343,6 +305,56 @@ what_is_changed_under_the_jobs_is_seen_or_mended() {
     137*"out of memory"*) pass "$1" ;;
     *) fail "$1" "$out" ;;
     esac
+}
+
+TOLD='trap "exit 9" USR1; echo begun; while :; do sleep 0.2; done'
+# refused_at_limit UNIT: jobs are started until one is refused; their ids come to those in $ids. Then: is it refused by name, and
+# can the first two be looked at, read, stopped and waited for? Says what not.
+refused_at_limit() {
+    local out code n
+    # It has some ready, and can start more where it needs no process of its own for that.
+    for n in $(seq 40); do
+        out=$(timeout 60 rnx --config $node/rnx-config.yml --json job run sh -c "$TOLD" 2>&1)
+        code=$?
+        [ $code = 0 ] || break
+        ids+=("$(echo "$out" | tr -d ' ",' | sed -n 's/^uuid://p' | head -1)")
+    done
+    echo "with $1 at its limit: ${#ids[@]} jobs, then $code $out" >&2
+    # A PID 1 that was ready may have no room left for a payload, which is then not executed.
+    case "$code $out" in
+    125*RESOURCE_EXHAUSTED*"limit of processes"*TasksMax* | 126*"limit of processes"*TasksMax*) ;;
+    *) echo "$1: $code $out" ;;
+    esac
+    out=$(rnx job log --no-follow "${ids[0]}")
+    [ "$out" = begun ] || echo "$1: log: $out"
+    [ "$(status "${ids[0]}" status)" = RUNNING ] || echo "$1: $(rnx job status "${ids[0]}")"
+    out=$(rnx job stop "${ids[0]}" 2>&1) || echo "$1: stop: $out"
+    [ "$(status "${ids[0]}" status)" = STOPPED ] || echo "$1: $(rnx job status "${ids[0]}")"
+    out=$(payloads "${ids[1]}" | cut -d/ -f3)
+    kill -USR1 "$out"
+    until_true 60 is_over "${ids[1]}"
+    [ "$(status "${ids[1]}" exitCode)" = 9 ] || echo "$1: $(rnx job status "${ids[1]}")"
+}
+
+a_limit_of_processes_refuses_new_jobs_by_name_and_keeps_those_that_run() {
+    local ids=() id numbers unit bad= out pid
+    pid=$(of MainPID)
+    numbers=$(numbered)
+    begun "$numbers" >/dev/null
+    for unit in joblet joblet-jobs; do
+        # Two that run before, and are looked at, read, stopped and waited for.
+        ids=($(rnx job run -q sh -c "$TOLD") $(rnx job run -q sh -c "$TOLD"))
+        begun "${ids[@]}" >/dev/null
+        systemctl set-property --runtime $unit TasksMax="$(systemctl show --value -p TasksCurrent $unit)" || bad="$bad; no limit for $unit"
+        refused_at_limit $unit >/tmp/wrong
+        bad="$bad$(cat /tmp/wrong)"
+        systemctl set-property --runtime $unit TasksMax=infinity
+        out=$(rnx job run --wait -q true 2>&1) || bad="$bad; $unit, after it: $out"
+        for id in "${ids[@]}"; do rnx job stop "$id" >/dev/null 2>&1; done
+    done
+    [ "$(of MainPID)" = "$pid" ] || bad="$bad; another daemon"
+    told_in_full "$numbers" >/tmp/wrong || bad="$bad; $(cat /tmp/wrong)"
+    [ -z "$bad" ] && pass "$1" || fail "$1" "$bad"
 }
 
 # State, spools and all else are on one disk; what is written down here meanwhile goes to /run.
