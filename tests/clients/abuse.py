@@ -109,7 +109,7 @@ def floods():
 
 def again(ask):
     """Asks until the answer is 0: the quota that a client has used up is given back in the background."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + h2.PATIENCE
     while (found := ask()) != "0" and time.monotonic() < until:
         pass
     return found

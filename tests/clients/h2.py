@@ -13,7 +13,7 @@ END_STREAM, ACK, END_HEADERS = 1, 1, 4
 INITIAL_WINDOW_SIZE = 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: No answer of the node may take this long.
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def tls(certs, who="client"):

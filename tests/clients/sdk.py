@@ -47,7 +47,7 @@ def get_status(client, uuid):
 
 
 def until(client, uuid, wanted):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         status = get_status(client, uuid)["status"]
         if status in wanted:

@@ -11,7 +11,7 @@ import pty
 import select
 import sys
 
-LONGEST = 30  # seconds without a byte while words are expected
+LONGEST = 90  # seconds without a byte while words are expected
 
 
 def main():

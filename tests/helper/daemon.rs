@@ -412,13 +412,12 @@ impl TestDaemon {
         self.stopped = true;
         let jobs = self.jobs();
         let busy = self.rnx(["job", "list", "--json"]);
-        if busy.code == 0 && !busy.text().contains("RUNNING") {
-            self.assert_descriptors_are_back();
-        }
+        let leak = (busy.code == 0 && !busy.text().contains("RUNNING")).then(|| self.leak()).flatten();
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let status =
             eventually("the daemon ends", || self.child.try_wait().expect("waiting for our own child"));
         assert!(status.success(), "the daemon ended with {status}; its log:\n{}", self.log());
+        assert_eq!(leak, None, "the daemon leaks descriptors");
         self.assert_nothing_is_left(&jobs);
     }
 
@@ -428,17 +427,14 @@ impl TestDaemon {
         entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    fn assert_descriptors_are_back(&self) {
-        let now = wait::within(wait::PATIENCE, || {
-            let now = residue::descriptors(self.pid());
+    /// The daemon's descriptors, where they do not come back to what they were.
+    fn leak(&self) -> Option<String> {
+        let mut now = BTreeMap::new();
+        let back = wait::within(wait::PATIENCE, || {
+            now = residue::descriptors(self.pid());
             holds(now.iter().all(|(kind, n)| n <= self.base.get(kind).unwrap_or(&0)))
         });
-        assert!(
-            now.is_some(),
-            "the daemon leaks descriptors: {:?} at start, {:?} now",
-            self.base,
-            residue::descriptors(self.pid())
-        );
+        back.is_none().then(|| format!("{:?} at start, {now:?} now", self.base))
     }
 
     fn assert_nothing_is_left(&self, jobs: &[String]) {
