@@ -336,7 +336,7 @@ fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
     const READERS: usize = 2000;
     let d = TestDaemon::with([("joblet.spoolLimit", "1GiB"), ("joblet.jobSpoolLimit", "1GiB")]);
     // A full pipe at a time: the largest chunks there are.
-    let round = "dd if=/dev/zero bs=65536 count=128 2>/dev/null";
+    let round = "dd if=/dev/zero bs=65536 count=32 2>/dev/null";
     let round = format!("a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2");
     let rounds_of_it = format!("for i in $(seq {ROUNDS}); do {round}; done");
     // So many before the readers are there and so many beside them: what is written does not depend on how long they take.
