@@ -17,10 +17,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::event_loop::Loop;
 use super::starting::work_name;
@@ -185,9 +188,8 @@ impl Loop {
             let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::birth(*pid)?).ok());
             let inits: Vec<OwnedFd> = inits.collect();
             group.kill().map_err(io::Error::other)?;
-            let bound = Timespec::try_from(self.settings.cleanup_timeout).map_err(io::Error::other)?;
             for init in &inits {
-                poll(&mut [PollFd::new(init, PollFlags::IN)], Some(&bound))?;
+                end(init, self.settings.cleanup_timeout)?;
             }
             group.remove().map_err(io::Error::other)?;
         }
@@ -209,7 +211,7 @@ impl Loop {
         job.has_place = true;
         self.running += 1;
         let found = if job.host_restarted { None } else { find_init(&job) };
-        let taken = match found {
+        let taken = match &found {
             Some(found) => self.take_over(&mut job, found).map(|()| true),
             None => Ok(false),
         };
@@ -230,6 +232,10 @@ impl Loop {
                 );
                 if let Some(Err(why)) = job.cgroup.as_ref().map(JobCgroup::kill) {
                     diag::event!(Level::Error, "cannot kill a job's cgroup", jobId = id, error = why);
+                }
+                // Also where it has no group any more. Its id is given to another job next.
+                if let Some(Err(why)) = found.map(|found| end(&found.pidfd, self.settings.cleanup_timeout)) {
+                    diag::event!(Level::Error, "cannot end a job's processes", jobId = id, error = why);
                 }
                 self.settle_dead(job, cause, Some(format!("cannot be taken over: {why}")));
             }
@@ -267,10 +273,10 @@ impl Loop {
     }
 
     /// Takes from a joblet-init what the earlier daemon had of it.
-    fn take_over(&mut self, job: &mut Job, found: Found) -> Result<(), String> {
-        let Found { pidfd, pid } = found;
+    fn take_over(&mut self, job: &mut Job, found: &Found) -> Result<(), String> {
         let (id, name) = (job.id, job.id.to_string());
-        let words = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
+        let words = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+        let (pidfd, pid) = (found.pidfd.try_clone().map_err(words("copy its pidfd"))?, found.pid);
         let from_init = |fd| pidfd::descriptor_of(pidfd.as_fd(), pid, fd);
         if from_init(ORDER).is_ok() {
             return Err("it was not started before the daemon ended".to_owned());
@@ -358,6 +364,19 @@ fn find_init(job: &Job) -> Option<Found> {
     (!ended).then_some(found)
 }
 
+/// Kills a process, and waits so long at most until it is gone: of a PID 1, with all that it has.
+fn end(process: &OwnedFd, bound: Duration) -> io::Result<()> {
+    let bound = Timespec::try_from(bound).map_err(io::Error::other)?;
+    match pidfd_send_signal(process, Signal::KILL) {
+        Err(Errno::SRCH) => return Ok(()),
+        sent => sent?,
+    }
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a process is number 1 of its pid namespace (proc_pid_status(5), NSpid).
 fn is_first(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -366,7 +385,7 @@ fn is_first(pid: i32) -> bool {
 }
 
 /// The write end of a pipe of which we have the read end.
-fn writable(end: OwnedFd) -> std::io::Result<OwnedFd> {
+fn writable(end: OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", end.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
 }

@@ -12,7 +12,7 @@ use crate::job::{Ending, JobId, JobSpec};
 pub struct Record {
     /// Identity.
     pub id: JobId,
-    /// Place in the order of acceptance, from 1; never used twice.
+    /// Place in the order of acceptance, from 1. No two jobs that are remembered have the same.
     pub serial: u64,
     /// What it runs. Values of secrets are not stored.
     #[serde(serialize_with = "write_spec", deserialize_with = "read_spec")]

@@ -115,6 +115,21 @@ fn group(id: &str) -> PathBuf {
     residue::directories(&mount, &|name| name.contains(id)).pop().expect("the job has a group")
 }
 
+/// Moves a job's processes out of its group, and removes that; who they are.
+fn move_out(id: &str) -> BTreeSet<String> {
+    let (from, to) = (group(id), residue::cgroup2_mount().unwrap().join("cgroup.procs"));
+    let mut pids = BTreeSet::new();
+    // The shell may fork, and what forks may be moved, between a look and the next.
+    eventually("the group is empty and removed", || {
+        for pid in fs::read_to_string(from.join("cgroup.procs")).unwrap().lines() {
+            fs::write(&to, pid).unwrap();
+            pids.insert(pid.to_owned());
+        }
+        holds(fs::remove_dir(&from).is_ok())
+    });
+    pids
+}
+
 #[test]
 fn a_group_that_is_killed_frozen_or_emptied_by_hand_does_not_confuse_the_daemon() {
     let d = TestDaemon::start();
@@ -131,23 +146,24 @@ fn a_group_that_is_killed_frozen_or_emptied_by_hand_does_not_confuse_the_daemon(
     d.rnx(["job", "stop", &id]).ok();
     assert_eq!(d.status(&id)["status"], "STOPPED");
 
-    let id = start();
-    let (from, to) = (group(&id), residue::cgroup2_mount().unwrap().join("cgroup.procs"));
-    let mut pids = BTreeSet::new();
-    // The shell may fork, and what forks may be moved, between a look and the next.
-    eventually("the group is empty and removed", || {
-        for pid in fs::read_to_string(from.join("cgroup.procs")).unwrap().lines() {
-            fs::write(&to, pid).unwrap();
-            pids.insert(pid.to_owned());
-        }
-        holds(fs::remove_dir(&from).is_ok())
-    });
-    let d = d.crash().start();
+    let (id, lost) = (start(), start());
+    let (moved, gone) = (move_out(&id), |pid: &String| !Path::new("/proc").join(pid).exists());
+    let given_up = move_out(&lost);
+    let node = d.crash();
+    fs::remove_file(node.dir().join("run/exit").join(&lost)).unwrap();
+    let d = node.start();
     assert_eq!(d.status(&id)["status"], "RUNNING");
     d.rnx(["job", "stop", &id]).ok();
     assert_eq!(d.status(&id)["status"], "STOPPED");
-    let gone = |pid: &String| !Path::new("/proc").join(pid).exists();
-    eventually("what was moved is gone too", || holds(pids.iter().all(gone)));
+    eventually("what was moved is gone too", || holds(moved.iter().all(gone)));
+    let told = d.status(&lost);
+    assert_eq!(
+        (told["status"].as_str(), told["exit_reason"].as_str()),
+        (Some("FAILED"), Some("lost")),
+        "{told}"
+    );
+    assert!(told["message"].as_str().unwrap().contains("cannot be taken over"), "{told}");
+    assert!(given_up.iter().all(gone), "what cannot be taken over is ended, wherever it is");
     d.run(["true"]).ok();
     d.stop();
 }
