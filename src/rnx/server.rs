@@ -25,8 +25,9 @@ use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
 
 /// The name in every server certificate.
 const SERVER_NAME: &str = "joblet";
-/// TCP and TLS together; C-core alone would try for 20 s.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// TCP and TLS together. A node whose jobs leave it little of its processors takes seconds for that (5 were too few at a load of
+/// 40 on two); C-core alone would try for 20.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// The longest pause between two tries to reach a server that is waited for.
 const RECONNECT: Duration = Duration::from_secs(2);
 /// How long a stream may be silent before the connection is probed, and how long the probe may take.

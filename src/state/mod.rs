@@ -70,7 +70,8 @@ pub enum StateError {
     },
     /// SQLite's refusal.
     #[error(
-        "cannot read the job database {path}: {why}; nothing was changed: `joblet recover` saves what can be read of it, and rebuilds the rest from what the jobs left"
+        "cannot read the job database {path}: {why}; nothing was changed: `joblet recover` saves what can be read of it, \
+         and rebuilds the rest from what the jobs left"
     )]
     Damaged {
         /// Which.
