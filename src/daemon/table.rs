@@ -350,26 +350,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Limits, NetworkMode};
 
     fn job() -> Job {
-        let spec = JobSpec {
-            name: String::new(),
-            command: "true".into(),
-            args: vec![],
-            limits: Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 },
-            work_dir: "/work".into(),
-            environment: vec![],
-            secrets: vec![],
-            network: NetworkMode::None,
-            timeout: None,
-            upload_paths: vec![],
-            not_before_ns: None,
-            request_id: String::new(),
-        };
         let id = JobId::random();
         let progress = || Progress::new(id, Arc::new(|_| {}));
-        Job::new(id, Arc::new(spec), State::Running, progress(), progress())
+        Job::new(id, Arc::new(JobSpec::bare()), State::Running, progress(), progress())
     }
 
     #[test]

@@ -60,6 +60,25 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// `true`, with nothing asked for.
+    #[cfg(test)]
+    pub(crate) fn bare() -> JobSpec {
+        JobSpec {
+            name: String::new(),
+            command: "true".into(),
+            args: vec![],
+            limits: Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 },
+            work_dir: "/work".into(),
+            environment: vec![],
+            secrets: vec![],
+            network: NetworkMode::None,
+            timeout: None,
+            upload_paths: vec![],
+            not_before_ns: None,
+            request_id: String::new(),
+        }
+    }
+
     /// Bytes of the texts that every view of the job copies.
     pub fn text_bytes(&self) -> usize {
         let pairs = self.environment.iter().map(|(name, value)| name.len() + value.len());
