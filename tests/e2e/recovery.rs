@@ -206,15 +206,19 @@ fn without_any_database_left_jobs_are_rebuilt_from_what_they_left_and_those_that
     d.stop();
 }
 
-/// The daemon was killed between the intent of a queued job, whose payload may run then, and the database's next commit.
-#[test]
-fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
+fn killed_while_one_runs_and_one_waits() -> (Node, String, String) {
     let node = Node::set_up();
     node.set("joblet.maxConcurrentJobs", 1);
     let d = node.start();
     let first = d.submit(["sleep", "1000"]);
     let second = d.submit(["sh", "-c", "echo started"]);
-    let node = d.crash();
+    (d.crash(), first, second)
+}
+
+/// The daemon was killed between the intent of a queued job, whose payload may run then, and the database's next commit.
+#[test]
+fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
+    let (node, first, second) = killed_while_one_runs_and_one_waits();
     let (database, mut records) = joblet::state::Database::open(node.dir()).unwrap();
     drop(database);
     let record = records.iter_mut().find(|record| record.id.to_string() == second).unwrap();
@@ -233,12 +237,7 @@ fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
 /// The daemon was killed when a spawner had a queued job, and had not yet come to its intent.
 #[test]
 fn a_queued_job_whose_start_did_not_come_to_its_payload_waits_again() {
-    let node = Node::set_up();
-    node.set("joblet.maxConcurrentJobs", 1);
-    let d = node.start();
-    let first = d.submit(["sleep", "1000"]);
-    let second = d.submit(["sh", "-c", "echo started"]);
-    let node = d.crash();
+    let (node, first, second) = killed_while_one_runs_and_one_waits();
     let (mut database, mut records) = joblet::state::Database::open(node.dir()).unwrap();
     let record = records.iter_mut().find(|record| record.id.to_string() == second).unwrap();
     record.stage = Stage::Active(None);
