@@ -1,14 +1,10 @@
-//! Jobs of the build: Rust for protos/, without protoc and without C++.
+//! The build of joblet-init, and how rnx is linked.
 
 use std::{env, error::Error, fs, path::PathBuf, process::Command};
-
-#[path = "protos/stubs.rs"]
-mod stubs;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> Outcome {
-    protos()?;
     static_libstdcxx()?;
     init()
 }
@@ -17,6 +13,7 @@ fn main() -> Outcome {
 /// A directory with the archive alone comes before the compiler's own, which has both. Where there is no archive the
 /// shared one is taken.
 fn static_libstdcxx() -> Outcome {
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=CXX");
     let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let told = Command::new(compiler).arg("-print-file-name=libstdc++.a").output();
@@ -40,8 +37,8 @@ fn static_libstdcxx() -> Outcome {
 /// dependencies need std, cannot be.
 fn init() -> Outcome {
     println!("cargo::rerun-if-changed=src/init");
-    println!("cargo::rerun-if-changed=src/job/exit_record.rs");
-    println!("cargo::rerun-if-changed=src/sandbox/order_layout.rs");
+    println!("cargo::rerun-if-changed=src/job/exit_file.rs");
+    println!("cargo::rerun-if-changed=src/sandbox/exec_request.rs");
     println!("cargo::rerun-if-changed=src/sys/raw.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("joblet-init");
     let rustc = env::var_os("RUSTC").ok_or("cargo sets RUSTC")?;
@@ -54,21 +51,4 @@ fn init() -> Outcome {
         .arg(&out)
         .status()?;
     if status.success() { Ok(()) } else { Err("joblet-init does not build".into()) }
-}
-
-/// OUT_DIR/pb/mod.rs with one module of messages a proto file, and OUT_DIR/pb/grpc.rs with their services.
-fn protos() -> Outcome {
-    let dir = PathBuf::from("protos");
-    let inputs: Vec<_> =
-        ["joblet", "persist", "ipc"].iter().map(|f| dir.join(f).with_extension("proto")).collect();
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=protos");
-
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("pb");
-    fs::create_dir_all(&out)?;
-    protobuf_codegen::Codegen::new().pure().include(&dir).inputs(&inputs).out_dir(&out).run()?;
-
-    let set = protobuf_parse::Parser::new().pure().include(&dir).inputs(&inputs).file_descriptor_set()?;
-    fs::write(out.join("grpc.rs"), stubs::modules(&set.file))?;
-    Ok(())
 }

@@ -1,25 +1,6 @@
-//! Generated messages and stubs; nothing else.
-//!
-//! `build.rs` makes this room from `protos/`: one module of messages for each proto file, and one `_grpc`
-//! module for each file with services, in which a service `X` has `METHOD_X_*` constants, a client, a trait
-//! whose methods answer UNIMPLEMENTED until they are written, `create_x` to serve it, and `ALL_METHODS`, the
-//! list that the table of roles is checked against. proto3 cannot tell "absent" from "zero" except in fields
-//! marked `optional`; these are `Option` here. Unknown fields survive a decode and encode.
+//! The wire: messages and stubs of the crate `joblet-proto` (`protos/`), and the test that their numbers stay.
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    rust_2018_idioms,
-    clippy::all,
-    clippy::unwrap_used,
-    reason = "generated"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/pb/mod.rs"));
-    include!(concat!(env!("OUT_DIR"), "/pb/grpc.rs"));
-}
-
-pub use generated::*;
+pub use joblet_proto::*;
 
 #[cfg(test)]
 mod tests {
