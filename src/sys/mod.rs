@@ -9,6 +9,7 @@
 
 pub mod clone;
 pub mod exit;
+pub mod mailbox;
 pub mod mount;
 pub mod pidfd;
 pub mod probe;

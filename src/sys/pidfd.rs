@@ -17,22 +17,22 @@ pub fn kill_and_reap(pidfd: BorrowedFd<'_>) {
 }
 
 /// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22); `None`: there is none.
-pub fn birth(pid: i32) -> Option<u64> {
+pub fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold anything, parentheses too.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// A descriptor for a process, whoever's child it is: pidfd_open(2). `birth` tells whether it is the one that is meant.
+/// A descriptor for a process, whoever's child it is: pidfd_open(2). `start_time` tells whether it is the one that is meant.
 ///
 /// # Errors
 /// There is no such process, or another one has the number.
-pub fn open(pid: i32, birth: u64) -> io::Result<OwnedFd> {
+pub fn open(pid: i32, start_time: u64) -> io::Result<OwnedFd> {
     let gone = || io::Error::from(rustix::io::Errno::SRCH);
     let number = rustix::process::Pid::from_raw(pid).ok_or_else(gone)?;
     let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
     // Looked at after the descriptor was opened: the number cannot pass on to another process in between unseen.
-    if self::birth(pid) == Some(birth) { Ok(pidfd) } else { Err(gone()) }
+    if self::start_time(pid) == Some(start_time) { Ok(pidfd) } else { Err(gone()) }
 }
 
 /// A descriptor that another process has, shared with it: pidfd_getfd(2), and where Yama forbids that (scope 3), what it
