@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use joblet::config::daemon::{Backend, DaemonConfig, Enforcement, OnShutdown};
-use joblet::daemon::commands::{Answer, Command, Door};
+use joblet::daemon::commands::{Answer, Command, CommandSender};
 use joblet::daemon::{Daemon, wiring};
 use joblet::job::{JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
-use joblet::output::progress::Tells;
+use joblet::output::watermark::Notifiers;
 use joblet::sandbox::rootfs::DEFAULT_MOUNTS;
 
 use crate::clock;
@@ -121,13 +121,17 @@ pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
                 thread.unpark();
             }
         };
-        let daemon =
-            Daemon::new(&config, signals, Tells { output: Arc::new(tell), samples: Arc::new(|_| {}) }, || {})
-                .expect("a daemon");
-        send.send(daemon.door()).expect("somebody waits for it");
+        let daemon = Daemon::new(
+            &config,
+            signals,
+            Notifiers { output: Arc::new(tell), samples: Arc::new(|_| {}) },
+            || {},
+        )
+        .expect("a daemon");
+        send.send(daemon.commands()).expect("somebody waits for it");
         daemon.run();
     });
-    let client = Client { door: receive.recv().expect("the loop starts"), waiting };
+    let client = Client { commands: receive.recv().expect("the loop starts"), waiting };
     let mut sleepers = 0;
     for line in std::io::stdin().lines() {
         let line = line.expect("questions are text");
@@ -181,14 +185,14 @@ type Waiting = Arc<Mutex<HashMap<JobId, Thread>>>;
 
 #[derive(Clone)]
 struct Client {
-    door: Door,
+    commands: CommandSender,
     waiting: Waiting,
 }
 
 impl Client {
     fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> T {
         let (answer, reply) = futures_channel::oneshot::channel();
-        self.door.submit(command(answer)).expect("the loop lives");
+        self.commands.submit(command(answer)).expect("the loop lives");
         block_on(reply).expect("the loop answers").expect("the command is good")
     }
 
@@ -203,10 +207,10 @@ impl Client {
         let started = clock::now();
         let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(id), answer });
         self.waiting.lock().expect("nobody panics with it").insert(id, std::thread::current());
-        source.progress.watch();
+        source.watermark.watch();
         let rows = loop {
-            source.progress.heard();
-            let (rows, ended) = source.progress.look();
+            source.watermark.acknowledged();
+            let (rows, ended) = source.watermark.look();
             if ended {
                 break rows;
             }

@@ -2,7 +2,7 @@
 //!
 //! TLS has verified a client's certificate when its connection began. Connections live long, so the question is
 //! asked again for every call, with the CA and the list of now: [`Access::replace`] puts new ones in their place
-//! and has every open stream ask again ([`Pass`]). Answers are remembered for a minute, because reading a
+//! and has every open stream ask again ([`Peer`]). Answers are remembered for a minute, because reading a
 //! certificate takes half a millisecond of the only gRPC thread; not for longer, because also CAs end, and clocks
 //! are set.
 
@@ -184,15 +184,15 @@ impl Access {
     }
 
     /// Keeps who calls for as long as the call lasts.
-    pub(super) fn pass(&self, ctx: &RpcContext<'_>) -> Pass {
+    pub(super) fn peer(&self, ctx: &RpcContext<'_>) -> Peer {
         let (pem, first) = chain(ctx).unwrap_or_default();
-        Pass { access: self.clone(), pem: pem.into(), first }
+        Peer { access: self.clone(), pem: pem.into(), first }
     }
 
     /// The same for the client with this certificate.
     #[cfg(test)]
-    pub(super) fn pass_of(&self, pem: &str) -> Pass {
-        Pass { access: self.clone(), pem: pem.as_bytes().into(), first: pem.len() }
+    pub(super) fn peer_of(&self, pem: &str) -> Peer {
+        Peer { access: self.clone(), pem: pem.as_bytes().into(), first: pem.len() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -210,14 +210,14 @@ impl ServerCredentialsFetcher for Access {
 
 /// The client of a call that lasts.
 #[derive(Clone)]
-pub(super) struct Pass {
+pub(super) struct Peer {
     access: Access,
     pem: Arc<[u8]>,
     /// Bytes of the client's own certificate, at the beginning.
     first: usize,
 }
 
-impl Pass {
+impl Peer {
     /// Whether the client is still trusted.
     pub(super) fn check(&self) -> Result<(), RpcStatus> {
         self.access.state().judge(&self.pem).map(drop).map_err(|why| refused(&why))

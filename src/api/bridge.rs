@@ -4,19 +4,22 @@ use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 
 use super::convert::Refusal;
-use super::intake::Share;
+use super::limits::CallPermit;
 use super::status;
-use crate::daemon::commands::{Answer, Command, CommandError, Door};
+use crate::daemon::commands::{Answer, Command, CommandError, CommandSender};
 use crate::diag::{Level, event};
 
 /// A question that the loop has accepted, or why it was not put.
 pub(super) type Asked<T> = Result<oneshot::Receiver<Result<T, CommandError>>, RpcStatus>;
 
 /// Puts a question to the loop, unless the request was refused before. Never waits.
-pub(super) fn ask<T>(door: &Door, command: Result<impl FnOnce(Answer<T>) -> Command, Refusal>) -> Asked<T> {
+pub(super) fn ask<T>(
+    commands: &CommandSender,
+    command: Result<impl FnOnce(Answer<T>) -> Command, Refusal>,
+) -> Asked<T> {
     let command = command.map_err(|refusal| status::of_refusal(&refusal))?;
     let (answer, asked) = oneshot::channel();
-    door.submit(command(answer)).map_err(|e| status::of_command(&e))?;
+    commands.submit(command(answer)).map_err(|e| status::of_command(&e))?;
     Ok(asked)
 }
 
@@ -31,12 +34,12 @@ pub(super) async fn answered<T>(asked: Asked<T>) -> Result<T, RpcStatus> {
 /// answer. The future keeps all of the call until C-core has taken the reply.
 pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
     ctx: &RpcContext<'_>,
-    share: Result<Share, RpcStatus>,
+    permit: Result<CallPermit, RpcStatus>,
     request: RequestStream<Q>,
     sink: ClientStreamingSink<R>,
     put: impl FnOnce(Q) -> (Asked<T>, C) + Send + 'static,
 ) {
-    serve(ctx, share, request, sink, |message| {
+    serve(ctx, permit, request, sink, |message| {
         let (asked, convert) = put(message);
         async { Ok(convert(answered(asked).await?)) }
     });
@@ -45,17 +48,17 @@ pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: 
 /// Answers a call whose message decides what is asked of the loop.
 pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Result<R, RpcStatus>> + Send>(
     ctx: &RpcContext<'_>,
-    share: Result<Share, RpcStatus>,
+    permit: Result<CallPermit, RpcStatus>,
     mut request: RequestStream<Q>,
     mut sink: ClientStreamingSink<R>,
     serve: impl FnOnce(Q) -> F + Send + 'static,
 ) {
     ctx.spawn(async move {
         let answer = async {
-            let share = share?;
-            let message = share.message(&mut request).await?;
-            let turn = share.turn().await;
-            Ok::<_, RpcStatus>((serve(message).await?, share, turn))
+            let permit = permit?;
+            let message = permit.message(&mut request).await?;
+            let turn = permit.turn().await;
+            Ok::<_, RpcStatus>((serve(message).await?, permit, turn))
         };
         note(match answer.await {
             Ok((reply, _share, _turn)) => sink.success(reply).await,

@@ -1,4 +1,4 @@
-//! What the [`pump`](super::pump) can feed a stream from: something that is told of by a [`Progress`].
+//! What the [`pump`](super::pump) can feed a stream from: something that is told of by a [`Watermark`].
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use super::status;
 use crate::daemon::commands::{CommandError, LogSource};
 use crate::diag::{Level, limited};
 use crate::job::JobId;
-use crate::output::{OutputError, Progress, Seen, View, Wish};
+use crate::output::{LogCursor, LogQuery, OutputError, Seen, Watermark};
 use crate::pb::joblet::DataChunk;
 
 /// Kinds of streams; a job has news of each by itself.
@@ -32,8 +32,8 @@ pub(super) trait Feed: Send + 'static {
     /// Whose.
     fn id(&self) -> JobId;
 
-    /// Tells of news.
-    fn progress(&self) -> &Arc<Progress>;
+    /// Notifiers of news.
+    fn watermark(&self) -> &Arc<Watermark>;
 
     /// When it is to be asked again although there are no news.
     fn until(&self) -> Option<SystemTime> {
@@ -62,13 +62,13 @@ pub(super) enum Fed<M> {
 /// The part of a job's output that a client wants.
 pub(super) struct LogFeed {
     source: LogSource,
-    view: View,
+    view: LogCursor,
 }
 
 impl LogFeed {
     /// At its beginning.
-    pub(super) fn new(source: LogSource, wish: Wish) -> Self {
-        let view = View::new(source.dir.clone(), wish);
+    pub(super) fn new(source: LogSource, query: LogQuery) -> Self {
+        let view = LogCursor::new(source.dir.clone(), query);
         LogFeed { source, view }
     }
 }
@@ -81,8 +81,8 @@ impl Feed for LogFeed {
         self.source.id
     }
 
-    fn progress(&self) -> &Arc<Progress> {
-        &self.source.progress
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.source.watermark
     }
 
     fn until(&self) -> Option<SystemTime> {
@@ -92,7 +92,7 @@ impl Feed for LogFeed {
 
     fn next(&mut self) -> Result<Fed<DataChunk>, RpcStatus> {
         // The end is looked at before the rows, so these are all.
-        let (rows, ended) = self.source.progress.look();
+        let (rows, ended) = self.source.watermark.look();
         match self.view.next(rows, ended, now_ns()) {
             Ok(Seen::Chunk(chunk)) => Ok(Fed::Message(reply::chunk(chunk))),
             Ok(Seen::Nothing) => Ok(Fed::Dry),

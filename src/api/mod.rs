@@ -7,14 +7,14 @@
 //! * `log-pump` ([`pump`]): reads spools for all streams and fills their queues.
 //! * C-core's own (resolver, timers, event engine): they know nothing of us.
 //!
-//! The loop is elsewhere; this room reaches it through [`Door`](crate::daemon::commands::Door) only.
+//! The loop is elsewhere; this room reaches it through [`CommandSender`](crate::daemon::commands::CommandSender) only.
 //!
 //! # A request
 //!
 //! C-core has verified the client's certificate and received the headers. The check of [`auth`] has the role from
 //! [`access`], which judges the certificate again, and looks the method up in one table: denied, not built yet,
-//! or through to the handler ([`service`]). [`intake`] counts the call as its client's and waits for the message
-//! (and asks [`access`] once more when it is there); [`strikes`] closes the connection of who sends none again
+//! or through to the handler ([`service`]). [`limits`] counts the call as its client's and waits for the message
+//! (and asks [`access`] once more when it is there); [`abuse`] closes the connection of who sends none again
 //! and again. [`convert`] makes job words of it; every rule of syntax is checked there, and a refusal names the
 //! field. [`bridge`] sends the command and leaves a future that waits for the answer, converts it and owns the
 //! reply until C-core has taken it (a reply dropped earlier cancels the call). Errors become codes in [`status`]
@@ -40,19 +40,19 @@
 //! [`Server::begin_shutdown`] stops accepting and ends every stream with UNAVAILABLE; the loop still
 //! answers what it has accepted. [`Server::finish`] waits for the calls and cancels those that linger.
 
+mod abuse;
 pub mod access;
 pub mod auth;
 mod bridge;
 pub mod convert;
 mod feed;
-mod intake;
+mod limits;
 pub mod pump;
 pub mod reload;
 mod samples;
 pub mod server;
 mod service;
 mod status;
-mod strikes;
 mod tls;
 
 pub use convert::Rules;

@@ -2,7 +2,7 @@
 //!
 //! It is driven by events: a stream was opened or closed, a job has news, a stream has room again. A stream is
 //! then *advanced*: messages go from its [`Feed`] into its queue until the queue is full (gRPC wakes us through
-//! the stream's waker), there is nothing more (the job's [`Progress`] tells), or its turn is over. Reading
+//! the stream's waker), there is nothing more (the job's [`Watermark`] tells), or its turn is over. Reading
 //! blocks on the disk at worst, never on a client. A stream that ends at a time of day is looked at then.
 //!
 //! The queue of events has no bound of its own. What is in it is bounded: at most one "room" for each stream,
@@ -23,14 +23,14 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::Stream as _;
 use grpcio::{RpcStatus, RpcStatusCode};
 
-use super::access::Pass;
+use super::access::Peer;
 use super::feed::{Fed, Feed, Kind};
 use super::{ApiError, status};
 use crate::daemon::commands::CommandError;
 use crate::diag::{Level, event};
 use crate::job::JobId;
-use crate::output::Progress;
-use crate::output::progress::Tell;
+use crate::output::Watermark;
+use crate::output::watermark::Notify;
 
 /// What a stream's queue holds besides one message: nothing. A chunk has at most the 16 KiB that the collector
 /// takes at a time, and thousands of clients that do not read have as many queues.
@@ -58,7 +58,7 @@ enum Event {
     Ready(u64),
     News(Subject),
     Closed(u64),
-    /// Time has passed: [`Desk::wait`] looks for what that means.
+    /// Time has passed: [`PumpThread::wait`] looks for what that means.
     Alarm,
     Judge,
     Shutdown,
@@ -81,14 +81,14 @@ impl fmt::Debug for LogPump {
 }
 
 impl LogPump {
-    /// Starts the thread. The second value is for the [`Progress`] of every job's output.
+    /// Starts the thread. The second value is for the [`Watermark`] of every job's output.
     ///
     /// # Errors
     /// No thread.
-    pub fn start() -> Result<(LogPump, Tell), ApiError> {
+    pub fn start() -> Result<(LogPump, Notify), ApiError> {
         let (events, inbox) = crossbeam_channel::unbounded();
         let pump = LogPump { events, next: Arc::default(), streams: Arc::default() };
-        let desk = Desk {
+        let thread_state = PumpThread {
             count: pump.streams.clone(),
             streams: HashMap::new(),
             cut: HashMap::new(),
@@ -96,18 +96,18 @@ impl LogPump {
             judge_at: Instant::now(),
             alarms: BTreeSet::new(),
         };
-        let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || desk.run(&inbox));
+        let spawned = thread::Builder::new().name("log-pump".into()).spawn(move || thread_state.run(&inbox));
         spawned.map_err(ApiError::StartPump)?;
         let tell = pump.tell(Kind::Output);
         Ok((pump, tell))
     }
 
-    /// For the [`Progress`] of every job's samples.
-    pub fn tell_samples(&self) -> Tell {
+    /// For the [`Watermark`] of every job's samples.
+    pub fn tell_samples(&self) -> Notify {
         self.tell(Kind::Samples)
     }
 
-    fn tell(&self, kind: Kind) -> Tell {
+    fn tell(&self, kind: Kind) -> Notify {
         let events = self.events.clone();
         Arc::new(move |job| {
             // Nobody listens after the shutdown.
@@ -119,7 +119,7 @@ impl LogPump {
     ///
     /// # Errors
     /// Too many streams, or the daemon is shutting down.
-    pub(super) fn open<F: Feed>(&self, feed: F, pass: Pass) -> Result<Reading<F::Message>, RpcStatus> {
+    pub(super) fn open<F: Feed>(&self, feed: F, peer: Peer) -> Result<Reading<F::Message>, RpcStatus> {
         if self.streams.fetch_add(1, Ordering::SeqCst) >= STREAMS {
             self.streams.fetch_sub(1, Ordering::SeqCst);
             let text = format!("too many streams: {STREAMS} are open already; try again");
@@ -127,17 +127,17 @@ impl LogPump {
         }
         let id = self.next.fetch_add(1, Ordering::SeqCst);
         let (queue, items) = mpsc::channel(QUEUED);
-        let (axe, cut) = oneshot::channel();
+        let (cancel, cut) = oneshot::channel();
         let reading = Reading { items, cut, id, events: self.events.clone() };
         let room = Arc::new(Room { id, told: AtomicBool::new(false), events: self.events.clone() });
         let stream = Stream {
             subject: (feed.id(), F::KIND),
-            progress: feed.progress().clone(),
-            pass,
-            axe,
+            watermark: feed.watermark().clone(),
+            peer,
+            cancel,
             room,
             until: feed.until(),
-            tap: Box::new(Filling { feed, queue }),
+            source: Box::new(Filling { feed, queue }),
         };
         match self.events.send(Event::Open(id, Box::new(stream))) {
             Ok(()) => Ok(reading),
@@ -217,13 +217,13 @@ impl Wake for Room {
 /// The pump's end of a stream.
 struct Stream {
     subject: Subject,
-    progress: Arc<Progress>,
-    pass: Pass,
-    axe: oneshot::Sender<()>,
+    watermark: Arc<Watermark>,
+    peer: Peer,
+    cancel: oneshot::Sender<()>,
     room: Arc<Room>,
     /// When it is to be looked at although there are no news.
     until: Option<SystemTime>,
-    tap: Box<dyn Tap>,
+    source: Box<dyn StreamSource>,
 }
 
 /// What is left to do for a stream after its turn.
@@ -240,7 +240,7 @@ enum Next {
 }
 
 /// A feed with its queue, whatever kind of message goes through.
-trait Tap: Send {
+trait StreamSource: Send {
     /// Fills the queue for one turn; who reads it wakes through `cx`.
     fn advance(&mut self, cx: &mut Context<'_>) -> Next;
     /// Sends the end although the queue may be full.
@@ -252,7 +252,7 @@ struct Filling<F: Feed> {
     queue: mpsc::Sender<Item<F::Message>>,
 }
 
-impl<F: Feed> Tap for Filling<F> {
+impl<F: Feed> StreamSource for Filling<F> {
     fn advance(&mut self, cx: &mut Context<'_>) -> Next {
         for _ in 0..TURN {
             match self.queue.poll_ready(cx) {
@@ -284,11 +284,11 @@ impl<F: Feed> Tap for Filling<F> {
 impl Stream {
     fn advance(&mut self) -> Next {
         let waker = Waker::from(self.room.clone());
-        self.tap.advance(&mut Context::from_waker(&waker))
+        self.source.advance(&mut Context::from_waker(&waker))
     }
 }
 
-struct Desk {
+struct PumpThread {
     count: Arc<AtomicUsize>,
     streams: HashMap<u64, Stream>,
     /// Streams that were told their end for lack of trust, and have not gone yet.
@@ -302,7 +302,7 @@ struct Desk {
     alarms: BTreeSet<(SystemTime, u64)>,
 }
 
-impl Desk {
+impl PumpThread {
     fn run(mut self, inbox: &Receiver<Event>) {
         while let Some(event) = self.wait(inbox) {
             match event {
@@ -320,7 +320,7 @@ impl Desk {
             }
         }
         for stream in self.streams.values() {
-            stream.tap.end(gone());
+            stream.source.end(gone());
         }
     }
 
@@ -350,10 +350,10 @@ impl Desk {
 
     fn judge(&mut self) {
         self.judge_at = Instant::now() + AGAIN;
-        for (_, axe) in self.cut.drain() {
-            let _ = axe.send(()); // gone meanwhile, or its "closed" is on its way
+        for (_, cancel) in self.cut.drain() {
+            let _ = cancel.send(()); // gone meanwhile, or its "closed" is on its way
         }
-        let judged = self.streams.iter().filter_map(|(id, stream)| Some((*id, stream.pass.check().err()?)));
+        let judged = self.streams.iter().filter_map(|(id, stream)| Some((*id, stream.peer.check().err()?)));
         for (id, status) in judged.collect::<Vec<_>>() {
             self.cut(id, status);
         }
@@ -363,17 +363,17 @@ impl Desk {
     fn cut(&mut self, id: u64, status: RpcStatus) {
         let Some(stream) = self.forget(id) else { return };
         event!(Level::Warn, "stream cut", jobId = stream.subject.0, why = status.message());
-        stream.tap.end(status);
-        self.cut.insert(id, stream.axe);
+        stream.source.end(status);
+        self.cut.insert(id, stream.cancel);
     }
 
     fn open(&mut self, id: u64, stream: Stream) {
         if self.streams.is_empty() && self.cut.is_empty() {
             self.judge_at = Instant::now() + AGAIN;
         }
-        stream.progress.watch();
+        stream.watermark.watch();
         // Between the check of the call and now there may have been a reload.
-        let judged = stream.pass.check();
+        let judged = stream.peer.check();
         self.alarms.extend(stream.until.map(|at| (at, id)));
         self.streams.insert(id, stream);
         match judged {
@@ -387,7 +387,7 @@ impl Desk {
         let ids = std::mem::take(list);
         // Heard once for all of the job's streams, before any of them looks.
         if let Some(stream) = ids.iter().find_map(|id| self.streams.get(id)) {
-            stream.progress.heard();
+            stream.watermark.acknowledged();
         }
         for id in ids {
             self.advance(id);
@@ -407,7 +407,7 @@ impl Desk {
                     Some(list) => list.push(id),
                     // Nobody waited for news, so nobody has heard the last ones: it looks again after that.
                     None => {
-                        stream.progress.heard();
+                        stream.watermark.acknowledged();
                         self.dry.insert(stream.subject, Vec::new());
                         continue;
                     }

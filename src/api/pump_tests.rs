@@ -9,14 +9,14 @@ use super::super::feed::LogFeed;
 use super::*;
 use crate::certs::authority::Pair;
 use crate::daemon::commands::LogSource;
-use crate::output::{SpoolWriter, Stream as Side, Wish};
+use crate::output::{LogQuery, SpoolWriter, Stream as Side};
 use crate::pb::joblet::DataChunk;
 
 /// A job's output in a directory of its own, and the pump that reads it.
 struct Bench {
     dir: tempfile::TempDir,
     pump: LogPump,
-    progress: Arc<Progress>,
+    watermark: Arc<Watermark>,
     id: JobId,
     writer: Option<SpoolWriter>,
     node: Node,
@@ -28,10 +28,10 @@ impl Bench {
     fn new() -> Self {
         let (pump, tell) = LogPump::start().unwrap();
         let id = JobId::random();
-        let (node, progress) = (Node::new(), Progress::new(id, tell));
+        let (node, watermark) = (Node::new(), Watermark::new(id, tell));
         let (access, _) = Access::new(&node.security, pump.clone()).unwrap();
         let client = node.client();
-        Bench { dir: tempfile::tempdir().unwrap(), pump, progress, id, writer: None, node, access, client }
+        Bench { dir: tempfile::tempdir().unwrap(), pump, watermark, id, writer: None, node, access, client }
     }
 
     fn spool(&self) -> std::path::PathBuf {
@@ -44,19 +44,19 @@ impl Bench {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         rustix::io::write(&write, text.as_bytes()).unwrap();
         writer.splice_from(&read, Side::Stdout, 65_536, 7).unwrap();
-        self.progress.publish(writer.rows());
+        self.watermark.publish(writer.rows());
     }
 
     fn open(&self) -> Reading<DataChunk> {
-        let source = LogSource { id: self.id, dir: self.spool(), progress: self.progress.clone() };
+        let source = LogSource { id: self.id, dir: self.spool(), watermark: self.watermark.clone() };
         self.pump
-            .open(LogFeed::new(source, Wish::default()), self.pass())
+            .open(LogFeed::new(source, LogQuery::default()), self.peer())
             .map_err(|s| s.message().to_owned())
             .unwrap()
     }
 
-    fn pass(&self) -> Pass {
-        self.access.pass_of(&self.client.cert)
+    fn peer(&self) -> Peer {
+        self.access.peer_of(&self.client.cert)
     }
 
     /// Waits until the pump knows of so many streams.
@@ -107,7 +107,7 @@ fn a_stream_has_the_history_then_what_follows_then_the_end() {
     let mut late = bench.open();
     assert_eq!(chunk(&mut late).payload, b"one");
     bench.write("three");
-    bench.progress.end();
+    bench.watermark.end();
     assert_eq!(chunk(&mut early).payload, b"three");
     assert_eq!(end(&mut early).0, RpcStatusCode::OK);
     assert_eq!(chunk(&mut late).payload, b"two");
@@ -127,7 +127,7 @@ fn a_stream_waits_for_a_spool_that_does_not_exist_yet() {
 fn a_job_that_never_wrote_ends_its_streams_at_once() {
     let bench = Bench::new();
     let mut waiting = bench.open();
-    bench.progress.end();
+    bench.watermark.end();
     assert_eq!(end(&mut waiting).0, RpcStatusCode::OK);
     assert_eq!(end(&mut bench.open()).0, RpcStatusCode::OK);
 }
@@ -149,7 +149,7 @@ fn many_streams_each_read_everything_once_while_the_job_writes() {
             }));
         }
     }
-    bench.progress.end();
+    bench.watermark.end();
     let want: String = (0..400).map(|i| format!("line {i}\n")).collect();
     for reader in readers {
         assert_eq!(String::from_utf8(reader.join().unwrap()).unwrap(), want);
@@ -167,14 +167,14 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
     let (events, told) = crossbeam_channel::unbounded();
     let room = Waker::from(Arc::new(Room { id: 1, told: AtomicBool::new(false), events }));
     let mut cx = Context::from_waker(&room);
-    let mut slow = Filling { feed: Endless { read: 0, progress: bench.progress.clone() }, queue };
+    let mut slow = Filling { feed: Endless { read: 0, watermark: bench.watermark.clone() }, queue };
     for _ in 0..3 {
         assert_eq!(slow.advance(&mut cx), Next::Full);
         assert_eq!(slow.feed.read, QUEUED as u64 + 1);
     }
     assert!(told.is_empty());
     let mut quick = bench.open();
-    bench.progress.end();
+    bench.watermark.end();
     assert_eq!(end(&mut quick).0, RpcStatusCode::OK);
     // Reading one makes room for one, and is told.
     assert!(items.try_recv().is_ok());
@@ -186,7 +186,7 @@ fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
 /// Always has another one.
 struct Endless {
     read: u64,
-    progress: Arc<Progress>,
+    watermark: Arc<Watermark>,
 }
 
 impl Feed for Endless {
@@ -197,8 +197,8 @@ impl Feed for Endless {
         JobId::random()
     }
 
-    fn progress(&self) -> &Arc<Progress> {
-        &self.progress
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
     }
 
     fn next(&mut self) -> Result<Fed<u64>, RpcStatus> {
@@ -252,8 +252,8 @@ fn more_streams_than_there_may_be_are_refused() {
     let bench = Bench::new();
     bench.pump.streams.store(STREAMS - 1, Ordering::SeqCst);
     let last = bench.open();
-    let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    match bench.pump.open(LogFeed::new(source, Wish::default()), bench.pass()) {
+    let source = LogSource { id: bench.id, dir: bench.spool(), watermark: bench.watermark.clone() };
+    match bench.pump.open(LogFeed::new(source, LogQuery::default()), bench.peer()) {
         Err(status) => assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED),
         Ok(_) => panic!("one too many"),
     }
@@ -282,7 +282,7 @@ fn a_revoked_clients_streams_end_at_the_reload_full_quiet_and_later_ones_and_oth
         assert_eq!(code, RpcStatusCode::UNAUTHENTICATED);
         assert!(text.contains("the client certificate was revoked at "), "{text}");
     }
-    bench.progress.end();
+    bench.watermark.end();
     assert_eq!(end(&mut others).0, RpcStatusCode::OK);
 }
 
@@ -324,9 +324,9 @@ fn a_stream_of_a_quiet_job_ends_when_its_time_has_come() {
     bench.write("all there is");
     let soon = SystemTime::now() + Duration::from_millis(100);
     let until = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64;
-    let source = LogSource { id: bench.id, dir: bench.spool(), progress: bench.progress.clone() };
-    let wish = Wish { until_ns: Some(until), ..Wish::default() };
-    let opened = bench.pump.open(LogFeed::new(source, wish), bench.pass());
+    let source = LogSource { id: bench.id, dir: bench.spool(), watermark: bench.watermark.clone() };
+    let query = LogQuery { until_ns: Some(until), ..LogQuery::default() };
+    let opened = bench.pump.open(LogFeed::new(source, query), bench.peer());
     let mut stream = opened.map_err(|s| s.message().to_owned()).unwrap();
     assert_eq!(chunk(&mut stream).payload, b"all there is");
     assert_eq!(end(&mut stream).0, RpcStatusCode::OK);

@@ -11,7 +11,7 @@ use crate::daemon::commands::SampleSource;
 use crate::diag::{Level, limited};
 use crate::job::JobId;
 use crate::metrics::{Fold, How, MetricsError, Sample, SeriesReader};
-use crate::output::Progress;
+use crate::output::Watermark;
 use crate::pb::joblet::JobMetricsSample;
 
 /// Which samples are wanted.
@@ -81,8 +81,8 @@ impl Feed for SampleFeed {
         self.source.id
     }
 
-    fn progress(&self) -> &Arc<Progress> {
-        &self.source.progress
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.source.watermark
     }
 
     fn next(&mut self) -> Result<Fed<JobMetricsSample>, RpcStatus> {
@@ -90,7 +90,7 @@ impl Feed for SampleFeed {
             let last = self.fold.take().and_then(|mut fold| fold.finish());
             return Ok(last.map_or(Fed::End, |sample| self.told(&sample)));
         }
-        let (bytes, ended) = self.source.progress.look();
+        let (bytes, ended) = self.source.watermark.look();
         // Of a job that has ended the whole file counts, also of one that ended in the life of an earlier daemon.
         match self.read(if ended { u64::MAX } else { bytes }) {
             Ok(Some(sample)) => Ok(self.take(sample)),

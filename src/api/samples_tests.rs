@@ -19,8 +19,8 @@ struct Job {
 impl Job {
     fn new() -> Job {
         let dir = tempfile::tempdir().unwrap();
-        let progress = Progress::new(JobId::random(), Arc::new(|_| {}));
-        let source = SampleSource { id: JobId::random(), dir: dir.path().to_owned(), progress };
+        let watermark = Watermark::new(JobId::random(), Arc::new(|_| {}));
+        let source = SampleSource { id: JobId::random(), dir: dir.path().to_owned(), watermark };
         Job { source, series: Series::open(dir.path()).unwrap().0, _dir: dir }
     }
 
@@ -30,7 +30,7 @@ impl Job {
         sample.time_ns += seconds * 1_000_000_000;
         sample.cpu.as_mut().unwrap().usage_usec = seconds.unsigned_abs();
         self.series.append(&sample).unwrap();
-        self.source.progress.publish(self.series.bytes());
+        self.source.watermark.publish(self.series.bytes());
     }
 
     fn feed(&self, query: Query) -> SampleFeed {
@@ -64,7 +64,7 @@ fn a_feed_has_the_stored_samples_then_what_comes_then_the_end() {
     job.add(5);
     assert_eq!(all(&mut early), (vec![(0, 0), (5, 5)], false));
     job.add(10);
-    job.source.progress.end();
+    job.source.watermark.end();
     assert_eq!(all(&mut early), (vec![(10, 10)], true));
     assert_eq!(all(&mut job.feed(Query::default())).0.len(), 3);
 }
@@ -73,12 +73,12 @@ fn a_feed_has_the_stored_samples_then_what_comes_then_the_end() {
 fn a_job_that_never_ran_has_none_and_one_of_an_earlier_daemon_all() {
     let job = Job::new();
     std::fs::remove_file(job.source.dir.join(FILE)).unwrap();
-    job.source.progress.end();
+    job.source.watermark.end();
     assert_eq!(all(&mut job.feed(Query::default())), (vec![], true));
     let mut job = Job::new();
     job.add(1);
-    job.source.progress = Progress::new(job.source.id, Arc::new(|_| {}));
-    job.source.progress.end();
+    job.source.watermark = Watermark::new(job.source.id, Arc::new(|_| {}));
+    job.source.watermark.end();
     assert_eq!(all(&mut job.feed(Query::default())), (vec![(1, 1)], true));
 }
 
@@ -111,7 +111,7 @@ fn a_fold_of_everything_is_told_at_once_and_one_of_intervals_as_they_end() {
     assert_eq!(all(&mut tens), (vec![(5, 5)], false));
     job.add(22);
     assert_eq!(all(&mut tens), (vec![(15, 15)], false));
-    job.source.progress.end();
+    job.source.watermark.end();
     assert_eq!(all(&mut tens), (vec![(22, 22)], true));
     assert_eq!(all(&mut Job::new().feed(whole)), (vec![], true));
 }
@@ -140,7 +140,7 @@ fn groups_without_a_source_are_absent_in_the_message() {
 fn samples_that_cannot_be_read_are_told_as_the_end() {
     let job = Job::new();
     std::fs::write(job.source.dir.join(FILE), "x\n").unwrap();
-    job.source.progress.publish(2);
+    job.source.watermark.publish(2);
     let status = match job.feed(Query::default()).next() {
         Err(status) => status,
         Ok(_) => panic!("not a sample"),

@@ -10,11 +10,11 @@ use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuild
 
 use super::access::{Access, InForce};
 use super::auth::Guard;
-use super::intake::Shares;
+use super::limits::Shares;
 use super::service::{self, Jobs};
 use super::{ApiError, LogPump, Rules, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
-use crate::daemon::commands::Door;
+use crate::daemon::commands::CommandSender;
 use crate::diag::{Level, event};
 
 /// Clients may ping this often without being sent away: half of the ten seconds that are promised, because
@@ -57,14 +57,19 @@ impl Server {
     ///
     /// # Errors
     /// Certificates that cannot be used, an address that cannot be bound.
-    pub fn start(config: &DaemonConfig, door: Door, rules: Rules, logs: LogPump) -> Result<Self, ApiError> {
+    pub fn start(
+        config: &DaemonConfig,
+        commands: CommandSender,
+        rules: Rules,
+        logs: LogPump,
+    ) -> Result<Self, ApiError> {
         let (access, in_force) = Access::new(&config.security, logs.clone())?;
         let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
         let shares = Shares::new(access.clone());
-        let jobs = Jobs::new(door, rules, logs.clone(), shares, page, large(&config.grpc));
+        let jobs = Jobs::new(commands, rules, logs.clone(), shares, page, large(&config.grpc));
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)

@@ -21,9 +21,9 @@ use crate::daemon::commands::in_turns;
 use crate::daemon::commands::{Command, CommandError, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
-use crate::output::progress::Tell;
 use crate::output::spool::CHUNK;
-use crate::output::{Progress, SpoolWriter, Stream};
+use crate::output::watermark::Notify;
+use crate::output::{SpoolWriter, Stream, Watermark};
 use crate::pb::joblet::*;
 use crate::pb::joblet_grpc::*;
 
@@ -70,7 +70,7 @@ struct Bench {
     port: u16,
     /// Told of each call that will not be answered.
     held: Receiver<()>,
-    progress: Arc<Progress>,
+    watermark: Arc<Watermark>,
     dir: tempfile::TempDir,
     _poll: Poll,
 }
@@ -94,11 +94,11 @@ impl Bench {
         let (queue, commands) = bounded(QUEUE);
         let (queue, _) = in_turns((queue, ()));
         let poll = Poll::new().unwrap();
-        let door = Door::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
-        let (logs, tell): (LogPump, Tell) = LogPump::start().unwrap();
+        let sender = CommandSender::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let (logs, tell): (LogPump, Notify) = LogPump::start().unwrap();
         let id = JobId::random();
-        let progress = Progress::new(id, tell);
-        let of_loop = progress.clone();
+        let watermark = Watermark::new(id, tell);
+        let of_loop = watermark.clone();
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().join("spool");
         let (tell_held, held) = bounded(1);
@@ -107,7 +107,7 @@ impl Bench {
             for command in commands {
                 match command {
                     Command::Logs { answer, .. } => {
-                        let source = LogSource { id, dir: spool.clone(), progress: of_loop.clone() };
+                        let source = LogSource { id, dir: spool.clone(), watermark: of_loop.clone() };
                         let _ = answer.send(Ok(source));
                     }
                     Command::Status { job, answer } => {
@@ -123,9 +123,9 @@ impl Bench {
             }
         });
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        let server = Server::start(&config, door, rules, logs).unwrap();
+        let server = Server::start(&config, sender, rules, logs).unwrap();
         let port = server.port();
-        Bench { ca, server: Some(server), port, held, progress, dir, _poll: poll }
+        Bench { ca, server: Some(server), port, held, watermark, dir, _poll: poll }
     }
 
     fn channel(&self, unit: &str, compressed: bool) -> Channel {
@@ -251,7 +251,7 @@ fn followers_end_with_the_job_and_with_the_daemon() {
     let client = bench.jobs("viewer");
     let follower = follow(&client);
     bench.wait_for_streams(1);
-    bench.progress.end();
+    bench.watermark.end();
     assert!(follower.join().unwrap().is_none());
     bench.end(Duration::from_secs(2));
 }
@@ -264,7 +264,7 @@ fn a_flood_arrives_whole_and_in_order_beside_a_client_that_does_not_read() {
     let _unread = lazy.get_job_logs_opt(&request, option()).unwrap();
     let eager = bench.jobs("viewer");
     let mut stream = eager.get_job_logs_opt(&request, option()).unwrap();
-    let progress = bench.progress.clone();
+    let watermark = bench.watermark.clone();
     let mut writer = SpoolWriter::create(&bench.dir.path().join("spool")).unwrap();
     let job = thread::spawn(move || {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
@@ -272,9 +272,9 @@ fn a_flood_arrives_whole_and_in_order_beside_a_client_that_does_not_read() {
             let bytes = vec![i as u8; 1 + (i as usize * 7919) % CHUNK];
             assert_eq!(rustix::io::write(&write, &bytes).unwrap(), bytes.len());
             writer.splice_from(&read, Stream::Stderr, 65_536, i64::from(i)).unwrap();
-            progress.publish(writer.rows());
+            watermark.publish(writer.rows());
         }
-        progress.end();
+        watermark.end();
     });
     for i in 0..1000_u32 {
         let chunk = futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).unwrap().unwrap();
@@ -311,9 +311,9 @@ fn what_is_wrong_with_the_credentials_or_the_port_is_said_with_its_key() {
         let (queue, _commands) = bounded(1);
         let (queue, _) = in_turns((queue, ()));
         let poll = Poll::new().unwrap();
-        let door = Door::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let sender = CommandSender::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        match Server::start(&config, door, rules, LogPump::start().unwrap().0) {
+        match Server::start(&config, sender, rules, LogPump::start().unwrap().0) {
             Err(why) => why.to_string(),
             Ok(_) => panic!("it started"),
         }

@@ -43,7 +43,7 @@ pub(super) fn of_command(error: &CommandError) -> RpcStatus {
     new(code, &error.to_string())
 }
 
-/// Tells a client that came at a bad time when to come again, in seconds (the name and unit of RFC 9110, section 10.2.3).
+/// Notifiers a client that came at a bad time when to come again, in seconds (the name and unit of RFC 9110, section 10.2.3).
 /// Initial metadata: grpcio sends no other with an error.
 pub(super) fn retry_after() -> Option<Metadata> {
     let mut hint = MetadataBuilder::new();

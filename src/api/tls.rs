@@ -22,7 +22,7 @@ pub(super) fn credentials(security: &Security) -> ServerCredentialsBuilder {
         .add_cert(security.server_cert.clone().into_bytes(), security.server_key.expose().as_bytes().to_vec())
 }
 
-/// Tells until when the server's certificate lasts, Unix time.
+/// Notifiers until when the server's certificate lasts, Unix time.
 ///
 /// # Errors
 /// A text that is no PEM, a certificate that has expired or is too weak, a key that is not the certificate's.

@@ -13,7 +13,7 @@ use joblet::certs::{self, CertError, setup};
 use joblet::config::Loaded;
 use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::{Daemon, doctor, notify, wiring};
-use joblet::output::progress::Tells;
+use joblet::output::watermark::Notifiers;
 use joblet::{diag, sys};
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
@@ -192,8 +192,8 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let tells = Tells { output: tell, samples: pump.tell_samples() };
-    let mut daemon = Daemon::new(config, signals, tells, move || {
+    let notifiers = Notifiers { output: tell, samples: pump.tell_samples() };
+    let mut daemon = Daemon::new(config, signals, notifiers, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();
@@ -254,7 +254,7 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
 fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: LogPump) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let usual = rules.usual();
-    let server = Server::start(config, daemon.door(), rules, pump)?;
+    let server = Server::start(config, daemon.commands(), rules, pump)?;
     daemon.make_ready(usual);
     Ok(server)
 }

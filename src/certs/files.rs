@@ -11,7 +11,7 @@ use super::{
     CertError,
     authority::{Authority, Pair},
 };
-use crate::{config::custody, job::Secret};
+use crate::{config::permissions, job::Secret};
 
 /// Name of the list of revoked certificates below the root of a node.
 pub(super) const REVOKED: &str = "revoked.pem";
@@ -70,7 +70,7 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), CertErro
 /// The text of a file that nobody else can change or replace, of at most `most` bytes.
 pub(super) fn read_unshared(path: &Path, most: u64) -> io::Result<String> {
     let file = File::open(path)?;
-    if let Some(exposure) = custody::exposure(path, &file, custody::UNCHANGED)? {
+    if let Some(exposure) = permissions::exposure(path, &file, permissions::UNCHANGED)? {
         return Err(io::Error::other(exposure));
     }
     let mut text = String::new();

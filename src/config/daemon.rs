@@ -11,8 +11,8 @@ pub use super::state::{Backend, OnShutdown, Retention, State};
 pub use super::values::{LogLevel, Version};
 use super::{
     ConfigError, Loaded, check,
-    custody::{Holds, guard},
     pem::{is_path, pem_file},
+    permissions::{Holds, guard},
     range,
     search::{self, Environment},
     values::{self, section},
@@ -114,7 +114,8 @@ pub struct Joblet {
     /// Jobs that may wait for their time or for a place, 0 for none.
     pub max_queued_jobs: u32,
     /// Berths kept ready for the next jobs, at most 256; 0: none.
-    pub ready_berths: u32,
+    #[serde(alias = "readyBerths")]
+    pub warm_sandboxes: u32,
     /// Longest run of any job; zero: no bound.
     #[serde(with = "values::duration")]
     pub job_timeout: Duration,
@@ -348,7 +349,7 @@ impl Default for Joblet {
             max_memory_limit: 0,
             max_concurrent_jobs: 100,
             max_queued_jobs: 10_000,
-            ready_berths: 8,
+            warm_sandboxes: 8,
             job_timeout: Duration::from_secs(3600),
             stop_grace_period: Duration::from_millis(100),
             cleanup_timeout: Duration::from_secs(5),

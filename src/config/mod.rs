@@ -18,9 +18,9 @@ use std::{
 
 pub mod check;
 pub mod client;
-pub mod custody;
 pub mod daemon;
 mod pem;
+pub mod permissions;
 mod range;
 pub mod search;
 mod state;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     ConfigError,
-    custody::{Holds, guard},
+    permissions::{Holds, guard},
 };
 
 /// PEM never starts with a slash.

@@ -25,9 +25,9 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     between("process.subidCount", c.process.subid_count, 1, 1 << 20)?;
     // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
     between("process.subidBase", c.process.subid_base, 65_536, u32::MAX - 2 - c.process.subid_count)?;
-    between("joblet.readyBerths", c.joblet.ready_berths, 0, 256.min(c.process.subid_count - 1))?;
+    between("joblet.warmSandboxes", c.joblet.warm_sandboxes, 0, 256.min(c.process.subid_count - 1))?;
     // Jobs that cannot use a berth need ids too.
-    let ids = c.process.subid_count - c.joblet.ready_berths;
+    let ids = c.process.subid_count - c.joblet.warm_sandboxes;
     between("joblet.maxQueuedJobs", c.joblet.max_queued_jobs, 0, 1_000_000)?;
     between("state.retention.days", c.state.retention.days, 1, 36_500)?;
     between("state.retention.max", c.state.retention.max, 1, 10_000_000)?;

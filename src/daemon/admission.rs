@@ -6,28 +6,28 @@ use std::sync::Arc;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
-use super::berth::Plot;
 use super::commands::{
     Answer, Command, CommandError, JobPage, LogSource, PAGE_BYTES, PAGE_MAX, Page, SampleSource,
 };
 use super::event_loop::Loop;
 use super::now_ns;
+use super::pool::CreateRequest;
 use super::staging;
-use super::starting::{Brought, Order, Place};
+use super::starting::{InputSource, JobSandbox, StartRequest};
 use super::table::Job;
 use crate::config::daemon::Controller;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef, JobSpec, JobView, NetworkMode};
-use crate::output::Progress;
-use crate::upload::{Belongings, Upload};
+use crate::output::Watermark;
+use crate::upload::{JobInputs, Upload};
 
 /// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.
 const DESCRIPTORS_KEPT: u64 = 64;
 
 impl Loop {
     /// Carries one command out. An answer whose client is gone is dropped.
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn handle(&mut self, command: Command) {
         match command {
             Command::Run { spec, uploads, answer } => self.admit(*spec, uploads, answer),
             Command::Explain { spec, uploads, answer } => self.explain(spec, &uploads, answer),
@@ -47,7 +47,7 @@ impl Loop {
                 let source = self.table.find(&job).map(|job| {
                     let dir = spool.join(job.id.to_string());
                     job.publish_stored(&dir);
-                    LogSource { id: job.id, dir, progress: job.progress.clone() }
+                    LogSource { id: job.id, dir, watermark: job.watermark.clone() }
                 });
                 let _ = answer.send(source);
             }
@@ -56,7 +56,7 @@ impl Loop {
                 let source = self.table.find(&job).map(|job| {
                     let dir = spool.join(job.id.to_string());
                     job.publish_stored(&dir);
-                    SampleSource { id: job.id, dir, progress: job.samples.clone() }
+                    SampleSource { id: job.id, dir, watermark: job.samples.clone() }
                 });
                 let _ = answer.send(source);
             }
@@ -91,17 +91,17 @@ impl Loop {
         // counts by uid (setrlimit(2)).
         let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
         let unenforced = missing.map(|limit| limit.to_string()).collect();
-        let belongings = staging::unpack(&mut spec, uploads);
+        let inputs = staging::unpack(&mut spec, uploads);
         let place = match refused {
             Some(why) => Err(why),
             None if scheduled || !free => Ok(None),
             None => self.place(&spec).map(Some),
         };
-        let (id, progress) = match &place {
+        let (id, watermark) = match &place {
             Ok(Some(place)) => place.whose(),
             Ok(None) | Err(_) => {
                 let id = JobId::random();
-                (id, Progress::new(id, self.tells.output.clone()))
+                (id, Watermark::new(id, self.notifiers.output.clone()))
             }
         };
         let spec = Arc::new(spec);
@@ -111,13 +111,13 @@ impl Loop {
             Ok(Some(_)) | Err(_) => State::Starting(None),
         };
         // The record comes first: every accepted request leaves a job with a reason.
-        let samples = Progress::new(id, self.tells.samples.clone());
-        let job = Job::new(id, spec.clone(), state, progress, samples);
+        let samples = Watermark::new(id, self.notifiers.samples.clone());
+        let job = Job::new(id, spec.clone(), state, watermark, samples);
         self.table.insert(Job { unenforced, starters: vec![answer], ..job });
         let ordered = match place {
-            Ok(Some(place)) => self.order(place, spec, Brought::Given(belongings)),
+            Ok(Some(place)) => self.order(place, spec, InputSource::Given(inputs)),
             Ok(None) => {
-                self.hold(id, scheduled, belongings);
+                self.hold(id, scheduled, inputs);
                 Ok(())
             }
             Err(why) => Err(why),
@@ -141,8 +141,8 @@ impl Loop {
     }
 
     /// A new job that has to wait.
-    fn hold(&mut self, id: JobId, scheduled: bool, belongings: Belongings) {
-        self.put_aside(id, belongings);
+    fn hold(&mut self, id: JobId, scheduled: bool, inputs: JobInputs) {
+        self.put_aside(id, inputs);
         if scheduled {
             self.wait_for_time(id);
             self.save(id);
@@ -159,34 +159,39 @@ impl Loop {
     }
 
     /// Where a job is to be started: what is ready, or what is needed to make it.
-    fn place(&mut self, spec: &JobSpec) -> Result<Place, String> {
+    fn place(&mut self, spec: &JobSpec) -> Result<JobSandbox, String> {
         if spec.network == NetworkMode::None
-            && let Some(berth) = self.take_berth(&spec.limits)
+            && let Some(sandbox) = self.take_warm(&spec.limits)
         {
-            return Ok(Place::Ready(berth));
+            return Ok(JobSandbox::Warm(sandbox));
         }
         let all_taken = || "all host ids are in use; raise process.subidCount".to_owned();
         let lease = self.leases.take().ok_or_else(all_taken)?;
         let id = JobId::random();
-        let progress = Progress::new(id, self.tells.output.clone());
+        let watermark = Watermark::new(id, self.notifiers.output.clone());
         let (limits, network) = (spec.limits.clone(), self.network_for(spec.network));
-        Ok(Place::Bare(Plot { id, limits, network, lease, progress }))
+        Ok(JobSandbox::Cold(CreateRequest { id, limits, network, lease, watermark }))
     }
 
     /// Gives a job to a spawner, which starts nothing before the job's record is written.
-    pub(super) fn order(&mut self, place: Place, spec: Arc<JobSpec>, brought: Brought) -> Result<(), String> {
+    pub(super) fn order(
+        &mut self,
+        place: JobSandbox,
+        spec: Arc<JobSpec>,
+        inputs: InputSource,
+    ) -> Result<(), String> {
         let (id, _) = place.whose();
         if let Some(job) = self.table.get_mut(id) {
             (job.host_id, job.process) = place.traces();
-            if !std::mem::replace(&mut job.has_place, true) {
+            if !std::mem::replace(&mut job.has_slot, true) {
                 self.running += 1;
             }
         }
         let record = self.save(id);
-        self.queues.orders.try_send(Order { place, spec, brought, record }).map_err(|back| {
+        self.queues.orders.try_send(StartRequest { place, spec, inputs, record }).map_err(|back| {
             match back.into_inner().place {
-                Place::Ready(berth) => self.scrap(berth),
-                Place::Bare(plot) => self.leases.give_back(plot.lease),
+                JobSandbox::Warm(sandbox) => self.discard(sandbox),
+                JobSandbox::Cold(request) => self.leases.release(request.lease),
             }
             "no spawner takes the job".to_owned()
         })?;
@@ -225,7 +230,7 @@ impl Loop {
         } else if job.state.stop_cause().is_some() {
             let text = format!("job is being stopped already: {id} (current status: {status})");
             let _ = answer.send(Err(CommandError::WrongState(text)));
-        } else if matches!(job.state, State::Ended(_) | State::Draining(_)) {
+        } else if matches!(job.state, State::Recording(_) | State::Draining(_)) {
             let text = format!("job is ending already: {id} (current status: {status})");
             let _ = answer.send(Err(CommandError::WrongState(text)));
         } else if job.state.is_finished() {

@@ -10,7 +10,7 @@ use futures_channel::oneshot;
 use mio::Waker;
 
 use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
-use crate::output::Progress;
+use crate::output::Watermark;
 use crate::sys::turns::Turn;
 pub use crate::sys::turns::in_turns;
 use crate::upload::Upload;
@@ -160,7 +160,7 @@ pub struct LogSource {
     /// The spool; it may not exist where the job never came so far.
     pub dir: PathBuf,
     /// How far it has come.
-    pub progress: Arc<Progress>,
+    pub watermark: Arc<Watermark>,
 }
 
 /// Where a job's samples are read.
@@ -171,7 +171,7 @@ pub struct SampleSource {
     /// The spool; it has no samples where the job never ran.
     pub dir: PathBuf,
     /// How far they have come: whole lines, counted in bytes. When it has ended, all of the file is there.
-    pub progress: Arc<Progress>,
+    pub watermark: Arc<Watermark>,
 }
 
 /// Why the loop refused. The API knows a gRPC code for each.
@@ -204,16 +204,16 @@ pub enum CommandError {
 
 /// The way into the loop, for any number of threads.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct CommandSender {
     queue: Turn<Sender<Command>>,
     waker: Arc<Waker>,
     closed: Arc<AtomicBool>,
 }
 
-impl Door {
+impl CommandSender {
     /// A door onto `queue`; `waker` interrupts the loop's poll.
     pub fn new(queue: Turn<Sender<Command>>, waker: Arc<Waker>) -> Self {
-        Door { queue, waker, closed: Arc::new(AtomicBool::new(false)) }
+        CommandSender { queue, waker, closed: Arc::new(AtomicBool::new(false)) }
     }
 
     /// Hands a command to the loop; never waits.

@@ -16,15 +16,15 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::berth::{Berth, NoBerth, Plot, Stock};
+use super::cleanup::{CleanupTask, WorkRemoval};
 use super::commands::{Command, QUEUE};
+use super::pool::{CreateError, CreateRequest, Pool, WarmSandbox};
 use super::queue::Queue;
 use super::schedule::Schedule;
 use super::staging::Staging;
-use super::starting::{Launch, NoStart, Order, Process, Spawner, schedule_first};
+use super::starting::{Process, Spawner, StartError, StartRequest, StartResult, schedule_first};
 use super::table::{Child, Job, Table};
 use super::timers::Timers;
-use super::workers::{Chore, WorkRemoval};
 use crate::cgroup::{CgroupTree, JobCgroup};
 use crate::config::daemon::Enforcement;
 use crate::diag;
@@ -32,7 +32,7 @@ use crate::job::JobId;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Effect, Fact, State, step};
 use crate::metrics::Sampler;
-use crate::output::progress::Tells;
+use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits};
 use crate::sandbox::identity::{Lease, Leases};
 use crate::state::{Change, Outcome};
@@ -51,21 +51,21 @@ const EXPIRY: Duration = Duration::from_secs(3600);
 
 /// What other threads tell the loop.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum WorkerEvent {
     /// A berth is ready, or could not be made.
-    Raised(Box<Result<Berth, NoBerth>>),
+    Created(Box<Result<WarmSandbox, CreateError>>),
     /// A spawner is done with an order.
-    Launched(Box<Launch>),
+    Started(Box<StartResult>),
     /// A job's output is complete.
-    Drained(JobId),
+    OutputComplete(JobId),
     /// A job's last sample is stored.
-    Sampled(JobId),
+    SamplesComplete(JobId),
     /// A job writes more output than is kept.
     OverLimit(JobId),
     /// The tidier is done with a group, or wants to try again.
-    Tidied(Option<JobCgroup>),
+    CgroupRemoved(Option<JobCgroup>),
     /// Nothing is left in a network namespace.
-    Clean(OwnedFd),
+    NetworkClean(OwnedFd),
     /// Records are on disk, or cannot be written.
     Recorded(Outcome),
     /// What a waiting job brought is put aside, or cannot be.
@@ -76,7 +76,7 @@ pub(super) enum News {
 
 /// What becomes due.
 #[derive(Debug)]
-pub(super) enum Due {
+pub(super) enum Timer {
     Grace(JobId),
     Timeout(JobId),
     Drain(JobId),
@@ -102,7 +102,7 @@ pub(super) struct Settings {
     pub(super) retention_ns: i64,
     pub(super) keep_jobs: bool,
     pub(super) stage: Stage,
-    pub(super) ready_berths: usize,
+    pub(super) warm_sandboxes: usize,
     pub(super) stop_grace: Duration,
     pub(super) cleanup_timeout: Duration,
     pub(super) enforcement: Enforcement,
@@ -115,13 +115,13 @@ pub(super) struct Settings {
 /// Ends of the loop's queues.
 pub(super) struct Queues {
     pub(super) commands: Turn<Receiver<Command>>,
-    pub(super) news: Turn<Receiver<News>>,
-    pub(super) orders: Sender<Order>,
+    pub(super) events: Turn<Receiver<WorkerEvent>>,
+    pub(super) orders: Sender<StartRequest>,
     // `None`: records are kept in memory only.
     pub(super) records: Option<Sender<Change>>,
     pub(super) staging: Sender<Staging>,
-    pub(super) plots: Sender<Plot>,
-    pub(super) chores: Sender<Chore>,
+    pub(super) create_requests: Sender<CreateRequest>,
+    pub(super) cleanups: Sender<CleanupTask>,
     pub(super) removals: Sender<WorkRemoval>,
 }
 
@@ -135,10 +135,10 @@ pub(super) struct Loop {
     pub(super) leases: Leases,
     pub(super) collector: Collector,
     pub(super) sampler: Sampler,
-    pub(super) tells: Tells,
+    pub(super) notifiers: Notifiers,
     pub(super) shutdown_begins: Box<dyn Fn()>,
     pub(super) table: Table,
-    pub(super) stock: Stock,
+    pub(super) pool: Pool,
     pub(super) queue: Queue,
     pub(super) schedule: Schedule,
     // Jobs that have a place.
@@ -146,13 +146,13 @@ pub(super) struct Loop {
     // Orders that a spawner has, or that wait for one.
     pub(super) starting: usize,
     // Records and belongings of which the writers have not told yet.
-    pub(super) unsettled: usize,
+    pub(super) pending_writes: usize,
     pub(super) boot: String,
     watching: bool,
     pub(super) spawner: Arc<Spawner>,
-    pub(super) timers: Timers<Due>,
+    pub(super) timers: Timers<Timer>,
     pub(super) pending: Vec<(JobId, Fact)>,
-    pub(super) untidy: usize,
+    pub(super) pending_cleanups: usize,
     pub(super) oom_warned: bool,
     sources: HashMap<usize, Source>,
     next_token: usize,
@@ -167,7 +167,7 @@ impl Loop {
         queues: Queues,
         settings: Settings,
         rooms: (Arc<CgroupTree>, Leases, Collector, Sampler, Arc<Spawner>, Schedule),
-        tells: Tells,
+        notifiers: Notifiers,
         shutdown_begins: Box<dyn Fn()>,
     ) -> Self {
         let (tree, leases, collector, sampler, spawner, schedule) = rooms;
@@ -180,21 +180,21 @@ impl Loop {
             leases,
             collector,
             sampler,
-            tells,
+            notifiers,
             shutdown_begins,
             table: Table::default(),
-            stock: Stock::default(),
+            pool: Pool::default(),
             queue: Queue::default(),
             schedule,
             running: 0,
             starting: 0,
-            unsettled: 0,
+            pending_writes: 0,
             boot: boot_id(),
             watching: false,
             spawner,
             timers: Timers::new(),
             pending: Vec::new(),
-            untidy: 0,
+            pending_cleanups: 0,
             oom_warned: false,
             sources: HashMap::new(),
             next_token: FIRST_FREE,
@@ -227,7 +227,10 @@ impl Loop {
             State::Running => !self.settings.keep_jobs,
             _ => true,
         };
-        let quiet = self.starting == 0 && self.unsettled == 0 && self.untidy == 0 && !self.raises_berths();
+        let quiet = self.starting == 0
+            && self.pending_writes == 0
+            && self.pending_cleanups == 0
+            && !self.is_filling();
         quiet && jobs.map(|job| &job.state).all(|state| !unfinished(state))
     }
 
@@ -249,7 +252,7 @@ impl Loop {
         }
         for _ in 0..QUEUE {
             let Ok(command) = self.queues.commands.take(Receiver::try_recv) else { break };
-            self.obey(command);
+            self.handle(command);
         }
         if stop {
             self.begin_shutdown();
@@ -270,7 +273,7 @@ impl Loop {
                 Effect::AnnounceRunning => self.announce_running(id),
                 Effect::Terminate => self.terminate(id),
                 Effect::Kill => self.kill(id),
-                Effect::Drain => self.drain(id),
+                Effect::CollectOutput => self.drain(id),
                 Effect::Finish => self.finish(id),
             }
         }
@@ -341,55 +344,58 @@ impl Loop {
     }
 
     fn collect_news(&mut self, facts: &mut Vec<(JobId, Fact)>) {
-        while let Ok(news) = self.queues.news.take(Receiver::try_recv) {
-            match news {
-                News::Raised(raised) => self.collect_berth(*raised),
-                News::Launched(launch) => self.collect_launch(*launch, facts),
-                News::Drained(id) => {
+        while let Ok(events) = self.queues.events.take(Receiver::try_recv) {
+            match events {
+                WorkerEvent::Created(raised) => self.collect_created(*raised),
+                WorkerEvent::Started(launch) => self.collect_launch(*launch, facts),
+                WorkerEvent::OutputComplete(id) => {
                     if let Some(job) = self.table.get_mut(id) {
-                        job.drained = true;
+                        job.output_complete = true;
                     }
-                    facts.extend(self.drained(id).map(|fact| (id, fact)));
+                    facts.extend(self.output_complete(id).map(|fact| (id, fact)));
                 }
-                News::Sampled(id) => {
+                WorkerEvent::SamplesComplete(id) => {
                     if let Some(job) = self.table.get_mut(id) {
-                        job.sampled = true;
+                        job.samples_complete = true;
                     }
-                    facts.extend(self.drained(id).map(|fact| (id, fact)));
+                    facts.extend(self.output_complete(id).map(|fact| (id, fact)));
                 }
-                News::OverLimit(id) => facts.push((id, Fact::Stop(StopCause::OutputLimit))),
-                News::Recorded(outcome) => self.collect_outcome(outcome, facts),
-                News::Staged(id, done) => self.collect_staged(id, done, facts),
-                News::Clean(network) => self.keep_network(network),
-                News::Tidied(None) => self.untidy -= 1,
-                News::WorkRemoved(lease) => {
-                    self.untidy -= 1;
+                WorkerEvent::OverLimit(id) => facts.push((id, Fact::Stop(StopCause::OutputLimit))),
+                WorkerEvent::Recorded(outcome) => self.collect_outcome(outcome, facts),
+                WorkerEvent::Staged(id, done) => self.collect_staged(id, done, facts),
+                WorkerEvent::NetworkClean(network) => self.keep_network(network),
+                WorkerEvent::CgroupRemoved(None) => self.pending_cleanups -= 1,
+                WorkerEvent::WorkRemoved(lease) => {
+                    self.pending_cleanups -= 1;
                     if let Some(lease) = lease {
-                        self.leases.give_back(lease);
+                        self.leases.release(lease);
                     }
                 }
-                News::Tidied(Some(group)) => self.timers.set(Instant::now() + BUSY_AGAIN, Due::Tidy(group)),
+                WorkerEvent::CgroupRemoved(Some(group)) => {
+                    self.timers.set(Instant::now() + BUSY_AGAIN, Timer::Tidy(group))
+                }
             }
         }
     }
 
-    fn collect_launch(&mut self, launch: Launch, facts: &mut Vec<(JobId, Fact)>) {
-        let Launch { id, lease, cgroup, result } = launch;
+    fn collect_launch(&mut self, launch: StartResult, facts: &mut Vec<(JobId, Fact)>) {
+        let StartResult { id, lease, cgroup, result } = launch;
         self.starting -= 1;
         let fact = match result {
             Ok(process) => {
-                let birth = process.birth;
+                let start_time = process.start_time;
                 let child = self.watch(id, process);
                 let pid = child.pid;
                 if let Some(job) = self.table.get_mut(id) {
-                    job.process = birth.map(|birth| crate::state::record::Process { pid, birth });
+                    job.process =
+                        start_time.map(|start_time| crate::state::record::Process { pid, start_time });
                     job.child = Some(child);
                 }
                 Fact::Spawned
             }
-            Err(NoStart { why, is_shortage }) => {
+            Err(StartError { why, is_shortage }) => {
                 if let Some(job) = self.table.get_mut(id) {
-                    job.lacks = is_shortage;
+                    job.shortage = is_shortage;
                 }
                 Fact::NotStarted(start_failure(why))
             }
@@ -405,20 +411,20 @@ impl Loop {
         let now = Instant::now();
         while let Some(due) = self.timers.pop_due(now) {
             match due {
-                Due::Grace(id) => facts.push((id, Fact::GraceOver)),
-                Due::Timeout(id) => facts.push((id, Fact::Stop(StopCause::Timeout))),
-                Due::Drain(id) => self.drain_late(id),
-                Due::Tidy(group) => self.chore(Chore::Cgroup(group)),
-                Due::Stuck => self.end_stuck(),
-                Due::Quiet => self.quiet(),
-                Due::Expired => self.expire(),
-                Due::ShutdownOver => {
+                Timer::Grace(id) => facts.push((id, Fact::GraceOver)),
+                Timer::Timeout(id) => facts.push((id, Fact::Stop(StopCause::Timeout))),
+                Timer::Drain(id) => self.collect_late(id),
+                Timer::Tidy(group) => self.cleanup(CleanupTask::Cgroup(group)),
+                Timer::Stuck => self.end_stuck(),
+                Timer::Quiet => self.quiet(),
+                Timer::Expired => self.expire(),
+                Timer::ShutdownOver => {
                     let jobs = self.table.live();
                     diag::event!(
                         Level::Error,
                         "shutdown takes too long, leaving",
                         jobs = jobs,
-                        groups = self.untidy
+                        groups = self.pending_cleanups
                     );
                     self.gave_up = true;
                 }
@@ -429,7 +435,7 @@ impl Loop {
     /// From now on a child that does not come to its exec is killed in time. A thread waits for it, and would for ever.
     pub(super) fn watch_starts(&mut self) {
         if !std::mem::replace(&mut self.watching, true) {
-            self.timers.set(Instant::now() + self.settings.cleanup_timeout, Due::Stuck);
+            self.timers.set(Instant::now() + self.settings.cleanup_timeout, Timer::Stuck);
         }
     }
 
@@ -443,7 +449,7 @@ impl Loop {
             );
         }
         self.watching = false;
-        if self.starting > 0 || self.raises_berths() {
+        if self.starting > 0 || self.is_filling() {
             self.watch_starts();
         }
     }
@@ -454,14 +460,14 @@ impl Loop {
         }
         diag::event!(Level::Info, "shutting down", jobs = self.table.live());
         (self.shutdown_begins)();
-        self.scrap_all();
+        self.discard_all();
         let bound = self.settings.stop_grace + self.settings.cleanup_timeout + Duration::from_secs(5);
-        self.timers.set(Instant::now() + bound, Due::ShutdownOver);
+        self.timers.set(Instant::now() + bound, Timer::ShutdownOver);
         // Who waits is started by the next daemon, unless nobody remembers it. Nor does it start with a place that it was
         // given in this turn.
-        self.pending.retain(|(_, fact)| *fact != Fact::Place);
+        self.pending.retain(|(_, fact)| *fact != Fact::SlotGranted);
         let goes = |job: &&Job| match &job.state {
-            State::Finished(_) | State::Ended(_) => false,
+            State::Finished(_) | State::Recording(_) => false,
             State::Scheduled | State::Queued => self.queues.records.is_none(),
             _ => !self.settings.keep_jobs,
         };
@@ -475,7 +481,7 @@ impl Loop {
     /// Forgets what is old, now and from time to time.
     pub(super) fn expire(&mut self) {
         self.forget_expired();
-        self.timers.set(Instant::now() + EXPIRY, Due::Expired);
+        self.timers.set(Instant::now() + EXPIRY, Timer::Expired);
     }
 
     /// Whether the end has been asked for.
@@ -515,15 +521,15 @@ impl Loop {
 
     /// Has a /work on disk removed; `lease` comes back when that is done.
     pub(super) fn remove_work(&mut self, name: CString, lease: Option<Lease>) {
-        self.untidy += 1;
+        self.pending_cleanups += 1;
         if self.queues.removals.send(WorkRemoval { name, lease }).is_err() {
             diag::limited!(Level::Error, "the remover thread is gone");
         }
     }
 
     /// Hands work to the tidier.
-    pub(super) fn chore(&self, chore: Chore) {
-        if self.queues.chores.send(chore).is_err() {
+    pub(super) fn cleanup(&self, cleanup: CleanupTask) {
+        if self.queues.cleanups.send(cleanup).is_err() {
             diag::limited!(Level::Error, "the tidier thread is gone");
         }
     }
@@ -534,7 +540,7 @@ pub(super) fn command_line(command: &str, args: &[String]) -> String {
     std::iter::once(command).chain(args.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
-/// Tells this boot from all others (proc_sys_kernel(5), random/boot_id).
+/// Notifiers this boot from all others (proc_sys_kernel(5), random/boot_id).
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -7,7 +7,7 @@ use super::starting::{Spawner, scratch_bytes};
 use crate::cgroup::Unenforced;
 use crate::config::daemon::Controller;
 use crate::job::{JobSpec, NetworkMode};
-use crate::sandbox::{Network, Outline, filter};
+use crate::sandbox::{Network, SandboxSpec, filter};
 use crate::upload::Upload;
 
 /// What stands in the plan for the id that a job would get.
@@ -73,7 +73,7 @@ impl Spawner {
             ""
         };
         plan.push(format!("clone PID 1 into the group, in new {namespaces}{or}"));
-        plan.extend(self.sandbox.explain(Outline {
+        plan.extend(self.sandbox.explain(SandboxSpec {
             hostname: &format!("job-{ID}"),
             scratch_bytes: room,
             pids: spec.limits.pids,

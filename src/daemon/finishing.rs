@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::event_loop::{Due, Loop, command_line};
+use super::cleanup::CleanupTask;
+use super::event_loop::{Loop, Timer, command_line};
 use super::starting::work_name;
-use super::workers::Chore;
 use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
-use crate::job::exit_record::{self, ExitRecord};
+use crate::job::exit_file::{self, ExitFile};
 use crate::job::state::{Fact, State};
 use crate::job::{Ending, ExitReason, JobId};
 use crate::output::Full;
+use crate::sandbox::create::exit_file_path;
 use crate::sandbox::identity::Lease;
-use crate::sandbox::spawn::record_path;
 use crate::state::intent;
 
 impl Loop {
@@ -25,43 +25,43 @@ impl Loop {
         let bound = self.settings.cleanup_timeout;
         let Some(job) = self.table.get_mut(id) else { return };
         let Some(child) = &mut job.child else { return };
-        let mut block = [0; exit_record::SIZE];
+        let mut block = [0; exit_file::SIZE];
         let read = child.record.read_exact_at(&mut block, 0);
-        job.record = read.ok().and_then(|()| ExitRecord::decode(&block));
+        job.record = read.ok().and_then(|()| ExitFile::decode(&block));
         job.measure();
-        if !job.sampled {
+        if !job.samples_complete {
             // The group is there until the job is finished, and tells all that it used.
             self.sampler.last(id);
         }
-        match self.drained(id) {
+        match self.output_complete(id) {
             Some(fact) => self.pending.push((id, fact)),
-            None => self.timers.set(Instant::now() + bound, Due::Drain(id)),
+            None => self.timers.set(Instant::now() + bound, Timer::Drain(id)),
         }
     }
 
     /// Nothing more comes of a job that has ended, neither output nor samples.
-    pub(super) fn drained(&mut self, id: JobId) -> Option<Fact> {
+    pub(super) fn output_complete(&mut self, id: JobId) -> Option<Fact> {
         let job = self.table.get(id)?;
-        if !(job.drained && job.sampled && matches!(job.state, State::Draining(_))) {
+        if !(job.output_complete && job.samples_complete && matches!(job.state, State::Draining(_))) {
             return None;
         }
-        self.ending_of(id).map(Fact::Drained)
+        self.ending_of(id).map(Fact::OutputComplete)
     }
 
     /// The output did not end although no process is left: somebody outside holds the pipe. Or its last sample is
     /// not stored, because the disk hangs.
-    pub(super) fn drain_late(&mut self, id: JobId) {
+    pub(super) fn collect_late(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
         if !matches!(job.state, State::Draining(_)) {
             return;
         }
-        if !std::mem::replace(&mut job.sampled, true) {
+        if !std::mem::replace(&mut job.samples_complete, true) {
             diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
         }
-        if !job.drained {
+        if !job.output_complete {
             diag::event!(Level::Warn, "output of a finished job does not end, no longer waiting", jobId = id);
             self.collector.give_up(id);
-        } else if let Some(fact) = self.drained(id) {
+        } else if let Some(fact) = self.output_complete(id) {
             self.pending.push((id, fact));
         }
     }
@@ -80,7 +80,7 @@ impl Loop {
             timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
             command: job.spec.command.clone(),
             work_dir: job.spec.work_dir.clone(),
-            output_limit: self.settings.spool_limits.ended(job.progress.over().unwrap_or(Full::Job)),
+            output_limit: self.settings.spool_limits.ended(job.watermark.over().unwrap_or(Full::Job)),
             host_restarted: job.host_restarted,
             init_end: match (&job.lost_because, &job.child) {
                 (Some(why), _) => why.clone(),
@@ -100,7 +100,7 @@ impl Loop {
         for stopper in job.stoppers.drain(..) {
             let _ = stopper.send(Ok(view.clone()));
         }
-        job.progress.end();
+        job.watermark.end();
         job.samples.end();
         let (child, lease, cgroup) = (job.child.take(), job.lease.take(), job.cgroup.take());
         self.table.has_ended(id);
@@ -111,44 +111,44 @@ impl Loop {
             if let Some(report) = &child.report {
                 self.forget_source(child.tokens[1], report);
             }
-            self.chore(Chore::Close(child.mounts));
+            self.cleanup(CleanupTask::Close(child.mounts));
             if let Some(network) = child.network {
-                self.chore(Chore::Network(network));
+                self.cleanup(CleanupTask::Network(network));
             }
         }
         if let Some(lease) = lease {
-            self.give_back(id, lease);
+            self.release(id, lease);
         }
         let name = id.to_string();
-        self.chore(Chore::File(record_path(&self.settings.run_dir, &name)));
-        self.chore(Chore::File(self.settings.stage.path(&name)));
+        self.cleanup(CleanupTask::File(exit_file_path(&self.settings.run_dir, &name)));
+        self.cleanup(CleanupTask::File(self.settings.stage.path(&name)));
         if let Some(last) = last {
-            self.chore(Chore::Record(self.settings.spool.join(&name), last));
+            self.cleanup(CleanupTask::Record(self.settings.spool.join(&name), last));
         }
         // It may have failed while it waited, with a ticket that nobody else would take back.
         self.leave_queues(id);
-        self.leave_place(id);
+        self.release_slot(id);
         if let Some(group) = cgroup {
-            self.tidy(group);
+            self.remove_cgroup(group);
         }
-        self.restock_later();
+        self.refill_later();
         // Last: it may be this one that goes.
         self.forget_old();
     }
 
     /// Gives the host id of a job back, when its files are gone: they still count for it.
-    pub(super) fn give_back(&mut self, id: JobId, lease: Lease) {
+    pub(super) fn release(&mut self, id: JobId, lease: Lease) {
         if self.settings.work_on_disk {
             self.remove_work(work_name(id), Some(lease));
         } else {
-            self.leases.give_back(lease);
+            self.leases.release(lease);
         }
     }
 
     /// Has a group removed, and whatever is in it killed.
-    pub(super) fn tidy(&mut self, group: JobCgroup) {
-        self.untidy += 1;
-        self.chore(Chore::Cgroup(group));
+    pub(super) fn remove_cgroup(&mut self, group: JobCgroup) {
+        self.pending_cleanups += 1;
+        self.cleanup(CleanupTask::Cgroup(group));
     }
 
     /// Finished jobs are kept for questions and for their output, up to a number. Their timers go with them.
@@ -157,8 +157,8 @@ impl Loop {
         let (table, live) = (&self.table, self.table.live());
         let lives = |id: &JobId| table.get(*id).is_some_and(|job| !job.state.is_finished());
         self.timers.weed(live, |due| match due {
-            Due::Grace(id) | Due::Timeout(id) | Due::Drain(id) => lives(id),
-            Due::Tidy(_) | Due::Stuck | Due::Quiet | Due::Expired | Due::ShutdownOver => true,
+            Timer::Grace(id) | Timer::Timeout(id) | Timer::Drain(id) => lives(id),
+            Timer::Tidy(_) | Timer::Stuck | Timer::Quiet | Timer::Expired | Timer::ShutdownOver => true,
         });
     }
 }

@@ -2,11 +2,11 @@
 //! queue take turns (`sys::turns`).
 //!
 //! ```text
-//! gRPC threads --Command (bounded, crossbeam)--> |          |--Order--> spawners; Plot --> berths
-//! spawners, collector, tidier, remover --News--> | THE LOOP |--Chore--> tidier, WorkRemoval --> remover
+//! gRPC threads --Command (bounded, crossbeam)--> |          |--StartRequest--> spawners; CreateRequest --> berths
+//! spawners, collector, tidier, remover --WorkerEvent--> | THE LOOP |--CleanupTask--> tidier, WorkRemoval --> remover
 //! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
-//! sampler: the last sample is stored ----News--> |          |--jobs that run, jobs that ended--> sampler
-//! state, stager: it is on disk ----------News--> |          |--records, belongings--> state, stager
+//! sampler: the last sample is stored ----WorkerEvent--> |          |--jobs that run, jobs that ended--> sampler
+//! state, stager: it is on disk ----------WorkerEvent--> |          |--records, belongings--> state, stager
 //! ```
 //!
 //! A turn has three phases that never mix: *collect* turns events into facts, *step*
@@ -15,31 +15,31 @@
 //!
 //! Bounds: commands by [`commands::QUEUE`]; orders, news and chores by the number of live jobs, which
 //! admission bounds (`joblet.maxConcurrentJobs`); removals of /work by the host ids that they hold
-//! (`process.subidCount`) and by what an earlier daemon left; plots by `joblet.readyBerths`; jobs that wait, and with
+//! (`process.subidCount`) and by what an earlier daemon left; plots by `joblet.warmSandboxes`; jobs that wait, and with
 //! them belongings to put aside, by `joblet.maxQueuedJobs`; records by all of these.
 
 mod admission;
-mod berth;
+mod cleanup;
 pub mod commands;
 mod directories;
 pub mod doctor;
 mod event_loop;
 mod explain;
 mod finishing;
-mod keeping;
+mod ledger;
 pub mod notify;
+mod pool;
 mod queue;
-mod recover;
 mod running;
 mod schedule;
 mod security;
 mod staging;
 mod starting;
 mod table;
+mod takeover;
 mod timers;
 mod waiting;
 pub mod wiring;
-mod workers;
 
 use std::io;
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ pub enum DaemonError {
     /// Groups.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
-    /// Walls.
+    /// SandboxParts.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
     /// Records.

@@ -6,10 +6,10 @@ use std::time::Instant;
 use log::Level;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::event_loop::{Due, Loop, command_line};
+use super::cleanup::CleanupTask;
+use super::event_loop::{Loop, Timer, command_line};
 use super::now_ns;
 use super::waiting::{instant_of, monotonic_ns};
-use super::workers::Chore;
 use crate::diag;
 use crate::job::JobId;
 use crate::metrics::Watched;
@@ -31,10 +31,10 @@ impl Loop {
         );
         self.run_timeout(id);
         self.answer_starters(id);
-        self.chore(Chore::File(self.settings.stage.path(&id.to_string())));
+        self.cleanup(CleanupTask::File(self.settings.stage.path(&id.to_string())));
         self.spare_init(pid);
         self.watch_use(id);
-        self.restock_later();
+        self.refill_later();
     }
 
     /// Starts the clock of a job's timeout, or goes on with the one that an earlier daemon started.
@@ -43,7 +43,7 @@ impl Loop {
         let Some(timeout) = job.spec.timeout else { return };
         let all = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
         let at = *job.timeout_at_ns.get_or_insert_with(|| monotonic_ns().saturating_add(all));
-        self.timers.set(instant_of(at), Due::Timeout(id));
+        self.timers.set(instant_of(at), Timer::Timeout(id));
     }
 
     /// Has a running job sampled from now on; one of an earlier daemon too, whose samples then go on.
@@ -59,7 +59,7 @@ impl Loop {
             dir: self.settings.spool.join(id.to_string()),
             publish: Box::new(move |bytes| samples.publish(bytes)),
         });
-        job.sampled = false;
+        job.samples_complete = false;
     }
 
     /// joblet-init must outlive the kernel's choice at the memory limit, to record it. Only now: the payload
@@ -83,7 +83,7 @@ impl Loop {
     pub(super) fn terminate(&mut self, id: JobId) {
         let grace = self.settings.stop_grace;
         self.signal(id, Signal::TERM);
-        self.timers.set(Instant::now() + grace, Due::Grace(id));
+        self.timers.set(Instant::now() + grace, Timer::Grace(id));
     }
 
     /// Kills everything in the job, whatever it forked.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::cleanup::CleanupTask;
 use super::commands::{Answer, CommandError};
 use super::event_loop::Loop;
 use super::starting::Spawner;
-use super::workers::Chore;
 use crate::cgroup::CgroupError;
 use crate::job::{JobRef, JobView, Layer, Limits, NetworkMode, State};
 use crate::sandbox::security::{Promise, read_back};
@@ -41,7 +41,7 @@ impl Loop {
             }
         };
         let view = job.view(&self.queue);
-        let running = matches!(job.state, State::Running | State::StopAsked(_) | State::Stopping(_));
+        let running = matches!(job.state, State::Running | State::StopRequested(_) | State::Stopping(_));
         let (Some(child), Some(lease), true) = (&job.child, &job.lease, running) else {
             let _ = answer.send(Err(not_running(&view)));
             return;
@@ -61,7 +61,7 @@ impl Loop {
         };
         let limits = job.spec.limits.clone();
         let spawner = self.spawner.clone();
-        self.chore(Chore::Look(Box::new(Look { view, pidfd, promise, limits, spawner, answer })));
+        self.cleanup(CleanupTask::Look(Box::new(Look { view, pidfd, promise, limits, spawner, answer })));
     }
 }
 

@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 
 use super::DaemonError;
 use crate::job::{JobId, JobSpec, env};
-use crate::upload::{Belongings, Stage, Upload};
+use crate::upload::{JobInputs, Stage, Upload};
 
 /// What one job brought.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Staging {
     /// Whose.
     pub(super) id: JobId,
     /// What. The API bounds the bytes of all requests that are not answered.
-    pub(super) belongings: Belongings,
+    pub(super) inputs: JobInputs,
 }
 
 /// Starts the thread. `staged` hears what became of each.
@@ -27,8 +27,8 @@ pub(super) fn start(
     staged: impl Fn(JobId, Result<(), String>) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
-        for Staging { id, belongings } in queue {
-            let done = stage.put(&id.to_string(), &belongings);
+        for Staging { id, inputs } in queue {
+            let done = stage.put(&id.to_string(), &inputs);
             staged(id, done.map_err(|e| format!("failed to create isolated environment: {e}")));
         }
     };
@@ -37,11 +37,11 @@ pub(super) fn start(
 }
 
 /// Takes out of a request what is not the job table's: files, and the values of variables. What stays shows no secret.
-pub(super) fn unpack(spec: &mut JobSpec, uploads: Vec<Upload>) -> Belongings {
+pub(super) fn unpack(spec: &mut JobSpec, uploads: Vec<Upload>) -> JobInputs {
     let shown = spec.environment.iter();
     let shown = shown.map(|(name, value)| (name.clone(), env::shown(name, value).to_owned())).collect();
     let names = spec.secrets.iter().map(|(name, _)| (name.clone(), Default::default())).collect();
-    Belongings {
+    JobInputs {
         uploads,
         environment: std::mem::replace(&mut spec.environment, shown),
         secrets: std::mem::replace(&mut spec.secrets, names),
@@ -55,6 +55,6 @@ pub(super) fn is_needed(spec: &JobSpec) -> bool {
 }
 
 /// What a job brought that needed no staging.
-pub(super) fn of_record(spec: &JobSpec) -> Belongings {
-    Belongings { environment: spec.environment.clone(), ..Belongings::default() }
+pub(super) fn of_record(spec: &JobSpec) -> JobInputs {
+    JobInputs { environment: spec.environment.clone(), ..JobInputs::default() }
 }

@@ -2,7 +2,7 @@
 //!
 //! A start touches the disk (spool, exit record), the cgroup file system and the uploads, and may wait for a clone;
 //! so it does not happen on the loop. Each spawner takes one job at a time from a bounded queue and answers with
-//! [`Launch`]. Most of it has been done before, where a berth was ready (`berth.rs`).
+//! [`StartResult`]. Most of it has been done before, where a berth was ready (`sandbox.rs`).
 
 use std::ffi::CString;
 use std::io;
@@ -15,65 +15,65 @@ use crossbeam_channel::Receiver;
 use log::Level;
 
 use super::DaemonError;
-use super::berth::{Berth, NoBerth, Plot};
-use super::keeping::not_recorded;
+use super::ledger::not_recorded;
+use super::pool::{CreateError, CreateRequest, WarmSandbox};
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
 use crate::diag::{self, disk_remedy};
 use crate::job::{JobId, JobSpec, Limits};
-use crate::output::{Collector, Progress};
+use crate::output::{Collector, Watermark};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
-use crate::sandbox::{Cradle, Init, Payload, Sandbox, SandboxError};
+use crate::sandbox::{CloneContext, Init, Payload, Sandbox, SandboxError};
 use crate::state::{self, Record, intent};
 use crate::sys::pidfd::kill_and_reap;
 use crate::sys::thread::schedule_first as schedule;
-use crate::upload::{self, Belongings, Stage, Upload, UploadError};
+use crate::upload::{self, JobInputs, Stage, Upload, UploadError};
 
 /// A job to start.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct StartRequest {
     /// Where.
-    pub(super) place: Place,
+    pub(super) place: JobSandbox,
     /// What.
     pub(super) spec: Arc<JobSpec>,
     /// What the job brought.
-    pub(super) brought: Brought,
+    pub(super) inputs: InputSource,
     /// The job's record, if it is to be remembered. No payload runs before it is written.
     pub(super) record: Option<Box<Record>>,
 }
 
 /// Files and variables of a job.
 #[derive(Debug)]
-pub(super) enum Brought {
+pub(super) enum InputSource {
     /// Here they are.
-    Given(Belongings),
+    Given(JobInputs),
     /// They were put aside while it waited.
     Staged,
 }
 
 /// Where a job is started.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum JobSandbox {
     /// In a berth that was ready.
-    Ready(Berth),
+    Warm(WarmSandbox),
     /// In one that has to be made first.
-    Bare(Plot),
+    Cold(CreateRequest),
 }
 
-impl Place {
+impl JobSandbox {
     /// The id of the job that is started there, and what tells of its output.
-    pub(super) fn whose(&self) -> (JobId, Arc<Progress>) {
+    pub(super) fn whose(&self) -> (JobId, Arc<Watermark>) {
         match self {
-            Place::Ready(berth) => (berth.id, berth.progress.clone()),
-            Place::Bare(plot) => (plot.id, plot.progress.clone()),
+            JobSandbox::Warm(sandbox) => (sandbox.id, sandbox.watermark.clone()),
+            JobSandbox::Cold(request) => (request.id, request.watermark.clone()),
         }
     }
 
     /// What a later daemon finds its processes by: the host id, and its PID 1 if there is one yet.
     pub(super) fn traces(&self) -> (Option<u32>, Option<state::record::Process>) {
         match self {
-            Place::Ready(Berth { lease, init, .. }) => (Some(lease.id), init.trace()),
-            Place::Bare(plot) => (Some(plot.lease.id), None),
+            JobSandbox::Warm(WarmSandbox { lease, init, .. }) => (Some(lease.id), init.trace()),
+            JobSandbox::Cold(request) => (Some(request.lease.id), None),
         }
     }
 }
@@ -81,14 +81,14 @@ impl Place {
 impl Init {
     /// Its number and its birth.
     pub(super) fn trace(&self) -> Option<state::record::Process> {
-        let birth = self.birth?;
-        Some(state::record::Process { pid: self.pid, birth })
+        let start_time = self.start_time?;
+        Some(state::record::Process { pid: self.pid, start_time })
     }
 }
 
 /// What became of an order.
 #[derive(Debug)]
-pub(super) struct Launch {
+pub(super) struct StartResult {
     /// Whose.
     pub(super) id: JobId,
     /// The lease, with its namespace now.
@@ -96,27 +96,27 @@ pub(super) struct Launch {
     /// The group, if it came so far.
     pub(super) cgroup: Option<JobCgroup>,
     /// PID 1, or why there is none. The output is with the collector already.
-    pub(super) result: Result<Process, NoStart>,
+    pub(super) result: Result<Process, StartError>,
 }
 
 /// Why a job could not be started.
 #[derive(Debug, Default)]
-pub(super) struct NoStart {
+pub(super) struct StartError {
     /// The sentence.
     pub(super) why: String,
     /// The node has too little of something now: RESOURCE_EXHAUSTED.
     pub(super) is_shortage: bool,
 }
 
-impl From<String> for NoStart {
+impl From<String> for StartError {
     fn from(why: String) -> Self {
-        NoStart { why, is_shortage: false }
+        StartError { why, is_shortage: false }
     }
 }
 
-impl From<&SandboxError> for NoStart {
+impl From<&SandboxError> for StartError {
     fn from(error: &SandboxError) -> Self {
-        NoStart { why: error.to_string(), is_shortage: error.is_shortage() }
+        StartError { why: error.to_string(), is_shortage: error.is_shortage() }
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) struct Process {
     /// Its number on the host.
     pub(super) pid: i32,
     /// Its start, clock ticks since boot.
-    pub(super) birth: Option<u64>,
+    pub(super) start_time: Option<u64>,
     /// Read end of the report pipe.
     pub(super) report: OwnedFd,
     /// The exit record.
@@ -142,7 +142,7 @@ pub(super) struct Process {
 /// What all spawners share.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    /// Walls.
+    /// SandboxParts.
     pub(super) sandbox: Sandbox,
     /// Groups.
     pub(super) tree: Arc<CgroupTree>,
@@ -169,34 +169,34 @@ impl Spawner {
     /// No thread.
     pub(super) fn start(
         self: &Arc<Self>,
-        orders: Receiver<Order>,
-        launched: impl Fn(Launch) + Send + 'static,
+        orders: Receiver<StartRequest>,
+        launched: impl Fn(StartResult) + Send + 'static,
     ) -> Result<JoinHandle<()>, DaemonError> {
         let spawner = self.clone();
         let work = move || {
             schedule_first();
-            let mut cradle = spawner.sandbox.adopt_thread();
+            let mut context = spawner.sandbox.adopt_thread();
             for order in orders {
-                launched(spawner.launch(&mut cradle, order));
+                launched(spawner.launch(&mut context, order));
             }
         };
         let thread = std::thread::Builder::new().name("spawner".into());
         thread.spawn(work).map_err(|source| DaemonError::Thread { name: "spawner", source })
     }
 
-    fn launch(&self, cradle: &mut Result<Cradle, SandboxError>, order: Order) -> Launch {
-        let Order { place, spec, brought, record } = order;
-        let berth = match place {
-            Place::Ready(berth) => berth,
-            Place::Bare(plot) => match self.raise(cradle, plot) {
-                Ok(berth) => berth,
-                Err(NoBerth { id, lease, cgroup, why }) => {
-                    return Launch { id, lease, cgroup, result: Err(why) };
+    fn launch(&self, context: &mut Result<CloneContext, SandboxError>, order: StartRequest) -> StartResult {
+        let StartRequest { place, spec, inputs, record } = order;
+        let sandbox = match place {
+            JobSandbox::Warm(sandbox) => sandbox,
+            JobSandbox::Cold(request) => match self.create(context, request) {
+                Ok(sandbox) => sandbox,
+                Err(CreateError { id, lease, cgroup, why }) => {
+                    return StartResult { id, lease, cgroup, result: Err(why) };
                 }
             },
         };
-        let result = self.settle(&berth, &spec, brought, record);
-        let Berth { id, lease, cgroup, init, network, .. } = berth;
+        let result = self.configure(&sandbox, &spec, inputs, record);
+        let WarmSandbox { id, lease, cgroup, init, network, .. } = sandbox;
         let result = match result {
             Ok(()) => Ok(process(init, network)),
             Err(why) => {
@@ -205,49 +205,49 @@ impl Spawner {
                 Err(why.into())
             }
         };
-        Launch { id, lease, cgroup: Some(cgroup), result }
+        StartResult { id, lease, cgroup: Some(cgroup), result }
     }
 
     /// Makes a berth this job's own, then has its payload started. Limits are in force and the record is written before
     /// that.
-    fn settle(
+    fn configure(
         &self,
-        berth: &Berth,
+        sandbox: &WarmSandbox,
         spec: &JobSpec,
-        brought: Brought,
+        inputs: InputSource,
         record: Option<Box<Record>>,
     ) -> Result<(), String> {
-        let belongings = match brought {
-            Brought::Given(belongings) => belongings,
-            Brought::Staged => self
+        let inputs = match inputs {
+            InputSource::Given(inputs) => inputs,
+            InputSource::Staged => self
                 .stage
-                .take(&berth.id.to_string())
+                .take(&sandbox.id.to_string())
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?,
         };
-        if berth.limits != spec.limits {
-            self.tree.limit(&berth.cgroup, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
+        if sandbox.limits != spec.limits {
+            self.tree.limit(&sandbox.cgroup, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
             let room = scratch_bytes(&spec.limits, self.work_quota);
             let in_memory = self.disk.is_none().then_some(room);
-            self.sandbox.resize(&berth.init, room, in_memory).map_err(|e| e.to_string())?;
+            self.sandbox.resize(&sandbox.init, room, in_memory).map_err(|e| e.to_string())?;
         }
-        self.fill(berth, spec, &belongings.uploads)?;
+        self.stage_files(sandbox, spec, &inputs.uploads)?;
         let payload = Payload {
             argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
-            environment: strings(environment(berth.id, spec, &belongings).into_iter())?,
+            environment: strings(environment(sandbox.id, spec, &inputs).into_iter())?,
             work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
         };
         if let Some(record) = record {
-            intent::put(&berth.init.record, &record).map_err(|e| {
-                let path = self.sandbox.record_path(&berth.id.to_string());
+            intent::put(&sandbox.init.exit_file, &record).map_err(|e| {
+                let path = self.sandbox.exit_file_path(&sandbox.id.to_string());
                 not_recorded(format_args!("cannot write {}: {e}; {}", path.display(), disk_remedy(&e)))
             })?;
         }
-        berth.init.launch(&payload).map_err(|e| e.to_string())
+        sandbox.init.start(&payload).map_err(|e| e.to_string())
     }
 
     /// Puts the uploads into /work, and the working directory if that is below.
-    fn fill(&self, berth: &Berth, spec: &JobSpec, uploads: &[Upload]) -> Result<(), String> {
-        let (work, owner) = (berth.work.as_fd(), berth.lease.id);
+    fn stage_files(&self, sandbox: &WarmSandbox, spec: &JobSpec, uploads: &[Upload]) -> Result<(), String> {
+        let (work, owner) = (sandbox.work.as_fd(), sandbox.lease.id);
         let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
         upload::write_beneath(work, uploads, owner, owner).map_err(failed)?;
         if let Some(below) = spec.work_dir.strip_prefix("/work/") {
@@ -281,8 +281,8 @@ pub(super) fn schedule_first() {
 
 /// What the loop keeps of a joblet-init. Its order is closed here: nobody else needs to know it.
 fn process(init: Init, network: Option<OwnedFd>) -> Process {
-    let Init { pidfd, pid, birth, report, record, mounts, .. } = init;
-    Process { pidfd, pid, birth, report, record, mounts, network }
+    let Init { pidfd, pid, start_time, report, exit_file: record, mounts, .. } = init;
+    Process { pidfd, pid, start_time, report, record, mounts, network }
 }
 
 /// Name of a job's directory in `<dataDir>/work`.
@@ -312,7 +312,7 @@ pub(super) fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
 
 /// The whole environment of a payload: ours, then the client's, then its secrets; later wins. Nothing of the
 /// daemon's.
-fn environment(id: JobId, spec: &JobSpec, belongings: &Belongings) -> Vec<String> {
+fn environment(id: JobId, spec: &JobSpec, inputs: &JobInputs) -> Vec<String> {
     let limits = &spec.limits;
     let number = |n: Option<u32>| n.unwrap_or(0).to_string();
     let ours = [
@@ -332,8 +332,8 @@ fn environment(id: JobId, spec: &JobSpec, belongings: &Belongings) -> Vec<String
         ("JOB_CPU_CORES", limits.cores.as_ref().map(ToString::to_string).unwrap_or_default()),
     ];
     let mut all: Vec<(&str, &str)> = ours.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let plain = belongings.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let secret = belongings.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    let plain = inputs.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let secret = inputs.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
     for (name, value) in plain.chain(secret) {
         all.retain(|(other, _)| *other != name);
         all.push((name, value));
@@ -352,12 +352,12 @@ mod tests {
 
     #[test]
     fn the_client_overrides_path_and_a_secret_overrides_a_plain_variable() {
-        let belongings = Belongings {
+        let inputs = JobInputs {
             environment: vec![("PATH".into(), "/x".into()), ("TOKEN".into(), "plain".into())],
             secrets: vec![("TOKEN".into(), Secret::new("hidden"))],
-            ..Belongings::default()
+            ..JobInputs::default()
         };
-        let all = environment(JobId::random(), &JobSpec::bare(), &belongings);
+        let all = environment(JobId::random(), &JobSpec::bare(), &inputs);
         assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
         assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
         assert!(!all.iter().any(|v| v.contains("plain")));

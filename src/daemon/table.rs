@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cgroup::JobCgroup;
-use crate::job::exit_record::ExitRecord;
+use crate::job::exit_file::ExitFile;
 use crate::job::state::Fact;
 use crate::job::{JobId, JobRef, JobSpec, JobView, State};
 use crate::metrics::series;
 use crate::output::spool::rows_stored;
-use crate::output::{Full, Progress};
+use crate::output::{Full, Watermark};
 use crate::sandbox::identity::Lease;
 
 use super::commands::{Answer, CommandError};
@@ -38,7 +38,7 @@ pub(super) struct Job {
     /// Its ticket in the queue.
     pub(super) ticket: Option<u64>,
     /// Counted among those that run.
-    pub(super) has_place: bool,
+    pub(super) has_slot: bool,
     /// What it brought is being put aside.
     pub(super) staging: bool,
     /// Records that were asked for.
@@ -46,9 +46,9 @@ pub(super) struct Job {
     /// Which of them is on disk; 0: none is.
     pub(super) durable: u64,
     /// The newest one cannot be written.
-    pub(super) unrecorded: bool,
+    pub(super) write_failed: bool,
     /// It could not be started because the node has too little of something.
-    pub(super) lacks: bool,
+    pub(super) shortage: bool,
     /// Its PID 1, for its record.
     pub(super) process: Option<Process>,
     /// Its host id, for its record.
@@ -66,13 +66,13 @@ pub(super) struct Job {
     /// Limits that the host cannot keep, in words.
     pub(super) unenforced: Vec<String>,
     /// How far its output has come.
-    pub(super) progress: Arc<Progress>,
+    pub(super) watermark: Arc<Watermark>,
     /// All output is in the spool. The collector may say so before the spawner has told of the start.
-    pub(super) drained: bool,
+    pub(super) output_complete: bool,
     /// How far its samples have come.
-    pub(super) samples: Arc<Progress>,
+    pub(super) samples: Arc<Watermark>,
     /// No sample of it is still to come: it does not run yet, or its last one is stored.
-    pub(super) sampled: bool,
+    pub(super) samples_complete: bool,
     /// Its PID 1, from the clone to the last byte of output.
     pub(super) child: Option<Child>,
     /// Its host id, until no process of it is left.
@@ -80,7 +80,7 @@ pub(super) struct Job {
     /// Its group, until it is tidied away.
     pub(super) cgroup: Option<JobCgroup>,
     /// What PID 1 recorded.
-    pub(super) record: Option<ExitRecord>,
+    pub(super) record: Option<ExitFile>,
     /// Peak memory in bytes.
     pub(super) peak_bytes: Option<u64>,
     /// CPU time in microseconds.
@@ -118,8 +118,8 @@ impl Job {
         id: JobId,
         spec: Arc<JobSpec>,
         state: State,
-        progress: Arc<Progress>,
-        samples: Arc<Progress>,
+        watermark: Arc<Watermark>,
+        samples: Arc<Watermark>,
     ) -> Job {
         Job {
             id,
@@ -129,12 +129,12 @@ impl Job {
             created_ns: now_ns(),
             queued_ns: None,
             ticket: None,
-            has_place: false,
+            has_slot: false,
             staging: false,
             version: 0,
             durable: 0,
-            unrecorded: false,
-            lacks: false,
+            write_failed: false,
+            shortage: false,
             process: None,
             host_id: None,
             timeout_at_ns: None,
@@ -143,10 +143,10 @@ impl Job {
             started_ns: None,
             ended_ns: None,
             unenforced: Vec::new(),
-            progress,
-            drained: false,
+            watermark,
+            output_complete: false,
             samples,
-            sampled: true,
+            samples_complete: true,
             child: None,
             lease: None,
             cgroup: None,
@@ -169,7 +169,7 @@ impl Job {
 
     /// Whether RunJob may be answered with the job as it is.
     pub(super) fn is_announceable(&self) -> bool {
-        let on_its_way = matches!(self.state, State::Starting(_) | State::Launched | State::Ended(_));
+        let on_its_way = matches!(self.state, State::Starting(_) | State::Created | State::Recording(_));
         self.durable > 0 && !self.staging && !on_its_way
     }
 
@@ -211,9 +211,9 @@ impl Job {
 
     /// Output and samples of an earlier daemon's job: how much there is was not looked at before somebody asked.
     pub(super) fn publish_stored(&self, spool: &Path) {
-        let unseen = |progress: &Progress| self.state.is_finished() && progress.look() == (0, true);
-        if unseen(&self.progress) {
-            self.progress.publish(rows_stored(spool));
+        let unseen = |watermark: &Watermark| self.state.is_finished() && watermark.look() == (0, true);
+        if unseen(&self.watermark) {
+            self.watermark.publish(rows_stored(spool));
         }
         if unseen(&self.samples) {
             self.samples.publish(fs::metadata(spool.join(series::FILE)).map_or(0, |file| file.len()));
@@ -222,12 +222,12 @@ impl Job {
 
     fn wait_reason(&self, queued: bool) -> &'static str {
         match self.state {
-            _ if self.unrecorded => {
+            _ if self.write_failed => {
                 "its record cannot be written: the disk of dataDir is full, read-only or fails"
             }
             State::Scheduled => "waits for its time",
             State::Queued if queued => "waits for a place: joblet.maxConcurrentJobs are running",
-            _ => self.progress.waits().map_or("", Full::reason),
+            _ => self.watermark.waits().map_or("", Full::reason),
         }
     }
 }
@@ -353,15 +353,15 @@ mod tests {
 
     fn job() -> Job {
         let id = JobId::random();
-        let progress = || Progress::new(id, Arc::new(|_| {}));
-        Job::new(id, Arc::new(JobSpec::bare()), State::Running, progress(), progress())
+        let watermark = || Watermark::new(id, Arc::new(|_| {}));
+        Job::new(id, Arc::new(JobSpec::bare()), State::Running, watermark(), watermark())
     }
 
     #[test]
     fn an_end_that_is_being_recorded_is_not_shown_not_even_its_time() {
         let mut job = job();
         job.ended_ns = Some(7);
-        job.state = State::Ended(crate::job::exit::canceled());
+        job.state = State::Recording(crate::job::exit::canceled());
         assert_eq!(job.view(&Queue::default()).ended_ns, None);
         job.state = State::Finished(crate::job::exit::canceled());
         assert_eq!(job.view(&Queue::default()).ended_ns, Some(7));

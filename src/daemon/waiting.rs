@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::berth::Plot;
+use super::cleanup::CleanupTask;
 use super::commands::{Answer, CommandError};
 use super::event_loop::Loop;
 use super::now_ns;
+use super::pool::CreateRequest;
 use super::staging::{self, Staging};
-use super::starting::{Brought, Place};
-use super::workers::Chore;
+use super::starting::{InputSource, JobSandbox};
 use crate::diag;
 use crate::job::exit::start_failure;
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef, JobView};
-use crate::upload::Belongings;
+use crate::upload::JobInputs;
 
 impl Loop {
     /// Jobs that wait.
@@ -24,14 +24,14 @@ impl Loop {
     }
 
     /// Puts aside what a waiting job brought, if its record does not hold it all.
-    pub(super) fn put_aside(&mut self, id: JobId, belongings: Belongings) {
+    pub(super) fn put_aside(&mut self, id: JobId, inputs: JobInputs) {
         let Some(job) = self.table.get_mut(id) else { return };
         if !staging::is_needed(&job.spec) {
             return;
         }
         job.staging = true;
-        self.unsettled += 1;
-        if self.queues.staging.send(Staging { id, belongings }).is_err() {
+        self.pending_writes += 1;
+        if self.queues.staging.send(Staging { id, inputs }).is_err() {
             diag::limited!(Level::Error, "the stager thread is gone");
         }
     }
@@ -43,10 +43,10 @@ impl Loop {
         done: Result<(), String>,
         facts: &mut Vec<(JobId, Fact)>,
     ) {
-        self.unsettled -= 1;
+        self.pending_writes -= 1;
         let Some(job) = self.table.get_mut(id) else {
             // It was not to be remembered.
-            self.chore(Chore::File(self.settings.stage.path(&id.to_string())));
+            self.cleanup(CleanupTask::File(self.settings.stage.path(&id.to_string())));
             return;
         };
         job.staging = false;
@@ -60,9 +60,9 @@ impl Loop {
         }
         if !waits {
             // It was stopped or canceled meanwhile.
-            self.chore(Chore::File(self.settings.stage.path(&id.to_string())));
+            self.cleanup(CleanupTask::File(self.settings.stage.path(&id.to_string())));
         }
-        self.fill_places(facts);
+        self.grant_slots(facts);
     }
 
     /// Adds a job to the schedule.
@@ -90,7 +90,7 @@ impl Loop {
             job.ticket = Some(ticket);
         }
         let mut facts = Vec::new();
-        self.fill_places(&mut facts);
+        self.grant_slots(&mut facts);
         if !facts.iter().any(|(next, _)| *next == id) {
             // Its place in the order must outlive us; who starts at once is recorded then.
             self.save(id);
@@ -100,7 +100,7 @@ impl Loop {
 
     /// Gives free places to those that wait longest. One whose belongings are on their way holds up the others: it was
     /// first.
-    pub(super) fn fill_places(&mut self, facts: &mut Vec<(JobId, Fact)>) {
+    pub(super) fn grant_slots(&mut self, facts: &mut Vec<(JobId, Fact)>) {
         while self.running < self.settings.max_jobs
             && !self.is_ending()
             && let Some(id) = self.queue.first()
@@ -110,26 +110,30 @@ impl Loop {
             if let Some(ticket) = job.ticket.take() {
                 self.queue.remove(ticket);
             }
-            job.has_place = true;
+            job.has_slot = true;
             self.running += 1;
-            facts.push((id, Fact::Place));
+            facts.push((id, Fact::SlotGranted));
         }
     }
 
     /// Effect: to a spawner. Its id is known to its client, so no berth will do.
     pub(super) fn start(&mut self, id: JobId) {
         let Some(job) = self.table.get(id) else { return };
-        let (spec, progress) = (job.spec.clone(), job.progress.clone());
+        let (spec, watermark) = (job.spec.clone(), job.watermark.clone());
         let started = match self.leases.take() {
             None => Err("all host ids are in use; raise process.subidCount".to_owned()),
             Some(lease) => {
                 let (limits, network) = (spec.limits.clone(), self.network_for(spec.network));
-                let brought = if staging::is_needed(&spec) {
-                    Brought::Staged
+                let inputs = if staging::is_needed(&spec) {
+                    InputSource::Staged
                 } else {
-                    Brought::Given(staging::of_record(&spec))
+                    InputSource::Given(staging::of_record(&spec))
                 };
-                self.order(Place::Bare(Plot { id, limits, network, lease, progress }), spec, brought)
+                self.order(
+                    JobSandbox::Cold(CreateRequest { id, limits, network, lease, watermark }),
+                    spec,
+                    inputs,
+                )
             }
         };
         if let Err(why) = started {
@@ -169,13 +173,13 @@ impl Loop {
     }
 
     /// A job that had a place is over.
-    pub(super) fn leave_place(&mut self, id: JobId) {
+    pub(super) fn release_slot(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
-        if std::mem::take(&mut job.has_place) {
+        if std::mem::take(&mut job.has_slot) {
             self.running -= 1;
         }
         let mut facts = Vec::new();
-        self.fill_places(&mut facts);
+        self.grant_slots(&mut facts);
         self.pending.append(&mut facts);
     }
 }

@@ -16,14 +16,14 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::berth::Plot;
-use super::commands::{Door, QUEUE};
-use super::event_loop::{Loop, News, Queues, SCHEDULE, SIGNALS, Settings, WAKE};
+use super::cleanup::{self, CleanupTask, WorkRemoval};
+use super::commands::{CommandSender, QUEUE};
+use super::event_loop::{Loop, Queues, SCHEDULE, SIGNALS, Settings, WAKE, WorkerEvent};
+use super::pool::CreateRequest;
 use super::schedule::Schedule;
 use super::staging::Staging;
 use super::starting::schedule_first;
-use super::starting::{Order, Spawner};
-use super::workers::{self, Chore, WorkRemoval};
+use super::starting::{Spawner, StartRequest};
 use super::{DaemonError, directories, staging};
 use crate::cgroup::{CgroupTree, Disk};
 use crate::config::daemon::{
@@ -32,11 +32,11 @@ use crate::config::daemon::{
 use crate::diag;
 use crate::job::{Limits, limits::CoreSet};
 use crate::metrics::Sampler;
-use crate::output::progress::Tells;
+use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits, Word};
+use crate::sandbox::create::SandboxConfig;
+use crate::sandbox::create::exit_files;
 use crate::sandbox::identity::{Leases, check_range};
-use crate::sandbox::spawn::SandboxConfig;
-use crate::sandbox::spawn::exit_records;
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::state::salvage::{Salvaged, salvage};
@@ -52,7 +52,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A daemon that is ready to run.
 pub struct Daemon {
-    door: Door,
+    commands: CommandSender,
     cores: CoreSet,
     event_loop: Loop,
     threads: Vec<JoinHandle<()>>,
@@ -87,7 +87,7 @@ fn raise_open_files() {
 }
 
 impl Daemon {
-    /// Prepares directories, groups, walls and threads. `tells` hear of jobs with new output and new samples;
+    /// Prepares directories, groups, walls and threads. `notifiers` hear of jobs with new output and new samples;
     /// `shutdown_begins` is called on the loop when the end is asked for.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Daemon {
     pub fn new(
         config: &DaemonConfig,
         signals: SignalFd,
-        tells: Tells,
+        notifiers: Notifiers,
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
@@ -114,21 +114,21 @@ impl Daemon {
         let (poll, waker) = poll_for(&signals)?;
 
         let (command_end, commands) = in_turns(bounded(QUEUE));
-        let (news_end, news) = in_turns(unbounded());
-        let (orders, order_queue) = bounded::<Order>(config.joblet.max_concurrent_jobs as usize);
-        let (plots, plot_queue) = bounded::<Plot>(config.joblet.ready_berths as usize);
-        let (chores, chore_queue) = unbounded::<Chore>();
+        let (news_end, events) = in_turns(unbounded());
+        let (orders, order_queue) = bounded::<StartRequest>(config.joblet.max_concurrent_jobs as usize);
+        let (create_requests, plot_queue) = bounded::<CreateRequest>(config.joblet.warm_sandboxes as usize);
+        let (cleanups, chore_queue) = unbounded::<CleanupTask>();
         let (removals, removal_queue) = unbounded::<WorkRemoval>();
-        let to_loop = Postbox { news: news_end, waker: waker.clone() };
+        let to_loop = Mailbox { events: news_end, waker: waker.clone() };
         let mut threads = Vec::new();
 
         let (collector, sampler) = start_collectors(config, &to_loop, &mut threads)?;
         let (records_end, staging) = start_writers(database, &stage, &to_loop, &mut threads)?;
         let post = to_loop.clone();
-        threads.push(workers::start_tidier(chore_queue, move |news| post.send(news))?);
+        threads.push(cleanup::start(chore_queue, move |events| post.send(events))?);
         let post = to_loop.clone();
-        let removed = move |lease| post.send(News::WorkRemoved(lease));
-        workers::start_remover(work.clone(), removal_queue, removed)?;
+        let removed = move |lease| post.send(WorkerEvent::WorkRemoved(lease));
+        cleanup::start_remover(work.clone(), removal_queue, removed)?;
         let spawner = Arc::new(Spawner {
             sandbox,
             tree: tree.clone(),
@@ -143,25 +143,33 @@ impl Daemon {
         threads.extend(start_spawners(&spawner, &order_queue, plot_queue, &to_loop)?);
 
         let cores = tree.cores()?;
-        let door = Door::new(command_end, waker);
-        let door_of_loop = door.clone();
+        let sender = CommandSender::new(command_end, waker);
+        let sender_of_loop = sender.clone();
         let begin = Box::new(move || {
-            door_of_loop.close();
+            sender_of_loop.close();
             shutdown_begins();
         });
-        let queues =
-            Queues { commands, news, orders, records: records_end, staging, plots, chores, removals };
+        let queues = Queues {
+            commands,
+            events,
+            orders,
+            records: records_end,
+            staging,
+            create_requests,
+            cleanups,
+            removals,
+        };
         let settings = settings(config, on_disk, (spool, run_dir, stage));
         let schedule = schedule_in(&poll)?;
         let rooms = (tree, leases, collector, sampler, spawner, schedule);
-        let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, tells, begin);
+        let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, notifiers, begin);
         event_loop.recover(records, left);
-        Ok(Daemon { door, cores, event_loop, threads, _lock: lock })
+        Ok(Daemon { commands: sender, cores, event_loop, threads, _lock: lock })
     }
 
     /// The way in.
-    pub fn door(&self) -> Door {
-        self.door.clone()
+    pub fn commands(&self) -> CommandSender {
+        self.commands.clone()
     }
 
     /// Cores that jobs may run on.
@@ -208,7 +216,7 @@ pub fn recover(config: &DaemonConfig) -> Result<Salvaged, DaemonError> {
     let run_dir = directories::make(&config.data_dir, "run")?;
     let spool = directories::make(&config.data_dir, "spool")?;
     let _lock = lock(&run_dir)?;
-    Ok(salvage(&config.data_dir, &exit_records(&run_dir), &spool, super::now_ns())?)
+    Ok(salvage(&config.data_dir, &exit_files(&run_dir), &spool, super::now_ns())?)
 }
 
 /// The loop's poll, which hears signals and its waker.
@@ -226,39 +234,39 @@ fn poll_for(signals: &SignalFd) -> Result<(Poll, Arc<Waker>), DaemonError> {
 /// The threads that start jobs, and the one that makes berths ahead of them.
 fn start_spawners(
     spawner: &Arc<Spawner>,
-    orders: &Receiver<Order>,
-    plots: Receiver<Plot>,
-    to_loop: &Postbox,
+    orders: &Receiver<StartRequest>,
+    create_requests: Receiver<CreateRequest>,
+    to_loop: &Mailbox,
 ) -> Result<Vec<JoinHandle<()>>, DaemonError> {
     let mut threads = Vec::new();
     for _ in 0..SPAWNERS {
         let post = to_loop.clone();
-        let launched = move |launch| post.send(News::Launched(Box::new(launch)));
+        let launched = move |launch| post.send(WorkerEvent::Started(Box::new(launch)));
         threads.push(spawner.start(orders.clone(), launched)?);
     }
     let post = to_loop.clone();
-    let raised = move |raised| post.send(News::Raised(Box::new(raised)));
-    threads.push(spawner.start_ahead(plots, raised)?);
+    let raised = move |raised| post.send(WorkerEvent::Created(Box::new(raised)));
+    threads.push(spawner.start_ahead(create_requests, raised)?);
     Ok(threads)
 }
 
 /// The threads that take what jobs give: their output, and what they use.
 fn start_collectors(
     config: &DaemonConfig,
-    to_loop: &Postbox,
+    to_loop: &Mailbox,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<(Collector, Sampler), DaemonError> {
     let post = to_loop.clone();
     let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
         post.send(match word {
-            Word::Drained => News::Drained(id),
-            Word::OverLimit => News::OverLimit(id),
+            Word::Drained => WorkerEvent::OutputComplete(id),
+            Word::OverLimit => WorkerEvent::OverLimit(id),
         });
     })?;
     threads.push(thread);
     let post = to_loop.clone();
     let rate = config.job_metrics.default_sample_rate;
-    let (sampler, thread) = Sampler::start(rate, move |id| post.send(News::Sampled(id)))?;
+    let (sampler, thread) = Sampler::start(rate, move |id| post.send(WorkerEvent::SamplesComplete(id)))?;
     threads.push(thread);
     Ok((collector, sampler))
 }
@@ -267,12 +275,12 @@ fn start_collectors(
 fn start_writers(
     database: Option<Database>,
     stage: &Stage,
-    to_loop: &Postbox,
+    to_loop: &Mailbox,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<(Option<Sender<Change>>, Sender<Staging>), DaemonError> {
     let post = to_loop.clone();
     let records = database.map(|database| {
-        let told = move |outcome| post.send(News::Recorded(outcome));
+        let told = move |outcome| post.send(WorkerEvent::Recorded(outcome));
         state::writer::start(database, schedule_first, told)
     });
     let (records, thread) = records.transpose()?.unzip();
@@ -280,22 +288,22 @@ fn start_writers(
     // Bounded by the jobs that may wait (joblet.maxQueuedJobs), and its bytes by the API.
     let (staging, queue) = unbounded();
     let post = to_loop.clone();
-    let told = move |id, done| post.send(News::Staged(id, done));
+    let told = move |id, done| post.send(WorkerEvent::Staged(id, done));
     threads.push(staging::start(stage.clone(), queue, told)?);
     Ok((records, staging))
 }
 
 /// Where worker threads put their news.
 #[derive(Clone)]
-struct Postbox {
-    news: Turn<Sender<News>>,
+struct Mailbox {
+    events: Turn<Sender<WorkerEvent>>,
     waker: Arc<Waker>,
 }
 
-impl Postbox {
-    fn send(&self, news: News) {
+impl Mailbox {
+    fn send(&self, events: WorkerEvent) {
         // The loop is gone only after all of its jobs are.
-        if self.news.take(|queue| queue.send(news)).is_ok()
+        if self.events.take(|queue| queue.send(events)).is_ok()
             && let Err(why) = self.waker.wake()
         {
             diag::limited!(Level::Error, "cannot wake the loop", error = why);
@@ -404,7 +412,7 @@ fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
     Ok(tree)
 }
 
-/// Tells data directories apart in the name of a group; FNV-1a, 32 bits.
+/// Notifiers data directories apart in the name of a group; FNV-1a, 32 bits.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
@@ -431,7 +439,7 @@ fn settings(
         retention_ns: i64::from(config.state.retention.days) * DAY_NS,
         keep_jobs: config.joblet.on_shutdown == OnShutdown::Keep,
         stage,
-        ready_berths: config.joblet.ready_berths as usize,
+        warm_sandboxes: config.joblet.warm_sandboxes as usize,
         stop_grace: config.joblet.stop_grace_period,
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,

@@ -1,6 +1,6 @@
 //! Starting the payload: vfork, own session, PATH search, execve(2).
 
-use crate::exit_record::Begun;
+use crate::exit_file::Begun;
 use crate::order::Order;
 use crate::raw::{errno, syscall};
 use crate::{REPORT, sys};
@@ -75,7 +75,7 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
 /// Not even a process could be made (pids.max of 1): told like a failed exec, by a child that never was.
 fn refused(why: i32) -> ! {
     report(why);
-    let record = crate::exit_record::ExitRecord {
+    let record = crate::exit_file::ExitFile {
         wait_status: 126 << 8,
         begun: Begun::NotExecuted,
         errno: why,

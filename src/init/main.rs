@@ -4,7 +4,7 @@
 //! no capability, no_new_privs, seccomp, one unprivileged host id. It
 //!
 //! 1. makes itself not dumpable, so that the job can neither trace it nor open its descriptors;
-//! 2. waits for its order on the control pipe (`sandbox/order_layout.rs`): the daemon may have made it and its walls
+//! 2. waits for its order on the control pipe (`sandbox/exec_request.rs`): the daemon may have made it and its walls
 //!    before there was a job. End of file there: there will be none;
 //! 3. starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the daemon through the
 //!    report pipe whether that worked: end of file, or an errno;
@@ -23,19 +23,19 @@
 #![no_main]
 
 mod exec;
-#[path = "../job/exit_record.rs"]
+#[path = "../job/exit_file.rs"]
 #[allow(dead_code)] // the daemon decodes, we only encode
-mod exit_record;
+mod exit_file;
 mod mem;
 mod order;
-#[path = "../sandbox/order_layout.rs"]
-mod order_layout;
+#[path = "../sandbox/exec_request.rs"]
+mod exec_request;
 #[path = "../sys/raw.rs"]
 #[allow(dead_code)]
 mod raw;
 mod sys;
 
-use exit_record::{Begun, ExitRecord};
+use exit_file::{Begun, ExitFile};
 
 const RECORD: usize = 3;
 const REPORT: usize = 4;
@@ -112,7 +112,7 @@ fn tend(payload: i32) -> i32 {
 
 fn record(pid: i32, wait_status: i32, (begun, errno): (Begun, i32), started_ns: i64) {
     let usage = sys::children_usage();
-    let record = ExitRecord {
+    let record = ExitFile {
         wait_status,
         begun,
         errno,

@@ -1,6 +1,6 @@
 //! What to run: waited for, mapped, and forgotten again.
 
-use crate::order_layout::{ADDRESS, Head};
+use crate::exec_request::{ADDRESS, Head};
 use crate::{CONTROL, ORDER, sys};
 
 /// An order in memory; its strings end with NUL, its arrays with null.

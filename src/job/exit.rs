@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::exit_record::{Begun, ExitRecord};
+use super::exit_file::{Begun, ExitFile};
 use super::state::Status;
 
 /// The reason on the wire (`exit_reason`).
@@ -92,7 +92,7 @@ pub struct Witnesses {
     /// Somebody asked for the end.
     pub stopped: Option<StopCause>,
     /// joblet-init's record.
-    pub record: Option<ExitRecord>,
+    pub record: Option<ExitFile>,
     /// The job's cgroup counted a kill for memory.
     pub oom: bool,
     /// Memory limit in MiB, for the sentence.
@@ -209,11 +209,11 @@ fn errno_words(errno: i32) -> String {
     why.split(" (os error").next().unwrap_or(&why).to_owned()
 }
 
-fn code_of(record: ExitRecord) -> i32 {
+fn code_of(record: ExitFile) -> i32 {
     (record.wait_status >> 8) & 0xff
 }
 
-fn from_status(record: ExitRecord) -> Ending {
+fn from_status(record: ExitFile) -> Ending {
     let signal = record.wait_status & 0x7f;
     if signal != 0 {
         let core = if record.wait_status & 0x80 != 0 { " (core dumped)" } else { "" };
@@ -245,14 +245,14 @@ mod tests {
     use super::*;
 
     fn record(wait_status: i32) -> Witnesses {
-        Witnesses { record: Some(ExitRecord { wait_status, ..Default::default() }), ..Default::default() }
+        Witnesses { record: Some(ExitFile { wait_status, ..Default::default() }), ..Default::default() }
     }
 
     #[test]
     fn a_command_that_cannot_be_executed_says_what_to_look_at() {
         let told = |errno, code: i32| {
             let record =
-                ExitRecord { begun: Begun::NotExecuted, errno, wait_status: code << 8, ..Default::default() };
+                ExitFile { begun: Begun::NotExecuted, errno, wait_status: code << 8, ..Default::default() };
             let ending =
                 verdict(&Witnesses { record: Some(record), command: "x".to_owned(), ..Default::default() });
             assert_eq!((ending.reason, ending.code), (ExitReason::StartFailed, code));
@@ -328,8 +328,8 @@ mod tests {
     /// Stored by version 1, to be read for ever.
     #[test]
     fn the_golden_exit_record_is_read() {
-        let record = ExitRecord::decode(include_bytes!("../../tests/golden/exit-record-1")).unwrap();
-        let want = ExitRecord {
+        let record = ExitFile::decode(include_bytes!("../../tests/golden/exit-record-1")).unwrap();
+        let want = ExitFile {
             wait_status: 42 << 8,
             pid: 2,
             user_usec: 20_527,
@@ -337,7 +337,7 @@ mod tests {
             max_rss_kib: 9104,
             started_ns: 1_795_302_098_526_585_525,
             ended_ns: 1_795_302_098_549_667_476,
-            ..ExitRecord::default()
+            ..ExitFile::default()
         };
         assert_eq!(record, want);
         assert_eq!(record.encode(), *include_bytes!("../../tests/golden/exit-record-1"));
@@ -345,9 +345,9 @@ mod tests {
 
     #[test]
     fn a_record_survives_its_encoding_and_a_blank_page_is_none() {
-        let record = ExitRecord { wait_status: 9, pid: 2, user_usec: 7, ended_ns: -1, ..Default::default() };
-        assert_eq!(ExitRecord::decode(&record.encode()), Some(record));
-        assert_eq!(ExitRecord::decode(&[0; 64]), None);
-        assert_eq!(ExitRecord::decode(b"JBEXIT01"), None);
+        let record = ExitFile { wait_status: 9, pid: 2, user_usec: 7, ended_ns: -1, ..Default::default() };
+        assert_eq!(ExitFile::decode(&record.encode()), Some(record));
+        assert_eq!(ExitFile::decode(&[0; 64]), None);
+        assert_eq!(ExitFile::decode(b"JBEXIT01"), None);
     }
 }

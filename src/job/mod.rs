@@ -7,7 +7,7 @@
 
 pub mod env;
 pub mod exit;
-pub mod exit_record;
+pub mod exit_file;
 pub mod id;
 pub mod layer;
 pub mod limits;

@@ -76,17 +76,17 @@ pub enum State {
     /// With the spawner; a stop asked for meanwhile waits here.
     Starting(Option<StopCause>),
     /// PID 1 exists; whether the payload can be executed is not known yet.
-    Launched,
+    Created,
     /// The payload runs.
     Running,
     /// Somebody wants it to end, and that is being recorded.
-    StopAsked(StopCause),
+    StopRequested(StopCause),
     /// TERM was sent; the grace period runs, or is over.
     Stopping(StopCause),
     /// PID 1 is gone; the last bytes of output are being fetched.
     Draining(Option<StopCause>),
     /// How it ended is known, and being recorded.
-    Ended(Ending),
+    Recording(Ending),
     /// Terminal.
     Finished(Ending),
 }
@@ -97,7 +97,7 @@ pub enum Fact {
     /// Its time has come.
     Due,
     /// There is a place for it.
-    Place,
+    SlotGranted,
     /// Somebody wants it not to start.
     Cancel,
     /// The spawner made its PID 1.
@@ -113,7 +113,7 @@ pub enum Fact {
     /// PID 1 is gone.
     InitGone,
     /// Output is complete; the verdict from all witnesses.
-    Drained(Ending),
+    OutputComplete(Ending),
     /// Its newest record is on disk.
     Recorded,
     /// Its record cannot be written; that is tried again.
@@ -136,7 +136,7 @@ pub enum Effect {
     /// Kill everything in the job.
     Kill,
     /// Collect the exit record and fetch the rest of the output, in bounded time.
-    Drain,
+    CollectOutput,
     /// Answer who waits, close log streams, give everything back.
     Finish,
 }
@@ -148,29 +148,29 @@ pub fn step(state: State, fact: Fact) -> (State, &'static [Effect]) {
     match (state, fact) {
         (State::Finished(ending), _) => (State::Finished(ending), &[]),
         (State::Scheduled, Fact::Due) => (State::Queued, &[Enqueue]),
-        (State::Scheduled, Fact::Cancel) => (State::Ended(canceled()), &[Save]),
-        (State::Queued, Fact::Place) => (State::Starting(None), &[Start]),
+        (State::Scheduled, Fact::Cancel) => (State::Recording(canceled()), &[Save]),
+        (State::Queued, Fact::SlotGranted) => (State::Starting(None), &[Start]),
         (State::Queued, Fact::Stop(cause)) | (State::Scheduled, Fact::Stop(cause @ Shutdown)) => {
-            (State::Ended(stopped_while_waiting(cause)), &[Save])
+            (State::Recording(stopped_while_waiting(cause)), &[Save])
         }
         (State::Scheduled | State::Queued | State::Starting(_), Fact::NotStarted(ending)) => {
-            (State::Ended(ending), &[Save])
+            (State::Recording(ending), &[Save])
         }
-        (State::Starting(None), Fact::Spawned) => (State::Launched, &[]),
-        (State::Starting(Some(cause)), Fact::Spawned) => (State::StopAsked(cause), &[Save]),
+        (State::Starting(None), Fact::Spawned) => (State::Created, &[]),
+        (State::Starting(Some(cause)), Fact::Spawned) => (State::StopRequested(cause), &[Save]),
         (State::Starting(None), Fact::Stop(cause)) => (State::Starting(Some(cause)), &[]),
-        (State::Launched, Fact::Executed) => (State::Running, &[AnnounceRunning, Save]),
-        (State::Launched | State::Running, Fact::Stop(cause)) => (State::StopAsked(cause), &[Save]),
-        (State::StopAsked(cause), Fact::Recorded | Fact::Unrecorded) => {
+        (State::Created, Fact::Executed) => (State::Running, &[AnnounceRunning, Save]),
+        (State::Created | State::Running, Fact::Stop(cause)) => (State::StopRequested(cause), &[Save]),
+        (State::StopRequested(cause), Fact::Recorded | Fact::Unrecorded) => {
             (State::Stopping(cause), &[Terminate])
         }
         (State::Stopping(cause), Fact::GraceOver) => (State::Stopping(cause), &[Kill]),
-        (State::Launched | State::Running, Fact::InitGone) => (State::Draining(None), &[Drain]),
-        (State::StopAsked(cause) | State::Stopping(cause), Fact::InitGone) => {
-            (State::Draining(Some(cause)), &[Drain])
+        (State::Created | State::Running, Fact::InitGone) => (State::Draining(None), &[CollectOutput]),
+        (State::StopRequested(cause) | State::Stopping(cause), Fact::InitGone) => {
+            (State::Draining(Some(cause)), &[CollectOutput])
         }
-        (State::Draining(_), Fact::Drained(ending)) => (State::Ended(ending), &[Save]),
-        (State::Ended(ending), Fact::Recorded) => (State::Finished(ending), &[Finish]),
+        (State::Draining(_), Fact::OutputComplete(ending)) => (State::Recording(ending), &[Save]),
+        (State::Recording(ending), Fact::Recorded) => (State::Finished(ending), &[Finish]),
         (state, _) => (state, &[]),
     }
 }
@@ -180,9 +180,11 @@ impl State {
     pub fn status(&self) -> Status {
         match self {
             State::Scheduled => Status::Scheduled,
-            State::Queued | State::Starting(_) | State::Launched => Status::Initializing,
-            State::Running | State::StopAsked(_) | State::Stopping(_) | State::Draining(_) => Status::Running,
-            State::Ended(ending) => ending.status_before(),
+            State::Queued | State::Starting(_) | State::Created => Status::Initializing,
+            State::Running | State::StopRequested(_) | State::Stopping(_) | State::Draining(_) => {
+                Status::Running
+            }
+            State::Recording(ending) => ending.status_before(),
             State::Finished(ending) => ending.status,
         }
     }
@@ -201,7 +203,7 @@ impl State {
     pub fn stop_cause(&self) -> Option<StopCause> {
         match self {
             State::Starting(cause) | State::Draining(cause) => *cause,
-            State::StopAsked(cause) | State::Stopping(cause) => Some(*cause),
+            State::StopRequested(cause) | State::Stopping(cause) => Some(*cause),
             _ => None,
         }
     }

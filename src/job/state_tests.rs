@@ -16,13 +16,13 @@ fn states() -> Vec<State> {
         State::Queued,
         State::Starting(None),
         State::Starting(Some(Request)),
-        State::Launched,
+        State::Created,
         State::Running,
-        State::StopAsked(Request),
+        State::StopRequested(Request),
         State::Stopping(Request),
         State::Draining(None),
         State::Draining(Some(Timeout)),
-        State::Ended(ending()),
+        State::Recording(ending()),
         State::Finished(ending()),
     ]
 }
@@ -30,7 +30,7 @@ fn states() -> Vec<State> {
 fn facts() -> Vec<Fact> {
     vec![
         Fact::Due,
-        Fact::Place,
+        Fact::SlotGranted,
         Fact::Cancel,
         Fact::Spawned,
         Fact::NotStarted(ending()),
@@ -40,7 +40,7 @@ fn facts() -> Vec<Fact> {
         Fact::Stop(StopCause::Shutdown),
         Fact::GraceOver,
         Fact::InitGone,
-        Fact::Drained(ending()),
+        Fact::OutputComplete(ending()),
         Fact::Recorded,
         Fact::Unrecorded,
     ]
@@ -48,7 +48,7 @@ fn facts() -> Vec<Fact> {
 
 fn name(state: &State) -> String {
     match state {
-        State::Ended(ending) => format!("Ended({})", ending.reason.as_str()),
+        State::Recording(ending) => format!("Recording({})", ending.reason.as_str()),
         State::Finished(ending) => format!("Finished({})", ending.reason.as_str()),
         other => format!("{other:?}"),
     }
@@ -62,7 +62,7 @@ fn the_table_of_states_and_facts_is_the_one_that_was_reviewed() {
         for fact in facts() {
             let fact_name = match &fact {
                 Fact::NotStarted(_) => "NotStarted".to_owned(),
-                Fact::Drained(_) => "Drained".to_owned(),
+                Fact::OutputComplete(_) => "OutputComplete".to_owned(),
                 other => format!("{other:?}"),
             };
             let (next, effects) = step(state.clone(), fact);
@@ -90,7 +90,7 @@ fn a_finished_job_never_changes_again() {
 fn a_stop_during_the_spawn_is_recorded_and_carried_out_after_it() {
     let (state, _) = step(State::Starting(None), Fact::Stop(StopCause::Request));
     let (state, effects) = step(state, Fact::Spawned);
-    assert_eq!((&state, effects), (&State::StopAsked(StopCause::Request), &[Effect::Save][..]));
+    assert_eq!((&state, effects), (&State::StopRequested(StopCause::Request), &[Effect::Save][..]));
     assert_eq!(step(state, Fact::Recorded).1, &[Effect::Terminate]);
 }
 
@@ -128,10 +128,13 @@ impl World {
                 Effect::Save => self.unsaved = true,
                 Effect::Finish => {
                     self.finishes += 1;
-                    assert_eq!(self.stored, State::Ended(self.ending()), "seen before it was recorded");
+                    assert_eq!(self.stored, State::Recording(self.ending()), "seen before it was recorded");
                 }
                 Effect::Terminate => {
-                    assert!(matches!(self.stored, State::StopAsked(_)), "TERM before the stop was recorded");
+                    assert!(
+                        matches!(self.stored, State::StopRequested(_)),
+                        "TERM before the stop was recorded"
+                    );
                 }
                 _ => {}
             }
@@ -141,7 +144,7 @@ impl World {
 
     fn ending(&self) -> Ending {
         match &self.state {
-            State::Finished(ending) | State::Ended(ending) => ending.clone(),
+            State::Finished(ending) | State::Recording(ending) => ending.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -150,7 +153,7 @@ impl World {
     fn happen(&mut self, what: u8) {
         match what {
             0 => self.apply(Fact::Due),
-            1 if self.state == State::Queued => self.apply(Fact::Place),
+            1 if self.state == State::Queued => self.apply(Fact::SlotGranted),
             2 => self.apply(Fact::Cancel),
             3 => self.apply(Fact::Stop(StopCause::Request)),
             4 if self.process => self.apply(Fact::Stop(StopCause::Timeout)),
@@ -166,7 +169,7 @@ impl World {
             }
             9 if self.payload_gone => {
                 let stopped = self.state.stop_cause();
-                self.apply(Fact::Drained(verdict(&Witnesses { stopped, ..Witnesses::default() })));
+                self.apply(Fact::OutputComplete(verdict(&Witnesses { stopped, ..Witnesses::default() })));
             }
             10 if self.unsaved => {
                 self.unsaved = false;
@@ -183,15 +186,15 @@ impl World {
     fn restart(&mut self) {
         self.unsaved = false;
         self.state = match self.stored.clone() {
-            State::Ended(ending) | State::Finished(ending) => State::Finished(ending),
+            State::Recording(ending) | State::Finished(ending) => State::Finished(ending),
             waiting @ (State::Scheduled | State::Queued) if !self.process => waiting,
             stored => match (self.process, stored.stop_cause()) {
-                (true, Some(cause)) => State::StopAsked(cause),
+                (true, Some(cause)) => State::StopRequested(cause),
                 (true, None) => State::Running,
                 (false, cause) => State::Draining(cause),
             },
         };
-        if matches!(self.state, State::StopAsked(_)) {
+        if matches!(self.state, State::StopRequested(_)) {
             self.stored = self.state.clone();
             self.apply(Fact::Recorded);
         }

@@ -57,7 +57,7 @@ impl fmt::Debug for Watched {
     }
 }
 
-enum Order {
+enum Command {
     Watch(Box<Watched>),
     Last(JobId),
     Stop,
@@ -67,7 +67,7 @@ enum Order {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     // Unbounded by type, bounded by admission: one Watch and one Last for each live job.
-    orders: Turn<Sender<Order>>,
+    orders: Turn<Sender<Command>>,
     waker: Arc<Waker>,
     /// The thread's number.
     thread: i32,
@@ -86,7 +86,7 @@ impl Sampler {
         let poll = Poll::new().map_err(MetricsError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(MetricsError::Start)?);
         let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
-        let desk = Desk {
+        let thread_state = SamplerThread {
             poll,
             _waker: waker.clone(),
             inbox,
@@ -98,7 +98,7 @@ impl Sampler {
         let (tell, told) = crossbeam_channel::bounded(1);
         let work = move || {
             let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
-            desk.run(&sampled);
+            thread_state.run(&sampled);
         };
         let spawned = std::thread::Builder::new().name("sampler".into()).spawn(work);
         let handle = spawned.map_err(MetricsError::Start)?;
@@ -109,22 +109,22 @@ impl Sampler {
     /// Samples a job from now on: one that has just begun to run, or one that an earlier daemon started. Older
     /// samples of it stay, and rates go on from the last of them.
     pub fn watch(&self, job: Watched) {
-        self.send(Order::Watch(Box::new(job)));
+        self.send(Command::Watch(Box::new(job)));
     }
 
     /// The job has ended and its group is still there: one last sample, then no more.
     pub fn last(&self, id: JobId) {
         // Where the host refuses it, the loop has said so at its own start.
         let _ = schedule_first_also(self.thread);
-        self.send(Order::Last(id));
+        self.send(Command::Last(id));
     }
 
     /// Ends the thread.
     pub fn stop(&self) {
-        self.send(Order::Stop);
+        self.send(Command::Stop);
     }
 
-    fn send(&self, order: Order) {
+    fn send(&self, order: Command) {
         // The receiver goes only after Stop, when nobody has anything left to say.
         let _ = self.orders.take(|queue| queue.send(order));
         if let Err(why) = self.waker.wake() {
@@ -142,11 +142,11 @@ struct Job {
     publish: Publish,
 }
 
-struct Desk {
+struct SamplerThread {
     poll: Poll,
     // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread.
     _waker: Arc<Waker>,
-    inbox: Turn<Receiver<Order>>,
+    inbox: Turn<Receiver<Command>>,
     base: Duration,
     jobs: HashMap<JobId, Job>,
     // An entry for each job, and for those that ended within the last interval.
@@ -154,7 +154,7 @@ struct Desk {
     scratch: Scratch,
 }
 
-impl Desk {
+impl SamplerThread {
     fn run(mut self, sampled: &dyn Fn(JobId)) {
         let mut events = Events::with_capacity(4);
         loop {
@@ -168,7 +168,7 @@ impl Desk {
             let together = Instant::now() + self.base / TOGETHER;
             loop {
                 // Jobs that end come first: somebody waits for them.
-                if !self.obey(sampled) {
+                if !self.handle(sampled) {
                     return;
                 }
                 let Some((at, id)) = self.next_due(together) else { break };
@@ -178,19 +178,19 @@ impl Desk {
     }
 
     /// Carries out what was ordered meanwhile; false: no more is to come.
-    fn obey(&mut self, sampled: &dyn Fn(JobId)) -> bool {
+    fn handle(&mut self, sampled: &dyn Fn(JobId)) -> bool {
         let mut lent = false;
         while let Ok(order) = self.inbox.take(Receiver::try_recv) {
             match order {
-                Order::Watch(job) => self.watch(*job),
-                Order::Last(id) => {
+                Command::Watch(job) => self.watch(*job),
+                Command::Last(id) => {
                     if let Some(mut job) = self.jobs.remove(&id) {
                         job.sample(self.base, &mut self.scratch, id);
                     }
                     sampled(id);
                     lent = true;
                 }
-                Order::Stop => return false,
+                Command::Stop => return false,
             }
         }
         if lent {

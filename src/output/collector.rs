@@ -15,8 +15,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::spool::{CHUNK, Spliced, SpoolWriter};
-use super::{Full, OutputError, Progress, SpoolLimits, Stream};
+use super::spool::{CHUNK, SpliceResult, SpoolWriter};
+use super::{Full, OutputError, SpoolLimits, Stream, Watermark};
 use crate::config::daemon::SpoolPolicy;
 use crate::diag;
 use crate::job::JobId;
@@ -40,7 +40,7 @@ pub struct JobOutput {
     /// The job's spool.
     pub spool: SpoolWriter,
     /// Told about each row.
-    pub progress: Arc<Progress>,
+    pub watermark: Arc<Watermark>,
     /// A pidfd of a joblet-init that may linger since its daemon's death, and then waits for a signal before it looks
     /// at the control pipe again: SIGUSR1 is sent to it when everything is in the spool. Only where its exit record
     /// was there *after* the control pipe had been opened anew: before that it forwards signals to the payload, and
@@ -57,7 +57,7 @@ pub enum Word {
     OverLimit,
 }
 
-enum Order {
+enum Command {
     Add(Box<JobOutput>),
     GiveUp(JobId),
     Stop,
@@ -67,7 +67,7 @@ enum Order {
 #[derive(Debug, Clone)]
 pub struct Collector {
     // Unbounded by type, bounded by admission: one Add and one GiveUp for each live job.
-    orders: Turn<Sender<Order>>,
+    orders: Turn<Sender<Command>>,
     waker: Arc<Waker>,
 }
 
@@ -84,7 +84,7 @@ impl Collector {
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(OutputError::Collector)?);
         let null = OpenOptions::new().write(true).open("/dev/null").map_err(OutputError::Collector)?;
         let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
-        let desk = Desk {
+        let thread_state = CollectorThread {
             poll,
             _waker: waker.clone(),
             inbox,
@@ -100,27 +100,27 @@ impl Collector {
         };
         let thread = std::thread::Builder::new()
             .name("output".into())
-            .spawn(move || desk.run())
+            .spawn(move || thread_state.run())
             .map_err(OutputError::Collector)?;
         Ok((Collector { orders, waker }, thread))
     }
 
     /// Hands over a job's pipes.
     pub fn add(&self, job: JobOutput) {
-        self.send(Order::Add(Box::new(job)));
+        self.send(Command::Add(Box::new(job)));
     }
 
     /// Stops waiting for a job's pipes to end; it counts as drained.
     pub fn give_up(&self, id: JobId) {
-        self.send(Order::GiveUp(id));
+        self.send(Command::GiveUp(id));
     }
 
     /// Ends the thread.
     pub fn stop(&self) {
-        self.send(Order::Stop);
+        self.send(Command::Stop);
     }
 
-    fn send(&self, order: Order) {
+    fn send(&self, order: Command) {
         // The receiver goes only after Stop, when nobody has anything left to say.
         let _ = self.orders.take(|queue| queue.send(order));
         if let Err(why) = self.waker.wake() {
@@ -142,7 +142,7 @@ struct Pipe {
 struct Job {
     control: Arc<OwnedFd>,
     spool: SpoolWriter,
-    progress: Arc<Progress>,
+    watermark: Arc<Watermark>,
     wake: Option<OwnedFd>,
     open: usize,
     /// Its output was thrown away, and that was logged.
@@ -163,12 +163,12 @@ impl Job {
     }
 }
 
-struct Desk {
+struct CollectorThread {
     poll: Poll,
     // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread, or the last
     // order, Stop, may never be heard.
     _waker: Arc<Waker>,
-    inbox: Turn<Receiver<Order>>,
+    inbox: Turn<Receiver<Command>>,
     limits: SpoolLimits,
     /// Bytes in the spools of all jobs.
     used: u64,
@@ -184,14 +184,14 @@ struct Desk {
     next: usize,
 }
 
-enum Served {
+enum ServeResult {
     Again,
     Wait,
     Ended,
     Held(Full),
 }
 
-impl Desk {
+impl CollectorThread {
     fn run(mut self) {
         let mut events = Events::with_capacity(256);
         loop {
@@ -214,9 +214,9 @@ impl Desk {
             }
             while let Ok(order) = self.inbox.take(Receiver::try_recv) {
                 match order {
-                    Order::Add(job) => self.add(*job),
-                    Order::GiveUp(id) => self.give_up(id),
-                    Order::Stop => return,
+                    Command::Add(job) => self.add(*job),
+                    Command::GiveUp(id) => self.give_up(id),
+                    Command::Stop => return,
                 }
             }
             // One budget for each pipe that is ready, then a look at the others.
@@ -260,9 +260,9 @@ impl Desk {
             self.pipes.insert(token, Pipe { fd, stream, job: id, ready: false, waits: None });
             self.queue(token);
         }
-        let JobOutput { control, spool, progress, wake, .. } = output;
+        let JobOutput { control, spool, watermark, wake, .. } = output;
         self.used += spool.bytes();
-        self.jobs.insert(id, Job { control, spool, progress, wake, open: 2, loses: false });
+        self.jobs.insert(id, Job { control, spool, watermark, wake, open: 2, loses: false });
     }
 
     fn turn_of(&mut self, token: usize) {
@@ -270,14 +270,14 @@ impl Desk {
             pipe.ready = false;
         }
         let served = self.serve(token);
-        self.note_wait(token, if let Served::Held(full) = served { Some(full) } else { None });
+        self.note_wait(token, if let ServeResult::Held(full) = served { Some(full) } else { None });
         match served {
-            Served::Again => self.queue(token),
-            Served::Ended => self.close(token),
-            Served::Held(Full::Disk) => {
+            ServeResult::Again => self.queue(token),
+            ServeResult::Ended => self.close(token),
+            ServeResult::Held(Full::Disk) => {
                 self.retry_at.get_or_insert_with(|| Instant::now() + STALL);
             }
-            Served::Wait | Served::Held(_) => {}
+            ServeResult::Wait | ServeResult::Held(_) => {}
         }
     }
 
@@ -288,9 +288,9 @@ impl Desk {
         if std::mem::replace(&mut pipe.waits, waits) == waits {
             return;
         }
-        let before = job.progress.waits();
-        job.progress.set_waits(pipe.stream, waits);
-        match (before, job.progress.waits()) {
+        let before = job.watermark.waits();
+        job.watermark.set_waits(pipe.stream, waits);
+        match (before, job.watermark.waits()) {
             (None, Some(full)) => {
                 let what = full.reason();
                 diag::limited!(Level::Warn, "output of a job waits", jobId = pipe.job, waitsFor = what);
@@ -300,15 +300,15 @@ impl Desk {
         }
     }
 
-    fn serve(&mut self, token: usize) -> Served {
-        let Some(pipe) = self.pipes.get(&token) else { return Served::Wait };
-        let Some(job) = self.jobs.get_mut(&pipe.job) else { return Served::Wait };
+    fn serve(&mut self, token: usize) -> ServeResult {
+        let Some(pipe) = self.pipes.get(&token) else { return ServeResult::Wait };
+        let Some(job) = self.jobs.get_mut(&pipe.job) else { return ServeResult::Wait };
         let (before, rows) = (job.spool.bytes(), job.spool.rows());
         let moved = match self.limits.room(before, self.used) {
             Ok(room) => job.spool.splice_from(&pipe.fd, pipe.stream, room, now_ns()),
             Err(full) => match (look(&pipe.fd), self.limits.policy) {
-                (Look::Empty, _) => Ok(Spliced::Empty),
-                (Look::Ended, _) => Ok(Spliced::End),
+                (Look::Empty, _) => Ok(SpliceResult::Empty),
+                (Look::Ended, _) => Ok(SpliceResult::End),
                 (_, SpoolPolicy::Drop) => {
                     say_loss(pipe.job, job, full);
                     job.spool.discard_from(&pipe.fd, &self.null, pipe.stream, CHUNK, now_ns())
@@ -318,18 +318,18 @@ impl Desk {
                     if policy == SpoolPolicy::Kill {
                         end(pipe.job, job, full, &self.say);
                     }
-                    return Served::Held(full);
+                    return ServeResult::Held(full);
                 }
             },
         };
         self.used = self.used - before + job.spool.bytes();
         if job.spool.rows() != rows {
-            job.progress.publish(job.spool.rows());
+            job.watermark.publish(job.spool.rows());
         }
         match moved {
-            Ok(Spliced::Moved(_)) => Served::Again,
-            Ok(Spliced::Empty) => Served::Wait,
-            Ok(Spliced::End) => Served::Ended,
+            Ok(SpliceResult::Moved(_)) => ServeResult::Again,
+            Ok(SpliceResult::Empty) => ServeResult::Wait,
+            Ok(SpliceResult::End) => ServeResult::Ended,
             Err(why) => {
                 if pipe.waits.is_none() {
                     diag::limited!(
@@ -339,7 +339,7 @@ impl Desk {
                         error = why
                     );
                 }
-                Served::Held(Full::Disk)
+                ServeResult::Held(Full::Disk)
             }
         }
     }
@@ -349,7 +349,7 @@ impl Desk {
         // Closing takes the descriptor out of epoll only when it is the last one, and joblet-init has one too.
         let _ = self.poll.registry().deregister(&mut SourceFd(&pipe.fd.as_raw_fd()));
         let Some(job) = self.jobs.get_mut(&pipe.job) else { return };
-        job.progress.set_waits(pipe.stream, None);
+        job.watermark.set_waits(pipe.stream, None);
         job.open -= 1;
         if job.open > 0 {
             return;
@@ -357,7 +357,7 @@ impl Desk {
         if let Err(why) = job.spool.close_gaps(now_ns()) {
             diag::limited!(Level::Warn, "cannot count lost output", jobId = pipe.job, error = why);
         }
-        job.progress.publish(job.spool.rows());
+        job.watermark.publish(job.spool.rows());
         job.release(pipe.job);
         self.used -= job.spool.bytes();
         self.jobs.remove(&pipe.job);
@@ -409,8 +409,8 @@ fn say_loss(id: JobId, job: &mut Job, full: Full) {
 
 /// Asks for the end of a job, once.
 fn end(id: JobId, job: &Job, full: Full, say: &dyn Fn(JobId, Word)) {
-    if job.progress.over().is_none() {
-        job.progress.set_over(full);
+    if job.watermark.over().is_none() {
+        job.watermark.set_over(full);
         say(id, Word::OverLimit);
     }
 }

@@ -26,12 +26,12 @@
 pub mod collector;
 pub mod limit;
 pub mod lines;
-pub mod progress;
 pub mod reader;
 mod reopen;
 pub mod spool;
 mod tail;
 pub mod view;
+pub mod watermark;
 
 use std::io;
 use std::path::PathBuf;
@@ -40,10 +40,10 @@ use crate::diag::disk_remedy;
 
 pub use collector::{Collector, JobOutput, Word};
 pub use limit::{Full, SpoolLimits};
-pub use progress::Progress;
 pub use reader::{Chunk, SpoolReader};
 pub use spool::SpoolWriter;
-pub use view::{Seen, View, Wish};
+pub use view::{LogCursor, LogQuery, Seen};
+pub use watermark::Watermark;
 
 /// One of a job's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -126,7 +126,7 @@ impl SpoolReader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spool::{Spliced, SpoolWriter};
+    use super::super::spool::{SpliceResult, SpoolWriter};
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -140,12 +140,15 @@ mod tests {
         for (i, stream) in [Stream::Stdout, Stream::Stderr, Stream::Stdout].into_iter().enumerate() {
             let bytes = vec![i as u8; 1000 + i];
             rustix::io::write(&write, &bytes).unwrap();
-            assert_eq!(writer.splice_from(&read, stream, 65_536, 7).unwrap(), Spliced::Moved(bytes.len()));
+            assert_eq!(
+                writer.splice_from(&read, stream, 65_536, 7).unwrap(),
+                SpliceResult::Moved(bytes.len())
+            );
             want.push(Chunk { sequence: i as u64 + 1, stream, time_ns: 7, bytes, lost: 0 });
         }
-        assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), Spliced::Empty);
+        assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), SpliceResult::Empty);
         drop(write);
-        assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), Spliced::End);
+        assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), SpliceResult::End);
         let mut reader = SpoolReader::open(&spool).unwrap();
         let got: Vec<Chunk> = std::iter::from_fn(|| reader.next(writer.rows()).unwrap()).collect();
         assert_eq!(got, want);

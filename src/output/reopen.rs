@@ -98,7 +98,7 @@ fn modified_ns(meta: &Metadata) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spool::Spliced;
+    use super::super::spool::SpliceResult;
     use super::super::{Chunk, SpoolReader};
     use super::*;
     use proptest::prelude::*;
@@ -111,7 +111,7 @@ mod tests {
     fn splice(spool: &mut SpoolWriter, stream: Stream, bytes: &[u8]) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         rustix::io::write(&write, bytes).unwrap();
-        assert_eq!(spool.splice_from(&read, stream, CHUNK, NOW).unwrap(), Spliced::Moved(bytes.len()));
+        assert_eq!(spool.splice_from(&read, stream, CHUNK, NOW).unwrap(), SpliceResult::Moved(bytes.len()));
     }
 
     fn chunks(dir: &Path, rows: u64) -> Vec<Chunk> {

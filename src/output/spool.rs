@@ -99,7 +99,7 @@ pub(super) fn place(rows: u64) -> u64 {
 
 /// What one splice did.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Spliced {
+pub enum SpliceResult {
     /// So many bytes are in the file.
     Moved(usize),
     /// The pipe is empty for now.
@@ -182,19 +182,19 @@ impl SpoolWriter {
         stream: Stream,
         budget: usize,
         now_ns: i64,
-    ) -> io::Result<Spliced> {
+    ) -> io::Result<SpliceResult> {
         let owed = self.note(stream, now_ns)?;
         if owed > 0 {
-            return Ok(Spliced::Moved(owed));
+            return Ok(SpliceResult::Moved(owed));
         }
         let Tail { file, end, .. } = &mut self.streams[stream.place()];
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         loop {
             // The kernel advances `end` by what it moves.
             match splice(pipe.as_fd(), None, file.as_fd(), Some(end), budget, flags) {
-                Ok(0) => return Ok(Spliced::End),
-                Ok(_) => return self.note(stream, now_ns).map(Spliced::Moved),
-                Err(rustix::io::Errno::AGAIN) => return Ok(Spliced::Empty),
+                Ok(0) => return Ok(SpliceResult::End),
+                Ok(_) => return self.note(stream, now_ns).map(SpliceResult::Moved),
+                Err(rustix::io::Errno::AGAIN) => return Ok(SpliceResult::Empty),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(why) => return Err(why.into()),
             }
@@ -231,12 +231,14 @@ impl SpoolWriter {
         stream: Stream,
         budget: usize,
         now_ns: i64,
-    ) -> io::Result<Spliced> {
+    ) -> io::Result<SpliceResult> {
         loop {
             match splice(pipe.as_fd(), None, null.as_fd(), None, budget, SpliceFlags::NONBLOCK) {
-                Ok(0) => return Ok(Spliced::End),
-                Ok(lost) => return self.lose(stream, lost as u64, now_ns).map(|()| Spliced::Moved(lost)),
-                Err(rustix::io::Errno::AGAIN) => return Ok(Spliced::Empty),
+                Ok(0) => return Ok(SpliceResult::End),
+                Ok(lost) => {
+                    return self.lose(stream, lost as u64, now_ns).map(|()| SpliceResult::Moved(lost));
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(SpliceResult::Empty),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(why) => return Err(why.into()),
             }
@@ -308,14 +310,14 @@ mod tests {
             rustix::io::write(&self.pipe.1, bytes).unwrap();
             assert_eq!(
                 self.spool.splice_from(&self.pipe.0, stream, CHUNK, 1).unwrap(),
-                Spliced::Moved(bytes.len())
+                SpliceResult::Moved(bytes.len())
             );
         }
 
         fn lose(&mut self, stream: Stream, bytes: usize) {
             rustix::io::write(&self.pipe.1, &vec![0; bytes]).unwrap();
             let moved = self.spool.discard_from(&self.pipe.0, &self.null, stream, CHUNK, 2).unwrap();
-            assert_eq!(moved, Spliced::Moved(bytes));
+            assert_eq!(moved, SpliceResult::Moved(bytes));
         }
 
         fn read(&self) -> Vec<(Stream, usize, u64)> {

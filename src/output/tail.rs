@@ -4,7 +4,7 @@
 //! the number, so a tail of a million lines costs no more memory than one of ten, and the last ten of a large log cost
 //! a few reads.
 
-use super::view::{Cutter, Wish};
+use super::view::{Cutter, LogQuery};
 use super::{OutputError, SpoolReader};
 
 /// Rows of the first window. Each next one has [`GROWTH`] times as many.
@@ -53,17 +53,17 @@ impl Count {
     pub(super) fn step(
         &mut self,
         reader: &SpoolReader,
-        wish: &Wish,
+        query: &LogQuery,
     ) -> Result<Option<(u64, u64)>, OutputError> {
         for _ in 0..STEP {
             if self.at >= self.edge {
-                return Ok(self.judge(wish));
+                return Ok(self.judge(query));
             }
             let row = reader.row(self.at)?;
             self.at += 1;
-            if wish.wants(&row) {
+            if query.wants(&row) {
                 let lines = &mut self.lines;
-                self.cutter.push(reader, row, |line| *lines += u64::from(wish.wants_line(line)))?;
+                self.cutter.push(reader, row, |line| *lines += u64::from(query.wants_line(line)))?;
                 // One read of the disk a step.
                 return Ok(None);
             }
@@ -71,8 +71,8 @@ impl Count {
         Ok(None)
     }
 
-    fn judge(&mut self, wish: &Wish) -> Option<(u64, u64)> {
-        self.lines += self.cutter.open(wish);
+    fn judge(&mut self, query: &LogQuery) -> Option<(u64, u64)> {
+        self.lines += self.cutter.open(query);
         // One more than is wanted: the first line of a window may have begun before it.
         if self.lines <= self.wanted && self.begin() > self.start {
             self.look_from(self.window.saturating_mul(GROWTH));

@@ -19,7 +19,7 @@ const STEP: usize = 256;
 
 /// What a reader wants; the default is everything, to the job's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct LogQuery {
     /// Only this stream.
     pub stream: Option<Stream>,
     /// Only lines with this text.
@@ -36,7 +36,7 @@ pub struct Wish {
     pub from_sequence: u64,
 }
 
-impl Wish {
+impl LogQuery {
     /// Whether a row is of the wanted stream and not too old.
     pub(super) fn wants(&self, row: &Row) -> bool {
         self.stream.is_none_or(|stream| stream == row.stream)
@@ -68,9 +68,9 @@ pub enum Seen {
 
 /// A cursor into the wanted part of a spool.
 #[derive(Debug)]
-pub struct View {
+pub struct LogCursor {
     dir: PathBuf,
-    wish: Wish,
+    query: LogQuery,
     stage: Stage,
     /// How far the output had come at first.
     edge: u64,
@@ -127,25 +127,25 @@ impl Cutter {
     }
 
     /// How many wanted lines have not ended.
-    pub(super) fn open(&self, wish: &Wish) -> u64 {
-        [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| self.has_open(*stream, wish)).count()
+    pub(super) fn open(&self, query: &LogQuery) -> u64 {
+        [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| self.has_open(*stream, query)).count()
             as u64
     }
 
-    fn has_open(&self, stream: Stream, wish: &Wish) -> bool {
+    fn has_open(&self, stream: Stream, query: &LogQuery) -> bool {
         let line = self.lines.open(stream);
-        !line.is_empty() && wish.wants_line(line)
+        !line.is_empty() && query.wants_line(line)
     }
 }
 
-impl View {
+impl LogCursor {
     /// Of the spool in `dir`, which need not exist before there are rows.
-    pub fn new(dir: PathBuf, wish: Wish) -> Self {
-        let lines = (wish.filter.is_some() || wish.tail.is_some()).then(Cutter::default);
-        let owes_place = wish.tail.is_some();
-        View {
+    pub fn new(dir: PathBuf, query: LogQuery) -> Self {
+        let lines = (query.filter.is_some() || query.tail.is_some()).then(Cutter::default);
+        let owes_place = query.tail.is_some();
+        LogCursor {
             dir,
-            wish,
+            query,
             stage: Stage::Before,
             edge: 0,
             lines,
@@ -158,7 +158,7 @@ impl View {
 
     /// When there will be nothing any more although there may be more output, ns since the epoch.
     pub fn until_ns(&self) -> Option<i64> {
-        self.wish.until_ns
+        self.query.until_ns
     }
 
     /// What comes next, where `rows` rows may be read, and more come unless the job `ended`.
@@ -169,7 +169,7 @@ impl View {
         if !self.behind.is_empty() {
             return Ok(Seen::Chunk(self.behind.remove(0)));
         }
-        let last = ended || self.wish.no_follow || self.wish.is_past(now_ns);
+        let last = ended || self.query.no_follow || self.query.is_past(now_ns);
         match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Before if rows == 0 && !last => {
                 self.stage = Stage::Before;
@@ -178,14 +178,14 @@ impl View {
             Stage::Before if rows == 0 => Ok(Seen::End),
             Stage::Before => self.begin(rows),
             Stage::Count(reader, mut count) => {
-                self.stage = match count.step(&reader, &self.wish)? {
+                self.stage = match count.step(&reader, &self.query)? {
                     None => Stage::Count(reader, count),
                     Some((start, skip)) => self.start(reader, start, skip),
                 };
                 Ok(Seen::Later)
             }
             Stage::Read(reader) => {
-                let rows = if self.wish.no_follow { self.edge } else { rows };
+                let rows = if self.query.no_follow { self.edge } else { rows };
                 self.read(reader, rows, last)
             }
             Stage::Ended => Ok(Seen::End),
@@ -194,15 +194,15 @@ impl View {
 
     fn begin(&mut self, rows: u64) -> Result<Seen, OutputError> {
         let reader = SpoolReader::open(&self.dir)?;
-        let mut start = self.wish.from_sequence.saturating_sub(1);
-        if let Some(since) = self.wish.since_ns {
+        let mut start = self.query.from_sequence.saturating_sub(1);
+        if let Some(since) = self.query.since_ns {
             start = start.max(reader.older(rows, |time_ns| time_ns >= since)?);
         }
-        self.edge = match self.wish.until_ns {
+        self.edge = match self.query.until_ns {
             Some(until) => reader.older(rows, |time_ns| time_ns > until)?,
             None => rows,
         };
-        self.stage = match self.wish.tail {
+        self.stage = match self.query.tail {
             Some(lines) if start < self.edge => Stage::Count(reader, Count::new(start, self.edge, lines)),
             _ => self.start(reader, start, 0),
         };
@@ -211,7 +211,7 @@ impl View {
 
     fn start(&mut self, mut reader: SpoolReader, start: u64, skip: u64) -> Stage {
         reader.seek(start);
-        if self.wish.filter.is_none() && skip == 0 {
+        if self.query.filter.is_none() && skip == 0 {
             // The tail is everything.
             self.lines = None;
         }
@@ -236,11 +236,11 @@ impl View {
                 return Ok(self.again(reader, seen));
             }
             let row = reader.row(at)?;
-            if self.wish.is_past(row.time_ns) {
+            if self.query.is_past(row.time_ns) {
                 return Ok(self.end(at));
             }
             reader.seek(at + 1);
-            if self.wish.wants(&row) {
+            if self.query.wants(&row) {
                 self.time_ns = row.time_ns;
                 let shown = match &mut self.lines {
                     None => Some(self.whole(&reader, row, at)?),
@@ -291,16 +291,16 @@ impl View {
     fn cut(&mut self, reader: &SpoolReader, row: Row) -> Result<Option<Chunk>, OutputError> {
         let Some(cutter) = &mut self.lines else { return Ok(None) };
         let (mut skip, mut bytes) = (cutter.skip, Vec::new());
-        let wish = &self.wish;
+        let query = &self.query;
         let chunk = cutter.push(reader, row, |line| {
-            if wish.wants_line(line) {
+            if query.wants_line(line) {
                 if skip > 0 { skip -= 1 } else { bytes.extend_from_slice(line) }
             }
         })?;
         cutter.skip = skip;
         let lost = if skip > 0 { 0 } else { chunk.lost };
         let Chunk { sequence, stream, time_ns, .. } = chunk;
-        if skip == 0 && self.wish.filter.is_none() {
+        if skip == 0 && self.query.filter.is_none() {
             // The tail has begun, and is not filtered: lines do not matter any more.
             self.show_open_lines(sequence);
             // In one chunk: who loses the view goes on behind whole rows.
@@ -322,7 +322,7 @@ impl View {
         let Some(mut cutter) = self.lines.take() else { return };
         self.unbegun = cutter.begun.map(|begun| !begun);
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if cutter.has_open(stream, &self.wish)
+            if cutter.has_open(stream, &self.query)
                 && let Some(bytes) = cutter.lines.take(stream)
             {
                 self.behind.push(Chunk { sequence, stream, time_ns: self.time_ns, bytes, lost: 0 });
@@ -334,13 +334,13 @@ impl View {
     fn skip_open_lines(&mut self) {
         let Some(cutter) = &mut self.lines else { return };
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if cutter.skip > 0 && cutter.has_open(stream, &self.wish) {
+            if cutter.skip > 0 && cutter.has_open(stream, &self.query) {
                 cutter.lines.take(stream);
                 cutter.skip -= 1;
             }
         }
         cutter.skip = 0;
-        if self.wish.filter.is_none() {
+        if self.query.filter.is_none() {
             self.show_open_lines(self.edge);
         }
     }

@@ -44,12 +44,12 @@ impl Bench {
         self.spool.discard_from(&self.pipe.0, &self.null, stream, CHUNK, time_ns).unwrap();
     }
 
-    fn view(&self, wish: Wish) -> View {
-        View::new(Path::join(self.temp.path(), "job"), wish)
+    fn view(&self, query: LogQuery) -> LogCursor {
+        LogCursor::new(Path::join(self.temp.path(), "job"), query)
     }
 
     /// What the view shows of what is there.
-    fn show(&self, view: &mut View, ended: bool) -> (Vec<Chunk>, Seen) {
+    fn show(&self, view: &mut LogCursor, ended: bool) -> (Vec<Chunk>, Seen) {
         let mut shown = Vec::new();
         loop {
             match view.next(self.spool.rows(), ended, i64::MIN).unwrap() {
@@ -60,14 +60,14 @@ impl Bench {
         }
     }
 
-    fn all(&self, wish: Wish) -> Vec<Chunk> {
-        let (shown, seen) = self.show(&mut self.view(wish), true);
+    fn all(&self, query: LogQuery) -> Vec<Chunk> {
+        let (shown, seen) = self.show(&mut self.view(query), true);
         assert_eq!(seen, Seen::End);
         shown
     }
 
-    fn text(&self, wish: Wish) -> String {
-        text(&self.all(wish))
+    fn text(&self, query: LogQuery) -> String {
+        text(&self.all(query))
     }
 }
 
@@ -88,25 +88,25 @@ use Stream::{Stderr, Stdout};
 #[test]
 fn a_range_of_sequences_and_times_is_exact() {
     let b = Bench::of(&[(Stdout, "a"), (Stderr, "b"), (Stdout, "c"), (Stdout, "d")]);
-    let wish = Wish::default;
-    assert_eq!(b.text(wish()), "abcd");
-    assert_eq!(b.text(Wish { from_sequence: 3, ..wish() }), "cd");
-    assert_eq!(b.text(Wish { from_sequence: 9, ..wish() }), "");
-    assert_eq!(b.text(Wish { since_ns: Some(10), until_ns: Some(20), ..wish() }), "bc");
-    assert_eq!(b.text(Wish { since_ns: Some(11), ..wish() }), "cd");
-    assert_eq!(b.text(Wish { until_ns: Some(9), ..wish() }), "a");
-    assert_eq!(b.text(Wish { stream: Some(Stdout), from_sequence: 2, ..wish() }), "cd");
-    assert_eq!(b.all(Wish { stream: Some(Stderr), ..wish() })[0].sequence, 2);
+    let query = LogQuery::default;
+    assert_eq!(b.text(query()), "abcd");
+    assert_eq!(b.text(LogQuery { from_sequence: 3, ..query() }), "cd");
+    assert_eq!(b.text(LogQuery { from_sequence: 9, ..query() }), "");
+    assert_eq!(b.text(LogQuery { since_ns: Some(10), until_ns: Some(20), ..query() }), "bc");
+    assert_eq!(b.text(LogQuery { since_ns: Some(11), ..query() }), "cd");
+    assert_eq!(b.text(LogQuery { until_ns: Some(9), ..query() }), "a");
+    assert_eq!(b.text(LogQuery { stream: Some(Stdout), from_sequence: 2, ..query() }), "cd");
+    assert_eq!(b.all(LogQuery { stream: Some(Stderr), ..query() })[0].sequence, 2);
 }
 
 #[test]
 fn a_filter_shows_whole_lines_with_the_row_in_which_they_end() {
     let b =
         Bench::of(&[(Stdout, "an er"), (Stderr, "ERROR no\n"), (Stdout, "ror\nfine\nerror"), (Stdout, " 2")]);
-    let shown = b.all(Wish { filter: filter("error"), ..Wish::default() });
+    let shown = b.all(LogQuery { filter: filter("error"), ..LogQuery::default() });
     let rows: Vec<_> = shown.iter().map(|c| (c.sequence, c.time_ns, text(std::slice::from_ref(c)))).collect();
     assert_eq!(rows, [(3, 20, "an error\n".to_owned()), (4, 30, "error 2".to_owned())]);
-    assert_eq!(b.text(Wish { filter: filter("nowhere"), ..Wish::default() }), "");
+    assert_eq!(b.text(LogQuery { filter: filter("nowhere"), ..LogQuery::default() }), "");
 }
 
 #[test]
@@ -114,14 +114,14 @@ fn bytes_that_are_no_text_are_looked_through_like_others() {
     let mut b = Bench::new();
     rustix::io::write(&b.pipe.1, b"\xff\xc3(\x00 needle \xf0\x9f\nother \xff\n").unwrap();
     b.spool.splice_from(&b.pipe.0, Stdout, CHUNK, 1).unwrap();
-    let shown = b.all(Wish { filter: filter("needle"), ..Wish::default() });
+    let shown = b.all(LogQuery { filter: filter("needle"), ..LogQuery::default() });
     assert_eq!(shown[0].bytes, b"\xff\xc3(\x00 needle \xf0\x9f\n");
 }
 
 #[test]
 fn a_tail_goes_on_with_what_follows_as_it_comes() {
     let mut b = Bench::of(&[(Stdout, "1\n2\n3"), (Stderr, "e\n")]);
-    let mut views = [0, 1, 2, 9].map(|tail| b.view(Wish { tail: Some(tail), ..Wish::default() }));
+    let mut views = [0, 1, 2, 9].map(|tail| b.view(LogQuery { tail: Some(tail), ..LogQuery::default() }));
     let shown: Vec<String> = views.iter_mut().map(|view| text(&b.show(view, false).0)).collect();
     // "3" has no end yet, and is the last line for that.
     assert_eq!(shown, ["", "3", "3e\n", "1\n2\n3e\n"]);
@@ -131,11 +131,11 @@ fn a_tail_goes_on_with_what_follows_as_it_comes() {
 }
 
 /// What is shown when the reader is cut off behind each chunk, and goes on behind that one without a tail.
-fn piecewise(b: &mut Bench, wish: Wish, later: &[(Stream, &str)]) -> String {
+fn piecewise(b: &mut Bench, query: LogQuery, later: &[(Stream, &str)]) -> String {
     let mut later = later.iter();
-    let (mut wish, mut got) = (wish, Vec::new());
+    let (mut query, mut got) = (query, Vec::new());
     loop {
-        let mut view = b.view(wish.clone());
+        let mut view = b.view(query.clone());
         let next = loop {
             match view.next(b.spool.rows(), later.len() == 0, i64::MIN).unwrap() {
                 Seen::Later => {}
@@ -144,7 +144,7 @@ fn piecewise(b: &mut Bench, wish: Wish, later: &[(Stream, &str)]) -> String {
         };
         match next {
             Seen::Chunk(chunk) => {
-                wish = Wish { tail: None, from_sequence: chunk.sequence + 1, ..wish };
+                query = LogQuery { tail: None, from_sequence: chunk.sequence + 1, ..query };
                 got.push(chunk);
             }
             Seen::End => return text(&got),
@@ -155,26 +155,27 @@ fn piecewise(b: &mut Bench, wish: Wish, later: &[(Stream, &str)]) -> String {
 
 #[test]
 fn who_is_cut_off_anywhere_goes_on_without_a_lost_or_doubled_line() {
-    let wish = |tail, text: Option<&str>| Wish { tail, filter: text.and_then(filter), ..Wish::default() };
+    let query =
+        |tail, text: Option<&str>| LogQuery { tail, filter: text.and_then(filter), ..LogQuery::default() };
     let mut first = Bench::of(&[(Stdout, "1\n2\n3\n4 be"), (Stdout, "gun\n5\n")]);
     let later = [(Stdout, "6\n7 is "), (Stdout, "open\n8\n9\n")];
     let rest = "6\n7 is open\n8\n9\n";
-    assert_eq!(piecewise(&mut first, wish(Some(3), None), &later), format!("3\n4 begun\n5\n{rest}"));
+    assert_eq!(piecewise(&mut first, query(Some(3), None), &later), format!("3\n4 begun\n5\n{rest}"));
     // Nothing was there to be shown, and what comes while nobody reads is more than the tail.
     let mut none = Bench::of(&[(Stdout, "old\n")]);
-    assert_eq!(piecewise(&mut none, wish(Some(0), None), &later), rest);
+    assert_eq!(piecewise(&mut none, query(Some(0), None), &later), rest);
     let mut none = Bench::new();
-    assert_eq!(piecewise(&mut none, wish(Some(1), None), &later), rest);
+    assert_eq!(piecewise(&mut none, query(Some(1), None), &later), rest);
     let mut lines = Bench::of(&[(Stdout, "an o"), (Stderr, "o o\n"), (Stdout, "ld one\nand\n")]);
-    assert_eq!(piecewise(&mut lines, wish(None, Some("o")), &later), "o o\nan old one\n7 is open\n");
+    assert_eq!(piecewise(&mut lines, query(None, Some("o")), &later), "o o\nan old one\n7 is open\n");
     let mut lines = Bench::of(&[(Stdout, "an o"), (Stderr, "o o\n"), (Stdout, "ld one\nand\n")]);
-    assert_eq!(piecewise(&mut lines, wish(Some(1), Some("o")), &later), "an old one\n7 is open\n");
+    assert_eq!(piecewise(&mut lines, query(Some(1), Some("o")), &later), "an old one\n7 is open\n");
 }
 
 #[test]
 fn a_tail_that_is_followed_tells_once_how_far_it_goes() {
     let mut b = Bench::of(&[(Stdout, "1\n"), (Stdout, "2\n")]);
-    let mut view = b.view(Wish { tail: Some(0), ..Wish::default() });
+    let mut view = b.view(LogQuery { tail: Some(0), ..LogQuery::default() });
     let (shown, _) = b.show(&mut view, false);
     let places: Vec<_> = shown.iter().map(|chunk| (chunk.sequence, chunk.bytes.len())).collect();
     assert_eq!(places, [(2, 0)]);
@@ -182,29 +183,32 @@ fn a_tail_that_is_followed_tells_once_how_far_it_goes() {
     assert_eq!(text(&b.show(&mut view, false).0), "3\n");
     assert_eq!(b.show(&mut view, false), (vec![], Seen::Nothing));
     // Who does not follow, and who has no tail, is told nothing.
-    assert!(b.all(Wish { tail: Some(0), no_follow: true, ..Wish::default() }).is_empty());
-    let mut all = b.view(Wish { filter: filter("x"), ..Wish::default() });
+    assert!(b.all(LogQuery { tail: Some(0), no_follow: true, ..LogQuery::default() }).is_empty());
+    let mut all = b.view(LogQuery { filter: filter("x"), ..LogQuery::default() });
     assert_eq!(b.show(&mut all, false), (vec![], Seen::Nothing));
 }
 
 #[test]
 fn the_first_line_of_a_tail_is_whole_whichever_stream_it_is_of() {
     let b = Bench::of(&[(Stdout, "begun "), (Stderr, "e\n"), (Stdout, "before\n")]);
-    assert_eq!(b.text(Wish { since_ns: Some(10), tail: Some(1), ..Wish::default() }), "begun before\n");
+    assert_eq!(
+        b.text(LogQuery { since_ns: Some(10), tail: Some(1), ..LogQuery::default() }),
+        "begun before\n"
+    );
 }
 
 #[test]
 fn without_following_a_view_ends_at_what_was_there_at_first() {
     let mut b = Bench::of(&[(Stdout, "one\nand a")]);
-    let wish = Wish { no_follow: true, ..Wish::default() };
-    let mut view = b.view(wish.clone());
+    let query = LogQuery { no_follow: true, ..LogQuery::default() };
+    let mut view = b.view(query.clone());
     assert_eq!(view.next(1, false, 0).unwrap(), Seen::Later);
     b.write(Stdout, "more\n");
     let (shown, seen) = b.show(&mut view, false);
     assert_eq!((text(&shown).as_str(), seen), ("one\nand a", Seen::End));
-    assert_eq!(b.view(wish).next(0, false, 0).unwrap(), Seen::End, "nothing was there");
+    assert_eq!(b.view(query).next(0, false, 0).unwrap(), Seen::End, "nothing was there");
     // A view that follows waits, also for a spool that is not there yet.
-    let mut early = View::new("/nonexistent".into(), Wish::default());
+    let mut early = LogCursor::new("/nonexistent".into(), LogQuery::default());
     assert_eq!(early.next(0, false, 0).unwrap(), Seen::Nothing);
     assert_eq!(early.next(0, true, 0).unwrap(), Seen::End);
 }
@@ -212,7 +216,7 @@ fn without_following_a_view_ends_at_what_was_there_at_first() {
 #[test]
 fn a_view_with_an_end_in_time_ends_then_also_without_output() {
     let b = Bench::of(&[(Stdout, "x")]);
-    let mut view = b.view(Wish { until_ns: Some(50), ..Wish::default() });
+    let mut view = b.view(LogQuery { until_ns: Some(50), ..LogQuery::default() });
     let (shown, seen) = b.show(&mut view, false);
     assert_eq!((text(&shown).as_str(), seen), ("x", Seen::Nothing));
     assert_eq!(view.next(1, false, 50).unwrap(), Seen::Nothing);
@@ -224,12 +228,12 @@ fn a_gap_stands_between_the_lines_around_it() {
     let mut b = Bench::of(&[(Stdout, "a needle")]);
     b.lose(Stdout);
     b.write(Stdout, " behind\nneedle\n");
-    let shown = b.all(Wish { filter: filter("needle"), ..Wish::default() });
+    let shown = b.all(LogQuery { filter: filter("needle"), ..LogQuery::default() });
     let seen: Vec<(String, u64)> = shown.iter().map(|c| (text(std::slice::from_ref(c)), c.lost)).collect();
     assert_eq!(seen, [("a needle".to_owned(), 0), (String::new(), 4), ("needle\n".to_owned(), 0)]);
-    assert!(b.all(Wish { stream: Some(Stderr), ..Wish::default() }).is_empty());
+    assert!(b.all(LogQuery { stream: Some(Stderr), ..LogQuery::default() }).is_empty());
     assert_eq!(
-        b.all(Wish { tail: Some(1), ..Wish::default() }).len(),
+        b.all(LogQuery { tail: Some(1), ..LogQuery::default() }).len(),
         1,
         "what came before the tail is not missed"
     );
@@ -244,7 +248,7 @@ fn the_end_of_a_large_log_is_found_by_reading_its_end() {
     fs::write(dir.join("stdout"), "123456789\n".repeat(10_000_000)).unwrap();
     let rows = SpoolWriter::reopen(&dir).unwrap().rows();
     let mut steps = 0;
-    let mut view = View::new(dir, Wish { tail: Some(3), ..Wish::default() });
+    let mut view = LogCursor::new(dir, LogQuery { tail: Some(3), ..LogQuery::default() });
     let mut shown = Vec::new();
     loop {
         steps += 1;
@@ -259,11 +263,11 @@ fn the_end_of_a_large_log_is_found_by_reading_its_end() {
 }
 
 /// The lines of these rows that end in a range, in the order of their ends; open ones last.
-fn lines(rows: &[(Stream, String)], from: usize, wish: &Wish) -> Vec<(Stream, String)> {
+fn lines(rows: &[(Stream, String)], from: usize, query: &LogQuery) -> Vec<(Stream, String)> {
     let mut got = Vec::new();
     let mut open = [String::new(), String::new()];
     let mut begun = [false; 2];
-    let wanted = |stream: Stream| wish.stream.is_none_or(|wanted| wanted == stream);
+    let wanted = |stream: Stream| query.stream.is_none_or(|wanted| wanted == stream);
     for (n, (stream, text)) in rows.iter().enumerate() {
         begun[stream.place()] |= n >= from;
         for piece in text.split_inclusive('\n') {
@@ -283,7 +287,7 @@ fn lines(rows: &[(Stream, String)], from: usize, wish: &Wish) -> Vec<(Stream, St
             got.push((stream, line));
         }
     }
-    got.retain(|(_, line)| wish.wants_line(line.as_bytes()));
+    got.retain(|(_, line)| query.wants_line(line.as_bytes()));
     got
 }
 
@@ -302,7 +306,7 @@ proptest! {
         let rows: Vec<(Stream, String)> = rows.into_iter().map(|(e, text)| (side(e), text)).collect();
         let borrowed: Vec<(Stream, &str)> = rows.iter().map(|(s, text)| (*s, text.as_str())).collect();
         let b = Bench::of(&borrowed);
-        let wish = Wish {
+        let query = LogQuery {
             stream: stream.map(side),
             filter: filter.as_ref().map(|text| Needle::new(text.as_bytes())),
             since_ns: since,
@@ -311,20 +315,20 @@ proptest! {
             no_follow: false,
             from_sequence,
         };
-        let shown = b.all(wish.clone());
+        let shown = b.all(query.clone());
         let from = (from_sequence.saturating_sub(1) as usize).max(since.map_or(0, |ns| (ns as usize).div_ceil(10)));
         let to = until.map_or(rows.len(), |ns| rows.len().min(ns as usize / 10 + 1));
-        let lines = lines(&rows[..to], from, &wish);
+        let lines = lines(&rows[..to], from, &query);
         let keep = tail.map_or(lines.len(), |tail| lines.len().min(tail as usize));
         for stream in [Stdout, Stderr] {
             let want: String = if filter.is_none() && keep == lines.len() {
-                let mine = rows[from.min(to)..to].iter().filter(|(s, _)| *s == stream && wish.stream.is_none_or(|w| w == *s));
+                let mine = rows[from.min(to)..to].iter().filter(|(s, _)| *s == stream && query.stream.is_none_or(|w| w == *s));
                 mine.map(|(_, text)| text.as_str()).collect()
             } else {
                 let kept = lines[lines.len() - keep..].iter();
                 kept.filter(|(s, _)| *s == stream).map(|(_, line)| line.as_str()).collect()
             };
-            prop_assert_eq!(of(&shown, stream), want, "{:?} of {:?}", stream, wish);
+            prop_assert_eq!(of(&shown, stream), want, "{:?} of {:?}", stream, query);
         }
         prop_assert!(shown.is_sorted_by_key(|chunk| chunk.sequence));
     }

@@ -17,7 +17,7 @@ use crate::sys::exit_now;
 /// What shells report for a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// Tells the waiting thread which job it is about, once that is known.
+/// Notifiers the waiting thread which job it is about, once that is known.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<OnceLock<Watched>>);
 

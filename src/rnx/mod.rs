@@ -23,7 +23,6 @@ use std::io::Write;
 
 use crate::sys::exit_now;
 
-mod absence;
 mod certificate;
 mod cli;
 mod command;
@@ -35,6 +34,7 @@ mod interrupt;
 mod out;
 mod printer;
 mod progress;
+mod reconnect;
 mod render;
 mod server;
 mod terminal;

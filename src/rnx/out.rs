@@ -45,12 +45,12 @@ impl Out {
         self.text(&format!("{}\n", terminal::escaped_json(&json.map_err(io::Error::from)?)))
     }
 
-    /// Tells a person something beside the data. A closed stderr is nobody to tell.
+    /// Notifiers a person something beside the data. A closed stderr is nobody to tell.
     pub(crate) fn note(&self, text: &str) {
         let _ = bytes(&mut io::stderr().lock(), format!("{text}\n").as_bytes());
     }
 
-    /// Tells of a failure, in the form that was asked for.
+    /// Notifiers of a failure, in the form that was asked for.
     pub(crate) fn failure(&self, error: &Error) {
         if error.is_broken_pipe() {
             return;

@@ -60,15 +60,15 @@ impl Leases {
     }
 
     /// Keeps an id of the range from being handed out: an earlier daemon's files still count for it. It comes
-    /// back by [`Leases::give_back`]. Only before the first [`Leases::take`]; `None`: it is none of ours, or
+    /// back by [`Leases::release`]. Only before the first [`Leases::take`]; `None`: it is none of ours, or
     /// withheld already.
-    pub fn withhold(&mut self, id: u32) -> Option<Lease> {
+    pub fn reserve(&mut self, id: u32) -> Option<Lease> {
         let ours = (self.next..self.end).contains(&id) && self.withheld.insert(id);
         ours.then_some(Lease { id, namespace: None })
     }
 
     /// Gives an id back when no process of its job is left, and no file that counts for it.
-    pub fn give_back(&mut self, lease: Lease) {
+    pub fn release(&mut self, lease: Lease) {
         self.free.push(lease);
     }
 }
@@ -132,18 +132,18 @@ mod tests {
         let (a, b) = (leases.take().unwrap(), leases.take().unwrap());
         assert_eq!((a.id, b.id), (1000, 1001));
         assert!(leases.take().is_none());
-        leases.give_back(b);
+        leases.release(b);
         assert_eq!(leases.take().unwrap().id, 1001);
     }
 
     #[test]
     fn a_withheld_id_is_handed_out_once_and_only_when_it_is_back() {
         let mut leases = Leases::new(1000, 2);
-        let withheld = leases.withhold(1000).unwrap();
-        assert!(leases.withhold(1000).is_none() && leases.withhold(999).is_none());
+        let withheld = leases.reserve(1000).unwrap();
+        assert!(leases.reserve(1000).is_none() && leases.reserve(999).is_none());
         assert_eq!(leases.take().unwrap().id, 1001);
         assert!(leases.take().is_none());
-        leases.give_back(withheld);
+        leases.release(withheld);
         assert_eq!(leases.take().unwrap().id, 1000);
         assert!(leases.take().is_none());
     }

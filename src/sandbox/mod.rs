@@ -14,8 +14,8 @@
 //!
 //! # Two halves
 //!
-//! *Raising* the walls ([`Sandbox::raise`]) needs nothing of the job but its id, and costs nearly all of the time;
-//! *launching* ([`Init::launch`]) tells the joblet-init that waits behind them what to run. The daemon raises walls
+//! *Raising* the walls ([`Sandbox::create`]) needs nothing of the job but its id, and costs nearly all of the time;
+//! *launching* ([`Init::start`]) tells the joblet-init that waits behind them what to run. The daemon raises walls
 //! ahead of time. There is one path: a job for which nothing stands ready has its walls raised, then is launched, by
 //! the same two calls. What differs from job to job is changed from outside in between: cgroup files, the sizes of
 //! its file systems ([`Sandbox::resize`]), the files in /work.
@@ -27,7 +27,7 @@
 //! | stdout, stderr | write ends (mode 0222: may be reopened, never read) | read ends; joblet-init keeps duplicates, so nothing is lost while no daemon lives |
 //! | report | joblet-init's child, closed by the payload's exec, or `{errno, path existed}` | read end: EOF is "executed" |
 //! | control | joblet-init reads: the order's length; later a byte, "output drained, you may go"; EOF is "the daemon is gone" | write end |
-//! | order | memory file, mapped by joblet-init, closed before the payload runs (`order_layout.rs`) | written once, closed |
+//! | order | memory file, mapped by joblet-init, closed before the payload runs (`exec_request.rs`) | written once, closed |
 //! | exit record | regular file, written once by joblet-init | read by path, by whatever daemon lives then |
 //!
 //! Every step of the plan is a wall: when one fails the child leaves `{step, errno}` in the struct it shares
@@ -35,17 +35,17 @@
 //! zero, raised limits) are not steps; they are tried from outside and may fail.
 
 mod child;
-mod cradle;
+mod clone_context;
+pub mod create;
+#[allow(unreachable_pub, reason = "joblet-init has it at its root")]
+mod exec_request;
 pub mod filter;
 pub mod identity;
-pub mod launch;
-#[allow(unreachable_pub, reason = "joblet-init has it at its root")]
-mod order_layout;
 pub mod plan;
 mod removal;
 pub mod rootfs;
 pub mod security;
-pub mod spawn;
+pub mod start;
 pub mod step;
 pub mod work;
 
@@ -53,10 +53,10 @@ use std::io;
 
 use rustix::io::Errno;
 
-pub use cradle::Cradle;
-pub use launch::Payload;
+pub use clone_context::CloneContext;
+pub use create::{Init, Sandbox, SandboxParts, SandboxSpec, Started};
 pub use plan::Network;
-pub use spawn::{Init, Outline, Sandbox, Started, Walls};
+pub use start::Payload;
 
 /// A wall or its preparation that failed.
 #[derive(Debug, thiserror::Error)]

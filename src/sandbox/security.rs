@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::create::hard_limits;
 use super::plan::rlimits;
-use super::spawn::hard_limits;
 use crate::job::Layer;
 
 /// What a job was promised, beside what holds for all.

@@ -19,7 +19,7 @@ pub mod slot {
     pub const KEPT_OUT: i32 = 6;
     /// Kept read end of the payload's stderr.
     pub const KEPT_ERR: i32 = 7;
-    /// Memory file in which the order will be (`order_layout.rs`).
+    /// Memory file in which the order will be (`exec_request.rs`).
     pub const ORDER: i32 = 8;
     /// joblet-init itself; closed by the exec.
     pub const IMAGE: i32 = 9;

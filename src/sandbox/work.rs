@@ -20,9 +20,9 @@ use rustix::mount::{
     fsopen, open_tree,
 };
 
+use super::create::preparing;
 use super::plan::inodes_for;
 use super::removal::{names, remove_tree};
-use super::spawn::preparing;
 use super::{Sandbox, SandboxError};
 use crate::sys::{self, quota};
 

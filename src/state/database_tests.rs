@@ -42,7 +42,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         ended_ns: Some(4),
         unenforced: vec!["memory 512 MiB".into()],
         lease: Some(1_879_048_192),
-        process: Some(Process { pid: 77, birth: 12_345 }),
+        process: Some(Process { pid: 77, start_time: 12_345 }),
         boot: "2d4c".into(),
         timeout_at_ns: Some(9),
         peak_bytes: Some(1 << 20),

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use super::{Record, is_writable};
-use crate::job::exit_record;
+use crate::job::exit_file;
 
 /// Where it stands: a page behind the exit record, which has its own.
 pub const PLACE: u64 = 4096;
@@ -22,7 +22,7 @@ pub fn put(file: &File, record: &Record) -> io::Result<()> {
 /// Makes an intent void: its job is over, and may be deleted.
 pub fn void(file: &File) {
     // A disk that refuses to make a file shorter keeps it until it is removed, which is next.
-    let _ = file.set_len(exit_record::SIZE as u64);
+    let _ = file.set_len(exit_file::SIZE as u64);
 }
 
 /// What stands there; `None`: nothing, or half a record, whose payload never ran.
@@ -36,24 +36,24 @@ pub fn read(mut file: &File) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::exit_record::ExitRecord;
+    use crate::job::exit_file::ExitFile;
     use crate::state::Stage;
     use crate::state::database::tests::record;
 
     #[test]
     fn an_intent_stands_beside_the_exit_record_until_it_is_void_and_half_of_one_is_none() {
         let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&[0; exit_record::SIZE], 0).unwrap();
+        file.write_all_at(&[0; exit_file::SIZE], 0).unwrap();
         assert_eq!(read(&file), None);
         put(&file, &record(7, Stage::Active(None))).unwrap();
-        let ended = ExitRecord { wait_status: 256, ..ExitRecord::default() }.encode();
+        let ended = ExitFile { wait_status: 256, ..ExitFile::default() }.encode();
         file.write_all_at(&ended, 0).unwrap();
         assert_eq!(read(&file).unwrap().serial, 7);
         file.set_len(PLACE + 40).unwrap();
         assert_eq!(read(&file), None);
         void(&file);
-        let mut block = [1; exit_record::SIZE];
+        let mut block = [1; exit_file::SIZE];
         file.read_exact_at(&mut block, 0).unwrap();
-        assert_eq!((block, file.metadata().unwrap().len()), (ended, exit_record::SIZE as u64));
+        assert_eq!((block, file.metadata().unwrap().len()), (ended, exit_file::SIZE as u64));
     }
 }

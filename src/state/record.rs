@@ -57,13 +57,14 @@ pub enum Stage {
     Ended(Ending),
 }
 
-/// Tells one process from all others of its boot.
+/// Notifiers one process from all others of its boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its number on the host.
     pub pid: i32,
     /// Its start, clock ticks since boot (proc_pid_stat(5), field 22).
-    pub birth: u64,
+    #[serde(rename = "birth")]
+    pub start_time: u64,
 }
 
 fn write_spec<S: Serializer>(spec: &Arc<JobSpec>, to: S) -> Result<S::Ok, S::Error> {

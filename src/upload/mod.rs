@@ -20,7 +20,7 @@ mod write;
 use crate::diag::disk_remedy;
 
 pub use check::check;
-pub use staged::{Belongings, Stage};
+pub use staged::{JobInputs, Stage};
 pub use write::write_beneath;
 
 /// One entry of a request.

@@ -23,7 +23,7 @@ const KEY: usize = 32;
 
 /// What is put aside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Belongings {
+pub struct JobInputs {
     /// Files for /work.
     pub uploads: Vec<Upload>,
     /// Plain variables with their values.
@@ -74,10 +74,10 @@ impl Stage {
     ///
     /// # Errors
     /// The disk's. Nothing of it is left then.
-    pub fn put(&self, id: &str, belongings: &Belongings) -> Result<(), UploadError> {
+    pub fn put(&self, id: &str, inputs: &JobInputs) -> Result<(), UploadError> {
         let path = self.path(id);
         let put = || -> io::Result<()> {
-            let sealed = seal(&self.key()?, id, &encode(belongings)?)?;
+            let sealed = seal(&self.key()?, id, &encode(inputs)?)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&sealed)?;
             file.sync_data()?;
@@ -93,9 +93,9 @@ impl Stage {
     ///
     /// # Errors
     /// They are gone, or not what was put there.
-    pub fn take(&self, id: &str) -> Result<Belongings, UploadError> {
+    pub fn take(&self, id: &str) -> Result<JobInputs, UploadError> {
         let path = self.path(id);
-        let take = || -> io::Result<Belongings> {
+        let take = || -> io::Result<JobInputs> {
             let mut sealed = Vec::new();
             File::open(&path)?.read_to_end(&mut sealed)?;
             decode(&open(&self.key()?, id, &sealed)?)
@@ -137,7 +137,7 @@ fn open(key: &[u8; KEY], id: &str, sealed: &[u8]) -> io::Result<Vec<u8>> {
     decrypt_aead(Cipher::aes_256_gcm(), key, Some(nonce), id.as_bytes(), rest, tag).map_err(|_| foreign())
 }
 
-fn encode(belongings: &Belongings) -> io::Result<Vec<u8>> {
+fn encode(inputs: &JobInputs) -> io::Result<Vec<u8>> {
     let entry = |upload: &Upload| Entry {
         path: upload.path.clone(),
         mode: upload.mode,
@@ -146,16 +146,16 @@ fn encode(belongings: &Belongings) -> io::Result<Vec<u8>> {
     };
     let secret = |(name, value): &(String, Secret)| (name.clone(), value.expose().to_owned());
     let head = serde_json::to_vec(&Head {
-        environment: belongings.environment.clone(),
-        secrets: belongings.secrets.iter().map(secret).collect(),
-        files: belongings.uploads.iter().map(entry).collect(),
+        environment: inputs.environment.clone(),
+        secrets: inputs.secrets.iter().map(secret).collect(),
+        files: inputs.uploads.iter().map(entry).collect(),
     })?;
     let length = u32::try_from(head.len()).map_err(io::Error::other)?;
-    let contents = belongings.uploads.iter().map(|upload| upload.content.as_slice());
+    let contents = inputs.uploads.iter().map(|upload| upload.content.as_slice());
     Ok([length.to_le_bytes().as_slice(), &head].into_iter().chain(contents).collect::<Vec<_>>().concat())
 }
 
-fn decode(plain: &[u8]) -> io::Result<Belongings> {
+fn decode(plain: &[u8]) -> io::Result<JobInputs> {
     let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (length, rest) = plain.split_first_chunk::<4>().ok_or_else(short)?;
     let (head, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(short)?;
@@ -167,21 +167,21 @@ fn decode(plain: &[u8]) -> io::Result<Belongings> {
         uploads.push(Upload { path, content: content.to_vec(), mode, is_directory });
     }
     let secrets = head.secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
-    Ok(Belongings { uploads, environment: head.environment, secrets })
+    Ok(JobInputs { uploads, environment: head.environment, secrets })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn belongings() -> Belongings {
+    fn inputs() -> JobInputs {
         let file = |path: &str, content: &[u8]| Upload {
             path: path.into(),
             content: content.into(),
             mode: 0o640,
             is_directory: false,
         };
-        Belongings {
+        JobInputs {
             uploads: vec![
                 file("a", b"\0\xff"),
                 file("b/c", b""),
@@ -196,10 +196,10 @@ mod tests {
     fn what_is_put_aside_comes_back_and_is_not_readable_in_between() {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
-        stage.put("one", &belongings()).unwrap();
+        stage.put("one", &inputs()).unwrap();
         let file = fs::read(stage.path("one")).unwrap();
         assert!(!file.windows(7).any(|window| window == b"hunter2"));
-        assert_eq!(stage.take("one").unwrap(), belongings());
+        assert_eq!(stage.take("one").unwrap(), inputs());
         fs::remove_file(stage.path("one")).unwrap();
         assert!(stage.take("one").is_err());
     }
@@ -210,15 +210,15 @@ mod tests {
         let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
         // A full disk, or a daemon that was killed in between.
         fs::write(dir.path().join("key"), [7; KEY - 1]).unwrap();
-        stage.put("one", &belongings()).unwrap();
-        assert_eq!(stage.take("one").unwrap(), belongings());
+        stage.put("one", &inputs()).unwrap();
+        assert_eq!(stage.take("one").unwrap(), inputs());
     }
 
     #[test]
     fn a_changed_or_exchanged_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
-        stage.put("one", &belongings()).unwrap();
+        stage.put("one", &inputs()).unwrap();
         fs::copy(stage.path("one"), stage.path("two")).unwrap();
         assert!(stage.take("two").unwrap_err().to_string().contains("not what was put there"));
         let mut bytes = fs::read(stage.path("one")).unwrap();

@@ -344,7 +344,7 @@ fn pair(name: &str, value: &str) -> HashMap<String, String> {
 fn every_way_to_start_a_job_has_the_same_walls() {
     // With berths made beforehand (and used up meanwhile), without any, and in network namespaces of jobs before.
     let with = every_way_has_the_same_walls(&TestDaemon::start());
-    let without = every_way_has_the_same_walls(&TestDaemon::with([("joblet.readyBerths", 0)]));
+    let without = every_way_has_the_same_walls(&TestDaemon::with([("joblet.warmSandboxes", 0)]));
     assert_eq!(with, without);
     let reused = every_way_has_the_same_walls(&TestDaemon::with([("network.reuseNamespaces", true)]));
     assert_eq!(with, reused);

@@ -89,7 +89,7 @@ fn the_plan_is_what_a_start_then_does() {
 #[test]
 fn explaining_starts_records_and_leaves_nothing() {
     // Berths are made before there are jobs, whoever asks for what.
-    let d = TestDaemon::with([("joblet.readyBerths", 0)]);
+    let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     fs::write(d.dir().join("input"), [7; 1000]).unwrap();
     let before = files(&d.dir().join("spool"));
     let text = d.rnx(["job", "run", "--explain", "--upload=input", "-e", "A=b", "touch", "x y"]).ok();

@@ -228,7 +228,7 @@ fn a_database_that_is_newer_foreign_or_damaged_is_refused_and_left_alone() {
 #[test]
 fn uploads_beyond_the_limits_or_cut_short_leave_nothing() {
     let d = TestDaemon::with([
-        ("joblet.readyBerths", Value::from(0)),
+        ("joblet.warmSandboxes", Value::from(0)),
         ("grpc.maxRecvMsgSize", Value::from(8 << 20)),
         ("filesystem.workQuota", Value::from("4MB")),
     ]);
@@ -266,7 +266,7 @@ fn sent(pid: i32) -> u64 {
 
 #[test]
 fn a_daemon_that_has_no_descriptors_for_more_jobs_says_so_and_keeps_those_it_has() {
-    let d = TestDaemon::with([("joblet.readyBerths", 0)]);
+    let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     let client = d.client("default");
     let kept = client.run_job_opt(&sh("echo there; exec sleep 1000"), bounded()).unwrap().jobUuid;
     let limit = fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().count() + 120;

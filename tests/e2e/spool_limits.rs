@@ -158,7 +158,7 @@ impl Drop for SmallDisk {
 fn a_job_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let node = Node::set_up();
     // Their spools would be open at the end, on a disk that is gone.
-    node.set("joblet.readyBerths", 0);
+    node.set("joblet.warmSandboxes", 0);
     let disk = SmallDisk::mount(&node, "1m");
     let d = node.start();
     let id = flood(&d, 200_000, &[1, 2]);

@@ -18,7 +18,7 @@ fn run(
 
 #[test]
 fn a_path_that_leads_out_of_work_is_refused_by_name_and_nothing_is_written() {
-    let d = TestDaemon::with([("joblet.readyBerths", 0)]);
+    let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     let long = format!("{}x", "x/".repeat(2100));
     for bad in ["../x", "/etc/joblet-test", "a/../../x", "a/..", "..", "..\\x", "", "x\0y", &long] {
         let error = run(&d, vec![upload("fine"), upload(bad)]).expect_err(&format!("{bad:?} was taken"));

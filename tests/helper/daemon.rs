@@ -395,7 +395,8 @@ impl TestDaemon {
     /// Waits until the berths for the next jobs are ready, or could not be made.
     fn await_berths(&self) {
         let config = fs::read_to_string(self.config()).expect("the configuration");
-        let wanted = config.lines().find_map(|line| line.trim().strip_prefix("readyBerths: ")?.parse().ok());
+        let wanted =
+            config.lines().find_map(|line| line.trim().strip_prefix("warmSandboxes: ")?.parse().ok());
         let (berths, pid) = (wanted.unwrap_or(READY_BERTHS), self.pid());
         // The second joblet-init is that of a berth in the making.
         let counts = [("/memfd:order (deleted)", berths), ("/memfd:joblet-init (deleted)", 1)];
@@ -478,7 +479,7 @@ impl Drop for TestDaemon {
     }
 }
 
-/// The default of `joblet.readyBerths`.
+/// The default of `joblet.warmSandboxes`.
 const READY_BERTHS: usize = 8;
 
 /// Waits for the datagram READY=1; an error says what came instead.

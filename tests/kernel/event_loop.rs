@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use joblet::config::daemon::{DaemonConfig, Enforcement};
-use joblet::daemon::commands::{Answer, Command, CommandError, Door, Page};
+use joblet::daemon::commands::{Answer, Command, CommandError, CommandSender, Page};
 use joblet::daemon::{Daemon, wiring};
 use joblet::job::limits::MemoryMib;
 use joblet::job::{ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
 use joblet::output::SpoolReader;
-use joblet::output::progress::Tells;
+use joblet::output::watermark::Notifiers;
 
 use crate::helper::eventually;
 
 /// A loop on a thread of its own, ended by the signal that ends the daemon.
 struct LoopUnderTest {
-    door: Door,
+    commands: CommandSender,
     thread: Option<std::thread::JoinHandle<()>>,
     dir: tempfile::TempDir,
 }
@@ -34,17 +34,17 @@ impl LoopUnderTest {
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let signals = wiring::block_signals().unwrap();
-            let tells = Tells { output: Arc::new(|_| {}), samples: Arc::new(|_| {}) };
-            let daemon = Daemon::new(&config, signals, tells, || {}).unwrap();
-            send.send(daemon.door()).unwrap();
+            let notifiers = Notifiers { output: Arc::new(|_| {}), samples: Arc::new(|_| {}) };
+            let daemon = Daemon::new(&config, signals, notifiers, || {}).unwrap();
+            send.send(daemon.commands()).unwrap();
             daemon.run();
         });
-        LoopUnderTest { door: receive.recv().expect("the loop starts"), thread: Some(thread), dir }
+        LoopUnderTest { commands: receive.recv().expect("the loop starts"), thread: Some(thread), dir }
     }
 
     fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, CommandError> {
         let (answer, reply) = futures_channel::oneshot::channel();
-        self.door.submit(command(answer))?;
+        self.commands.submit(command(answer))?;
         block_on(reply).expect("the loop answers")
     }
 
@@ -62,7 +62,7 @@ impl LoopUnderTest {
     fn output(&self, view: &JobView) -> String {
         let mut reader = SpoolReader::open(&self.dir.path().join("spool").join(view.id.to_string())).unwrap();
         let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(view.id), answer }).unwrap();
-        let rows = source.progress.look().0;
+        let rows = source.watermark.look().0;
         let chunks = std::iter::from_fn(|| reader.next(rows).unwrap());
         chunks.map(|chunk| String::from_utf8(chunk.bytes).unwrap()).collect()
     }

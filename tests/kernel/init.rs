@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use joblet::job::exit_record::Begun;
+use joblet::job::exit_file::Begun;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::helper::skip::is_root;
@@ -71,7 +71,7 @@ fn signals_reach_the_payload_and_no_other() {
     let running = Bench::new();
     let running = (running.start(&Order::program("life", &["listen", "15"])), running);
     running.0.hear("ready");
-    for (name, heard) in [
+    for (name, acknowledged) in [
         (Signal::HUP, "got 1"),
         (Signal::INT, "got 2"),
         (Signal::QUIT, "got 3"),
@@ -79,7 +79,7 @@ fn signals_reach_the_payload_and_no_other() {
         (Signal::USR2, "got 12"),
     ] {
         signal(&running.0, name);
-        running.0.hear(heard);
+        running.0.hear(acknowledged);
     }
     // Neither forwarded nor deadly to the first process.
     for other in [Signal::ALARM, Signal::PIPE, Signal::SEGV, Signal::WINCH] {

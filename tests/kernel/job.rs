@@ -8,10 +8,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use joblet::job::exit_record::ExitRecord;
+use joblet::job::exit_file::ExitFile;
+use joblet::sandbox::create::{SandboxConfig, exit_file_path};
 use joblet::sandbox::identity::make_namespace;
-use joblet::sandbox::spawn::{SandboxConfig, record_path};
-use joblet::sandbox::{Network, Payload, Sandbox, SandboxError, Started, Walls};
+use joblet::sandbox::{Network, Payload, Sandbox, SandboxError, SandboxParts, Started};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::helper::residue::{cgroup2_mount, mounts_below, processes_of};
@@ -116,7 +116,7 @@ pub struct Running {
 /// What a finished job left.
 #[derive(Debug)]
 pub struct Finished {
-    pub record: Option<ExitRecord>,
+    pub record: Option<ExitFile>,
     pub stdout: String,
     pub stderr: String,
     /// What the parent of joblet-init sees.
@@ -173,7 +173,7 @@ pub fn start(
     let started = std::thread::scope(|scope| {
         scope.spawn(|| start_here(sandbox, order, &id, uid, cgroup)).join().unwrap()
     })?;
-    Ok(Running { started, record: record_path(dir, &id) })
+    Ok(Running { started, record: exit_file_path(dir, &id) })
 }
 
 fn start_here(
@@ -188,7 +188,7 @@ fn start_here(
     fill(&work, order);
     let cgroup: OwnedFd = File::open(cgroup).unwrap().into();
     let strings = |list: &[String]| list.iter().map(|s| CString::new(s.as_str()).unwrap()).collect();
-    let walls = Walls {
+    let walls = SandboxParts {
         id,
         hostname: &order.hostname,
         work: or(order.work.as_ref(), &work),
@@ -204,7 +204,7 @@ fn start_here(
         environment: strings(&order.environment),
         work_dir: CString::new(order.work_dir.as_str()).unwrap(),
     };
-    let started = sandbox.raise(&mut stack, &walls);
+    let started = sandbox.create(&mut stack, &walls);
     let here = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
     assert_eq!(
         here,
@@ -212,7 +212,7 @@ fn start_here(
         "the spawner is back among the host's mounts"
     );
     let started = started?;
-    started.init.launch(&payload)?;
+    started.init.start(&payload)?;
     Ok(started)
 }
 
@@ -255,20 +255,20 @@ impl Running {
     }
 
     /// The exit record on disk, if it is complete.
-    pub fn read_record(&self) -> Option<ExitRecord> {
-        ExitRecord::decode(&fs::read(&self.record).unwrap())
+    pub fn read_record(&self) -> Option<ExitFile> {
+        ExitFile::decode(&fs::read(&self.record).unwrap())
     }
 
     /// Waits until the job's stdout has said this word on a line of its own.
     pub fn hear(&self, word: &str) {
         rustix::io::ioctl_fionbio(&self.started.stdout, false).unwrap();
-        let mut heard = Vec::new();
+        let mut acknowledged = Vec::new();
         let line = format!("{word}\n");
-        while !heard.ends_with(line.as_bytes()) {
+        while !acknowledged.ends_with(line.as_bytes()) {
             let mut byte = [0];
             let got = rustix::io::read(&self.started.stdout, &mut byte).unwrap();
-            assert_eq!(got, 1, "the job ended; it said {:?}", String::from_utf8_lossy(&heard));
-            heard.extend(byte);
+            assert_eq!(got, 1, "the job ended; it said {:?}", String::from_utf8_lossy(&acknowledged));
+            acknowledged.extend(byte);
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
-use joblet::job::exit_record::Begun;
+use joblet::job::exit_file::Begun;
 
 use crate::helper::residue::{files, processes_of};
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Order};
-use joblet::sandbox::{Network, Outline};
+use joblet::sandbox::{Network, SandboxSpec};
 
 fn plain_file(bench: &Bench) -> OwnedFd {
     File::create(bench.ground.dir.join("plain")).unwrap().into()
@@ -108,8 +108,8 @@ fn the_sentence_of_a_step_that_fails_is_one_of_the_explained_plan() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let hostname = "x".repeat(70);
-    let outline = Outline { hostname: &hostname, scratch_bytes: 1 << 20, pids: 64, network: Network::Own };
-    let plan = bench.sandbox.explain(outline).unwrap();
+    let spec = SandboxSpec { hostname: &hostname, scratch_bytes: 1 << 20, pids: 64, network: Network::Own };
+    let plan = bench.sandbox.explain(spec).unwrap();
     let mut failed_at = Vec::new();
     for order in [
         Order { work: Some(plain_file(&bench)), ..ok() },

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use joblet::config::daemon::SpoolPolicy;
 use joblet::job::JobId;
-use joblet::output::spool::{CHUNK, HEADER, ROW, Spliced};
-use joblet::output::{Collector, JobOutput, Progress, SpoolLimits, SpoolReader, SpoolWriter, Stream, Word};
+use joblet::output::spool::{CHUNK, HEADER, ROW, SpliceResult};
+use joblet::output::{Collector, JobOutput, SpoolLimits, SpoolReader, SpoolWriter, Stream, Watermark, Word};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -36,7 +36,7 @@ fn collector() {
     let mut spool = open(Path::new(&dir));
     rustix::io::write(rustix::stdio::stderr(), b"\ncollecting\n").unwrap();
     loop {
-        if spool.splice_from(&pipe, Stream::Stdout, 65_536, 1).unwrap() == Spliced::Empty {
+        if spool.splice_from(&pipe, Stream::Stdout, 65_536, 1).unwrap() == SpliceResult::Empty {
             poll(&mut [PollFd::new(&pipe, PollFlags::IN)], None).unwrap();
         }
     }
@@ -131,7 +131,7 @@ fn a_spool_whose_collector_is_killed_again_and_again_has_every_byte_once_and_in_
         stop.store(true, Ordering::Relaxed);
         // The last collector may live to the end.
         let mut spool = SpoolWriter::reopen(&dir).unwrap();
-        while spool.splice_from(&read, Stream::Stdout, CHUNK, 1).unwrap() != Spliced::End {}
+        while spool.splice_from(&read, Stream::Stdout, CHUNK, 1).unwrap() != SpliceResult::End {}
         flood.join().unwrap()
     });
     let wanted: Vec<u8> = (0..written).flat_map(u64::to_le_bytes).collect();
@@ -161,21 +161,21 @@ fn a_lingering_init_is_released_and_then_woken_when_the_rest_of_its_pipes_is_spo
     let (init_end, control) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (mut init, pidfd) = sleeper();
     let id = JobId::random();
-    let progress = Progress::new(id, Arc::new(|_| {}));
+    let watermark = Watermark::new(id, Arc::new(|_| {}));
     collector.add(JobOutput {
         id,
         stdout: out,
         stderr: err,
         control: Arc::new(control),
         spool: SpoolWriter::reopen(&dir).unwrap(),
-        progress: progress.clone(),
+        watermark: watermark.clone(),
         wake: Some(pidfd),
     });
     assert_eq!(init.wait().unwrap().signal(), Some(libc::SIGUSR1), "woken");
     let mut byte = [0; 2];
     assert_eq!((rustix::io::read(&init_end, &mut byte).unwrap(), byte[0]), (1, b'R'), "released before that");
     assert_eq!(drained.recv().unwrap(), (id, Word::Drained));
-    let chunk = SpoolReader::open(&dir).unwrap().next(progress.look().0).unwrap().unwrap();
+    let chunk = SpoolReader::open(&dir).unwrap().next(watermark.look().0).unwrap().unwrap();
     assert_eq!(chunk.bytes, b"left in the pipe");
     collector.stop();
     thread.join().unwrap();
@@ -219,9 +219,9 @@ fn a_full_disk_costs_no_byte_and_no_row() {
         wanted.extend(&bytes[..1 + n as usize % 4]);
         loop {
             match spool.splice_from(&read, Stream::Stdout, CHUNK, 1) {
-                Ok(Spliced::Moved(_)) => {}
-                Ok(Spliced::Empty) => break,
-                Ok(Spliced::End) => panic!("the pipe is open"),
+                Ok(SpliceResult::Moved(_)) => {}
+                Ok(SpliceResult::Empty) => break,
+                Ok(SpliceResult::End) => panic!("the pipe is open"),
                 Err(why) => {
                     assert_eq!(why.raw_os_error(), Some(libc::ENOSPC));
                     refused += 1;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use joblet::job::exit_record::{Begun, ExitRecord};
+use joblet::job::exit_file::{Begun, ExitFile};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
     pidfd_send_signal, set_child_subreaper, waitid,
@@ -99,8 +99,8 @@ fn release(init: BorrowedFd<'_>) {
     pidfd_send_signal(init, Signal::USR1).unwrap();
 }
 
-fn recorded(path: &Path) -> ExitRecord {
-    eventually("the exit record is on disk", || ExitRecord::decode(&fs::read(path).unwrap()))
+fn recorded(path: &Path) -> ExitFile {
+    eventually("the exit record is on disk", || ExitFile::decode(&fs::read(path).unwrap()))
 }
 
 fn exit_code(init: BorrowedFd<'_>) -> Option<i32> {
@@ -138,7 +138,7 @@ fn a_job_that_ends_without_a_daemon_keeps_its_output_until_one_comes() {
     let running = bench.start(&Order::new(&["sh", "-c", "echo out; echo err >&2; exit 9"]));
     let (started, record) = (running.started, running.record);
     let init = started.init.pidfd;
-    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.record));
+    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.exit_file));
     assert_eq!(recorded(&record).wait_status, 9 << 8);
     assert!(!has_ended(init.as_fd()));
     let (kept_out, kept_err) = (take(init.as_fd(), 6), take(init.as_fd(), 7));
@@ -155,7 +155,7 @@ fn a_new_daemon_may_come_while_the_job_still_runs() {
     running.hear("ready");
     let started = running.started;
     let init = started.init.pidfd.as_fd();
-    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.record));
+    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.exit_file));
     let kept_out = take(init, 6);
     let read_end = take(init, 5);
     let way = format!("/proc/self/fd/{}", read_end.as_raw_fd());
@@ -173,7 +173,7 @@ fn without_a_new_daemon_joblet_init_goes_when_its_time_is_over() {
     let running = bench.start(&Order::new(&["sh", "-c", "exit 4"]));
     let started = running.started;
     let before = std::time::Instant::now();
-    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.record));
+    drop((started.stdout, started.stderr, started.init.report, started.init.control, started.init.exit_file));
     assert_eq!(exit_code(started.init.pidfd.as_fd()), Some(4));
     assert!(before.elapsed().as_millis() > 900, "it did not linger: {:?}", before.elapsed());
     assert_eq!(recorded(&running.record).wait_status, 4 << 8);

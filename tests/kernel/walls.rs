@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
-use joblet::job::exit_record::Begun;
+use joblet::job::exit_file::Begun;
 use joblet::sandbox::rootfs::{DEFAULT_MOUNTS, ProcMasks};
 
 use crate::helper::skip::is_root;

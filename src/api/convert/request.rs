@@ -13,7 +13,7 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
 use crate::metrics::How;
 use crate::output::lines::Needle;
-use crate::output::{Stream, Wish};
+use crate::output::{LogQuery, Stream};
 use crate::pb::joblet::{
     EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, OutputStream, RunJobRequest,
 };
@@ -257,7 +257,7 @@ fn repeated(text: &str) -> String {
 ///
 /// # Errors
 /// As [`job`]; a stream that does not exist, a filter that is too long or has a line break, a range that has no place.
-pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, Wish), Refusal> {
+pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, LogQuery), Refusal> {
     let stream = match request.stream.enum_value() {
         Ok(OutputStream::OUTPUT_STREAM_UNSPECIFIED) => None,
         Ok(OutputStream::OUTPUT_STREAM_STDOUT) => Some(Stream::Stdout),
@@ -274,7 +274,7 @@ pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, Wish), Re
     {
         return invalid("until_ns is before since_ns".to_owned());
     }
-    let wish = Wish {
+    let query = LogQuery {
         stream,
         filter: filter(&request.filter)?,
         since_ns,
@@ -283,7 +283,7 @@ pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, Wish), Re
         no_follow: request.no_follow,
         from_sequence: request.from_seq,
     };
-    Ok((job(&request.uuid)?, wish))
+    Ok((job(&request.uuid)?, query))
 }
 
 /// A time in ns since the epoch; 0: none.

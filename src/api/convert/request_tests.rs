@@ -276,7 +276,7 @@ fn a_job_is_named_by_an_id_or_a_prefix_and_long_texts_name_none() {
 #[test]
 fn the_wanted_part_of_a_log_is_read_and_what_has_no_place_is_refused_by_name() {
     let plain = GetJobLogsReq { uuid: "f47a".into(), ..Default::default() };
-    assert_eq!(logs(&plain).unwrap(), (JobRef::Prefix("f47a".into()), Wish::default()));
+    assert_eq!(logs(&plain).unwrap(), (JobRef::Prefix("f47a".into()), LogQuery::default()));
     let all = GetJobLogsReq {
         stream: OutputStream::OUTPUT_STREAM_STDERR.into(),
         filter: "x".repeat(FILTER),
@@ -287,7 +287,7 @@ fn the_wanted_part_of_a_log_is_read_and_what_has_no_place_is_refused_by_name() {
         from_seq: 7,
         ..plain.clone()
     };
-    let wish = Wish {
+    let query = LogQuery {
         stream: Some(Stream::Stderr),
         filter: Some(Needle::new("x".repeat(FILTER).as_bytes())),
         since_ns: Some(5),
@@ -296,7 +296,7 @@ fn the_wanted_part_of_a_log_is_read_and_what_has_no_place_is_refused_by_name() {
         no_follow: true,
         from_sequence: 7,
     };
-    assert_eq!(logs(&all).unwrap().1, wish);
+    assert_eq!(logs(&all).unwrap().1, query);
     let wrong: [(&str, Change<GetJobLogsReq>); 7] = [
         ("invalid stream 3: 1 is stdout", |r| r.stream = protobuf::EnumOrUnknown::from_i32(3)),
         ("filter has 1025 bytes, at most 1024", |r| r.filter = "x".repeat(FILTER + 1)),

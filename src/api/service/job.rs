@@ -10,11 +10,11 @@ use super::{Jobs, stream};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
 use crate::api::feed::LogFeed;
-use crate::api::intake::Kind;
+use crate::api::limits::Kind;
 use crate::api::samples::{Query, SampleFeed};
 use crate::api::status;
 use crate::daemon::commands::{Command, JobPage};
-use crate::output::Wish;
+use crate::output::LogQuery;
 use crate::pb::joblet::{
     CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,
     EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
@@ -29,7 +29,7 @@ impl JobService for Jobs {
         req: RequestStream<RunJobRequest>,
         sink: ClientStreamingSink<RunJobResponse>,
     ) {
-        let Jobs { door, rules, starts, shares, .. } = self.clone();
+        let Jobs { commands, rules, starts, shares, .. } = self.clone();
         bridge::serve(&ctx, shares.claim(&ctx, Kind::Call), req, sink, async move |req| {
             // Held until the loop has answered: what the request carries lives as long.
             let _claim = starts.claim(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
@@ -38,10 +38,10 @@ impl JobService for Jobs {
             if explain {
                 let command =
                     checked.map(|(spec, uploads)| move |answer| Command::Explain { spec, uploads, answer });
-                return Ok(reply::plan(bridge::answered(bridge::ask(&door, command)).await?));
+                return Ok(reply::plan(bridge::answered(bridge::ask(&commands, command)).await?));
             }
             let command = checked.map(|(spec, uploads)| move |answer| Command::Run { spec, uploads, answer });
-            Ok(reply::run(bridge::answered(bridge::ask(&door, command)).await?))
+            Ok(reply::run(bridge::answered(bridge::ask(&commands, command)).await?))
         });
     }
 
@@ -51,16 +51,16 @@ impl JobService for Jobs {
         req: RequestStream<GetJobStatusReq>,
         sink: ClientStreamingSink<GetJobStatusRes>,
     ) {
-        let Jobs { door, rules, shares, .. } = self.clone();
+        let Jobs { commands, rules, shares, .. } = self.clone();
         bridge::serve(&ctx, shares.claim(&ctx, Kind::Look), req, sink, async move |req| {
             let job = request::job(&req.uuid);
             if req.security {
                 let command = job.map(|job| move |answer| Command::Security { job, answer });
-                let (job, layers) = bridge::answered(bridge::ask(&door, command)).await?;
+                let (job, layers) = bridge::answered(bridge::ask(&commands, command)).await?;
                 return Ok(reply::security(job, layers, &rules));
             }
             let command = job.map(|job| move |answer| Command::Status { job, answer });
-            Ok(reply::status(bridge::answered(bridge::ask(&door, command)).await?, &rules))
+            Ok(reply::status(bridge::answered(bridge::ask(&commands, command)).await?, &rules))
         });
     }
 
@@ -70,10 +70,10 @@ impl JobService for Jobs {
         req: RequestStream<StopJobReq>,
         sink: ClientStreamingSink<StopJobRes>,
     ) {
-        let Jobs { door, shares, .. } = self.clone();
+        let Jobs { commands, shares, .. } = self.clone();
         bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Stop { job, answer });
-            (bridge::ask(&door, command), |job| reply::stop(&job))
+            (bridge::ask(&commands, command), |job| reply::stop(&job))
         });
     }
 
@@ -83,10 +83,10 @@ impl JobService for Jobs {
         req: RequestStream<CancelJobReq>,
         sink: ClientStreamingSink<CancelJobRes>,
     ) {
-        let Jobs { door, shares, .. } = self.clone();
+        let Jobs { commands, shares, .. } = self.clone();
         bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Cancel { job, answer });
-            (bridge::ask(&door, command), |job| reply::cancel(&job))
+            (bridge::ask(&commands, command), |job| reply::cancel(&job))
         });
     }
 
@@ -96,10 +96,10 @@ impl JobService for Jobs {
         req: RequestStream<DeleteJobReq>,
         sink: ClientStreamingSink<DeleteJobRes>,
     ) {
-        let Jobs { door, shares, .. } = self.clone();
+        let Jobs { commands, shares, .. } = self.clone();
         bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Delete { job, answer });
-            (bridge::ask(&door, command), reply::delete)
+            (bridge::ask(&commands, command), reply::delete)
         });
     }
 
@@ -109,9 +109,9 @@ impl JobService for Jobs {
         req: RequestStream<DeleteAllJobsReq>,
         sink: ClientStreamingSink<DeleteAllJobsRes>,
     ) {
-        let Jobs { door, shares, .. } = self.clone();
+        let Jobs { commands, shares, .. } = self.clone();
         bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |_| {
-            (bridge::ask(&door, Ok(|answer| Command::DeleteAll { answer })), reply::delete_all)
+            (bridge::ask(&commands, Ok(|answer| Command::DeleteAll { answer })), reply::delete_all)
         });
     }
 
@@ -121,12 +121,12 @@ impl JobService for Jobs {
         req: RequestStream<EmptyRequest>,
         sink: ClientStreamingSink<JobList>,
     ) {
-        let Jobs { door, rules, shares, page_bytes, .. } = self.clone();
+        let Jobs { commands, rules, shares, page_bytes, .. } = self.clone();
         bridge::reply(&ctx, shares.claim(&ctx, Kind::Look), req, sink, move |req| {
             let asked = match request::page(&req) {
-                Ok(Some(page)) => bridge::ask(&door, Ok(move |answer| Command::List { page, answer })),
+                Ok(Some(page)) => bridge::ask(&commands, Ok(move |answer| Command::List { page, answer })),
                 Ok(None) => Ok(empty_page()),
-                Err(refusal) => bridge::ask(&door, Err::<fn(_) -> Command, _>(refusal)),
+                Err(refusal) => bridge::ask(&commands, Err::<fn(_) -> Command, _>(refusal)),
             };
             (asked, move |page| reply::page(page, &rules, page_bytes))
         });
@@ -138,14 +138,14 @@ impl JobService for Jobs {
         req: RequestStream<GetJobLogsReq>,
         sink: DuplexSink<DataChunk>,
     ) {
-        let Jobs { door, logs, shares, .. } = self.clone();
+        let Jobs { commands, logs, shares, .. } = self.clone();
         let put = move |req: GetJobLogsReq| {
-            let (job, wish) = match request::logs(&req) {
-                Ok((job, wish)) => (Ok(job), wish),
-                Err(refusal) => (Err(refusal), Wish::default()),
+            let (job, query) = match request::logs(&req) {
+                Ok((job, query)) => (Ok(job), query),
+                Err(refusal) => (Err(refusal), LogQuery::default()),
             };
             let command = job.map(|job| move |answer| Command::Logs { job, answer });
-            (bridge::ask(&door, command), |source| LogFeed::new(source, wish))
+            (bridge::ask(&commands, command), |source| LogFeed::new(source, query))
         };
         ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }
@@ -156,14 +156,14 @@ impl JobService for Jobs {
         req: RequestStream<JobMetricsRequest>,
         sink: DuplexSink<JobMetricsSample>,
     ) {
-        let Jobs { door, logs, shares, .. } = self.clone();
+        let Jobs { commands, logs, shares, .. } = self.clone();
         let put = move |req: JobMetricsRequest| {
             let (job, query) = match request::samples(&req) {
                 Ok((job, query)) => (Ok(job), query),
                 Err(refusal) => (Err(refusal), Query::default()),
             };
             let command = job.map(|job| move |answer| Command::Samples { job, answer });
-            (bridge::ask(&door, command), move |source| SampleFeed::new(source, query, now_ns()))
+            (bridge::ask(&commands, command), move |source| SampleFeed::new(source, query, now_ns()))
         };
         ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use grpcio::Service;
 
 use super::convert::Refusal;
-use super::intake::Shares;
+use super::limits::Shares;
 use super::{LogPump, Rules};
-use crate::daemon::commands::Door;
+use crate::daemon::commands::CommandSender;
 use crate::pb::joblet_grpc::{
     MonitoringService, NetworkService, RuntimeService, VolumeService, create_job_service,
     create_monitoring_service, create_network_service, create_runtime_service, create_volume_service,
@@ -24,7 +24,7 @@ use crate::pb::joblet_grpc::{
 /// What the handlers share.
 #[derive(Clone)]
 pub(super) struct Jobs {
-    door: Door,
+    commands: CommandSender,
     rules: Arc<Rules>,
     logs: LogPump,
     /// Serialized bytes of one page of a list.
@@ -35,7 +35,7 @@ pub(super) struct Jobs {
 
 impl Jobs {
     pub(super) fn new(
-        door: Door,
+        commands: CommandSender,
         rules: Rules,
         logs: LogPump,
         shares: Shares,
@@ -43,7 +43,7 @@ impl Jobs {
         start_bytes: u64,
     ) -> Self {
         let starts = Starts { bytes: Arc::default(), limit: start_bytes };
-        Jobs { door, rules: Arc::new(rules), logs, page_bytes, starts, shares }
+        Jobs { commands, rules: Arc::new(rules), logs, page_bytes, starts, shares }
     }
 }
 

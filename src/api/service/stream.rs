@@ -8,22 +8,22 @@ use grpcio::{DuplexSink, RequestStream, RpcStatus, RpcStatusCode, WriteFlags};
 
 use crate::api::bridge::{self, Asked};
 use crate::api::feed::Feed;
-use crate::api::intake::Share;
+use crate::api::limits::CallPermit;
 use crate::api::pump::{self, Item, LogPump, Reading};
 
 /// The whole call. `put` makes of its message the question to the loop, and what makes the feed of the answer.
 pub(super) async fn follow<Q, T, F: Feed, C: FnOnce(T) -> F>(
     pump: LogPump,
-    share: Result<Share, RpcStatus>,
+    permit: Result<CallPermit, RpcStatus>,
     mut request: RequestStream<Q>,
     put: impl FnOnce(Q) -> (Asked<T>, C),
     sink: DuplexSink<F::Message>,
 ) {
     let opened = async {
-        let share = share?;
-        let (asked, feed) = put(share.message(&mut request).await?);
+        let permit = permit?;
+        let (asked, feed) = put(permit.message(&mut request).await?);
         let source = bridge::answered(asked).await?;
-        Ok((pump.open(feed(source), share.pass())?, share))
+        Ok((pump.open(feed(source), permit.peer())?, permit))
     };
     bridge::note(match opened.await {
         Ok((reading, _share)) => send(reading, sink).await,

@@ -45,10 +45,10 @@ fn capabilities(host: &Host) -> Finding {
         return Finding::fail(CHECK, "/proc/self/status has no CapEff", "mount -t proc proc /proc");
     };
     let has = |number: u32| mask >> number & 1 == 1;
-    let lacks: Vec<_> = NEEDED.iter().filter(|(_, number)| !has(*number)).map(|(name, _)| *name).collect();
-    if !lacks.is_empty() {
+    let shortage: Vec<_> = NEEDED.iter().filter(|(_, number)| !has(*number)).map(|(name, _)| *name).collect();
+    if !shortage.is_empty() {
         let mend = "start joblet as root; in a container or unit, add them to what it may have";
-        return Finding::fail(CHECK, format!("missing: {}", lacks.join(" ")), mend);
+        return Finding::fail(CHECK, format!("missing: {}", shortage.join(" ")), mend);
     }
     let weak: Vec<_> = BETTER.iter().filter(|(_, number, _)| !has(*number)).collect();
     if weak.is_empty() {

@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_missing_call_is_told_apart_from_a_missing_right() {
-        let lacks = call("x", "y", Err(io::Error::from_raw_os_error(libc::ENOSYS)));
-        assert!(lacks.remedy.unwrap().contains("kernel"));
+        let shortage = call("x", "y", Err(io::Error::from_raw_os_error(libc::ENOSYS)));
+        assert!(shortage.remedy.unwrap().contains("kernel"));
         let may_not = call("x", "y", Err(io::Error::from_raw_os_error(libc::EPERM)));
         assert!(may_not.remedy.unwrap().contains("root"));
     }

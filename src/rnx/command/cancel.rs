@@ -7,13 +7,13 @@ use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::{json, short, text};
 use super::super::terminal::one_line;
-use super::{QUERY, connect, which};
+use super::{QUERY, connect, resolve};
 use crate::pb::joblet::{CancelJobReq, GetJobStatusReq};
 
 /// Cancels a job that waits for its time.
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let server = connect(&invocation.values, out)?;
-    let uuid = which::job(server, invocation)?;
+    let uuid = resolve::job(server, invocation)?;
     let request = CancelJobReq { uuid: uuid.clone(), ..Default::default() };
     let job =
         server.ask(QUERY, |jobs, option| jobs.cancel_job_opt(&request, option)).map_err(|e| match e {

@@ -5,13 +5,13 @@ use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::{json, text};
 use super::super::server::Server;
-use super::{CHANGE, connect, which};
+use super::{CHANGE, connect, resolve};
 use crate::pb::joblet::{DeleteJobReq, DeleteJobRes};
 
 /// Deletes a finished job.
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let server = connect(&invocation.values, out)?;
-    let answer = delete(server, &which::job(server, invocation)?)?;
+    let answer = delete(server, &resolve::job(server, invocation)?)?;
     if out.json { out.value(&json::deleted(&answer)) } else { out.text(&text::deleted(&answer.uuid)) }
 }
 

@@ -2,14 +2,14 @@
 
 use jiff::Zoned;
 
-use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
+use super::super::reconnect::Watch;
 use super::super::render::{json, text};
-use super::{connect, range, which};
+use super::{connect, range, resolve};
 use crate::pb::joblet::{GetJobLogsReq, OutputStream};
 
 /// Prints what a job has written, or a part of it, and follows it to its end.
@@ -19,7 +19,7 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = Interrupt::watch();
     let server = connect(values, out)?;
-    let id = which::job(server, invocation)?;
+    let id = resolve::job(server, invocation)?;
     interrupt.about(&id);
     request.uuid.clone_from(&id);
     let mut watch = Watch::new(server);

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use jiff::Zoned;
 
-use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
+use super::super::reconnect::Watch;
 use super::super::render::metrics;
 use super::super::terminal::one_line;
 use super::super::watch;
-use super::{connect, range, which};
+use super::{connect, range, resolve};
 use crate::config::units;
 use crate::pb::joblet::JobMetricsRequest;
 
@@ -23,13 +23,13 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
         // It reads Ctrl-C as a key, and other signals by itself.
         let signals = watch::Signals::block()?;
         let server = connect(&invocation.values, out)?;
-        request.uuid = which::job(server, invocation)?;
+        request.uuid = resolve::job(server, invocation)?;
         return watch::show(server, request, signals, out);
     }
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = Interrupt::watch();
     let server = connect(&invocation.values, out)?;
-    request.uuid = which::job(server, invocation)?;
+    request.uuid = resolve::job(server, invocation)?;
     interrupt.about(&request.uuid);
     let mut any = false;
     Watch::new(server).samples(&request, |sample| {

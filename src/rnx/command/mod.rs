@@ -24,12 +24,12 @@ mod list;
 mod log;
 pub(crate) mod metrics;
 mod nodes;
+mod resolve;
 mod run;
 mod status;
 mod stop;
 pub(crate) mod version;
 mod wait;
-mod which;
 
 /// How long a question about a job may take.
 const QUERY: Duration = Duration::from_secs(10);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Zoned;
 use serde::Serialize;
 
-use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, time, value};
 use super::super::error::{Error, Result};
 use super::super::exit;
@@ -13,6 +12,7 @@ use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
 use super::super::progress::Progress;
+use super::super::reconnect::Watch;
 use super::super::render::text::Sent;
 use super::super::render::{json, text};
 use super::super::server::Server;
@@ -243,7 +243,7 @@ fn see_to_the_end(
         json::merge_end(&mut started, &ended);
         out.value(&json::started(&started, sent))?;
     }
-    if let Some(line) = text::epitaph(&ended) {
+    if let Some(line) = text::end_summary(&ended) {
         out.note(&line);
     }
     let code = exit::of_job(&ended);

@@ -4,7 +4,7 @@ use super::super::cli::Invocation;
 use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::{json, security, text};
-use super::{QUERY, connect, which};
+use super::{QUERY, connect, resolve};
 use crate::pb::joblet::GetJobStatusReq;
 
 /// Prints everything about one job, or with `--security` what the kernel shows around it; the exit code is 1
@@ -12,7 +12,7 @@ use crate::pb::joblet::GetJobStatusReq;
 pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let server = connect(&invocation.values, out)?;
     let asked = invocation.values.is("security");
-    let uuid = which::job(server, invocation)?;
+    let uuid = resolve::job(server, invocation)?;
     let request = GetJobStatusReq { uuid, security: asked, ..Default::default() };
     let job = server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option))?;
     if !asked {

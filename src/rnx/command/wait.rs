@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
 
-use super::super::absence::Watch;
 use super::super::cli::{Invocation, Values, value};
 use super::super::error::{Error, Result};
 use super::super::exit;
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
+use super::super::reconnect::Watch;
 use super::super::render::{is_terminal_status, json, short, text};
 use super::super::server::Server;
 use super::super::terminal::one_line;
-use super::{QUERY, connect, which};
+use super::{QUERY, connect, resolve};
 use crate::config::units;
 use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
 
@@ -32,7 +32,7 @@ pub(super) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let mut jobs = Vec::new();
     for text in &invocation.operands {
         // Every word is settled before the wait for the first one begins.
-        jobs.push(status(server, &which::id_of(server, text)?, QUERY)?);
+        jobs.push(status(server, &resolve::id_of(server, text)?, QUERY)?);
     }
     if let Some(job) = jobs.first() {
         interrupt.about(&job.uuid);
@@ -136,7 +136,7 @@ impl Wait {
         if !self.out.json {
             self.out.text(&text::waited(job, self.out.colour))?;
         }
-        if let Some(line) = text::epitaph(job) {
+        if let Some(line) = text::end_summary(job) {
             self.out.note(&line);
         }
         Ok(())

@@ -302,7 +302,7 @@ fn a_secret_that_a_server_lets_slip_is_not_passed_on() {
 #[test]
 fn one_line_tells_why_a_job_did_not_end_by_itself() {
     let end = |reason: &str, status: &str, message: &str| {
-        text::epitaph(&GetJobStatusRes {
+        text::end_summary(&GetJobStatusRes {
             exit_reason: reason.into(),
             status: status.into(),
             message: message.into(),
@@ -333,9 +333,9 @@ fn one_line_tells_why_a_job_did_not_end_by_itself() {
     }
     let killed =
         GetJobStatusRes { exit_reason: "signaled".into(), signal: 9, status: "FAILED".into(), ..running() };
-    assert_eq!(text::epitaph(&killed).unwrap(), "rnx: job f47ac10b killed by signal 9 (SIGKILL)");
+    assert_eq!(text::end_summary(&killed).unwrap(), "rnx: job f47ac10b killed by signal 9 (SIGKILL)");
     assert_eq!(
-        text::epitaph(&oom()).unwrap(),
+        text::end_summary(&oom()).unwrap(),
         "rnx: job f47ac10b killed: out of memory (limit 512 MiB, peak 512 MiB)"
     );
     assert_eq!(end("exited", "FAILED", ""), None);

@@ -18,8 +18,9 @@ pub(crate) fn text(sample: &JobMetricsSample) -> String {
     let of = |number: Option<String>| number.unwrap_or_else(|| ABSENT.into());
     let cpu = of(sample.cpu.as_ref().map(|cpu| percent(cpu.usagePercent)));
     let memory = of(sample.memory.as_ref().map(|memory| bytes(memory.current as f64)));
-    let io = |which: fn(&JobIOMetrics) -> f64| of(sample.io.as_ref().map(|io| rate(which(io))));
-    let net = |which: fn(&JobNetworkMetrics) -> f64| of(sample.network.as_ref().map(|net| rate(which(net))));
+    let io = |resolve: fn(&JobIOMetrics) -> f64| of(sample.io.as_ref().map(|io| rate(resolve(io))));
+    let net =
+        |resolve: fn(&JobNetworkMetrics) -> f64| of(sample.network.as_ref().map(|net| rate(resolve(net))));
     let mut text = format!("Timestamp: {}\n", time(sample.timestamp));
     let (read, write) = (io(|io| io.readBPS), io(|io| io.writeBPS));
     let _ = writeln!(text, "CPU: {cpu}, Memory: {memory}, I/O Read: {read}, I/O Write: {write}");

@@ -197,7 +197,7 @@ pub(crate) fn failed_start(uuid: &str, message: &str) -> String {
 }
 
 /// The one line that tells why a job ended otherwise than by a code of its own.
-pub(crate) fn epitaph(job: &GetJobStatusRes) -> Option<String> {
+pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
     let message = one_line(&job.message);
     let or = |fallback: String| if message.is_empty() { fallback } else { message.clone() };
     let also = if message.is_empty() { String::new() } else { format!(": {message}") };

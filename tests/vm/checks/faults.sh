@@ -21,7 +21,7 @@ faulty_node() {
         joblet setup --dir $node --host localhost --port 50053 --enforcement strict >/dev/null || return 1
         sed -i "s|^dataDir:.*|dataDir: $data|" $node/joblet-config.yml
         configure $node/joblet-config.yml cgroup baseDir /sys/fs/cgroup/faulty
-        configure $node/joblet-config.yml joblet readyBerths 2
+        configure $node/joblet-config.yml joblet warmSandboxes 2
         echo "0 $(blockdev --getsz $device) linear $device 0" >/run/sound
         dmsetup create faulty </run/sound || return 1
     fi

@@ -8,20 +8,20 @@ use super::{Full, Stream};
 use crate::job::JobId;
 
 /// Called with a job's id when it has news and somebody watches. Must not block.
-pub type Tell = Arc<dyn Fn(JobId) + Send + Sync>;
+pub type Notify = Arc<dyn Fn(JobId) + Send + Sync>;
 
 /// Whom to tell of what.
 #[derive(Clone)]
-pub struct Tells {
+pub struct Notifiers {
     /// New output.
-    pub output: Tell,
+    pub output: Notify,
     /// New samples.
-    pub samples: Tell,
+    pub samples: Notify,
 }
 
 /// Shared by who writes (the collector rows of output, the sampler bytes of samples), the loop (says the end) and
 /// readers. Of samples, a row is a byte.
-pub struct Progress {
+pub struct Watermark {
     id: JobId,
     rows: AtomicU64,
     ended: AtomicBool,
@@ -31,7 +31,7 @@ pub struct Progress {
     waits: [AtomicU8; 2],
     /// The limit for which the job is to end.
     over: AtomicU8,
-    tell: Tell,
+    tell: Notify,
 }
 
 const NOTHING: u8 = 0;
@@ -49,10 +49,10 @@ fn full(number: u8) -> Option<Full> {
     [Full::Job, Full::All, Full::Disk].get(usize::from(number).checked_sub(1)?).copied()
 }
 
-impl Progress {
+impl Watermark {
     /// Nothing has come yet.
-    pub fn new(id: JobId, tell: Tell) -> Arc<Self> {
-        Arc::new(Progress {
+    pub fn new(id: JobId, tell: Notify) -> Arc<Self> {
+        Arc::new(Watermark {
             id,
             rows: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -81,7 +81,7 @@ impl Progress {
         self.watched.store(true, Ordering::SeqCst);
     }
 
-    /// What is there: rows that may be read, and whether more may come. Ask after [`Progress::heard`].
+    /// What is there: rows that may be read, and whether more may come. Ask after [`Watermark::acknowledged`].
     pub fn look(&self) -> (u64, bool) {
         // The end is read first: rows published before it are then seen.
         let ended = self.ended.load(Ordering::SeqCst);
@@ -90,7 +90,7 @@ impl Progress {
 
     /// The watcher has the news; the next ones are told again. At most one telling is under way per job, so
     /// a watcher's queue is bounded by the number of jobs.
-    pub fn heard(&self) {
+    pub fn acknowledged(&self) {
         self.told.store(false, Ordering::SeqCst);
     }
 
@@ -119,10 +119,10 @@ impl Progress {
     }
 }
 
-impl fmt::Debug for Progress {
+impl fmt::Debug for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rows, ended) = self.look();
-        write!(f, "Progress({}: {rows} rows, ended {ended})", self.id)
+        write!(f, "Watermark({}: {rows} rows, ended {ended})", self.id)
     }
 }
 
@@ -133,34 +133,34 @@ mod tests {
 
     #[test]
     fn a_job_waits_while_one_of_its_streams_does() {
-        let progress = Progress::new(JobId::random(), Arc::new(|_| {}));
-        assert_eq!((progress.waits(), progress.over()), (None, None));
+        let watermark = Watermark::new(JobId::random(), Arc::new(|_| {}));
+        assert_eq!((watermark.waits(), watermark.over()), (None, None));
         for what in [Full::Job, Full::All, Full::Disk] {
-            progress.set_waits(Stream::Stderr, Some(what));
-            progress.set_over(what);
-            assert_eq!((progress.waits(), progress.over()), (Some(what), Some(what)));
+            watermark.set_waits(Stream::Stderr, Some(what));
+            watermark.set_over(what);
+            assert_eq!((watermark.waits(), watermark.over()), (Some(what), Some(what)));
         }
-        progress.set_waits(Stream::Stderr, None);
-        assert_eq!(progress.waits(), None);
+        watermark.set_waits(Stream::Stderr, None);
+        assert_eq!(watermark.waits(), None);
     }
 
     #[test]
     fn news_are_told_once_until_heard_and_only_when_watched() {
         let count = Arc::new(AtomicUsize::new(0));
         let counter = count.clone();
-        let tell: Tell = Arc::new(move |_| {
+        let tell: Notify = Arc::new(move |_| {
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        let progress = Progress::new(JobId::random(), tell);
-        progress.publish(1);
+        let watermark = Watermark::new(JobId::random(), tell);
+        watermark.publish(1);
         assert_eq!(count.load(Ordering::SeqCst), 0);
-        progress.watch();
-        progress.publish(2);
-        progress.publish(3);
+        watermark.watch();
+        watermark.publish(2);
+        watermark.publish(3);
         assert_eq!(count.load(Ordering::SeqCst), 1);
-        progress.heard();
-        progress.end();
+        watermark.acknowledged();
+        watermark.end();
         assert_eq!(count.load(Ordering::SeqCst), 2);
-        assert_eq!(progress.look(), (3, true));
+        assert_eq!(watermark.look(), (3, true));
     }
 }

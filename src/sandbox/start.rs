@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 
 use rustix::mount::{MountFlags, mount_remount};
 
-use super::order_layout::{ADDRESS, Head};
+use super::create::preparing;
+use super::exec_request::{ADDRESS, Head};
 use super::plan::{scratch, size};
-use super::spawn::preparing;
 use super::{Init, Sandbox, SandboxError};
 use crate::sys;
 
@@ -29,7 +29,7 @@ impl Init {
     ///
     /// # Errors
     /// joblet-init is gone, or there is no memory for the order.
-    pub fn launch(&self, payload: &Payload) -> Result<(), SandboxError> {
+    pub fn start(&self, payload: &Payload) -> Result<(), SandboxError> {
         let order = encode(payload);
         // A tuning: where the host refuses it, a start waits its turn among all other load. joblet-init gives it up
         // when the payload has been executed (`init/exec.rs`).
@@ -72,7 +72,7 @@ impl Sandbox {
     }
 }
 
-/// The order as joblet-init maps it: head, the two arrays, the strings (`order_layout.rs`).
+/// The order as joblet-init maps it: head, the two arrays, the strings (`exec_request.rs`).
 fn encode(payload: &Payload) -> Vec<u8> {
     let Payload { argv, environment, work_dir } = payload;
     let words = size_of::<Head>() / size_of::<usize>();

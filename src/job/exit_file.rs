@@ -36,7 +36,7 @@ pub enum Begun {
 
 /// How a payload ended, as its PID 1 saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ExitRecord {
+pub struct ExitFile {
     /// waitpid(2) status of the payload.
     pub wait_status: i32,
     /// How far it came.
@@ -57,7 +57,7 @@ pub struct ExitRecord {
     pub ended_ns: i64,
 }
 
-impl ExitRecord {
+impl ExitFile {
     /// The block as it is stored.
     pub fn encode(&self) -> [u8; SIZE] {
         let mut block = [0u8; SIZE];
@@ -86,7 +86,7 @@ impl ExitRecord {
         }
         let word = |at: usize| Some(i32::from_le_bytes(block.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
-        Some(ExitRecord {
+        Some(ExitFile {
             wait_status: word(8)?,
             begun: match word(12)? {
                 0 => Begun::Executed,

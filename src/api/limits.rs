@@ -12,9 +12,9 @@ use futures_channel::oneshot;
 use futures_util::StreamExt;
 use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 
-use super::access::{Access, Pass};
+use super::abuse::AbuseCounter;
+use super::access::{Access, Peer};
 use super::status;
-use super::strikes::Strikes;
 
 /// Open calls of one client (streams are counted apart): half of what the loop's queue holds.
 const CALLS: usize = 512;
@@ -52,7 +52,7 @@ pub(super) struct Shares {
     clients: RandomState,
     open: Open,
     lines: Lines,
-    strikes: Strikes,
+    abuse: AbuseCounter,
 }
 
 type Lines = Arc<Mutex<HashMap<u64, Line>>>;
@@ -66,7 +66,7 @@ impl Shares {
             clients: RandomState::new(),
             open: Open::default(),
             lines: Lines::default(),
-            strikes: Strikes::default(),
+            abuse: AbuseCounter::default(),
         }
     }
 
@@ -74,25 +74,25 @@ impl Shares {
     ///
     /// # Errors
     /// The client has too many open already.
-    pub(super) fn claim(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<Share, RpcStatus> {
-        self.claim_for(self.access.pass(ctx), ctx.peer(), kind)
+    pub(super) fn claim(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<CallPermit, RpcStatus> {
+        self.claim_for(self.access.peer(ctx), ctx.peer(), kind)
     }
 
-    fn claim_for(&self, pass: Pass, peer: String, kind: Kind) -> Result<Share, RpcStatus> {
-        let key = (self.clients.hash_one(pass.certificate()), kind);
+    fn claim_for(&self, peer: Peer, address: String, kind: Kind) -> Result<CallPermit, RpcStatus> {
+        let key = (self.clients.hash_one(peer.certificate()), kind);
         let (limit, what) = kind.limit();
         let mut open = lock(&self.open);
         let count = open.entry(key).or_default();
         if *count >= limit {
             drop(open);
-            self.strikes.count(&peer);
+            self.abuse.count(&address);
             let text = format!("too many requests: this client has {limit} {what} open already; try again");
             return Err(status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text));
         }
         *count += 1;
         drop(open);
-        let (open, lines, strikes) = (self.open.clone(), self.lines.clone(), self.strikes.clone());
-        Ok(Share { open, lines, key, pass, peer, strikes })
+        let (open, lines, abuse) = (self.open.clone(), self.lines.clone(), self.abuse.clone());
+        Ok(CallPermit { open, lines, key, peer, address, abuse })
     }
 }
 
@@ -101,27 +101,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// One open call, counted as long as it lives.
-pub(super) struct Share {
+pub(super) struct CallPermit {
     open: Open,
     lines: Lines,
     key: (u64, Kind),
-    pass: Pass,
-    peer: String,
-    strikes: Strikes,
+    peer: Peer,
+    address: String,
+    abuse: AbuseCounter,
 }
 
-impl Share {
+impl CallPermit {
     /// Waits until it is the call's turn among its client's, where it is a look.
-    pub(super) async fn turn(&self) -> Option<Turn> {
+    pub(super) async fn turn(&self) -> Option<QueuePermit> {
         match self.key.1 {
-            Kind::Look => Turn::next(&self.lines, self.key.0).await,
+            Kind::Look => QueuePermit::next(&self.lines, self.key.0).await,
             Kind::Call | Kind::Stream => None,
         }
     }
 
     /// Who calls.
-    pub(super) fn pass(&self) -> Pass {
-        self.pass.clone()
+    pub(super) fn peer(&self) -> Peer {
+        self.peer.clone()
     }
 
     /// The one message of the call. The stream must live as long as the call: dropped earlier, it cancels it.
@@ -132,10 +132,10 @@ impl Share {
     pub(super) async fn message<Q>(&self, request: &mut RequestStream<Q>) -> Result<Q, RpcStatus> {
         let wrong = |text: &str| status::new(RpcStatusCode::INVALID_ARGUMENT, text);
         match request.next().await {
-            Some(Ok(message)) => self.pass.check().map(|()| message),
+            Some(Ok(message)) => self.peer.check().map(|()| message),
             Some(Err(Error::Codec(why))) => Err(wrong(&format!("the request cannot be read: {why}"))),
             Some(Err(_)) | None => {
-                self.strikes.count(&self.peer);
+                self.abuse.count(&self.address);
                 Err(wrong("the request is incomplete"))
             }
         }
@@ -147,24 +147,24 @@ impl Share {
 struct Line {
     served: usize,
     /// At most [`CALLS`].
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    waiting: VecDeque<oneshot::Sender<QueuePermit>>,
 }
 
 /// One look that is served. When it goes, the next of its client is.
-pub(super) struct Turn {
+pub(super) struct QueuePermit {
     lines: Lines,
     client: u64,
 }
 
-impl Turn {
+impl QueuePermit {
     /// The client's next turn. `None`: it has gone lost with its line, which nobody does.
-    async fn next(lines: &Lines, client: u64) -> Option<Turn> {
+    async fn next(lines: &Lines, client: u64) -> Option<QueuePermit> {
         let wait = {
             let mut all = lock(lines);
             let line = all.entry(client).or_default();
             if line.served < TURNS {
                 line.served += 1;
-                return Some(Turn { lines: lines.clone(), client });
+                return Some(QueuePermit { lines: lines.clone(), client });
             }
             let (turn, wait) = oneshot::channel();
             line.waiting.push_back(turn);
@@ -174,7 +174,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         let next = {
             let mut all = lock(&self.lines);
@@ -190,12 +190,12 @@ impl Drop for Turn {
         };
         if let Some(next) = next {
             // Handed on without the lock: to a call that is gone it comes back, and goes on from there.
-            drop(next.send(Turn { lines: self.lines.clone(), client: self.client }));
+            drop(next.send(QueuePermit { lines: self.lines.clone(), client: self.client }));
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for CallPermit {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
         if let Some(count) = open.get_mut(&self.key) {
@@ -216,7 +216,7 @@ mod tests {
     fn a_client_has_its_own_share_of_each_kind_and_gets_it_back() {
         let access = Node::new().access();
         let shares = Shares::new(access.clone());
-        let claim = |who: &str, kind| shares.claim_for(access.pass_of(who), String::new(), kind);
+        let claim = |who: &str, kind| shares.claim_for(access.peer_of(who), String::new(), kind);
         let mut held: Vec<_> = (0..CALLS).map(|_| claim("greedy", Kind::Call).ok().unwrap()).collect();
         let refused = claim("greedy", Kind::Call).err().unwrap();
         assert_eq!(refused.code(), RpcStatusCode::RESOURCE_EXHAUSTED);
@@ -232,10 +232,14 @@ mod tests {
     fn looks_of_a_client_are_served_a_few_at_a_time_in_their_order() {
         use futures_util::FutureExt;
         let lines = Lines::default();
-        let mut served: Vec<_> = (0..TURNS).map(|_| Turn::next(&lines, 1).now_or_never().unwrap()).collect();
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(Turn::next(&lines, 1))).collect();
+        let mut served: Vec<_> =
+            (0..TURNS).map(|_| QueuePermit::next(&lines, 1).now_or_never().unwrap()).collect();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(QueuePermit::next(&lines, 1))).collect();
         assert!(waiting.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
-        assert!(Turn::next(&lines, 2).now_or_never().unwrap().is_some(), "another client does not wait");
+        assert!(
+            QueuePermit::next(&lines, 2).now_or_never().unwrap().is_some(),
+            "another client does not wait"
+        );
         served.pop();
         let first = waiting.remove(0).now_or_never().unwrap();
         assert!(first.is_some() && waiting[0].as_mut().now_or_never().is_none());

@@ -25,19 +25,19 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::cleanup::CleanupTask;
 use super::event_loop::Loop;
 use super::starting::work_name;
 use super::table::{Child, Job};
-use super::workers::Chore;
 use super::{now_ns, staging};
 use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::exit::{StopCause, start_failure};
-use crate::job::exit_record::{self, ExitRecord};
+use crate::job::exit_file::{self, ExitFile};
 use crate::job::state::{Fact, State};
 use crate::job::{Ending, JobId};
-use crate::output::{JobOutput, Progress, SpoolWriter};
-use crate::sandbox::spawn::{exit_records, record_path};
+use crate::output::{JobOutput, SpoolWriter, Watermark};
+use crate::sandbox::create::{exit_file_path, exit_files};
 use crate::sandbox::work::Leftover;
 use crate::state::{Record, Stage, intent};
 use crate::sys::pidfd;
@@ -76,13 +76,13 @@ impl Loop {
             let lives = |id: JobId| self.table.get(id).is_some_and(has_it);
             let text = OsStr::from_bytes(name.to_bytes()).to_str();
             if !text.and_then(JobId::parse).is_some_and(lives) {
-                let lease = self.leases.withhold(project);
+                let lease = self.leases.reserve(project);
                 self.remove_work(name, lease);
             }
         }
         self.sweep();
         let mut facts = Vec::new();
-        self.fill_places(&mut facts);
+        self.grant_slots(&mut facts);
         self.pending.append(&mut facts);
         self.expire();
     }
@@ -94,7 +94,7 @@ impl Loop {
             return records;
         }
         let known: HashMap<JobId, usize> = records.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
-        for file in fs::read_dir(exit_records(&self.settings.run_dir)).into_iter().flatten().flatten() {
+        for file in fs::read_dir(exit_files(&self.settings.run_dir)).into_iter().flatten().flatten() {
             let intent = || intent::read(&fs::File::open(file.path()).ok()?);
             let Some(id) = file.file_name().to_str().and_then(JobId::parse) else { continue };
             match known.get(&id).and_then(|at| records.get_mut(*at)) {
@@ -122,7 +122,7 @@ impl Loop {
         if !is_new || record.queued_ns.is_none() || record.boot != self.boot {
             return false;
         }
-        match fs::File::open(record_path(&self.settings.run_dir, &record.id.to_string())) {
+        match fs::File::open(exit_file_path(&self.settings.run_dir, &record.id.to_string())) {
             Ok(file) => intent::read(&file).is_none() && read(&file).is_none(),
             Err(why) => why.kind() == io::ErrorKind::NotFound,
         }
@@ -130,8 +130,8 @@ impl Loop {
 
     fn restore(&mut self, record: Record) {
         let id = record.id;
-        let progress = Progress::new(id, self.tells.output.clone());
-        let samples = Progress::new(id, self.tells.samples.clone());
+        let watermark = Watermark::new(id, self.notifiers.output.clone());
+        let samples = Watermark::new(id, self.notifiers.samples.clone());
         let job = Job {
             serial: record.serial,
             created_ns: record.created_ns,
@@ -146,11 +146,11 @@ impl Loop {
             cpu_usec: record.cpu_usec,
             durable: 1,
             version: 1,
-            ..Job::new(id, record.spec, State::Scheduled, progress, samples)
+            ..Job::new(id, record.spec, State::Scheduled, watermark, samples)
         };
         match record.stage {
             Stage::Ended(ending) => {
-                job.progress.end();
+                job.watermark.end();
                 job.samples.end();
                 self.table.restore(Job { state: State::Finished(ending), ..job });
             }
@@ -185,7 +185,7 @@ impl Loop {
         };
         if let Some(group) = self.tree.reopen(id).map_err(io::Error::other)? {
             let processes = group.processes().map_err(io::Error::other)?;
-            let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::birth(*pid)?).ok());
+            let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::start_time(*pid)?).ok());
             let inits: Vec<OwnedFd> = inits.collect();
             group.kill().map_err(io::Error::other)?;
             for init in &inits {
@@ -197,7 +197,7 @@ impl Loop {
             gone(disk.remove(&work_name(id), None))?;
         }
         gone(fs::remove_dir_all(self.settings.spool.join(&name)))?;
-        gone(fs::remove_file(record_path(&self.settings.run_dir, &name)))
+        gone(fs::remove_file(exit_file_path(&self.settings.run_dir, &name)))
     }
 
     fn restore_active(&mut self, mut job: Job, cause: Option<StopCause>, boot: &str) {
@@ -206,9 +206,9 @@ impl Loop {
             diag::event!(Level::Warn, "cannot open a job's cgroup", jobId = id, error = why);
             None
         });
-        job.lease = job.host_id.and_then(|host_id| self.leases.withhold(host_id));
+        job.lease = job.host_id.and_then(|host_id| self.leases.reserve(host_id));
         job.host_restarted = boot != self.boot;
-        job.has_place = true;
+        job.has_slot = true;
         self.running += 1;
         let found = if job.host_restarted { None } else { find_init(&job) };
         let taken = match &found {
@@ -218,11 +218,11 @@ impl Loop {
         match taken {
             Ok(true) => {
                 job.started_ns.get_or_insert_with(now_ns);
-                job.state = cause.map_or(State::Running, State::StopAsked);
+                job.state = cause.map_or(State::Running, State::StopRequested);
                 diag::event!(Level::Info, "took over a running job", jobId = id);
                 self.go_on(job);
             }
-            Ok(false) => self.settle_dead(job, cause, None),
+            Ok(false) => self.conclude_dead(job, cause, None),
             Err(why) => {
                 diag::event!(
                     Level::Error,
@@ -237,7 +237,7 @@ impl Loop {
                 if let Some(Err(why)) = found.map(|found| end(&found.pidfd, self.settings.cleanup_timeout)) {
                     diag::event!(Level::Error, "cannot end a job's processes", jobId = id, error = why);
                 }
-                self.settle_dead(job, cause, Some(format!("cannot be taken over: {why}")));
+                self.conclude_dead(job, cause, Some(format!("cannot be taken over: {why}")));
             }
         }
     }
@@ -254,22 +254,22 @@ impl Loop {
     }
 
     /// A job that is over: what its end was, from what it left.
-    fn settle_dead(&mut self, mut job: Job, cause: Option<StopCause>, why: Option<String>) {
+    fn conclude_dead(&mut self, mut job: Job, cause: Option<StopCause>, why: Option<String>) {
         let id = job.id;
         let name = id.to_string();
         job.record =
-            fs::File::open(record_path(&self.settings.run_dir, &name)).ok().and_then(|file| read(&file));
+            fs::File::open(exit_file_path(&self.settings.run_dir, &name)).ok().and_then(|file| read(&file));
         // Chunks that have no row yet get one.
         if let Ok(spool) = SpoolWriter::reopen(&self.settings.spool.join(&name)) {
-            job.progress.publish(spool.rows());
+            job.watermark.publish(spool.rows());
         }
         job.measure();
-        job.drained = true;
+        job.output_complete = true;
         job.state = State::Draining(cause);
         job.lost_because = why;
         self.table.restore(job);
         let ending: Option<Ending> = self.ending_of(id);
-        self.pending.extend(ending.map(|ending| (id, Fact::Drained(ending))));
+        self.pending.extend(ending.map(|ending| (id, Fact::OutputComplete(ending))));
     }
 
     /// Takes from a joblet-init what the earlier daemon had of it.
@@ -288,16 +288,16 @@ impl Loop {
         }
         let control = from_init(CONTROL).and_then(writable).map_err(words("take its control pipe"))?;
         let mut options = fs::OpenOptions::new();
-        let record = options.read(true).write(true).open(record_path(&self.settings.run_dir, &name));
+        let record = options.read(true).write(true).open(exit_file_path(&self.settings.run_dir, &name));
         let record = record.map_err(words("open its exit record"))?;
         let spool = SpoolWriter::reopen(&self.settings.spool.join(&name)).map_err(|e| e.to_string())?;
         let mounts = pidfd::mount_namespace(pidfd.as_fd(), pid).map_err(words("open its mount namespace"))?;
         // Looked at after the control pipe was opened. Complete: joblet-init saw the earlier daemon go, and waits for a
         // signal. Else it will wait for the byte in the pipe, and a signal would reach the payload.
         let wake = read(&record).map(|_| pidfd.try_clone()).transpose().map_err(words("copy its pidfd"))?;
-        job.progress.publish(spool.rows());
-        let (control, progress) = (Arc::new(control), job.progress.clone());
-        self.collector.add(JobOutput { id, stdout, stderr, control, spool, progress, wake });
+        job.watermark.publish(spool.rows());
+        let (control, watermark) = (Arc::new(control), job.watermark.clone());
+        self.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake });
         let token = self.watch_init(id, &pidfd);
         job.child = Some(Child {
             pidfd,
@@ -322,7 +322,7 @@ impl Loop {
         let groups: Vec<JobId> = left.into_iter().filter(|id| !lives(*id)).collect();
         for id in groups {
             match self.tree.reopen(id) {
-                Ok(Some(group)) => self.tidy(group),
+                Ok(Some(group)) => self.remove_cgroup(group),
                 Ok(None) => {}
                 Err(why) => diag::event!(Level::Warn, "cannot end what was left", jobId = id, error = why),
             }
@@ -330,19 +330,19 @@ impl Loop {
         let job = |name: &OsStr| self.table.get(name.to_str().and_then(JobId::parse)?);
         let lives = |name: &OsStr| job(name).is_some_and(|job| !job.state.is_finished());
         let entries = |dir| fs::read_dir(dir).into_iter().flatten().flatten();
-        for record in entries(exit_records(&self.settings.run_dir)) {
+        for record in entries(exit_files(&self.settings.run_dir)) {
             if !lives(&record.file_name()) {
-                self.chore(Chore::File(record.path()));
+                self.cleanup(CleanupTask::File(record.path()));
             }
         }
         for staged in entries(self.settings.stage.directory().to_owned()) {
             if !lives(&staged.file_name()) {
-                self.chore(Chore::File(staged.path()));
+                self.cleanup(CleanupTask::File(staged.path()));
             }
         }
         for spool in entries(self.settings.spool.clone()) {
             if job(&spool.file_name()).is_none() {
-                self.chore(Chore::Directory(spool.path()));
+                self.cleanup(CleanupTask::Directory(spool.path()));
             }
         }
     }
@@ -351,11 +351,12 @@ impl Loop {
 /// A job's PID 1, if it lives: by its number and birth, or, where those were not recorded yet, as the one process of the
 /// job's group that is number 1 in there.
 fn find_init(job: &Job) -> Option<Found> {
-    let recorded = job.process.as_ref().map(|process| (process.pid, process.birth));
-    let found = recorded.and_then(|(pid, birth)| Some(Found { pidfd: pidfd::open(pid, birth).ok()?, pid }));
+    let recorded = job.process.as_ref().map(|process| (process.pid, process.start_time));
+    let found =
+        recorded.and_then(|(pid, start_time)| Some(Found { pidfd: pidfd::open(pid, start_time).ok()?, pid }));
     let found = found.or_else(|| {
         let pid = job.cgroup.as_ref()?.processes().ok()?.into_iter().find(|pid| is_first(*pid))?;
-        let found = Found { pidfd: pidfd::open(pid, pidfd::birth(pid)?).ok()?, pid };
+        let found = Found { pidfd: pidfd::open(pid, pidfd::start_time(pid)?).ok()?, pid };
         // Only now the number cannot pass on any more.
         job.cgroup.as_ref()?.processes().ok()?.contains(&pid).then_some(found)
     })?;
@@ -391,7 +392,7 @@ fn writable(end: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// A complete exit record.
-fn read(file: &fs::File) -> Option<ExitRecord> {
-    let mut block = [0; exit_record::SIZE];
-    file.read_exact_at(&mut block, 0).ok().and_then(|()| ExitRecord::decode(&block))
+fn read(file: &fs::File) -> Option<ExitFile> {
+    let mut block = [0; exit_file::SIZE];
+    file.read_exact_at(&mut block, 0).ok().and_then(|()| ExitFile::decode(&block))
 }

@@ -4,11 +4,11 @@ use std::fmt::Display;
 
 use log::Level;
 
+use super::cleanup::CleanupTask;
 use super::commands::{CommandError, Deleted};
 use super::event_loop::Loop;
 use super::now_ns;
 use super::table::Job;
-use super::workers::Chore;
 use crate::diag;
 use crate::job::exit::ExitReason;
 use crate::job::state::{Fact, State};
@@ -30,7 +30,7 @@ impl Job {
             stage: match &self.state {
                 State::Scheduled => Stage::Scheduled,
                 State::Queued => Stage::Queued,
-                State::Ended(ending) | State::Finished(ending) => Stage::Ended(ending.clone()),
+                State::Recording(ending) | State::Finished(ending) => Stage::Ended(ending.clone()),
                 other => Stage::Active(other.stop_cause()),
             },
             created_ns: self.created_ns,
@@ -49,12 +49,12 @@ impl Job {
 
     /// What who asked for the job is told when it could not be started.
     fn refused(&self, why: String) -> CommandError {
-        if self.lacks { CommandError::Exhausted(why) } else { CommandError::SetUp(why) }
+        if self.shortage { CommandError::Exhausted(why) } else { CommandError::SetUp(why) }
     }
 
     /// Its times, once it is known how it ended.
-    fn settle_times(&mut self) {
-        let State::Ended(ending) = &self.state else { return };
+    fn set_times(&mut self) {
+        let State::Recording(ending) = &self.state else { return };
         self.started_ns = self
             .record
             .map(|record| record.started_ns)
@@ -68,7 +68,7 @@ impl Loop {
     /// Has a job's record written as it is now. What is written, unless jobs are remembered in memory only.
     pub(super) fn save(&mut self, id: JobId) -> Option<Box<Record>> {
         let job = self.table.get_mut(id)?;
-        job.settle_times();
+        job.set_times();
         job.version += 1;
         let Some(records) = &self.queues.records else {
             job.durable = job.version;
@@ -81,7 +81,7 @@ impl Loop {
         if records.send(Change::Put { record: record.clone(), version: job.version }).is_err() {
             diag::limited!(Level::Error, "the state thread is gone");
         }
-        self.unsettled += 1;
+        self.pending_writes += 1;
         Some(record)
     }
 
@@ -89,10 +89,10 @@ impl Loop {
     pub(super) fn collect_outcome(&mut self, outcome: Outcome, facts: &mut Vec<(JobId, Fact)>) {
         let Outcome { trouble, records, answered } = outcome;
         let durable = trouble.is_none();
-        self.unsettled -= answered;
+        self.pending_writes -= answered;
         for (id, version) in records {
             let Some(job) = self.table.get_mut(id) else { continue };
-            job.unrecorded = !durable && (job.version == version || job.unrecorded);
+            job.write_failed = !durable && (job.version == version || job.write_failed);
             match (durable, job.durable > 0) {
                 (true, _) => {
                     job.durable = version;
@@ -110,8 +110,8 @@ impl Loop {
     fn refuse_unrecorded(&mut self, id: JobId, trouble: &str) {
         let Some(job) = self.table.get_mut(id) else { return };
         let why = match &job.state {
-            State::Ended(ending) if ending.reason == ExitReason::StartFailed => ending.message.clone(),
-            State::Ended(_) => format!("job {id} is over, and that cannot be recorded yet: {trouble}"),
+            State::Recording(ending) if ending.reason == ExitReason::StartFailed => ending.message.clone(),
+            State::Recording(_) => format!("job {id} is over, and that cannot be recorded yet: {trouble}"),
             state if state.waits() => not_recorded(trouble),
             _ => return,
         };
@@ -121,16 +121,16 @@ impl Loop {
         }
         if job.state.waits() {
             // Who found it in the list may follow it.
-            job.progress.end();
+            job.watermark.end();
             job.samples.end();
             self.leave_queues(id);
             // It may have been given a place in this very turn.
-            self.leave_place(id);
+            self.release_slot(id);
             self.forget(&[id], None);
         }
     }
 
-    /// Tells who waits for RunJob's answer, if there is one to give.
+    /// Notifiers who waits for RunJob's answer, if there is one to give.
     pub(super) fn answer_starters(&mut self, id: JobId) {
         let Some(job) = self.table.get_mut(id) else { return };
         if job.starters.is_empty() || !job.is_announceable() {
@@ -162,7 +162,7 @@ impl Loop {
             }
             Ok(id) => {
                 let spool = self.settings.spool.join(id.to_string());
-                self.forget(&[id], Some(Chore::Spool(spool, id, answer)));
+                self.forget(&[id], Some(CleanupTask::Spool(spool, id, answer)));
             }
         }
     }
@@ -173,24 +173,24 @@ impl Loop {
         let finished: Vec<JobId> = finished.map(|job| job.id).collect();
         let spools = finished.iter().map(|id| self.settings.spool.join(id.to_string())).collect();
         let deleted = Deleted { deleted: finished.len() as u32, skipped: self.table.live() as u32 };
-        self.forget(&finished, Some(Chore::Spools(spools, deleted, answer)));
+        self.forget(&finished, Some(CleanupTask::Spools(spools, deleted, answer)));
     }
 
     /// Takes jobs out of the table and their records off the disk; `then` is done when those are gone. Without it their
     /// spools are removed.
-    pub(super) fn forget(&mut self, ids: &[JobId], then: Option<Chore>) {
+    pub(super) fn forget(&mut self, ids: &[JobId], then: Option<CleanupTask>) {
         let serials = ids.iter().filter_map(|id| Some(self.table.remove(*id)?.serial)).collect();
         let spools = || ids.iter().map(|id| self.settings.spool.join(id.to_string()));
         let staged = ids.iter().map(|id| self.settings.stage.path(&id.to_string()));
-        let chores: Vec<Chore> = match then {
-            Some(chore) => vec![chore],
-            None => spools().map(Chore::Directory).chain(staged.map(Chore::File)).collect(),
+        let cleanups: Vec<CleanupTask> = match then {
+            Some(cleanup) => vec![cleanup],
+            None => spools().map(CleanupTask::Directory).chain(staged.map(CleanupTask::File)).collect(),
         };
-        let queue = self.queues.chores.clone();
+        let queue = self.queues.cleanups.clone();
         let done = move || {
-            for chore in chores {
+            for cleanup in cleanups {
                 // The tidier is gone only when the daemon is.
-                let _ = queue.send(chore);
+                let _ = queue.send(cleanup);
             }
         };
         match &self.queues.records {

@@ -17,7 +17,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::DaemonError;
 use super::commands::{Answer, Deleted};
-use super::event_loop::News;
+use super::event_loop::WorkerEvent;
 use super::security::Look;
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
@@ -29,7 +29,7 @@ use crate::sys::thread::join_network;
 
 /// Something to remove, or to put away.
 #[derive(Debug)]
-pub(super) enum Chore {
+pub(super) enum CleanupTask {
     /// A job's group, from which whatever is left is killed.
     Cgroup(JobCgroup),
     /// A killed child of ours, to be reaped.
@@ -52,18 +52,18 @@ pub(super) enum Chore {
     Look(Box<Look>),
 }
 
-/// Starts the thread. `tell` hears about each group ([`News::Tidied`]: `None` when it is gone, or the group for a later
+/// Starts the thread. `tell` hears about each group ([`WorkerEvent::CgroupRemoved`]: `None` when it is gone, or the group for a later
 /// try) and each network that is clean.
 ///
 /// # Errors
 /// No thread.
-pub(super) fn start_tidier(
-    chores: Receiver<Chore>,
-    tell: impl Fn(News) + Send + 'static,
+pub(super) fn start(
+    cleanups: Receiver<CleanupTask>,
+    tell: impl Fn(WorkerEvent) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
-        for chore in chores {
-            tidy(chore, &tell);
+        for cleanup in cleanups {
+            carry_out(cleanup, &tell);
         }
     };
     let thread = std::thread::Builder::new().name("tidier".into());
@@ -109,10 +109,10 @@ pub(super) fn start_remover(
     thread.spawn(work).map(drop).map_err(|source| DaemonError::Thread { name: "remover", source })
 }
 
-fn tidy(chore: Chore, tell: &impl Fn(News)) {
-    let tidied = |group| tell(News::Tidied(group));
-    match chore {
-        Chore::Cgroup(group) => {
+fn carry_out(cleanup: CleanupTask, tell: &impl Fn(WorkerEvent)) {
+    let tidied = |group| tell(WorkerEvent::CgroupRemoved(group));
+    match cleanup {
+        CleanupTask::Cgroup(group) => {
             let removal = group.kill().and_then(|()| group.remove());
             match removal {
                 Ok(Removal::Busy) => tidied(Some(group)),
@@ -128,16 +128,16 @@ fn tidy(chore: Chore, tell: &impl Fn(News)) {
                 }
             }
         }
-        Chore::Process(pidfd) => {
+        CleanupTask::Process(pidfd) => {
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }
-        Chore::Close(namespace) => drop(namespace),
-        Chore::Network(namespace) => match is_clean(&namespace) {
-            Ok(true) => tell(News::Clean(namespace)),
+        CleanupTask::Close(namespace) => drop(namespace),
+        CleanupTask::Network(namespace) => match is_clean(&namespace) {
+            Ok(true) => tell(WorkerEvent::NetworkClean(namespace)),
             Ok(false) => {}
             Err(why) => diag::limited!(Level::Warn, "cannot look into a network namespace", error = why),
         },
-        Chore::Record(spool, record) => {
+        CleanupTask::Record(spool, record) => {
             if let Err(why) = sidecar::write(&spool, &record) {
                 diag::limited!(
                     Level::Warn,
@@ -147,19 +147,19 @@ fn tidy(chore: Chore, tell: &impl Fn(News)) {
                 );
             }
         }
-        Chore::File(path) => say(fs::remove_file(&path), &path),
-        Chore::Directory(path) => say(fs::remove_dir_all(&path), &path),
-        Chore::Spool(path, id, answer) => {
+        CleanupTask::File(path) => say(fs::remove_file(&path), &path),
+        CleanupTask::Directory(path) => say(fs::remove_dir_all(&path), &path),
+        CleanupTask::Spool(path, id, answer) => {
             say(fs::remove_dir_all(&path), &path);
             let _ = answer.send(Ok(id));
         }
-        Chore::Spools(paths, deleted, answer) => {
+        CleanupTask::Spools(paths, deleted, answer) => {
             for path in &paths {
                 say(fs::remove_dir_all(path), path);
             }
             let _ = answer.send(Ok(deleted));
         }
-        Chore::Look(look) => look.run(),
+        CleanupTask::Look(look) => look.run(),
     }
 }
 

@@ -23,9 +23,9 @@ const REMEMBERED: usize = 1024;
 
 /// Useless calls by connection.
 #[derive(Clone, Default)]
-pub(super) struct Strikes(Arc<Mutex<HashMap<String, u32>>>);
+pub(super) struct AbuseCounter(Arc<Mutex<HashMap<String, u32>>>);
 
-impl Strikes {
+impl AbuseCounter {
     /// Counts one against a connection, as [`RpcContext::peer`](grpcio::RpcContext::peer) names it.
     pub(super) fn count(&self, peer: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,14 +110,14 @@ mod tests {
             let to = ("127.0.0.1", listener.local_addr().unwrap().port());
             let [(mut bad, _kept), (mut good, mut here)] =
                 [(); 2].map(|()| (TcpStream::connect(to).unwrap(), listener.accept().unwrap().0));
-            let strikes = Strikes::default();
+            let abuse = AbuseCounter::default();
             let peer = format!("ipv4:{}", bad.local_addr().unwrap());
             for _ in 0..MOST {
-                strikes.count(&peer);
+                abuse.count(&peer);
             }
             bad.set_nonblocking(true).unwrap();
             assert!(bad.read(&mut [0]).is_err(), "not yet");
-            strikes.count(&peer);
+            abuse.count(&peer);
             bad.set_nonblocking(false).unwrap();
             assert_eq!(bad.read(&mut [0]).unwrap(), 0);
             std::io::Write::write_all(&mut here, b"x").unwrap();
@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let strikes = Strikes::default();
+        let abuse = AbuseCounter::default();
         for n in 0..5000 {
-            strikes.count(&format!("ipv4:192.0.2.1:{n}"));
+            abuse.count(&format!("ipv4:192.0.2.1:{n}"));
         }
-        assert!(strikes.0.lock().unwrap().len() <= REMEMBERED);
+        assert!(abuse.0.lock().unwrap().len() <= REMEMBERED);
     }
 }

@@ -1,10 +1,10 @@
 //! Berths: everything that a job needs to be started, made before there is the job.
 //!
 //! Raising walls takes most of a start's time and needs nothing of the job but its id, and ids are ours to choose.
-//! So the loop keeps a few berths ready (`joblet.readyBerths`), each with an id, a group, a spool, an exit record, a
+//! So the loop keeps a few berths ready (`joblet.warmSandboxes`), each with an id, a group, a spool, an exit record, a
 //! leased host id and a joblet-init that waits behind its walls for an order. A job takes one, its id with it, and
 //! a new one is made when the job runs. A berth is used once and has the very walls that a job gets for which none
-//! was ready: they come from the same call ([`Spawner::raise`]), which then runs first.
+//! was ready: they come from the same call ([`Spawner::create`]), which then runs first.
 //!
 //! Making one keeps a processor busy for about a millisecond, mostly in the kernel, where nothing pushes it off. So
 //! they are made when no job starts or ends ([`QUIET`]), and earlier only when few are left.
@@ -22,22 +22,23 @@ use log::Level;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
-use super::event_loop::{Due, Loop};
-use super::starting::{NoStart, Spawner, scratch_bytes, work_name};
-use super::workers::Chore;
+use super::cleanup::CleanupTask;
+use super::event_loop::{Loop, Timer};
+use super::starting::{Spawner, StartError, scratch_bytes, work_name};
 use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::{JobId, Limits, NetworkMode};
-use crate::output::{JobOutput, Progress, SpoolWriter};
+use crate::output::{JobOutput, SpoolWriter, Watermark};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::{
-    Cradle, Init, Network, SandboxError, Started, Walls, spawn::record_path, spawn::user_namespace,
+    CloneContext, Init, Network, SandboxError, SandboxParts, Started, create::exit_file_path,
+    create::user_namespace,
 };
 use crate::sys::pidfd::network_namespace;
 
 /// What a berth is made from.
 #[derive(Debug)]
-pub(super) struct Plot {
+pub(super) struct CreateRequest {
     /// The id that its job will have.
     pub(super) id: JobId,
     /// Limits that are in force from the start.
@@ -47,7 +48,7 @@ pub(super) struct Plot {
     /// Host id.
     pub(super) lease: Lease,
     /// For the output collector.
-    pub(super) progress: Arc<Progress>,
+    pub(super) watermark: Arc<Watermark>,
 }
 
 /// Where a job's network comes from.
@@ -63,7 +64,7 @@ pub(super) enum Source {
 
 /// A place that is ready for a job.
 #[derive(Debug)]
-pub(super) struct Berth {
+pub(super) struct WarmSandbox {
     /// The id of the job that takes it.
     pub(super) id: JobId,
     /// Limits in force.
@@ -71,7 +72,7 @@ pub(super) struct Berth {
     /// Host id, with its user namespace.
     pub(super) lease: Lease,
     /// How far its output has come.
-    pub(super) progress: Arc<Progress>,
+    pub(super) watermark: Arc<Watermark>,
     /// Its group.
     pub(super) cgroup: JobCgroup,
     /// Its PID 1, which waits.
@@ -84,7 +85,7 @@ pub(super) struct Berth {
 
 /// A berth that could not be made, and what there is to give back.
 #[derive(Debug)]
-pub(super) struct NoBerth {
+pub(super) struct CreateError {
     /// Whose it would have been.
     pub(super) id: JobId,
     /// Host id.
@@ -92,7 +93,7 @@ pub(super) struct NoBerth {
     /// The group, if it came so far.
     pub(super) cgroup: Option<JobCgroup>,
     /// Why.
-    pub(super) why: NoStart,
+    pub(super) why: StartError,
 }
 
 impl Spawner {
@@ -102,14 +103,14 @@ impl Spawner {
     /// No thread.
     pub(super) fn start_ahead(
         self: &Arc<Self>,
-        plots: Receiver<Plot>,
-        raised: impl Fn(Result<Berth, NoBerth>) + Send + 'static,
+        create_requests: Receiver<CreateRequest>,
+        raised: impl Fn(Result<WarmSandbox, CreateError>) + Send + 'static,
     ) -> Result<JoinHandle<()>, DaemonError> {
         let spawner = self.clone();
         let work = move || {
-            let mut cradle = spawner.sandbox.adopt_thread();
-            for plot in plots {
-                raised(spawner.raise(&mut cradle, plot));
+            let mut context = spawner.sandbox.adopt_thread();
+            for request in create_requests {
+                raised(spawner.create(&mut context, request));
             }
         };
         let thread = std::thread::Builder::new().name("berths".into());
@@ -117,43 +118,43 @@ impl Spawner {
     }
 
     /// Makes a berth. Its output goes to the collector from now on.
-    pub(super) fn raise(
+    pub(super) fn create(
         &self,
-        cradle: &mut Result<Cradle, SandboxError>,
-        plot: Plot,
-    ) -> Result<Berth, NoBerth> {
-        let Plot { id, limits, network, mut lease, progress } = plot;
+        context: &mut Result<CloneContext, SandboxError>,
+        request: CreateRequest,
+    ) -> Result<WarmSandbox, CreateError> {
+        let CreateRequest { id, limits, network, mut lease, watermark } = request;
         let mut cgroup = None;
-        let made = match cradle {
-            Ok(cradle) => self.build(cradle, id, &limits, &network, &mut lease, &mut cgroup),
-            Err(why) => Err(NoStart::from(&*why)),
+        let made = match context {
+            Ok(context) => self.build(context, id, &limits, &network, &mut lease, &mut cgroup),
+            Err(why) => Err(StartError::from(&*why)),
         };
         match (made, cgroup) {
             (Ok((Started { init, stdout, stderr }, work, spool)), Some(cgroup)) => {
                 let control = init.control.clone();
-                let (progress_of_output, wake) = (progress.clone(), None);
+                let (progress_of_output, wake) = (watermark.clone(), None);
                 let output =
-                    JobOutput { id, stdout, stderr, control, spool, progress: progress_of_output, wake };
+                    JobOutput { id, stdout, stderr, control, spool, watermark: progress_of_output, wake };
                 self.collector.add(output);
                 let network = self.kept(network, &init);
-                Ok(Berth { id, limits, lease, progress, cgroup, init, work, network })
+                Ok(WarmSandbox { id, limits, lease, watermark, cgroup, init, work, network })
             }
-            (made, cgroup) => Err(NoBerth { id, lease, cgroup, why: made.err().unwrap_or_default() }),
+            (made, cgroup) => Err(CreateError { id, lease, cgroup, why: made.err().unwrap_or_default() }),
         }
     }
 
     /// In this order: what costs nothing to undo first, the clone last, because the child is born in its group.
     fn build(
         &self,
-        cradle: &mut Cradle,
+        context: &mut CloneContext,
         id: JobId,
         limits: &Limits,
         network: &Source,
         lease: &mut Lease,
         cgroup: &mut Option<JobCgroup>,
-    ) -> Result<(Started, OwnedFd, SpoolWriter), NoStart> {
+    ) -> Result<(Started, OwnedFd, SpoolWriter), StartError> {
         let name = id.to_string();
-        let namespace = user_namespace(lease).map_err(|e| NoStart::from(&e))?;
+        let namespace = user_namespace(lease).map_err(|e| StartError::from(&e))?;
         let spool = SpoolWriter::create(&self.spool.join(&name)).map_err(|e| e.to_string())?;
         let group = self.tree.create(id, limits, &self.disks).map_err(|e| e.to_string())?;
         let group = cgroup.insert(group);
@@ -162,8 +163,8 @@ impl Spawner {
             Some(disk) => disk.create(&work_name(id), self.work_quota, lease.id),
             None => self.sandbox.work_tmpfs(scratch_bytes, lease.id),
         };
-        let work = work.map_err(|e| NoStart::from(&e))?;
-        let walls = Walls {
+        let work = work.map_err(|e| StartError::from(&e))?;
+        let parts = SandboxParts {
             id: &name,
             hostname: &format!("job-{}", id.short()),
             work: work.as_fd(),
@@ -177,7 +178,7 @@ impl Spawner {
             user_namespace: namespace.as_fd(),
             cgroup: group.dir_fd(),
         };
-        let started = self.sandbox.raise(cradle, &walls).map_err(|e| NoStart::from(&e))?;
+        let started = self.sandbox.create(context, &parts).map_err(|e| StartError::from(&e))?;
         Ok((started, work, spool))
     }
 }
@@ -201,11 +202,11 @@ const NETWORKS_MAX: usize = 256;
 
 /// The loop's berths.
 #[derive(Debug, Default)]
-pub(super) struct Stock {
-    ready: Vec<Berth>,
+pub(super) struct Pool {
+    ready: Vec<WarmSandbox>,
     networks: Vec<OwnedFd>,
     // With the thread that makes them.
-    raising: usize,
+    creating: usize,
     usual: Option<Limits>,
     // When nothing has started or ended for long enough; a timer looks as long as it is set.
     quiet_at: Option<Instant>,
@@ -213,66 +214,70 @@ pub(super) struct Stock {
 
 impl Loop {
     /// A job starts or ends: not now, unless few berths are left.
-    pub(super) fn restock_later(&mut self) {
-        if self.stock.ready.len() + self.stock.raising <= self.settings.ready_berths / 4 {
-            self.restock();
+    pub(super) fn refill_later(&mut self) {
+        if self.pool.ready.len() + self.pool.creating <= self.settings.warm_sandboxes / 4 {
+            self.refill();
             return;
         }
         let quiet_at = Instant::now() + QUIET;
-        if self.stock.quiet_at.replace(quiet_at).is_none() {
-            self.timers.set(quiet_at, Due::Quiet);
+        if self.pool.quiet_at.replace(quiet_at).is_none() {
+            self.timers.set(quiet_at, Timer::Quiet);
         }
     }
 
     /// The timer's look: is it quiet now?
     pub(super) fn quiet(&mut self) {
-        match self.stock.quiet_at {
-            Some(at) if at > Instant::now() => self.timers.set(at, Due::Quiet),
+        match self.pool.quiet_at {
+            Some(at) if at > Instant::now() => self.timers.set(at, Timer::Quiet),
             _ => {
-                self.stock.quiet_at = None;
-                self.restock();
+                self.pool.quiet_at = None;
+                self.refill();
             }
         }
     }
 
     /// A berth for a job with these limits and its own network; `None` when none is ready.
-    pub(super) fn take_berth(&mut self, limits: &Limits) -> Option<Berth> {
-        self.stock.usual = Some(limits.clone());
+    pub(super) fn take_warm(&mut self, limits: &Limits) -> Option<WarmSandbox> {
+        self.pool.usual = Some(limits.clone());
         loop {
-            let ready = &self.stock.ready;
-            let same = ready.iter().position(|berth| berth.limits == *limits);
-            let fit = same.or_else(|| ready.iter().position(|berth| limits.covers(&berth.limits)))?;
-            let berth = self.stock.ready.swap_remove(fit);
-            if waits(&berth.init) {
-                return Some(berth);
+            let ready = &self.pool.ready;
+            let same = ready.iter().position(|sandbox| sandbox.limits == *limits);
+            let fit = same.or_else(|| ready.iter().position(|sandbox| limits.covers(&sandbox.limits)))?;
+            let sandbox = self.pool.ready.swap_remove(fit);
+            if waits(&sandbox.init) {
+                return Some(sandbox);
             }
-            diag::limited!(Level::Warn, "a joblet-init was killed before it had a job", pid = berth.init.pid);
-            self.scrap(berth);
+            diag::limited!(
+                Level::Warn,
+                "a joblet-init was killed before it had a job",
+                pid = sandbox.init.pid
+            );
+            self.discard(sandbox);
         }
     }
 
     /// Makes berths ready for jobs with these limits.
     pub(super) fn expect_jobs(&mut self, usual: Limits) {
-        self.stock.usual = Some(usual);
-        self.restock();
+        self.pool.usual = Some(usual);
+        self.refill();
     }
 
     /// Has berths made until enough are ready or on their way.
-    fn restock(&mut self) {
-        let Some(limits) = self.stock.usual.clone().filter(|_| !self.is_ending()) else { return };
-        while self.stock.ready.len() + self.stock.raising < self.settings.ready_berths
+    fn refill(&mut self) {
+        let Some(limits) = self.pool.usual.clone().filter(|_| !self.is_ending()) else { return };
+        while self.pool.ready.len() + self.pool.creating < self.settings.warm_sandboxes
             && let Some(lease) = self.leases.take()
         {
             let id = JobId::random();
-            let progress = Progress::new(id, self.tells.output.clone());
+            let watermark = Watermark::new(id, self.notifiers.output.clone());
             let network = self.network_for(NetworkMode::None);
-            let plot = Plot { id, limits: limits.clone(), network, lease, progress };
-            if let Err(back) = self.queues.plots.send(plot) {
-                self.leases.give_back(back.into_inner().lease);
+            let request = CreateRequest { id, limits: limits.clone(), network, lease, watermark };
+            if let Err(back) = self.queues.create_requests.send(request) {
+                self.leases.release(back.into_inner().lease);
                 diag::limited!(Level::Error, "the thread that makes berths is gone");
                 return;
             }
-            self.stock.raising += 1;
+            self.pool.creating += 1;
             self.watch_starts();
         }
     }
@@ -281,57 +286,57 @@ impl Loop {
     pub(super) fn network_for(&mut self, mode: NetworkMode) -> Source {
         match mode {
             NetworkMode::Host => Source::Host,
-            NetworkMode::None => self.stock.networks.pop().map_or(Source::New, Source::Kept),
+            NetworkMode::None => self.pool.networks.pop().map_or(Source::New, Source::Kept),
         }
     }
 
     /// Keeps a network namespace in which nothing is left of the job that had it.
     pub(super) fn keep_network(&mut self, namespace: OwnedFd) {
-        if self.stock.networks.len() < NETWORKS_MAX {
-            self.stock.networks.push(namespace);
+        if self.pool.networks.len() < NETWORKS_MAX {
+            self.pool.networks.push(namespace);
         }
     }
 
     /// Takes a new berth in. One that could not be made is not tried again before the next job: that one's own
     /// start tells its client why.
-    pub(super) fn collect_berth(&mut self, raised: Result<Berth, NoBerth>) {
-        self.stock.raising -= 1;
+    pub(super) fn collect_created(&mut self, raised: Result<WarmSandbox, CreateError>) {
+        self.pool.creating -= 1;
         match raised {
-            Ok(berth) if self.is_ending() => self.scrap(berth),
-            Ok(berth) => self.stock.ready.push(berth),
-            Err(NoBerth { id, lease, cgroup, why }) => {
+            Ok(sandbox) if self.is_ending() => self.discard(sandbox),
+            Ok(sandbox) => self.pool.ready.push(sandbox),
+            Err(CreateError { id, lease, cgroup, why }) => {
                 diag::limited!(Level::Warn, "cannot make a berth for a next job", error = why.why);
-                self.chore(Chore::Directory(self.settings.spool.join(id.to_string())));
-                self.give_back(id, lease);
+                self.cleanup(CleanupTask::Directory(self.settings.spool.join(id.to_string())));
+                self.release(id, lease);
                 if let Some(group) = cgroup {
-                    self.tidy(group);
+                    self.remove_cgroup(group);
                 }
             }
         }
     }
 
     /// Whether berths are on their way.
-    pub(super) fn raises_berths(&self) -> bool {
-        self.stock.raising > 0
+    pub(super) fn is_filling(&self) -> bool {
+        self.pool.creating > 0
     }
 
     /// Gives all berths up: the daemon ends.
-    pub(super) fn scrap_all(&mut self) {
-        for berth in std::mem::take(&mut self.stock.ready) {
-            self.scrap(berth);
+    pub(super) fn discard_all(&mut self) {
+        for sandbox in std::mem::take(&mut self.pool.ready) {
+            self.discard(sandbox);
         }
     }
 
     /// Gives a berth up.
-    pub(super) fn scrap(&mut self, berth: Berth) {
-        let Berth { id, lease, cgroup, init, .. } = berth;
+    pub(super) fn discard(&mut self, sandbox: WarmSandbox) {
+        let WarmSandbox { id, lease, cgroup, init, .. } = sandbox;
         let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
-        self.chore(Chore::Process(init.pidfd));
-        self.chore(Chore::Close(init.mounts));
-        self.chore(Chore::File(record_path(&self.settings.run_dir, &id.to_string())));
-        self.chore(Chore::Directory(self.settings.spool.join(id.to_string())));
-        self.give_back(id, lease);
-        self.tidy(cgroup);
+        self.cleanup(CleanupTask::Process(init.pidfd));
+        self.cleanup(CleanupTask::Close(init.mounts));
+        self.cleanup(CleanupTask::File(exit_file_path(&self.settings.run_dir, &id.to_string())));
+        self.cleanup(CleanupTask::Directory(self.settings.spool.join(id.to_string())));
+        self.release(id, lease);
+        self.remove_cgroup(cgroup);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Building one job's walls and its first process.
 //!
 //! [`Sandbox`] holds what all jobs share and is made once, at the daemon's start; a thread of ours calls
-//! [`Sandbox::raise`] with one job's [`Walls`]. What then stands there is complete and waits: joblet-init executes
-//! behind all walls, and takes its order by [`super::launch`]. So walls can be raised before there is a job.
+//! [`Sandbox::create`] with one job's [`SandboxParts`]. What then stands there is complete and waits: joblet-init executes
+//! behind all walls, and takes its order by [`super::start`]. So walls can be raised before there is a job.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -20,12 +20,12 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::SandboxError;
 use super::child;
 use super::child::Walked;
-use super::cradle::{Cradle, SLOTS};
+use super::clone_context::{CloneContext, SLOTS};
 use super::identity;
 use super::plan::{Network, PlanSpec, plan};
 use super::rootfs::{DEFAULT_MOUNTS, ProcMasks, Template};
 use super::step::Step;
-use crate::job::exit_record;
+use crate::job::exit_file;
 use crate::sys::{
     self,
     clone::{ChildStack, Watch},
@@ -65,7 +65,7 @@ pub struct Sandbox {
 
 /// One job's part of its walls.
 #[derive(Debug)]
-pub struct Walls<'a> {
+pub struct SandboxParts<'a> {
     /// Name of the exit record: the job's id.
     pub id: &'a str,
     /// Host name inside.
@@ -86,7 +86,7 @@ pub struct Walls<'a> {
 
 /// What the steps of a start depend on, without anything that has to be made for it.
 #[derive(Debug, Clone, Copy)]
-pub struct Outline<'a> {
+pub struct SandboxSpec<'a> {
     /// Host name inside.
     pub hostname: &'a str,
     /// Bytes each of /tmp and /dev/shm may take.
@@ -105,13 +105,13 @@ pub struct Init {
     /// Its number on the host.
     pub pid: i32,
     /// Its start, clock ticks since boot: with the number it tells this process from all others of this boot.
-    pub birth: Option<u64>,
+    pub start_time: Option<u64>,
     /// Read end of the report pipe, non-blocking.
     pub report: OwnedFd,
     /// Write end of the control pipe, for the order and the release; closing it says "the daemon is gone".
     pub control: Arc<OwnedFd>,
     /// The exit record.
-    pub record: File,
+    pub exit_file: File,
     /// The memory file for the order.
     pub order: File,
     /// Its mount namespace. While it is open the kernel does not take the mounts apart, for which the end of PID 1
@@ -119,7 +119,7 @@ pub struct Init {
     pub mounts: OwnedFd,
 }
 
-/// What [`Sandbox::raise`] made.
+/// What [`Sandbox::create`] made.
 #[derive(Debug)]
 pub struct Started {
     /// PID 1.
@@ -143,7 +143,7 @@ impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let built_in = || DEFAULT_MOUNTS.iter().map(PathBuf::from).collect();
         let mounts = config.mounts.clone().unwrap_or_else(built_in);
-        let exits = exit_records(&config.run_dir);
+        let exits = exit_files(&config.run_dir);
         preparing(std::fs::create_dir_all(&exits), &format!("make {}", exits.display()))?;
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         Ok(Sandbox {
@@ -161,16 +161,16 @@ impl Sandbox {
         })
     }
 
-    /// Puts the calling thread into shape for [`Sandbox::raise`]; once per spawner thread, which must start no
+    /// Puts the calling thread into shape for [`Sandbox::create`]; once per spawner thread, which must start no
     /// threads of its own afterwards (they would share its root, and setns(2) would refuse).
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn adopt_thread(&self) -> Result<Cradle, SandboxError> {
+    pub fn adopt_thread(&self) -> Result<CloneContext, SandboxError> {
         preparing(sys::thread::unshare_fs(), "give the spawner its own root")?;
-        let cradle = preparing(Cradle::new(self.dev_null.as_fd()), "prepare a thread for children")?;
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push(cradle.watch.clone());
-        Ok(cradle)
+        let context = preparing(CloneContext::new(self.dev_null.as_fd()), "prepare a thread for children")?;
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push(context.watch.clone());
+        Ok(context)
     }
 
     /// Kills children, on any thread, that have not come to execute joblet-init within `bound`; their starts fail,
@@ -184,28 +184,32 @@ impl Sandbox {
     ///
     /// # Errors
     /// A wall that could not be built, named by its step. Nothing of the job is left then.
-    pub fn raise(&self, cradle: &mut Cradle, walls: &Walls<'_>) -> Result<Started, SandboxError> {
+    pub fn create(
+        &self,
+        context: &mut CloneContext,
+        parts: &SandboxParts<'_>,
+    ) -> Result<Started, SandboxError> {
         let (stdout, out) = output_pipe()?;
         let (stderr, err) = output_pipe()?;
         let (report, report_end) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the report pipe")?;
         preparing(rustix::io::ioctl_fionbio(&report, true), "make the report pipe non-blocking")?;
         let (control_end, control) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the control pipe")?;
         let order = order_file()?;
-        let record = self.exit_record(walls.id)?;
-        let filled = cradle.slots.fill([
+        let exit_file = self.exit_file(parts.id)?;
+        let filled = context.slots.fill([
             self.dev_null.as_fd(),
             out.as_fd(),
             err.as_fd(),
-            record.as_fd(),
+            exit_file.as_fd(),
             report_end.as_fd(),
             control_end.as_fd(),
             stdout.as_fd(),
             stderr.as_fd(),
             order.as_fd(),
             self.init.as_fd(),
-            walls.user_namespace,
-            walls.work,
-            match walls.network {
+            parts.user_namespace,
+            parts.work,
+            match parts.network {
                 Network::Kept(namespace) => namespace,
                 Network::Own | Network::Host => self.dev_null.as_fd(),
             },
@@ -213,31 +217,38 @@ impl Sandbox {
         preparing(filled, "fill the slots of a child")?;
         let unrecord = |_: &SandboxError| {
             // A record without a job would be taken for one whose end nobody saw.
-            let _ = std::fs::remove_file(self.record_path(walls.id));
+            let _ = std::fs::remove_file(self.exit_file_path(parts.id));
         };
-        let cloned = self.bear(cradle, walls);
-        preparing(cradle.slots.clear(), "empty the slots of a child")?;
+        let cloned = self.clone_child(context, parts);
+        preparing(context.slots.clear(), "empty the slots of a child")?;
         let cloned = cloned.inspect_err(unrecord)?;
         let mounts = mounts_of(&cloned).inspect_err(unrecord)?;
         let (pidfd, pid, control) = (cloned.pidfd, cloned.pid, Arc::new(control));
-        let birth = sys::pidfd::birth(pid);
-        let init = Init { pidfd, pid, birth, report, control, record, order, mounts };
+        let start_time = sys::pidfd::start_time(pid);
+        let init = Init { pidfd, pid, start_time, report, control, exit_file, order, mounts };
         Ok(Started { init, stdout, stderr })
     }
 
     /// The clone, from the slots that are filled.
-    fn bear(&self, cradle: &mut Cradle, walls: &Walls<'_>) -> Result<sys::clone::Cloned, SandboxError> {
-        let Cradle { stack, slots, watch } = cradle;
-        let Walls { hostname, scratch_bytes, pids, network, .. } = *walls;
-        let spec =
-            self.spec(Outline { hostname, scratch_bytes, pids, network }, slots.numbers(), slots.filled())?;
-        self.clone_into(stack, watch, &plan(&spec), walls)
+    fn clone_child(
+        &self,
+        context: &mut CloneContext,
+        parts: &SandboxParts<'_>,
+    ) -> Result<sys::clone::Cloned, SandboxError> {
+        let CloneContext { stack, slots, watch } = context;
+        let SandboxParts { hostname, scratch_bytes, pids, network, .. } = *parts;
+        let spec = self.spec(
+            SandboxSpec { hostname, scratch_bytes, pids, network },
+            slots.numbers(),
+            slots.filled(),
+        )?;
+        self.clone_into(stack, watch, &plan(&spec), parts)
     }
 
     /// What the child's steps are made from; `fds` in the order of the slots.
     fn spec<'a>(
         &'a self,
-        outline: Outline<'_>,
+        spec: SandboxSpec<'_>,
         numbers: (i32, i32),
         fds: [BorrowedFd<'a>; SLOTS],
     ) -> Result<PlanSpec<'a>, SandboxError> {
@@ -245,17 +256,17 @@ impl Sandbox {
             fds;
         Ok(PlanSpec {
             numbers,
-            network: match outline.network {
+            network: match spec.network {
                 Network::Own => Network::Own,
                 Network::Kept(_) => Network::Kept(network),
                 Network::Host => Network::Host,
             },
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
-            scratch_bytes: outline.scratch_bytes,
+            scratch_bytes: spec.scratch_bytes,
             work,
-            hostname: text(outline.hostname)?,
-            pids: u64::from(outline.pids),
+            hostname: text(spec.hostname)?,
+            pids: u64::from(spec.pids),
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
             descriptors: [null, out, err, record, report, control, kept_out, kept_err, order, init],
@@ -269,8 +280,8 @@ impl Sandbox {
     ///
     /// # Errors
     /// A NUL in the host name.
-    pub fn explain(&self, outline: Outline<'_>) -> Result<Vec<String>, SandboxError> {
-        let spec = self.spec(outline, (0, 0), [self.dev_null.as_fd(); SLOTS])?;
+    pub fn explain(&self, spec: SandboxSpec<'_>) -> Result<Vec<String>, SandboxError> {
+        let spec = self.spec(spec, (0, 0), [self.dev_null.as_fd(); SLOTS])?;
         Ok(plan(&spec).iter().map(ToString::to_string).collect())
     }
 
@@ -280,19 +291,19 @@ impl Sandbox {
         stack: &mut ChildStack,
         watch: &Watch,
         steps: &[Step<'_>],
-        walls: &Walls<'_>,
+        parts: &SandboxParts<'_>,
     ) -> Result<sys::clone::Cloned, SandboxError> {
         let mut namespaces = libc::CLONE_NEWPID
             | libc::CLONE_NEWNS
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP;
-        if matches!(walls.network, Network::Own) {
+        if matches!(parts.network, Network::Own) {
             namespaces |= libc::CLONE_NEWNET;
         }
         preparing(sys::thread::join_mounts(self.template.namespace.as_fd()), "enter the template root")?;
         let Walked { cloned, at, failed } =
-            child::run(stack, watch, namespaces as u64, Some(walls.cgroup), steps);
+            child::run(stack, watch, namespaces as u64, Some(parts.cgroup), steps);
         let back = sys::thread::join_mounts(self.host_mounts.as_fd());
         let cloned = preparing(cloned, "clone the job's first process")?;
         let step = || steps.get(at).map_or_else(String::new, ToString::to_string);
@@ -308,32 +319,32 @@ impl Sandbox {
         Ok(cloned)
     }
 
-    fn exit_record(&self, id: &str) -> Result<File, SandboxError> {
-        let path = self.record_path(id);
+    fn exit_file(&self, id: &str) -> Result<File, SandboxError> {
+        let path = self.exit_file_path(id);
         let open = || -> io::Result<File> {
             let mut file =
                 OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
             // Written now, so that the page exists and is ours: a job at its memory limit can still record.
-            file.write_all(&[0; exit_record::SIZE])?;
+            file.write_all(&[0; exit_file::SIZE])?;
             Ok(file)
         };
         preparing(open(), &format!("make the exit record {}", path.display()))
     }
 
     /// Where the exit record of a job is.
-    pub fn record_path(&self, id: &str) -> PathBuf {
-        record_path(&self.config.run_dir, id)
+    pub fn exit_file_path(&self, id: &str) -> PathBuf {
+        exit_file_path(&self.config.run_dir, id)
     }
 }
 
 /// The directory of the exit records, below `<dataDir>/run`.
-pub fn exit_records(run_dir: &Path) -> PathBuf {
+pub fn exit_files(run_dir: &Path) -> PathBuf {
     run_dir.join("exit")
 }
 
 /// Where the exit record of a job is, below `<dataDir>/run`.
-pub fn record_path(run_dir: &Path, id: &str) -> PathBuf {
-    exit_records(run_dir).join(id)
+pub fn exit_file_path(run_dir: &Path, id: &str) -> PathBuf {
+    exit_files(run_dir).join(id)
 }
 
 /// The user namespace of a lease; see [`identity::make_namespace`].

@@ -18,15 +18,15 @@ pub(super) const SLOTS: usize = slot::COUNT + 3;
 
 /// One thread's means to bear children, one at a time.
 #[derive(Debug)]
-pub struct Cradle {
+pub struct CloneContext {
     pub(super) stack: ChildStack,
     pub(super) slots: Slots,
     pub(super) watch: Arc<Watch>,
 }
 
-impl Cradle {
-    pub(super) fn new(empty: BorrowedFd<'_>) -> io::Result<Cradle> {
-        Ok(Cradle { stack: ChildStack::new()?, slots: Slots::new(empty)?, watch: Arc::default() })
+impl CloneContext {
+    pub(super) fn new(empty: BorrowedFd<'_>) -> io::Result<CloneContext> {
+        Ok(CloneContext { stack: ChildStack::new()?, slots: Slots::new(empty)?, watch: Arc::default() })
     }
 }
 
