@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_with_too_many_useless_calls_is_closed_and_no_other() {
+    fn only_the_connection_with_too_many_useless_calls_is_closed() {
         for host in ["127.0.0.1:0", "[::]:0"] {
             let listener = TcpListener::bind(host).unwrap();
             let to = ("127.0.0.1", listener.local_addr().unwrap().port());
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn abuse_counter_remembers_a_bounded_number_of_connections() {
         let abuse = AbuseCounter::default();
         for n in 0..5000 {
             abuse.count(&format!("ipv4:192.0.2.1:{n}"));

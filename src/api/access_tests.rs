@@ -40,7 +40,7 @@ fn role(units: &[&str]) -> Option<Role> {
 }
 
 #[test]
-fn the_one_organisational_unit_is_the_role_and_is_compared_exactly() {
+fn role_is_the_only_organisational_unit_compared_exactly() {
     assert_eq!(role(&["admin"]), Some(Role::Admin));
     assert_eq!(role(&["viewer"]), Some(Role::Viewer));
     for units in [
@@ -116,7 +116,7 @@ fn refusal(access: &Access, pem: &[u8]) -> String {
 }
 
 #[test]
-fn a_revoked_client_is_refused_from_the_next_reload_on_and_others_are_not() {
+fn reload_refuses_a_revoked_client_and_no_other_client() {
     let node = Node::new();
     let (access, one, other) = (node.access(), node.client(), node.client());
     assert_eq!(access.state().judge(one.cert.as_bytes()).unwrap().role, Some(Role::Viewer));
@@ -139,7 +139,7 @@ fn clients_of_a_ca_that_was_replaced_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_used_leaves_everything_as_it_was() {
+fn unusable_credentials_leave_the_old_ones_in_force() {
     let (node, next) = (Node::new(), Node::new());
     let (access, client) = (node.access(), node.client());
     let list = |text: &str| std::fs::write(next.security.revocation_list.as_ref().unwrap(), text).unwrap();
@@ -161,7 +161,7 @@ fn what_cannot_be_used_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn texts_that_are_no_certificate_are_refused_and_the_memory_for_certificates_is_bounded() {
+fn invalid_certificates_are_refused_and_the_cache_is_bounded() {
     let access = Node::new().access();
     for i in 0..3 * REMEMBERED {
         let text = format!("-----BEGIN CERTIFICATE-----\nnonsense {i}\n-----END CERTIFICATE-----\n");
@@ -171,7 +171,7 @@ fn texts_that_are_no_certificate_are_refused_and_the_memory_for_certificates_is_
 }
 
 #[test]
-fn what_is_remembered_ends_with_the_certificate() {
+fn cached_verdict_ends_with_the_certificate() {
     let node = Node::new();
     let (access, client) = (node.access(), node.client());
     access.end_now(&client.cert);
@@ -179,7 +179,7 @@ fn what_is_remembered_ends_with_the_certificate() {
 }
 
 #[test]
-fn an_answer_is_not_remembered_for_long_nor_across_a_clock_that_was_set() {
+fn cached_verdict_expires_with_age_and_when_the_clock_is_set() {
     let node = Node::new();
     let (access, client) = (node.access(), node.client());
     for at in [unix_now() - 61, unix_now() + 61] {

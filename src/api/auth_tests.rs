@@ -42,7 +42,7 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
 }
 
 #[test]
-fn a_method_that_nobody_thought_of_is_denied() {
+fn unknown_method_is_denied_to_every_role() {
     for role in [Some(Role::Admin), Some(Role::Viewer), None] {
         for method in ["/joblet.JobService/Format", "/joblet.JobService/runjob", "", "RunJob"] {
             assert_eq!(permit(method, role).unwrap_err().code(), RpcStatusCode::PERMISSION_DENIED);

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_its_own_share_of_each_kind_and_gets_it_back() {
+    fn client_has_its_own_permits_of_each_kind_and_gets_them_back() {
         let access = Node::new().access();
         let shares = Shares::new(access.clone());
         let claim = |who: &str, kind| shares.claim_for(access.peer_of(who), String::new(), kind);
@@ -229,7 +229,7 @@ mod tests {
         assert!(lock(&shares.open).is_empty(), "a client without calls is forgotten");
     }
     #[test]
-    fn looks_of_a_client_are_served_a_few_at_a_time_in_their_order() {
+    fn short_calls_of_a_client_are_served_a_few_at_a_time_in_order() {
         use futures_util::FutureExt;
         let lines = Lines::default();
         let mut served: Vec<_> =

@@ -158,7 +158,7 @@ fn many_streams_each_read_everything_once_while_the_job_writes() {
 }
 
 #[test]
-fn a_client_that_does_not_read_holds_a_few_chunks_and_nobody_else() {
+fn unread_stream_holds_a_few_chunks_and_blocks_no_other_stream() {
     let mut bench = Bench::new();
     for i in 0..200 {
         bench.write(&i.to_string());
@@ -236,7 +236,7 @@ fn the_shutdown_ends_quiet_streams_and_full_ones() {
 }
 
 #[test]
-fn a_spool_that_was_deleted_is_not_found_and_a_broken_one_is_told() {
+fn deleted_spool_is_not_found_and_broken_spool_is_an_error() {
     let mut bench = Bench::new();
     bench.write("x");
     std::fs::remove_dir_all(bench.spool()).unwrap();
@@ -262,7 +262,7 @@ fn more_streams_than_there_may_be_are_refused() {
 }
 
 #[test]
-fn a_revoked_clients_streams_end_at_the_reload_full_quiet_and_later_ones_and_others_go_on() {
+fn reload_ends_all_streams_of_a_revoked_client_and_no_others() {
     let mut bench = Bench::new();
     for i in 0..200 {
         bench.write(&i.to_string());
@@ -291,7 +291,7 @@ fn is_cut(stream: &mut Reading<DataChunk>) -> bool {
 }
 
 #[test]
-fn a_client_that_lost_our_trust_and_does_not_read_is_cancelled_at_the_next_look() {
+fn revoked_client_that_does_not_read_is_cancelled_at_next_check() {
     let mut bench = Bench::new();
     bench.write("x");
     let mut deaf = bench.open();

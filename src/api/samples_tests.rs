@@ -70,7 +70,7 @@ fn a_feed_has_the_stored_samples_then_what_comes_then_the_end() {
 }
 
 #[test]
-fn a_job_that_never_ran_has_none_and_one_of_an_earlier_daemon_all() {
+fn never_run_job_has_no_samples_and_earlier_daemons_job_has_all() {
     let job = Job::new();
     std::fs::remove_file(job.source.dir.join(FILE)).unwrap();
     job.source.watermark.end();
@@ -100,7 +100,7 @@ fn a_range_has_its_ends_and_waits_for_no_more_than_its_last() {
 }
 
 #[test]
-fn a_fold_of_everything_is_told_at_once_and_one_of_intervals_as_they_end() {
+fn total_fold_is_sent_at_once_and_interval_folds_as_they_end() {
     let mut job = Job::new();
     for seconds in [0, 5, 10, 15] {
         job.add(seconds);
@@ -137,7 +137,7 @@ fn groups_without_a_source_are_absent_in_the_message() {
 }
 
 #[test]
-fn samples_that_cannot_be_read_are_told_as_the_end() {
+fn unreadable_samples_end_the_stream_with_an_error() {
     let job = Job::new();
     std::fs::write(job.source.dir.join(FILE), "x\n").unwrap();
     job.source.watermark.publish(2);

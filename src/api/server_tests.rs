@@ -257,7 +257,7 @@ fn followers_end_with_the_job_and_with_the_daemon() {
 }
 
 #[test]
-fn a_flood_arrives_whole_and_in_order_beside_a_client_that_does_not_read() {
+fn flood_arrives_whole_and_in_order_beside_an_unread_stream() {
     let mut bench = Bench::new();
     let request = GetJobLogsReq { uuid: "f47a".into(), ..Default::default() };
     let lazy = bench.jobs("viewer");
@@ -301,7 +301,7 @@ fn a_call_that_is_never_answered_is_cancelled_after_the_grace() {
 }
 
 #[test]
-fn what_is_wrong_with_the_credentials_or_the_port_is_said_with_its_key() {
+fn start_error_names_the_invalid_credential_key_or_address() {
     let (cert, key) = certificate("ca", None, YEAR);
     let ca = Authority(cert, key);
     let good = config(&ca);
@@ -348,7 +348,7 @@ fn what_is_wrong_with_the_credentials_or_the_port_is_said_with_its_key() {
 }
 
 #[test]
-fn a_client_that_does_not_finish_its_handshake_is_sent_away() {
+fn client_that_does_not_finish_its_handshake_is_disconnected() {
     use std::io::Read;
     let mut bench = Bench::new();
     let mut silent = std::net::TcpStream::connect(("127.0.0.1", bench.port)).unwrap();

@@ -285,7 +285,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     #[test]
-    fn the_server_certificate_names_joblet_this_host_and_the_given_hosts() {
+    fn server_certificate_names_joblet_this_host_and_given_hosts() {
         let ca = Authority::create(NOW).unwrap();
         let hosts = ["node-1.example.org".to_string(), "10.0.0.7".into(), "fe80::1".into()];
         let cert = X509::from_pem(ca.server(&hosts, NOW).unwrap().cert.as_bytes()).unwrap();

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_certificate_is_no_client_certificate_and_the_reverse() {
+    fn server_and_client_certificates_are_not_interchangeable() {
         let s = set();
         let server = s.ca.server(&[], NOW).unwrap();
         assert!(check(&server.cert, &server.key, &s.ca_cert, Use::Server, NOW).is_ok());

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_files_say_later_is_held_against_what_was_written() {
+    fn limit_file_that_changed_after_the_write_is_reported_broken() {
         let files = [
             "cgroup.max.descendants",
             "memory.max",
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_without_controller_are_told_in_the_words_of_the_request() {
+    fn limits_without_controller_are_named_as_in_the_request() {
         let words: Vec<_> = beyond(&every_limit(), ControllerSet::read("cpu io")).into_iter().collect();
         assert_eq!(
             words,

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_cgroup_v2_is_told_what_to_do() {
+    fn host_without_cgroup_v2_gets_an_error_that_names_the_cause() {
         let v1 = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
         let error = own_group(v1, "0::/\n").unwrap_err().to_string();
         assert!(error.starts_with("cgroup setup failed: no cgroup v2"), "{error}");

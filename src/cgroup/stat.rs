@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn kills_for_memory_are_told_on_old_and_new_kernels() {
+    fn oom_kills_are_recognised_on_old_and_new_kernels() {
         let old = "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n";
         assert_eq!(memory_events(old), Some(MemoryEvents { oom: 1, oom_kill: 1, oom_group_kill: None }));
         let new = format!("{old}oom_group_kill 1\n");

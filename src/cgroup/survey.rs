@@ -140,7 +140,7 @@ mod tests {
     const ALL: &str = "cpuset cpu io memory hugetlb pids";
 
     #[test]
-    fn a_delegated_service_alone_in_its_group_lacks_nothing_and_nothing_is_changed() {
+    fn lone_delegated_service_lacks_nothing_and_nothing_is_changed() {
         let (dir, mountinfo) = host(ALL, ALL, "7\n");
         let found = look(&mountinfo, "/joblet.service", ALL);
         assert_eq!((found.missing.len(), found.others, found.has_kill), (0, 0, Some(true)));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_with_its_reason() {
+    fn missing_controller_is_reported_with_its_reason() {
         let (dir, mountinfo) = host("cpu memory", "cpu", "7\n");
         let missing = look(&mountinfo, "/joblet.service", "cpu memory io").missing;
         let group = dir.path().join("joblet.service");

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn known_keys_are_silent_and_unknown_ones_are_named_with_the_nearest() {
+    fn unknown_keys_warn_with_the_nearest_and_known_keys_are_silent() {
         assert!(warn("server: {port: 5}\nnodes: {alpha: {address: y}}").is_empty());
         assert_eq!(
             warn("server: {prot: 5, colour: red}\njoblet: {max_concurrent_jobs: 3}\nnodes: {a: {adress: y}}"),

@@ -19,7 +19,7 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
-fn the_reference_file_has_every_key_with_its_default_and_no_other() {
+fn reference_daemon_file_has_exactly_the_keys_and_defaults() {
     let (config, warnings) = DaemonConfig::parse(REFERENCE).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(config, DaemonConfig::default());
@@ -31,7 +31,7 @@ fn the_reference_file_has_every_key_with_its_default_and_no_other() {
 }
 
 #[test]
-fn the_effective_configuration_reads_back_and_hides_the_private_key() {
+fn effective_configuration_reads_back_and_hides_the_private_key() {
     let config = load(KEYS, 0o600, &[]).unwrap().config;
     let shown = config.effective();
     assert!(shown.contains("serverKey: '***'") && !shown.contains("KEY-TEXT"), "{shown}");
@@ -148,7 +148,7 @@ fn a_private_key_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn certificates_and_key_may_stand_in_files_that_are_as_guarded_as_the_configuration() {
+fn credential_files_must_be_as_protected_as_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str, mode| {
         let path = dir.path().join(name);
@@ -176,7 +176,7 @@ fn certificates_and_key_may_stand_in_files_that_are_as_guarded_as_the_configurat
 }
 
 #[test]
-fn a_private_key_in_a_directory_that_everybody_writes_is_refused_through_links_too() {
+fn key_in_a_world_writable_directory_is_refused_also_by_symlink() {
     let dir = tempfile::tempdir().unwrap();
     let open = dir.path().join("open");
     fs::create_dir(&open).unwrap();
@@ -196,7 +196,7 @@ fn a_private_key_in_a_directory_that_everybody_writes_is_refused_through_links_t
 }
 
 #[test]
-fn a_set_without_certificates_is_refused_with_the_way_to_make_one() {
+fn configuration_without_certificates_is_refused_with_a_remedy() {
     let error = load("server: {port: 1}", 0o644, &[]).unwrap_err().to_string();
     assert!(error.contains("server certificates are not configured in security section"), "{error}");
     assert!(error.contains("joblet setup"), "{error}");

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_may_be_read_by_all_and_changed_by_nobody_else() {
+    fn list_may_be_read_by_all_and_changed_only_by_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_everybody_writes_exposes_what_is_far_below_it() {
+    fn world_writable_directory_exposes_files_far_below_it() {
         let dir = tempfile::tempdir().unwrap();
         let (open, below) = (dir.path().join("open"), dir.path().join("open/a/b"));
         fs::create_dir_all(&below).unwrap();

@@ -75,14 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_named_file_wins_over_the_environment_and_that_over_the_places() {
+    fn named_file_wins_over_environment_and_that_over_default_paths() {
         let env = |name: &str| (name == "JOBLET_CONFIG_PATH").then(|| "/from/env.yml".to_string());
         assert_eq!(daemon(Some(Path::new("/named.yml")), &env).unwrap(), Path::new("/named.yml"));
         assert_eq!(daemon(None, &env).unwrap(), Path::new("/from/env.yml"));
     }
 
     #[test]
-    fn a_client_file_in_the_home_directory_is_found_and_a_missing_named_one_is_an_error() {
+    fn client_file_in_home_is_found_and_a_missing_named_file_fails() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join(".rnx/rnx-config.yml");
         std::fs::create_dir(home.path().join(".rnx")).unwrap();

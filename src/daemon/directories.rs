@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_put_there_is_refused() {
+    fn symlink_or_directory_writable_by_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         symlink("/etc", dir.path().join("run")).unwrap();
         assert!(refusal(dir.path()).contains("it is a symbolic link"), "{}", refusal(dir.path()));

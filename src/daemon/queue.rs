@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_move_up_when_somebody_leaves() {
+    fn queue_positions_move_up_when_a_job_leaves() {
         let mut queue = Queue::default();
         let ids: Vec<JobId> = (0..3).map(|_| JobId::random()).collect();
         let tickets: Vec<u64> = ids.iter().map(|id| queue.push(*id)).collect();

@@ -351,7 +351,7 @@ mod tests {
     use crate::job::Secret;
 
     #[test]
-    fn the_client_overrides_path_and_a_secret_overrides_a_plain_variable() {
+    fn client_overrides_path_and_secret_overrides_plain_variable() {
         let inputs = JobInputs {
             environment: vec![("PATH".into(), "/x".into()), ("TOKEN".into(), "plain".into())],
             secrets: vec![("TOKEN".into(), Secret::new("hidden"))],

@@ -370,7 +370,7 @@ mod tests {
     /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
     /// ending was there too.
     #[test]
-    fn what_was_recorded_does_not_stand_for_what_is_to_be_recorded_now() {
+    fn durable_old_version_does_not_count_for_the_newer_version() {
         let mut job = job();
         (job.version, job.durable) = (2, 2);
         assert!(job.still_holds(&Fact::Recorded));

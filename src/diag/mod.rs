@@ -246,14 +246,17 @@ mod tests {
     }
 
     #[test]
-    fn a_set_rust_log_rules_and_is_said() {
+    fn rust_log_overrides_the_configuration_and_is_logged() {
         if is_child() {
             started(Format::Text);
             event!(Level::Debug, "this one");
             flush();
             return;
         }
-        let (out, _) = in_child("diag::tests::a_set_rust_log_rules_and_is_said", &[("RUST_LOG", "debug")]);
+        let (out, _) = in_child(
+            "diag::tests::rust_log_overrides_the_configuration_and_is_logged",
+            &[("RUST_LOG", "debug")],
+        );
         assert!(out.contains("comes from RUST_LOG, not from the configuration | filter=debug\n"), "{out}");
         assert!(out.contains("[DEBUG] this one\n"), "{out}");
     }

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stuck_output_never_blocks_the_writer_of_a_line_and_losses_are_told() {
+    fn stuck_output_never_blocks_a_log_call_and_losses_are_logged() {
         let (queue, lines) = bounded(2);
         let lost = Arc::new(AtomicU64::new(0));
         let mut end = Lines { queue, lost: Arc::clone(&lost) };

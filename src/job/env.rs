@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_and_values_are_refused_and_loader_variables_are_not() {
+    fn hostile_variables_are_refused_and_loader_variables_are_not() {
         for bad in ["", "A=B", "A\0", "JOB_ID", "JOBLET_MODE"] {
             assert!(check(bad, "x").is_err(), "{bad:?}");
         }

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn every_exit_code_and_signal_is_told_exactly() {
+    fn every_exit_code_and_signal_is_reported_exactly() {
         for code in 0..=255 {
             let ending = verdict(&record(code << 8));
             assert_eq!((ending.code, ending.signal, ending.reason), (code, 0, ExitReason::Exited));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_record_memory_events_speak_and_then_nobody() {
+    fn missing_exit_file_falls_back_to_memory_events_then_to_lost() {
         let oom = verdict(&Witnesses {
             oom: true,
             memory_mib: Some(64),
@@ -327,7 +327,7 @@ mod tests {
 
     /// Stored by version 1, to be read for ever.
     #[test]
-    fn the_golden_exit_record_is_read() {
+    fn golden_exit_file_is_read() {
         let record = ExitFile::decode(include_bytes!("../../tests/golden/exit-record-1")).unwrap();
         let want = ExitFile {
             wait_status: 42 << 8,

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_stays_absent() {
+    fn group_absent_in_all_samples_stays_absent_in_the_fold() {
         let [one] = over(How::Average, None, [bare(0), bare(5)]).try_into().unwrap();
         assert_eq!((one.memory, one.io, one.network, one.process), (None, None, None, None));
     }

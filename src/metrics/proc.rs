@@ -104,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_process_tells_its_state_threads_and_memory() {
+    fn process_status_gives_state_threads_and_memory() {
         let text = "Name:\tx State:\tZ\nUmask:\t0022\nState:\tD (disk sleep)\nRssAnon:\t     116 kB\n\
                     RssFile:\t       4 kB\nThreads:\t3\n";
         let resident = [116 << 10, 4 << 10, 0];

@@ -47,7 +47,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn rates_are_what_came_on_top_per_second() {
+    fn rates_are_the_increase_per_second() {
         let before = sample(0);
         let mut now = sample(2);
         now.cpu.as_mut().unwrap().usage_usec += 1_000_000;

@@ -370,7 +370,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_not_in_the_file_and_stays_absent() {
+    fn absent_value_is_not_written_and_reads_back_absent() {
         for sample in [sample(0), bare(3)] {
             let line = serde_json::to_string(&sample).unwrap();
             assert!(!line.contains("null"), "{line}");

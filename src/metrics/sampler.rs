@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_there_or_vanishes_holds_nobody_up() {
+    fn missing_or_vanished_cgroup_does_not_delay_the_sampler() {
         let bench = Bench::new(HOUR);
         bench.end();
         let group = group_with(&[("cpu.stat", STAT)]);
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_ends_when_it_is_told_to() {
+    fn sampler_thread_ends_when_stopped() {
         let mut bench = Bench::new(HOUR);
         bench.sampler.stop();
         let thread = std::mem::replace(&mut bench.thread, std::thread::spawn(|| {}));

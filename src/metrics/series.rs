@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_read_back_as_far_as_was_told() {
+    fn appended_samples_are_read_back_up_to_the_announced_bytes() {
         let dir = tempfile::tempdir().unwrap();
         assert!(SeriesReader::open(dir.path()).unwrap().is_none(), "nothing was measured yet");
         let (mut series, last) = Series::open(dir.path()).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_never_read_and_cut_off_when_sampling_goes_on() {
+    fn partial_line_is_never_read_and_is_cut_when_sampling_resumes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         let (mut series, _) = Series::open(dir.path()).unwrap();

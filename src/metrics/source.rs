@@ -253,7 +253,7 @@ pub(super) mod tests {
     const PRESSURE: &str = "some avg10=1.00 avg60=2.00 avg300=3.00 total=4\n";
 
     #[test]
-    fn a_host_without_controllers_tells_what_it_can_and_nothing_else() {
+    fn host_without_controllers_gives_only_what_it_can_measure() {
         let own = std::process::id().to_string();
         let read =
             read(&[CPU, ("cgroup.procs", &own), ("memory.pressure", PRESSURE), ("io.pressure", PRESSURE)]);
@@ -272,7 +272,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_host_with_controllers_tells_everything() {
+    fn host_with_controllers_gives_every_reading() {
         let read = read(&[
             CPU,
             ("cgroup.procs", ""),
@@ -298,7 +298,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_crowd_is_counted_and_not_asked() {
+    fn too_many_processes_are_counted_but_not_inspected() {
         let many = "1\n".repeat(PROCESSES + 1);
         let read = read(&[("cgroup.procs", &many), ("pids.current", "2000\n"), ("pids.max", "4096\n")]);
         assert_eq!(
@@ -309,7 +309,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_group_that_vanished_tells_nothing() {
+    fn vanished_cgroup_gives_no_readings() {
         let dir = group_with(&[CPU]);
         let source = Source::open(dir.path(), 1).unwrap();
         let path = dir.path().to_owned();

@@ -131,7 +131,7 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
 
     #[test]
-    fn what_was_spliced_is_read_back_in_order_with_its_streams() {
+    fn spliced_output_is_read_back_in_order_with_its_streams() {
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().join("job");
         let mut writer = SpoolWriter::create(&spool).unwrap();

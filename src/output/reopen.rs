@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_the_files_are_cut_what_is_in_them_is_read_once_and_in_order(
+        fn spool_cut_anywhere_is_read_once_and_in_order_after_reopen(
             before in prop::collection::vec((any::<bool>(), 1usize..5000), 0..40),
             after in prop::collection::vec((any::<bool>(), 1usize..5000), 0..10),
             shares in (share(), share(), share()),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_without_a_row_get_rows_that_readers_can_hold_with_the_time_of_their_file() {
+    fn bytes_without_a_row_get_chunk_sized_rows_with_the_file_time() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("job");
         let mut spool = SpoolWriter::create(&dir).unwrap();

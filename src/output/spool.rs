@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_bytes_stand_in_their_place() {
+    fn lost_bytes_are_shown_where_they_were_lost() {
         let mut b = Bench::new();
         b.keep(Stream::Stdout, b"before");
         b.lose(Stream::Stdout, 100);

@@ -154,7 +154,7 @@ fn piecewise(b: &mut Bench, query: LogQuery, later: &[(Stream, &str)]) -> String
 }
 
 #[test]
-fn who_is_cut_off_anywhere_goes_on_without_a_lost_or_doubled_line() {
+fn interrupted_reader_resumes_without_lost_or_doubled_lines() {
     let query =
         |tail, text: Option<&str>| LogQuery { tail, filter: text.and_then(filter), ..LogQuery::default() };
     let mut first = Bench::of(&[(Stdout, "1\n2\n3\n4 be"), (Stdout, "gun\n5\n")]);
@@ -173,7 +173,7 @@ fn who_is_cut_off_anywhere_goes_on_without_a_lost_or_doubled_line() {
 }
 
 #[test]
-fn a_tail_that_is_followed_tells_once_how_far_it_goes() {
+fn followed_tail_reports_its_position_once() {
     let mut b = Bench::of(&[(Stdout, "1\n"), (Stdout, "2\n")]);
     let mut view = b.view(LogQuery { tail: Some(0), ..LogQuery::default() });
     let (shown, _) = b.show(&mut view, false);
@@ -198,7 +198,7 @@ fn the_first_line_of_a_tail_is_whole_whichever_stream_it_is_of() {
 }
 
 #[test]
-fn without_following_a_view_ends_at_what_was_there_at_first() {
+fn cursor_without_follow_ends_at_the_first_observed_end() {
     let mut b = Bench::of(&[(Stdout, "one\nand a")]);
     let query = LogQuery { no_follow: true, ..LogQuery::default() };
     let mut view = b.view(query.clone());
@@ -214,7 +214,7 @@ fn without_following_a_view_ends_at_what_was_there_at_first() {
 }
 
 #[test]
-fn a_view_with_an_end_in_time_ends_then_also_without_output() {
+fn cursor_with_an_end_time_ends_then_also_without_output() {
     let b = Bench::of(&[(Stdout, "x")]);
     let mut view = b.view(LogQuery { until_ns: Some(50), ..LogQuery::default() });
     let (shown, seen) = b.show(&mut view, false);
@@ -293,7 +293,7 @@ fn lines(rows: &[(Stream, String)], from: usize, query: &LogQuery) -> Vec<(Strea
 
 proptest! {
     #[test]
-    fn whatever_is_wished_for_is_what_is_shown(
+    fn every_log_query_gets_exactly_what_it_selects(
         rows in prop::collection::vec((any::<bool>(), "[ab\n]{1,12}"), 0..200),
         stream in prop::option::of(any::<bool>()),
         filter in prop::option::of("[ab]{1,3}"),

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn news_are_told_once_until_heard_and_only_when_watched() {
+    fn watermark_notifies_once_until_acknowledged_while_watched() {
         let count = Arc::new(AtomicUsize::new(0));
         let counter = count.clone();
         let tell: Notify = Arc::new(move |_| {

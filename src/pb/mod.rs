@@ -24,7 +24,7 @@ mod tests {
     }
 
     #[test]
-    fn adopted_and_additional_fields_have_the_numbers_of_the_contract() {
+    fn adopted_and_additional_fields_have_the_contract_numbers() {
         assert_eq!(number::<RunJobRequest>("timeout"), 21);
         assert_eq!(number::<RunJobRequest>("secret_environment"), 18);
         assert_eq!(number::<Job>("timeout"), 21);

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_certificate_is_told_in_the_words_of_the_reference_and_exits_with_3() {
+    fn expired_certificate_gives_the_reference_text_and_exit_code_3() {
         let e = check_at(&settings(), NOW + 900 * 86_400).unwrap_err();
         assert_eq!(e.to_string(), "certificate verify failed: certificate has expired");
         assert_eq!((e.code(), e.exit_code(Some(super::super::cli::Action::List))), ("UNAUTHENTICATED", 3));

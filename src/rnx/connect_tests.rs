@@ -52,7 +52,7 @@ fn flags_win_over_the_environment_and_that_over_the_node() {
 }
 
 #[test]
-fn a_node_named_on_the_command_line_is_not_bent_by_the_environment() {
+fn node_flag_is_not_overridden_by_the_environment() {
     let (_dir, config) = place();
     let env = [("JOBLET_SERVER", "env:7"), ("RNX_NODE", "default")];
     let s = gather(&format!("--config {} --node other", config.display()), &env).unwrap();
@@ -71,7 +71,7 @@ fn when_everything_is_given_no_configuration_is_opened() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_connection_setting_is_named_in_the_error() {
     let (_dir, config) = place();
     let config = config.display();
     let why = |line: &str| gather(line, &[]).unwrap_err();

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_values_are_not() {
+    fn error_names_the_missing_variable_or_file_but_no_value() {
         assert_eq!(why(&["-e", "NOPE"]), "--env NOPE: rnx's own environment has no NOPE");
         assert_eq!(why(&["--secret-file", "K"]), "--secret-file K names no file: --secret-file K=FILE");
         assert!(why(&["--secret-file", "K=/nowhere/x"]).contains("cannot read /nowhere/x: No such file"));

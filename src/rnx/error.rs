@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_failure_has_its_own_number_and_run_has_one_for_all() {
+    fn each_error_kind_has_its_exit_code_and_run_always_exits_125() {
         let errors = [
             (Error::usage("x"), 2),
             (Error::Configure(Story::default()), 1),

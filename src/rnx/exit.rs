@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_end_has_the_number_people_know() {
+    fn every_job_end_has_its_conventional_exit_code() {
         for code in 0..=255 {
             assert_eq!(job(if code == 0 { "COMPLETED" } else { "FAILED" }, "exited", code, 0), code);
         }

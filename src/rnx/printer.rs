@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_has_its_time_and_lines_of_two_streams_are_not_mixed() {
+    fn every_line_has_its_time_and_two_streams_are_not_mixed() {
         let mut stamps = Stamps::default();
         let mut shown = |second: i64, is_stderr: bool, text: &str| {
             let time = 1_705_314_600_000_000_042 + second * 1_000_000_000;

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn of_sending_only_the_time_is_told() {
+    fn sending_line_shows_the_size_and_the_elapsed_time() {
         assert_eq!(sending(128 << 20, Duration::from_millis(4_900)), "Sending  134.2 MB, 4 s so far");
     }
 

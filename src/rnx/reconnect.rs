@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_again_begins_behind_the_last_chunk_and_has_no_tail_of_its_own() {
+    fn reconnect_resumes_after_the_last_chunk_without_a_new_tail() {
         let chunk = |seq, payload: &str| DataChunk { seq, payload: payload.into(), ..Default::default() };
         let first = GetJobLogsReq { tail: Some(3), filter: "x".into(), from_seq: 5, ..Default::default() };
         let asked = |chunks: &[DataChunk]| {

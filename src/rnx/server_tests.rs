@@ -22,7 +22,7 @@ fn targets_are_addresses_in_c_cores_spelling() {
 }
 
 #[test]
-fn refusals_are_told_in_words_that_help() {
+fn connection_refusals_become_helpful_error_texts() {
     let said = |m: &str| {
         let text =
             format!("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:1: {m}");
@@ -176,7 +176,7 @@ fn a_server_is_reached_by_name_and_its_answers_come_whole() {
 }
 
 #[test]
-fn certificates_that_do_not_fit_are_told_apart() {
+fn mismatched_certificates_give_distinct_errors() {
     let (ours, theirs) = (Authority::create(now()).unwrap(), Authority::create(now()).unwrap());
     let port = toy(&theirs);
     let said = |settings: &Settings| {
@@ -194,7 +194,7 @@ fn certificates_that_do_not_fit_are_told_apart() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told_at_once_and_a_silent_one_soon() {
+fn absent_server_fails_at_once_and_silent_server_fails_soon() {
     let ca = Authority::create(now()).unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();

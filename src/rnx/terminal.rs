@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_commands_a_terminal_is_shown_instead() {
+    fn terminal_control_sequences_are_shown_escaped() {
         let cases: &[(&[u8], &str)] = &[
             (b"\x1b]52;c;ZXZpbA==\x07", "^[]52;c;ZXZpbA==^G"),
             (b"\x1b]0;title\x1b\\", "^[]0;title^[\\"),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same_and_commands_nothing() {
+    fn escaped_json_keeps_its_value_without_control_characters() {
         let text = "a\u{9b}2J\u{202e}\u{e0041}\u{7f}é\n";
         let json = escaped_json(&serde_json::to_string(text).unwrap());
         assert_eq!(json, r#""a\u009b2J\u202e\udb40\udc41\u007fé\n""#);
@@ -313,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_chunks_are_cut_changes_nothing(
+        fn chunk_boundaries_do_not_change_the_filtered_text(
             bytes in noise(),
             cuts in prop::collection::vec(1usize..7, 1..40),
         ) {

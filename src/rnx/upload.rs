@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_sent_with_its_directories_and_without_what_leads_out() {
+    fn tree_is_sent_with_directories_and_without_outward_symlinks() {
         let dir = tree();
         let mut up = Uploads::default();
         up.add_tree(dir.path().join("up").to_str().unwrap()).unwrap();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_under_its_base_name_and_a_directory_is_refused_with_the_right_flag() {
+    fn file_goes_by_base_name_and_directory_is_refused_with_a_hint() {
         let dir = tree();
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
         let mut up = Uploads::default();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grows_or_goes_between_finding_and_reading_is_told() {
+    fn file_that_grows_or_vanishes_before_its_read_is_an_error() {
         let dir = tree();
         let path = dir.path().join("up/b.txt");
         let found = || {

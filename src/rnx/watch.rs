@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_has_its_curves_and_what_the_host_cannot_tell() {
+    fn watch_view_shows_curves_and_marks_unmeasured_values() {
         let samples = [sample(10.0), sample(45.2)];
         let lines = lines(&samples, 80);
         assert_eq!(lines[0], "job f47ac10b   2024-01-15T10:30:00Z   every 5 s   (q leaves)");

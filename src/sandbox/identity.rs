@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withheld_id_is_handed_out_once_and_only_when_it_is_back() {
+    fn reserved_id_is_leased_once_and_only_after_its_release() {
         let mut leases = Leases::new(1000, 2);
         let withheld = leases.reserve(1000).unwrap();
         assert!(leases.reserve(1000).is_none() && leases.reserve(999).is_none());

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_a_file_or_a_link_in_its_place_is_no_trouble() {
+    fn removal_accepts_an_absent_path_a_file_or_a_symlink() {
         let dir = tempfile::tempdir().unwrap();
         remove(dir.path(), c"absent");
         fs::write(dir.path().join("file"), "").unwrap();

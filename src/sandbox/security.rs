@@ -370,7 +370,7 @@ Max realtime priority     0                    0
     }
 
     #[test]
-    fn a_process_without_walls_breaks_nearly_every_layer() {
+    fn unconfined_process_breaks_nearly_every_security_layer() {
         // This very process is as weak as it gets: nothing stands around it that the host has not.
         let me = std::process::id().cast_signed();
         let layers = of_process(Path::new("/proc"), me, &PROMISE).unwrap();

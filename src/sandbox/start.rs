@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pointer_of_an_order_leads_to_its_string() {
+    fn every_pointer_of_an_exec_request_leads_to_its_string() {
         let c = |s: &str| CString::new(s).unwrap();
         let payload =
             Payload { argv: vec![c("cat"), c("")], environment: vec![c("A=b")], work_dir: c("/work/x") };

@@ -213,7 +213,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_file_system_without_quotas_is_told_apart_and_the_probe_leaves_nothing() {
+    fn quota_probe_detects_missing_quotas_and_leaves_nothing() {
         let shared = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let dir = tempfile::tempdir_in(shared).unwrap();
         let disk = WorkDisk::open(dir.path()).unwrap();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_daemon_left_is_found_and_removed() {
+    fn leftovers_of_an_earlier_daemon_are_found_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let disk = WorkDisk::open(dir.path()).unwrap();
         fs::create_dir_all(dir.path().join("work/left/a/b")).unwrap();

@@ -70,7 +70,7 @@ pub(in crate::state) fn shown(mut record: Record) -> Record {
 }
 
 #[test]
-fn records_come_back_whole_and_without_secrets_and_the_file_is_ours_alone() {
+fn records_read_back_whole_without_secrets_from_a_private_file() {
     let dir = tempfile::tempdir().unwrap();
     let all = [
         record(1, Stage::Scheduled),
@@ -97,7 +97,7 @@ fn records_come_back_whole_and_without_secrets_and_the_file_is_ours_alone() {
 }
 
 #[test]
-fn a_newer_a_foreign_and_a_damaged_database_are_refused_and_left_alone() {
+fn newer_foreign_or_damaged_database_is_refused_and_left_alone() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm, &str); 5] = [
         ("newer", |path| pragma(path, "PRAGMA user_version=2"), "it has version 2, this joblet knows 1"),
@@ -148,7 +148,7 @@ fn read_from_the_disk(dir: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn what_a_failed_sync_may_have_lost_is_on_the_disk_before_anything_else_is() {
+fn pages_that_a_failed_sync_lost_reach_the_disk_before_new_ones() {
     let dir = tempfile::tempdir().unwrap();
     let (mut database, _) = Database::open(dir.path()).unwrap();
     let put = |database: &mut Database, serial| {

@@ -41,7 +41,7 @@ mod tests {
     use crate::state::database::tests::record;
 
     #[test]
-    fn an_intent_stands_beside_the_exit_record_until_it_is_void_and_half_of_one_is_none() {
+    fn intent_stays_in_the_exit_file_until_void_and_a_half_is_none() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[0; exit_file::SIZE], 0).unwrap();
         assert_eq!(read(&file), None);

@@ -44,7 +44,7 @@ fn over(serial: u64) -> Record {
 }
 
 #[test]
-fn what_can_be_read_of_a_damaged_database_is_saved_and_the_old_one_kept_as_it_was() {
+fn salvage_saves_readable_records_and_keeps_the_damaged_file() {
     let place = Place::new(&(1..=200).map(over).collect::<Vec<_>>());
     let path = place.dir.path().join("state.db");
     flip(&path, b"request-7\"");
@@ -59,7 +59,7 @@ fn what_can_be_read_of_a_damaged_database_is_saved_and_the_old_one_kept_as_it_wa
 }
 
 #[test]
-fn jobs_are_rebuilt_from_beside_their_output_and_their_exit_records_when_no_row_is_left() {
+fn salvage_without_rows_uses_sidecars_and_exit_files() {
     let place = Place::new(&[]);
     let running = record(2, Stage::Active(None));
     sidecar::write(&place.spool(&over(1)), &over(1)).unwrap();

@@ -43,7 +43,7 @@ mod tests {
     use crate::state::database::tests::{record, shown};
 
     #[test]
-    fn a_record_is_read_whole_or_not_at_all_and_none_is_made_where_there_is_no_spool() {
+    fn sidecar_is_read_whole_or_not_at_all_and_needs_a_spool() {
         let dir = tempfile::tempdir().unwrap();
         let kept = record(7, Stage::Active(None));
         write(dir.path(), &kept).unwrap();

@@ -93,7 +93,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn the_kernel_is_asked_without_a_child_or_a_descriptor_being_left() {
+    fn kernel_probes_leave_no_child_and_no_descriptor() {
         let null = std::fs::File::open("/dev/null").unwrap();
         let pidfd =
             rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())

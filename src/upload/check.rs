@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_leave_or_could_leave_the_directory_are_refused_by_name() {
+    fn paths_that_could_leave_the_directory_are_refused_by_name() {
         for bad in ["../x", "/etc/x", "a/../../x", "a/..", "..", "..\\x", "a\\..\\x", "/", "//etc"] {
             let text = refusal(&[file("fine"), file(bad)]);
             assert!(text.starts_with(&format!("invalid upload path \"{}\": ", bad.escape_debug())), "{text}");

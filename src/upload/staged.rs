@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_aside_comes_back_and_is_not_readable_in_between() {
+    fn staged_inputs_come_back_and_are_unreadable_while_staged() {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::new(dir.path().to_owned(), dir.path().join("key"));
         stage.put("one", &inputs()).unwrap();

@@ -155,7 +155,7 @@ fn malformed_messages_fail_their_own_call_on_every_method() {
 }
 
 #[test]
-fn messages_that_lie_about_their_size_hold_bounded_memory_and_cost_nobody_else() {
+fn false_message_size_takes_bounded_memory_and_harms_no_other() {
     let d = TestDaemon::with([("grpc.maxRecvMsgSize", MIB)]);
     let job = d.submit(["sleep", "1000"]);
     // The quota behind that limit is 256 MiB.
@@ -225,7 +225,7 @@ fn metadata_without_measure_is_refused() {
 }
 
 #[test]
-fn a_client_that_takes_its_time_is_sent_away_after_five_seconds() {
+fn slow_client_is_disconnected_after_five_seconds() {
     let d = TestDaemon::start();
     let found = abuse(&d, "loris", &[]);
     for (name, seconds) in found.as_object().unwrap() {
@@ -235,7 +235,7 @@ fn a_client_that_takes_its_time_is_sent_away_after_five_seconds() {
 }
 
 #[test]
-fn calls_that_never_go_on_fill_the_share_of_their_client_and_nobody_elses() {
+fn stalled_calls_use_up_only_the_permits_of_their_client() {
     let d = TestDaemon::start();
     let found = abuse(&d, "stall", &[]);
     assert_eq!(found["others"], "0", "{found:#}");
@@ -245,7 +245,7 @@ fn calls_that_never_go_on_fill_the_share_of_their_client_and_nobody_elses() {
 }
 
 #[test]
-fn useless_connections_do_not_keep_others_out() {
+fn useless_connections_do_not_block_other_clients() {
     let d = TestDaemon::start();
     let found = abuse(&d, "crowd", &[]);
     assert_eq!((&found["beside them"], &found["an idle one"]), (&"0".into(), &"0".into()), "{found:#}");
@@ -332,7 +332,7 @@ fn median(mut all: Vec<u64>) -> u64 {
 }
 
 #[test]
-fn thousands_of_slow_readers_cost_little_and_slow_neither_the_job_nor_others() {
+fn thousands_of_slow_readers_are_cheap_and_slow_no_job_or_call() {
     const READERS: usize = 2000;
     let d = TestDaemon::with([("joblet.spoolLimit", "1GiB"), ("joblet.jobSpoolLimit", "1GiB")]);
     // A full pipe at a time: the largest chunks there are.

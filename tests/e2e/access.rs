@@ -112,7 +112,7 @@ fn a_viewer_looks_and_rnx_says_why_it_may_not_act() {
 }
 
 #[test]
-fn a_certificate_without_exactly_one_known_role_may_nothing() {
+fn certificate_without_exactly_one_known_role_is_denied() {
     let d = TestDaemon::start();
     let authority = d.authority();
     let with = |units: &[&str]| Recipe {
@@ -138,7 +138,7 @@ fn a_certificate_without_exactly_one_known_role_may_nothing() {
 }
 
 #[test]
-fn nobody_comes_in_without_a_good_certificate_of_the_nodes_authority() {
+fn client_without_a_valid_certificate_of_the_ca_is_refused() {
     let d = TestDaemon::start();
     let authority = d.authority();
     let good = Recipe::client("admin");
@@ -181,7 +181,7 @@ fn list_jobs_with(
 }
 
 #[test]
-fn the_log_tells_refused_handshakes_apart_as_far_as_openssl_does() {
+fn log_distinguishes_refused_handshakes_as_far_as_openssl_does() {
     // Of C-core's lines only a few in ten seconds are written; at this level it has said nothing yet.
     let d = TestDaemon::with([("logging.level", "ERROR")]);
     let (_, ca) = d.identity("default");
@@ -210,7 +210,7 @@ fn an_authority_vouches_only_for_the_names_it_is_constrained_to() {
 }
 
 #[test]
-fn an_authority_below_ours_vouches_for_clients_that_show_it_or_when_it_is_the_one_we_trust() {
+fn intermediate_ca_is_trusted_when_sent_along_or_set_as_ca_cert() {
     let d = TestDaemon::start();
     let top = Authority::impostor_of(&d.authority());
     let below = Authority::below(&top);

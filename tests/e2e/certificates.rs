@@ -63,7 +63,7 @@ fn put(d: &TestDaemon, texts: &[(&str, &[u8])]) {
 }
 
 #[test]
-fn a_revoked_client_is_out_and_its_open_streams_are_cut_while_others_go_on() {
+fn revoked_client_is_refused_and_only_its_streams_are_cut() {
     let d = TestDaemon::start();
     let id = d.submit(["sh", "-c", TICKER]);
     let ann = issue(&d, "ann");
@@ -104,7 +104,7 @@ fn a_revoked_client_is_out_and_its_open_streams_are_cut_while_others_go_on() {
 }
 
 #[test]
-fn a_new_server_certificate_is_for_new_connections_and_no_stream_is_dropped() {
+fn new_server_certificate_is_used_and_no_stream_is_dropped() {
     let d = TestDaemon::start();
     let id = d.submit(["sh", "-c", TICKER]);
     let quiet = readers(&d, &id);
@@ -169,7 +169,7 @@ fn served(d: &TestDaemon) -> String {
 }
 
 #[test]
-fn certificates_in_files_are_read_again_and_their_key_is_guarded() {
+fn certificate_files_are_reloaded_and_their_key_is_checked() {
     let d = TestDaemon::start();
     for (key, file) in [("serverCert", "server-cert"), ("serverKey", "server-key"), ("caCert", "ca-cert")] {
         d.set(&format!("security.{key}"), d.dir().join(format!("certs/{file}.pem")).to_str().unwrap());
@@ -193,7 +193,7 @@ fn certificates_in_files_are_read_again_and_their_key_is_guarded() {
 }
 
 #[test]
-fn another_authority_shuts_out_the_clients_of_the_old_one_also_on_open_connections() {
+fn replaced_ca_refuses_old_clients_also_on_open_connections() {
     let d = TestDaemon::start();
     let client = d.client("default");
     list_jobs(&client).unwrap();
@@ -253,7 +253,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) {
 }
 
 #[test]
-fn a_reload_changes_the_log_level_and_names_the_keys_that_wait_for_a_restart() {
+fn reload_sets_the_log_level_and_names_keys_that_need_a_restart() {
     let d = TestDaemon::with([("logging.level", "WARN")]);
     d.set("logging.level", "INFO");
     d.set("server.nodeId", "another");
@@ -273,7 +273,7 @@ fn refusal_to_start(node: &Node) -> String {
 }
 
 #[test]
-fn a_node_does_not_start_with_a_key_that_others_can_read_or_replace() {
+fn node_with_a_readable_or_replaceable_key_does_not_start() {
     let node = Node::set_up();
     let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     for mode in [0o644, 0o640, 0o604, 0o660] {
@@ -296,7 +296,7 @@ fn a_node_does_not_start_with_a_key_that_others_can_read_or_replace() {
 }
 
 #[test]
-fn a_node_does_not_start_with_a_revocation_list_that_cannot_be_used() {
+fn node_with_an_unusable_revocation_list_does_not_start() {
     let node = Node::set_up();
     let list = node.dir().join("revoked.pem");
     let whole = fs::read(&list).unwrap();
@@ -359,7 +359,7 @@ fn a_session_of_a_replaced_authority_opens_nothing() {
 }
 
 #[test]
-fn nothing_is_taken_before_the_handshake_is_over_and_none_is_begun_again() {
+fn early_data_and_renegotiation_are_refused() {
     let d = TestDaemon::start();
     session(&d, &["-tls1_3"], "none", "kept");
     let text = session(&d, &["-tls1_3", "-early_data", "c.pem"], "kept", "next");
@@ -384,7 +384,7 @@ fn nothing_is_taken_before_the_handshake_is_over_and_none_is_begun_again() {
 }
 
 #[test]
-fn a_session_that_is_taken_up_again_has_the_rights_of_its_certificate_and_no_others() {
+fn resumed_session_has_exactly_the_rights_of_its_certificate() {
     let d = TestDaemon::start();
     let mut python = Command::new("/usr/bin/python3");
     python
@@ -444,7 +444,7 @@ fn a_call_whose_message_comes_after_the_revocation_is_refused() {
 }
 
 #[test]
-fn wrong_words_of_the_certs_command_exit_with_2_and_what_is_refused_with_1() {
+fn certs_command_exits_2_on_wrong_words_and_1_on_a_refusal() {
     let d = TestDaemon::start();
     assert!(d.joblet(["certs", "--help"]).ok().contains("joblet certs revoke"));
     for words in [&["certs"][..], &["certs", "renew"], &["certs", "issue", "--dir", "."], &["certs", "show"]]

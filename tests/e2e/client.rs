@@ -17,7 +17,7 @@ fn at_a_terminal(d: &TestDaemon, typed: &[(&str, &str)], args: &[&str]) -> Outpu
 }
 
 #[test]
-fn a_job_is_named_by_its_id_its_beginning_its_name_or_as_the_last_one() {
+fn job_is_found_by_id_id_prefix_name_or_last() {
     let d = TestDaemon::start();
     assert_eq!(d.rnx(["job", "status", "@last"]).code, 5, "there is none yet");
     let first = d.submit(["--name", "nightly", "true"]);
@@ -99,7 +99,7 @@ fn a_wait_ends_with_the_code_of_the_first_job_that_failed() {
 }
 
 #[test]
-fn why_a_job_did_not_end_by_itself_is_told_in_one_line() {
+fn rnx_says_in_one_line_why_a_job_did_not_end_by_itself() {
     let d = TestDaemon::with([("joblet.jobSpoolLimit", "1MiB"), ("joblet.spoolPolicy", "kill")]);
     let told = |flags: &[&str], command: &[&str]| {
         let out = d.rnx([&["job", "run", "--follow"], flags, command].concat());
@@ -178,7 +178,7 @@ fn ctrl_c_leaves_the_job_alone_and_says_how_to_come_back() {
 }
 
 #[test]
-fn a_job_that_waits_says_for_what_and_at_which_place() {
+fn queued_job_shows_its_wait_reason_and_its_queue_position() {
     let d = TestDaemon::with([("joblet.maxConcurrentJobs", 1)]);
     let running = d.submit(["sleep", "1000"]);
     let first = d.rnx(["job", "run", "--name", "first", "true"]);
@@ -210,7 +210,7 @@ fn a_job_that_waits_says_for_what_and_at_which_place() {
 }
 
 #[test]
-fn a_second_ctrl_c_ends_rnx_when_nobody_reads_what_it_says() {
+fn second_ctrl_c_ends_rnx_when_its_stderr_is_blocked() {
     let d = TestDaemon::start();
     // The hint cannot be printed: the pipe behind stderr is full, and nobody reads it.
     let script = r#"
@@ -245,7 +245,7 @@ print(p.wait(60))
 }
 
 #[test]
-fn a_schedule_that_is_none_is_refused_before_anybody_is_asked() {
+fn invalid_schedule_is_refused_by_rnx_without_a_call() {
     let d = TestDaemon::start();
     for text in ["soon", "0s", "366d", "2026-02-30T10:00", "2h30"] {
         let out = d.rnx(["job", "run", "--schedule", text, "true"]);
@@ -277,7 +277,7 @@ fn an_upload_shows_its_progress_on_a_terminal_and_nowhere_else() {
 }
 
 #[test]
-fn a_scheduled_job_is_shown_with_its_time_canceled_or_waited_for() {
+fn scheduled_job_shows_its_time_and_is_canceled_or_awaited() {
     let d = TestDaemon::start();
     let file = d.dir().join("input.txt");
     std::fs::write(&file, "kept until the start\n").unwrap();
@@ -415,7 +415,7 @@ fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
 }
 
 #[test]
-fn a_start_whose_client_was_killed_has_happened_once_or_not_at_all() {
+fn start_by_a_killed_client_happens_once_or_not_at_all() {
     let d = TestDaemon::start();
     let file = d.dir().join("input.bin");
     std::fs::write(&file, vec![7; 2_000_000]).unwrap();

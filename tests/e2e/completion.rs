@@ -86,7 +86,7 @@ fn bash_completes_commands_flags_values_jobs_and_nodes() {
 }
 
 #[test]
-fn every_flag_is_completed_by_help_by_the_manual_and_by_the_shell() {
+fn every_flag_is_in_help_in_the_manual_and_in_completion() {
     let d = TestDaemon::start();
     let manual = d.rnx(["man"]).ok().replace("\\-", "-");
     for line in

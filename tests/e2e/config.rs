@@ -82,7 +82,7 @@ fn an_upload_above_the_message_limit_is_refused() {
 }
 
 #[test]
-fn the_log_obeys_level_and_format() {
+fn log_follows_the_configured_level_and_format() {
     let d = TestDaemon::with([("logging.format", "json")]);
     d.run(["true"]).ok();
     d.until_logged("job started successfully");
@@ -112,7 +112,7 @@ fn the_environment_overrides_what_it_is_documented_to() {
 
 /// Twelve jobs, so that those after the ready berths are among them.
 #[test]
-fn a_network_namespace_is_used_again_only_when_no_socket_is_left_in_it() {
+fn network_namespace_is_reused_only_if_no_socket_is_left_in_it() {
     let d = TestDaemon::with([("network.reuseNamespaces", true)]);
     let traffic = "import socket
 lo = [line.split() for line in open('/proc/net/dev') if 'lo:' in line][0]

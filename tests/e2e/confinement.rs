@@ -50,7 +50,7 @@ fn refusal(node: &Node, script: &str) -> String {
 }
 
 #[test]
-fn a_null_device_that_is_something_else_stops_the_daemon_and_changes_nothing() {
+fn false_null_device_stops_the_daemon_and_changes_nothing() {
     let pattern = fs::read("/proc/sys/kernel/core_pattern").unwrap();
     let node = Node::set_up();
     let dev = node.dir().join("dev");
@@ -174,7 +174,7 @@ fn sockets_of_the_host_cannot_be_reached() {
 }
 
 #[test]
-fn what_a_job_makes_of_its_files_gives_nobody_rights() {
+fn changes_that_a_job_makes_to_its_files_grant_no_rights() {
     let d = TestDaemon::start();
     // E23: special bits, foreign owners, attributes and capabilities, each with what came of it.
     let script = "mkdir d; chmod 6777 d; touch d/f; cp /usr/bin/id d/id; chmod 6755 d/id d/f; d/id -u
@@ -208,7 +208,7 @@ for name in ('security.capability', 'trusted.x', 'system.posix_acl_access'):
 }
 
 #[test]
-fn places_that_another_user_has_prepared_are_not_used() {
+fn directories_that_another_user_prepared_are_refused() {
     // E25: every path of the daemon's is below dataDir. Whoever can write there could lead it elsewhere.
     let canary = tempfile::tempdir().unwrap();
     for name in ["run", "spool", "work"] {
@@ -251,7 +251,7 @@ fn nothing_is_written_below_tmp_while_jobs_run() {
 }
 
 #[test]
-fn sandboxes_that_narrow_work_inside_and_those_that_need_a_new_user_do_not() {
+fn nested_sandbox_works_unless_it_needs_a_user_namespace() {
     let d = TestDaemon::start();
     // E42: Landlock and seccomp, each really in force afterwards, as a browser would use them.
     let script = "import ctypes, os, struct, errno
@@ -281,7 +281,7 @@ print('user', call(272, 0x10000000))";
 }
 
 #[test]
-fn a_job_has_no_wire_to_forge_anything_on() {
+fn job_has_no_interface_on_which_to_forge_packets() {
     let d = TestDaemon::start();
     // E44: no other interface than its loopback, no raw sockets, no change of what is there.
     let script = "import socket, struct, fcntl, errno
@@ -341,7 +341,7 @@ fn pair(name: &str, value: &str) -> HashMap<String, String> {
 }
 
 #[test]
-fn every_way_to_start_a_job_has_the_same_walls() {
+fn every_way_to_start_a_job_gives_the_same_sandbox() {
     // With berths made beforehand (and used up meanwhile), without any, and in network namespaces of jobs before.
     let with = every_way_has_the_same_walls(&TestDaemon::start());
     let without = every_way_has_the_same_walls(&TestDaemon::with([("joblet.warmSandboxes", 0)]));
@@ -401,7 +401,7 @@ fn every_way_has_the_same_walls(d: &TestDaemon) -> String {
 }
 
 #[test]
-fn a_way_that_is_not_built_is_refused_and_none_starts_with_fewer_walls() {
+fn unsupported_way_to_start_is_refused_not_run_less_isolated() {
     let d = TestDaemon::start();
     let client = d.client("default");
     for (what, request) in [

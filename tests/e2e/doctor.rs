@@ -37,7 +37,7 @@ fn fails_until_mended(node: &Node, check: &str, mode: (&Path, u32)) {
 }
 
 #[test]
-fn the_doctor_says_everything_in_a_line_each_and_changes_nothing() {
+fn doctor_prints_one_line_per_check_and_changes_nothing() {
     let node = Node::set_up();
     let before = files(node.dir());
     let out = doctor(&node, &[]);
@@ -64,7 +64,7 @@ fn the_doctor_says_everything_in_a_line_each_and_changes_nothing() {
 }
 
 #[test]
-fn what_the_doctor_finds_is_mended_by_the_command_that_it_gives() {
+fn doctor_remedy_command_corrects_the_finding() {
     let node = Node::set_up();
     let key = node.dir().join("certs/admin-client-key.pem");
     fails_until_mended(&node, "certificates.keys", (&key, 0o644));
@@ -122,7 +122,7 @@ fn a_command_line_that_is_wrong_is_no_finding() {
 }
 
 #[test]
-fn a_strict_daemon_does_not_start_on_a_host_that_cannot_keep_its_limits() {
+fn strict_daemon_does_not_start_where_limits_cannot_be_enforced() {
     needs!(
         !has_cgroup_controller("memory"),
         "this host has every controller (the vm tier starts a strict node)"
@@ -147,7 +147,7 @@ fn a_strict_daemon_does_not_start_on_a_host_that_cannot_keep_its_limits() {
 }
 
 #[test]
-fn beside_a_running_daemon_its_own_group_is_judged_and_its_jobs_are_left_alone() {
+fn doctor_checks_a_running_daemons_cgroup_and_keeps_its_jobs() {
     let d = crate::helper::TestDaemon::start();
     let id = d.submit(["sleep", "1000"]);
     let mut command = Command::new(JOBLET);
@@ -160,7 +160,7 @@ fn beside_a_running_daemon_its_own_group_is_judged_and_its_jobs_are_left_alone()
 }
 
 #[test]
-fn what_an_administrator_asked_for_and_the_disk_lacks_fails() {
+fn configured_quota_that_the_disk_lacks_fails_the_check() {
     let node = Node::set_up();
     let auto = finding(&node, "work.quota");
     needs!(auto["status"] == "warn", "this host's /tmp enforces project quotas");

@@ -117,7 +117,7 @@ fn check(d: &TestDaemon, number: usize, request: &RunJobRequest, acknowledged: O
 }
 
 #[test]
-fn a_job_whose_start_or_end_meets_a_crash_is_one_of_never_started_running_and_over() {
+fn job_in_a_crash_at_start_or_end_is_unstarted_running_or_over() {
     let mut random = Random::new();
     let mut d = TestDaemon::start();
     let mut acknowledged = 0;
@@ -183,7 +183,7 @@ fn the_same_request_is_the_same_job_however_often_it_comes() {
 }
 
 #[test]
-fn a_job_whose_joblet_init_is_killed_is_lost_with_everything_in_it() {
+fn job_whose_joblet_init_is_killed_is_lost_with_its_processes() {
     let d = TestDaemon::start();
     let script = "sleep 1000 & setsid sleep 1000 & echo there; exec sleep 1000";
     let id = d.submit(["sh", "-c", script]);
@@ -202,7 +202,7 @@ fn a_job_whose_joblet_init_is_killed_is_lost_with_everything_in_it() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_directory_refuses_and_harms_nothing() {
+fn second_daemon_on_a_data_directory_exits_and_harms_nothing() {
     let d = TestDaemon::start();
     let id = d.submit(["sleep", "1000"]);
     let mut second = Command::new(JOBLET);

@@ -144,7 +144,7 @@ fn a_secret_is_in_the_jobs_environment_and_nowhere_else() {
 }
 
 #[test]
-fn secrets_can_be_given_without_showing_them_on_the_command_line() {
+fn secrets_can_be_given_outside_the_command_line() {
     let d = TestDaemon::start();
     let mut command = d.rnx_command([
         "job",

@@ -161,7 +161,7 @@ fn jobs_do_not_notice_that_the_daemon_is_killed_a_hundred_times() {
 }
 
 #[test]
-fn jobs_do_not_notice_that_the_daemon_is_replaced_by_another_binary() {
+fn jobs_do_not_notice_a_daemon_replaced_by_another_binary() {
     jobs_survive(KILLS / 4, &|node| {
         let newer = node.dir().join("joblet-newer");
         fs::copy(JOBLET, &newer).unwrap();

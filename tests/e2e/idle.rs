@@ -67,7 +67,7 @@ fn without_jobs_no_thread_of_ours_wakes() {
 }
 
 #[test]
-fn a_job_that_says_nothing_and_its_reader_wake_nobody() {
+fn silent_job_and_its_reader_wake_no_thread() {
     // Between two samples, that is: the rarest rate leaves a minute.
     let d = TestDaemon::with([("job_metrics.default_sample_rate", "1m")]);
     let job = d.submit(["sleep", "1000"]);

@@ -39,7 +39,7 @@ fn every_exit_code_comes_back_exactly() {
 }
 
 #[test]
-fn every_deadly_signal_is_told_as_128_and_its_number() {
+fn every_fatal_signal_is_reported_as_128_plus_its_number() {
     let d = TestDaemon::start();
     let client = d.client("default");
     for signal in (1..=64).filter(|n| ![17, 18, 19, 20, 21, 22, 23, 28, 32, 33].contains(n)) {
@@ -123,7 +123,7 @@ fn a_stop_ends_what_ignores_it_and_everything_it_started() {
 }
 
 #[test]
-fn a_stop_lets_a_job_say_goodbye() {
+fn stop_lets_a_job_write_its_last_output() {
     let d = TestDaemon::with([("joblet.stopGracePeriod", "20s")]);
     let id = d.submit([
         "sh",

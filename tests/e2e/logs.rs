@@ -45,7 +45,7 @@ fn until_logged(d: &TestDaemon, id: &str, last: &str) {
 }
 
 #[test]
-fn rnx_prints_the_part_of_a_log_that_is_asked_for() {
+fn rnx_prints_the_requested_part_of_a_log() {
     let d = TestDaemon::start();
     let id = ended(&d);
     let log = |flags: &[&str]| d.rnx([&["job", "log"], flags, &[id.as_str()]].concat()).ok();
@@ -86,7 +86,7 @@ fn times_are_printed_before_lines_and_divide_a_log_exactly() {
 }
 
 #[test]
-fn a_running_jobs_log_can_be_looked_at_and_left_or_followed_from_its_end() {
+fn running_jobs_log_can_be_read_once_or_followed_from_its_end() {
     let d = TestDaemon::start();
     let script = format!("echo a; echo b; printf part; {}; echo ' whole'; echo ERROR", gate::wait_for("go"));
     let id = d.submit(["sh", "-c", &script]);
@@ -107,7 +107,7 @@ fn a_running_jobs_log_can_be_looked_at_and_left_or_followed_from_its_end() {
 }
 
 #[test]
-fn a_reader_that_lost_its_connection_goes_on_behind_the_last_sequence() {
+fn reconnected_reader_resumes_after_its_last_sequence() {
     let d = TestDaemon::start();
     // With a pause: the collector may take what comes at once as one chunk of each stream.
     let some = |from, to| format!("for i in $(seq {from} {to}); do echo $i; echo e$i >&2; done");
@@ -125,7 +125,7 @@ fn a_reader_that_lost_its_connection_goes_on_behind_the_last_sequence() {
 }
 
 #[test]
-fn what_has_no_place_in_a_log_is_refused_by_its_field() {
+fn invalid_log_request_is_refused_by_its_field() {
     let d = TestDaemon::start();
     let id = d.submit(["echo", "hello"]);
     let client = d.client("viewer");

@@ -62,7 +62,7 @@ fn file(d: &TestDaemon, id: &str) -> PathBuf {
 }
 
 #[test]
-fn even_the_shortest_job_has_a_sample_at_its_start_and_one_at_its_end() {
+fn shortest_job_has_a_sample_at_its_start_and_one_at_its_end() {
     let d = rarely();
     let id = d.submit(["--max-memory=64", "--max-cpu=50", "true"]);
     d.until_status(&id, "COMPLETED");
@@ -127,7 +127,7 @@ fn a_busy_job_shows_its_processor_time_and_its_processes() {
 }
 
 #[test]
-fn memory_is_told_with_and_without_the_controller_and_what_has_no_source_is_absent() {
+fn memory_needs_no_controller_and_unknown_values_are_absent() {
     let d = node();
     let script = "import time; x = bytearray(64 << 20); time.sleep(1000)";
     let id = d.submit(["/usr/bin/python3", "-c", script]);
@@ -145,7 +145,7 @@ fn memory_is_told_with_and_without_the_controller_and_what_has_no_source_is_abse
 }
 
 #[test]
-fn a_network_that_is_the_hosts_is_not_told_as_the_jobs() {
+fn host_network_is_not_reported_as_the_jobs_network() {
     let d = TestDaemon::with([("network.allow_host", true)]);
     let id = d.submit(["--network=host", "sleep", "1000"]);
     let first = next(&mut open(&d, &about(&id))).unwrap();
@@ -154,7 +154,7 @@ fn a_network_that_is_the_hosts_is_not_told_as_the_jobs() {
 }
 
 #[test]
-fn ranges_and_folds_are_as_asked_and_nonsense_is_refused_by_name() {
+fn ranges_and_folds_match_the_request_or_are_refused_by_name() {
     let d = node();
     let id = d.submit(["sleep", "1000"]);
     let mut stream = open(&d, &about(&id));

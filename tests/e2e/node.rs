@@ -66,7 +66,7 @@ fn flags_of_the_daemon_do_what_help_says() {
 }
 
 #[test]
-fn check_config_prints_what_is_in_force_and_warns_of_unknown_keys() {
+fn check_config_prints_effective_keys_and_warns_of_unknown_ones() {
     let node = Node::set_up();
     node.set("joblet.maxConcurentJobs", 7);
     node.set("joblet.stopGracePeriod", "250ms");
@@ -85,7 +85,7 @@ fn check_config_prints_what_is_in_force_and_warns_of_unknown_keys() {
 }
 
 #[test]
-fn check_config_refuses_certificates_and_lists_that_a_start_would_refuse() {
+fn check_config_refuses_credentials_that_a_start_would_refuse() {
     let node = Node::set_up();
     let check = || joblet(["--check-config", "--config", node.config().to_str().unwrap()]);
     check().ok();
@@ -148,7 +148,7 @@ fn end_in_order(signal: Signal) {
 }
 
 #[test]
-fn without_a_memory_on_disk_the_next_daemon_ends_what_a_killed_one_left() {
+fn next_daemon_with_memory_state_ends_jobs_of_a_killed_daemon() {
     let d = TestDaemon::with([("state.backend", "memory")]);
     let uids = d.uids();
     let id = d.submit(["sh", "-c", "echo up; exec sleep 1000"]);
@@ -166,7 +166,7 @@ fn without_a_memory_on_disk_the_next_daemon_ends_what_a_killed_one_left() {
 }
 
 #[test]
-fn the_log_has_one_line_an_event_and_values_cannot_break_out_of_it() {
+fn log_has_one_line_per_event_and_values_cannot_forge_lines() {
     let d = TestDaemon::start();
     let id = d.submit(["--", "echo", "a\n[2024-01-01T00:00:00Z] [ERROR] forged", "\x1b[31m"]);
     d.until_status(&id, "COMPLETED");
@@ -196,7 +196,7 @@ fn rnx_fails_fast_on_a_dead_server() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
+fn unsupported_request_field_is_refused_by_name() {
     use joblet::pb::joblet::RunJobRequest;
     let d = TestDaemon::start();
     let client = d.client("default");

@@ -115,7 +115,7 @@ fn a_client_that_vanishes_costs_nothing() {
 }
 
 #[test]
-fn streams_can_be_reopened_closed_and_made_nonblocking_but_not_read() {
+fn output_can_be_reopened_closed_or_nonblocking_but_not_read() {
     let d = TestDaemon::start();
     let script = "exec 2>&-; echo one; echo two > /dev/stdout; echo three > /proc/self/fd/1; \
                   (cat < /dev/stdout) 2>/dev/null || echo unreadable; echo four >> /dev/stdout";
@@ -145,7 +145,7 @@ fn output_before_the_end_is_never_lost() {
 }
 
 #[test]
-fn a_terminal_is_safe_from_escape_sequences_and_a_pipe_gets_the_bytes() {
+fn terminal_gets_no_escape_sequences_and_a_pipe_gets_the_bytes() {
     let d = TestDaemon::start();
     let evil = "\\033]52;c;ZXZpbA==\\007\\033]0;title\\007\\033[2J\\r\\033[31mred\\033[0m\\302\\2331A\\342\\200\\256";
     let id = d.submit(["--name", "plain", "printf", evil]);

@@ -168,7 +168,7 @@ fn clear(d: &TestDaemon) {
 }
 
 #[test]
-fn what_clients_were_told_before_a_crash_holds_after_it() {
+fn answers_to_clients_before_a_crash_hold_after_it() {
     let node = Node::set_up();
     node.set("joblet.maxConcurrentJobs", 6);
     node.set("joblet.maxQueuedJobs", 30);

@@ -47,7 +47,7 @@ fn drive(version: &str) {
 }
 
 #[test]
-fn the_sdk_of_this_contract_runs_lists_stops_deletes_and_reads_logs() {
+fn sdk_of_this_contract_runs_lists_stops_deletes_and_reads_logs() {
     drive("2.1.1");
 }
 

@@ -111,7 +111,7 @@ fn a_stop_at_any_moment_of_the_start_ends_the_job_for_good() {
 }
 
 #[test]
-fn a_scheduled_job_that_is_canceled_at_its_instant_either_never_ran_or_ran_to_its_end() {
+fn job_canceled_at_its_start_time_never_ran_or_ran_to_its_end() {
     let d = TestDaemon::start();
     race(&d, |client, random| {
         let id = run(client, "echo ran", (Timestamp::now() + 30.milliseconds()).to_string());
@@ -135,7 +135,7 @@ fn a_scheduled_job_that_is_canceled_at_its_instant_either_never_ran_or_ran_to_it
 }
 
 #[test]
-fn a_stop_that_meets_the_exit_and_another_stop_has_one_outcome_that_all_are_told() {
+fn stops_that_meet_the_exit_report_one_outcome_to_all_callers() {
     let d = TestDaemon::start();
     race(&d, |client, random| {
         let id = run(client, "echo ran; exec sleep 0.01", String::new());
@@ -162,7 +162,7 @@ fn a_stop_that_meets_the_exit_and_another_stop_has_one_outcome_that_all_are_told
 }
 
 #[test]
-fn a_job_that_is_deleted_while_its_log_is_read_is_gone_and_the_reader_comes_to_an_end() {
+fn delete_during_a_log_read_removes_the_job_and_ends_the_reader() {
     let d = TestDaemon::start();
     race(&d, |client, random| {
         let id = run(client, "echo ran; exec sleep 0.01", String::new());

@@ -18,7 +18,7 @@ fn printed(d: &TestDaemon, id: &str) -> u64 {
 }
 
 #[test]
-fn a_running_job_survives_the_daemon_with_its_output_and_its_exit_code() {
+fn running_job_survives_the_daemon_with_output_and_exit_code() {
     let node = Node::set_up();
     let d = node.start();
     // Lines while no daemon lives, and lines behind its successor's first look at it.
@@ -42,7 +42,7 @@ fn a_running_job_survives_the_daemon_with_its_output_and_its_exit_code() {
 }
 
 #[test]
-fn a_job_that_ends_while_no_daemon_lives_keeps_its_output_and_its_exit_code() {
+fn job_that_ends_without_a_daemon_keeps_output_and_exit_code() {
     let node = Node::set_up();
     let d = node.start();
     let script = format!("{}; echo goodbye; echo worse >&2; exit 3", gate::wait_for("go"));
@@ -60,7 +60,7 @@ fn a_job_that_ends_while_no_daemon_lives_keeps_its_output_and_its_exit_code() {
 }
 
 #[test]
-fn a_finished_job_is_remembered_with_everything_and_can_be_deleted() {
+fn finished_job_survives_a_crash_unchanged_and_can_be_deleted() {
     let node = Node::set_up();
     let d = node.start();
     let id = d.submit(["--name", "kept", "--secret-env", "TOKEN=hidden", "sh", "-c", "echo out; exit 5"]);
@@ -78,7 +78,7 @@ fn a_finished_job_is_remembered_with_everything_and_can_be_deleted() {
 }
 
 #[test]
-fn a_job_that_is_stopped_after_the_restart_is_told_as_stopped() {
+fn job_stopped_after_a_restart_has_the_status_stopped() {
     let node = Node::set_up();
     let d = node.start();
     let id = d.submit(["sleep", "1000"]);
@@ -105,7 +105,7 @@ fn the_timeout_of_a_job_goes_on_over_a_restart() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_end_keeps_its_jobs_where_it_is_configured_to() {
+fn daemon_shutdown_keeps_its_jobs_where_so_configured() {
     let node = Node::set_up();
     node.set("joblet.onShutdown", "keep");
     let d = node.start();
@@ -145,7 +145,7 @@ fn aside(node: &Node, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
+fn damaged_database_is_refused_and_recover_saves_readable_jobs() {
     let d = Node::set_up().start();
     let ids: Vec<String> = (0..5).map(|_| d.submit(["echo", "out"])).collect();
     for id in &ids {
@@ -181,7 +181,7 @@ fn a_damaged_database_is_refused_and_what_can_be_read_of_it_is_saved() {
 }
 
 #[test]
-fn without_any_database_left_jobs_are_rebuilt_from_what_they_left_and_those_that_run_go_on() {
+fn recover_without_a_database_rebuilds_ended_and_running_jobs() {
     let d = Node::set_up().start();
     let failed = d.submit(["--name", "nightly", "sh", "-c", "echo bad; exit 7"]);
     d.until_status(&failed, "FAILED");
@@ -236,7 +236,7 @@ fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
 
 /// The daemon was killed when a spawner had a queued job, and had not yet come to its intent.
 #[test]
-fn a_queued_job_whose_start_did_not_come_to_its_payload_waits_again() {
+fn queued_job_whose_start_did_not_reach_its_payload_waits_again() {
     let (node, first, second) = killed_while_one_runs_and_one_waits();
     let (mut database, mut records) = joblet::state::Database::open(node.dir()).unwrap();
     let record = records.iter_mut().find(|record| record.id.to_string() == second).unwrap();
@@ -252,7 +252,7 @@ fn a_queued_job_whose_start_did_not_come_to_its_payload_waits_again() {
 }
 
 #[test]
-fn a_queued_job_whose_files_are_gone_fails_and_its_place_in_the_queue_is_free() {
+fn queued_job_without_its_files_fails_and_frees_its_position() {
     let node = Node::set_up();
     node.set("joblet.maxConcurrentJobs", 1);
     let d = node.start();

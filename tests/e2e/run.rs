@@ -63,7 +63,7 @@ fn the_answer_to_a_start_has_every_field() {
 }
 
 #[test]
-fn uploads_are_in_work_with_their_modes_and_the_next_job_does_not_see_them() {
+fn uploads_are_in_work_with_modes_and_the_next_job_sees_none() {
     let d = TestDaemon::start();
     let dir = d.dir().join("tree");
     fs::create_dir_all(dir.join("deep/er")).unwrap();
@@ -95,7 +95,7 @@ fn the_working_directory_can_be_chosen_and_is_made_below_work() {
 }
 
 #[test]
-fn limits_that_this_host_does_not_enforce_are_named_in_the_status() {
+fn limits_not_enforced_by_this_host_are_named_in_the_status() {
     needs!(!crate::helper::skip::has_cgroup_controller("memory"), "this host enforces the limits");
     let d = TestDaemon::start();
     let id = d.submit(["--max-memory=64", "--max-cpu=50", "true"]);
@@ -173,7 +173,7 @@ fn the_list_pages_and_every_job_appears_once() {
 }
 
 #[test]
-fn jobs_beyond_the_concurrency_limit_wait_and_beyond_the_queue_are_refused() {
+fn jobs_over_the_limit_wait_and_jobs_over_the_queue_are_refused() {
     let d = TestDaemon::with([("joblet.maxConcurrentJobs", 2), ("joblet.maxQueuedJobs", 1)]);
     let running = [d.submit(["sleep", "1000"]), d.submit(["sleep", "1000"])];
     let waits = d.submit(["true"]);
@@ -193,7 +193,7 @@ fn jobs_beyond_the_concurrency_limit_wait_and_beyond_the_queue_are_refused() {
 }
 
 #[test]
-fn rnx_understands_every_way_of_saying_it() {
+fn rnx_accepts_short_commands_json_and_every_way_to_connect() {
     let d = TestDaemon::start();
     let id = d.rnx(["run", "-q", "--wait", "echo", "hello"]).id();
     assert!(d.rnx(["list"]).ok().contains(&id));

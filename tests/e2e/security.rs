@@ -67,7 +67,7 @@ fn every_layer_of_a_running_job_is_read_back_as_promised() {
 }
 
 #[test]
-fn what_changed_around_a_running_job_is_not_ok() {
+fn security_layer_changed_under_a_running_job_is_not_ok() {
     let d = TestDaemon::start();
     let id = d.submit(["sleep", "1000"]);
     let number = payload(&d, &id);
@@ -116,7 +116,7 @@ fn only_running_jobs_are_looked_at() {
 }
 
 #[test]
-fn a_job_with_the_hosts_network_is_told_as_such() {
+fn job_with_the_hosts_network_is_reported_as_such() {
     let node = Node::set_up();
     node.set("network.allow_host", true);
     let d = node.start();

@@ -88,7 +88,7 @@ fn limits_and_times_that_cannot_be_are_refused_by_name() {
 }
 
 #[test]
-fn signals_that_mean_nothing_do_nothing_and_a_second_term_changes_nothing() {
+fn unused_signals_do_nothing_and_a_second_term_changes_nothing() {
     let node = Node::set_up();
     node.set("joblet.onShutdown", "keep");
     let d = node.start();
@@ -131,7 +131,7 @@ fn move_out(id: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_group_that_is_killed_frozen_or_emptied_by_hand_does_not_confuse_the_daemon() {
+fn daemon_handles_a_cgroup_killed_frozen_or_emptied_by_hand() {
     let d = TestDaemon::start();
     let start = || d.submit(["sh", "-c", "sleep 1000 & exec sleep 1000"]);
     let id = start();
@@ -194,7 +194,7 @@ fn sql(node: &Node, statements: &str) {
 }
 
 #[test]
-fn a_database_that_is_newer_foreign_or_damaged_is_refused_and_left_alone() {
+fn daemon_refuses_newer_foreign_or_damaged_database_unchanged() {
     let d = TestDaemon::start();
     let ids: Vec<String> = (0..20).map(|_| d.submit(["echo", "out"])).collect();
     ids.iter().for_each(|id| d.until_status(id, "COMPLETED"));
@@ -265,7 +265,7 @@ fn sent(pid: i32) -> u64 {
 }
 
 #[test]
-fn a_daemon_that_has_no_descriptors_for_more_jobs_says_so_and_keeps_those_it_has() {
+fn daemon_out_of_descriptors_refuses_new_jobs_and_keeps_others() {
     let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     let client = d.client("default");
     let kept = client.run_job_opt(&sh("echo there; exec sleep 1000"), bounded()).unwrap().jobUuid;
@@ -326,7 +326,7 @@ fn python(d: &TestDaemon, script: &str) -> Command {
 }
 
 #[test]
-fn a_flood_of_requests_from_one_client_is_shed_and_others_are_served() {
+fn request_flood_of_one_client_is_shed_and_others_are_served() {
     let d = TestDaemon::with([("joblet.maxConcurrentJobs", 4), ("joblet.maxQueuedJobs", 16)]);
     let (admin, ca) = d.identity("default");
     let (client, other) = (Client::new(d.channel(&admin, &ca)), d.client("viewer"));

@@ -91,7 +91,7 @@ fn jobs_at_the_limit_of_all_go_on_when_another_has_ended() {
 }
 
 #[test]
-fn output_beyond_the_limit_is_dropped_counted_and_shown_where_it_is_missing() {
+fn output_over_the_limit_is_dropped_counted_and_shown_in_place() {
     let d = node("8MiB", "1MiB", "drop");
     let id = flood(&d, 400_000, &[1, 2]);
     d.until_status(&id, "COMPLETED");
@@ -176,7 +176,7 @@ fn a_job_waits_while_the_disk_is_full_and_goes_on_by_itself() {
 }
 
 #[test]
-fn a_flood_on_both_streams_costs_the_daemon_no_memory_and_its_neighbours_no_output() {
+fn flood_on_both_streams_costs_no_memory_nor_neighbour_output() {
     for policy in ["block", "drop", "kill"] {
         let d = node("256MiB", "64MiB", policy);
         let before = d.memory();

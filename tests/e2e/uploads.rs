@@ -17,7 +17,7 @@ fn run(
 }
 
 #[test]
-fn a_path_that_leads_out_of_work_is_refused_by_name_and_nothing_is_written() {
+fn path_out_of_work_is_refused_by_name_and_nothing_is_written() {
     let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     let long = format!("{}x", "x/".repeat(2100));
     for bad in ["../x", "/etc/joblet-test", "a/../../x", "a/..", "..", "..\\x", "", "x\0y", &long] {
@@ -35,7 +35,7 @@ fn a_path_that_leads_out_of_work_is_refused_by_name_and_nothing_is_written() {
 }
 
 #[test]
-fn a_file_cannot_be_a_directory_of_another_and_the_last_of_two_wins() {
+fn file_cannot_be_a_directory_too_and_the_last_duplicate_wins() {
     let d = TestDaemon::start();
     let clash = run(&d, vec![upload("a"), upload("a/b")]);
     if let Ok(started) = &clash {

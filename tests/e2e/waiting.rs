@@ -84,7 +84,7 @@ fn a_scheduled_job_starts_at_its_time() {
 }
 
 #[test]
-fn a_job_whose_time_comes_while_no_daemon_lives_starts_with_the_next_one() {
+fn job_due_while_no_daemon_lives_starts_with_the_next_one() {
     let node = Node::set_up();
     let d = node.start();
     let at = in_ms(1000);
@@ -98,7 +98,7 @@ fn a_job_whose_time_comes_while_no_daemon_lives_starts_with_the_next_one() {
 }
 
 #[test]
-fn what_a_scheduled_job_brought_waits_sealed_and_arrives_after_a_crash() {
+fn inputs_of_a_scheduled_job_stay_sealed_and_survive_a_crash() {
     let node = Node::set_up();
     let d = node.start();
     let brought = |ms: i64| RunJobRequest {
@@ -135,7 +135,7 @@ fn what_a_scheduled_job_brought_waits_sealed_and_arrives_after_a_crash() {
 }
 
 #[test]
-fn a_scheduled_job_is_canceled_and_a_running_one_is_stopped_and_neither_the_other_way() {
+fn only_scheduled_jobs_cancel_and_only_running_jobs_stop() {
     let node = Node::set_up();
     let d = node.start();
     let waits = submit(&d, &RunJobRequest { schedule: in_ms(HOUR).to_string(), ..sh("true") });
@@ -192,7 +192,7 @@ fn jobs_beyond_the_limit_wait_in_their_order_also_after_a_crash() {
 }
 
 #[test]
-fn a_node_that_remembers_in_memory_forgets_its_jobs_with_its_end() {
+fn memory_state_forgets_its_jobs_when_the_daemon_ends() {
     let node = Node::set_up();
     node.set("state.backend", "memory");
     let d = node.start();
@@ -234,7 +234,7 @@ fn only_so_many_finished_jobs_are_kept_and_the_oldest_go_first() {
 }
 
 #[test]
-fn a_job_that_runs_longer_than_others_is_kept_when_it_ends_and_its_place_is_free() {
+fn long_running_job_is_kept_when_it_ends_and_its_slot_is_free() {
     let node = Node::set_up();
     node.set("state.retention.max", 2);
     node.set("joblet.maxConcurrentJobs", 2);
@@ -265,7 +265,7 @@ fn heavy(name: &str) -> RunJobRequest {
 }
 
 #[test]
-fn a_job_that_ends_while_its_files_are_put_aside_leaves_none_of_them() {
+fn job_that_ends_while_its_files_are_staged_leaves_none_of_them() {
     let d = TestDaemon::with([("joblet.maxConcurrentJobs", 1)]);
     let runs = submit(&d, &sh("exec sleep 1000"));
     let long = || CallOption::default().timeout(Duration::from_secs(60));
@@ -283,7 +283,7 @@ fn a_job_that_ends_while_its_files_are_put_aside_leaves_none_of_them() {
 }
 
 #[test]
-fn a_job_starts_although_a_killed_daemon_had_begun_to_make_room_for_it() {
+fn job_starts_although_a_killed_daemon_had_prepared_its_start() {
     let node = Node::set_up();
     node.set("joblet.maxConcurrentJobs", 1);
     let d = node.start();
@@ -321,7 +321,7 @@ db.commit()
 "#;
 
 #[test]
-fn finished_jobs_are_forgotten_after_the_days_that_are_configured() {
+fn finished_jobs_are_forgotten_after_the_configured_days() {
     let node = Node::set_up();
     let d = node.start();
     let id = submit(&d, &sh("echo out"));

@@ -147,7 +147,7 @@ fn a_job_has_no_capability_and_cannot_gain_one() {
 }
 
 #[test]
-fn only_the_three_streams_are_open_and_namespaces_are_the_jobs_own() {
+fn only_three_streams_are_open_and_namespaces_are_the_jobs_own() {
     let d = TestDaemon::start();
     // E03: the daemon holds the pipes and files of many jobs meanwhile.
     let sleepers: Vec<String> = (0..40).map(|_| d.submit(["sleep", "1000"])).collect();
@@ -178,7 +178,7 @@ fn only_the_three_streams_are_open_and_namespaces_are_the_jobs_own() {
 }
 
 #[test]
-fn without_a_network_only_loopback_exists_and_nobody_can_be_reached() {
+fn job_without_a_network_has_only_loopback_and_reaches_no_one() {
     let d = TestDaemon::start();
     let listener = {
         use std::os::linux::net::SocketAddrExt;
@@ -275,7 +275,7 @@ fn working_directories_behind_proc_or_outside_are_refused() {
 }
 
 #[test]
-fn a_job_can_kill_nobody_but_itself() {
+fn job_can_kill_no_process_but_its_own() {
     let d = TestDaemon::start();
     let neighbour = d.submit(["sleep", "1000"]);
     // E32, E33: everything that can be named, and init itself.

@@ -96,7 +96,7 @@ fn keys(tree: &serde_yaml::Value, above: &str, found: &mut Vec<String>) {
 }
 
 #[test]
-fn the_reference_configuration_has_every_key_of_the_daemon_and_no_other() {
+fn reference_configuration_has_exactly_the_keys_of_the_daemon() {
     let sorted = |text: &str| {
         let mut found = Vec::new();
         keys(&serde_yaml::from_str(text).expect("YAML"), "", &mut found);

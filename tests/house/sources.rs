@@ -365,7 +365,7 @@ fn types_have_names_that_say_what_they_are() {
 }
 
 #[test]
-fn nobody_sleeps_except_between_two_looks_of_the_tests() {
+fn only_the_wait_helper_of_the_tests_sleeps() {
     let sleepers: Vec<_> = sources(&["src", "tests", "benches"])
         .into_iter()
         .filter(|s| s.code.contains("sleep(") && s.path != Path::new("tests/helper/wait.rs"))

@@ -156,7 +156,7 @@ fn every_refused_call_gets_the_errno_of_the_policy() {
 }
 
 #[test]
-fn what_programs_live_on_is_allowed() {
+fn system_calls_that_programs_need_are_allowed() {
     needs!(is_root(), "needs root");
     for call in ALLOWED {
         assert_eq!(policy(call), Action::Allow, "the policy's word on {}", call.0);

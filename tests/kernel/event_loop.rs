@@ -115,7 +115,7 @@ fn a_job_runs_ends_and_is_deleted_with_its_output() {
 }
 
 #[test]
-fn what_cannot_be_executed_fails_with_127_or_126_and_says_why() {
+fn command_that_cannot_run_fails_with_127_or_126_and_says_why() {
     needs!(crate::helper::skip::is_root(), "needs root");
     let under_test = LoopUnderTest::start(|_| {});
     for (command, code) in [("no-such-program", 127), ("/etc/passwd", 126), ("/usr", 126)] {
@@ -180,7 +180,7 @@ fn admission_bounds_live_jobs_and_shutdown_stops_them() {
 // The collector may have told that all output is there before the spawner has told of the start: the loop
 // forgot that, and waited for ever. It takes many spawns at a time to see it.
 #[test]
-fn jobs_that_end_before_their_start_is_told_end_all_the_same() {
+fn jobs_that_end_before_their_start_is_reported_end_normally() {
     needs!(crate::helper::skip::is_root(), "needs root");
     let under_test = LoopUnderTest::start(|_| {});
     std::thread::scope(|scope| {

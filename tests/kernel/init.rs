@@ -91,7 +91,7 @@ fn signals_reach_the_payload_and_no_other() {
 }
 
 #[test]
-fn a_payload_that_is_deaf_to_term_lives_until_it_is_killed() {
+fn payload_that_ignores_term_lives_until_it_is_killed() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let running = bench.start(&Order::program("life", &["deaf"]));
@@ -112,7 +112,7 @@ fn orphans_are_reaped_while_the_payload_lives() {
 }
 
 #[test]
-fn what_a_payload_leaves_behind_is_killed_so_that_its_output_ends() {
+fn processes_left_by_a_payload_are_killed_so_its_output_ends() {
     needs!(is_root(), "needs root");
     let done = Bench::new().run(&Order::program("life", &["leave", "10"]));
     assert_eq!((done.stdout.as_str(), done.code), ("left\n", Some(3)));
@@ -140,7 +140,7 @@ fn failed(done: &Finished) -> (i32, i32) {
 }
 
 #[test]
-fn commands_that_cannot_be_executed_end_with_126_or_127_and_their_errno() {
+fn commands_that_fail_to_exec_end_with_126_or_127_and_the_errno() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     for (command, wanted) in [
@@ -163,7 +163,7 @@ fn commands_that_cannot_be_executed_end_with_126_or_127_and_their_errno() {
 }
 
 #[test]
-fn a_program_that_somebody_still_writes_is_tried_until_he_is_done() {
+fn program_open_for_writing_is_retried_until_it_is_closed() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     // As a child of another spawner does: it holds a copy of the descriptor by which the upload was written.
@@ -183,7 +183,7 @@ fn a_program_that_somebody_still_writes_is_tried_until_he_is_done() {
 }
 
 #[test]
-fn the_report_pipe_tells_a_failed_exec_and_ends_silently_after_a_good_one() {
+fn report_pipe_gives_the_errno_of_a_failed_exec_or_just_ends() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     for (command, errno) in [("./no-elf", Some(ENOEXEC)), ("true", None)] {

@@ -52,7 +52,7 @@ fn a_host_name_that_is_too_long_is_named() {
 }
 
 #[test]
-fn a_working_directory_that_cannot_be_entered_is_told_in_the_record() {
+fn working_directory_failure_is_reported_in_the_exit_file() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     for (work_dir, errno) in [("/nowhere", libc::ENOENT), ("/etc/passwd", libc::ENOTDIR)] {
@@ -95,7 +95,7 @@ fn arguments_that_no_exec_takes_are_refused_by_the_exec() {
 }
 
 #[test]
-fn a_job_starts_on_the_ground_of_one_that_could_not() {
+fn job_starts_with_the_resources_of_one_that_failed_to_start() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     refused(&bench, &Order { hostname: "x".repeat(70), ..ok() });
@@ -104,7 +104,7 @@ fn a_job_starts_on_the_ground_of_one_that_could_not() {
 }
 
 #[test]
-fn the_sentence_of_a_step_that_fails_is_one_of_the_explained_plan() {
+fn error_of_a_failed_step_is_its_line_in_the_explained_plan() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let hostname = "x".repeat(70);

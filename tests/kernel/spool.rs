@@ -117,7 +117,7 @@ fn indexed(spool: &Path, wanted: &[u8]) -> u64 {
 }
 
 #[test]
-fn a_spool_whose_collector_is_killed_again_and_again_has_every_byte_once_and_in_order() {
+fn repeatedly_killed_collector_spools_all_bytes_once_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("job");
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -146,7 +146,7 @@ fn sleeper() -> (Child, OwnedFd) {
 }
 
 #[test]
-fn a_lingering_init_is_released_and_then_woken_when_the_rest_of_its_pipes_is_spooled() {
+fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("job");
     drop(SpoolWriter::create(&dir).unwrap());

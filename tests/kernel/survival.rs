@@ -108,7 +108,7 @@ fn exit_code(init: BorrowedFd<'_>) -> Option<i32> {
 }
 
 #[test]
-fn a_killed_daemon_costs_a_job_nothing_and_a_new_one_finds_every_byte() {
+fn killed_daemon_costs_a_job_nothing_and_the_next_has_all_bytes() {
     needs!(is_root(), "needs root");
     // The orphans become children of this process, so that their end can be waited for.
     set_child_subreaper(rustix::process::getpid().into()).unwrap();
@@ -132,7 +132,7 @@ fn a_killed_daemon_costs_a_job_nothing_and_a_new_one_finds_every_byte() {
 }
 
 #[test]
-fn a_job_that_ends_without_a_daemon_keeps_its_output_until_one_comes() {
+fn ended_job_without_a_daemon_keeps_its_output_until_one_comes() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let running = bench.start(&Order::new(&["sh", "-c", "echo out; echo err >&2; exit 9"]));

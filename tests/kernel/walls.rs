@@ -92,7 +92,7 @@ fn a_job_sees_the_mounts_of_its_plan_and_no_other() {
 }
 
 #[test]
-fn every_mount_is_read_only_without_devices_or_setuid_unless_it_is_the_jobs_own() {
+fn every_mount_but_the_jobs_own_is_read_only_nodev_and_nosuid() {
     needs!(is_root(), "needs root");
     for mount in mounts(&Bench::new()) {
         let has = |option: &str| mount.options.iter().any(|o| o == option);
@@ -127,7 +127,7 @@ fn the_root_is_small_and_nothing_of_the_host_is_in_it() {
 }
 
 #[test]
-fn nothing_below_proc_tells_about_the_host_or_steers_it() {
+fn proc_shows_nothing_of_the_host_and_cannot_control_it() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let masks = ProcMasks::probe();
@@ -229,7 +229,7 @@ fn no_process_of_a_job_has_a_privilege() {
 }
 
 #[test]
-fn a_program_is_alone_in_its_session_with_default_signals_and_a_known_umask() {
+fn program_has_its_own_session_default_signals_and_known_umask() {
     needs!(is_root(), "needs root");
     expect(&probe("signals"), &[("not default", ""), ("blocked", "")]);
     expect(
@@ -328,7 +328,7 @@ fn outputs_may_be_reopened_for_writing_and_never_for_reading() {
 }
 
 #[test]
-fn nobody_inside_reaches_the_first_process_or_the_host() {
+fn payload_cannot_reach_the_first_process_or_the_host() {
     needs!(is_root(), "needs root");
     expect(
         &probe("init"),
@@ -356,7 +356,7 @@ fn nobody_inside_reaches_the_first_process_or_the_host() {
 }
 
 #[test]
-fn a_job_has_a_host_name_and_a_loopback_of_its_own_and_no_other_interface() {
+fn job_has_its_own_host_name_and_loopback_and_nothing_else() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let done = bench.run(&Order {
@@ -374,7 +374,7 @@ fn a_job_has_a_host_name_and_a_loopback_of_its_own_and_no_other_interface() {
 }
 
 #[test]
-fn a_job_gets_the_environment_it_was_given_and_nothing_of_the_daemons() {
+fn job_gets_its_given_environment_and_nothing_of_the_daemons() {
     needs!(is_root(), "needs root");
     let done = Bench::new().run(&Order::new(&["cat", "/proc/self/environ"]));
     assert_eq!(done.stdout, "PATH=/usr/bin:/bin\0A=b\0");

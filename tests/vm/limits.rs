@@ -43,13 +43,13 @@ in_guest! { GUEST, image:
     limits_of_a_running_job_are_read_back_from_its_group
     a_memory_hog_is_killed_and_the_reason_is_oom
     every_kind_of_memory_ends_as_oom_at_the_limit
-    files_that_a_job_reads_and_writes_fill_its_limit_and_kill_nobody
-    many_children_under_a_small_limit_are_always_told_as_oom
+    page_cache_fills_the_memory_limit_without_an_oom_kill
+    many_children_under_a_small_limit_always_end_as_oom
     a_jobs_swap_is_forbidden_and_its_group_dies_together
     no_page_of_a_job_goes_to_swap
     a_processor_quota_is_kept_within_five_percent
     a_job_is_pinned_to_its_cores
-    neither_priority_nor_affinity_nor_threads_give_a_job_more_of_a_processor
+    priority_affinity_and_threads_give_a_job_no_more_processor
     a_fork_bomb_ends_at_the_process_limit_and_a_stop_clears_it
     a_fork_bomb_does_not_double_the_latency_of_a_neighbour
     a_job_sees_no_cgroup_of_the_host
@@ -62,17 +62,17 @@ in_guest! { GUEST, image:
     disk_traffic_is_measured_by_device
     processes_are_measured_with_their_limit
     a_jobs_files_are_gone_after_it_however_deep
-    what_fills_a_jobs_directories_fills_them_for_the_job_alone
+    job_that_fills_its_directories_fills_them_for_itself_alone
     objects_of_the_kernel_are_bounded_and_go_with_their_job
-    work_on_disk_outlives_the_daemon_with_its_job_and_goes_with_it
-    a_node_started_from_a_login_takes_the_group_that_it_is_told
-    a_strict_node_refuses_what_it_cannot_enforce_and_says_what_to_do
+    work_on_disk_outlives_the_daemon_but_not_its_job
+    node_started_from_a_login_uses_the_configured_cgroup
+    strict_node_refuses_unenforceable_limits_with_a_remedy
     the_smallest_limits_let_a_job_run_or_say_why_not
     a_clock_that_is_set_starts_jobs_by_its_time_and_ends_none
-    a_data_directory_that_turns_read_only_holds_jobs_up_and_loses_nothing
-    a_data_directory_without_inodes_refuses_new_jobs_and_serves_the_others
-    a_data_directory_at_its_quota_holds_jobs_up_and_loses_nothing
-    what_is_told_after_a_failed_write_of_the_state_is_on_the_disk
-    a_disk_that_fails_altogether_ends_nobody_and_a_restart_knows_what_was_told
+    data_directory_gone_read_only_delays_jobs_and_loses_nothing
+    data_directory_out_of_inodes_refuses_only_new_jobs
+    data_directory_at_its_quota_delays_jobs_and_loses_nothing
+    state_reported_after_a_failed_write_is_on_the_disk
+    failed_disk_ends_no_job_and_a_restart_knows_reported_states
     nothing_is_left_when_the_daemon_ends
 }

@@ -21,24 +21,24 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
 in_guest! { GUEST, image:
     the_installer_says_what_it_would_do_and_does_nothing
     the_installer_makes_a_node_from_nothing
-    an_installation_that_cannot_work_is_refused_and_changes_nothing
+    impossible_installation_is_refused_and_changes_nothing
     the_unit_is_up_when_the_daemon_listens
-    the_units_are_without_fault_and_the_daemon_may_do_what_it_must_only
+    units_verify_clean_and_daemon_has_only_needed_privileges
     a_job_has_its_limits_in_the_tree_that_systemd_delegates
     a_job_out_of_memory_does_not_end_the_unit
-    the_journal_tells_the_life_of_the_daemon_and_of_every_job
-    a_reload_is_heard_and_ends_nothing
+    journal_has_the_life_of_the_daemon_and_of_every_job
+    reload_is_applied_and_ends_no_job_or_daemon
     jobs_and_their_limits_outlive_restarts_under_load
     jobs_outlive_a_crash_and_the_new_daemon_limits_as_before
     an_upgrade_replaces_the_programs_under_running_jobs
-    signals_of_no_meaning_do_no_harm_and_term_keeps_the_jobs_and_their_streams
+    unused_signals_do_no_harm_and_term_keeps_jobs_and_streams
     a_stop_is_clean_and_keeps_the_jobs_and_nothing_else
     a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing
-    the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told
-    what_is_changed_under_the_jobs_is_seen_or_mended
-    a_limit_of_processes_refuses_new_jobs_by_name_and_keeps_those_that_run
+    stopping_the_jobs_unit_sends_term_and_ends_all_jobs
+    outside_changes_to_job_cgroups_are_detected_or_repaired
+    task_limit_refuses_new_jobs_by_name_and_keeps_running_ones
     a_full_disk_holds_jobs_up_and_loses_nothing
-    what_ran_at_a_power_cut_is_lost_by_name_and_what_had_ended_or_waits_is_kept
+    power_cut_loses_running_jobs_by_name_and_keeps_all_others
     a_start_that_fails_says_why_in_the_journal
-    an_uninstall_ends_the_jobs_and_keeps_the_data_and_a_purge_keeps_nothing
+    uninstall_ends_jobs_and_keeps_data_and_purge_keeps_nothing
 }

@@ -49,7 +49,7 @@ joblet:/usr/sbin/nologin" ] || { fail "$1" "$out"; return; }
     [ "$(systemctl is-enabled joblet)" = enabled ] && is_active && pass "$1" || fail "$1" "$(systemctl status joblet | head -5)"
 }
 
-an_installation_that_cannot_work_is_refused_and_changes_nothing() {
+impossible_installation_is_refused_and_changes_nothing() {
     local out before
     before=$(laid_out)
     sed -i.kept 's|^  baseDir:.*|  baseDir:|' $node/joblet-config.yml
@@ -76,7 +76,7 @@ the_unit_is_up_when_the_daemon_listens() {
     [ "$out" = "notify active joblet" ] && pass "$1" || fail "$1" "$out"
 }
 
-the_units_are_without_fault_and_the_daemon_may_do_what_it_must_only() {
+units_verify_clean_and_daemon_has_only_needed_privileges() {
     local out status
     out=$(systemd-analyze verify /etc/systemd/system/joblet.service /etc/systemd/system/joblet-jobs.service 2>&1)
     [ -z "$out" ] || { fail "$1" "$out"; return; }
@@ -122,7 +122,7 @@ a_job_out_of_memory_does_not_end_the_unit() {
     is_active && [ "$(of MainPID)" = "$pid" ] && rnx job list >/dev/null && pass "$1" || fail "$1" "$(systemctl status joblet | head -5)"
 }
 
-the_journal_tells_the_life_of_the_daemon_and_of_every_job() {
+journal_has_the_life_of_the_daemon_and_of_every_job() {
     local id word
     id=$(rnx job run -q sh -c 'exit 3')
     for word in "configuration loaded" "server started successfully" "job started successfully | jobId=$id" "job ended | jobId=$id.*exitCode=3"; do
@@ -133,7 +133,7 @@ the_journal_tells_the_life_of_the_daemon_and_of_every_job() {
     [ "$word" = 2 ] && pass "$1" || fail "$1" "$(journalctl -q -o verbose -u joblet -n 1)"
 }
 
-a_reload_is_heard_and_ends_nothing() {
+reload_is_applied_and_ends_no_job_or_daemon() {
     local id pid
     pid=$(of MainPID)
     id=$(rnx job run -q sleep 1000)
@@ -213,7 +213,7 @@ an_upgrade_replaces_the_programs_under_running_jobs() {
     told_in_full "$id" >/tmp/wrong && pass "$1" || fail "$1" "$(cat /tmp/wrong)"
 }
 
-signals_of_no_meaning_do_no_harm_and_term_keeps_the_jobs_and_their_streams() {
+unused_signals_do_no_harm_and_term_keeps_jobs_and_streams() {
     local id pid before signal
     pid=$(of MainPID)
     id=$(numbered)
@@ -266,7 +266,7 @@ a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing() {
     [ "$(status "$id" status)" = STOPPED ] && pass "$1" || fail "$1" "$(rnx job status "$id")"
 }
 
-the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told() {
+stopping_the_jobs_unit_sends_term_and_ends_all_jobs() {
     local id deaf out
     id=$(rnx job run -q sh -c 'trap "echo told; exit 9" TERM; echo begun; sleep 1000 & wait')
     deaf=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
@@ -282,7 +282,7 @@ the_end_of_the_jobs_unit_ends_all_jobs_and_they_are_told() {
 }
 
 # Nothing of this is joblet's to prevent, but it must notice.
-what_is_changed_under_the_jobs_is_seen_or_mended() {
+outside_changes_to_job_cgroups_are_detected_or_repaired() {
     local id dir tree out
     id=$(rnx job run -q --max-memory=64 sleep 1000) || { fail "$1" "$id"; return; }
     dir=$(group "$id")
@@ -336,7 +336,7 @@ refused_at_limit() {
     [ "$(status "${ids[1]}" exitCode)" = 9 ] || echo "$1: $(rnx job status "${ids[1]}")"
 }
 
-a_limit_of_processes_refuses_new_jobs_by_name_and_keeps_those_that_run() {
+task_limit_refuses_new_jobs_by_name_and_keeps_running_ones() {
     local ids=() id numbers unit bad= out pid
     pid=$(of MainPID)
     numbers=$(numbered)
@@ -386,7 +386,7 @@ a_full_disk_holds_jobs_up_and_loses_nothing() {
     [ $code = 4 ] && pass "$1" || fail "$1" "a job after it: $code"
 }
 
-what_ran_at_a_power_cut_is_lost_by_name_and_what_had_ended_or_waits_is_kept() {
+power_cut_loses_running_jobs_by_name_and_keeps_all_others() {
     local ended running waits out
     if [ ! -e /checks/cut ]; then
         touch /checks/cut
@@ -421,7 +421,7 @@ a_start_that_fails_says_why_in_the_journal() {
     logged "joblet-config.yml.*server.port" && pass "$1" || fail "$1" "$(log -n 20)"
 }
 
-an_uninstall_ends_the_jobs_and_keeps_the_data_and_a_purge_keeps_nothing() {
+uninstall_ends_jobs_and_keeps_data_and_purge_keeps_nothing() {
     local out
     systemctl start joblet || { fail "$1" "$(log | tail -3)"; return; }
     rnx job run -q sleep 1000 || { fail "$1" "no job"; return; }

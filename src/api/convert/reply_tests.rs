@@ -104,7 +104,7 @@ fn the_replies_of_stop_and_delete_have_the_documented_words() {
 }
 
 #[test]
-fn a_list_is_cut_to_its_bytes_and_its_token_continues_behind_the_last_job() {
+fn job_list_is_cut_to_size_and_its_token_follows_the_last_job() {
     let all = page(many(100), &rules(), 1 << 20);
     assert_eq!((all.jobs.len(), all.next_page_token.as_str()), (100, ""));
     for bytes in [1000, 5000, 20_000] {
@@ -124,7 +124,7 @@ fn a_job_that_is_larger_than_a_page_is_a_page() {
 }
 
 #[test]
-fn what_the_loop_left_out_is_continued_too() {
+fn page_that_the_loop_cut_gets_a_next_page_token() {
     let more = JobPage { more: true, ..many(2) };
     assert_eq!(page(more, &rules(), 1 << 20).next_page_token, "2");
     assert_eq!(page(JobPage::default(), &rules(), 1 << 20), Jobs::default());

@@ -61,7 +61,7 @@ fn a_bare_command_gets_the_nodes_defaults() {
 }
 
 #[test]
-fn everything_that_is_asked_for_arrives_unchanged() {
+fn every_requested_field_arrives_in_the_spec_unchanged() {
     let (spec, uploads) = accepted(RunJobRequest {
         name: "nightly".into(),
         command: "./run.sh".into(),
@@ -100,7 +100,7 @@ fn everything_that_is_asked_for_arrives_unchanged() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_by_name_and_never_ignored() {
+fn unsupported_field_is_refused_by_name_and_never_ignored() {
     let set: [(&str, Change<RunJobRequest>); 4] = [
         ("volumes", |r| r.volumes = vec!["data".into()]),
         ("runtime", |r| r.runtime = "python:3.11".into()),
@@ -140,7 +140,7 @@ fn a_request_id_is_short_and_printable() {
 }
 
 #[test]
-fn what_joblet_sets_itself_is_refused_from_clients() {
+fn field_that_joblet_sets_is_refused_from_clients() {
     let set: [(&str, Change<RunJobRequest>); 3] = [
         ("workflowUuid", |r| r.workflowUuid = "x".into()),
         ("jobUuid", |r| r.jobUuid = "x".into()),
@@ -236,7 +236,7 @@ fn networks_that_are_not_built_or_not_allowed_are_named() {
 }
 
 #[test]
-fn zero_in_the_configuration_is_no_limit_and_a_small_host_lowers_the_default() {
+fn zero_default_is_no_limit_and_a_small_host_lowers_the_default() {
     let mut config = DaemonConfig::default();
     config.joblet.default_cpu_limit = 0;
     let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 256).unwrap();
@@ -274,7 +274,7 @@ fn a_job_is_named_by_an_id_or_a_prefix_and_long_texts_name_none() {
 }
 
 #[test]
-fn the_wanted_part_of_a_log_is_read_and_what_has_no_place_is_refused_by_name() {
+fn log_request_is_converted_and_invalid_fields_refused_by_name() {
     let plain = GetJobLogsReq { uuid: "f47a".into(), ..Default::default() };
     assert_eq!(logs(&plain).unwrap(), (JobRef::Prefix("f47a".into()), LogQuery::default()));
     let all = GetJobLogsReq {
@@ -315,7 +315,7 @@ fn the_wanted_part_of_a_log_is_read_and_what_has_no_place_is_refused_by_name() {
 }
 
 #[test]
-fn a_page_is_asked_for_by_limit_token_and_statuses() {
+fn page_request_is_converted_and_invalid_values_are_refused() {
     let ask = |limit, token: &str, statuses: &[&str]| {
         page(&EmptyRequest {
             limit,
@@ -345,7 +345,7 @@ fn a_page_is_asked_for_by_limit_token_and_statuses() {
 
 proptest! {
     #[test]
-    fn no_request_makes_the_door_panic_or_lets_a_nul_in(
+    fn conversion_of_a_run_request_never_panics_or_accepts_a_nul(
         command in ".{0,20}", arg in any::<String>(), work in any::<String>(), cores in "[0-9,\\- ]{0,12}",
         timeout in "[0-9hms.]{0,8}", name in any::<String>(), value in any::<String>(), path in any::<String>(),
         numbers in any::<(i32, i32, i32, u32)>(),

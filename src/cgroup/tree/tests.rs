@@ -69,7 +69,7 @@ fn the_tree_is_made_below_our_own_group() {
 }
 
 #[test]
-fn at_the_root_nobody_is_moved() {
+fn discovery_at_the_cgroup_root_moves_no_process() {
     let host = Host::new("cpu");
     let tree = host.discover("/", None).unwrap();
     assert_eq!(tree.path(), host.path("joblet-1"));
@@ -78,7 +78,7 @@ fn at_the_root_nobody_is_moved() {
 }
 
 #[test]
-fn the_daemon_alone_steps_aside_before_its_group_passes_controllers_on() {
+fn lone_daemon_moves_to_a_leaf_before_it_delegates_controllers() {
     let host = Host::new("cpu");
     host.group("s", "cpu", "");
     host.group("s/joblet-main", "cpu", "");
@@ -134,7 +134,7 @@ fn levels_reach_from_our_group_or_the_nearest_that_exists() {
 }
 
 #[test]
-fn strict_refuses_a_limit_without_controller_and_best_effort_tells_of_it() {
+fn strict_refuses_and_best_effort_reports_an_unenforced_limit() {
     let host = Host::new("hugetlb");
     let tree = host.discover("/", None).unwrap();
     let refused = tree.enforce(&limits(), Enforcement::Strict).unwrap_err().to_string();

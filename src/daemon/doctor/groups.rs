@@ -223,7 +223,7 @@ mod tests {
 ";
 
     #[test]
-    fn hybrid_unified_and_bare_hosts_are_told_apart() {
+    fn hybrid_unified_and_bare_hosts_are_distinguished() {
         let (_dir, none) = crafted(&[("sys/fs/cgroup/x", "")]);
         let hybrid = mount(&none, HYBRID);
         assert_eq!(hybrid.status, Status::Warn);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_controller_fails_in_strict_mode_and_warns_otherwise() {
+    fn missing_controller_fails_in_strict_mode_and_warns_otherwise() {
         let mut config = DaemonConfig::default();
         let missing = [(Controller::Memory, Why::NotInKernel), (Controller::Io, Why::NotConfigured)];
         let ask = |config: &DaemonConfig, controller| {

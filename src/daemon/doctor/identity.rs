@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capabilities_that_walls_need_fail_and_others_warn() {
+    fn missing_capability_of_the_sandbox_fails_and_others_warn() {
         for (mask, status, word) in [
             ("000001ffffffffff", Status::Ok, "all"),
             ("000001fffeffffff", Status::Warn, "CAP_SYS_RESOURCE"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_namespaces_are_told_with_the_command_that_allows_more() {
+    fn too_few_namespaces_are_reported_with_the_sysctl_command() {
         let config = DaemonConfig::default();
         let with = |limit| crafted(&[("proc/sys/user/max_net_namespaces", limit)]);
         let (_dir, none) = with("0\n");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_security_modules_are_told() {
+    fn security_module_settings_are_reported() {
         let (_dir, strict) = crafted(&[
             ("proc/sys/kernel/yama/ptrace_scope", "3\n"),
             ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n"),

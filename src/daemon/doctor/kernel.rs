@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_call_is_told_apart_from_a_missing_right() {
+    fn missing_system_call_is_distinguished_from_missing_privilege() {
         let shortage = call("x", "y", Err(io::Error::from_raw_os_error(libc::ENOSYS)));
         assert!(shortage.remedy.unwrap().contains("kernel"));
         let may_not = call("x", "y", Err(io::Error::from_raw_os_error(libc::EPERM)));

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_all_that_fails_and_mends_the_first() {
+    fn refusal_names_all_failed_checks_and_the_first_ones_remedy() {
         let findings = [
             Finding::ok("a", "fine"),
             Finding::fail("cgroup.io", "no io controller", "boot otherwise"),

@@ -143,7 +143,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_directory_that_others_can_write_to_fails_with_the_command_that_mends_it() {
+    fn directory_writable_by_others_fails_with_the_chmod_command() {
         let dir = tempfile::tempdir().unwrap();
         let with = |mode| {
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_certificate_is_told_with_its_days_and_its_faults() {
+    fn server_certificate_is_reported_with_days_left_and_faults() {
         let ca = Authority::create(NOW).unwrap();
         let pair = ca.server(&[], NOW).unwrap();
         let good = config(&ca, &pair);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_ends_is_told_before_and_after() {
+    fn expiring_ca_warns_and_expired_ca_fails() {
         let ca = Authority::create(NOW).unwrap().pair().unwrap().cert;
         assert_eq!(authority(&ca, NOW, "").status, Status::Ok);
         assert_eq!(authority(&ca, NOW + 3640 * DAY, "").status, Status::Warn);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_the_node_would_refuse_are_named_and_open_keys_fail() {
+    fn client_that_would_be_refused_is_named_and_open_key_fails() {
         let dir = tempfile::tempdir().unwrap();
         let ca = Authority::create(NOW).unwrap();
         let ca_cert = ca.pair().unwrap().cert;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_cannot_be_right_fails_and_one_that_nobody_keeps_warns() {
+    fn impossible_clock_fails_and_unsynchronised_clock_warns() {
         assert_eq!(clock(NOW, Ok(true)).status, Status::Ok);
         assert_eq!(clock(NOW, Ok(false)).status, Status::Warn);
         assert_eq!(clock(86_400, Ok(true)).status, Status::Fail);

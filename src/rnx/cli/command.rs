@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_s_short_forms_are_found() {
+    fn short_forms_of_commands_are_found() {
         for word in ["run", "list", "status", "stop", "log"] {
             assert_eq!(find(&[word]).map(|c| c.path), Some(&["job", word][..]));
         }

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_that_are_offered_are_the_flags_that_the_parser_takes() {
+    fn completion_offers_exactly_the_flags_that_the_parser_takes() {
         for command in COMMANDS {
             let offered = words(&format!("{} -", command.name()));
             let mut known: Vec<String> = Vec::new();
@@ -333,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_words_make_it_panic(line in prop::collection::vec("(job|run|wait|status|list|help|-o|--|-|--node|--status=|@last|[ -~]{0,6})", 0..8)) {
+        fn no_words_make_completion_panic(line in prop::collection::vec("(job|run|wait|status|list|help|-o|--|-|--node|--status=|@last|[ -~]{0,6})", 0..8)) {
             let _ = complete(line.into_iter().map(OsString::from).collect());
         }
     }

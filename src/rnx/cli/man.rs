@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn text_cannot_command_roff() {
+    fn text_cannot_inject_roff_requests() {
         assert_eq!(escaped(".so /etc/passwd"), "\\&.so /etc/passwd");
         assert_eq!(escaped("'br"), "\\&\\(aqbr");
         assert_eq!(escaped("a\\nb -x \"y\""), "a\\enb \\-x \\(dqy\\(dq");

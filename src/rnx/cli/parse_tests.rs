@@ -30,7 +30,7 @@ fn the_first_free_word_starts_the_jobs_own_command_line() {
 }
 
 #[test]
-fn two_dashes_end_the_flags_once_and_belong_to_the_job_afterwards() {
+fn double_dash_ends_the_flags_once_and_then_belongs_to_the_job() {
     assert_eq!(invocation("job run -- df -h").operands, ["df", "-h"]);
     assert_eq!(invocation("job run -w -- -x -- y").operands, ["-x", "--", "y"]);
     assert_eq!(invocation("job run sh -c true -- a b").operands, ["sh", "-c", "true", "--", "a", "b"]);
@@ -45,7 +45,7 @@ fn empty_arguments_of_the_job_pass_unchanged() {
 }
 
 #[test]
-fn global_flags_are_taken_before_between_and_after_the_commands_words() {
+fn global_flags_work_before_between_and_after_command_words() {
     for line in ["--json job list", "job --json list", "job list --json", "--json list", "list --json"] {
         let i = invocation(line);
         assert!(i.values.is("json") && i.command.action == Action::List, "{line}");
@@ -133,7 +133,7 @@ fn help_and_version_win_over_missing_operands() {
 }
 
 #[test]
-fn json_is_remembered_when_the_line_is_refused_but_not_when_it_was_the_jobs() {
+fn json_flag_is_remembered_when_the_command_line_is_refused() {
     let json = |line| parse(args(line)).unwrap_err().json;
     assert!(json("--json job status"));
     assert!(json("job run --json"));
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn what_follows_the_jobs_command_is_never_touched(tail in prop::collection::vec("[ -~]{0,8}", 0..6)) {
+    fn arguments_after_the_jobs_command_are_never_changed(tail in prop::collection::vec("[ -~]{0,8}", 0..6)) {
         let mut line: Vec<OsString> = ["job", "run", "-w", "cmd"].map(OsString::from).to_vec();
         line.extend(tail.iter().map(OsString::from));
         let Ok(Parsed::Invoke(i)) = parse(line) else { panic!("refused") };

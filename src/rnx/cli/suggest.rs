@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_finger_finds_its_word_and_noise_does_not() {
+    fn typing_error_finds_its_word_and_noise_does_not() {
         let known = ["max-memory", "max-cpu", "env", "name"];
         let find = |w| nearest(w, known.iter().copied());
         assert_eq!(find("max-memroy"), Some("max-memory"));

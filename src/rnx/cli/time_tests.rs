@@ -43,7 +43,7 @@ fn delays_add_up_in_every_spelling() {
 }
 
 #[test]
-fn absolute_times_keep_their_offset_and_bare_ones_are_of_the_wall_clock_here() {
+fn times_keep_their_offset_and_bare_ones_use_the_local_zone() {
     for (text, time) in [
         ("2026-08-03T15:00:00Z", "2026-08-03T15:00:00Z"),
         ("2026-08-03t15:00:00z", "2026-08-03T15:00:00Z"),
@@ -65,7 +65,7 @@ fn absolute_times_keep_their_offset_and_bare_ones_are_of_the_wall_clock_here() {
 }
 
 #[test]
-fn an_hour_that_is_skipped_is_refused_and_one_that_comes_twice_is_told() {
+fn skipped_local_hour_is_refused_and_repeated_hour_gets_a_note() {
     assert_eq!(
         why("2027-03-28T02:30"),
         "the local time zone has no 2027-03-28T02:30:00: clocks are put forward then; give an offset, \
@@ -97,7 +97,7 @@ fn an_hour_that_is_skipped_is_refused_and_one_that_comes_twice_is_told() {
 }
 
 #[test]
-fn a_time_that_is_past_is_taken_and_told() {
+fn past_schedule_time_is_accepted_with_a_note() {
     let given = schedule("2026-07-01T11:59:59", &now()).unwrap();
     assert_eq!(given.time.to_string(), "2026-07-01T09:59:59Z");
     assert_eq!(given.note.as_deref(), Some("2026-07-01T09:59:59Z is past: the job starts at once"));
@@ -159,7 +159,7 @@ fn everything_else_is_refused_with_a_reason() {
 }
 
 #[test]
-fn how_long_ago_counts_back() {
+fn relative_past_time_counts_back_from_now() {
     let since = |text: &str| past("since", text, &now()).unwrap().time.to_string();
     assert_eq!(since("10m"), "2026-07-01T09:50:00Z");
     assert_eq!(since("2h 30min"), "2026-07-01T07:30:00Z");
@@ -224,12 +224,12 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC{0,40}") {
+    fn no_text_makes_the_time_parser_panic(text in "\\PC{0,40}") {
         let _ = (schedule(&text, &now()), past("since", &text, &now()));
     }
 
     #[test]
-    fn what_almost_is_a_time_does_not_make_it_panic(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{0,12}[-Zz+]?[0-9:é]{0,6}") {
+    fn almost_valid_time_does_not_make_the_time_parser_panic(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{0,12}[-Zz+]?[0-9:é]{0,6}") {
         let _ = (schedule(&text, &now()), past("since", &text, &now()));
     }
 }

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_before_ids_and_what_is_there_already_is_left_out() {
+    fn names_come_before_ids_and_given_jobs_are_left_out() {
         let jobs = [job("1111", "a"), job("2222", ""), job("3333", "b"), job("4444", "b")];
         assert_eq!(words(&jobs, &[]), ["@last", "a", "4444", "3333", "2222", "1111"]);
         assert_eq!(words(&jobs, &["a".into(), "2222".into()]), ["@last", "4444", "3333", "1111"]);

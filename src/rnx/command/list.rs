@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_repeats_itself_is_not_asked_for_ever() {
+    fn server_that_repeats_a_page_token_ends_the_list_with_an_error() {
         let e = Wanted::default().jobs(|_| Ok(page(vec![job("a", "")], "again"))).unwrap_err();
         assert_eq!(e.code(), "INTERNAL");
     }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_everything_is_asked_for() {
+    fn log_without_flags_requests_everything() {
         assert_eq!(asked("").unwrap(), GetJobLogsReq::default());
         assert_eq!(asked("--follow --tail all --raw -t").unwrap(), GetJobLogsReq::default());
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_before_there_were_jobs_is_a_range_and_not_none() {
+    fn log_range_before_the_epoch_does_not_become_no_range() {
         let long_ago = asked("--since 60000d --until 1970-01-01T00:00:00Z").unwrap();
         assert_eq!((long_ago.since_ns, long_ago.until_ns), (1, 1));
         let e = asked("--since 10m --until 20m").unwrap_err();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn meaningless_log_flags_are_refused() {
         for line in [
             "--stream both",
             "--tail=-1",

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_job_is_the_one_created_last_and_of_a_second_the_last_in_the_list() {
+    fn newest_job_is_created_last_and_on_a_tie_last_in_the_list() {
         assert_eq!(listed(&jobs(), "@last").unwrap(), "33333333-0000");
         let e = listed(&[], "@last").unwrap_err();
         assert_eq!((e.code(), e.to_string().as_str()), ("NOT_FOUND", "@last: the server has no job yet"));

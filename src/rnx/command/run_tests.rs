@@ -43,7 +43,7 @@ fn a_delay_counts_from_now_and_a_wrong_one_is_refused_here() {
 }
 
 #[test]
-fn nothing_given_is_nothing_sent_so_that_the_servers_defaults_hold() {
+fn run_without_flags_sends_no_field_so_server_defaults_apply() {
     let (r, _) = sent("run true").unwrap();
     assert_eq!(r, RunJobRequest { command: "true".into(), ..Default::default() });
 }
@@ -56,7 +56,7 @@ fn later_scalars_win_in_both_spellings() {
 }
 
 #[test]
-fn wrong_values_and_combinations_are_refused_before_anything_is_asked() {
+fn wrong_run_flags_are_refused_before_any_call_to_the_server() {
     assert!(why("run --max-cpu x true").starts_with("invalid value \"x\" for --max-cpu: "));
     assert!(why("run --timeout soon true").starts_with("invalid value \"soon\" for --timeout: "));
     assert_eq!(why("run --request-id= true"), "invalid value \"\" for --request-id: it is empty");

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_what_was_given() {
+    fn wait_timeout_is_the_given_one_or_none() {
         assert_eq!(patience("job wait x").unwrap().left(), None);
         let hour = patience("job wait --timeout 1h x").unwrap();
         assert!(hour.left().is_some_and(|left| left > Duration::from_secs(3500)) && !hour.is_over());

@@ -229,7 +229,7 @@ fn lists_have_the_line_of_the_reference_and_two_tables() {
 }
 
 #[test]
-fn stop_cancel_wait_delete_and_log_print_the_lines_of_the_reference() {
+fn stop_cancel_wait_delete_and_log_print_the_reference_lines() {
     let stop = StopJobRes {
         uuid: ID.into(),
         status: "STOPPED".into(),
@@ -292,7 +292,7 @@ fn json_keeps_its_keys() {
 }
 
 #[test]
-fn a_secret_that_a_server_lets_slip_is_not_passed_on() {
+fn secret_that_a_server_leaks_is_not_printed() {
     for shown in [text::status(&oom(), false), serde_json::to_string(&json::shown(&oom())).unwrap()] {
         assert!(!shown.contains("careless") && shown.contains("***"), "{shown}");
     }
@@ -300,7 +300,7 @@ fn a_secret_that_a_server_lets_slip_is_not_passed_on() {
 }
 
 #[test]
-fn one_line_tells_why_a_job_did_not_end_by_itself() {
+fn end_summary_is_one_line_unless_the_job_exited_by_itself() {
     let end = |reason: &str, status: &str, message: &str| {
         text::end_summary(&GetJobStatusRes {
             exit_reason: reason.into(),
@@ -343,7 +343,7 @@ fn one_line_tells_why_a_job_did_not_end_by_itself() {
 }
 
 #[test]
-fn statuses_are_coloured_only_where_asked_for() {
+fn statuses_are_coloured_only_on_request() {
     assert_eq!(text::status_word("RUNNING", true), "\x1b[33mRUNNING\x1b[0m");
     assert_eq!(text::status_word("\x1b[2J", true), "^[[2J");
     let style = table::Style { wide: false, colour: true, cut: false };
@@ -393,7 +393,7 @@ fn sample() -> JobMetricsSample {
 }
 
 #[test]
-fn metrics_print_the_lines_of_the_reference_and_say_what_is_not_known() {
+fn metrics_print_the_reference_lines_and_mark_unknown_values() {
     let bare = JobMetricsSample {
         memory: None.into(),
         io: None.into(),
@@ -407,7 +407,7 @@ fn metrics_print_the_lines_of_the_reference_and_say_what_is_not_known() {
 }
 
 #[test]
-fn help_is_what_it_was() {
+fn help_matches_its_golden_files() {
     for name in [
         "",
         "job",

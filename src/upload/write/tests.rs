@@ -131,7 +131,7 @@ fn unchecked_paths_do_not_leave_the_directory_either() {
 }
 
 #[test]
-fn a_hard_link_in_the_way_is_replaced_and_its_other_name_untouched() {
+fn hard_link_in_the_way_is_replaced_and_its_other_name_kept() {
     let place = Place::new();
     fs::hard_link(place.host().join("passwd"), place.work("f")).unwrap();
     place.write(&[file("f", "new")]).unwrap();
@@ -150,7 +150,7 @@ fn fifos_and_directories_in_the_way_are_refused_at_once() {
 }
 
 #[test]
-fn a_directory_that_turns_into_a_symlink_meanwhile_leads_nowhere() {
+fn directory_swapped_for_a_symlink_meanwhile_leads_nowhere() {
     let place = Place::new();
     let (real, link) = (place.work("a"), place.work("link"));
     fs::create_dir(&real).unwrap();
@@ -180,7 +180,7 @@ fn a_directory_that_turns_into_a_symlink_meanwhile_leads_nowhere() {
 }
 
 #[test]
-fn a_full_directory_tells_what_was_brought_and_what_fits() {
+fn full_directory_error_gives_the_upload_size_and_the_quota() {
     let place = Place::new();
     let uploads = [file("a", "12345"), file("b", "678")];
     for errno in [Errno::NOSPC, Errno::DQUOT] {

@@ -54,7 +54,7 @@ a_jobs_files_are_gone_after_it_however_deep() {
     [ -s $node/joblet-config.yml ] && pass $1 || fail $1 "a link was followed"
 }
 
-work_on_disk_outlives_the_daemon_with_its_job_and_goes_with_it() {
+work_on_disk_outlives_the_daemon_but_not_its_job() {
     local id stray=$node/work/0a1b2c3d-0000-4000-8000-000000000000
     id=$(rnx job run -q sh -c 'mkdir -p a/b; echo x >a/b/c; sleep 1000') || { fail $1 "$id"; return; }
     until_true 30 test -s $node/work/$id/a/b/c || { fail $1 "$(find $node/work)"; return; }

@@ -99,7 +99,7 @@ comes_to_refuse() {
 first_of() { payloads "$1" | cut -d/ -f3; }
 TOLD='trap "exit 9" USR1; echo begun; while :; do sleep 0.2; done'
 
-a_data_directory_that_turns_read_only_holds_jobs_up_and_loses_nothing() {
+data_directory_gone_read_only_delays_jobs_and_loses_nothing() {
     local runs ends stopped waits due ended bad out
     faulty_node defaults -N 1024 >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
     runs=$(numbered)
@@ -146,7 +146,7 @@ a_data_directory_that_turns_read_only_holds_jobs_up_and_loses_nothing() {
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 
-a_data_directory_without_inodes_refuses_new_jobs_and_serves_the_others() {
+data_directory_out_of_inodes_refuses_only_new_jobs() {
     local runs n bad=
     faulty_node defaults -N 256 >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
     runs=$(numbered)
@@ -167,7 +167,7 @@ a_data_directory_without_inodes_refuses_new_jobs_and_serves_the_others() {
 }
 
 # A quota holds root back only where it has no CAP_SYS_RESOURCE (quotactl(2)).
-a_data_directory_at_its_quota_holds_jobs_up_and_loses_nothing() {
+data_directory_at_its_quota_delays_jobs_and_loses_nothing() {
     local runs flood bad=
     faulty_node usrquota >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
     kill_faulty
@@ -202,7 +202,7 @@ failing() {
 }
 
 # The kernel drops what it could not write: a later fdatasync(2) that succeeds says nothing of it.
-what_is_told_after_a_failed_write_of_the_state_is_on_the_disk() {
+state_reported_after_a_failed_write_is_on_the_disk() {
     local runs ended waits later bad= id
     faulty_node defaults >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
     runs=$(numbered)
@@ -231,7 +231,7 @@ what_is_told_after_a_failed_write_of_the_state_is_on_the_disk() {
 }
 
 # Every write and read fails, also those of the file system itself, which gives up then until it is mounted anew.
-a_disk_that_fails_altogether_ends_nobody_and_a_restart_knows_what_was_told() {
+failed_disk_ends_no_job_and_a_restart_knows_reported_states() {
     local runs ended waits out bad=
     faulty_node defaults >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
     runs=$(numbered)

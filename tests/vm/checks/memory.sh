@@ -67,7 +67,7 @@ every_kind_of_memory_ends_as_oom_at_the_limit() {
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 
-files_that_a_job_reads_and_writes_fill_its_limit_and_kill_nobody() {
+page_cache_fills_the_memory_limit_without_an_oom_kill() {
     local id peak
     # On disk, so that what it wrote can be given back.
     run_job --max-memory=8 sh -c 'head -c 12000000 /dev/zero >x && wc -c <x'
@@ -96,7 +96,7 @@ no_page_of_a_job_goes_to_swap() {
     [ "$(swapped)" = "$before" ] && pass $1 || fail $1 "$(($(swapped) - before)) pages went to swap"
 }
 
-many_children_under_a_small_limit_are_always_told_as_oom() {
+many_children_under_a_small_limit_always_end_as_oom() {
     local n
     for n in 1 2 3 4 5; do
         echo --max-memory=8 hog_memory children 40

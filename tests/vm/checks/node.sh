@@ -34,7 +34,7 @@ end_second_node() {
 }
 
 # A daemon that was started from a login shares its group with the shell, and cannot pass controllers on from there.
-a_node_started_from_a_login_takes_the_group_that_it_is_told() {
+node_started_from_a_login_uses_the_configured_cgroup() {
     local out
     mkdir -p /sys/fs/cgroup/session
     (echo 0 >/sys/fs/cgroup/session/cgroup.procs && exec sleep 1000) &
@@ -58,7 +58,7 @@ refused() {
     esac
 }
 
-a_strict_node_refuses_what_it_cannot_enforce_and_says_what_to_do() {
+strict_node_refuses_unenforceable_limits_with_a_remedy() {
     local out poor=/sys/fs/cgroup/poor
     # A group to which all is handed on but memory. From elsewhere: a group below the daemon's own would get from it what there is.
     mkdir -p $poor/node

@@ -4,7 +4,7 @@ free_blocks() { df -k /opt | tail -1 | tr -s ' ' | cut -d' ' -f4; }
 unreclaimable() { sed -n 's/^SUnreclaim: *\([0-9]*\) kB/\1/p' /proc/meminfo; }
 
 # The deepest at last: what is left is the daemon's to remove.
-what_fills_a_jobs_directories_fills_them_for_the_job_alone() {
+job_that_fills_its_directories_fills_them_for_itself_alone() {
     local line free kept bad=
     free=$(free_blocks) kept=$(ls $node/work | wc -l)
     run_job --max-memory=96 sh -c 'for dir in /tmp /dev/shm /work; do for kind in inodes reserve sparse deep; do

@@ -36,7 +36,7 @@ a_job_is_pinned_to_its_cores() {
     [ "$out" = Cpus_allowed_list:1 ] && pass $1 || fail $1 "$out"
 }
 
-neither_priority_nor_affinity_nor_threads_give_a_job_more_of_a_processor() {
+priority_affinity_and_threads_give_a_job_no_more_processor() {
     local id said ok=
     quota 50 250 510 --cpu-cores=1 unfair 1 6 && ok=1
     set -- "$1" "$(cat "$(group "$id")/cpuset.cpus.effective")"

@@ -122,7 +122,7 @@ fn the_program_answers_every_call_as_the_policy_reads() {
 }
 
 #[test]
-fn foreign_architectures_are_killed_and_x32_numbers_do_not_exist() {
+fn foreign_architectures_are_killed_and_x32_numbers_get_enosys() {
     let program = program();
     for nr in 0..600 {
         for arch in [ARCH_I386, ARCH_AARCH64, 0, u32::MAX, ARCH_X86_64 & 0xffff] {
@@ -186,7 +186,7 @@ const OLD_PACKET: i32 = 10; // SOCK_PACKET, deprecated since Linux 2.0
 const HIGH: u64 = 0x1_0000_0000;
 
 #[test]
-fn new_namespaces_are_refused_however_they_are_asked_for() {
+fn new_namespaces_are_refused_for_every_call_that_makes_them() {
     for flag in [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000u64] {
         assert_eq!(answer(libc::SYS_clone, &[flag | libc::SIGCHLD as u64]), NO);
         assert_eq!(answer(libc::SYS_clone, &[flag | HIGH]), NO);
@@ -209,7 +209,7 @@ fn threads_and_children_are_made_as_c_libraries_make_them() {
 }
 
 #[test]
-fn typing_into_a_terminal_is_refused_whatever_the_upper_half_says() {
+fn terminal_injection_is_refused_whatever_the_upper_32_bits() {
     for request in [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD] {
         assert_eq!(answer(libc::SYS_ioctl, &[0, request]), NO);
         assert_eq!(answer(libc::SYS_ioctl, &[0, request | HIGH]), NO);
