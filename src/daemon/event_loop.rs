@@ -134,7 +134,7 @@ pub(super) struct Loop {
     pub(super) tree: Arc<CgroupTree>,
     pub(super) leases: Leases,
     pub(super) collector: Collector,
-    pub(super) sampler: Sampler,
+    pub(super) sampler: Sampler<()>,
     pub(super) notifiers: Notifiers,
     pub(super) shutdown_begins: Box<dyn Fn()>,
     pub(super) table: Table,
@@ -166,7 +166,7 @@ impl Loop {
         signals: SignalFd,
         queues: Queues,
         settings: Settings,
-        rooms: (Arc<CgroupTree>, Leases, Collector, Sampler, Arc<Spawner>, Schedule),
+        rooms: (Arc<CgroupTree>, Leases, Collector, Sampler<()>, Arc<Spawner>, Schedule),
         notifiers: Notifiers,
         shutdown_begins: Box<dyn Fn()>,
     ) -> Self {

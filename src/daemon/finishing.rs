@@ -31,7 +31,7 @@ impl Loop {
         job.measure();
         if !job.samples_complete {
             // The group is there until the job is finished, and tells all that it used.
-            self.sampler.last(id);
+            self.sampler.last(id, || ());
         }
         match self.output_complete(id) {
             Some(fact) => self.pending.push((id, fact)),

@@ -255,7 +255,7 @@ fn start_collectors(
     config: &DaemonConfig,
     to_loop: &Mailbox,
     threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Collector, Sampler), DaemonError> {
+) -> Result<(Collector, Sampler<()>), DaemonError> {
     let post = to_loop.clone();
     let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
         post.send(match word {
@@ -266,7 +266,7 @@ fn start_collectors(
     threads.push(thread);
     let post = to_loop.clone();
     let rate = config.job_metrics.default_sample_rate;
-    let (sampler, thread) = Sampler::start(rate, move |id| post.send(WorkerEvent::SamplesComplete(id)))?;
+    let (sampler, thread) = Sampler::start(rate, move |id, ()| post.send(WorkerEvent::SamplesComplete(id)))?;
     threads.push(thread);
     Ok((collector, sampler))
 }

@@ -57,32 +57,46 @@ impl fmt::Debug for Watched {
     }
 }
 
-enum Command {
+/// Reads what the caller wants to know of a job at its end.
+type ReadAtEnd<E> = Box<dyn FnOnce() -> E + Send>;
+
+enum Command<E> {
     Watch(Box<Watched>),
-    Last(JobId),
+    Last(JobId, ReadAtEnd<E>),
     Stop,
 }
 
-/// Handle of the sampler thread.
-#[derive(Debug, Clone)]
-pub struct Sampler {
+/// Handle of the sampler thread. `E` is what the caller reads at a job's end, see [`Sampler::last`].
+pub struct Sampler<E> {
     // Unbounded by type, bounded by admission: one Watch and one Last for each live job.
-    orders: Turn<Sender<Command>>,
+    orders: Turn<Sender<Command<E>>>,
     waker: Arc<Waker>,
     /// The thread's number.
     thread: i32,
 }
 
-impl Sampler {
-    /// Starts the thread, which samples each watched job at once and then every `base`. `sampled` is called once
-    /// for each [`Sampler::last`].
+impl<E> fmt::Debug for Sampler<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sampler(thread {})", self.thread)
+    }
+}
+
+impl<E> Clone for Sampler<E> {
+    fn clone(&self) -> Self {
+        Sampler { orders: self.orders.clone(), waker: self.waker.clone(), thread: self.thread }
+    }
+}
+
+impl<E: Send + 'static> Sampler<E> {
+    /// Starts the thread, which samples each watched job at once and then every `base`. `sampled` is called on it
+    /// once for each [`Sampler::last`], with what its closure read.
     ///
     /// # Errors
     /// No epoll instance or no thread.
     pub fn start(
         base: Duration,
-        sampled: impl Fn(JobId) + Send + 'static,
-    ) -> Result<(Sampler, JoinHandle<()>), MetricsError> {
+        sampled: impl Fn(JobId, E) + Send + 'static,
+    ) -> Result<(Sampler<E>, JoinHandle<()>), MetricsError> {
         let poll = Poll::new().map_err(MetricsError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(MetricsError::Start)?);
         let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
@@ -112,11 +126,13 @@ impl Sampler {
         self.send(Command::Watch(Box::new(job)));
     }
 
-    /// The job has ended and its group is still there: one last sample, then no more.
-    pub fn last(&self, id: JobId) {
+    /// Takes one last sample of a job that has ended and whose group is still there, then no more. `read` runs on the
+    /// sampler's thread right after that sample is stored, or at once where the job is unknown; `sampled` gets its
+    /// result. It may read files, but it delays the samples of all other jobs.
+    pub fn last(&self, id: JobId, read: impl FnOnce() -> E + Send + 'static) {
         // Where the host refuses it, the loop has said so at its own start.
         let _ = schedule_first_also(self.thread);
-        self.send(Command::Last(id));
+        self.send(Command::Last(id, Box::new(read)));
     }
 
     /// Ends the thread.
@@ -124,7 +140,7 @@ impl Sampler {
         self.send(Command::Stop);
     }
 
-    fn send(&self, order: Command) {
+    fn send(&self, order: Command<E>) {
         // The receiver goes only after Stop, when nobody has anything left to say.
         let _ = self.orders.take(|queue| queue.send(order));
         if let Err(why) = self.waker.wake() {
@@ -142,11 +158,11 @@ struct Job {
     publish: Publish,
 }
 
-struct SamplerThread {
+struct SamplerThread<E> {
     poll: Poll,
     // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread.
     _waker: Arc<Waker>,
-    inbox: Turn<Receiver<Command>>,
+    inbox: Turn<Receiver<Command<E>>>,
     base: Duration,
     jobs: HashMap<JobId, Job>,
     // An entry for each job, and for those that ended within the last interval.
@@ -154,8 +170,8 @@ struct SamplerThread {
     scratch: Scratch,
 }
 
-impl SamplerThread {
-    fn run(mut self, sampled: &dyn Fn(JobId)) {
+impl<E> SamplerThread<E> {
+    fn run(mut self, sampled: &dyn Fn(JobId, E)) {
         let mut events = Events::with_capacity(4);
         loop {
             let now = Instant::now();
@@ -178,16 +194,16 @@ impl SamplerThread {
     }
 
     /// Carries out what was ordered meanwhile; false: no more is to come.
-    fn handle(&mut self, sampled: &dyn Fn(JobId)) -> bool {
+    fn handle(&mut self, sampled: &dyn Fn(JobId, E)) -> bool {
         let mut lent = false;
         while let Ok(order) = self.inbox.take(Receiver::try_recv) {
             match order {
                 Command::Watch(job) => self.watch(*job),
-                Command::Last(id) => {
+                Command::Last(id, read) => {
                     if let Some(mut job) = self.jobs.remove(&id) {
                         job.sample(self.base, &mut self.scratch, id);
                     }
-                    sampled(id);
+                    sampled(id, read());
                     lent = true;
                 }
                 Command::Stop => return false,
@@ -302,9 +318,9 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     struct Bench {
-        sampler: Sampler,
+        sampler: Sampler<usize>,
         thread: JoinHandle<()>,
-        ended: Receiver<JobId>,
+        ended: Receiver<(JobId, usize)>,
         spool: tempfile::TempDir,
         id: JobId,
     }
@@ -312,7 +328,8 @@ mod tests {
     impl Bench {
         fn new(interval: Duration) -> Bench {
             let (tell, ended) = unbounded();
-            let (sampler, thread) = Sampler::start(interval, move |id| tell.send(id).unwrap()).unwrap();
+            let (sampler, thread) =
+                Sampler::start(interval, move |id, read| tell.send((id, read)).unwrap()).unwrap();
             Bench { sampler, thread, ended, spool: tempfile::tempdir().unwrap(), id: JobId::random() }
         }
 
@@ -333,15 +350,21 @@ mod tests {
             told
         }
 
+        /// Ends the job; its closure counts the samples that are stored when it runs.
         fn end(&self) {
-            self.sampler.last(self.id);
-            assert_eq!(self.ended.recv_timeout(PATIENCE), Ok(self.id));
+            let dir = self.spool.path().to_owned();
+            self.sampler.last(self.id, move || samples_in(&dir).len());
+            assert_eq!(self.ended.recv_timeout(PATIENCE), Ok((self.id, self.samples().len())));
         }
 
         fn samples(&self) -> Vec<Sample> {
-            let Some(mut reader) = SeriesReader::open(self.spool.path()).unwrap() else { return Vec::new() };
-            std::iter::from_fn(|| reader.next(u64::MAX).unwrap()).collect()
+            samples_in(self.spool.path())
         }
+    }
+
+    fn samples_in(dir: &Path) -> Vec<Sample> {
+        let Some(mut reader) = SeriesReader::open(dir).unwrap() else { return Vec::new() };
+        std::iter::from_fn(|| reader.next(u64::MAX).unwrap()).collect()
     }
 
     impl Drop for Bench {
