@@ -19,10 +19,10 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use futures_executor::block_on;
-use joblet::config::daemon::{Backend, DaemonConfig, Enforcement, OnShutdown};
+use joblet::config::daemon::{Backend, DaemonConfig, OnShutdown};
 use joblet::daemon::commands::{Answer, Command, CommandSender};
 use joblet::daemon::{Daemon, wiring};
-use joblet::job::{JobId, JobRef, JobSpec, Limits, NetworkMode};
+use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
 use joblet::output::watermark::Notifiers;
 use joblet::sandbox::rootfs::DEFAULT_MOUNTS;

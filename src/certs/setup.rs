@@ -23,7 +23,7 @@ use super::{
     files::{self, REVOKED},
     inspect,
 };
-use crate::config::daemon::Enforcement;
+use crate::job::Enforcement;
 
 const CERTS: [&str; 9] = [
     "ca-cert.pem",

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::daemon::Controller;
+use crate::job::Controller;
 
 /// All of them, in the order in which they are listed.
 const ALL: [Controller; 5] =

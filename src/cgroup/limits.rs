@@ -1,8 +1,7 @@
 //! A job's limits as files of its group: written, then read back, before anything runs.
 
-use crate::config::daemon::Controller;
 use crate::job::limits::CoreSet;
-use crate::job::{Layer, Limits};
+use crate::job::{Controller, Layer, Limits};
 
 use super::files::Group;
 use super::{CgroupError, ControllerSet, Disk};

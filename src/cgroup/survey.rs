@@ -8,7 +8,7 @@ use rustix::fs::{Access, AtFlags};
 use super::files::Group;
 use super::tree::{inside, levels, own_of};
 use super::{CgroupError, ControllerSet, Placement, Why, locate};
-use crate::config::daemon::Controller;
+use crate::job::Controller;
 
 /// How the groups of this host look to a daemon that would start in [`Placement::self_cgroup`].
 #[derive(Debug)]

@@ -8,9 +8,8 @@ use rustix::io::Errno;
 
 use super::files::Group;
 use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, limits, locate};
-use crate::config::daemon::{Controller, Enforcement};
 use crate::job::limits::CoreSet;
-use crate::job::{JobId, Layer, Limits};
+use crate::job::{Controller, Enforcement, JobId, Layer, Limits};
 
 /// The daemon's own leaf below its group.
 const MAIN: &str = "joblet-main";

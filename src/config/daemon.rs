@@ -17,8 +17,9 @@ use super::{
     search::{self, Environment},
     values::{self, section},
 };
+use crate::diag;
 pub use crate::diag::{Format as LogFormat, Output as LogOutput};
-use crate::{diag, job::Secret};
+use crate::job::{Controller, Enforcement, Secret, SpoolPolicy};
 
 /// The daemon's configuration. Every value is in the range that its field names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,57 +141,6 @@ pub struct Joblet {
     pub job_spool_limit: u64,
     /// What happens to output at these limits.
     pub spool_policy: SpoolPolicy,
-}
-
-/// What happens to output beyond `joblet.spoolLimit` and `joblet.jobSpoolLimit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SpoolPolicy {
-    /// The job waits in its write until there is room.
-    Block,
-    /// It is thrown away and counted.
-    Drop,
-    /// The job is ended.
-    Kill,
-}
-
-/// What happens to a job whose limits the host cannot enforce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Enforcement {
-    /// It is refused.
-    Strict,
-    /// It starts, with a warning at the daemon's start and in its status.
-    BestEffort,
-}
-
-/// A controller of cgroup v2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Controller {
-    /// cpu.max
-    Cpu,
-    /// memory.max
-    Memory,
-    /// io.max
-    Io,
-    /// pids.max
-    Pids,
-    /// cpuset.cpus
-    Cpuset,
-}
-
-impl Controller {
-    /// Its name in cgroup.controllers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Io => "io",
-            Self::Pids => "pids",
-            Self::Cpuset => "cpuset",
-        }
-    }
 }
 
 /// `cgroup:`

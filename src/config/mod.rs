@@ -24,7 +24,6 @@ pub mod permissions;
 mod range;
 pub mod search;
 mod state;
-pub mod units;
 mod values;
 
 /// A configuration with where it came from.
@@ -133,7 +132,10 @@ fn read(path: &Path) -> Result<(File, String), ConfigError> {
     let mut text = String::new();
     let read = file.by_ref().take(MAX_FILE + 1).read_to_string(&mut text).map_err(wrong)?;
     if read as u64 > MAX_FILE {
-        return Err(wrong(io::Error::other(format!("it is larger than {}", units::format_size(MAX_FILE)))));
+        return Err(wrong(io::Error::other(format!(
+            "it is larger than {}",
+            crate::job::units::format_size(MAX_FILE)
+        ))));
     }
     Ok((file, text))
 }

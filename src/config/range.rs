@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::daemon::{Backend, DaemonConfig, OnShutdown};
-use super::units::format_duration;
+use crate::job::units::format_duration;
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);

@@ -17,7 +17,7 @@ pub(super) mod duration {
 
     use serde::{Deserializer, Serializer};
 
-    use crate::config::units;
+    use crate::job::units;
 
     pub(in crate::config) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&units::format_duration(*value))
@@ -32,7 +32,7 @@ pub(super) mod duration {
 pub(super) mod size {
     use serde::{Deserializer, Serializer};
 
-    use crate::config::units;
+    use crate::job::units;
 
     pub(in crate::config) fn serialize<S: Serializer>(value: &u64, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&units::format_size(*value))

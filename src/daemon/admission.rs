@@ -15,10 +15,9 @@ use super::pool::CreateRequest;
 use super::staging;
 use super::starting::{InputSource, JobSandbox, StartRequest};
 use super::table::Job;
-use crate::config::daemon::Controller;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
-use crate::job::{JobId, JobRef, JobSpec, JobView, NetworkMode};
+use crate::job::{Controller, JobId, JobRef, JobSpec, JobView, NetworkMode};
 use crate::output::Watermark;
 use crate::upload::{JobInputs, Upload};
 

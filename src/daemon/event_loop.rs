@@ -26,11 +26,10 @@ use super::starting::{Process, Spawner, StartError, StartRequest, StartResult, s
 use super::table::{Child, Job, Table};
 use super::timers::Timers;
 use crate::cgroup::{CgroupTree, JobCgroup};
-use crate::config::daemon::Enforcement;
 use crate::diag;
-use crate::job::JobId;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Effect, Fact, State, step};
+use crate::job::{Enforcement, JobId};
 use crate::metrics::Sampler;
 use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits};

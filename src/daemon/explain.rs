@@ -5,8 +5,7 @@ use super::commands::{Answer, CommandError, Explained};
 use super::event_loop::Loop;
 use super::starting::{Spawner, scratch_bytes};
 use crate::cgroup::Unenforced;
-use crate::config::daemon::Controller;
-use crate::job::{JobSpec, NetworkMode};
+use crate::job::{Controller, JobSpec, NetworkMode};
 use crate::sandbox::{Network, SandboxSpec, filter};
 use crate::upload::Upload;
 

@@ -26,11 +26,9 @@ use super::starting::schedule_first;
 use super::starting::{Spawner, StartRequest};
 use super::{DaemonError, directories, staging};
 use crate::cgroup::{CgroupTree, Disk};
-use crate::config::daemon::{
-    Backend, Controller, DaemonConfig, Enforcement, OnShutdown, ProcMode, WorkBackend,
-};
+use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
 use crate::diag;
-use crate::job::{Limits, limits::CoreSet};
+use crate::job::{Controller, Enforcement, Limits, limits::CoreSet};
 use crate::metrics::Sampler;
 use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits, Word};

@@ -11,8 +11,10 @@ pub mod exit_file;
 pub mod id;
 pub mod layer;
 pub mod limits;
+pub mod policy;
 pub mod spec;
 pub mod state;
+pub mod units;
 pub mod view;
 
 pub use env::Secret;
@@ -20,6 +22,7 @@ pub use exit::{Ending, ExitReason};
 pub use id::{JobId, JobRef};
 pub use layer::{Layer, Verdict};
 pub use limits::Limits;
+pub use policy::{Controller, Enforcement, SpoolPolicy};
 pub use spec::{JobSpec, NetworkMode};
 pub use state::{Effect, Fact, State, Status};
 pub use view::JobView;

@@ -17,9 +17,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::spool::{CHUNK, SpliceResult, SpoolWriter};
 use super::{Full, OutputError, SpoolLimits, Stream, Watermark};
-use crate::config::daemon::SpoolPolicy;
 use crate::diag;
-use crate::job::JobId;
+use crate::job::{JobId, SpoolPolicy};
 use crate::sys::turns::{Turn, in_turns};
 
 /// How long a stream whose disk is full waits before it tries again. The job waits with its pipe full.

@@ -4,8 +4,8 @@
 //! writes byte by byte costs more than its bytes. What is in a pipe whose last writer is gone is always taken, a pipe's
 //! worth beyond the limit at most: the job has ended, and nothing but its last words is to come.
 
-use crate::config::daemon::SpoolPolicy;
-use crate::config::units::format_size;
+use crate::job::SpoolPolicy;
+use crate::job::units::format_size;
 
 use super::spool::{CHUNK, ROW};
 

@@ -28,7 +28,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "diag",
         ],
     ),
-    ("rnx", &["pb", "config", "job::id", "job::limits", "job::Secret", "certs", "sys::exit_now"]),
+    (
+        "rnx",
+        &["pb", "config", "job::id", "job::limits", "job::units", "job::Secret", "certs", "sys::exit_now"],
+    ),
     // Level 2.
     ("daemon", &["@1", "@0"]),
     // Level 1.
@@ -49,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("job", &[]),
     ("sys", &["diag"]),
     ("config", &["job", "diag"]),
-    ("certs", &["config", "job::Secret"]),
+    ("certs", &["config", "job::Secret", "job::Enforcement"]),
     ("diag", &[]),
     ("pb", &[]),
 ];

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_executor::block_on;
-use joblet::config::daemon::{DaemonConfig, Enforcement};
+use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::commands::{Answer, Command, CommandError, CommandSender, Page};
 use joblet::daemon::{Daemon, wiring};
 use joblet::job::limits::MemoryMib;
-use joblet::job::{ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
+use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
 use joblet::output::SpoolReader;
 use joblet::output::watermark::Notifiers;
 

@@ -11,8 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use joblet::config::daemon::SpoolPolicy;
-use joblet::job::JobId;
+use joblet::job::{JobId, SpoolPolicy};
 use joblet::output::spool::{CHUNK, HEADER, ROW, SpliceResult};
 use joblet::output::{Collector, JobOutput, SpoolLimits, SpoolReader, SpoolWriter, Stream, Watermark, Word};
 use rustix::event::{PollFd, PollFlags, poll};

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::{Refusal, Rules, given};
 use crate::api::samples::Query;
-use crate::config::units;
 use crate::daemon::commands::Page;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
+use crate::job::units;
 use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
 use crate::metrics::How;
 use crate::output::lines::Needle;

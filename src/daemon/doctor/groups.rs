@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{Finding, Host, Status, shown};
 use crate::cgroup::{CgroupError, Placement, Survey, Why, survey};
-use crate::config::daemon::{Controller, DaemonConfig};
+use crate::config::daemon::DaemonConfig;
+use crate::job::Controller;
 
 pub(super) const CONTROLLERS: [Controller; 5] =
     [Controller::Cpu, Controller::Memory, Controller::Io, Controller::Pids, Controller::Cpuset];
@@ -276,7 +277,7 @@ mod tests {
         );
         assert_eq!(ask(&config, Controller::Io).status, Status::Warn, "left out on purpose");
         assert_eq!(ask(&config, Controller::Cpu).status, Status::Ok);
-        config.cgroup.enforcement = crate::config::daemon::Enforcement::BestEffort;
+        config.cgroup.enforcement = crate::job::Enforcement::BestEffort;
         assert_eq!(ask(&config, Controller::Memory).status, Status::Warn);
     }
 }

@@ -26,8 +26,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::DaemonError;
-use crate::config::daemon::{DaemonConfig, Enforcement};
+use crate::config::daemon::DaemonConfig;
 use crate::diag::{self, Level};
+use crate::job::Enforcement;
 
 pub use report::{command, json, text};
 

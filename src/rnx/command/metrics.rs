@@ -13,7 +13,7 @@ use super::super::render::metrics;
 use super::super::terminal::one_line;
 use super::super::watch;
 use super::{connect, range, resolve};
-use crate::config::units;
+use crate::job::units;
 use crate::pb::joblet::JobMetricsRequest;
 
 /// Prints what was measured of a job and follows it to its end.

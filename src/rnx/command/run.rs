@@ -19,7 +19,7 @@ use super::super::server::Server;
 use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
 use super::{QUERY, connect, delete::delete};
-use crate::config::units;
+use crate::job::units;
 use crate::pb::joblet::{DataChunk, GetJobLogsReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
 use protobuf::Message;
 

@@ -18,7 +18,7 @@ use super::super::render::{is_terminal_status, json, short, text};
 use super::super::server::Server;
 use super::super::terminal::one_line;
 use super::{QUERY, connect, resolve};
-use crate::config::units;
+use crate::job::units;
 use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
 
 /// Waits for the end of jobs; the exit code is theirs: of the first one, in the order of the command line,
