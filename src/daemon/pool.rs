@@ -31,7 +31,7 @@ use crate::job::{JobId, Limits, NetworkMode};
 use crate::output::{JobOutput, SpoolWriter, Watermark};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::{
-    CloneContext, Init, Network, SandboxError, SandboxParts, Started, create::exit_file_path,
+    CloneContext, Created, Init, Network, SandboxError, SandboxParts, SandboxSpec, create::exit_file_path,
     create::user_namespace,
 };
 use crate::sys::pidfd::network_namespace;
@@ -77,6 +77,8 @@ pub(super) struct WarmSandbox {
     pub(super) cgroup: JobCgroup,
     /// Its PID 1, which waits.
     pub(super) init: Init,
+    /// Its mount namespace.
+    pub(super) mounts: OwnedFd,
     /// Its /work, to be filled.
     pub(super) work: OwnedFd,
     /// Its network namespace, where that is to be used again.
@@ -130,14 +132,14 @@ impl Spawner {
             Err(why) => Err(StartError::from(&*why)),
         };
         match (made, cgroup) {
-            (Ok((Started { init, stdout, stderr }, work, spool)), Some(cgroup)) => {
+            (Ok((Created { init, mounts, stdout, stderr }, work, spool)), Some(cgroup)) => {
                 let control = init.control.clone();
                 let (progress_of_output, wake) = (watermark.clone(), None);
                 let output =
                     JobOutput { id, stdout, stderr, control, spool, watermark: progress_of_output, wake };
                 self.collector.add(output);
                 let network = self.kept(network, &init);
-                Ok(WarmSandbox { id, limits, lease, watermark, cgroup, init, work, network })
+                Ok(WarmSandbox { id, limits, lease, watermark, cgroup, init, mounts, work, network })
             }
             (made, cgroup) => Err(CreateError { id, lease, cgroup, why: made.err().unwrap_or_default() }),
         }
@@ -152,7 +154,7 @@ impl Spawner {
         network: &Source,
         lease: &mut Lease,
         cgroup: &mut Option<JobCgroup>,
-    ) -> Result<(Started, OwnedFd, SpoolWriter), StartError> {
+    ) -> Result<(Created, OwnedFd, SpoolWriter), StartError> {
         let name = id.to_string();
         let namespace = user_namespace(lease).map_err(|e| StartError::from(&e))?;
         let spool = SpoolWriter::create(&self.spool.join(&name)).map_err(|e| e.to_string())?;
@@ -166,15 +168,17 @@ impl Spawner {
         let work = work.map_err(|e| StartError::from(&e))?;
         let parts = SandboxParts {
             id: &name,
-            hostname: &format!("job-{}", id.short()),
-            work: work.as_fd(),
-            scratch_bytes,
-            pids: limits.pids,
-            network: match network {
-                Source::New => Network::Own,
-                Source::Kept(namespace) => Network::Kept(namespace.as_fd()),
-                Source::Host => Network::Host,
+            spec: SandboxSpec {
+                hostname: &format!("job-{}", id.short()),
+                scratch_bytes,
+                pids: limits.pids,
+                network: match network {
+                    Source::New => Network::Own,
+                    Source::Kept(namespace) => Network::Kept(namespace.as_fd()),
+                    Source::Host => Network::Host,
+                },
             },
+            work: work.as_fd(),
             user_namespace: namespace.as_fd(),
             cgroup: group.dir_fd(),
         };
@@ -329,10 +333,10 @@ impl Loop {
 
     /// Gives a berth up.
     pub(super) fn discard(&mut self, sandbox: WarmSandbox) {
-        let WarmSandbox { id, lease, cgroup, init, .. } = sandbox;
+        let WarmSandbox { id, lease, cgroup, init, mounts, .. } = sandbox;
         let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
         self.cleanup(CleanupTask::Process(init.pidfd));
-        self.cleanup(CleanupTask::Close(init.mounts));
+        self.cleanup(CleanupTask::Close(mounts));
         self.cleanup(CleanupTask::File(exit_file_path(&self.settings.run_dir, &id.to_string())));
         self.cleanup(CleanupTask::Directory(self.settings.spool.join(id.to_string())));
         self.release(id, lease);

@@ -23,7 +23,7 @@ use crate::job::{JobId, JobSpec, Limits};
 use crate::output::{Collector, Watermark};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
-use crate::sandbox::{CloneContext, Init, Payload, Sandbox, SandboxError};
+use crate::sandbox::{CloneContext, ExecRequest, Init, Sandbox, SandboxError};
 use crate::state::{self, Record, intent};
 use crate::sys::pidfd::kill_and_reap;
 use crate::sys::thread::schedule_first as schedule;
@@ -196,9 +196,9 @@ impl Spawner {
             },
         };
         let result = self.configure(&sandbox, &spec, inputs, record);
-        let WarmSandbox { id, lease, cgroup, init, network, .. } = sandbox;
+        let WarmSandbox { id, lease, cgroup, init, mounts, network, .. } = sandbox;
         let result = match result {
-            Ok(()) => Ok(process(init, network)),
+            Ok(()) => Ok(process(init, mounts, network)),
             Err(why) => {
                 // Nothing but joblet-init was ever in there, and that ends at once.
                 kill_and_reap(init.pidfd.as_fd());
@@ -228,10 +228,10 @@ impl Spawner {
             self.tree.limit(&sandbox.cgroup, &spec.limits, &self.disks).map_err(|e| e.to_string())?;
             let room = scratch_bytes(&spec.limits, self.work_quota);
             let in_memory = self.disk.is_none().then_some(room);
-            self.sandbox.resize(&sandbox.init, room, in_memory).map_err(|e| e.to_string())?;
+            self.sandbox.resize(sandbox.mounts.as_fd(), room, in_memory).map_err(|e| e.to_string())?;
         }
         self.stage_files(sandbox, spec, &inputs.uploads)?;
-        let payload = Payload {
+        let request = ExecRequest {
             argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
             environment: strings(environment(sandbox.id, spec, &inputs).into_iter())?,
             work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
@@ -242,7 +242,7 @@ impl Spawner {
                 not_recorded(format_args!("cannot write {}: {e}; {}", path.display(), disk_remedy(&e)))
             })?;
         }
-        sandbox.init.start(&payload).map_err(|e| e.to_string())
+        sandbox.init.start(&request).map_err(|e| e.to_string())
     }
 
     /// Puts the uploads into /work, and the working directory if that is below.
@@ -280,8 +280,8 @@ pub(super) fn schedule_first() {
 }
 
 /// What the loop keeps of a joblet-init. Its order is closed here: nobody else needs to know it.
-fn process(init: Init, network: Option<OwnedFd>) -> Process {
-    let Init { pidfd, pid, start_time, report, exit_file: record, mounts, .. } = init;
+fn process(init: Init, mounts: OwnedFd, network: Option<OwnedFd>) -> Process {
+    let Init { pidfd, pid, start_time, report, exit_file: record, .. } = init;
     Process { pidfd, pid, start_time, report, record, mounts, network }
 }
 

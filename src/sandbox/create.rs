@@ -17,13 +17,15 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_cre
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::SandboxError;
 use super::child;
 use super::child::Walked;
 use super::clone_context::{CloneContext, SLOTS};
+use super::error::{SandboxError, preparing};
 use super::identity;
-use super::plan::{Network, PlanSpec, plan};
+use super::plan::{PlanSpec, plan};
 use super::rootfs::{DEFAULT_MOUNTS, ProcMasks, Template};
+use super::spec::{Network, SandboxParts, SandboxSpec};
+use super::start::Init;
 use super::step::Step;
 use crate::job::exit_file;
 use crate::sys::{
@@ -63,76 +65,18 @@ pub struct Sandbox {
     watches: Mutex<Vec<Arc<Watch>>>,
 }
 
-/// One job's part of its walls.
+/// A sandbox that [`Sandbox::create`] has made.
 #[derive(Debug)]
-pub struct SandboxParts<'a> {
-    /// Name of the exit record: the job's id.
-    pub id: &'a str,
-    /// Host name inside.
-    pub hostname: &'a str,
-    /// The job's /work ([`Sandbox::work_tmpfs`], [`super::work::WorkDisk::create`]).
-    pub work: BorrowedFd<'a>,
-    /// Bytes each of /tmp and /dev/shm may take.
-    pub scratch_bytes: u64,
-    /// Processes and threads.
-    pub pids: u32,
-    /// Where its network is.
-    pub network: Network<'a>,
-    /// User namespace of the lease.
-    pub user_namespace: BorrowedFd<'a>,
-    /// Directory of the job's cgroup.
-    pub cgroup: BorrowedFd<'a>,
-}
-
-/// What the steps of a start depend on, without anything that has to be made for it.
-#[derive(Debug, Clone, Copy)]
-pub struct SandboxSpec<'a> {
-    /// Host name inside.
-    pub hostname: &'a str,
-    /// Bytes each of /tmp and /dev/shm may take.
-    pub scratch_bytes: u64,
-    /// Processes and threads.
-    pub pids: u32,
-    /// Where its network is.
-    pub network: Network<'a>,
-}
-
-/// A joblet-init that waits behind its walls, and the daemon's ends of its pipes.
-#[derive(Debug)]
-pub struct Init {
-    /// Refers to it.
-    pub pidfd: OwnedFd,
-    /// Its number on the host.
-    pub pid: i32,
-    /// Its start, clock ticks since boot: with the number it tells this process from all others of this boot.
-    pub start_time: Option<u64>,
-    /// Read end of the report pipe, non-blocking.
-    pub report: OwnedFd,
-    /// Write end of the control pipe, for the order and the release; closing it says "the daemon is gone".
-    pub control: Arc<OwnedFd>,
-    /// The exit record.
-    pub exit_file: File,
-    /// The memory file for the order.
-    pub order: File,
-    /// Its mount namespace. While it is open the kernel does not take the mounts apart, for which the end of PID 1
-    /// would wait otherwise (up to a millisecond of RCU).
-    pub mounts: OwnedFd,
-}
-
-/// What [`Sandbox::create`] made.
-#[derive(Debug)]
-pub struct Started {
-    /// PID 1.
+pub struct Created {
+    /// PID 1 of the job, which waits for its exec request.
     pub init: Init,
+    /// The job's mount namespace. While it is open the kernel does not take the mounts apart, for which the end of
+    /// PID 1 would wait otherwise (up to a millisecond of RCU).
+    pub mounts: OwnedFd,
     /// Read end of the job's stdout, non-blocking.
     pub stdout: OwnedFd,
-    /// Read end of its stderr, non-blocking.
+    /// Read end of the job's stderr, non-blocking.
     pub stderr: OwnedFd,
-}
-
-/// Names what was being made when `result` failed.
-pub(super) fn preparing<T>(result: Result<T, impl Into<io::Error>>, what: &str) -> Result<T, SandboxError> {
-    result.map_err(|e| SandboxError::Prepare { doing: what.to_owned(), source: e.into() })
 }
 
 impl Sandbox {
@@ -180,21 +124,21 @@ impl Sandbox {
         watches.iter().filter(|watch| watch.kill_if_older(bound)).count()
     }
 
-    /// Starts a job's PID 1 behind its walls. When this returns, joblet-init executes and waits for its order.
+    /// Starts a job's PID 1 in its sandbox. When this returns, joblet-init executes and waits for its exec request.
     ///
     /// # Errors
-    /// A wall that could not be built, named by its step. Nothing of the job is left then.
+    /// The step that failed, by name. Nothing of the job is left then.
     pub fn create(
         &self,
         context: &mut CloneContext,
         parts: &SandboxParts<'_>,
-    ) -> Result<Started, SandboxError> {
+    ) -> Result<Created, SandboxError> {
         let (stdout, out) = output_pipe()?;
         let (stderr, err) = output_pipe()?;
         let (report, report_end) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the report pipe")?;
         preparing(rustix::io::ioctl_fionbio(&report, true), "make the report pipe non-blocking")?;
         let (control_end, control) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the control pipe")?;
-        let order = order_file()?;
+        let exec_request = exec_request_file()?;
         let exit_file = self.exit_file(parts.id)?;
         let filled = context.slots.fill([
             self.dev_null.as_fd(),
@@ -205,28 +149,29 @@ impl Sandbox {
             control_end.as_fd(),
             stdout.as_fd(),
             stderr.as_fd(),
-            order.as_fd(),
+            exec_request.as_fd(),
             self.init.as_fd(),
             parts.user_namespace,
             parts.work,
-            match parts.network {
+            match parts.spec.network {
                 Network::Kept(namespace) => namespace,
                 Network::Own | Network::Host => self.dev_null.as_fd(),
             },
         ]);
         preparing(filled, "fill the slots of a child")?;
-        let unrecord = |_: &SandboxError| {
-            // A record without a job would be taken for one whose end nobody saw.
+        let remove_exit_file = |_: &SandboxError| {
+            // The next daemon would take an exit file without a job for a job whose end nobody saw.
             let _ = std::fs::remove_file(self.exit_file_path(parts.id));
         };
         let cloned = self.clone_child(context, parts);
         preparing(context.slots.clear(), "empty the slots of a child")?;
-        let cloned = cloned.inspect_err(unrecord)?;
-        let mounts = mounts_of(&cloned).inspect_err(unrecord)?;
+        let cloned = cloned.inspect_err(remove_exit_file)?;
+        let mounts = mounts_of(&cloned).inspect_err(remove_exit_file)?;
         let (pidfd, pid, control) = (cloned.pidfd, cloned.pid, Arc::new(control));
         let start_time = sys::pidfd::start_time(pid);
-        let init = Init { pidfd, pid, start_time, report, control, exit_file, order, mounts };
-        Ok(Started { init, stdout, stderr })
+        let oom_score = OpenOptions::new().write(true).open(format!("/proc/{pid}/oom_score_adj")).ok();
+        let init = Init { pidfd, pid, start_time, report, control, exit_file, exec_request, oom_score };
+        Ok(Created { init, mounts, stdout, stderr })
     }
 
     /// The clone, from the slots that are filled.
@@ -236,24 +181,32 @@ impl Sandbox {
         parts: &SandboxParts<'_>,
     ) -> Result<sys::clone::Cloned, SandboxError> {
         let CloneContext { stack, slots, watch } = context;
-        let SandboxParts { hostname, scratch_bytes, pids, network, .. } = *parts;
-        let spec = self.spec(
-            SandboxSpec { hostname, scratch_bytes, pids, network },
-            slots.numbers(),
-            slots.filled(),
-        )?;
+        let spec = self.plan_spec(parts.spec, slots.numbers(), slots.filled())?;
         self.clone_into(stack, watch, &plan(&spec), parts)
     }
 
     /// What the child's steps are made from; `fds` in the order of the slots.
-    fn spec<'a>(
+    fn plan_spec<'a>(
         &'a self,
         spec: SandboxSpec<'_>,
         numbers: (i32, i32),
         fds: [BorrowedFd<'a>; SLOTS],
     ) -> Result<PlanSpec<'a>, SandboxError> {
-        let [null, out, err, record, report, control, kept_out, kept_err, order, init, user, work, network] =
-            fds;
+        let [
+            null,
+            out,
+            err,
+            exit_file,
+            report,
+            control,
+            kept_out,
+            kept_err,
+            exec_request,
+            init,
+            user,
+            work,
+            network,
+        ] = fds;
         Ok(PlanSpec {
             numbers,
             network: match spec.network {
@@ -269,7 +222,7 @@ impl Sandbox {
             pids: u64::from(spec.pids),
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
-            descriptors: [null, out, err, record, report, control, kept_out, kept_err, order, init],
+            descriptors: [null, out, err, exit_file, report, control, kept_out, kept_err, exec_request, init],
             user_namespace: user,
             filter: &self.filter,
             linger_s: &self.linger_s,
@@ -281,7 +234,7 @@ impl Sandbox {
     /// # Errors
     /// A NUL in the host name.
     pub fn explain(&self, spec: SandboxSpec<'_>) -> Result<Vec<String>, SandboxError> {
-        let spec = self.spec(spec, (0, 0), [self.dev_null.as_fd(); SLOTS])?;
+        let spec = self.plan_spec(spec, (0, 0), [self.dev_null.as_fd(); SLOTS])?;
         Ok(plan(&spec).iter().map(ToString::to_string).collect())
     }
 
@@ -298,7 +251,7 @@ impl Sandbox {
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP;
-        if matches!(parts.network, Network::Own) {
+        if matches!(parts.spec.network, Network::Own) {
             namespaces |= libc::CLONE_NEWNET;
         }
         preparing(sys::thread::join_mounts(self.template.namespace.as_fd()), "enter the template root")?;
@@ -328,7 +281,7 @@ impl Sandbox {
             file.write_all(&[0; exit_file::SIZE])?;
             Ok(file)
         };
-        preparing(open(), &format!("make the exit record {}", path.display()))
+        preparing(open(), &format!("make the exit file {}", path.display()))
     }
 
     /// Where the exit record of a job is.
@@ -373,12 +326,12 @@ fn mounts_of(child: &sys::clone::Cloned) -> Result<OwnedFd, SandboxError> {
     preparing(opened, "open the job's mount namespace")
 }
 
-/// Memory that joblet-init will map when it has an order. Nobody may ever execute it.
-fn order_file() -> Result<File, SandboxError> {
+/// The memory file that joblet-init maps when the exec request is in it. Nobody may ever execute it.
+fn exec_request_file() -> Result<File, SandboxError> {
     // MFD_NOEXEC_SEAL (6.3) satisfies every vm.memfd_noexec; older kernels refuse the flag.
-    let memfd = memfd_create("order", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| memfd_create("order", MemfdFlags::CLOEXEC));
-    preparing(memfd.map(File::from), "make the file of the order")
+    let memfd = memfd_create("exec-request", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| memfd_create("exec-request", MemfdFlags::CLOEXEC));
+    preparing(memfd.map(File::from), "make the file of the exec request")
 }
 
 /// A pipe for output: the daemon's end does not block; the job's may be reopened through /proc/self/fd for

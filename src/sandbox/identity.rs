@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::sys::clone::Idle;
 
-use super::SandboxError;
+use super::error::SandboxError;
 
 /// The right to run one job under one host id.
 #[derive(Debug, Clone)]

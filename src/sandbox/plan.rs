@@ -4,18 +4,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use super::rootfs::ProcMasks;
+use super::spec::Network;
 use super::step::{Step, slot};
-
-/// Where a job's network is.
-#[derive(Debug, Clone, Copy)]
-pub enum Network<'a> {
-    /// A new namespace of its own, with nothing but loopback.
-    Own,
-    /// One that an earlier job of the same kind left clean.
-    Kept(BorrowedFd<'a>),
-    /// The host's.
-    Host,
-}
 
 /// What a plan is made from. Descriptors are open until the clone is over.
 #[derive(Debug)]

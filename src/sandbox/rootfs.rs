@@ -20,7 +20,7 @@ use rustix::mount::{
 
 use crate::sys;
 
-use super::SandboxError;
+use super::error::SandboxError;
 
 /// Host paths that a job sees read-only where the configuration names none. Of /etc only what programs need
 /// to link, to find names and to check certificates.

@@ -1,80 +1,70 @@
-//! The last part of a start: giving the joblet-init that waits behind finished walls what to run.
+//! The last part of a start: the joblet-init that waits in a complete sandbox receives its exec request.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-use rustix::mount::{MountFlags, mount_remount};
-
-use super::create::preparing;
+use super::error::{SandboxError, preparing};
 use super::exec_request::{ADDRESS, Head};
-use super::plan::{scratch, size};
-use super::{Init, Sandbox, SandboxError};
 use crate::sys;
 
-/// What a job runs.
+/// The program that joblet-init executes as the payload.
 #[derive(Debug)]
-pub struct Payload {
-    /// Its argv, the command first.
+pub struct ExecRequest {
+    /// The payload's argv, the command first.
     pub argv: Vec<CString>,
-    /// Its whole environment, `NAME=value`.
+    /// The payload's whole environment, `NAME=value`.
     pub environment: Vec<CString>,
-    /// Its working directory inside.
+    /// The payload's working directory inside the sandbox.
     pub work_dir: CString,
 }
 
+/// A joblet-init that waits in its sandbox, and the daemon's ends of its pipes.
+#[derive(Debug)]
+pub struct Init {
+    /// A pidfd of the process.
+    pub pidfd: OwnedFd,
+    /// The process id on the host.
+    pub pid: i32,
+    /// The start time in clock ticks since boot: together with `pid` it identifies one process of this boot.
+    pub start_time: Option<u64>,
+    /// Read end of the report pipe, non-blocking.
+    pub report: OwnedFd,
+    /// Write end of the control pipe, for the exec request and the release; closing it says "the daemon is gone".
+    pub control: Arc<OwnedFd>,
+    /// The exit file, which joblet-init writes when the payload has ended.
+    pub exit_file: File,
+    /// The memory file for the exec request.
+    pub exec_request: File,
+    /// `/proc/PID/oom_score_adj`, open for writing; `None` where it cannot be opened.
+    pub oom_score: Option<File>,
+}
+
 impl Init {
-    /// Has joblet-init start the payload. Whether that can be executed is told by the report pipe.
+    /// Has joblet-init start the payload. The report pipe says whether it could be executed.
     ///
     /// # Errors
-    /// joblet-init is gone, or there is no memory for the order.
-    pub fn start(&self, payload: &Payload) -> Result<(), SandboxError> {
-        let order = encode(payload);
+    /// joblet-init is gone, or there is no memory for the exec request.
+    pub fn start(&self, request: &ExecRequest) -> Result<(), SandboxError> {
+        let request = encode(request);
         // A tuning: where the host refuses it, a start waits its turn among all other load. joblet-init gives it up
         // when the payload has been executed (`init/exec.rs`).
         let _ = sys::thread::schedule_above(self.pid);
         let give = || -> io::Result<()> {
-            self.order.write_all_at(&order, 0)?;
-            rustix::io::write(&*self.control, &(order.len() as u64).to_ne_bytes())?;
+            self.exec_request.write_all_at(&request, 0)?;
+            rustix::io::write(&*self.control, &(request.len() as u64).to_ne_bytes())?;
             Ok(())
         };
-        preparing(give(), "give joblet-init its order")
+        preparing(give(), "give joblet-init its exec request")
     }
 }
 
-impl Sandbox {
-    /// Changes how much the file systems of walls that stand may take: /tmp and /dev/shm `scratch_bytes` each, a
-    /// /work in memory `work_bytes`. On a thread of [`Sandbox::adopt_thread`], before the launch.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub fn resize(
-        &self,
-        init: &Init,
-        scratch_bytes: u64,
-        work_bytes: Option<u64>,
-    ) -> Result<(), SandboxError> {
-        let resize = || -> io::Result<()> {
-            let safe = MountFlags::NOSUID | MountFlags::NODEV;
-            let shared = scratch(scratch_bytes);
-            mount_remount("/tmp", safe, shared.as_c_str())?;
-            mount_remount("/dev/shm", safe | MountFlags::NOEXEC, shared.as_c_str())?;
-            if let Some(bytes) = work_bytes {
-                mount_remount("/work", safe, size(bytes))?;
-            }
-            Ok(())
-        };
-        preparing(sys::thread::join_mounts(init.mounts.as_fd()), "enter the job's mounts")?;
-        let resized = resize();
-        preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;
-        preparing(resized, "set the size of /tmp, /dev/shm and /work")
-    }
-}
-
-/// The order as joblet-init maps it: head, the two arrays, the strings (`exec_request.rs`).
-fn encode(payload: &Payload) -> Vec<u8> {
-    let Payload { argv, environment, work_dir } = payload;
+/// The exec request as joblet-init maps it: head, the two arrays, the strings (`exec_request.rs`).
+fn encode(request: &ExecRequest) -> Vec<u8> {
+    let ExecRequest { argv, environment, work_dir } = request;
     let words = size_of::<Head>() / size_of::<usize>();
     let arrays = words + argv.len() + 1 + environment.len() + 1;
     let argv_at = ADDRESS + words * size_of::<usize>();
@@ -90,9 +80,9 @@ fn encode(payload: &Payload) -> Vec<u8> {
         pointers.extend(list.iter().map(|s| string(s)));
         pointers.push(0);
     }
-    let mut order: Vec<u8> = pointers.into_iter().flat_map(usize::to_ne_bytes).collect();
-    order.append(&mut text);
-    order
+    let mut bytes: Vec<u8> = pointers.into_iter().flat_map(usize::to_ne_bytes).collect();
+    bytes.append(&mut text);
+    bytes
 }
 
 #[cfg(test)]
@@ -102,12 +92,12 @@ mod tests {
     #[test]
     fn every_pointer_of_an_exec_request_leads_to_its_string() {
         let c = |s: &str| CString::new(s).unwrap();
-        let payload =
-            Payload { argv: vec![c("cat"), c("")], environment: vec![c("A=b")], work_dir: c("/work/x") };
-        let order = encode(&payload);
-        let word = |at: usize| usize::from_ne_bytes(order[at..at + 8].try_into().unwrap());
+        let request =
+            ExecRequest { argv: vec![c("cat"), c("")], environment: vec![c("A=b")], work_dir: c("/work/x") };
+        let bytes = encode(&request);
+        let word = |at: usize| usize::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         let string =
-            |at: usize| CStr::from_bytes_until_nul(&order[at - ADDRESS..]).unwrap().to_str().unwrap();
+            |at: usize| CStr::from_bytes_until_nul(&bytes[at - ADDRESS..]).unwrap().to_str().unwrap();
         assert_eq!(string(word(0)), "/work/x");
         let (argv, environment) = (word(8) - ADDRESS, word(16) - ADDRESS);
         assert_eq!([string(word(argv)), string(word(argv + 8))], ["cat", ""]);

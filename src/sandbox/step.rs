@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Descriptor numbers that joblet-init finds (`src/init/main.rs` has the same table).
 pub mod slot {
-    /// Regular file for the exit record.
-    pub const RECORD: i32 = 3;
+    /// The exit file, a regular file.
+    pub const EXIT_FILE: i32 = 3;
     /// Write end of the report pipe.
     pub const REPORT: i32 = 4;
     /// Read end of the control pipe.
@@ -19,8 +19,8 @@ pub mod slot {
     pub const KEPT_OUT: i32 = 6;
     /// Kept read end of the payload's stderr.
     pub const KEPT_ERR: i32 = 7;
-    /// Memory file in which the order will be (`exec_request.rs`).
-    pub const ORDER: i32 = 8;
+    /// Memory file for the exec request (`exec_request.rs`).
+    pub const EXEC_REQUEST: i32 = 8;
     /// joblet-init itself; closed by the exec.
     pub const IMAGE: i32 = 9;
     /// How many there are, 0 included.

@@ -20,7 +20,7 @@ use rustix::mount::{
     fsopen, open_tree,
 };
 
-use super::create::preparing;
+use super::error::preparing;
 use super::plan::inodes_for;
 use super::removal::{names, remove_tree};
 use super::{Sandbox, SandboxError};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use joblet::job::exit_file::ExitFile;
 use joblet::sandbox::create::{SandboxConfig, exit_file_path};
 use joblet::sandbox::identity::make_namespace;
-use joblet::sandbox::{Network, Payload, Sandbox, SandboxError, SandboxParts, Started};
+use joblet::sandbox::{Created, ExecRequest, Network, Sandbox, SandboxError, SandboxParts, SandboxSpec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::helper::residue::{cgroup2_mount, mounts_below, processes_of};
@@ -109,7 +109,7 @@ impl Order {
 
 /// A started job.
 pub struct Running {
-    pub started: Started,
+    pub started: Created,
     pub record: PathBuf,
 }
 
@@ -182,7 +182,7 @@ fn start_here(
     id: &str,
     uid: u32,
     cgroup: &Path,
-) -> Result<Started, SandboxError> {
+) -> Result<Created, SandboxError> {
     let namespace = make_namespace(uid)?;
     let work = sandbox.work_tmpfs(16 << 20, uid)?;
     fill(&work, order);
@@ -190,16 +190,18 @@ fn start_here(
     let strings = |list: &[String]| list.iter().map(|s| CString::new(s.as_str()).unwrap()).collect();
     let walls = SandboxParts {
         id,
-        hostname: &order.hostname,
+        spec: SandboxSpec {
+            hostname: &order.hostname,
+            scratch_bytes: 1 << 20,
+            pids: 64,
+            network: Network::Own,
+        },
         work: or(order.work.as_ref(), &work),
-        scratch_bytes: 1 << 20,
-        pids: 64,
-        network: Network::Own,
         user_namespace: or(order.user_namespace.as_ref(), &namespace),
         cgroup: or(order.cgroup.as_ref(), &cgroup),
     };
     let mut stack = sandbox.adopt_thread()?;
-    let payload = Payload {
+    let request = ExecRequest {
         argv: strings(&order.argv),
         environment: strings(&order.environment),
         work_dir: CString::new(order.work_dir.as_str()).unwrap(),
@@ -212,7 +214,7 @@ fn start_here(
         "the spawner is back among the host's mounts"
     );
     let started = started?;
-    started.init.start(&payload)?;
+    started.init.start(&request)?;
     Ok(started)
 }
 

@@ -1,0 +1,41 @@
+//! Changes to a sandbox between its creation and the start of the payload.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::mount::{MountFlags, mount_remount};
+
+use super::create::Sandbox;
+use super::error::{SandboxError, preparing};
+use super::plan::{scratch, size};
+use crate::sys;
+
+impl Sandbox {
+    /// Changes the size limits of file systems in the mount namespace of a created sandbox: `scratch_bytes` for each
+    /// of /tmp and /dev/shm, `work_bytes` for a /work in memory. Call it on a thread of [`Sandbox::adopt_thread`],
+    /// before the payload starts.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn resize(
+        &self,
+        mounts: BorrowedFd<'_>,
+        scratch_bytes: u64,
+        work_bytes: Option<u64>,
+    ) -> Result<(), SandboxError> {
+        let resize = || -> io::Result<()> {
+            let safe = MountFlags::NOSUID | MountFlags::NODEV;
+            let shared = scratch(scratch_bytes);
+            mount_remount("/tmp", safe, shared.as_c_str())?;
+            mount_remount("/dev/shm", safe | MountFlags::NOEXEC, shared.as_c_str())?;
+            if let Some(bytes) = work_bytes {
+                mount_remount("/work", safe, size(bytes))?;
+            }
+            Ok(())
+        };
+        preparing(sys::thread::join_mounts(mounts), "enter the job's mounts")?;
+        let resized = resize();
+        preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;
+        preparing(resized, "set the size of /tmp, /dev/shm and /work")
+    }
+}
