@@ -26,6 +26,11 @@ impl Group {
         Ok(Group { path: path.to_owned(), dir: rustix::fs::open(path, flags, Mode::empty())? })
     }
 
+    /// A second descriptor of the same directory.
+    pub(super) fn try_clone(&self) -> io::Result<Group> {
+        Ok(Group { path: self.path.clone(), dir: self.dir.try_clone()? })
+    }
+
     /// Opens a group, and makes it first where it does not exist.
     pub(super) fn make(path: &Path) -> Result<Group, CgroupError> {
         let made = match std::fs::create_dir(path) {

@@ -37,6 +37,14 @@ impl JobCgroup {
         &self.group
     }
 
+    /// A second descriptor of the same group, for another thread to read it by.
+    ///
+    /// # Errors
+    /// The daemon has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<JobCgroup> {
+        Ok(JobCgroup { id: self.id, group: self.group.try_clone()? })
+    }
+
     /// Whose group it is.
     pub fn id(&self) -> JobId {
         self.id

@@ -66,7 +66,7 @@ pub(super) enum WorkerEvent {
     /// Nothing is left in a network namespace.
     NetworkClean(OwnedFd),
     /// Records are on disk, or cannot be written.
-    Recorded(Outcome),
+    Recorded(Outcome<()>),
     /// What a waiting job brought is put aside, or cannot be.
     Staged(JobId, Result<(), String>),
     /// A /work on disk is gone, and its id is free; `None`: it could not be removed.
@@ -117,7 +117,7 @@ pub(super) struct Queues {
     pub(super) events: Turn<Receiver<WorkerEvent>>,
     pub(super) orders: Sender<StartRequest>,
     // `None`: records are kept in memory only.
-    pub(super) records: Option<Sender<Change>>,
+    pub(super) records: Option<Sender<Change<()>>>,
     pub(super) staging: Sender<Staging>,
     pub(super) create_requests: Sender<CreateRequest>,
     pub(super) cleanups: Sender<CleanupTask>,

@@ -106,7 +106,7 @@ impl Loop {
         self.table.has_ended(id);
         self.answer_starters(id);
         if let Some(child) = child {
-            intent::void(&child.record);
+            intent::void(&exit_file_path(&self.settings.run_dir, &id.to_string()));
             self.forget_source(child.tokens[0], &child.pidfd);
             if let Some(report) = &child.report {
                 self.forget_source(child.tokens[1], report);

@@ -1,7 +1,5 @@
 //! Records of jobs: when they are asked for, what is in them, and what happens when they are on disk.
 
-use std::fmt::Display;
-
 use log::Level;
 
 use super::cleanup::CleanupTask;
@@ -13,12 +11,7 @@ use crate::diag;
 use crate::job::exit::ExitReason;
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, JobRef};
-use crate::state::{Change, Outcome, Record, Stage};
-
-/// Why a job was not even begun: `why` names the file, the system's answer and what to try.
-pub(super) fn not_recorded(why: impl Display) -> String {
-    format!("cannot record the job, nothing was started: {why}")
-}
+use crate::state::{Change, Outcome, Record, Stage, not_recorded};
 
 impl Job {
     /// The job as it is stored.
@@ -78,7 +71,8 @@ impl Loop {
             return None;
         };
         let record = Box::new(job.to_record(&self.boot));
-        if records.send(Change::Put { record: record.clone(), version: job.version }).is_err() {
+        let put = Change::Put { record: record.clone(), version: job.version, ticket: (), durable: None };
+        if records.send(put).is_err() {
             diag::limited!(Level::Error, "the state thread is gone");
         }
         self.pending_writes += 1;
@@ -86,10 +80,10 @@ impl Loop {
     }
 
     /// What became of records.
-    pub(super) fn collect_outcome(&mut self, outcome: Outcome, facts: &mut Vec<(JobId, Fact)>) {
-        let Outcome { trouble, records, answered } = outcome;
+    pub(super) fn collect_outcome(&mut self, outcome: Outcome<()>, facts: &mut Vec<(JobId, Fact)>) {
+        let Outcome { trouble, records, tickets } = outcome;
         let durable = trouble.is_none();
-        self.pending_writes -= answered;
+        self.pending_writes -= tickets.len();
         for (id, version) in records {
             let Some(job) = self.table.get_mut(id) else { continue };
             job.write_failed = !durable && (job.version == version || job.write_failed);

@@ -15,7 +15,6 @@ use crossbeam_channel::Receiver;
 use log::Level;
 
 use super::DaemonError;
-use super::ledger::not_recorded;
 use super::pool::{CreateError, CreateRequest, WarmSandbox};
 use crate::cgroup::{CgroupTree, Disk, JobCgroup};
 use crate::diag::{self, disk_remedy};
@@ -24,7 +23,7 @@ use crate::output::{Collector, Watermark};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{CloneContext, ExecRequest, Init, Sandbox, SandboxError};
-use crate::state::{self, Record, intent};
+use crate::state::{self, Record, intent, not_recorded};
 use crate::sys::pidfd::kill_and_reap;
 use crate::sys::thread::schedule_first as schedule;
 use crate::upload::{self, JobInputs, Stage, Upload, UploadError};

@@ -269,13 +269,16 @@ fn start_collectors(
     Ok((collector, sampler))
 }
 
+/// Takes records to the thread that writes them.
+type Records = Sender<Change<()>>;
+
 /// The threads that write what must outlive us: records, and what waiting jobs brought.
 fn start_writers(
     database: Option<Database>,
     stage: &Stage,
     to_loop: &Mailbox,
     threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Option<Sender<Change>>, Sender<Staging>), DaemonError> {
+) -> Result<(Option<Records>, Sender<Staging>), DaemonError> {
     let post = to_loop.clone();
     let records = database.map(|database| {
         let told = move |outcome| post.send(WorkerEvent::Recorded(outcome));

@@ -1,8 +1,9 @@
 //! The record of a job that is about to start, in the file of its exit record.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::{Record, is_writable};
 use crate::job::exit_file;
@@ -19,10 +20,11 @@ pub fn put(file: &File, record: &Record) -> io::Result<()> {
     file.write_all_at(&serde_json::to_vec(record)?, PLACE)
 }
 
-/// Makes an intent void: its job is over, and may be deleted.
-pub fn void(file: &File) {
+/// Removes the intent from the exit file at `path`: the job has ended, and may be deleted. A missing file is no trouble.
+pub fn void(path: &Path) {
+    let cut = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(exit_file::SIZE as u64));
     // A disk that refuses to make a file shorter keeps it until it is removed, which is next.
-    let _ = file.set_len(exit_file::SIZE as u64);
+    let _ = cut;
 }
 
 /// What stands there; `None`: nothing, or half a record, whose payload never ran.
@@ -42,18 +44,21 @@ mod tests {
 
     #[test]
     fn intent_stays_in_the_exit_file_until_void_and_a_half_is_none() {
-        let file = tempfile::tempfile().unwrap();
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let file = named.as_file();
         file.write_all_at(&[0; exit_file::SIZE], 0).unwrap();
-        assert_eq!(read(&file), None);
-        put(&file, &record(7, Stage::Active(None))).unwrap();
+        assert_eq!(read(file), None);
+        put(file, &record(7, Stage::Active(None))).unwrap();
         let ended = ExitFile { wait_status: 256, ..ExitFile::default() }.encode();
         file.write_all_at(&ended, 0).unwrap();
-        assert_eq!(read(&file).unwrap().serial, 7);
+        assert_eq!(read(file).unwrap().serial, 7);
         file.set_len(PLACE + 40).unwrap();
-        assert_eq!(read(&file), None);
-        void(&file);
+        assert_eq!(read(file), None);
+        void(named.path());
         let mut block = [1; exit_file::SIZE];
         file.read_exact_at(&mut block, 0).unwrap();
         assert_eq!((block, file.metadata().unwrap().len()), (ended, exit_file::SIZE as u64));
+        void(&named.path().with_extension("absent"));
+        assert!(!named.path().with_extension("absent").exists());
     }
 }

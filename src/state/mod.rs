@@ -34,6 +34,7 @@ pub mod sidecar;
 mod wal;
 pub mod writer;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ use crate::diag::disk_remedy;
 
 pub use database::Database;
 pub use record::{Record, Stage};
-pub use writer::{Change, Outcome, Writer};
+pub use writer::{Change, Outcome};
 
 /// Whether what was written to a file can reach its disk. An ext4 that the kernel has made read-only under open files takes
 /// writes into memory, and answers fdatasync(2) with success without writing anything (`ext4_sync_file`, Linux 6.18).
@@ -55,6 +56,12 @@ pub use writer::{Change, Outcome, Writer};
 fn is_writable(file: &File) -> io::Result<()> {
     let read_only = rustix::fs::fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY);
     if read_only { Err(Errno::ROFS.into()) } else { Ok(()) }
+}
+
+/// The message for a job that was not started because its record cannot be written: `why` names the file, the system's
+/// answer and what to try.
+pub fn not_recorded(why: impl Display) -> String {
+    format!("cannot record the job, nothing was started: {why}")
 }
 
 /// Why records cannot be read or written.

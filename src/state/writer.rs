@@ -21,25 +21,33 @@ const QUIET: Duration = Duration::from_millis(250);
 /// Commits after which the log is moved, as soon as it is quiet, and at the latest.
 const COMMITS: (u32, u32) = (64, 512);
 
-/// Something to write.
-pub enum Change {
-    /// A job's newest record. `version` counts the job's records.
+/// A task that runs on the writer's thread once a change is durable.
+type WhenDurable = Box<dyn FnOnce() + Send>;
+
+/// A change to the database.
+pub enum Change<T> {
+    /// A job's newest record.
     Put {
-        /// It.
+        /// The whole record, which replaces the job's earlier one.
         record: Box<Record>,
-        /// Which one of the job's.
+        /// The number of this record among the job's records, counted up by the caller.
         version: u64,
+        /// The caller's ticket, which comes back in the next [`Outcome`].
+        ticket: T,
+        /// Runs after the commit that makes the record durable (or a newer record of the same job), and before the
+        /// outcome of that commit is reported. It never runs after a failed commit: it waits for the next one.
+        durable: Option<WhenDurable>,
     },
-    /// Jobs that are forgotten, by serial.
+    /// The end of the records of some jobs.
     Delete {
-        /// Which.
+        /// Serials of the jobs whose records go.
         serials: Vec<u64>,
-        /// Called when that is durable.
-        done: Box<dyn FnOnce() + Send>,
+        /// Runs when the deletion is durable.
+        done: WhenDurable,
     },
 }
 
-impl fmt::Debug for Change {
+impl<T> fmt::Debug for Change<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Put { record, version, .. } => write!(f, "Put({} {version})", record.id),
@@ -48,27 +56,27 @@ impl fmt::Debug for Change {
     }
 }
 
-/// What became of the records of a batch.
+/// The result of one commit.
 #[derive(Debug)]
-pub struct Outcome {
-    /// Why they are not durable, if they are not; they are tried again then.
+pub struct Outcome<T> {
+    /// Why the records are not durable, if they are not; the thread then tries again.
     pub trouble: Option<String>,
     /// Each job with the version of its record.
     pub records: Vec<(JobId, u64)>,
-    /// Records that were asked for since the last outcome: all of them, also those that a newer one replaced.
-    pub answered: usize,
+    /// The tickets of all puts since the last outcome, also of those that a newer record has replaced.
+    pub tickets: Vec<T>,
 }
 
-/// Starts the thread, which ends when the senders are gone and all is written that can be. `tell` hears of each batch;
-/// `prepare` runs on the thread first.
+/// Starts the thread, which ends when the senders are gone and all is written that can be. `tell` receives the outcome
+/// of each commit; `prepare` runs on the thread first.
 ///
 /// # Errors
-/// No thread.
-pub fn start(
+/// The thread cannot be started.
+pub fn start<T: Send + 'static>(
     database: Database,
     prepare: impl FnOnce() + Send + 'static,
-    tell: impl Fn(Outcome) + Send + 'static,
-) -> Result<(Sender<Change>, JoinHandle<()>), StateError> {
+    tell: impl Fn(Outcome<T>) + Send + 'static,
+) -> Result<(Sender<Change<T>>, JoinHandle<()>), StateError> {
     // No bound of its own: each live job has a few changes under way, and admission bounds the jobs.
     let (changes, inbox) = crossbeam_channel::unbounded();
     let writer = Writer {
@@ -77,7 +85,7 @@ pub fn start(
         gone: Vec::new(),
         done: Vec::new(),
         commits: 0,
-        asked: 0,
+        tickets: Vec::new(),
     };
     let work = move || {
         prepare();
@@ -87,19 +95,28 @@ pub fn start(
     Ok((changes, thread))
 }
 
-/// The thread's own things.
-pub struct Writer {
-    database: Database,
-    // What is not durable yet, newest records only.
-    waiting: BTreeMap<u64, (Box<Record>, u64)>,
-    gone: Vec<u64>,
-    done: Vec<Box<dyn FnOnce() + Send>>,
-    commits: u32,
-    asked: usize,
+/// A record that is not durable yet.
+struct Pending {
+    record: Box<Record>,
+    version: u64,
+    // Of this record and of those that it replaced.
+    durable: Vec<WhenDurable>,
 }
 
-impl Writer {
-    fn run(mut self, inbox: &Receiver<Change>, tell: &dyn Fn(Outcome)) {
+/// The state of the writer's thread.
+struct Writer<T> {
+    database: Database,
+    // By serial, the newest record of each job only.
+    waiting: BTreeMap<u64, Pending>,
+    gone: Vec<u64>,
+    done: Vec<WhenDurable>,
+    commits: u32,
+    // Of all puts since the last outcome.
+    tickets: Vec<T>,
+}
+
+impl<T> Writer<T> {
+    fn run(mut self, inbox: &Receiver<Change<T>>, tell: &dyn Fn(Outcome<T>)) {
         loop {
             let pending = !self.waiting.is_empty() || !self.gone.is_empty();
             let first = match (pending, self.commits >= COMMITS.0) {
@@ -132,11 +149,14 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, change: Change) {
+    fn take(&mut self, change: Change<T>) {
         match change {
-            Change::Put { record, version } => {
-                self.asked += 1;
-                self.waiting.insert(record.serial, (record, version));
+            Change::Put { record, version, ticket, durable } => {
+                self.tickets.push(ticket);
+                let serial = record.serial;
+                let replaced = self.waiting.remove(&serial).map(|pending| pending.durable);
+                let durable = replaced.into_iter().flatten().chain(durable).collect();
+                self.waiting.insert(serial, Pending { record, version, durable });
             }
             Change::Delete { serials, done } => {
                 for serial in &serials {
@@ -148,25 +168,24 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, tell: &dyn Fn(Outcome)) {
-        let puts = self.waiting.iter().map(|(serial, (record, _))| (*serial, record.as_ref())).collect();
+    fn write(&mut self, tell: &dyn Fn(Outcome<T>)) {
+        let puts = self.waiting.iter().map(|(serial, put)| (*serial, put.record.as_ref())).collect();
         let written = self.database.write(&puts, &self.gone);
         let durable = written.and_then(|()| {
             self.commits += 1;
             self.database.sync()
         });
-        let records = self.waiting.values().map(|(record, version)| (record.id, *version)).collect();
+        let records = self.waiting.values().map(|put| (put.record.id, put.version)).collect();
         if let Err(why) = &durable {
             diag::limited!(Level::Error, "cannot record jobs; trying again", error = why);
         } else {
-            self.waiting.clear();
             self.gone.clear();
-            for done in self.done.drain(..) {
-                done();
-            }
+            let puts = std::mem::take(&mut self.waiting);
+            let durable = puts.into_values().flat_map(|put| put.durable);
+            durable.chain(self.done.drain(..)).for_each(|run| run());
         }
         let trouble = durable.err().map(|why| why.to_string());
-        tell(Outcome { trouble, records, answered: std::mem::take(&mut self.asked) });
+        tell(Outcome { trouble, records, tickets: std::mem::take(&mut self.tickets) });
     }
 
     fn checkpoint(&mut self) {
@@ -174,5 +193,46 @@ impl Writer {
         if let Err(why) = self.database.checkpoint() {
             diag::limited!(Level::Warn, "cannot tidy up the job database", error = why);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Stage;
+    use crate::state::database::tests::record;
+    use std::sync::mpsc;
+
+    #[test]
+    fn replaced_puts_keep_their_tickets_and_tasks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _) = Database::open(dir.path()).unwrap();
+        let (events, seen) = mpsc::channel();
+        // The writer begins when all changes are in its queue, so that one commit takes them.
+        let (begin, wait) = mpsc::channel::<()>();
+        let outcomes = events.clone();
+        let tell = move |outcome: Outcome<u8>| {
+            let versions: Vec<u64> = outcome.records.iter().map(|(_, version)| *version).collect();
+            outcomes.send(format!("{:?} {versions:?} {:?}", outcome.trouble, outcome.tickets)).unwrap();
+        };
+        let (changes, thread) = start(database, move || _ = wait.recv(), tell).unwrap();
+        for (serial, version, ticket) in [(1, 1, 10), (2, 7, 20), (1, 2, 11), (3, 1, 30)] {
+            let events = events.clone();
+            let durable: WhenDurable = Box::new(move || events.send(format!("durable {ticket}")).unwrap());
+            let record = Box::new(record(serial, Stage::Queued));
+            changes.send(Change::Put { record, version, ticket, durable: Some(durable) }).unwrap();
+        }
+        // The record of this job never becomes durable.
+        let gone = events.clone();
+        let done = Box::new(move || gone.send("deleted".to_owned()).unwrap());
+        changes.send(Change::Delete { serials: vec![3], done }).unwrap();
+        drop((begin, changes, events));
+        thread.join().unwrap();
+        let seen: Vec<String> = seen.iter().collect();
+        assert_eq!(
+            seen,
+            ["durable 10", "durable 11", "durable 20", "deleted", "None [2, 7] [10, 20, 11, 30]"]
+        );
+        assert_eq!(Database::open(dir.path()).unwrap().1.len(), 2);
     }
 }
