@@ -4,6 +4,8 @@
 //! They read the sources as rustfmt leaves them (which `tests/run.sh` checks first), so an indented closing brace is the
 //! end of what began at the same indentation.
 
+#[path = "house/circles.rs"]
+mod circles;
 #[path = "house/documents.rs"]
 mod documents;
 #[path = "house/programs.rs"]

@@ -19,6 +19,8 @@ mod init;
 mod job;
 #[path = "kernel/refusals.rs"]
 mod refusals;
+#[path = "kernel/resources.rs"]
+mod resources;
 #[path = "kernel/spool.rs"]
 mod spool;
 #[path = "kernel/survival.rs"]

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use joblet::config::daemon::{Backend, DaemonConfig, OnShutdown};
-use joblet::daemon::commands::{Answer, Command, CommandSender};
-use joblet::daemon::{Daemon, wiring};
+use joblet::daemon::command::{Answer, Command, CommandSender};
+use joblet::daemon::{Daemon, assemble};
 use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
 use joblet::output::watermark::Notifiers;
@@ -115,7 +115,7 @@ pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let (send, receive) = channel();
     let wake = waiting.clone();
     let thread = std::thread::spawn(move || {
-        let signals = wiring::block_signals().expect("signals can be blocked");
+        let signals = assemble::block_signals().expect("signals can be blocked");
         let tell = move |id| {
             if let Some(thread) = wake.lock().expect("nobody panics with it").get(&id) {
                 thread.unpark();

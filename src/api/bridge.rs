@@ -6,7 +6,7 @@ use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus, RpcStatu
 use super::convert::Refusal;
 use super::limits::CallPermit;
 use super::status;
-use crate::daemon::commands::{Answer, Command, CommandError, CommandSender};
+use crate::daemon::command::{Answer, Command, CommandError, CommandSender};
 use crate::diag::{Level, event};
 
 /// A question that the loop has accepted, or why it was not put.

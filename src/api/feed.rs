@@ -7,7 +7,7 @@ use grpcio::{RpcStatus, RpcStatusCode};
 
 use super::convert::reply;
 use super::status;
-use crate::daemon::commands::{CommandError, LogSource};
+use crate::daemon::command::{CommandError, LogSource};
 use crate::diag::{Level, limited};
 use crate::job::JobId;
 use crate::output::{LogCursor, LogQuery, OutputError, Seen, Watermark};

@@ -7,7 +7,7 @@
 //! * `log-pump` ([`pump`]): reads spools for all streams and fills their queues.
 //! * C-core's own (resolver, timers, event engine): they know nothing of us.
 //!
-//! The loop is elsewhere; this room reaches it through [`CommandSender`](crate::daemon::commands::CommandSender) only.
+//! The loop is elsewhere; this room reaches it through [`CommandSender`](crate::daemon::command::CommandSender) only.
 //!
 //! # A request
 //!

@@ -26,7 +26,7 @@ use grpcio::{RpcStatus, RpcStatusCode};
 use super::access::Peer;
 use super::feed::{Fed, Feed, Kind};
 use super::{ApiError, status};
-use crate::daemon::commands::CommandError;
+use crate::daemon::command::CommandError;
 use crate::diag::{Level, event};
 use crate::job::JobId;
 use crate::output::Watermark;

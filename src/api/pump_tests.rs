@@ -8,7 +8,7 @@ use super::super::access::tests::Node;
 use super::super::feed::LogFeed;
 use super::*;
 use crate::certs::authority::Pair;
-use crate::daemon::commands::LogSource;
+use crate::daemon::command::LogSource;
 use crate::output::{LogQuery, SpoolWriter, Stream as Side};
 use crate::pb::joblet::DataChunk;
 

@@ -7,7 +7,7 @@ use grpcio::{RpcStatus, RpcStatusCode};
 use super::convert::sample;
 use super::feed::{Fed, Feed, Kind};
 use super::status;
-use crate::daemon::commands::SampleSource;
+use crate::daemon::command::SampleSource;
 use crate::diag::{Level, limited};
 use crate::job::JobId;
 use crate::metrics::{Fold, How, MetricsError, Sample, SeriesReader};

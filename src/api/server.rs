@@ -14,7 +14,7 @@ use super::limits::Shares;
 use super::service::{self, Jobs};
 use super::{ApiError, LogPump, Rules, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
-use crate::daemon::commands::CommandSender;
+use crate::daemon::command::CommandSender;
 use crate::diag::{Level, event};
 
 /// Clients may ping this often without being sent away: half of the ten seconds that are promised, because

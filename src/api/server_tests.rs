@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use grpcio::{CallOption, Channel, ChannelCredentialsBuilder, CompressionAlgorithms, Error, RpcStatusCode};
-use mio::{Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use openssl::asn1::{Asn1Integer, Asn1Time};
 use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
@@ -17,8 +17,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
-use crate::daemon::commands::in_turns;
-use crate::daemon::commands::{Command, CommandError, LogSource, QUEUE};
+use crate::daemon::command::{Command, CommandError, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
 use crate::output::spool::CHUNK;
@@ -26,6 +25,7 @@ use crate::output::watermark::Notify;
 use crate::output::{SpoolWriter, Stream, Watermark};
 use crate::pb::joblet::*;
 use crate::pb::joblet_grpc::*;
+use crate::sys::mailbox::mailbox;
 
 const YEAR: i64 = 4_000_000_000;
 
@@ -72,7 +72,6 @@ struct Bench {
     held: Receiver<()>,
     watermark: Arc<Watermark>,
     dir: tempfile::TempDir,
-    _poll: Poll,
 }
 
 fn config(ca: &Authority) -> DaemonConfig {
@@ -91,10 +90,9 @@ impl Bench {
         let (cert, key) = certificate("ca", None, YEAR);
         let ca = Authority(cert, key);
         let config = config(&ca);
-        let (queue, commands) = bounded(QUEUE);
-        let (queue, _) = in_turns((queue, ()));
-        let poll = Poll::new().unwrap();
-        let sender = CommandSender::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let mut poll = Poll::new().unwrap();
+        let (mailbox, inbox) = mailbox(QUEUE, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let sender = CommandSender::new(mailbox);
         let (logs, tell): (LogPump, Notify) = LogPump::start().unwrap();
         let id = JobId::random();
         let watermark = Watermark::new(id, tell);
@@ -104,8 +102,15 @@ impl Bench {
         let (tell_held, held) = bounded(1);
         thread::spawn(move || {
             let mut unanswered = Vec::new();
-            for command in commands {
-                match command {
+            let mut events = Events::with_capacity(4);
+            let mut next = || loop {
+                match inbox.take() {
+                    Some(command) => return command,
+                    None => poll.poll(&mut events, None).unwrap(),
+                }
+            };
+            loop {
+                match next() {
                     Command::Logs { answer, .. } => {
                         let source = LogSource { id, dir: spool.clone(), watermark: of_loop.clone() };
                         let _ = answer.send(Ok(source));
@@ -125,7 +130,7 @@ impl Bench {
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
         let server = Server::start(&config, sender, rules, logs).unwrap();
         let port = server.port();
-        Bench { ca, server: Some(server), port, held, watermark, dir, _poll: poll }
+        Bench { ca, server: Some(server), port, held, watermark, dir }
     }
 
     fn channel(&self, unit: &str, compressed: bool) -> Channel {
@@ -308,10 +313,9 @@ fn start_error_names_the_invalid_credential_key_or_address() {
     let refusal = |change: &dyn Fn(&mut DaemonConfig)| {
         let mut config = good.clone();
         change(&mut config);
-        let (queue, _commands) = bounded(1);
-        let (queue, _) = in_turns((queue, ()));
         let poll = Poll::new().unwrap();
-        let sender = CommandSender::new(queue, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let (mailbox, _inbox) = mailbox(1, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let sender = CommandSender::new(mailbox);
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
         match Server::start(&config, sender, rules, LogPump::start().unwrap().0) {
             Err(why) => why.to_string(),

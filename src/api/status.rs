@@ -3,7 +3,7 @@
 use grpcio::{Metadata, MetadataBuilder, RpcStatus, RpcStatusCode};
 
 use super::convert::Refusal;
-use crate::daemon::commands::CommandError;
+use crate::daemon::command::CommandError;
 
 /// Longest text in bytes. It travels in a header, percent-encoded; peers take 8 KiB of all headers together
 /// (`GRPC_ARG_MAX_METADATA_SIZE`) and report a longer text as an error of their own.

@@ -12,7 +12,7 @@ use joblet::api::{LogPump, Reload, Rules, Server, access, reload};
 use joblet::certs::{self, CertError, setup};
 use joblet::config::Loaded;
 use joblet::config::daemon::DaemonConfig;
-use joblet::daemon::{Daemon, doctor, notify, wiring};
+use joblet::daemon::{Daemon, assemble, doctor, notify};
 use joblet::output::watermark::Notifiers;
 use joblet::{diag, sys};
 use log::Level;
@@ -98,7 +98,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
         return print(&loaded.config.effective());
     }
     // Before any thread is started: all of them inherit the mask.
-    let mut signals = wiring::block_signals()?;
+    let mut signals = assemble::block_signals()?;
     without_hang_up(&mut signals)?;
     diag::start(&loaded.config.logging.settings())?;
     diag::panic_aborts();
@@ -164,7 +164,7 @@ fn recover(args: &[String]) -> Result<i32, Failure> {
         return print(&options.usage(about));
     }
     let loaded = DaemonConfig::load(given.opt_str("config").map(PathBuf::from).as_deref())?;
-    let salvaged = wiring::recover(&loaded.config)?;
+    let salvaged = assemble::recover(&loaded.config)?;
     let lost = salvaged.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
     let spools = salvaged.spools.map_or_else(String::new, |(number, path)| {
         format!("; the output of {number} jobs without a record is in {}", path.display())

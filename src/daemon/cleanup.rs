@@ -1,24 +1,24 @@
-//! The tidier and the remover: threads that remove what jobs leave, so that no unlink or rmdir waits on the
-//! loop. Directories of jobs on disk have a thread of their own: a hostile one takes seconds, for which neither
+//! Removing what jobs leave: the owner on the loop, and the two threads that do it, so that no unlink or rmdir waits on
+//! the loop. Directories of jobs on disk have a thread of their own: a hostile one takes seconds, for which neither
 //! groups nor answers wait.
 
 use std::ffi::{CString, OsStr};
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use log::Level;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
-use super::commands::{Answer, Deleted};
-use super::event_loop::WorkerEvent;
-use super::security::Look;
+use super::evidence::Evidence;
+use super::token::{Counter, Token};
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
 use crate::job::JobId;
@@ -28,70 +28,201 @@ use crate::state::{Record, sidecar};
 use crate::sys::thread::join_network;
 
 /// Something to remove, or to put away.
-#[derive(Debug)]
 pub(super) enum CleanupTask {
-    /// A job's group, from which whatever is left is killed.
-    Cgroup(JobCgroup),
+    /// A job's cgroup, from which whatever is left is killed.
+    Cgroup(BusyCgroup),
     /// A killed child of ours, to be reaped.
-    Process(OwnedFd),
-    /// A mount namespace to let go of: with its last reference the kernel takes its mounts apart, and waits.
+    Reap(OwnedFd),
+    /// A mount namespace to close: with its last reference the kernel takes its mounts apart, and waits.
     Close(OwnedFd),
     /// A network namespace that a job had: the loop may keep it if nothing is left in it.
     Network(OwnedFd),
     /// The last record of a job, for the spool at this path.
     Record(PathBuf, Box<Record>),
-    /// A file of `<dataDir>/run`.
+    /// A file to remove.
     File(PathBuf),
-    /// The spool of a job that is no longer remembered.
+    /// A directory to remove with all that is in it.
     Directory(PathBuf),
-    /// A deleted job's spool; then its id is answered.
-    Spool(PathBuf, JobId, Answer<JobId>),
-    /// Many spools; then the count is answered.
-    Spools(Vec<PathBuf>, Deleted, Answer<Deleted>),
-    /// A running job's layers to be read back; then they are answered.
-    Look(Box<Look>),
+    /// What a job left behind, to be read.
+    Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
+    /// Something else that may wait for a disk or for the kernel.
+    Run(Box<dyn FnOnce() + Send>),
 }
 
-/// Starts the thread. `tell` hears about each group ([`WorkerEvent::CgroupRemoved`]: `None` when it is gone, or the group for a later
-/// try) and each network that is clean.
+impl fmt::Debug for CleanupTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CleanupTask::Cgroup(cgroup) => write!(f, "Cgroup({:?})", cgroup.group),
+            CleanupTask::Reap(_) => write!(f, "Reap"),
+            CleanupTask::Close(_) => write!(f, "Close"),
+            CleanupTask::Network(_) => write!(f, "Network"),
+            CleanupTask::Record(path, _) => write!(f, "Record({})", path.display()),
+            CleanupTask::File(path) => write!(f, "File({})", path.display()),
+            CleanupTask::Directory(path) => write!(f, "Directory({})", path.display()),
+            CleanupTask::Evidence(id, _) => write!(f, "Evidence({id})"),
+            CleanupTask::Run(_) => write!(f, "Run"),
+        }
+    }
+}
+
+/// A cgroup that is to be removed, and is counted until it is.
+#[derive(Debug)]
+pub(super) struct BusyCgroup {
+    group: JobCgroup,
+    pending: PendingCleanup,
+}
+
+/// Counts one removal until the loop has heard of its end.
+#[derive(Debug)]
+pub(super) struct PendingCleanup(#[expect(dead_code, reason = "counts as long as it lives")] Token);
+
+/// What the threads answer.
+#[derive(Debug)]
+pub(super) enum CleanupEvent {
+    /// A cgroup is gone, or cannot be removed.
+    CgroupDone(PendingCleanup),
+    /// A cgroup has processes in it that are not gone yet: to be tried again.
+    CgroupBusy(BusyCgroup),
+    /// Nothing is left in a network namespace.
+    NetworkClean(OwnedFd),
+    /// What a job left behind.
+    Evidence(JobId, Box<Evidence>),
+    /// A directory in place of /work is gone and the host id of its job free; `None`: it could not be removed, or was
+    /// nobody's.
+    WorkDone(Option<Lease>, PendingCleanup),
+}
+
+/// A directory in `<dataDir>/work` that is no longer needed.
+#[derive(Debug)]
+pub(super) struct WorkRemoval {
+    name: CString,
+    // The id that its files count for; `None`: none of ours.
+    lease: Option<Lease>,
+    pending: PendingCleanup,
+}
+
+/// The loop's side: hands tasks to the threads and counts those whose end a shutdown waits for.
+#[derive(Debug)]
+pub(super) struct Cleanup {
+    tasks: Sender<CleanupTask>,
+    removals: Sender<WorkRemoval>,
+    pending: Counter,
+}
+
+impl Cleanup {
+    /// Hands tasks to the threads that read these queues. What waits in them is bounded: tasks by the number of jobs,
+    /// removals of /work by the host ids that they hold.
+    pub(super) fn new(tasks: Sender<CleanupTask>, removals: Sender<WorkRemoval>) -> Self {
+        Cleanup { tasks, removals, pending: Counter::default() }
+    }
+
+    /// Removals that are under way.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.count()
+    }
+
+    /// Another way to the cleanup thread, for the thread that writes records.
+    pub(super) fn queue(&self) -> Sender<CleanupTask> {
+        self.tasks.clone()
+    }
+
+    /// Has a cgroup removed, and whatever is in it killed.
+    pub(super) fn remove_cgroup(&self, group: JobCgroup) {
+        let pending = PendingCleanup(self.pending.token());
+        self.send(CleanupTask::Cgroup(BusyCgroup { group, pending }));
+    }
+
+    /// Tries again to remove a cgroup that was busy.
+    pub(super) fn try_again(&self, cgroup: BusyCgroup) {
+        self.send(CleanupTask::Cgroup(cgroup));
+    }
+
+    /// Has a directory in place of /work removed; the lease comes back when that is done.
+    pub(super) fn remove_work(&self, name: CString, lease: Option<Lease>) {
+        let pending = PendingCleanup(self.pending.token());
+        if self.removals.send(WorkRemoval { name, lease, pending }).is_err() {
+            diag::limited!(Level::Error, "the removal thread is gone");
+        }
+    }
+
+    /// Ends a child of ours that nobody needs.
+    pub(super) fn kill_and_reap(&self, pidfd: OwnedFd) {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        self.send(CleanupTask::Reap(pidfd));
+    }
+
+    /// Has a mount namespace closed.
+    pub(super) fn close(&self, namespace: OwnedFd) {
+        self.send(CleanupTask::Close(namespace));
+    }
+
+    /// Has a network namespace looked into; a clean one comes back.
+    pub(super) fn look_into_network(&self, namespace: OwnedFd) {
+        self.send(CleanupTask::Network(namespace));
+    }
+
+    /// Has a job's last record written beside its output.
+    pub(super) fn write_sidecar(&self, spool: PathBuf, record: Box<Record>) {
+        self.send(CleanupTask::Record(spool, record));
+    }
+
+    /// Has a file removed.
+    pub(super) fn remove_file(&self, path: PathBuf) {
+        self.send(CleanupTask::File(path));
+    }
+
+    /// Has a directory removed with all that is in it.
+    pub(super) fn remove_directory(&self, path: PathBuf) {
+        self.send(CleanupTask::Directory(path));
+    }
+
+    /// Has the evidence of a job read, where the sampler does not come to it.
+    pub(super) fn read_evidence(&self, id: JobId, read: impl FnOnce() -> Evidence + Send + 'static) {
+        self.send(CleanupTask::Evidence(id, Box::new(read)));
+    }
+
+    /// Has something else done that may wait.
+    pub(super) fn run(&self, task: impl FnOnce() + Send + 'static) {
+        self.send(CleanupTask::Run(Box::new(task)));
+    }
+
+    fn send(&self, task: CleanupTask) {
+        if self.tasks.send(task).is_err() {
+            diag::limited!(Level::Error, "the cleanup thread is gone");
+        }
+    }
+}
+
+/// Starts the cleanup thread, which ends when the queue's senders are gone.
 ///
 /// # Errors
 /// No thread.
 pub(super) fn start(
-    cleanups: Receiver<CleanupTask>,
-    tell: impl Fn(WorkerEvent) + Send + 'static,
+    tasks: Receiver<CleanupTask>,
+    answer: impl Fn(CleanupEvent) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
-        for cleanup in cleanups {
-            carry_out(cleanup, &tell);
+        for task in tasks {
+            carry_out(task, &answer);
         }
     };
-    let thread = std::thread::Builder::new().name("tidier".into());
-    thread.spawn(work).map_err(|source| DaemonError::Thread { name: "tidier", source })
+    let thread = std::thread::Builder::new().name("cleanup".into());
+    thread.spawn(work).map_err(|source| DaemonError::Thread { name: "cleanup", source })
 }
 
-/// A `/work` on disk that is no longer needed.
-#[derive(Debug)]
-pub(super) struct WorkRemoval {
-    /// Its name in `<dataDir>/work`.
-    pub(super) name: CString,
-    /// The id that its files count for; `None`: none of ours.
-    pub(super) lease: Option<Lease>,
-}
-
-/// Starts the thread that removes directories of jobs. `removed` is given the lease when all is gone; a lease
-/// whose files could not be removed stays out of use until the daemon starts again. Nobody joins it: the loop
-/// waits for removals as long as a shutdown may take, and what is left then is the next daemon's.
+/// Starts the thread that removes directories of jobs. A lease whose files could not be removed stays out of use until
+/// the daemon starts again. Nobody joins the thread: the loop waits for removals as long as a shutdown may take, and
+/// what is left then is the next daemon's.
 ///
 /// # Errors
 /// No thread.
-pub(super) fn start_remover(
+pub(super) fn start_removal(
     disk: Arc<WorkDisk>,
     removals: Receiver<WorkRemoval>,
-    removed: impl Fn(Option<Lease>) + Send + 'static,
+    answer: impl Fn(CleanupEvent) + Send + 'static,
 ) -> Result<(), DaemonError> {
     let work = move || {
-        for WorkRemoval { name, lease } in removals {
+        for WorkRemoval { name, lease, pending } in removals {
             let done = disk.remove(&name, lease.as_ref().map(|lease| lease.id));
             if let Err(why) = &done {
                 let path = disk.path().join(OsStr::from_bytes(name.to_bytes()));
@@ -102,38 +233,22 @@ pub(super) fn start_remover(
                     error = why
                 );
             }
-            removed(done.ok().and(lease));
+            answer(CleanupEvent::WorkDone(done.ok().and(lease), pending));
         }
     };
-    let thread = std::thread::Builder::new().name("remover".into());
-    thread.spawn(work).map(drop).map_err(|source| DaemonError::Thread { name: "remover", source })
+    let thread = std::thread::Builder::new().name("removal".into());
+    thread.spawn(work).map(drop).map_err(|source| DaemonError::Thread { name: "removal", source })
 }
 
-fn carry_out(cleanup: CleanupTask, tell: &impl Fn(WorkerEvent)) {
-    let tidied = |group| tell(WorkerEvent::CgroupRemoved(group));
-    match cleanup {
-        CleanupTask::Cgroup(group) => {
-            let removal = group.kill().and_then(|()| group.remove());
-            match removal {
-                Ok(Removal::Busy) => tidied(Some(group)),
-                Ok(Removal::Done) => tidied(None),
-                Err(why) => {
-                    diag::limited!(
-                        Level::Warn,
-                        "cannot remove a job's cgroup",
-                        jobId = group.id(),
-                        error = why
-                    );
-                    tidied(None);
-                }
-            }
-        }
-        CleanupTask::Process(pidfd) => {
+fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
+    match task {
+        CleanupTask::Cgroup(cgroup) => answer(remove_cgroup(cgroup)),
+        CleanupTask::Reap(pidfd) => {
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }
         CleanupTask::Close(namespace) => drop(namespace),
         CleanupTask::Network(namespace) => match is_clean(&namespace) {
-            Ok(true) => tell(WorkerEvent::NetworkClean(namespace)),
+            Ok(true) => answer(CleanupEvent::NetworkClean(namespace)),
             Ok(false) => {}
             Err(why) => diag::limited!(Level::Warn, "cannot look into a network namespace", error = why),
         },
@@ -147,20 +262,23 @@ fn carry_out(cleanup: CleanupTask, tell: &impl Fn(WorkerEvent)) {
                 );
             }
         }
-        CleanupTask::File(path) => say(fs::remove_file(&path), &path),
-        CleanupTask::Directory(path) => say(fs::remove_dir_all(&path), &path),
-        CleanupTask::Spool(path, id, answer) => {
-            say(fs::remove_dir_all(&path), &path);
-            let _ = answer.send(Ok(id));
-        }
-        CleanupTask::Spools(paths, deleted, answer) => {
-            for path in &paths {
-                say(fs::remove_dir_all(path), path);
-            }
-            let _ = answer.send(Ok(deleted));
-        }
-        CleanupTask::Look(look) => look.run(),
+        CleanupTask::File(path) => log_refusal(fs::remove_file(&path), &path),
+        CleanupTask::Directory(path) => log_refusal(fs::remove_dir_all(&path), &path),
+        CleanupTask::Evidence(id, read) => answer(CleanupEvent::Evidence(id, Box::new(read()))),
+        CleanupTask::Run(task) => task(),
     }
+}
+
+fn remove_cgroup(cgroup: BusyCgroup) -> CleanupEvent {
+    let group = &cgroup.group;
+    match group.kill().and_then(|()| group.remove()) {
+        Ok(Removal::Busy) => return CleanupEvent::CgroupBusy(cgroup),
+        Ok(Removal::Done) => {}
+        Err(why) => {
+            diag::limited!(Level::Warn, "cannot remove a job's cgroup", jobId = group.id(), error = why);
+        }
+    }
+    CleanupEvent::CgroupDone(cgroup.pending)
 }
 
 /// Whether a network namespace holds no socket, not even one that waits for its last packets.
@@ -182,7 +300,8 @@ fn no_sockets(sockstat: &str) -> bool {
     number("sockets:", "used") == Some(0) && number("TCP:", "tw") == Some(0)
 }
 
-fn say(result: io::Result<()>, path: &std::path::Path) {
+/// Logs why something could not be removed; what is gone already is no trouble.
+pub(super) fn log_refusal(result: io::Result<()>, path: &Path) {
     if let Err(why) = result
         && why.kind() != io::ErrorKind::NotFound
     {
@@ -195,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_with_a_socket_is_not_clean() {
+    fn network_with_a_socket_is_not_clean() {
         let text = |used, tw| {
             format!("sockets: used {used}\nTCP: inuse 0 orphan 0 tw {tw} alloc 9 mem 0\nUDP: inuse 0 mem 0\n")
         };

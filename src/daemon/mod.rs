@@ -1,51 +1,56 @@
-//! The loop: one thread owns every mutable thing of the daemon. No Mutex here, but the one by which the ends of a
-//! queue take turns (`sys::turns`).
+//! The loop: one thread owns every mutable thing of the daemon.
 //!
 //! ```text
-//! gRPC threads --Command (bounded, crossbeam)--> |          |--StartRequest--> spawners; CreateRequest --> berths
-//! spawners, collector, tidier, remover --WorkerEvent--> | THE LOOP |--CleanupTask--> tidier, WorkRemoval --> remover
-//! pidfds, report pipes, signals, timers -------> |          |--pipes--> output collector (via the spawner)
-//! sampler: the last sample is stored ----WorkerEvent--> |          |--jobs that run, jobs that ended--> sampler
-//! state, stager: it is on disk ----------WorkerEvent--> |          |--records, belongings--> state, stager
+//! gRPC threads --Command (bounded mailbox)------> |          |--StartRequest--> spawners
+//! spawners, pool thread --WorkerEvent-----------> | THE LOOP |--CreateRequest--> pool thread
+//! collector, sampler --WorkerEvent--------------> |          |--pipes (by the spawners), jobs that run or end-->
+//! cleanup, removal --WorkerEvent----------------> |          |--CleanupTask, WorkRemoval-->
+//! state, staging: on disk, or not --WorkerEvent-> |          |--records, inputs-->
+//! pidfds, report pipes, signals, timers --------> |          |
 //! ```
 //!
-//! A turn has three phases that never mix: *collect* turns events into facts, *step*
-//! (`job::state::step`, pure) turns each fact into a new state and effects, *act* carries the effects out. An
-//! effect may leave facts for the next turn; it never calls step. The loop waits in its poll and nowhere else.
+//! A turn has three phases that never mix: *collect* ([`event_loop`]) takes what has come and changes nothing, *step*
+//! (`job::state::step`, pure) turns each fact about a job into a new state and effects, *act* ([`lifecycle`]) carries the
+//! effects out. An effect may leave facts to step next; it never steps them. The loop waits in its poll and nowhere
+//! else; it opens no file of a job and touches no directory: worker threads do.
 //!
-//! Bounds: commands by [`commands::QUEUE`]; orders, news and chores by the number of live jobs, which
+//! Every mutable thing has one owner in [`core::Core`]. The functions of [`command`] (one file a request) and
+//! [`lifecycle`] connect them; [`provision`] says what a job holds, how it gets it and how it is given back. Where a stop
+//! request goes: `api/service/job.rs` -> mailbox -> `command/stop.rs` -> `Fact::Stop` -> `job/state.rs` -> `Effect::Save`
+//! (`lifecycle/recording.rs`) -> `Fact::Recorded` -> `Effect::Terminate` (`lifecycle/running.rs`).
+//!
+//! Bounds: commands by [`command::QUEUE`]; starts, worker events and cleanup tasks by the number of live jobs, which
 //! admission bounds (`joblet.maxConcurrentJobs`); removals of /work by the host ids that they hold
-//! (`process.subidCount`) and by what an earlier daemon left; plots by `joblet.warmSandboxes`; jobs that wait, and with
-//! them belongings to put aside, by `joblet.maxQueuedJobs`; records by all of these.
+//! (`process.subidCount`) and by what an earlier daemon left; warm sandboxes by `joblet.warmSandboxes`; jobs that wait,
+//! and with them inputs to stage, by `joblet.maxQueuedJobs`; records by all of these.
 
-mod admission;
+pub mod assemble;
 mod cleanup;
-pub mod commands;
+pub mod command;
+mod core;
 mod directories;
 pub mod doctor;
 mod event_loop;
-mod explain;
-mod finishing;
+mod events;
+mod evidence;
+mod jobs;
 mod ledger;
+mod lifecycle;
 pub mod notify;
 mod pool;
-mod queue;
-mod running;
-mod schedule;
-mod security;
+mod provision;
+mod sources;
+mod spawner;
 mod staging;
-mod starting;
-mod table;
-mod takeover;
 mod timers;
-mod waiting;
-pub mod wiring;
+mod token;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use wiring::Daemon;
+pub use assemble::Daemon;
+pub use provision::kinds as resource_kinds;
 
 /// Why the daemon cannot start, or go on.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +58,7 @@ pub enum DaemonError {
     /// A directory below dataDir.
     #[error("cannot make {path}: {source}; dataDir must be writable for the daemon, and for nobody else")]
     MakeDirectory {
-        /// Which.
+        /// The path of the directory.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -72,7 +77,7 @@ pub enum DaemonError {
     Unfit {
         /// The first check that fails, with what was seen.
         first: String,
-        /// What mends it.
+        /// The remedy of that check.
         remedy: String,
         /// The names of all checks that fail.
         failing: String,
@@ -80,32 +85,32 @@ pub enum DaemonError {
     /// epoll, eventfd or signalfd.
     #[error("cannot set up the event loop: {doing}: {source}")]
     Loop {
-        /// What.
+        /// The step that failed.
         doing: &'static str,
         /// The system's answer.
         source: io::Error,
     },
-    /// A thread.
+    /// A thread cannot be started.
     #[error("cannot start the {name} thread: {source}")]
     Thread {
-        /// Which.
+        /// The path of the directory.
         name: &'static str,
         /// The system's answer.
         source: io::Error,
     },
-    /// Groups.
+    /// The cgroups of jobs cannot be set up.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
-    /// SandboxParts.
+    /// What all sandboxes share cannot be prepared.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
-    /// Records.
+    /// The job database cannot be used.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
-    /// Output.
+    /// The output collector cannot be started.
     #[error(transparent)]
     Output(#[from] crate::output::OutputError),
-    /// Samples.
+    /// The sampler cannot be started.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
 }
@@ -113,4 +118,21 @@ pub enum DaemonError {
 /// Now, ns since the epoch.
 fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// CLOCK_MONOTONIC, ns: the clock of [`Instant`], which a later process of the same boot can read on.
+fn monotonic_ns() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+/// The moment at which that clock shows `at_ns`; now if it is past.
+fn instant_of(at_ns: i64) -> Instant {
+    let left = at_ns.saturating_sub(monotonic_ns()).max(0);
+    Instant::now() + Duration::from_nanos(left.unsigned_abs())
+}
+
+/// A job's command line as the log shows it. Arguments are the client's own words; secrets have their own map.
+fn command_line(command: &str, args: &[String]) -> String {
+    std::iter::once(command).chain(args.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }

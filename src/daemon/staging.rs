@@ -1,39 +1,93 @@
-//! The stager: a thread that puts aside what jobs brought that have to wait.
+//! Inputs of jobs that have to wait: a thread writes them to the staging directory, in sealed files.
 
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
+use log::Level;
 
 use super::DaemonError;
+use super::token::{Counter, Token};
+use crate::diag;
 use crate::job::{JobId, JobSpec, env};
 use crate::upload::{JobInputs, Stage, Upload};
 
-/// What one job brought.
+/// The inputs of one job, to be written. The API bounds the bytes of all requests that are not answered.
 #[derive(Debug)]
-pub(super) struct Staging {
-    /// Whose.
-    pub(super) id: JobId,
-    /// What. The API bounds the bytes of all requests that are not answered.
-    pub(super) inputs: JobInputs,
+pub(super) struct StagingRequest {
+    id: JobId,
+    inputs: JobInputs,
+    pending: Token,
 }
 
-/// Starts the thread. `staged` hears what became of each.
+/// What became of the inputs of one job.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// The job's identity.
+    pub(super) id: JobId,
+    /// Whether they are written, or why not.
+    pub(super) result: Result<(), String>,
+    /// Counted them among those under way.
+    pub(super) pending: Token,
+}
+
+/// The loop's side of the staging directory.
+#[derive(Debug)]
+pub(super) struct Staging {
+    stage: Stage,
+    requests: Sender<StagingRequest>,
+    pending: Counter,
+}
+
+impl Staging {
+    /// Sends inputs to the thread that reads `requests`, which is bounded by the jobs that may wait
+    /// (`joblet.maxQueuedJobs`).
+    pub(super) fn new(stage: Stage, requests: Sender<StagingRequest>) -> Self {
+        Staging { stage, requests, pending: Counter::default() }
+    }
+
+    /// Has the inputs of a job written.
+    pub(super) fn put(&self, id: JobId, inputs: JobInputs) {
+        let request = StagingRequest { id, inputs, pending: self.pending.token() };
+        if self.requests.send(request).is_err() {
+            diag::limited!(Level::Error, "the staging thread is gone");
+        }
+    }
+
+    /// Inputs whose outcome has not come yet.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.count()
+    }
+
+    /// The file of a job's inputs, which may not exist.
+    pub(super) fn path(&self, id: JobId) -> PathBuf {
+        self.stage.path(&id.to_string())
+    }
+
+    /// The staging directory.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.stage.directory().to_owned()
+    }
+}
+
+/// Starts the thread, which ends when the queue's senders are gone.
 ///
 /// # Errors
 /// No thread.
 pub(super) fn start(
     stage: Stage,
-    queue: Receiver<Staging>,
-    staged: impl Fn(JobId, Result<(), String>) + Send + 'static,
+    requests: Receiver<StagingRequest>,
+    answer: impl Fn(Staged) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
-        for Staging { id, inputs } in queue {
-            let done = stage.put(&id.to_string(), &inputs);
-            staged(id, done.map_err(|e| format!("failed to create isolated environment: {e}")));
+        for StagingRequest { id, inputs, pending } in requests {
+            let result = stage.put(&id.to_string(), &inputs);
+            let result = result.map_err(|e| format!("failed to create isolated environment: {e}"));
+            answer(Staged { id, result, pending });
         }
     };
-    let thread = std::thread::Builder::new().name("stager".into());
-    thread.spawn(work).map_err(|source| DaemonError::Thread { name: "stager", source })
+    let thread = std::thread::Builder::new().name("staging".into());
+    thread.spawn(work).map_err(|source| DaemonError::Thread { name: "staging", source })
 }
 
 /// Takes out of a request what is not the job table's: files, and the values of variables. What stays shows no secret.
@@ -48,13 +102,13 @@ pub(super) fn unpack(spec: &mut JobSpec, uploads: Vec<Upload>) -> JobInputs {
     }
 }
 
-/// Whether a job brought what its record does not hold.
+/// Whether a job has inputs that its record does not hold.
 pub(super) fn is_needed(spec: &JobSpec) -> bool {
     let secret = spec.environment.iter().any(|(name, _)| env::looks_secret(name));
     secret || !spec.secrets.is_empty() || !spec.upload_paths.is_empty()
 }
 
-/// What a job brought that needed no staging.
+/// The inputs of a job that needed no staging.
 pub(super) fn of_record(spec: &JobSpec) -> JobInputs {
     JobInputs { environment: spec.environment.clone(), ..JobInputs::default() }
 }

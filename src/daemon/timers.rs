@@ -1,13 +1,40 @@
-//! What is due when. Entries are not cancelled one by one: one that comes too late finds its job in another
-//! state, and the pure `step` ignores it. They are weeded out when there are many.
+//! Timers of the loop. Entries are not cancelled one by one: one that comes too late finds its job in another state, and
+//! the pure `step` ignores it. They are weeded out when there are many.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+use super::cleanup::BusyCgroup;
+use crate::job::JobId;
+
+/// Something that becomes due.
+#[derive(Debug)]
+pub(super) enum Timer {
+    /// The grace period of a job that is being stopped is over.
+    Grace(JobId),
+    /// The timeout of a job is over.
+    Timeout(JobId),
+    /// A job that has ended has had long enough for its output and its evidence.
+    Complete(JobId),
+    /// A busy cgroup is to be removed now.
+    Cgroup(BusyCgroup),
+    /// Children that hang in the kernel are to be looked for.
+    Stuck,
+    /// The pool is to be refilled if nothing starts or ends.
+    Quiet,
+    /// Old jobs are to be forgotten.
+    Expired,
+    /// The daemon's own end takes too long.
+    ShutdownOver,
+}
+
+/// The loop's timers.
+pub(super) type Timers = Heap<Timer>;
+
 /// A heap of due times.
 #[derive(Debug)]
-pub(super) struct Timers<T> {
+pub(super) struct Heap<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     count: u64,
 }
@@ -37,10 +64,10 @@ impl<T> Ord for Entry<T> {
     }
 }
 
-impl<T> Timers<T> {
+impl<T> Heap<T> {
     /// No timer.
     pub(super) fn new() -> Self {
-        Timers { heap: BinaryHeap::new(), count: 0 }
+        Heap { heap: BinaryHeap::new(), count: 0 }
     }
 
     /// Fires `what` at a time.
@@ -71,9 +98,9 @@ impl<T> Timers<T> {
     }
 }
 
-impl<T> Default for Timers<T> {
+impl<T> Default for Heap<T> {
     fn default() -> Self {
-        Timers::new()
+        Heap::new()
     }
 }
 
@@ -82,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_fire_in_order_and_not_before_their_time() {
-        let mut timers = Timers::new();
+    fn timers_fire_in_order_and_not_early() {
+        let mut timers = Heap::new();
         let start = Instant::now();
         let later = |ms| start + Duration::from_millis(ms);
         for (ms, what) in [(20, 'c'), (10, 'a'), (10, 'b')] {
@@ -97,8 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn many_idle_entries_are_weeded_out_and_few_are_not() {
-        let mut timers = Timers::new();
+    fn many_idle_timers_are_weeded_out() {
+        let mut timers = Heap::new();
         let at = Instant::now();
         for what in 0..2000 {
             timers.set(at, what);

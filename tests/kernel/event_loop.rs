@@ -1,4 +1,4 @@
-//! The loop with its threads, but without gRPC: commands through the door, answers back.
+//! The loop with its threads, but without gRPC: commands through its mailbox, answers back.
 
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use joblet::config::daemon::DaemonConfig;
-use joblet::daemon::commands::{Answer, Command, CommandError, CommandSender, Page};
-use joblet::daemon::{Daemon, wiring};
+use joblet::daemon::command::{Answer, Command, CommandError, CommandSender, Page};
+use joblet::daemon::{Daemon, assemble};
 use joblet::job::limits::MemoryMib;
 use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
 use joblet::output::SpoolReader;
@@ -16,14 +16,14 @@ use joblet::output::watermark::Notifiers;
 use crate::helper::eventually;
 
 /// A loop on a thread of its own, ended by the signal that ends the daemon.
-struct LoopUnderTest {
+pub(crate) struct LoopUnderTest {
     commands: CommandSender,
     thread: Option<std::thread::JoinHandle<()>>,
     dir: tempfile::TempDir,
 }
 
 impl LoopUnderTest {
-    fn start(tune: impl FnOnce(&mut DaemonConfig)) -> Self {
+    pub(crate) fn start(tune: impl FnOnce(&mut DaemonConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = DaemonConfig { data_dir: dir.path().to_owned(), ..DaemonConfig::default() };
         config.cgroup.enforcement = Enforcement::BestEffort;
@@ -33,7 +33,7 @@ impl LoopUnderTest {
         tune(&mut config);
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let signals = wiring::block_signals().unwrap();
+            let signals = assemble::block_signals().unwrap();
             let notifiers = Notifiers { output: Arc::new(|_| {}), samples: Arc::new(|_| {}) };
             let daemon = Daemon::new(&config, signals, notifiers, || {}).unwrap();
             send.send(daemon.commands()).unwrap();
@@ -42,17 +42,17 @@ impl LoopUnderTest {
         LoopUnderTest { commands: receive.recv().expect("the loop starts"), thread: Some(thread), dir }
     }
 
-    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, CommandError> {
+    pub(crate) fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, CommandError> {
         let (answer, reply) = futures_channel::oneshot::channel();
         self.commands.submit(command(answer))?;
         block_on(reply).expect("the loop answers")
     }
 
-    fn run(&self, spec: JobSpec) -> Result<JobView, CommandError> {
+    pub(crate) fn run(&self, spec: JobSpec) -> Result<JobView, CommandError> {
         self.ask(|answer| Command::Run { spec: Box::new(spec), uploads: Vec::new(), answer })
     }
 
-    fn ended(&self, view: &JobView) -> JobView {
+    pub(crate) fn ended(&self, view: &JobView) -> JobView {
         eventually("the job has ended", || {
             let now = self.ask(|answer| Command::Status { job: JobRef::Exact(view.id), answer }).unwrap();
             now.ending.is_some().then_some(now)
@@ -78,7 +78,7 @@ impl Drop for LoopUnderTest {
     }
 }
 
-fn spec(argv: &[&str]) -> JobSpec {
+pub(crate) fn spec(argv: &[&str]) -> JobSpec {
     let mut words = argv.iter().map(|word| (*word).to_owned());
     JobSpec {
         name: String::new(),

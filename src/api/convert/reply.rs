@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use protobuf::Message;
 
 use super::Rules;
-use crate::daemon::commands::{Deleted, Explained, JobPage};
+use crate::daemon::command::{Deleted, Explained, JobPage};
 use crate::job::{Ending, JobId, JobView, Layer, Limits, Verdict, env};
 use crate::output::{Chunk, Stream};
 use crate::pb::joblet::{

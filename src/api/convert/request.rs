@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Refusal, Rules, given};
 use crate::api::samples::Query;
-use crate::daemon::commands::Page;
+use crate::daemon::command::Page;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::units;
 use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};

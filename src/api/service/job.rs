@@ -13,7 +13,7 @@ use crate::api::feed::LogFeed;
 use crate::api::limits::Kind;
 use crate::api::samples::{Query, SampleFeed};
 use crate::api::status;
-use crate::daemon::commands::{Command, JobPage};
+use crate::daemon::command::{Command, JobPage};
 use crate::output::LogQuery;
 use crate::pb::joblet::{
     CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,

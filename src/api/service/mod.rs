@@ -15,7 +15,7 @@ use grpcio::Service;
 use super::convert::Refusal;
 use super::limits::Shares;
 use super::{LogPump, Rules};
-use crate::daemon::commands::CommandSender;
+use crate::daemon::command::CommandSender;
 use crate::pb::joblet_grpc::{
     MonitoringService, NetworkService, RuntimeService, VolumeService, create_job_service,
     create_monitoring_service, create_network_service, create_runtime_service, create_volume_service,

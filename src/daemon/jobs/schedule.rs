@@ -6,56 +6,58 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use crate::daemon::sources::{Registered, Source, Sources};
 use crate::job::JobId;
 
 /// The schedule.
 #[derive(Debug)]
-pub(super) struct Schedule {
-    timer: OwnedFd,
+pub(in crate::daemon) struct Schedule {
+    timer: Registered,
     // Equal times start in the order of acceptance.
     waiting: BTreeSet<(i64, u64, JobId)>,
 }
 
 impl Schedule {
-    /// Nothing waits.
+    /// An empty schedule. [`Source::Schedule`] is reported when [`Schedule::due`] may have something.
     ///
     /// # Errors
-    /// No timerfd.
-    pub(super) fn new() -> io::Result<Self> {
+    /// No timerfd, or it cannot be watched.
+    pub(in crate::daemon) fn new(sources: &Sources) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        Ok(Schedule { timer: timerfd_create(TimerfdClockId::Realtime, flags)?, waiting: BTreeSet::new() })
+        let timer = sources.watch(Source::Schedule, timerfd_create(TimerfdClockId::Realtime, flags)?)?;
+        Ok(Schedule { timer, waiting: BTreeSet::new() })
     }
 
-    /// Readable when [`Schedule::due`] may have something.
-    pub(super) fn timer(&self) -> &OwnedFd {
+    /// A descriptor that is open as long as the daemon runs.
+    pub(in crate::daemon) fn timer(&self) -> impl AsFd {
         &self.timer
     }
 
     /// Adds a job: `at` in ns since the epoch, `serial` its place in the order of acceptance.
-    pub(super) fn add(&mut self, at: i64, serial: u64, id: JobId) -> io::Result<()> {
+    pub(in crate::daemon) fn add(&mut self, at: i64, serial: u64, id: JobId) -> io::Result<()> {
         self.waiting.insert((at, serial, id));
         self.arm()
     }
 
     /// Takes a job out.
-    pub(super) fn remove(&mut self, at: i64, serial: u64, id: JobId) {
+    pub(in crate::daemon) fn remove(&mut self, at: i64, serial: u64, id: JobId) {
         self.waiting.remove(&(at, serial, id));
     }
 
     /// How many wait.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::daemon) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Takes out the jobs whose time has come, the earliest first.
-    pub(super) fn due(&mut self, now_ns: i64) -> io::Result<Vec<JobId>> {
+    pub(in crate::daemon) fn due(&mut self, now_ns: i64) -> io::Result<Vec<JobId>> {
         let mut word = [0u8; 8];
         match rustix::io::read(&self.timer, &mut word) {
             // The clock was set, or nothing has come due: either way the times are looked at.
@@ -90,8 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_times_come_in_the_order_of_acceptance() {
-        let mut schedule = Schedule::new().unwrap();
+    fn equal_times_come_in_order_of_acceptance() {
+        let poll = mio::Poll::new().unwrap();
+        let sources = Sources::new(poll.registry().try_clone().unwrap());
+        let mut schedule = Schedule::new(&sources).unwrap();
         let ids: Vec<JobId> = (0..4).map(|_| JobId::random()).collect();
         for (at, serial, id) in [(20, 9, ids[0]), (10, 8, ids[1]), (10, 7, ids[2]), (30, 1, ids[3])] {
             schedule.add(at, serial, id).unwrap();

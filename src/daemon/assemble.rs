@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,40 +9,51 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::Level;
-use mio::unix::SourceFd;
-use mio::{Interest, Poll, Waker};
+use mio::{Poll, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::cleanup::{self, CleanupTask, WorkRemoval};
-use super::commands::{CommandSender, QUEUE};
-use super::event_loop::{Loop, Queues, SCHEDULE, SIGNALS, Settings, WAKE, WorkerEvent};
-use super::pool::CreateRequest;
-use super::schedule::Schedule;
-use super::staging::Staging;
-use super::starting::schedule_first;
-use super::starting::{Spawner, StartRequest};
-use super::{DaemonError, directories, staging};
+use super::cleanup::{self, Cleanup};
+use super::command::{Command, CommandSender, QUEUE};
+use super::core::{Clock, Core, Settings, Shutdown, Streams};
+use super::event_loop::EventLoop;
+use super::events::WorkerEvent;
+use super::evidence::Evidence;
+use super::jobs::{JobTable, Schedule, Slots};
+use super::ledger::{Ledger, PendingWrite};
+use super::lifecycle;
+use super::pool::Pool;
+use super::provision::{KeptNetworks, Node, Supply};
+use super::sources::{Sources, WAKE};
+use super::spawner::{CreateRequest, Spawner, StartRequest, Starts, schedule_first};
+use super::staging::{self, Staging};
+use super::timers::Timers;
+use super::token::Token;
+use super::{DaemonError, directories};
 use crate::cgroup::{CgroupTree, Disk};
 use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
 use crate::diag;
-use crate::job::{Controller, Enforcement, Limits, limits::CoreSet};
+use crate::job::limits::CoreSet;
+use crate::job::{Controller, Enforcement, Limits};
 use crate::metrics::Sampler;
 use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits, Word};
-use crate::sandbox::create::SandboxConfig;
-use crate::sandbox::create::exit_files;
+use crate::sandbox::create::{SandboxConfig, exit_files};
 use crate::sandbox::identity::{Leases, check_range};
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::state::salvage::{Salvaged, salvage};
 use crate::state::{self, Change, Database, Record};
-use crate::sys::turns::{Turn, in_turns};
+use crate::sys::mailbox::{Mailbox, mailbox};
 use crate::upload::Stage;
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
+
+/// Answers of worker threads that may wait for the loop. A thread that has more waits for the loop, which never waits
+/// for a thread.
+const ANSWERS: usize = 4096;
 
 /// How long a new daemon waits for the lock of one that is gone.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -52,7 +62,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 pub struct Daemon {
     commands: CommandSender,
     cores: CoreSet,
-    event_loop: Loop,
+    event_loop: EventLoop,
     threads: Vec<JoinHandle<()>>,
     _lock: File,
 }
@@ -85,7 +95,7 @@ fn raise_open_files() {
 }
 
 impl Daemon {
-    /// Prepares directories, groups, walls and threads. `notifiers` hear of jobs with new output and new samples;
+    /// Prepares directories, groups, sandboxes and threads. `notifiers` hear of jobs with new output and new samples;
     /// `shutdown_begins` is called on the loop when the end is asked for.
     ///
     /// # Errors
@@ -97,72 +107,59 @@ impl Daemon {
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
-        let run_dir = directories::make(&config.data_dir, "run")?;
-        let spool = directories::make(&config.data_dir, "spool")?;
-        let staged = directories::make(&config.data_dir, "staged")?;
-        let lock = lock(&run_dir)?;
+        let places = Places::make(config)?;
+        let lock = lock(&places.run_dir)?;
         let (database, records) = open_database(config)?;
-        let stage = Stage::new(staged, config.data_dir.join("staged.key"));
-        let leases = leases(config)?;
+        let supply = Supply { identities: leases(config)?, networks: KeptNetworks::default() };
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work);
-        let tree = Arc::new(tree(config)?);
-        let sandbox = Sandbox::new(sandbox_config(config, &run_dir))?;
-        let (poll, waker) = poll_for(&signals)?;
+        let node = Arc::new(node(config, &places, on_disk.then(|| work.clone()))?);
+        let cores = node.tree.cores()?;
 
-        let (command_end, commands) = in_turns(bounded(QUEUE));
-        let (news_end, events) = in_turns(unbounded());
-        let (orders, order_queue) = bounded::<StartRequest>(config.joblet.max_concurrent_jobs as usize);
-        let (create_requests, plot_queue) = bounded::<CreateRequest>(config.joblet.warm_sandboxes as usize);
-        let (cleanups, chore_queue) = unbounded::<CleanupTask>();
-        let (removals, removal_queue) = unbounded::<WorkRemoval>();
-        let to_loop = Mailbox { events: news_end, waker: waker.clone() };
-        let mut threads = Vec::new();
-
-        let (collector, sampler) = start_collectors(config, &to_loop, &mut threads)?;
-        let (records_end, staging) = start_writers(database, &stage, &to_loop, &mut threads)?;
-        let post = to_loop.clone();
-        threads.push(cleanup::start(chore_queue, move |events| post.send(events))?);
-        let post = to_loop.clone();
-        let removed = move |lease| post.send(WorkerEvent::WorkRemoved(lease));
-        cleanup::start_remover(work.clone(), removal_queue, removed)?;
-        let spawner = Arc::new(Spawner {
-            sandbox,
-            tree: tree.clone(),
-            disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
-            spool: spool.clone(),
-            disk: on_disk.then(|| work.clone()),
-            work_quota: config.filesystem.work_quota,
-            reuse_networks: config.network.reuse_namespaces,
-            collector: collector.clone(),
-            stage: stage.clone(),
-        });
-        threads.extend(start_spawners(&spawner, &order_queue, plot_queue, &to_loop)?);
-
-        let cores = tree.cores()?;
-        let sender = CommandSender::new(command_end, waker);
-        let sender_of_loop = sender.clone();
-        let begin = Box::new(move || {
-            sender_of_loop.close();
+        let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
+        let registry = poll.registry().try_clone().map_err(setting_up("copy the epoll instance"))?;
+        let waker = Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?;
+        let waker = Arc::new(waker);
+        let (commands_end, commands) = mailbox::<Command>(QUEUE, waker.clone());
+        let (to_loop, workers) = mailbox::<WorkerEvent>(ANSWERS, waker);
+        let sender = CommandSender::new(commands_end);
+        let closing = sender.clone();
+        let begins = Box::new(move || {
+            closing.close();
             shutdown_begins();
         });
-        let queues = Queues {
-            commands,
-            events,
-            orders,
-            records: records_end,
-            staging,
-            create_requests,
-            cleanups,
-            removals,
+
+        let sources = Sources::new(registry);
+        let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
+        let mut threads = Threads { to_loop, handles: Vec::new() };
+        let streams = threads.start_streams(config, notifiers)?;
+        let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
+        let spawner = Arc::new(Spawner {
+            node: node.clone(),
+            collector: streams.collector.clone(),
+            stage: stage.clone(),
+        });
+        let core = Core {
+            settings: settings(config),
+            node,
+            jobs: JobTable::default(),
+            slots: Slots::new(config.joblet.max_concurrent_jobs as usize),
+            schedule,
+            staging: threads.start_staging(stage)?,
+            supply,
+            starts: threads.start_spawners(&spawner, config.joblet.max_concurrent_jobs as usize)?,
+            pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
+            ledger: threads.start_ledger(database)?,
+            cleanup: threads.start_cleanup(work)?,
+            streams,
+            clock: Clock { timers: Timers::new(), sources, watches_starts: false, oom_warned: false },
+            shutdown: Shutdown { begins, begun: false, gave_up: false },
         };
-        let settings = settings(config, on_disk, (spool, run_dir, stage));
-        let schedule = schedule_in(&poll)?;
-        let rooms = (tree, leases, collector, sampler, spawner, schedule);
-        let mut event_loop = Loop::new(poll, signals, queues, settings, rooms, notifiers, begin);
-        event_loop.recover(records, left);
-        Ok(Daemon { commands: sender, cores, event_loop, threads, _lock: lock })
+        let event_loop = EventLoop::new(poll, signals, workers, commands, core);
+        let mut event_loop = event_loop.map_err(setting_up("watch signals"))?;
+        lifecycle::takeover::take_over(event_loop.core(), records, left);
+        Ok(Daemon { commands: sender, cores, event_loop, threads: threads.handles, _lock: lock })
     }
 
     /// The way in.
@@ -175,9 +172,9 @@ impl Daemon {
         &self.cores
     }
 
-    /// Has berths made for jobs with these limits, until jobs have asked for others.
+    /// Fills the pool with sandboxes for jobs with these limits, until jobs have asked for others.
     pub fn make_ready(&mut self, usual: Limits) {
-        self.event_loop.expect_jobs(usual);
+        lifecycle::expect_jobs(self.event_loop.core(), usual);
     }
 
     /// Runs until a signal asks for the end and all jobs are given back.
@@ -189,10 +186,11 @@ impl Daemon {
     /// Ends the threads and removes our cgroup: the end of [`Daemon::run`], and all that is left to do when
     /// the API cannot be served.
     pub fn close(self) {
-        let Daemon { event_loop, threads, .. } = self;
-        event_loop.collector.stop();
-        event_loop.sampler.stop();
-        let tree = event_loop.tree.clone();
+        let Daemon { mut event_loop, threads, .. } = self;
+        let core = event_loop.core();
+        core.streams.collector.stop();
+        core.streams.sampler.stop();
+        let tree = core.node.tree.clone();
         // Its queue ends go with it; the threads see that and end.
         drop(event_loop);
         for thread in threads {
@@ -217,98 +215,123 @@ pub fn recover(config: &DaemonConfig) -> Result<Salvaged, DaemonError> {
     Ok(salvage(&config.data_dir, &exit_files(&run_dir), &spool, super::now_ns())?)
 }
 
-/// The loop's poll, which hears signals and its waker.
-fn poll_for(signals: &SignalFd) -> Result<(Poll, Arc<Waker>), DaemonError> {
-    let setting_up = |doing| move |source| DaemonError::Loop { doing, source };
-    let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
-    let mut source = SourceFd(&signals.as_fd().as_raw_fd());
-    poll.registry()
-        .register(&mut source, SIGNALS, Interest::READABLE)
-        .map_err(setting_up("watch signals"))?;
-    Ok((poll, waker))
+fn setting_up(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |source| DaemonError::Loop { doing, source }
 }
 
-/// The threads that start jobs, and the one that makes berths ahead of them.
-fn start_spawners(
-    spawner: &Arc<Spawner>,
-    orders: &Receiver<StartRequest>,
-    create_requests: Receiver<CreateRequest>,
-    to_loop: &Mailbox,
-) -> Result<Vec<JoinHandle<()>>, DaemonError> {
-    let mut threads = Vec::new();
-    for _ in 0..SPAWNERS {
-        let post = to_loop.clone();
-        let launched = move |launch| post.send(WorkerEvent::Started(Box::new(launch)));
-        threads.push(spawner.start(orders.clone(), launched)?);
+/// The directories below dataDir.
+struct Places {
+    run_dir: PathBuf,
+    spool: PathBuf,
+    staged: PathBuf,
+}
+
+impl Places {
+    fn make(config: &DaemonConfig) -> Result<Places, DaemonError> {
+        let make = |name| directories::make(&config.data_dir, name);
+        Ok(Places { run_dir: make("run")?, spool: make("spool")?, staged: make("staged")? })
     }
-    let post = to_loop.clone();
-    let raised = move |raised| post.send(WorkerEvent::Created(Box::new(raised)));
-    threads.push(spawner.start_ahead(create_requests, raised)?);
-    Ok(threads)
 }
 
-/// The threads that take what jobs give: their output, and what they use.
-fn start_collectors(
-    config: &DaemonConfig,
-    to_loop: &Mailbox,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Collector, Sampler<()>), DaemonError> {
-    let post = to_loop.clone();
-    let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
-        post.send(match word {
-            Word::Drained => WorkerEvent::OutputComplete(id),
-            Word::OverLimit => WorkerEvent::OverLimit(id),
-        });
-    })?;
-    threads.push(thread);
-    let post = to_loop.clone();
-    let rate = config.job_metrics.default_sample_rate;
-    let (sampler, thread) = Sampler::start(rate, move |id, ()| post.send(WorkerEvent::SamplesComplete(id)))?;
-    threads.push(thread);
-    Ok((collector, sampler))
+/// What all jobs of the node share.
+fn node(config: &DaemonConfig, places: &Places, disk: Option<Arc<WorkDisk>>) -> Result<Node, DaemonError> {
+    Ok(Node {
+        tree: Arc::new(tree(config)?),
+        sandbox: Sandbox::new(sandbox_config(config, &places.run_dir))?,
+        disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
+        spool: places.spool.clone(),
+        run_dir: places.run_dir.clone(),
+        disk,
+        work_quota: config.filesystem.work_quota,
+        reuse_networks: config.network.reuse_namespaces,
+    })
 }
 
-/// Takes records to the thread that writes them.
-type Records = Sender<Change<()>>;
-
-/// The threads that write what must outlive us: records, and what waiting jobs brought.
-fn start_writers(
-    database: Option<Database>,
-    stage: &Stage,
-    to_loop: &Mailbox,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Option<Records>, Sender<Staging>), DaemonError> {
-    let post = to_loop.clone();
-    let records = database.map(|database| {
-        let told = move |outcome| post.send(WorkerEvent::Recorded(outcome));
-        state::writer::start(database, schedule_first, told)
-    });
-    let (records, thread) = records.transpose()?.unzip();
-    threads.extend(thread);
-    // Bounded by the jobs that may wait (joblet.maxQueuedJobs), and its bytes by the API.
-    let (staging, queue) = unbounded();
-    let post = to_loop.clone();
-    let told = move |id, done| post.send(WorkerEvent::Staged(id, done));
-    threads.push(staging::start(stage.clone(), queue, told)?);
-    Ok((records, staging))
+/// Worker threads as they are started, each with its way to the loop.
+struct Threads {
+    to_loop: Mailbox<WorkerEvent>,
+    handles: Vec<JoinHandle<()>>,
 }
 
-/// Where worker threads put their news.
-#[derive(Clone)]
-struct Mailbox {
-    events: Turn<Sender<WorkerEvent>>,
-    waker: Arc<Waker>,
-}
-
-impl Mailbox {
-    fn send(&self, events: WorkerEvent) {
-        // The loop is gone only after all of its jobs are.
-        if self.events.take(|queue| queue.send(events)).is_ok()
-            && let Err(why) = self.waker.wake()
-        {
-            diag::limited!(Level::Error, "cannot wake the loop", error = why);
+impl Threads {
+    /// What a thread calls with what it has to say.
+    fn answer(&self) -> impl Fn(WorkerEvent) + Send + Clone + 'static {
+        let to_loop = self.to_loop.clone();
+        move |event| {
+            // The loop is gone only after all of its jobs are.
+            let _ = to_loop.send(event);
         }
+    }
+
+    /// The threads that take what jobs give: their output, and what they use.
+    fn start_streams(&mut self, config: &DaemonConfig, notifiers: Notifiers) -> Result<Streams, DaemonError> {
+        let answer = self.answer();
+        let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
+            answer(match word {
+                Word::Drained => WorkerEvent::OutputComplete(id),
+                Word::OverLimit => WorkerEvent::OverLimit(id),
+            });
+        })?;
+        self.handles.push(thread);
+        let answer = self.answer();
+        let (sampler, thread) =
+            Sampler::start(config.job_metrics.default_sample_rate, move |id, evidence: Evidence| {
+                answer(WorkerEvent::Evidence(id, Box::new(evidence)));
+            })?;
+        self.handles.push(thread);
+        Ok(Streams { collector, sampler, notifiers })
+    }
+
+    /// The threads that start jobs. Their queue holds as many as may run at one time.
+    fn start_spawners(&mut self, spawner: &Arc<Spawner>, jobs: usize) -> Result<Starts, DaemonError> {
+        let (requests, queue): (_, Receiver<StartRequest>) = bounded(jobs);
+        for _ in 0..SPAWNERS {
+            let answer = self.answer();
+            let started = move |result| answer(WorkerEvent::Started(Box::new(result)));
+            self.handles.push(spawner.start_thread(queue.clone(), started)?);
+        }
+        Ok(Starts::new(requests))
+    }
+
+    /// The thread that creates sandboxes ahead of jobs.
+    fn start_pool(&mut self, spawner: &Arc<Spawner>, size: usize) -> Result<Pool, DaemonError> {
+        let (requests, queue): (_, Receiver<(CreateRequest, Token)>) = bounded(size);
+        let answer = self.answer();
+        let created = move |created, under_way| answer(WorkerEvent::Created(Box::new(created), under_way));
+        self.handles.push(spawner.start_pool_thread(queue, created)?);
+        Ok(Pool::new(size, requests))
+    }
+
+    /// The thread that writes records, if jobs are remembered on disk.
+    fn start_ledger(&mut self, database: Option<Database>) -> Result<Ledger, DaemonError> {
+        let answer = self.answer();
+        let started = database.map(|database| {
+            let written = move |outcome| answer(WorkerEvent::Recorded(outcome));
+            state::writer::start(database, schedule_first, written)
+        });
+        let (changes, thread): (Option<Sender<Change<PendingWrite>>>, _) = started.transpose()?.unzip();
+        self.handles.extend(thread);
+        Ok(Ledger::new(changes))
+    }
+
+    /// The thread that writes the inputs of waiting jobs. The API bounds their bytes.
+    fn start_staging(&mut self, stage: Stage) -> Result<Staging, DaemonError> {
+        let (requests, queue) = unbounded();
+        let answer = self.answer();
+        let thread = staging::start(stage.clone(), queue, move |staged| answer(WorkerEvent::Staged(staged)))?;
+        self.handles.push(thread);
+        Ok(Staging::new(stage, requests))
+    }
+
+    /// The threads that remove what jobs leave.
+    fn start_cleanup(&mut self, work: Arc<WorkDisk>) -> Result<Cleanup, DaemonError> {
+        let (tasks, task_queue) = unbounded();
+        let (removals, removal_queue) = unbounded();
+        let answer = self.answer();
+        let done = move |event| answer(WorkerEvent::Cleanup(event));
+        self.handles.push(cleanup::start(task_queue, done.clone())?);
+        cleanup::start_removal(work, removal_queue, done)?;
+        Ok(Cleanup::new(tasks, removals))
     }
 }
 
@@ -321,17 +344,6 @@ fn open_database(config: &DaemonConfig) -> Result<(Option<Database>, Vec<Record>
             Ok((Some(database), records))
         }
     }
-}
-
-/// The schedule, whose timer wakes the loop.
-fn schedule_in(poll: &Poll) -> Result<Schedule, DaemonError> {
-    let failed = |doing| move |source| DaemonError::Loop { doing, source };
-    let schedule = Schedule::new().map_err(failed("make the timer of scheduled jobs"))?;
-    let mut source = SourceFd(&schedule.timer().as_raw_fd());
-    poll.registry()
-        .register(&mut source, SCHEDULE, Interest::READABLE)
-        .map_err(failed("watch the timer of scheduled jobs"))?;
-    Ok(schedule)
 }
 
 /// One daemon per dataDir: two would kill each other's jobs in the sweep. The lock is on the directory itself,
@@ -427,27 +439,17 @@ fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
     }
 }
 
-fn settings(
-    config: &DaemonConfig,
-    work_on_disk: bool,
-    (spool, run_dir, stage): (PathBuf, PathBuf, Stage),
-) -> Settings {
+fn settings(config: &DaemonConfig) -> Settings {
     const DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
     Settings {
-        max_jobs: config.joblet.max_concurrent_jobs as usize,
         max_queued: config.joblet.max_queued_jobs as usize,
         retention_max: config.state.retention.max as usize,
         retention_ns: i64::from(config.state.retention.days) * DAY_NS,
         keep_jobs: config.joblet.on_shutdown == OnShutdown::Keep,
-        stage,
-        warm_sandboxes: config.joblet.warm_sandboxes as usize,
         stop_grace: config.joblet.stop_grace_period,
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,
-        work_on_disk,
         spool_limits: spool_limits(config),
-        spool,
-        run_dir,
     }
 }
 

@@ -1,18 +1,14 @@
-//! What may be asked of the loop, and the door through which it is asked.
+//! What may be asked of the loop, and the way in.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Sender, TrySendError};
-
 use futures_channel::oneshot;
-use mio::Waker;
 
 use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
 use crate::output::Watermark;
-use crate::sys::turns::Turn;
-pub use crate::sys::turns::in_turns;
+use crate::sys::mailbox::{Mailbox, SendError};
 use crate::upload::Upload;
 
 /// Commands that may wait for the loop; the next one is answered "exhausted" at once.
@@ -93,14 +89,14 @@ pub enum Command {
     Logs {
         /// Which.
         job: JobRef,
-        /// Where to read.
+        /// The place to read from.
         answer: Answer<LogSource>,
     },
     /// Open a job's samples for reading.
     Samples {
         /// Which.
         job: JobRef,
-        /// Where to read.
+        /// The place to read from.
         answer: Answer<SampleSource>,
     },
 }
@@ -128,11 +124,11 @@ pub struct Page {
 }
 
 /// Most jobs of one page, whatever was asked.
-pub const PAGE_MAX: usize = 5000;
+pub(in crate::daemon) const PAGE_MAX: usize = 5000;
 
 /// A page ends behind the job whose texts bring it to so many bytes: arguments and variables of one job may
 /// be megabytes, and the loop copies them.
-pub const PAGE_BYTES: usize = 8 << 20;
+pub(in crate::daemon) const PAGE_BYTES: usize = 8 << 20;
 
 /// One page.
 #[derive(Debug, Clone, Default)]
@@ -205,35 +201,33 @@ pub enum CommandError {
 /// The way into the loop, for any number of threads.
 #[derive(Debug, Clone)]
 pub struct CommandSender {
-    queue: Turn<Sender<Command>>,
-    waker: Arc<Waker>,
+    mailbox: Mailbox<Command>,
     closed: Arc<AtomicBool>,
 }
 
 impl CommandSender {
-    /// A door onto `queue`; `waker` interrupts the loop's poll.
-    pub fn new(queue: Turn<Sender<Command>>, waker: Arc<Waker>) -> Self {
-        CommandSender { queue, waker, closed: Arc::new(AtomicBool::new(false)) }
+    /// A sender into this mailbox of the loop.
+    pub fn new(mailbox: Mailbox<Command>) -> Self {
+        CommandSender { mailbox, closed: Arc::default() }
     }
 
     /// Hands a command to the loop; never waits.
     ///
     /// # Errors
-    /// The queue is full, or the daemon is shutting down.
+    /// The mailbox is full, or the daemon is shutting down.
     pub fn submit(&self, command: Command) -> Result<(), CommandError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(CommandError::ShuttingDown);
         }
-        self.queue.take(|queue| queue.try_send(command)).map_err(|e| match e {
-            TrySendError::Full(_) => {
+        self.mailbox.try_send(command).map_err(|e| match e {
+            SendError::Full(_) => {
                 CommandError::Exhausted(format!("too many requests: {QUEUE} are waiting already; try again"))
             }
-            TrySendError::Disconnected(_) => CommandError::ShuttingDown,
-        })?;
-        self.waker.wake().map_err(|_| CommandError::ShuttingDown)
+            SendError::Closed(_) => CommandError::ShuttingDown,
+        })
     }
 
-    /// Nothing is accepted any more.
+    /// Accepts nothing any more.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }

@@ -1,0 +1,53 @@
+//! RunJob with `explain`: what a start would do, in its order, and nothing done. The steps are those of the very
+//! plan that the child would walk ([`Sandbox::explain`](crate::sandbox::Sandbox::explain)).
+
+use super::request::{Answer, CommandError, Explained};
+use crate::daemon::core::Core;
+use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
+use crate::job::{Controller, JobSpec, NetworkMode};
+use crate::sandbox::{Network, SandboxError, SandboxSpec, filter};
+use crate::upload::Upload;
+
+/// Answers with the plan of a job that is not started: no id, no record, nothing on disk.
+pub(super) fn handle(core: &Core, spec: Box<JobSpec>, uploads: &[Upload], answer: Answer<Explained>) {
+    let enforced = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
+    let explained = enforced.map_err(|why| CommandError::SetUp(why.to_string())).and_then(|unenforced| {
+        let asked = Asked { spec: &spec, supply: &core.supply, unenforced: &unenforced };
+        let plan = plan(&core.node, &asked, uploads).map_err(|why| CommandError::SetUp(why.to_string()))?;
+        let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
+        let unenforced = named.map(ToString::to_string).collect();
+        Ok(Explained { spec, unenforced, plan })
+    });
+    let _ = answer.send(explained);
+}
+
+/// Sentences in the order of a start.
+fn plan(node: &Node, asked: &Asked<'_>, uploads: &[Upload]) -> Result<Vec<String>, SandboxError> {
+    let spec = asked.spec;
+    let mut plan = provision::explain(node, asked);
+    plan.extend(node.sandbox.explain(SandboxSpec {
+        hostname: "job-<id>",
+        scratch_bytes: scratch_bytes(&spec.limits, node.work_quota),
+        pids: spec.limits.pids,
+        network: match spec.network {
+            NetworkMode::None => Network::Own,
+            NetworkMode::Host => Network::Host,
+        },
+    })?);
+    plan.push(format!("system call policy: {}", filter::JOB.summary()));
+    if !uploads.is_empty() {
+        let bytes: usize = uploads.iter().map(|upload| upload.content.len()).sum();
+        plan.push(format!("put {} uploaded files and directories, {bytes} bytes, into /work", uploads.len()));
+    }
+    plan.push(command(spec));
+    Ok(plan)
+}
+
+/// The command in words. A plan shows no values of variables, secret or not.
+fn command(spec: &JobSpec) -> String {
+    let words: Vec<_> =
+        std::iter::once(&spec.command).chain(&spec.args).map(|word| format!("{word:?}")).collect();
+    let variables = spec.environment.len() + spec.secrets.len();
+    let bound = spec.timeout.map(|bound| format!(", for at most {bound:?}")).unwrap_or_default();
+    format!("start {} in {}, with {variables} variables of yours{bound}", words.join(" "), spec.work_dir)
+}

@@ -1,0 +1,40 @@
+//! What may be asked of the loop: the requests ([`request`]), and a file for what each of them does.
+//!
+//! A handler reads owners and answers at once, or notes facts about a job and leaves its answer with the job's waiters.
+//! The API's side of a request stands in `api/service/`, the client's in `rnx/command/`, under the same name.
+
+mod cancel;
+mod delete;
+mod explain;
+mod list;
+mod logs;
+mod metrics;
+pub(super) mod request;
+mod run;
+mod security;
+mod status;
+mod stop;
+
+use super::core::Core;
+
+pub use request::{
+    Answer, Command, CommandError, CommandSender, Deleted, Explained, JobPage, LogSource, Page, QUEUE,
+    SampleSource,
+};
+
+/// Carries one command out. An answer whose client is gone is dropped. What it makes happen to jobs it leaves as facts.
+pub(super) fn handle(core: &mut Core, command: Command) {
+    match command {
+        Command::Run { spec, uploads, answer } => run::handle(core, *spec, uploads, answer),
+        Command::Explain { spec, uploads, answer } => explain::handle(core, spec, &uploads, answer),
+        Command::Status { job, answer } => status::handle(core, &job, answer),
+        Command::Security { job, answer } => security::handle(core, &job, answer),
+        Command::List { page, answer } => list::handle(core, &page, answer),
+        Command::Stop { job, answer } => stop::handle(core, &job, answer),
+        Command::Cancel { job, answer } => cancel::handle(core, &job, answer),
+        Command::Delete { job, answer } => delete::handle(core, &job, answer),
+        Command::DeleteAll { answer } => delete::handle_all(core, answer),
+        Command::Logs { job, answer } => logs::handle(core, &job, answer),
+        Command::Samples { job, answer } => metrics::handle(core, &job, answer),
+    }
+}

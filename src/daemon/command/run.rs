@@ -1,0 +1,163 @@
+//! RunJob: a request becomes a job that starts now, or waits for its time or for a slot.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Resource, getrlimit};
+
+use super::request::{Answer, CommandError};
+use crate::daemon::core::Core;
+use crate::daemon::jobs::job::{Standing, Usage, Waiters};
+use crate::daemon::jobs::{Job, Slot};
+use crate::daemon::lifecycle::{
+    answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
+};
+use crate::daemon::spawner::{InputSource, JobSandbox};
+use crate::daemon::{now_ns, staging};
+use crate::job::exit::start_failure;
+use crate::job::state::{Fact, State};
+use crate::job::{Controller, JobId, JobSpec, JobView, NetworkMode};
+use crate::output::Watermark;
+use crate::upload::{JobInputs, Upload};
+
+/// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// What becomes of a request that is accepted.
+enum Admitted {
+    /// It starts in this sandbox, with this slot.
+    Starts(JobSandbox, Slot),
+    /// It waits for its time.
+    Scheduled,
+    /// It waits for a slot.
+    Queued,
+    /// It becomes a failed job, for this reason.
+    Refused(String),
+}
+
+/// Accepts a request, or refuses it without a trace.
+pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, answer: Answer<JobView>) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    if let Some(id) = core.jobs.of_request(&spec.request_id) {
+        // The same request once more: the same job.
+        if let Some(job) = core.jobs.get_mut(id) {
+            job.waiters.starters.push(answer);
+        }
+        answer_starters(core, id);
+        return;
+    }
+    let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
+    if let Some(why) = shortage(core, scheduled) {
+        let _ = answer.send(Err(CommandError::Exhausted(why)));
+        return;
+    }
+    let limits = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
+    let refused = limits.as_ref().err().map(ToString::to_string);
+    // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
+    // counts by uid (setrlimit(2)).
+    let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
+    let unenforced = missing.map(|limit| limit.to_string()).collect();
+    let inputs = staging::unpack(&mut spec, uploads);
+    let admitted = match refused {
+        Some(why) => Admitted::Refused(why),
+        None if scheduled => Admitted::Scheduled,
+        None => match core.slots.take() {
+            None => Admitted::Queued,
+            Some(slot) => match sandbox_for(core, &spec) {
+                Ok(sandbox) => Admitted::Starts(sandbox, slot),
+                Err(why) => Admitted::Refused(why),
+            },
+        },
+    };
+    accept(core, spec, unenforced, inputs, admitted, answer);
+}
+
+/// Takes the job in and sets it on its way. The record comes first: every accepted request leaves a job with a reason.
+fn accept(
+    core: &mut Core,
+    spec: JobSpec,
+    unenforced: Vec<String>,
+    inputs: JobInputs,
+    admitted: Admitted,
+    answer: Answer<JobView>,
+) {
+    let (id, output) = match &admitted {
+        Admitted::Starts(sandbox, _) => (sandbox.id(), sandbox.output()),
+        Admitted::Scheduled | Admitted::Queued | Admitted::Refused(_) => {
+            let id = JobId::random();
+            (id, Watermark::new(id, core.streams.notifiers.output.clone()))
+        }
+    };
+    let spec = Arc::new(spec);
+    let state = match &admitted {
+        Admitted::Scheduled => State::Scheduled,
+        Admitted::Queued => State::Queued,
+        Admitted::Starts(..) | Admitted::Refused(_) => State::Starting(None),
+    };
+    let samples = Watermark::new(id, core.streams.notifiers.samples.clone());
+    let mut job = Job::new(id, spec.clone(), state, output, samples);
+    job.usage = Usage { unenforced, ..Usage::default() };
+    job.waiters = Waiters { starters: vec![answer], ..Waiters::default() };
+    let started = match admitted {
+        Admitted::Starts(sandbox, slot) => {
+            job.standing = Standing::Running(slot);
+            core.jobs.insert(job);
+            hand_over(core, sandbox, spec, InputSource::Given(inputs))
+        }
+        Admitted::Scheduled => {
+            core.jobs.insert(job);
+            put_aside(core, id, inputs);
+            wait_for_time(core, id);
+            save(core, id);
+            Ok(())
+        }
+        Admitted::Queued => {
+            core.jobs.insert(job);
+            put_aside(core, id, inputs);
+            enqueue(core, id);
+            Ok(())
+        }
+        Admitted::Refused(why) => {
+            core.jobs.insert(job);
+            Err(why)
+        }
+    };
+    if let Err(why) = started {
+        core.jobs.note(id, Fact::NotStarted(start_failure(why)));
+    }
+}
+
+/// Why no job can be accepted: too many wait already, or the last descriptors are for the jobs that are there, to be
+/// looked at and stopped.
+fn shortage(core: &Core, scheduled: bool) -> Option<String> {
+    if let Some(limit) = getrlimit(Resource::Nofile).current {
+        // A new descriptor has the lowest number that is free (open(2)): below it none is.
+        let lowest = fcntl_dupfd_cloexec(core.schedule.timer().as_fd(), 0);
+        let lowest = lowest.map_or(limit, |fd| fd.as_raw_fd() as u64);
+        if lowest + DESCRIPTORS_KEPT > limit {
+            return Some(format!(
+                "too many jobs and clients: {lowest} of {limit} open files are in use; try again, or raise \
+                 LimitNOFILE of the unit"
+            ));
+        }
+    }
+    let most = core.settings.max_queued;
+    ((scheduled || !core.slots.is_open()) && core.waiting() >= most)
+        .then(|| format!("maximum concurrent jobs reached, and {most} wait already (joblet.maxQueuedJobs)"))
+}
+
+/// The sandbox of a job that starts now: a warm one, or what is needed to create one.
+fn sandbox_for(core: &mut Core, spec: &JobSpec) -> Result<JobSandbox, String> {
+    if spec.network == NetworkMode::None
+        && let Some(sandbox) = take_warm(core, &spec.limits)
+    {
+        return Ok(JobSandbox::Warm(Box::new(sandbox)));
+    }
+    let id = JobId::random();
+    let output = Watermark::new(id, core.streams.notifiers.output.clone());
+    cold_sandbox(core, id, spec, output)
+}

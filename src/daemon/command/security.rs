@@ -1,0 +1,98 @@
+//! GetJobStatus with `security`: what stands around a running job. The loop says which job it is and what was
+//! promised; the cleanup thread reads.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::request::{Answer, CommandError};
+use crate::cgroup::CgroupError;
+use crate::daemon::core::Core;
+use crate::daemon::jobs::Job;
+use crate::daemon::provision::Node;
+use crate::job::{JobId, JobRef, JobView, Layer, Limits, NetworkMode, State};
+use crate::sandbox::security::{Promise, read_back};
+
+/// Hands a running job to the worker that looks at it.
+pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<(JobView, Vec<Layer>)>) {
+    let look = core.jobs.find(wanted).map(|job| (job.view(&core.slots), look(job, core.node.clone())));
+    match look {
+        Ok((view, Ok(look))) => core.cleanup.run(move || {
+            let _ = answer.send(look.run(view));
+        }),
+        Ok((_, Err(why))) | Err(why) => {
+            let _ = answer.send(Err(why));
+        }
+    }
+}
+
+/// A job that is to be looked at.
+struct Look {
+    // Of its PID 1: while that lives, the numbers that we read are the job's.
+    pidfd: OwnedFd,
+    promise: Promise,
+    limits: Limits,
+    // Its group and disks are those that the limits were written with.
+    node: Arc<Node>,
+}
+
+fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
+    let running = matches!(job.state, State::Running | State::StopRequested(_) | State::Stopping(_));
+    let (Some(run), Some(identity), true) = (&job.run, &job.held.identity, running) else {
+        return Err(not_running(job.id, job.state.status().as_str()));
+    };
+    let pidfd = run.init.as_fd().try_clone_to_owned();
+    let pidfd =
+        pidfd.map_err(|why| CommandError::Exhausted(format!("cannot look at job {}: {why}", job.id)))?;
+    let promise = Promise {
+        host_id: identity.host_id(),
+        own_network: job.spec.network == NetworkMode::None,
+        pids: job.spec.limits.pids,
+    };
+    Ok(Look { pidfd, promise, limits: job.spec.limits.clone(), node })
+}
+
+impl Look {
+    /// Reads everything.
+    fn run(self, view: JobView) -> Result<(JobView, Vec<Layer>), CommandError> {
+        let gone = || not_running(view.id, view.status.as_str());
+        match self.read(view.id) {
+            // What was read of a job that has ended meanwhile may be another process's.
+            _ if has_ended(&self.pidfd) => Err(gone()),
+            Err(why) if is_gone(&why) => Err(gone()),
+            Err(why) => Err(CommandError::SetUp(format!("cannot read job {} back: {why}", view.id))),
+            Ok(layers) => Ok((view, layers)),
+        }
+    }
+
+    fn read(&self, id: JobId) -> io::Result<Vec<Layer>> {
+        let Node { tree, disks, .. } = &*self.node;
+        let group = tree.read_back(id, &self.limits, disks).map_err(|why| match why {
+            CgroupError::Read { source, .. } => source,
+            why => io::Error::other(why),
+        })?;
+        let mut layers = read_back(Path::new("/proc"), &group.processes, &self.promise)?;
+        layers.extend(group.layers);
+        Ok(layers)
+    }
+}
+
+fn not_running(id: JobId, status: &str) -> CommandError {
+    CommandError::WrongState(format!("job is not running: {id} (current status: {status})"))
+}
+
+/// What files of a process or group answer when it has gone.
+fn is_gone(why: &io::Error) -> bool {
+    let errno = why.raw_os_error().map(Errno::from_raw_os_error);
+    why.kind() == io::ErrorKind::NotFound || matches!(errno, Some(Errno::SRCH | Errno::NODEV))
+}
+
+/// A pidfd is readable when its process has ended (pidfd_open(2)).
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,37 @@
+//! StopJob: ends a job that waits for a slot or runs. Answered when it is terminal.
+
+use super::request::{Answer, CommandError};
+use crate::daemon::core::Core;
+use crate::daemon::lifecycle::leave_queues;
+use crate::job::exit::StopCause;
+use crate::job::state::{Fact, State};
+use crate::job::{JobRef, JobView};
+
+pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) {
+    let job = match core.jobs.find(wanted) {
+        Ok(job) => job,
+        Err(why) => {
+            let _ = answer.send(Err(why));
+            return;
+        }
+    };
+    let (id, status) = (job.id, job.state.status().as_str());
+    let refused = if job.state == State::Scheduled {
+        Some(format!("job is not running: {id} (current status: {status}); cancel it instead"))
+    } else if job.state.stop_cause().is_some() {
+        Some(format!("job is being stopped already: {id} (current status: {status})"))
+    } else if matches!(job.state, State::Recording(_) | State::Draining(_)) {
+        Some(format!("job is ending already: {id} (current status: {status})"))
+    } else if job.state.is_finished() {
+        Some(format!("job is not running: {id} (current status: {status})"))
+    } else {
+        None
+    };
+    if let Some(text) = refused {
+        let _ = answer.send(Err(CommandError::WrongState(text)));
+        return;
+    }
+    job.waiters.stoppers.push(answer);
+    leave_queues(core, id);
+    core.jobs.note(id, Fact::Stop(StopCause::Request));
+}

@@ -1,0 +1,129 @@
+//! Everything that the loop owns: small owners with private fields, and nothing else.
+//!
+//! An owner returns what is to be done next and never takes the loop or this struct. The steps that connect owners are
+//! the functions of `command/` and `lifecycle/`, which do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cleanup::Cleanup;
+use super::evidence::Evidence;
+use super::jobs::{JobTable, Schedule, Slots};
+use super::ledger::Ledger;
+use super::pool::Pool;
+use super::provision::{Node, Supply};
+use super::sources::Sources;
+use super::spawner::Starts;
+use super::staging::Staging;
+use super::timers::Timers;
+use crate::job::Enforcement;
+use crate::metrics::Sampler;
+use crate::output::watermark::Notifiers;
+use crate::output::{Collector, SpoolLimits};
+
+/// The owners.
+#[derive(Debug)]
+pub(super) struct Core {
+    /// Numbers and words of the configuration.
+    pub(super) settings: Settings,
+    /// What the node's jobs share, and worker threads too.
+    pub(super) node: Arc<Node>,
+    /// All jobs, and facts about them that are not stepped yet.
+    pub(super) jobs: JobTable,
+    /// The right to run, and the queue for it.
+    pub(super) slots: Slots,
+    /// Jobs that wait for their time.
+    pub(super) schedule: Schedule,
+    /// Inputs of jobs that wait.
+    pub(super) staging: Staging,
+    /// What is lent to jobs.
+    pub(super) supply: Supply,
+    /// Jobs that are being started.
+    pub(super) starts: Starts,
+    /// Warm sandboxes.
+    pub(super) pool: Pool,
+    /// Records of jobs.
+    pub(super) ledger: Ledger,
+    /// What is being removed.
+    pub(super) cleanup: Cleanup,
+    /// Output and samples of jobs.
+    pub(super) streams: Streams,
+    /// What becomes due, and the descriptors that are watched.
+    pub(super) clock: Clock,
+    /// Whether the daemon is to end.
+    pub(super) shutdown: Shutdown,
+}
+
+/// Numbers and words of the configuration that steps need.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// `joblet.maxQueuedJobs`
+    pub(super) max_queued: usize,
+    /// `state.retention.max`
+    pub(super) retention_max: usize,
+    /// `state.retention.days`, ns.
+    pub(super) retention_ns: i64,
+    /// Whether running jobs outlive an orderly end of the daemon (`joblet.onShutdown: keep`).
+    pub(super) keep_jobs: bool,
+    /// `joblet.stopGracePeriod`
+    pub(super) stop_grace: Duration,
+    /// `joblet.cleanupTimeout`
+    pub(super) cleanup_timeout: Duration,
+    /// `cgroup.enforcement`
+    pub(super) enforcement: Enforcement,
+    /// `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
+    pub(super) spool_limits: SpoolLimits,
+}
+
+/// The threads that take what jobs give, and the listeners for it.
+pub(super) struct Streams {
+    /// Empties the output pipes of jobs.
+    pub(super) collector: Collector,
+    /// Takes samples of running jobs.
+    pub(super) sampler: Sampler<Evidence>,
+    /// Hear of new output and new samples.
+    pub(super) notifiers: Notifiers,
+}
+
+/// What wakes the loop.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// What becomes due.
+    pub(super) timers: Timers,
+    /// The descriptors that are watched.
+    pub(super) sources: Sources,
+    /// Whether a timer looks for children that hang in the kernel.
+    pub(super) watches_starts: bool,
+    /// Whether it was logged that joblet-init cannot be spared by the out-of-memory killer.
+    pub(super) oom_warned: bool,
+}
+
+/// The daemon's own end.
+pub(super) struct Shutdown {
+    /// Called when the end begins.
+    pub(super) begins: Box<dyn Fn()>,
+    /// Whether the end was asked for.
+    pub(super) begun: bool,
+    /// Whether it takes too long, so that the loop leaves what is still under way.
+    pub(super) gave_up: bool,
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Streams({:?}, {:?})", self.collector, self.sampler)
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shutdown(begun {}, gave up {})", self.begun, self.gave_up)
+    }
+}
+
+impl Core {
+    /// Jobs that wait for their time or for a slot.
+    pub(super) fn waiting(&self) -> usize {
+        self.schedule.len() + self.slots.waiting()
+    }
+}

@@ -1,0 +1,31 @@
+//! What worker threads tell the loop.
+
+use super::cleanup::CleanupEvent;
+use super::evidence::Evidence;
+use super::ledger::PendingWrite;
+use super::spawner::{CreateError, StartResult, WarmSandbox};
+use super::staging::Staged;
+use super::token::Token;
+use crate::job::JobId;
+use crate::state::Outcome;
+
+/// One answer or observation of a worker thread.
+#[derive(Debug)]
+pub(super) enum WorkerEvent {
+    /// A warm sandbox is ready, or could not be created.
+    Created(Box<Result<WarmSandbox, CreateError>>, Token),
+    /// A spawner is done with a start.
+    Started(Box<StartResult>),
+    /// A job's output is complete.
+    OutputComplete(JobId),
+    /// A job writes more output than is kept.
+    OverLimit(JobId),
+    /// A job's last sample is stored, and what it left behind is read.
+    Evidence(JobId, Box<Evidence>),
+    /// Records are on disk, or cannot be written.
+    Recorded(Outcome<PendingWrite>),
+    /// The inputs of a waiting job are written, or cannot be.
+    Staged(Staged),
+    /// Something was removed, or looked into.
+    Cleanup(CleanupEvent),
+}

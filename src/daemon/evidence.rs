@@ -1,0 +1,50 @@
+//! What a job leaves behind, read by a worker thread when PID 1 is gone: the loop opens no file of a job.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::cgroup::JobCgroup;
+use crate::job::exit_file::{self, ExitFile};
+
+/// What a job left behind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evidence {
+    /// What PID 1 wrote about the end; `None` where it wrote nothing.
+    pub(super) exit: Option<ExitFile>,
+    /// Peak memory in bytes, where the cgroup tells.
+    pub(super) peak_bytes: Option<u64>,
+    /// Processor time in microseconds, where the cgroup or the exit file tells.
+    pub(super) cpu_usec: Option<u64>,
+    /// Whether the cgroup counted a kill for memory.
+    pub(super) oom: bool,
+}
+
+/// What reads the evidence of a job, on another thread.
+pub(super) fn reader(
+    exit_file: &Arc<File>,
+    cgroup: Option<&JobCgroup>,
+) -> impl FnOnce() -> Evidence + Send + 'static {
+    let exit_file = exit_file.clone();
+    let cgroup = cgroup.and_then(|cgroup| cgroup.try_clone().ok());
+    move || read(read_exit(&exit_file), cgroup.as_ref())
+}
+
+/// The content of an exit file; `None` where PID 1 has not written it.
+pub(super) fn read_exit(exit_file: &File) -> Option<ExitFile> {
+    let mut block = [0; exit_file::SIZE];
+    exit_file.read_exact_at(&mut block, 0).ok().and_then(|()| ExitFile::decode(&block))
+}
+
+/// The evidence of a job with this exit file and this cgroup.
+pub(super) fn read(exit: Option<ExitFile>, cgroup: Option<&JobCgroup>) -> Evidence {
+    let counted = cgroup.and_then(|group| group.cpu_time().ok().flatten());
+    Evidence {
+        exit,
+        peak_bytes: cgroup.and_then(|group| group.peak_memory().ok().flatten()),
+        cpu_usec: counted
+            .map(|time| time.as_micros() as u64)
+            .or(exit.map(|exit| exit.user_usec + exit.system_usec)),
+        oom: cgroup.and_then(|group| group.memory_events().ok().flatten()).is_some_and(|e| e.killed()),
+    }
+}

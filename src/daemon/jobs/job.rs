@@ -1,0 +1,337 @@
+//! One job, with everything that exists because of it.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::daemon::command::request::{Answer, CommandError};
+use crate::daemon::evidence::Evidence;
+use crate::daemon::now_ns;
+use crate::daemon::provision::Resources;
+use crate::daemon::sources::Registered;
+use crate::job::state::Fact;
+use crate::job::{JobId, JobSpec, JobView, State};
+use crate::output::{Full, Watermark};
+use crate::state::record::Process;
+use crate::state::{Record, Stage};
+
+use super::slots::{Slot, Slots, Ticket};
+
+/// One job. What exists only while it has a process is in [`Run`], what has to be given back in [`Resources`].
+#[derive(Debug)]
+pub(in crate::daemon) struct Job {
+    /// The job's identity.
+    pub(in crate::daemon) id: JobId,
+    /// Number in the order of acceptance; set by [`JobTable::insert`](super::JobTable::insert).
+    pub(in crate::daemon) serial: u64,
+    /// What it runs. There are no values of secrets in it.
+    pub(in crate::daemon) spec: Arc<JobSpec>,
+    /// Where it is in its life.
+    pub(in crate::daemon) state: State,
+    /// When things happened to it.
+    pub(in crate::daemon) times: Times,
+    /// What of it is on disk.
+    pub(in crate::daemon) durability: Durability,
+    /// Its right to run, or its place in the queue for one.
+    pub(in crate::daemon) standing: Standing,
+    /// Its output, and how far that has come.
+    pub(in crate::daemon) output: Stream,
+    /// Its samples, and how far they have come.
+    pub(in crate::daemon) samples: Stream,
+    /// Its process, from the clone to the end of the job.
+    pub(in crate::daemon) run: Option<Run>,
+    /// What it holds, until all of it is given back at its end.
+    pub(in crate::daemon) held: Resources,
+    /// By what a later daemon finds its processes.
+    pub(in crate::daemon) trace: Trace,
+    /// What it used, and which of its limits the host cannot keep.
+    pub(in crate::daemon) usage: Usage,
+    /// Calls that wait for it.
+    pub(in crate::daemon) waiters: Waiters,
+}
+
+/// Moments of a job's life, ns since the epoch.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct Times {
+    /// When the request was accepted.
+    pub(in crate::daemon) created_ns: i64,
+    /// When it began to wait for a slot.
+    pub(in crate::daemon) queued_ns: Option<i64>,
+    /// When the payload started.
+    pub(in crate::daemon) started_ns: Option<i64>,
+    /// When the job became terminal.
+    pub(in crate::daemon) ended_ns: Option<i64>,
+    /// When its timeout is over: ns of CLOCK_MONOTONIC, not of the epoch.
+    pub(in crate::daemon) timeout_at_ns: Option<i64>,
+}
+
+/// How much of a job would survive the daemon now.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct Durability {
+    /// The number of records that were asked for.
+    pub(in crate::daemon) version: u64,
+    /// The newest of them that is on disk; 0 where none is.
+    pub(in crate::daemon) durable: u64,
+    /// Whether the newest one could not be written.
+    pub(in crate::daemon) write_failed: bool,
+    /// Whether its inputs are being written to the staging directory.
+    pub(in crate::daemon) staging: bool,
+}
+
+/// A job's standing among those that want to run.
+#[derive(Debug, Default)]
+pub(in crate::daemon) enum Standing {
+    /// It neither runs nor waits for a slot.
+    #[default]
+    Out,
+    /// It waits for a slot.
+    Queued(Ticket),
+    /// It has the right to run.
+    Running(#[expect(dead_code, reason = "counts as long as the job has it")] Slot),
+}
+
+/// One stream of a job that readers follow.
+#[derive(Debug)]
+pub(in crate::daemon) struct Stream {
+    /// How far it has come.
+    pub(in crate::daemon) watermark: Arc<Watermark>,
+    /// Whether nothing more of it is to come. The collector may say so before the spawner has answered.
+    pub(in crate::daemon) complete: bool,
+}
+
+/// The daemon's side of a job's process.
+#[derive(Debug)]
+pub(in crate::daemon) struct Run {
+    /// PID 1 of the job, watched for its end.
+    pub(in crate::daemon) init: Registered,
+    /// Its number on the host.
+    pub(in crate::daemon) pid: i32,
+    /// Read end of the report pipe, watched until it has said its word.
+    pub(in crate::daemon) report: Option<Registered>,
+    /// The exit file, which PID 1 writes at the job's end.
+    pub(in crate::daemon) exit_file: Arc<File>,
+    /// `/proc/PID/oom_score_adj` of PID 1, until that is spared from the out-of-memory killer.
+    pub(in crate::daemon) oom_score: Option<File>,
+    /// How PID 1 itself ended, in words; `None` while it lives.
+    pub(in crate::daemon) init_end: Option<String>,
+    /// What was read after its end.
+    pub(in crate::daemon) evidence: Option<Evidence>,
+}
+
+/// By what a later daemon finds the processes of a job.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct Trace {
+    /// The host id that they run as.
+    pub(in crate::daemon) host_id: Option<u32>,
+    /// PID 1 of the job.
+    pub(in crate::daemon) process: Option<Process>,
+}
+
+/// What a job used.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct Usage {
+    /// Peak memory in bytes.
+    pub(in crate::daemon) peak_bytes: Option<u64>,
+    /// Processor time in microseconds.
+    pub(in crate::daemon) cpu_usec: Option<u64>,
+    /// Limits that the host cannot keep, in words.
+    pub(in crate::daemon) unenforced: Vec<String>,
+}
+
+/// Calls that wait for a job.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Waiters {
+    /// RunJob calls, which wait for the start.
+    pub(in crate::daemon) starters: Vec<Answer<JobView>>,
+    /// StopJob and CancelJob calls, which wait for the end.
+    pub(in crate::daemon) stoppers: Vec<Answer<JobView>>,
+    /// Whether a failed start is a shortage of the node (RESOURCE_EXHAUSTED) rather than a fault.
+    pub(in crate::daemon) shortage: bool,
+}
+
+impl Job {
+    /// A job that was accepted now and has nothing yet.
+    pub(in crate::daemon) fn new(
+        id: JobId,
+        spec: Arc<JobSpec>,
+        state: State,
+        output: Arc<Watermark>,
+        samples: Arc<Watermark>,
+    ) -> Job {
+        Job {
+            id,
+            serial: 0,
+            spec,
+            state,
+            times: Times { created_ns: now_ns(), ..Times::default() },
+            durability: Durability::default(),
+            standing: Standing::Out,
+            output: Stream { watermark: output, complete: false },
+            // No sample is to come until it is sampled.
+            samples: Stream { watermark: samples, complete: true },
+            run: None,
+            held: Resources::default(),
+            trace: Trace::default(),
+            usage: Usage::default(),
+            waiters: Waiters::default(),
+        }
+    }
+
+    /// A job that an earlier daemon remembered.
+    pub(in crate::daemon) fn from_record(
+        record: Record,
+        state: State,
+        output: Arc<Watermark>,
+        samples: Arc<Watermark>,
+    ) -> Job {
+        Job {
+            serial: record.serial,
+            times: Times {
+                created_ns: record.created_ns,
+                queued_ns: record.queued_ns,
+                started_ns: record.started_ns,
+                ended_ns: record.ended_ns,
+                timeout_at_ns: record.timeout_at_ns,
+            },
+            durability: Durability { version: 1, durable: 1, ..Durability::default() },
+            trace: Trace { host_id: record.lease, process: record.process },
+            usage: Usage {
+                peak_bytes: record.peak_bytes,
+                cpu_usec: record.cpu_usec,
+                unenforced: record.unenforced,
+            },
+            ..Job::new(record.id, record.spec, state, output, samples)
+        }
+    }
+
+    /// The job as it is stored.
+    pub(in crate::daemon) fn to_record(&self, boot: &str) -> Record {
+        Record {
+            id: self.id,
+            serial: self.serial,
+            spec: self.spec.clone(),
+            stage: match &self.state {
+                State::Scheduled => Stage::Scheduled,
+                State::Queued => Stage::Queued,
+                State::Recording(ending) | State::Finished(ending) => Stage::Ended(ending.clone()),
+                other => Stage::Active(other.stop_cause()),
+            },
+            created_ns: self.times.created_ns,
+            queued_ns: self.times.queued_ns,
+            started_ns: self.times.started_ns,
+            ended_ns: self.times.ended_ns,
+            unenforced: self.usage.unenforced.clone(),
+            lease: self.trace.host_id,
+            process: self.trace.process.clone(),
+            boot: boot.to_owned(),
+            timeout_at_ns: self.times.timeout_at_ns,
+            peak_bytes: self.usage.peak_bytes,
+            cpu_usec: self.usage.cpu_usec,
+        }
+    }
+
+    /// Whether RunJob may be answered with the job as it is.
+    pub(in crate::daemon) fn is_announceable(&self) -> bool {
+        let on_its_way = match self.state {
+            State::Starting(_) | State::Created | State::Recording(_) => true,
+            // It ended before its payload ran: the answer is the failed start, which is being found out.
+            State::Draining(_) => self.times.started_ns.is_none(),
+            _ => false,
+        };
+        self.durability.durable > 0 && !self.durability.staging && !on_its_way
+    }
+
+    /// Whether a fact still holds: a newer record may have been asked for since.
+    pub(in crate::daemon) fn still_holds(&self, fact: &Fact) -> bool {
+        *fact != Fact::Recorded || self.durability.durable == self.durability.version
+    }
+
+    /// The error for the RunJob caller whose job could not be started.
+    pub(in crate::daemon) fn refused(&self, why: String) -> CommandError {
+        if self.waiters.shortage { CommandError::Exhausted(why) } else { CommandError::SetUp(why) }
+    }
+
+    /// Readers of the job end when they have read everything.
+    pub(in crate::daemon) fn end_streams(&self) {
+        self.output.watermark.end();
+        self.samples.watermark.end();
+    }
+
+    /// The job as clients see it.
+    pub(in crate::daemon) fn view(&self, slots: &Slots) -> JobView {
+        let spec = &self.spec;
+        let position = match self.standing {
+            Standing::Queued(ticket) => slots.position(ticket),
+            Standing::Out | Standing::Running(_) => None,
+        };
+        JobView {
+            id: self.id,
+            name: spec.name.clone(),
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+            limits: spec.limits.clone(),
+            status: self.state.status(),
+            created_ns: self.times.created_ns,
+            started_ns: self.times.started_ns,
+            // Not before the ending itself.
+            ended_ns: self.times.ended_ns.filter(|_| self.state.is_finished()),
+            ending: if let State::Finished(ending) = &self.state { Some(ending.clone()) } else { None },
+            environment: spec.environment.clone(),
+            secret_names: spec.secrets.iter().map(|(name, _)| name.clone()).collect(),
+            network: spec.network,
+            work_dir: spec.work_dir.clone(),
+            uploads: spec.upload_paths.clone(),
+            timeout: spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
+            peak_memory_bytes: self.usage.peak_bytes,
+            cpu_time_usec: self.usage.cpu_usec,
+            unenforced: self.usage.unenforced.clone(),
+            scheduled_ns: spec.not_before_ns,
+            queue_position: position.unwrap_or(0),
+            wait_reason: self.wait_reason(position.is_some()).to_owned(),
+        }
+    }
+
+    fn wait_reason(&self, queued: bool) -> &'static str {
+        match self.state {
+            _ if self.durability.write_failed => {
+                "its record cannot be written: the disk of dataDir is full, read-only or fails"
+            }
+            State::Scheduled => "waits for its time",
+            State::Queued if queued => "waits for a place: joblet.maxConcurrentJobs are running",
+            _ => self.output.watermark.waits().map_or("", Full::reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> Job {
+        let id = JobId::random();
+        let watermark = || Watermark::new(id, Arc::new(|_| {}));
+        Job::new(id, Arc::new(JobSpec::bare()), State::Running, watermark(), watermark())
+    }
+
+    #[test]
+    fn ending_that_is_not_recorded_shows_no_end_time() {
+        let mut job = job();
+        job.times.ended_ns = Some(7);
+        job.state = State::Recording(crate::job::exit::canceled());
+        assert_eq!(job.view(&Slots::default()).ended_ns, None);
+        job.state = State::Finished(crate::job::exit::canceled());
+        assert_eq!(job.view(&Slots::default()).ended_ns, Some(7));
+    }
+
+    /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
+    /// ending was there too.
+    #[test]
+    fn older_record_does_not_stand_for_the_newest_one() {
+        let mut job = job();
+        (job.durability.version, job.durability.durable) = (2, 2);
+        assert!(job.still_holds(&Fact::Recorded));
+        job.durability.version = 3;
+        assert!(!job.still_holds(&Fact::Recorded) && job.still_holds(&Fact::Unrecorded));
+        job.durability.durable = 3;
+        assert!(job.still_holds(&Fact::Recorded));
+    }
+}

@@ -1,0 +1,145 @@
+//! The job table: every job that the daemon knows, in the order in which they were accepted, and the facts about them
+//! that are not stepped yet.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use super::Job;
+use crate::daemon::command::request::CommandError;
+use crate::job::state::Fact;
+use crate::job::{JobId, JobRef};
+
+/// All jobs.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct JobTable {
+    jobs: BTreeMap<u64, Job>,
+    serials: BTreeMap<JobId, u64>,
+    requests: HashMap<String, JobId>,
+    // Those that are terminal, in the order of their ends.
+    ended: BTreeSet<(Option<i64>, u64)>,
+    last: u64,
+    facts: VecDeque<(JobId, Fact)>,
+}
+
+impl JobTable {
+    /// Takes in a new, live job.
+    pub(in crate::daemon) fn insert(&mut self, mut job: Job) {
+        job.serial = self.last + 1;
+        self.restore(job);
+    }
+
+    /// Takes in a job that an earlier daemon accepted, with its serial.
+    pub(in crate::daemon) fn restore(&mut self, job: Job) {
+        self.last = self.last.max(job.serial);
+        if job.state.is_finished() {
+            self.ended.insert((job.times.ended_ns, job.serial));
+        }
+        self.serials.insert(job.id, job.serial);
+        if !job.spec.request_id.is_empty() {
+            self.requests.insert(job.spec.request_id.clone(), job.id);
+        }
+        self.jobs.insert(job.serial, job);
+    }
+
+    /// The job that a request with this id made.
+    pub(in crate::daemon) fn of_request(&self, request_id: &str) -> Option<JobId> {
+        self.requests.get(request_id).copied()
+    }
+
+    /// A job by its id, to change.
+    pub(in crate::daemon) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        self.jobs.get_mut(self.serials.get(&id)?)
+    }
+
+    /// A job by its id, to look at.
+    pub(in crate::daemon) fn get(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(self.serials.get(&id)?)
+    }
+
+    /// The number of terminal jobs.
+    pub(in crate::daemon) fn finished(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// The terminal job that ended first.
+    pub(in crate::daemon) fn oldest_finished(&self) -> Option<JobId> {
+        let (_, serial) = self.ended.first()?;
+        self.jobs.get(serial).map(|job| job.id)
+    }
+
+    /// Takes a job out.
+    pub(in crate::daemon) fn remove(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&self.serials.remove(&id)?)?;
+        self.requests.remove(&job.spec.request_id);
+        self.ended.remove(&(job.times.ended_ns, job.serial));
+        Some(job)
+    }
+
+    /// Counts a job among the terminal ones.
+    pub(in crate::daemon) fn has_ended(&mut self, id: JobId) {
+        let Some(job) = self.get(id) else { return };
+        self.ended.insert((job.times.ended_ns, job.serial));
+    }
+
+    /// The number of jobs that are not terminal.
+    pub(in crate::daemon) fn live(&self) -> usize {
+        self.jobs.len() - self.ended.len()
+    }
+
+    /// All jobs, oldest first.
+    pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    /// Jobs with a serial above `after`, oldest first.
+    pub(in crate::daemon) fn after(&self, after: u64) -> impl Iterator<Item = (u64, &Job)> {
+        self.jobs.range(after.saturating_add(1)..).map(|(serial, job)| (*serial, job))
+    }
+
+    /// The job that a request names.
+    ///
+    /// # Errors
+    /// No job or several jobs match.
+    pub(in crate::daemon) fn find(&mut self, wanted: &JobRef) -> Result<&mut Job, CommandError> {
+        let missing = || CommandError::NotFound(wanted.to_string());
+        let id = match wanted {
+            JobRef::Exact(id) => *id,
+            JobRef::Unknown(_) => return Err(missing()),
+            JobRef::Prefix(prefix) => {
+                // Ids with the same beginning stand together, so that a hundred thousand others are not looked at.
+                let from = JobId::lowest_with(prefix).ok_or_else(missing)?;
+                let ids = self.serials.range(from..).map(|(id, _)| *id);
+                let fits = |id: &JobId| id.to_string().starts_with(prefix.as_str());
+                let found: Vec<JobId> = ids.take_while(fits).take(10).collect();
+                match found.as_slice() {
+                    [] => return Err(missing()),
+                    [one] => *one,
+                    _ => {
+                        let candidates = found.iter().map(JobId::to_string).collect();
+                        return Err(CommandError::Ambiguous { prefix: prefix.clone(), candidates });
+                    }
+                }
+            }
+        };
+        self.get_mut(id).ok_or_else(missing)
+    }
+
+    /// Notes what has happened to a job; the loop steps it.
+    pub(in crate::daemon) fn note(&mut self, id: JobId, fact: Fact) {
+        self.facts.push_back((id, fact));
+    }
+
+    /// The facts that are not stepped yet, oldest first; none are left.
+    pub(in crate::daemon) fn take_facts(&mut self) -> VecDeque<(JobId, Fact)> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// Whether a fact is not stepped yet.
+    pub(in crate::daemon) fn has_facts(&self) -> bool {
+        !self.facts.is_empty()
+    }
+
+    /// Drops the facts that are not stepped yet and that `keep` refuses.
+    pub(in crate::daemon) fn retain_facts(&mut self, keep: impl Fn(&Fact) -> bool) {
+        self.facts.retain(|(_, fact)| keep(fact));
+    }
+}

@@ -1,0 +1,166 @@
+//! The end of a job, in a fixed order; every step may be repeated.
+
+use std::time::Instant;
+
+use log::Level;
+
+use super::forgetting::forget_old;
+use super::pooling::refill_later;
+use super::recording::answer_starters;
+use super::standing::{leave_queues, release_slot};
+use crate::daemon::command_line;
+use crate::daemon::core::Core;
+use crate::daemon::evidence::{self, Evidence};
+use crate::daemon::jobs::Job;
+use crate::daemon::provision::Resources;
+use crate::daemon::timers::Timer;
+use crate::diag;
+use crate::job::exit::{Witnesses, verdict};
+use crate::job::state::{Fact, State};
+use crate::job::{Ending, ExitReason, JobId};
+use crate::output::Full;
+
+/// PID 1 is gone, and with it every process of the job: its last sample is taken, and what it left behind is read, by
+/// the sampler.
+pub(super) fn collect_output(core: &mut Core, id: JobId) {
+    let bound = core.settings.cleanup_timeout;
+    let Some(job) = core.jobs.get(id) else { return };
+    let Some(run) = &job.run else { return };
+    // The cgroup is there until the job is finished, and tells all that it used.
+    let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref());
+    core.streams.sampler.last(id, read);
+    core.clock.timers.set(Instant::now() + bound, Timer::Complete(id));
+}
+
+/// The last sample of a job is stored, and what it left behind is read.
+pub(in crate::daemon) fn on_evidence(core: &mut Core, id: JobId, evidence: Evidence) {
+    if let Some(job) = core.jobs.get_mut(id) {
+        job.samples.complete = true;
+        if let Some(run) = &mut job.run {
+            run.evidence = Some(evidence);
+        }
+    }
+    conclude_if_complete(core, id);
+}
+
+/// All output of a job is in its spool.
+pub(in crate::daemon) fn on_output_complete(core: &mut Core, id: JobId) {
+    if let Some(job) = core.jobs.get_mut(id) {
+        job.output.complete = true;
+    }
+    conclude_if_complete(core, id);
+}
+
+/// Nothing more comes of a job that has ended, neither output nor samples: the outcome is decided.
+fn conclude_if_complete(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    if !job.output.complete || !matches!(job.state, State::Draining(_)) {
+        return;
+    }
+    let Some(run) = &job.run else { return };
+    let Some(evidence) = run.evidence else { return };
+    let init_end = run.init_end.clone().unwrap_or_default();
+    let ending =
+        conclude(job, &evidence, Lost { host_restarted: false, init_end }, &core.settings, &core.node);
+    core.jobs.note(id, Fact::OutputComplete(ending));
+}
+
+/// Why an end that left no exit file is lost.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// Whether the job ran before the host was restarted.
+    pub(super) host_restarted: bool,
+    /// How PID 1 ended, in words.
+    pub(super) init_end: String,
+}
+
+/// Decides from all the evidence how a job ended.
+pub(super) fn conclude(
+    job: &mut Job,
+    evidence: &Evidence,
+    lost: Lost,
+    settings: &crate::daemon::core::Settings,
+    node: &crate::daemon::provision::Node,
+) -> Ending {
+    let ending = verdict(&Witnesses {
+        stopped: job.state.stop_cause(),
+        record: evidence.exit,
+        oom: evidence.oom,
+        memory_mib: job.spec.limits.memory.map(|memory| memory.mib()),
+        peak_bytes: evidence.peak_bytes,
+        work_in_memory: node.disk.is_none(),
+        timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
+        command: job.spec.command.clone(),
+        work_dir: job.spec.work_dir.clone(),
+        output_limit: settings.spool_limits.ended(job.output.watermark.over().unwrap_or(Full::Job)),
+        host_restarted: lost.host_restarted,
+        init_end: lost.init_end,
+    });
+    (job.usage.peak_bytes, job.usage.cpu_usec) = (evidence.peak_bytes, evidence.cpu_usec);
+    if let Some(exit) = evidence.exit {
+        // The times of the exit file are truer than ours.
+        job.times.ended_ns = Some(exit.ended_ns);
+        if ending.reason != ExitReason::StartFailed {
+            job.times.started_ns = Some(exit.started_ns);
+        }
+    }
+    ending
+}
+
+/// The output did not end although no process is left: somebody outside holds the pipe. Or the sampler does not answer,
+/// because the disk hangs: then the evidence is read by the cleanup thread.
+pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get(id) else { return };
+    let (State::Draining(_), Some(run)) = (&job.state, &job.run) else { return };
+    if run.evidence.is_none() {
+        diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
+        let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref());
+        core.cleanup.read_evidence(id, read);
+    }
+    if !job.output.complete {
+        diag::event!(Level::Warn, "output of a finished job does not end, no longer waiting", jobId = id);
+        core.streams.collector.give_up(id);
+    }
+}
+
+/// The job is terminal: answer who waits, end what reads it, give everything back.
+pub(super) fn finish(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    let State::Finished(ending) = job.state.clone() else { return };
+    log_end(job, &ending);
+    let view = job.view(&core.slots);
+    for stopper in job.waiters.stoppers.drain(..) {
+        let _ = stopper.send(Ok(view.clone()));
+    }
+    job.end_streams();
+    let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
+    let (run, held) = (job.run.take(), std::mem::replace(&mut job.held, Resources::default()));
+    core.jobs.has_ended(id);
+    answer_starters(core, id);
+    drop(run);
+    held.release(&mut core.supply, &mut core.cleanup);
+    core.cleanup.remove_file(core.staging.path(id));
+    if let Some(last) = last {
+        core.cleanup.write_sidecar(core.node.spool.join(id.to_string()), last);
+    }
+    // It may have failed while it waited, with a ticket that nobody else would take back.
+    leave_queues(core, id);
+    release_slot(core, id);
+    refill_later(core);
+    // Last: it may be this one that goes.
+    forget_old(core);
+}
+
+fn log_end(job: &Job, ending: &Ending) {
+    let level = if ending.reason == ExitReason::StartFailed { Level::Error } else { Level::Info };
+    diag::event!(
+        level,
+        "job ended",
+        jobId = job.id,
+        status = ending.status.as_str(),
+        reason = ending.reason.as_str(),
+        exitCode = ending.code,
+        command = command_line(&job.spec.command, &job.spec.args),
+        message = ending.message
+    );
+}

@@ -1,0 +1,69 @@
+//! Forgetting finished jobs: their records, their output, their timers.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::daemon::cleanup::CleanupTask;
+use crate::daemon::core::Core;
+use crate::daemon::now_ns;
+use crate::daemon::timers::Timer;
+use crate::diag;
+use crate::job::JobId;
+
+/// From one look for expired jobs to the next.
+const EXPIRY: Duration = Duration::from_secs(3600);
+
+/// Takes jobs out of the table and their records off the disk; then their output and their inputs are removed.
+pub(in crate::daemon) fn forget(core: &mut Core, ids: &[JobId]) {
+    let mut tasks: Vec<CleanupTask> = Vec::new();
+    tasks.extend(spools(core, ids).into_iter().map(CleanupTask::Directory));
+    tasks.extend(ids.iter().map(|id| CleanupTask::File(core.staging.path(*id))));
+    forget_then(core, ids, tasks);
+}
+
+/// The spools of jobs.
+pub(in crate::daemon) fn spools(core: &Core, ids: &[JobId]) -> Vec<PathBuf> {
+    ids.iter().map(|id| core.node.spool.join(id.to_string())).collect()
+}
+
+/// Takes jobs out of the table and their records off the disk; the tasks are done when those are gone.
+pub(in crate::daemon) fn forget_then(core: &mut Core, ids: &[JobId], tasks: Vec<CleanupTask>) {
+    let serials = ids.iter().filter_map(|id| Some(core.jobs.remove(*id)?.serial)).collect();
+    let queue = core.cleanup.queue();
+    core.ledger.delete(serials, move || {
+        for task in tasks {
+            // The cleanup thread is gone only when the daemon is.
+            let _ = queue.send(task);
+        }
+    });
+}
+
+/// Forgets finished jobs beyond the number that is kept, those that ended first, and timers of jobs that are gone.
+pub(super) fn forget_old(core: &mut Core) {
+    while core.jobs.finished() > core.settings.retention_max
+        && let Some(id) = core.jobs.oldest_finished()
+    {
+        forget(core, &[id]);
+    }
+    let (jobs, live) = (&core.jobs, core.jobs.live());
+    let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
+    core.clock.timers.weed(live, |timer| match timer {
+        Timer::Grace(id) | Timer::Timeout(id) | Timer::Complete(id) => lives(id),
+        Timer::Cgroup(_) | Timer::Stuck | Timer::Quiet | Timer::Expired | Timer::ShutdownOver => true,
+    });
+}
+
+/// Forgets finished jobs that ended too long ago, now and from time to time.
+pub(in crate::daemon) fn expire(core: &mut Core) {
+    let before = now_ns().saturating_sub(core.settings.retention_ns);
+    let finished = core.jobs.iter().filter(|job| job.state.is_finished());
+    let expired = finished.filter(|job| job.times.ended_ns.is_some_and(|at| at < before));
+    let ids: Vec<JobId> = expired.map(|job| job.id).collect();
+    if !ids.is_empty() {
+        diag::event!(Level::Info, "forgetting old jobs", number = ids.len());
+        forget(core, &ids);
+    }
+    core.clock.timers.set(Instant::now() + EXPIRY, Timer::Expired);
+}

@@ -1,0 +1,42 @@
+//! The steps of a job's life: what the loop does because of an effect of the pure step. A step changes owners, and may
+//! leave facts for the loop to step next; it never steps them itself. Events of workers, timers and descriptors come in
+//! here too (`on_...`), and become facts.
+
+mod finishing;
+mod forgetting;
+mod pooling;
+mod recording;
+mod running;
+mod shutdown;
+mod standing;
+mod starting;
+pub(super) mod takeover;
+mod waiting;
+
+use super::core::Core;
+use crate::job::JobId;
+use crate::job::state::Effect;
+
+pub(super) use finishing::{collect_late, on_evidence, on_output_complete};
+pub(super) use forgetting::{expire, forget_then, spools};
+pub(super) use pooling::{expect_jobs, on_created, refill_if_quiet, take_warm};
+pub(super) use recording::{answer_starters, on_recorded, save};
+pub(super) use running::{on_init_event, on_report_event};
+pub(super) use shutdown::{begin as begin_shutdown, is_idle};
+pub(super) use standing::leave_queues;
+pub(super) use starting::{cold_sandbox, end_stuck, hand_over, on_started};
+pub(super) use waiting::{enqueue, on_due, on_staged, put_aside, wait_for_time};
+
+/// Carries one effect out.
+pub(super) fn act(core: &mut Core, id: JobId, effect: Effect) {
+    match effect {
+        Effect::Enqueue => waiting::enqueue(core, id),
+        Effect::Start => starting::start(core, id),
+        Effect::Save => drop(recording::save(core, id)),
+        Effect::AnnounceRunning => running::announce(core, id),
+        Effect::Terminate => running::terminate(core, id),
+        Effect::Kill => running::kill(core, id),
+        Effect::CollectOutput => finishing::collect_output(core, id),
+        Effect::Finish => finishing::finish(core, id),
+    }
+}

@@ -1,0 +1,57 @@
+//! The daemon's own end.
+
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use super::pooling::discard_all;
+use super::standing::leave_queues;
+use crate::daemon::core::Core;
+use crate::daemon::timers::Timer;
+use crate::diag;
+use crate::job::JobId;
+use crate::job::exit::StopCause;
+use crate::job::state::{Fact, State};
+
+/// Begins the end: nothing more is accepted, and jobs that do not outlive the daemon are stopped.
+pub(in crate::daemon) fn begin(core: &mut Core) {
+    if std::mem::replace(&mut core.shutdown.begun, true) {
+        return;
+    }
+    diag::event!(Level::Info, "shutting down", jobs = core.jobs.live());
+    (core.shutdown.begins)();
+    discard_all(core);
+    let bound = core.settings.stop_grace + core.settings.cleanup_timeout + Duration::from_secs(5);
+    core.clock.timers.set(Instant::now() + bound, Timer::ShutdownOver);
+    // Jobs that wait are started by the next daemon; without a database they are stopped here. Nor does a job start with
+    // a slot that it was given in this turn.
+    core.jobs.retain_facts(|fact| *fact != Fact::SlotGranted);
+    let remembered = core.ledger.is_on_disk();
+    let goes = |state: &State| match state {
+        State::Finished(_) | State::Recording(_) => false,
+        State::Scheduled | State::Queued => !remembered,
+        _ => !core.settings.keep_jobs,
+    };
+    let going: Vec<JobId> = core.jobs.iter().filter(|job| goes(&job.state)).map(|job| job.id).collect();
+    for id in going {
+        leave_queues(core, id);
+        core.jobs.note(id, Fact::Stop(StopCause::Shutdown));
+    }
+}
+
+/// Whether nothing is under way that must come to its end before ours. Jobs that run go on without us, if they are kept.
+pub(in crate::daemon) fn is_idle(core: &Core) -> bool {
+    let unfinished = |state: &State| match state {
+        State::Finished(_) => false,
+        State::Scheduled | State::Queued => !core.ledger.is_on_disk(),
+        State::Running => !core.settings.keep_jobs,
+        _ => true,
+    };
+    let under_way = core.starts.are_under_way()
+        || core.pool.is_filling()
+        || core.ledger.pending() > 0
+        || core.staging.pending() > 0
+        || core.cleanup.pending() > 0
+        || core.jobs.has_facts();
+    !under_way && !core.jobs.iter().any(|job| unfinished(&job.state))
+}

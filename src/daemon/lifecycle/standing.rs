@@ -1,0 +1,41 @@
+//! Slots and queues: who may run next, and how a job leaves.
+
+use crate::daemon::core::Core;
+use crate::daemon::jobs::job::Standing;
+use crate::job::JobId;
+use crate::job::state::{Fact, State};
+
+/// Gives free slots to the jobs that wait longest. A job whose inputs are still being written holds up the others: it
+/// was first.
+pub(super) fn grant_slots(core: &mut Core) {
+    while !core.shutdown.begun
+        && let Some(first) = core.slots.first()
+        && let Some(job) = core.jobs.get_mut(first)
+        && !job.durability.staging
+        && let Some((id, slot)) = core.slots.take_first()
+    {
+        job.standing = Standing::Running(slot);
+        core.jobs.note(id, Fact::SlotGranted);
+    }
+}
+
+/// Takes a job out of the schedule and of the queue.
+pub(in crate::daemon) fn leave_queues(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    if let Standing::Queued(ticket) = job.standing {
+        core.slots.leave(ticket);
+        job.standing = Standing::Out;
+    }
+    if job.state == State::Scheduled {
+        core.schedule.remove(job.spec.not_before_ns.unwrap_or(0), job.serial, id);
+    }
+}
+
+/// Gives the slot of a job back, and to the next one.
+pub(super) fn release_slot(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    if matches!(job.standing, Standing::Running(_)) {
+        job.standing = Standing::Out;
+    }
+    grant_slots(core);
+}

@@ -1,0 +1,158 @@
+//! From the right to run to a process: a sandbox, a spawner, and what it answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::Level;
+
+use super::pooling::discard;
+use super::recording::save;
+use crate::daemon::core::Core;
+use crate::daemon::jobs::Run;
+use crate::daemon::provision::{Identity, Resources, StartError};
+use crate::daemon::sources::Source;
+use crate::daemon::spawner::{CreateRequest, InputSource, JobSandbox, StartRequest, StartResult, Started};
+use crate::daemon::staging;
+use crate::daemon::timers::Timer;
+use crate::diag;
+use crate::job::exit::start_failure;
+use crate::job::state::Fact;
+use crate::job::{JobId, JobSpec};
+use crate::output::Watermark;
+
+/// A sandbox that has to be created for a job: its host id and its network are reserved.
+///
+/// # Errors
+/// All host ids are in use.
+pub(in crate::daemon) fn cold_sandbox(
+    core: &mut Core,
+    id: JobId,
+    spec: &JobSpec,
+    output: Arc<Watermark>,
+) -> Result<JobSandbox, String> {
+    let lease = core.supply.identities.take();
+    let lease = lease.ok_or_else(|| "all host ids are in use; raise process.subidCount".to_owned())?;
+    let network = core.supply.networks.source(spec.network);
+    let held = Resources::with_identity(Identity::new(lease));
+    Ok(JobSandbox::Cold(CreateRequest { id, limits: spec.limits.clone(), network, held, output }))
+}
+
+/// Starts a job that had to wait. Its id is known to its client, so no warm sandbox will do.
+pub(super) fn start(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get(id) else { return };
+    let (spec, output) = (job.spec.clone(), job.output.watermark.clone());
+    let inputs = if staging::is_needed(&spec) {
+        InputSource::Staged
+    } else {
+        InputSource::Given(staging::of_record(&spec))
+    };
+    let started =
+        cold_sandbox(core, id, &spec, output).and_then(|sandbox| hand_over(core, sandbox, spec, inputs));
+    if let Err(why) = started {
+        core.jobs.note(id, Fact::NotStarted(start_failure(why)));
+    }
+}
+
+/// Gives a job to a spawner, which starts nothing before the job's record is written.
+///
+/// # Errors
+/// No spawner takes it; its sandbox is given back.
+pub(in crate::daemon) fn hand_over(
+    core: &mut Core,
+    sandbox: JobSandbox,
+    spec: Arc<JobSpec>,
+    inputs: InputSource,
+) -> Result<(), String> {
+    let id = sandbox.id();
+    if let Some(job) = core.jobs.get_mut(id) {
+        (job.trace.host_id, job.trace.process) = (sandbox.host_id(), sandbox.process());
+    }
+    let record = save(core, id);
+    let request = StartRequest { sandbox, spec, inputs, record, under_way: core.starts.token() };
+    if let Err(back) = core.starts.hand_over(request) {
+        match back {
+            JobSandbox::Warm(sandbox) => discard(core, *sandbox),
+            JobSandbox::Cold(request) => request.held.release(&mut core.supply, &mut core.cleanup),
+        }
+        return Err("no spawner takes the job".to_owned());
+    }
+    watch_starts(core);
+    Ok(())
+}
+
+/// A spawner is done with a start.
+pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
+    let StartResult { id, held, result, under_way: _under_way } = result;
+    let run = result.and_then(|started| watch(core, id, started));
+    let Some(job) = core.jobs.get_mut(id) else {
+        // Live jobs are not forgotten; what it holds must not be lost if one ever is.
+        held.release(&mut core.supply, &mut core.cleanup);
+        return;
+    };
+    job.held = held;
+    let fact = match run {
+        Ok((run, process)) => {
+            job.trace.process = process;
+            job.run = Some(run);
+            Fact::Spawned
+        }
+        Err(StartError { why, is_shortage }) => {
+            job.waiters.shortage = is_shortage;
+            Fact::NotStarted(start_failure(why))
+        }
+    };
+    core.jobs.note(id, fact);
+}
+
+/// Watches a process that was started.
+fn watch(
+    core: &Core,
+    id: JobId,
+    started: Started,
+) -> Result<(Run, Option<crate::state::record::Process>), StartError> {
+    let Started { pidfd, pid, process, report, exit_file, oom_score } = started;
+    let sources = &core.clock.sources;
+    let failed = |why: std::io::Error| StartError::from(format!("cannot watch the job's process: {why}"));
+    // A process that nobody watches would never be seen to end: it is ended at once.
+    let kill = pidfd.try_clone().map_err(failed)?;
+    let watched = sources
+        .watch(Source::Init(id), pidfd)
+        .and_then(|init| Ok((init, sources.watch(Source::Report(id), report)?)));
+    let (init, report) = watched.map_err(|why| {
+        core.cleanup.kill_and_reap(kill);
+        failed(why)
+    })?;
+    let run = Run {
+        init,
+        pid,
+        report: Some(report),
+        exit_file: Arc::new(exit_file),
+        oom_score,
+        init_end: None,
+        evidence: None,
+    };
+    Ok((run, process))
+}
+
+/// From now on a child that does not come to its exec is killed in time. A thread waits for it, and would for ever.
+pub(super) fn watch_starts(core: &mut Core) {
+    if !std::mem::replace(&mut core.clock.watches_starts, true) {
+        core.clock.timers.set(Instant::now() + core.settings.cleanup_timeout, Timer::Stuck);
+    }
+}
+
+/// Kills children that hang in the kernel before their exec.
+pub(in crate::daemon) fn end_stuck(core: &mut Core) {
+    let killed = core.node.sandbox.end_stuck(core.settings.cleanup_timeout);
+    if killed > 0 {
+        diag::limited!(
+            Level::Error,
+            "killed what was to become a job: it hangs in the kernel",
+            number = killed
+        );
+    }
+    core.clock.watches_starts = false;
+    if core.starts.are_under_way() || core.pool.is_filling() {
+        watch_starts(core);
+    }
+}

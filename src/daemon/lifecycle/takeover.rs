@@ -1,0 +1,365 @@
+//! Taking over from an earlier daemon: its jobs, and what it left behind.
+//!
+//! Records tell which jobs there were. A job that waited waits again. A job that was active is looked for: its PID 1 by
+//! number, start time and boot, or in the job's cgroup. Where it lives, its joblet-init holds what the earlier daemon
+//! had: the read ends of the output pipes and the control pipe, which are taken from it by pidfd_getfd(2). From there
+//! on the job is like any other, but not our child: its end is known by its exit file alone. Where it does not live,
+//! the exit file says how it ended; without one the job is lost.
+//!
+//! Only then everything is removed that belongs to no job: warm sandboxes that no job took, spools and groups of jobs
+//! without a record. Such a job was never announced, and its payload never ran: a spawner waits for the record.
+//!
+//! All of this happens before the loop turns: it reads directories and files, and may wait.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::finishing::{Lost, conclude};
+use super::forgetting::expire;
+use super::recording::save;
+use super::running::{run_timeout, watch_use};
+use super::standing::grant_slots;
+use super::waiting::wait_for_time;
+use crate::cgroup::JobCgroup;
+use crate::daemon::core::Core;
+use crate::daemon::evidence::{self, read_exit};
+use crate::daemon::jobs::job::Standing;
+use crate::daemon::jobs::{Job, Run};
+use crate::daemon::provision::{Adoption, Mounts, Resources, work_name};
+use crate::daemon::sources::Source;
+use crate::daemon::{now_ns, staging};
+use crate::diag;
+use crate::job::JobId;
+use crate::job::exit::{StopCause, start_failure};
+use crate::job::state::{Fact, State};
+use crate::output::{JobOutput, SpoolWriter, Watermark};
+use crate::sandbox::create::{exit_file_path, exit_files};
+use crate::sandbox::step::slot;
+use crate::sandbox::work::Leftover;
+use crate::state::{Record, Stage, intent};
+use crate::sys::pidfd;
+
+/// A PID 1 that lives.
+struct Found {
+    pidfd: OwnedFd,
+    pid: i32,
+}
+
+/// Takes over what an earlier daemon had, and removes what is nobody's. `work` is what is on disk in place of /work.
+pub(in crate::daemon) fn take_over(core: &mut Core, records: Vec<Record>, work: Vec<Leftover>) {
+    let mut queued = Vec::new();
+    for record in with_intents(core, records) {
+        if record.stage == Stage::Queued {
+            queued.push((record.queued_ns, record.serial, record.id));
+        }
+        restore(core, record);
+    }
+    queued.sort_unstable();
+    for (_, _, id) in queued {
+        if let Some(job) = core.jobs.get_mut(id).filter(|job| job.state == State::Queued) {
+            job.standing = Standing::Queued(core.slots.queue(id));
+        }
+    }
+    for Leftover { name, project } in work {
+        // That of a waiting job was removed with all that its start had made.
+        let has_it = |job: &Job| job.held.identity.is_some() || job.state.waits();
+        let lives = |id: JobId| core.jobs.get(id).is_some_and(has_it);
+        let text = OsStr::from_bytes(name.to_bytes()).to_str();
+        if !text.and_then(JobId::parse).is_some_and(lives) {
+            let lease = core.supply.identities.reserve(project);
+            core.cleanup.remove_work(name, lease);
+        }
+    }
+    remove_leftovers(core);
+    grant_slots(core);
+    expire(core);
+}
+
+/// The records of the database, and those of jobs whose start was under way when the daemon was killed: their intents
+/// are newer than what the database has of them, if it has anything.
+fn with_intents(core: &Core, mut records: Vec<Record>) -> Vec<Record> {
+    if !core.ledger.is_on_disk() {
+        return records;
+    }
+    let known: HashMap<JobId, usize> = records.iter().enumerate().map(|(at, r)| (r.id, at)).collect();
+    for file in fs::read_dir(exit_files(&core.node.run_dir)).into_iter().flatten().flatten() {
+        let intent = || intent::read(&fs::File::open(file.path()).ok()?);
+        let Some(id) = file.file_name().to_str().and_then(JobId::parse) else { continue };
+        match known.get(&id).and_then(|at| records.get_mut(*at)) {
+            None => records.extend(intent()),
+            Some(waiting) if matches!(waiting.stage, Stage::Scheduled | Stage::Queued) => {
+                if let Some(intent) = intent() {
+                    *waiting = intent;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    for record in &mut records {
+        if never_began(core, record) {
+            record.stage = Stage::Queued;
+        }
+    }
+    records
+}
+
+/// Whether a job that had waited was given to a spawner and did not come to its intent: its payload never ran, and it
+/// waits again. The inputs of jobs that had not waited are gone with the daemon.
+fn never_began(core: &Core, record: &Record) -> bool {
+    let is_new = record.stage == Stage::Active(None) && record.started_ns.is_none();
+    if !is_new || record.queued_ns.is_none() || record.boot != core.ledger.boot() {
+        return false;
+    }
+    match fs::File::open(exit_file_path(&core.node.run_dir, &record.id.to_string())) {
+        Ok(file) => intent::read(&file).is_none() && read_exit(&file).is_none(),
+        Err(why) => why.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn restore(core: &mut Core, mut record: Record) {
+    let id = record.id;
+    let notifiers = &core.streams.notifiers;
+    let output = Watermark::new(id, notifiers.output.clone());
+    let samples = Watermark::new(id, notifiers.samples.clone());
+    let (stage, boot) = (record.stage.clone(), std::mem::take(&mut record.boot));
+    let job = Job::from_record(record, State::Scheduled, output, samples);
+    match stage {
+        Stage::Ended(ending) => {
+            job.end_streams();
+            core.jobs.restore(Job { state: State::Finished(ending), ..job });
+        }
+        Stage::Scheduled => restore_waiting(core, Job { state: State::Scheduled, ..job }),
+        Stage::Queued => restore_waiting(core, Job { state: State::Queued, ..job }),
+        Stage::Active(cause) => restore_active(core, job, cause, boot != core.ledger.boot()),
+    }
+}
+
+fn restore_waiting(core: &mut Core, job: Job) {
+    let (id, scheduled) = (job.id, job.state == State::Scheduled);
+    if let Err(why) = undo_start(core, id) {
+        diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
+    }
+    let path = core.staging.path(id);
+    let gone = staging::is_needed(&job.spec) && !path.exists();
+    core.jobs.restore(job);
+    if gone {
+        let text = format!("the inputs of the job are gone from {}; run it again", path.display());
+        core.jobs.note(id, Fact::NotStarted(start_failure(text)));
+    } else if scheduled {
+        wait_for_time(core, id);
+    }
+}
+
+/// Removes what a start had made that did not come to its payload: the next one makes it anew.
+fn undo_start(core: &Core, id: JobId) -> io::Result<()> {
+    let name = id.to_string();
+    let gone = |done: io::Result<()>| match done {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
+        _ => Ok(()),
+    };
+    if let Some(group) = core.node.tree.reopen(id).map_err(io::Error::other)? {
+        let processes = group.processes().map_err(io::Error::other)?;
+        let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::start_time(*pid)?).ok());
+        let inits: Vec<OwnedFd> = inits.collect();
+        group.kill().map_err(io::Error::other)?;
+        for init in &inits {
+            end(init, core.settings.cleanup_timeout)?;
+        }
+        group.remove().map_err(io::Error::other)?;
+    }
+    if let Some(disk) = &core.node.disk {
+        gone(disk.remove(&work_name(id), None))?;
+    }
+    gone(fs::remove_dir_all(core.node.spool.join(&name)))?;
+    gone(fs::remove_file(exit_file_path(&core.node.run_dir, &name)))
+}
+
+fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_restarted: bool) {
+    let id = job.id;
+    let host_id = job.trace.host_id;
+    job.held = Resources::adopt(&mut Adoption { id, host_id, node: &core.node, supply: &mut core.supply });
+    job.standing = Standing::Running(core.slots.adopt());
+    let found = if host_restarted { None } else { find_init(&job) };
+    let taken = match &found {
+        Some(found) => take_process(core, &mut job, found).map(|()| true),
+        None => Ok(false),
+    };
+    match taken {
+        Ok(true) => {
+            job.times.started_ns.get_or_insert_with(now_ns);
+            job.state = cause.map_or(State::Running, State::StopRequested);
+            diag::event!(Level::Info, "took over a running job", jobId = id);
+            continue_running(core, job);
+        }
+        Ok(false) => {
+            let init_end = "its PID 1 ended while no daemon lived".to_owned();
+            conclude_dead(core, job, cause, Lost { host_restarted, init_end });
+        }
+        Err(why) => {
+            diag::event!(Level::Error, "cannot take over a running job, ending it", jobId = id, error = why);
+            if let Some(Err(why)) = job.held.cgroup.as_ref().map(JobCgroup::kill) {
+                diag::event!(Level::Error, "cannot kill a job's cgroup", jobId = id, error = why);
+            }
+            // Also where it has no group any more. Its id is given to another job next.
+            if let Some(Err(why)) = found.map(|found| end(&found.pidfd, core.settings.cleanup_timeout)) {
+                diag::event!(Level::Error, "cannot end a job's processes", jobId = id, error = why);
+            }
+            let init_end = format!("cannot be taken over: {why}");
+            conclude_dead(core, job, cause, Lost { host_restarted, init_end });
+        }
+    }
+}
+
+/// A job that lives: its clocks go on.
+fn continue_running(core: &mut Core, job: Job) {
+    let id = job.id;
+    core.jobs.restore(job);
+    run_timeout(core, id);
+    // It may stand in its intent alone. And where its end was asked for, it is not known whether TERM was sent: it is
+    // when this is recorded.
+    save(core, id);
+    watch_use(core, id);
+}
+
+/// A job that is over: its outcome, from what it left.
+fn conclude_dead(core: &mut Core, mut job: Job, cause: Option<StopCause>, lost: Lost) {
+    let id = job.id;
+    let name = id.to_string();
+    let exit = fs::File::open(exit_file_path(&core.node.run_dir, &name)).ok();
+    let exit = exit.and_then(|file| read_exit(&file));
+    // Chunks that have no row yet get one.
+    if let Ok(spool) = SpoolWriter::reopen(&core.node.spool.join(&name)) {
+        job.output.watermark.publish(spool.rows());
+    }
+    let evidence = evidence::read(exit, job.held.cgroup.as_ref());
+    job.output.complete = true;
+    job.state = State::Draining(cause);
+    let ending = conclude(&mut job, &evidence, lost, &core.settings, &core.node);
+    core.jobs.restore(job);
+    core.jobs.note(id, Fact::OutputComplete(ending));
+}
+
+/// Takes from a joblet-init what the earlier daemon had of it.
+fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String> {
+    let (id, name) = (job.id, job.id.to_string());
+    let words = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+    let (pidfd, pid) = (found.pidfd.try_clone().map_err(words("copy its pidfd"))?, found.pid);
+    let from_init = |fd| pidfd::descriptor_of(pidfd.as_fd(), pid, fd);
+    if from_init(slot::EXEC_REQUEST).is_ok() {
+        return Err("it was not started before the daemon ended".to_owned());
+    }
+    let stdout = from_init(slot::KEPT_OUT).map_err(words("take its stdout"))?;
+    let stderr = from_init(slot::KEPT_ERR).map_err(words("take its stderr"))?;
+    for end in [&stdout, &stderr] {
+        rustix::io::ioctl_fionbio(end, true).map_err(|e| format!("take its output: {e}"))?;
+    }
+    let control = from_init(slot::CONTROL).and_then(writable).map_err(words("take its control pipe"))?;
+    let mut options = fs::OpenOptions::new();
+    let exit_file = options.read(true).write(true).open(exit_file_path(&core.node.run_dir, &name));
+    let exit_file = exit_file.map_err(words("open its exit file"))?;
+    let spool = SpoolWriter::reopen(&core.node.spool.join(&name)).map_err(|e| e.to_string())?;
+    let mounts = pidfd::mount_namespace(pidfd.as_fd(), pid).map_err(words("open its mount namespace"))?;
+    // Looked at after the control pipe was opened. Complete: joblet-init saw the earlier daemon go, and waits for a
+    // signal. Else it will wait for the byte in the pipe, and a signal would reach the payload.
+    let wake = read_exit(&exit_file).map(|_| pidfd.try_clone()).transpose();
+    let wake = wake.map_err(words("copy its pidfd"))?;
+    let init = core.clock.sources.watch(Source::Init(id), pidfd).map_err(words("watch its PID 1"))?;
+    job.output.watermark.publish(spool.rows());
+    let (control, watermark) = (Arc::new(control), job.output.watermark.clone());
+    core.streams.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake });
+    job.held.mounts = Some(Mounts::new(mounts));
+    job.run = Some(Run {
+        init,
+        pid,
+        report: None,
+        exit_file: Arc::new(exit_file),
+        oom_score: None,
+        init_end: None,
+        evidence: None,
+    });
+    Ok(())
+}
+
+/// Removes what belongs to no job that lives.
+fn remove_leftovers(core: &Core) {
+    let lives = |id: JobId| core.jobs.get(id).is_some_and(|job| !job.state.is_finished());
+    let left = core.node.tree.leftovers().unwrap_or_else(|why| {
+        diag::event!(Level::Warn, "cannot look for jobs of an earlier daemon", error = why);
+        Vec::new()
+    });
+    for id in left.into_iter().filter(|id| !lives(*id)) {
+        match core.node.tree.reopen(id) {
+            Ok(Some(group)) => core.cleanup.remove_cgroup(group),
+            Ok(None) => {}
+            Err(why) => diag::event!(Level::Warn, "cannot end what was left", jobId = id, error = why),
+        }
+    }
+    let job = |name: &OsStr| core.jobs.get(name.to_str().and_then(JobId::parse)?);
+    let lives = |name: &OsStr| job(name).is_some_and(|job| !job.state.is_finished());
+    let entries = |dir| fs::read_dir(dir).into_iter().flatten().flatten();
+    for file in entries(exit_files(&core.node.run_dir)).chain(entries(core.staging.directory())) {
+        if !lives(&file.file_name()) {
+            core.cleanup.remove_file(file.path());
+        }
+    }
+    for spool in entries(core.node.spool.clone()) {
+        if job(&spool.file_name()).is_none() {
+            core.cleanup.remove_directory(spool.path());
+        }
+    }
+}
+
+/// A job's PID 1, if it lives: by its number and birth, or, where those were not recorded yet, as the one process of the
+/// job's group that is number 1 in there.
+fn find_init(job: &Job) -> Option<Found> {
+    let recorded = job.trace.process.as_ref().map(|process| (process.pid, process.start_time));
+    let found =
+        recorded.and_then(|(pid, start_time)| Some(Found { pidfd: pidfd::open(pid, start_time).ok()?, pid }));
+    let found = found.or_else(|| {
+        let pid = job.held.cgroup.as_ref()?.processes().ok()?.into_iter().find(|pid| is_first(*pid))?;
+        let found = Found { pidfd: pidfd::open(pid, pidfd::start_time(pid)?).ok()?, pid };
+        // Only now the number cannot pass on any more.
+        job.held.cgroup.as_ref()?.processes().ok()?.contains(&pid).then_some(found)
+    })?;
+    let mut poll_fd = [PollFd::new(&found.pidfd, PollFlags::IN)];
+    let ended = poll(&mut poll_fd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0);
+    (!ended).then_some(found)
+}
+
+/// Kills a process, and waits so long at most until it is gone: of a PID 1, with all that it has.
+fn end(process: &OwnedFd, bound: Duration) -> io::Result<()> {
+    let bound = Timespec::try_from(bound).map_err(io::Error::other)?;
+    match pidfd_send_signal(process, Signal::KILL) {
+        Err(Errno::SRCH) => return Ok(()),
+        sent => sent?,
+    }
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process is number 1 of its pid namespace (proc_pid_status(5), NSpid).
+fn is_first(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1 && numbers.ends_with("\t1"))
+}
+
+/// The write end of a pipe of which we have the read end.
+fn writable(end: OwnedFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", end.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
+}

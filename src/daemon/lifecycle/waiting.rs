@@ -1,0 +1,83 @@
+//! Jobs that do not start at once: they wait for their time, then for a slot.
+
+use log::Level;
+
+use super::recording::{answer_starters, save};
+use super::standing::{grant_slots, leave_queues};
+use crate::daemon::core::Core;
+use crate::daemon::jobs::job::Standing;
+use crate::daemon::now_ns;
+use crate::daemon::staging::{self, Staged};
+use crate::diag;
+use crate::job::JobId;
+use crate::job::exit::start_failure;
+use crate::job::state::Fact;
+use crate::upload::JobInputs;
+
+/// Has the inputs of a waiting job written, if its record does not hold them all.
+pub(in crate::daemon) fn put_aside(core: &mut Core, id: JobId, inputs: JobInputs) {
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    if staging::is_needed(&job.spec) {
+        job.durability.staging = true;
+        core.staging.put(id, inputs);
+    }
+}
+
+/// The inputs of a waiting job are written, or cannot be.
+pub(in crate::daemon) fn on_staged(core: &mut Core, staged: Staged) {
+    let Staged { id, result, pending: _pending } = staged;
+    let Some(job) = core.jobs.get_mut(id) else {
+        // It was not to be remembered.
+        core.cleanup.remove_file(core.staging.path(id));
+        return;
+    };
+    job.durability.staging = false;
+    let waits = job.state.waits();
+    match result {
+        Err(why) if waits => {
+            leave_queues(core, id);
+            core.jobs.note(id, Fact::NotStarted(start_failure(why)));
+        }
+        _ => answer_starters(core, id),
+    }
+    if !waits {
+        // It was stopped or canceled meanwhile.
+        core.cleanup.remove_file(core.staging.path(id));
+    }
+    grant_slots(core);
+}
+
+/// Adds a job to the schedule.
+pub(in crate::daemon) fn wait_for_time(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get(id) else { return };
+    let at = job.spec.not_before_ns.unwrap_or(0);
+    if let Err(why) = core.schedule.add(at, job.serial, id) {
+        diag::limited!(Level::Error, "cannot set the timer of scheduled jobs", error = why);
+    }
+}
+
+/// The timer of scheduled jobs has fired, or the clock was set.
+pub(in crate::daemon) fn on_due(core: &mut Core) {
+    match core.schedule.due(now_ns()) {
+        Ok(due) => {
+            for id in due {
+                core.jobs.note(id, Fact::Due);
+            }
+        }
+        Err(why) => diag::limited!(Level::Error, "cannot read the timer of scheduled jobs", error = why),
+    }
+}
+
+/// Puts a job behind all that wait for a slot.
+pub(in crate::daemon) fn enqueue(core: &mut Core, id: JobId) {
+    let ticket = core.slots.queue(id);
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    job.times.queued_ns = Some(now_ns());
+    job.standing = Standing::Queued(ticket);
+    grant_slots(core);
+    let waits = core.jobs.get(id).is_some_and(|job| matches!(job.standing, Standing::Queued(_)));
+    if waits {
+        // Its place in the order must outlive us; a job that starts at once is recorded then.
+        save(core, id);
+    }
+}

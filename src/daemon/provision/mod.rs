@@ -1,0 +1,221 @@
+//! What a job holds, from the first thing that is made for it to the last that is given back.
+//!
+//! | kind | acquired | given back |
+//! |---|---|---|
+//! | [`identity`]: one host id with its user namespace | leased by the loop; the namespace by a spawner | when no file counts for it any more |
+//! | [`cgroup`]: limits and accounting | by a spawner, before the clone | by the cleanup thread: killed, removed, tried again while busy |
+//! | [`work`]: what is mounted at /work | by a spawner | with the mounts (tmpfs), or by the removal thread (disk) |
+//! | [`network`]: a network namespace | with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it |
+//! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
+//! | the exit file, which PID 1 writes at the end | with the clone | removed by the cleanup thread |
+//!
+//! [`Resources::acquire`] is the one order in which a job gets them, [`Resources::release`] the one place where all of
+//! them are given back, whatever became of the job, and [`Resources::adopt`] says what an earlier daemon's job holds. A
+//! new kind is a field of [`Resources`], a file beside this one that implements [`Kind`], and its steps in
+//! `sandbox/plan.rs`.
+
+mod cgroup;
+mod identity;
+mod mounts;
+mod network;
+mod node;
+mod work;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use crate::cgroup::JobCgroup;
+use crate::daemon::cleanup::Cleanup;
+use crate::job::{JobId, JobSpec, Limits};
+use crate::output::SpoolWriter;
+use crate::sandbox::create::exit_file_path;
+use crate::sandbox::{CloneContext, Created, Init, SandboxParts, SandboxSpec};
+
+pub(super) use identity::Identity;
+pub(super) use mounts::Mounts;
+pub(super) use network::{KeptNetworks, Network, NetworkSource};
+pub(super) use node::{Node, StartError};
+pub(super) use work::{Work, name as work_name, scratch_bytes};
+
+/// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/explain.rs`
+/// looks for each of them in a real plan and a real job.
+pub(super) trait Kind: Sized {
+    /// Name of the field of [`Resources`] and of the file beside this one.
+    const NAME: &'static str;
+    /// Words of the sentence that `--explain` has for the step that puts it into place.
+    const STEP: &'static str;
+    /// Beginning of the name of a layer of `status --security` that shows it.
+    const LAYER: &'static str;
+
+    /// What `--explain` says of it before the steps of the child, in the order of a start.
+    fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String>;
+
+    /// What an earlier daemon's job holds of it; `None` where there is nothing.
+    fn adopt(from: &mut Adoption<'_>) -> Option<Self>;
+}
+
+/// What `--explain` is asked for.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    /// The job that would run.
+    pub(super) spec: &'a JobSpec,
+    /// Where its identity would come from.
+    pub(super) supply: &'a Supply,
+    /// Limits that the host cannot enforce.
+    pub(super) unenforced: &'a [crate::cgroup::Unenforced],
+}
+
+/// A job of an earlier daemon.
+#[derive(Debug)]
+pub(super) struct Adoption<'a> {
+    /// The job's identity.
+    pub(super) id: JobId,
+    /// The host id in its record.
+    pub(super) host_id: Option<u32>,
+    /// What the node's jobs share.
+    pub(super) node: &'a Node,
+    /// Where its identity goes back to.
+    pub(super) supply: &'a mut Supply,
+}
+
+/// What is lent to jobs and comes back from them.
+#[derive(Debug)]
+pub(super) struct Supply {
+    /// Host ids.
+    pub(super) identities: crate::sandbox::identity::Leases,
+    /// Network namespaces that earlier jobs left clean.
+    pub(super) networks: KeptNetworks,
+}
+
+/// What one job holds. A field that is empty was not acquired, or is given back.
+#[derive(Debug, Default)]
+pub(super) struct Resources {
+    /// Its host id.
+    pub(super) identity: Option<Identity>,
+    /// Its cgroup.
+    pub(super) cgroup: Option<JobCgroup>,
+    /// What is mounted at its /work.
+    pub(super) work: Option<Work>,
+    /// Its network namespace, where that may be used again.
+    pub(super) network: Option<Network>,
+    /// Its mount namespace.
+    pub(super) mounts: Option<Mounts>,
+    /// The path of its exit file.
+    pub(super) exit_file: Option<PathBuf>,
+}
+
+/// The name, the step and the layer of each kind, for the test that looks for them.
+pub fn kinds() -> Vec<[&'static str; 3]> {
+    fn of<K: Kind>() -> [&'static str; 3] {
+        [K::NAME, K::STEP, K::LAYER]
+    }
+    vec![of::<Identity>(), of::<JobCgroup>(), of::<Work>(), of::<Network>(), of::<Mounts>()]
+}
+
+/// What `--explain` says of all kinds before the steps of the child.
+pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
+    let mut said = JobCgroup::explain(node, asked);
+    said.extend(Identity::explain(node, asked));
+    said.extend(Work::explain(node, asked));
+    said.extend(Mounts::explain(node, asked));
+    said.extend(Network::explain(node, asked));
+    said
+}
+
+/// What [`Resources::acquire`] made besides resources.
+#[derive(Debug)]
+pub(super) struct Acquired {
+    /// PID 1, which waits behind its walls.
+    pub(super) init: Init,
+    /// Read end of its stdout.
+    pub(super) stdout: OwnedFd,
+    /// Read end of its stderr.
+    pub(super) stderr: OwnedFd,
+    /// The root of /work, to be filled.
+    pub(super) work: OwnedFd,
+    /// Where its output goes.
+    pub(super) spool: SpoolWriter,
+}
+
+impl Resources {
+    /// What the loop itself can give a job that is about to be created.
+    pub(super) fn with_identity(identity: Identity) -> Self {
+        Resources { identity: Some(identity), ..Resources::default() }
+    }
+
+    /// Gets everything that a job with these limits needs and creates its PID 1, on a spawner thread. The order: what
+    /// costs nothing to undo first, the clone last, because the child is born in its cgroup.
+    ///
+    /// # Errors
+    /// What could not be had; what was acquired before it stays in `self` and is to be released.
+    pub(super) fn acquire(
+        &mut self,
+        node: &Node,
+        context: &mut CloneContext,
+        id: JobId,
+        limits: &Limits,
+        source: NetworkSource,
+    ) -> Result<Acquired, StartError> {
+        let name = id.to_string();
+        let identity = self.identity.as_mut().ok_or_else(|| "no host id was leased".to_owned())?;
+        let user_namespace = identity.namespace()?;
+        let host_id = identity.host_id();
+        let spool = SpoolWriter::create(&node.spool.join(&name)).map_err(|e| e.to_string())?;
+        let cgroup = &*self.cgroup.insert(cgroup::acquire(node, id, limits)?);
+        let work = work::acquire(node, &mut self.work, id, limits, host_id)?;
+        let hostname = format!("job-{}", id.short());
+        let parts = SandboxParts {
+            id: &name,
+            spec: SandboxSpec {
+                hostname: &hostname,
+                scratch_bytes: scratch_bytes(limits, node.work_quota),
+                pids: limits.pids,
+                network: source.as_network(),
+            },
+            work: work.as_fd(),
+            user_namespace: user_namespace.as_fd(),
+            cgroup: cgroup.dir_fd(),
+        };
+        let created = node.sandbox.create(context, &parts).map_err(|e| StartError::from(&e))?;
+        let Created { init, mounts, stdout, stderr } = created;
+        self.mounts = Some(Mounts::new(mounts));
+        self.exit_file = Some(node.sandbox.exit_file_path(&name));
+        self.network = network::acquire(source, &init, node.reuse_networks);
+        Ok(Acquired { init, stdout, stderr, work, spool })
+    }
+
+    /// Gives everything back. The destructuring is meant: a new kind does not compile until it is given back here.
+    pub(super) fn release(self, supply: &mut Supply, cleanup: &mut Cleanup) {
+        let Resources { identity, cgroup, work, network, mounts, exit_file } = self;
+        if let Some(mounts) = mounts {
+            cleanup.close(mounts.into_namespace());
+        }
+        if let Some(network) = network {
+            cleanup.look_into_network(network.into_namespace());
+        }
+        match (work.and_then(Work::into_directory), identity) {
+            // The files still count for the host id until they are gone.
+            (Some(directory), identity) => cleanup.remove_work(directory, identity.map(Identity::into_lease)),
+            (None, Some(identity)) => supply.identities.release(identity.into_lease()),
+            (None, None) => {}
+        }
+        if let Some(path) = exit_file {
+            cleanup.remove_file(path);
+        }
+        if let Some(cgroup) = cgroup {
+            cleanup.remove_cgroup(cgroup);
+        }
+    }
+
+    /// What a job of an earlier daemon holds. Its mounts are known only when its PID 1 is found.
+    pub(super) fn adopt(from: &mut Adoption<'_>) -> Self {
+        Resources {
+            identity: Identity::adopt(from),
+            cgroup: JobCgroup::adopt(from),
+            work: Work::adopt(from),
+            network: Network::adopt(from),
+            mounts: Mounts::adopt(from),
+            exit_file: Some(exit_file_path(&from.node.run_dir, &from.id.to_string())),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is mounted at a job's /work: a directory with a quota, or a tmpfs.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use super::{Adoption, Asked, Kind, Node, StartError};
+use crate::job::{JobId, Limits};
+
+/// A job's /work.
+#[derive(Debug)]
+pub(in crate::daemon) enum Work {
+    /// A directory of this name in `<dataDir>/work`.
+    Directory(CString),
+    /// A tmpfs, which goes with the job's mounts.
+    Memory,
+}
+
+impl Work {
+    /// The name of a directory that has to be removed.
+    pub(super) fn into_directory(self) -> Option<CString> {
+        match self {
+            Work::Directory(name) => Some(name),
+            Work::Memory => None,
+        }
+    }
+}
+
+/// Name of a job's directory in `<dataDir>/work`.
+pub(in crate::daemon) fn name(id: JobId) -> CString {
+    CString::new(id.to_string()).expect("digits and hyphens have no NUL")
+}
+
+/// Makes a job's /work; `held` names it before there is anything to remove.
+pub(super) fn acquire(
+    node: &Node,
+    held: &mut Option<Work>,
+    id: JobId,
+    limits: &Limits,
+    owner: u32,
+) -> Result<OwnedFd, StartError> {
+    let made = match &node.disk {
+        Some(disk) => {
+            *held = Some(Work::Directory(name(id)));
+            disk.create(&name(id), node.work_quota, owner)
+        }
+        None => {
+            *held = Some(Work::Memory);
+            node.sandbox.work_tmpfs(scratch_bytes(limits, node.work_quota), owner)
+        }
+    };
+    made.map_err(|e| StartError::from(&e))
+}
+
+/// Bytes that a /work in memory, and each of /tmp and /dev/shm, may take: what is written there is the job's
+/// memory, so at most half of its limit.
+pub(in crate::daemon) fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
+    limits.memory.map_or(quota, |memory| quota.min(memory.bytes() / 2))
+}
+
+impl Kind for Work {
+    const NAME: &'static str = "work";
+    const STEP: &'static str = "mount the work directory at /work";
+    const LAYER: &'static str = "mount /work";
+
+    fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
+        vec![match &node.disk {
+            Some(disk) => format!(
+                "make /work: a directory in {}, quota {} bytes",
+                disk.path().display(),
+                node.work_quota
+            ),
+            None => {
+                format!("make /work: a tmpfs of {} bytes", scratch_bytes(&asked.spec.limits, node.work_quota))
+            }
+        }]
+    }
+
+    fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
+        Some(if from.node.disk.is_some() { Work::Directory(name(from.id)) } else { Work::Memory })
+    }
+}

@@ -1,0 +1,131 @@
+//! Spawner threads: from an accepted request to a payload behind its walls.
+//!
+//! A start touches the disk (spool, exit file), the cgroup file system and the uploads, and may wait for a clone; so it
+//! does not happen on the loop. *Creating* a sandbox needs nothing of the job but its id, and takes most of the time;
+//! *starting* a job in one configures it for the job and has joblet-init execute the payload. A thread of its own
+//! creates sandboxes ahead of jobs for the pool; the others take one job at a time from a bounded queue, create a
+//! sandbox for it where none was ready, start it, and answer with [`StartResult`].
+
+mod create;
+mod payload;
+mod start;
+
+use std::sync::{Arc, Once};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use log::Level;
+
+use super::DaemonError;
+use super::provision::{Node, StartError};
+use super::token::{Counter, Token};
+use crate::diag;
+use crate::output::Collector;
+use crate::sys::thread::schedule_first as schedule;
+use crate::upload::Stage;
+
+pub(super) use create::{CreateError, CreateRequest, WarmSandbox};
+pub(super) use start::{InputSource, JobSandbox, StartRequest, StartResult, Started};
+
+/// What all spawner threads share.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    /// What all jobs share.
+    pub(super) node: Arc<Node>,
+    /// Takes the output pipes of created sandboxes.
+    pub(super) collector: Collector,
+    /// Holds the inputs of jobs that had to wait.
+    pub(super) stage: Stage,
+}
+
+impl Spawner {
+    /// Starts a thread that starts jobs until the queue's senders are gone.
+    ///
+    /// # Errors
+    /// No thread.
+    pub(super) fn start_thread(
+        self: &Arc<Self>,
+        requests: Receiver<StartRequest>,
+        answer: impl Fn(StartResult) + Send + 'static,
+    ) -> Result<JoinHandle<()>, DaemonError> {
+        let spawner = self.clone();
+        let work = move || {
+            schedule_first();
+            let mut context = spawner.node.sandbox.adopt_thread();
+            for request in requests {
+                answer(spawner.start(&mut context, request));
+            }
+        };
+        let thread = std::thread::Builder::new().name("spawner".into());
+        thread.spawn(work).map_err(|source| DaemonError::Thread { name: "spawner", source })
+    }
+
+    /// Starts the thread that creates sandboxes ahead of jobs, until the queue's senders are gone.
+    ///
+    /// # Errors
+    /// No thread.
+    pub(super) fn start_pool_thread(
+        self: &Arc<Self>,
+        requests: Receiver<(CreateRequest, Token)>,
+        answer: impl Fn(Result<WarmSandbox, CreateError>, Token) + Send + 'static,
+    ) -> Result<JoinHandle<()>, DaemonError> {
+        let spawner = self.clone();
+        let work = move || {
+            let mut context = spawner.node.sandbox.adopt_thread();
+            for (request, under_way) in requests {
+                answer(spawner.create(&mut context, request), under_way);
+            }
+        };
+        let thread = std::thread::Builder::new().name("pool".into());
+        thread.spawn(work).map_err(|source| DaemonError::Thread { name: "pool", source })
+    }
+}
+
+/// The loop's side: hands jobs to the threads and counts those that are under way.
+#[derive(Debug)]
+pub(super) struct Starts {
+    requests: Sender<StartRequest>,
+    under_way: Counter,
+}
+
+impl Starts {
+    /// Hands jobs to the threads that read `requests`, which is as long as jobs may run at one time.
+    pub(super) fn new(requests: Sender<StartRequest>) -> Self {
+        Starts { requests, under_way: Counter::default() }
+    }
+
+    /// A start that counts as under way until its token goes.
+    pub(super) fn token(&self) -> Token {
+        self.under_way.token()
+    }
+
+    /// Hands a job to a thread.
+    ///
+    /// # Errors
+    /// No thread takes it; its sandbox is handed back.
+    pub(super) fn hand_over(&self, request: StartRequest) -> Result<(), JobSandbox> {
+        self.requests.try_send(request).map_err(|back| back.into_inner().sandbox)
+    }
+
+    /// Whether any job is being started.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.under_way.count() > 0
+    }
+}
+
+/// Lets the calling thread run before ordinary load, which is what a node that runs jobs is full of: a start passes
+/// through several threads, and each would wait its turn. What it clones is scheduled ordinarily. A tuning: logged once
+/// where the host refuses it.
+pub(super) fn schedule_first() {
+    if let Err(why) = schedule() {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            diag::event!(
+                Level::Warn,
+                "starts of jobs wait their turn when the host is busy: SCHED_RR is refused",
+                error = why,
+                remedy = "give the daemon CAP_SYS_NICE"
+            );
+        });
+    }
+}

@@ -1,0 +1,75 @@
+//! What joblet-init is told to execute: argv, environment and working directory.
+
+use std::ffi::CString;
+use std::io;
+
+use crate::job::{JobId, JobSpec};
+use crate::sandbox::ExecRequest;
+use crate::upload::JobInputs;
+
+/// The request for joblet-init.
+///
+/// # Errors
+/// A NUL in a text that the API should have refused.
+pub(super) fn exec_request(spec: &JobSpec, environment: Vec<String>) -> Result<ExecRequest, String> {
+    Ok(ExecRequest {
+        argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
+        environment: strings(environment.into_iter())?,
+        work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
+    })
+}
+
+/// The whole environment of a payload: ours, then the client's, then its secrets; later wins. Nothing of the
+/// daemon's.
+pub(super) fn environment(id: JobId, spec: &JobSpec, inputs: &JobInputs) -> Vec<String> {
+    let limits = &spec.limits;
+    let number = |n: Option<u32>| n.unwrap_or(0).to_string();
+    let ours = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("HOME", "/work".to_owned()),
+        ("USER", "root".to_owned()),
+        ("LOGNAME", "root".to_owned()),
+        ("SHELL", "/bin/sh".to_owned()),
+        ("PWD", spec.work_dir.clone()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("HOSTNAME", format!("job-{}", id.short())),
+        ("JOB_ID", id.to_string()),
+        ("JOB_TYPE", "standard".to_owned()),
+        ("JOB_MAX_CPU", number(limits.cpu.map(|c| c.get()))),
+        ("JOB_MAX_MEMORY", number(limits.memory.map(|m| m.mib()))),
+        ("JOB_MAX_IOBPS", number(limits.io.map(|i| i.get()))),
+        ("JOB_CPU_CORES", limits.cores.as_ref().map(ToString::to_string).unwrap_or_default()),
+    ];
+    let mut all: Vec<(&str, &str)> = ours.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let plain = inputs.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let secret = inputs.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    for (name, value) in plain.chain(secret) {
+        all.retain(|(other, _)| *other != name);
+        all.push((name, value));
+    }
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> {
+    texts.map(|text| CString::new(text).map_err(|e| io::Error::other(e).to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Secret;
+
+    #[test]
+    fn client_overrides_path_and_secret_overrides_plain() {
+        let inputs = JobInputs {
+            environment: vec![("PATH".into(), "/x".into()), ("TOKEN".into(), "plain".into())],
+            secrets: vec![("TOKEN".into(), Secret::new("hidden"))],
+            ..JobInputs::default()
+        };
+        let all = environment(JobId::random(), &JobSpec::bare(), &inputs);
+        assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
+        assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
+        assert!(!all.iter().any(|v| v.contains("plain")));
+        assert!(all.contains(&"JOB_TYPE=standard".to_owned()));
+    }
+}

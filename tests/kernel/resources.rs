@@ -1,0 +1,54 @@
+//! Every kind of thing that a job holds has its part everywhere: a step of the plan, a layer that is read back, a
+//! way back to the host. What a kind must have to compile is in `src/daemon/provision/mod.rs`.
+
+use std::path::Path;
+
+use joblet::daemon::command::Command;
+use joblet::daemon::resource_kinds;
+use joblet::job::{JobRef, Verdict};
+
+use crate::event_loop::{LoopUnderTest, spec};
+
+/// The fields of `struct Resources`, as they are written.
+fn fields() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon/provision/mod.rs");
+    let text = std::fs::read_to_string(path).unwrap();
+    let body = text.split("struct Resources {").nth(1).unwrap().split('}').next().unwrap();
+    let field = |line: &str| Some(line.trim().strip_prefix("pub(super) ")?.split(':').next()?.to_owned());
+    body.lines().filter_map(field).collect()
+}
+
+#[test]
+fn every_kind_of_resource_has_a_file_and_a_field() {
+    let mut named: Vec<String> = resource_kinds().iter().map(|[name, ..]| (*name).to_owned()).collect();
+    // The one that is no wall, so that it has neither a step of its own nor a layer.
+    named.push("exit_file".to_owned());
+    assert_eq!(fields(), named);
+    for [name, ..] in resource_kinds() {
+        let file = format!("src/daemon/provision/{name}.rs");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file} is missing");
+    }
+}
+
+#[test]
+fn every_kind_of_resource_is_explained_and_read_back() {
+    needs!(crate::helper::skip::is_root(), "needs root");
+    let under_test = LoopUnderTest::start(|_| {});
+    let plan = under_test
+        .ask(|answer| Command::Explain { spec: Box::new(spec(&["true"])), uploads: Vec::new(), answer })
+        .unwrap()
+        .plan;
+    let job = under_test.run(spec(&["sleep", "60"])).unwrap();
+    let (_, layers) =
+        under_test.ask(|answer| Command::Security { job: JobRef::Exact(job.id), answer }).unwrap();
+    for [name, step, layer] in resource_kinds() {
+        assert!(
+            plan.iter().any(|sentence| sentence.starts_with(step)),
+            "{name}: no step {step:?} in {plan:#?}"
+        );
+        let found = layers.iter().find(|found| found.name.starts_with(layer));
+        let found = found.unwrap_or_else(|| panic!("{name}: no layer {layer} in {layers:#?}"));
+        assert_ne!(found.verdict, Verdict::Broken, "{name}: {found:?}");
+    }
+    under_test.ask(|answer| Command::Stop { job: JobRef::Exact(job.id), answer }).unwrap();
+}
