@@ -7,6 +7,7 @@ pub mod api; // gRPC in, commands out
 pub mod rnx; // the client
 // Level 2: the loop.
 pub mod daemon; // owns every mutable thing
+pub mod doctor; // is this host fit for the daemon?
 // Level 1: what the loop is made of.
 pub mod cgroup; // limits and accounting of one job, cgroup v2
 pub mod metrics; // samples of a job: what it uses, over its time

@@ -29,7 +29,6 @@ mod cleanup;
 pub mod command;
 mod core;
 mod directories;
-pub mod doctor;
 mod event_loop;
 mod events;
 mod evidence;

@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::DaemonError;
 use crate::config::daemon::DaemonConfig;
 use crate::diag::{self, Level};
 use crate::job::Enforcement;
@@ -80,6 +79,21 @@ impl Finding {
     }
 }
 
+/// The host fails a check in strict mode, so the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this host is not fit for cgroup.enforcement: strict: {first}; {remedy} (failing: {failing}); \
+     `joblet doctor` shows all, and cgroup.enforcement: best-effort starts nevertheless"
+)]
+pub struct Unfit {
+    /// The first check that fails, with what was seen.
+    first: String,
+    /// The remedy of that check, mostly a command.
+    remedy: String,
+    /// The names of all checks that fail, separated by commas.
+    failing: String,
+}
+
 /// The host as files show it.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -124,7 +138,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
 ///
 /// # Errors
 /// Strict mode and a failing check: all of them by name, with the remedy of the first.
-pub fn at_start(config: &DaemonConfig) -> Result<(), DaemonError> {
+pub fn at_start(config: &DaemonConfig) -> Result<(), Unfit> {
     let findings = examine(&Host::this(), config);
     let strict = config.cgroup.enforcement == Enforcement::Strict;
     if strict && findings.iter().any(|finding| finding.status == Status::Fail) {
@@ -140,16 +154,12 @@ pub fn at_start(config: &DaemonConfig) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn unfit(findings: &[Finding]) -> DaemonError {
+fn unfit(findings: &[Finding]) -> Unfit {
     let failed: Vec<_> = findings.iter().filter(|finding| finding.status == Status::Fail).collect();
     let names: Vec<_> = failed.iter().map(|finding| finding.check.as_str()).collect();
     let first = failed.first().map(|finding| format!("{}: {}", finding.check, finding.seen));
     let remedy = failed.first().and_then(|finding| finding.remedy.clone());
-    DaemonError::Unfit {
-        first: first.unwrap_or_default(),
-        remedy: remedy.unwrap_or_default(),
-        failing: names.join(", "),
-    }
+    Unfit { first: first.unwrap_or_default(), remedy: remedy.unwrap_or_default(), failing: names.join(", ") }
 }
 
 /// Whether others than the owner can change a file or directory with this mode. The sticky bit keeps what is in a
