@@ -2,6 +2,8 @@
 //! with its own theory of operation. Rooms of a lower level never import those of a higher one
 //! (`tests/house.rs` keeps the arrows).
 
+// Level 4: wiring.
+pub mod joblet; // the daemon's command line
 // Level 3: the edges.
 pub mod api; // gRPC in, commands out
 pub mod rnx; // the client
