@@ -19,11 +19,8 @@ use std::{
 pub mod check;
 pub mod client;
 pub mod daemon;
-mod pem;
 pub mod permissions;
-mod range;
 pub mod search;
-mod state;
 mod values;
 
 /// A configuration with where it came from.

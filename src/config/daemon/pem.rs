@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use super::{
-    ConfigError,
-    permissions::{Holds, guard},
-};
+use crate::config::permissions::{Holds, guard};
+use crate::config::{self, ConfigError};
 
 /// PEM never starts with a slash.
 pub(super) fn is_path(value: &str) -> bool {
@@ -18,7 +16,7 @@ pub(super) fn pem_file(key: &'static str, value: &str, holds: Holds) -> Result<O
         return Ok(None);
     }
     let path = Path::new(value.trim_end());
-    let (file, text) = super::read(path).map_err(|e| match e {
+    let (file, text) = config::read(path).map_err(|e| match e {
         ConfigError::Read { path, source } => ConfigError::ReadPem { key, path, source },
         other => other,
     })?;

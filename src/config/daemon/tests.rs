@@ -1,8 +1,9 @@
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use super::*;
+use crate::job::{Controller, Enforcement};
 
-const REFERENCE: &str = include_str!("../../vendor-config/joblet-config.yml");
+const REFERENCE: &str = include_str!("../../../vendor-config/joblet-config.yml");
 const KEYS: &str = "security: {serverCert: CERT, serverKey: KEY-TEXT, caCert: CA}\n";
 
 fn load(text: &str, mode: u32, env: &[(&str, &str)]) -> Result<Loaded<DaemonConfig>, ConfigError> {

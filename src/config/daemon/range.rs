@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::daemon::{Backend, DaemonConfig, OnShutdown};
+use super::{Backend, DaemonConfig, OnShutdown};
 use crate::job::units::format_duration;
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.

@@ -1,0 +1,80 @@
+//! `joblet:`, the defaults and bounds of jobs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::OnShutdown;
+use crate::config::values;
+use crate::job::SpoolPolicy;
+
+/// `joblet:`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Joblet {
+    /// Percent of one core for a job that asks for nothing, up to 10000; 0: no limit.
+    pub default_cpu_limit: u32,
+    /// MiB for a job that asks for nothing, from 4; 0: no limit.
+    pub default_memory_limit: u32,
+    /// Bytes a second for a job that asks for nothing, from 4096; 0: no limit.
+    pub default_io_limit: u32,
+    /// Processes and threads of a job, at least 1.
+    pub default_pids_limit: u32,
+    /// MiB that a job may ask for; 0: the host's memory.
+    pub max_memory_limit: u32,
+    /// Jobs that run at one time, at least 1 and at most `process.subidCount`.
+    pub max_concurrent_jobs: u32,
+    /// Jobs that may wait for their time or for a place, 0 for none.
+    pub max_queued_jobs: u32,
+    /// Berths kept ready for the next jobs, at most 256; 0: none.
+    #[serde(alias = "readyBerths")]
+    pub warm_sandboxes: u32,
+    /// Longest run of any job; zero: no bound.
+    #[serde(with = "values::duration")]
+    pub job_timeout: Duration,
+    /// From TERM to KILL when a job is stopped.
+    #[serde(with = "values::duration")]
+    pub stop_grace_period: Duration,
+    /// Bound of reading a finished job's pipes and of removing its cgroup; then a warning and a retry.
+    #[serde(with = "values::duration")]
+    pub cleanup_timeout: Duration,
+    /// Refuses shell characters in commands (never in arguments).
+    pub validate_commands: bool,
+    /// How long a finished job waits for a new daemon to fetch its output when the old one is gone.
+    #[serde(with = "values::duration")]
+    pub orphan_linger: Duration,
+    /// What becomes of running jobs when the daemon is told to end.
+    pub on_shutdown: OnShutdown,
+    /// Bytes of output kept for all unfinished jobs together, at least 64 KiB.
+    #[serde(with = "values::size")]
+    pub spool_limit: u64,
+    /// Bytes of output kept for one unfinished job, at least 64 KiB.
+    #[serde(with = "values::size")]
+    pub job_spool_limit: u64,
+    /// What happens to output at these limits.
+    pub spool_policy: SpoolPolicy,
+}
+
+impl Default for Joblet {
+    fn default() -> Self {
+        Self {
+            default_cpu_limit: 100,
+            default_memory_limit: 512,
+            default_io_limit: 0,
+            default_pids_limit: 4096,
+            max_memory_limit: 0,
+            max_concurrent_jobs: 100,
+            max_queued_jobs: 10_000,
+            warm_sandboxes: 8,
+            job_timeout: Duration::from_secs(3600),
+            stop_grace_period: Duration::from_millis(100),
+            cleanup_timeout: Duration::from_secs(5),
+            validate_commands: true,
+            orphan_linger: Duration::from_secs(24 * 3600),
+            spool_limit: 1 << 30,
+            job_spool_limit: 256 << 20,
+            spool_policy: SpoolPolicy::Block,
+            on_shutdown: OnShutdown::Keep,
+        }
+    }
+}

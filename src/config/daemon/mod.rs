@@ -1,0 +1,215 @@
+//! `joblet-config.yml`: what the daemon reads, with the default of every key.
+//!
+//! One file holds one section: its struct, its defaults and the words that are its values. [`range`] holds the
+//! rules that the types do not express, [`overrides`] the variables of the environment, [`pem`] the values of
+//! `security` that name a file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+mod cgroup;
+mod filesystem;
+mod grpc;
+mod ipc;
+mod job_metrics;
+mod joblet;
+mod logging;
+mod network;
+mod overrides;
+mod pem;
+mod process;
+mod range;
+mod security;
+mod server;
+mod state;
+
+pub use cgroup::Cgroup;
+pub use filesystem::{Filesystem, ProcMode, WorkBackend};
+pub use grpc::Grpc;
+pub use ipc::Ipc;
+pub use job_metrics::JobMetrics;
+pub use joblet::Joblet;
+pub use logging::Logging;
+pub use network::Network;
+pub use process::Process;
+pub use security::Security;
+pub use server::Server;
+pub use state::{Backend, OnShutdown, Retention, State};
+
+use pem::is_path;
+
+pub use super::values::{LogLevel, Version};
+use super::{
+    ConfigError, Loaded, check,
+    permissions::{Holds, guard},
+    search::{self, Environment},
+    values::section,
+};
+pub use crate::diag::{Format as LogFormat, Output as LogOutput};
+
+/// The daemon's configuration. Every value is in the range that its field names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DaemonConfig {
+    /// Version of the format.
+    pub version: Version,
+    /// Root of everything the daemon keeps: run/, spool/, state. Absolute.
+    pub data_dir: PathBuf,
+    /// Where it listens and who it is.
+    #[serde(deserialize_with = "section")]
+    pub server: Server,
+    /// Its certificates.
+    #[serde(deserialize_with = "section")]
+    pub security: Security,
+    /// Defaults and bounds of jobs.
+    #[serde(deserialize_with = "section")]
+    pub joblet: Joblet,
+    /// Limits through the kernel.
+    #[serde(deserialize_with = "section")]
+    pub cgroup: Cgroup,
+    /// What a job sees.
+    #[serde(deserialize_with = "section")]
+    pub filesystem: Filesystem,
+    /// Who a job is.
+    #[serde(deserialize_with = "section")]
+    pub process: Process,
+    /// What a job reaches.
+    #[serde(deserialize_with = "section")]
+    pub network: Network,
+    /// What is measured of jobs.
+    #[serde(rename = "job_metrics", deserialize_with = "section")]
+    pub job_metrics: JobMetrics,
+    /// Bounds of the API.
+    #[serde(deserialize_with = "section")]
+    pub grpc: Grpc,
+    /// The daemon's own log.
+    #[serde(deserialize_with = "section")]
+    pub logging: Logging,
+    /// Whether output is kept.
+    #[serde(deserialize_with = "section")]
+    pub ipc: Ipc,
+    /// Where jobs are remembered.
+    #[serde(deserialize_with = "section")]
+    pub state: State,
+}
+
+impl Default for DaemonConfig {
+    fn default() -> Self {
+        Self {
+            version: Version::default(),
+            data_dir: "/opt/joblet".into(),
+            server: Server::default(),
+            security: Security::default(),
+            joblet: Joblet::default(),
+            cgroup: Cgroup::default(),
+            filesystem: Filesystem::default(),
+            process: Process::default(),
+            network: Network::default(),
+            job_metrics: JobMetrics::default(),
+            grpc: Grpc::default(),
+            logging: Logging::default(),
+            ipc: Ipc::default(),
+            state: State::default(),
+        }
+    }
+}
+
+/// Keys of the documented format whose features are not built. Accepted, so that a file of an installed host
+/// loads, but told.
+const WITHOUT_EFFECT: [&str; 49] = [
+    "buffers",
+    "cgroup.cleanupTimeout",
+    "cgroup.namespaceMount",
+    "filesystem.baseDir",
+    "filesystem.blockDevices",
+    "filesystem.tmpDir",
+    "filesystem.workspaceDir",
+    "gpu",
+    "grpc.connectionTimeout",
+    "grpc.maxConnectionAge",
+    "grpc.maxConnectionAgeGrace",
+    "grpc.maxConnectionIdle",
+    "grpc.maxHeaderListSize",
+    "ipc.buffer_size",
+    "ipc.max_reconnects",
+    "ipc.reconnect_delay",
+    "ipc.socket",
+    "job_metrics.enabled",
+    "job_metrics.retention_days",
+    "job_metrics.storage_dir",
+    "joblet.allowedCommands",
+    "joblet.isolation",
+    "joblet.liveBuffer",
+    "joblet.maxCpuLimit",
+    "joblet.maxIoLimit",
+    "joblet.minCpuLimit",
+    "joblet.minIoLimit",
+    "joblet.minMemoryLimit",
+    "joblet.preserveFailedJobs",
+    "monitoring",
+    "network.allow_custom_networks",
+    "network.dns",
+    "network.enabled",
+    "network.max_custom_networks",
+    "network.networks",
+    "network.state_dir",
+    "network.storage",
+    "network.traffic_control",
+    "persist",
+    "process.allow_setuid",
+    "process.default_group",
+    "process.default_user",
+    "process.namespaces",
+    "runtime",
+    "security.audit",
+    "server.keepalive",
+    "server.mode",
+    "server.timeout",
+    "volumes",
+];
+
+impl DaemonConfig {
+    /// Finds, reads and checks the file, then applies the `JOBLET_*` variables of the environment.
+    ///
+    /// # Errors
+    /// No file, a file that is wrong or whose private key others can read, no certificates in it.
+    pub fn load(path: Option<&Path>) -> Result<Loaded<Self>, ConfigError> {
+        Self::load_with(path, &search::process_environment)
+    }
+
+    fn load_with(path: Option<&Path>, env: Environment<'_>) -> Result<Loaded<Self>, ConfigError> {
+        let path = search::daemon(path, env)?;
+        let (file, text) = super::read(&path)?;
+        let wrong = |why| ConfigError::Parse { path: path.clone(), why };
+        let (mut config, warnings) = Self::parse(&text).map_err(wrong)?;
+        let key = config.security.server_key.expose();
+        let holds = if key.is_empty() || is_path(key) { Holds::Trust } else { Holds::Key };
+        guard(&path, &file, holds)?;
+        config.security.read_files()?;
+        config.override_from(env)?;
+        range::check(&config).map_err(wrong)?;
+        range::check_certificates(&config).map_err(wrong)?;
+        Ok(Loaded { config, path, warnings })
+    }
+
+    /// Reads a text; the pure part of [`DaemonConfig::load`]. Ranges are checked after the environment had its say.
+    fn parse(text: &str) -> Result<(Self, Vec<String>), String> {
+        let (config, tree) = super::parse::<Self>(text)?;
+        Ok((config, check::unread_keys(&tree, &known(), &WITHOUT_EFFECT)))
+    }
+
+    /// Everything in force as YAML, the private key as `***`: what `joblet --check-config` prints.
+    pub fn effective(&self) -> String {
+        serde_yaml::to_string(self).expect("a tree of texts, numbers and lists has no shape that YAML lacks")
+    }
+}
+
+/// Every key that is read, as a tree.
+fn known() -> serde_yaml::Value {
+    serde_yaml::to_value(DaemonConfig::default())
+        .expect("a tree of texts, numbers and lists has no shape that YAML lacks")
+}
+
+#[cfg(test)]
+mod tests;

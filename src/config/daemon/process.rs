@@ -1,0 +1,20 @@
+//! `process:`, the host ids that jobs run as.
+
+use serde::{Deserialize, Serialize};
+
+/// `process:`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Process {
+    /// First host uid and gid that jobs run as; one for each running job.
+    pub subid_base: u32,
+    /// How many there are.
+    pub subid_count: u32,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        // 0x70000000: the start of a range that systemd leaves to nobody (its UIDS-GIDS document).
+        Self { subid_base: 1_879_048_192, subid_count: 65_536 }
+    }
+}
