@@ -52,7 +52,7 @@ impl ClientConfig {
         let path = search::client(path, env)?;
         let (file, text) = super::read(&path)?;
         let (config, tree) =
-            super::parse::<Self>(&text).map_err(|why| ConfigError::Parse { path: path.clone(), why })?;
+            super::parse::<Self>(&text, &[]).map_err(|why| ConfigError::Parse { path: path.clone(), why })?;
         if config.nodes.is_empty() {
             return Err(ConfigError::FindNodes { path });
         }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_reference_file_has_every_key_and_no_other() {
         let text = include_str!("../../vendor-config/rnx-config.yml");
-        let (config, tree) = super::super::parse::<ClientConfig>(text).unwrap();
+        let (config, tree) = super::super::parse::<ClientConfig>(text, &[]).unwrap();
         assert_eq!(check::unread_keys(&tree, &known(), &[]), [""; 0]);
         assert!(config.node("default").is_ok());
         let written = check::paths(&tree);

@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod alias;
 pub mod check;
 pub mod client;
 pub mod daemon;
@@ -137,14 +138,32 @@ fn read(path: &Path) -> Result<(File, String), ConfigError> {
     Ok((file, text))
 }
 
-/// Reads YAML into a struct. The error names the key and the line, and never shows a key's text.
-fn parse<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<(T, serde_yaml::Value), String> {
-    let say = |e: serde_yaml::Error| {
-        let text = e.to_string();
-        // A block that slipped under the wrong key is quoted by the parser, whatever it holds.
-        if text.contains("-----BEGIN") { "a PEM block stands where it does not belong".into() } else { text }
+/// Reads YAML into a struct, old names of keys replaced by the new ones, and returns the tree too. An error names
+/// the key and, where the file has no old name, the line; it never shows the text of a private key.
+fn parse<T>(text: &str, aliases: &[alias::Alias]) -> Result<(T, serde_yaml::Value), String>
+where
+    T: serde::de::DeserializeOwned + Default,
+{
+    let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(explain)?;
+    let renamed = alias::rename(&mut tree, aliases)?;
+    let config = if tree.is_null() {
+        T::default()
+    } else if renamed {
+        // A tree alone loses the paths of its keys in errors. The lines of this text are not those of the file.
+        let text = serde_yaml::to_string(&tree).map_err(explain)?;
+        serde_yaml::from_str(&text).map_err(|e| without_line(explain(e)))?
+    } else {
+        serde_yaml::from_str(text).map_err(explain)?
     };
-    let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(say)?;
-    let config = if tree.is_null() { T::default() } else { serde_yaml::from_str(text).map_err(say)? };
     Ok((config, tree))
+}
+
+/// The parser quotes a block that slipped under the wrong key, whatever it holds.
+fn explain(error: serde_yaml::Error) -> String {
+    let text = error.to_string();
+    if text.contains("-----BEGIN") { "a PEM block stands where it does not belong".into() } else { text }
+}
+
+fn without_line(error: String) -> String {
+    error.rsplit_once(" at line ").map_or_else(|| error.clone(), |(sentence, _)| sentence.to_owned())
 }

@@ -27,7 +27,6 @@ pub struct Joblet {
     /// Jobs that may wait for their time or for a place, 0 for none.
     pub max_queued_jobs: u32,
     /// Berths kept ready for the next jobs, at most 256; 0: none.
-    #[serde(alias = "readyBerths")]
     pub warm_sandboxes: u32,
     /// Longest run of any job; zero: no bound.
     #[serde(with = "values::duration")]

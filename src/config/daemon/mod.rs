@@ -41,7 +41,7 @@ use pem::is_path;
 
 pub use super::values::{LogLevel, Version};
 use super::{
-    ConfigError, Loaded, check,
+    ConfigError, Loaded, alias, check,
     permissions::{Holds, guard},
     search::{self, Environment},
     values::section,
@@ -195,7 +195,7 @@ impl DaemonConfig {
 
     /// Reads a text; the pure part of [`DaemonConfig::load`]. Ranges are checked after the environment had its say.
     fn parse(text: &str) -> Result<(Self, Vec<String>), String> {
-        let (config, tree) = super::parse::<Self>(text)?;
+        let (config, tree) = super::parse::<Self>(text, alias::DAEMON)?;
         Ok((config, check::unread_keys(&tree, &known(), &WITHOUT_EFFECT)))
     }
 

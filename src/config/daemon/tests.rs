@@ -115,6 +115,34 @@ fn wrong_values_are_refused_by_name() {
 }
 
 #[test]
+fn old_key_name_is_read_as_the_new_one_without_a_warning() {
+    let loaded = load(&format!("{KEYS}joblet: {{readyBerths: 3, jobTimeuot: 1h}}"), 0o600, &[]).unwrap();
+    assert_eq!(loaded.config.joblet.warm_sandboxes, 3);
+    let unknown = "unknown key joblet.jobTimeuot is ignored; did you mean joblet.jobTimeout?";
+    assert_eq!(loaded.warnings, [unknown]);
+    let shown = loaded.config.effective();
+    assert!(shown.contains("warmSandboxes: 3") && !shown.contains("readyBerths"), "{shown}");
+}
+
+#[test]
+fn both_names_of_a_key_are_a_load_error_that_names_both() {
+    let error = refusal("joblet: {readyBerths: 3, warmSandboxes: 3}");
+    let expected = "joblet.readyBerths is the old name of joblet.warmSandboxes, and the file has both";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn wrong_value_under_an_old_name_is_refused_by_the_new_name() {
+    for (value, expected) in [
+        ("-1", "joblet.warmSandboxes: invalid type: integer `-1`, expected u32"),
+        ("257", "joblet.warmSandboxes: 257 is out of range 0..256"),
+    ] {
+        let error = refusal(&format!("joblet: {{readyBerths: {value}}}"));
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
+#[test]
 fn the_environment_overrides_the_file() {
     let env = [
         ("JOBLET_SERVER_ADDRESS", "127.0.0.1"),
