@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender};
 use log::Level;
 use mio::{Events, Poll, Token, Waker};
 use rustix::time::{ClockId, clock_gettime};
@@ -24,10 +23,12 @@ use super::source::{Readings, Scratch, Source};
 use super::{MetricsError, rates};
 use crate::diag;
 use crate::job::{self, JobId};
+use crate::sys::mailbox::{Inbox, Mailbox, SendError, mailbox};
 use crate::sys::thread::{schedule_first_also, schedule_ordinarily};
-use crate::sys::turns::{Turn, in_turns};
 
 const WAKE: Token = Token(0);
+/// Most commands that wait for the thread. Admission keeps far below: one `Watch` and one `Last` for each live job.
+const COMMANDS: usize = 1 << 20;
 /// Samples that are due within this part of the interval are taken together, so that a thousand jobs wake the
 /// thread fifty times in an interval and not a thousand times.
 const TOGETHER: u32 = 50;
@@ -68,9 +69,7 @@ enum Command<E> {
 
 /// Handle of the sampler thread. `E` is what the caller reads at a job's end, see [`Sampler::last`].
 pub struct Sampler<E> {
-    // Unbounded by type, bounded by admission: one Watch and one Last for each live job.
-    orders: Turn<Sender<Command<E>>>,
-    waker: Arc<Waker>,
+    commands: Mailbox<Command<E>>,
     /// The thread's number.
     thread: i32,
 }
@@ -83,7 +82,7 @@ impl<E> fmt::Debug for Sampler<E> {
 
 impl<E> Clone for Sampler<E> {
     fn clone(&self) -> Self {
-        Sampler { orders: self.orders.clone(), waker: self.waker.clone(), thread: self.thread }
+        Sampler { commands: self.commands.clone(), thread: self.thread }
     }
 }
 
@@ -99,25 +98,24 @@ impl<E: Send + 'static> Sampler<E> {
     ) -> Result<(Sampler<E>, JoinHandle<()>), MetricsError> {
         let poll = Poll::new().map_err(MetricsError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(MetricsError::Start)?);
-        let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
-        let thread_state = SamplerThread {
+        let (commands, inbox) = mailbox(COMMANDS, waker);
+        let sampler_thread = SamplerThread {
             poll,
-            _waker: waker.clone(),
             inbox,
             base,
             jobs: HashMap::new(),
             due: BinaryHeap::new(),
             scratch: Scratch::default(),
         };
-        let (tell, told) = crossbeam_channel::bounded(1);
+        let (send_id, thread_id) = crossbeam_channel::bounded(1);
         let work = move || {
-            let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
-            thread_state.run(&sampled);
+            let _ = send_id.send(rustix::thread::gettid().as_raw_nonzero().get());
+            sampler_thread.run(&sampled);
         };
         let spawned = std::thread::Builder::new().name("sampler".into()).spawn(work);
         let handle = spawned.map_err(MetricsError::Start)?;
-        let thread = told.recv().map_err(|e| MetricsError::Start(io::Error::other(e)))?;
-        Ok((Sampler { orders, waker, thread }, handle))
+        let thread = thread_id.recv().map_err(|e| MetricsError::Start(io::Error::other(e)))?;
+        Ok((Sampler { commands, thread }, handle))
     }
 
     /// Samples a job from now on: one that has just begun to run, or one that an earlier daemon started. Older
@@ -140,11 +138,10 @@ impl<E: Send + 'static> Sampler<E> {
         self.send(Command::Stop);
     }
 
-    fn send(&self, order: Command<E>) {
-        // The receiver goes only after Stop, when nobody has anything left to say.
-        let _ = self.orders.take(|queue| queue.send(order));
-        if let Err(why) = self.waker.wake() {
-            diag::limited!(Level::Warn, "cannot wake the sampler", error = why);
+    fn send(&self, command: Command<E>) {
+        // The thread closes its inbox only after Stop, when no command matters any more.
+        if let Err(SendError::Full(_)) = self.commands.try_send(command) {
+            diag::limited!(Level::Error, "the sampler lags behind: a command is lost", limit = COMMANDS);
         }
     }
 }
@@ -160,9 +157,7 @@ struct Job {
 
 struct SamplerThread<E> {
     poll: Poll,
-    // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread.
-    _waker: Arc<Waker>,
-    inbox: Turn<Receiver<Command<E>>>,
+    inbox: Inbox<Command<E>>,
     base: Duration,
     jobs: HashMap<JobId, Job>,
     // An entry for each job, and for those that ended within the last interval.
@@ -196,8 +191,8 @@ impl<E> SamplerThread<E> {
     /// Carries out what was ordered meanwhile; false: no more is to come.
     fn handle(&mut self, sampled: &dyn Fn(JobId, E)) -> bool {
         let mut lent = false;
-        while let Ok(order) = self.inbox.take(Receiver::try_recv) {
-            match order {
+        while let Some(command) = self.inbox.take() {
+            match command {
                 Command::Watch(job) => self.watch(*job),
                 Command::Last(id, read) => {
                     if let Some(mut job) = self.jobs.remove(&id) {
@@ -311,7 +306,7 @@ mod tests {
     use super::super::SeriesReader;
     use super::super::source::tests::group_with;
     use super::*;
-    use crossbeam_channel::unbounded;
+    use crossbeam_channel::{Receiver, unbounded};
     use std::fs;
     use std::path::Path;
 

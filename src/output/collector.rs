@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender};
 use log::Level;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -24,6 +23,8 @@ use crate::sys::turns::{Turn, in_turns};
 /// How long a stream whose disk is full waits before it tries again. The job waits with its pipe full.
 const STALL: Duration = Duration::from_secs(1);
 const WAKE: Token = Token(0);
+/// Most commands that wait for the thread. Admission keeps far below: one `Add` and one `GiveUp` for each live job.
+const COMMANDS: usize = 1 << 20;
 
 /// What the collector needs of a job that starts.
 #[derive(Debug)]
@@ -65,9 +66,7 @@ enum Command {
 /// Handle of the collector thread.
 #[derive(Debug, Clone)]
 pub struct Collector {
-    // Unbounded by type, bounded by admission: one Add and one GiveUp for each live job.
-    orders: Turn<Sender<Command>>,
-    waker: Arc<Waker>,
+    commands: Mailbox<Command>,
 }
 
 impl Collector {
@@ -82,10 +81,9 @@ impl Collector {
         let poll = Poll::new().map_err(OutputError::Collector)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(OutputError::Collector)?);
         let null = OpenOptions::new().write(true).open("/dev/null").map_err(OutputError::Collector)?;
-        let (orders, inbox) = in_turns(crossbeam_channel::unbounded());
-        let thread_state = CollectorThread {
+        let (commands, inbox) = mailbox(COMMANDS, waker);
+        let collector_thread = CollectorThread {
             poll,
-            _waker: waker.clone(),
             inbox,
             limits,
             used: 0,
@@ -99,9 +97,9 @@ impl Collector {
         };
         let thread = std::thread::Builder::new()
             .name("output".into())
-            .spawn(move || thread_state.run())
+            .spawn(move || collector_thread.run())
             .map_err(OutputError::Collector)?;
-        Ok((Collector { orders, waker }, thread))
+        Ok((Collector { commands }, thread))
     }
 
     /// Hands over a job's pipes.
@@ -119,11 +117,14 @@ impl Collector {
         self.send(Command::Stop);
     }
 
-    fn send(&self, order: Command) {
-        // The receiver goes only after Stop, when nobody has anything left to say.
-        let _ = self.orders.take(|queue| queue.send(order));
-        if let Err(why) = self.waker.wake() {
-            diag::limited!(Level::Warn, "cannot wake the output collector", error = why);
+    fn send(&self, command: Command) {
+        // The thread closes its inbox only after Stop, when no command matters any more.
+        if let Err(SendError::Full(_)) = self.commands.try_send(command) {
+            diag::limited!(
+                Level::Error,
+                "the output collector lags behind: a command is lost",
+                limit = COMMANDS
+            );
         }
     }
 }
@@ -164,10 +165,7 @@ impl Job {
 
 struct CollectorThread {
     poll: Poll,
-    // A closed eventfd takes its pending wake-up with it: ours must live as long as the thread, or the last
-    // order, Stop, may never be heard.
-    _waker: Arc<Waker>,
-    inbox: Turn<Receiver<Command>>,
+    inbox: Inbox<Command>,
     limits: SpoolLimits,
     /// Bytes in the spools of all jobs.
     used: u64,
@@ -211,8 +209,8 @@ impl CollectorThread {
                 self.retry_at = None;
                 self.retry(|full| full == Full::Disk);
             }
-            while let Ok(order) = self.inbox.take(Receiver::try_recv) {
-                match order {
+            while let Some(command) = self.inbox.take() {
+                match command {
                     Command::Add(job) => self.add(*job),
                     Command::GiveUp(id) => self.give_up(id),
                     Command::Stop => return,
