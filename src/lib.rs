@@ -16,6 +16,7 @@ pub mod metrics; // samples of a job: what it uses, over its time
 pub mod output; // bytes of a job: spool and readers
 pub mod sandbox; // one job's walls
 pub mod state; // job records that survive the daemon
+pub mod stream; // many readers of one growing thing
 pub mod upload; // client files beneath a directory descriptor
 // Level 0: words.
 pub mod certs; // CA, server, admin and viewer certificates
