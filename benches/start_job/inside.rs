@@ -8,14 +8,11 @@
 //! | `live N` | `ok` when N jobs sleep |
 //! | `rate THREADS MILLISECONDS PROGRAM` | jobs, microseconds |
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::thread::JoinHandleExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, Stdio};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
-use std::thread::Thread;
 use std::time::Duration;
 
 use futures_executor::block_on;
@@ -24,7 +21,6 @@ use joblet::daemon::command::{Answer, Command, CommandSender};
 use joblet::daemon::{Daemon, assemble};
 use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
-use joblet::output::watermark::Notifiers;
 use joblet::sandbox::rootfs::DEFAULT_MOUNTS;
 
 use crate::clock;
@@ -111,9 +107,7 @@ impl Drop for Inside {
 pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let dir = tempfile::tempdir().expect("a directory");
     let config = config(dir.path(), payload, reuse, forgets);
-    let waiting: Waiting = Arc::default();
     let (send, receive) = channel();
-    let wake = waiting.clone();
     let thread = std::thread::spawn(move || {
         let signals = assemble::block_signals().expect("signals can be blocked");
         let tell = move |id| {
@@ -131,7 +125,7 @@ pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
         send.send(daemon.commands()).expect("somebody waits for it");
         daemon.run();
     });
-    let client = Client { commands: receive.recv().expect("the loop starts"), waiting };
+    let client = Client { commands: receive.recv().expect("the loop starts") };
     let mut sleepers = 0;
     for line in std::io::stdin().lines() {
         let line = line.expect("questions are text");
@@ -180,13 +174,9 @@ fn config(dir: &Path, payload: &Path, reuse: bool, forgets: bool) -> DaemonConfi
     config
 }
 
-/// Who waits for news of which job.
-type Waiting = Arc<Mutex<HashMap<JobId, Thread>>>;
-
 #[derive(Clone)]
 struct Client {
     commands: CommandSender,
-    waiting: Waiting,
 }
 
 impl Client {
@@ -206,10 +196,10 @@ impl Client {
         let id = self.start(program, &[]);
         let started = clock::now();
         let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(id), answer });
-        self.waiting.lock().expect("nobody panics with it").insert(id, std::thread::current());
-        source.watermark.watch();
+        let thread = std::thread::current();
+        let listener = source.watermark.rows().listen(Box::new(move || thread.unpark()));
         let rows = loop {
-            source.watermark.acknowledged();
+            listener.acknowledge();
             let (rows, ended) = source.watermark.look();
             if ended {
                 break rows;
@@ -217,7 +207,7 @@ impl Client {
             std::thread::park();
         };
         let ended = clock::now();
-        self.waiting.lock().expect("nobody panics with it").remove(&id);
+        drop(listener);
         let mut reader = SpoolReader::open(&source.dir).expect("the spool");
         let chunk = reader.next(rows).expect("the spool can be read");
         let word = chunk.and_then(|chunk| chunk.bytes.try_into().ok());

@@ -16,7 +16,7 @@ use openssl::nid::Nid;
 use openssl::x509::{X509, X509Ref};
 
 use super::auth::Role;
-use super::{ApiError, LogPump, status, tls};
+use super::{ApiError, StreamPump, status, tls};
 use crate::certs::inspect;
 use crate::certs::revocation::Revocations;
 use crate::config::daemon::Security;
@@ -132,7 +132,7 @@ pub fn check(security: &Security) -> Result<InForce, ApiError> {
 #[derive(Clone)]
 pub struct Access {
     state: Arc<Mutex<State>>,
-    logs: LogPump,
+    pump: StreamPump,
 }
 
 /// What is in force after [`Access::replace`].
@@ -147,12 +147,12 @@ pub struct InForce {
 }
 
 impl Access {
-    /// Trusts what `security` says, and has `logs` cut the streams of those who lose it.
+    /// Trusts what `security` says, and has `pump` cut the streams of those who lose it.
     ///
     /// # Errors
     /// As [`Access::replace`].
-    pub(super) fn new(security: &Security, logs: LogPump) -> Result<(Self, InForce), ApiError> {
-        let access = Self { state: Arc::default(), logs };
+    pub(super) fn new(security: &Security, pump: StreamPump) -> Result<(Self, InForce), ApiError> {
+        let access = Self { state: Arc::default(), pump };
         let in_force = access.replace(security)?;
         Ok((access, in_force))
     }
@@ -173,7 +173,7 @@ impl Access {
         };
         let fresh = Some(security.clone());
         *self.state() = State { trust, known: HashMap::new(), fresh };
-        self.logs.judge_again();
+        self.pump.recheck();
         Ok(in_force)
     }
 

@@ -4,7 +4,7 @@
 //!
 //! * `grpc-0`: the one completion queue. It runs the [`auth`] check of every call, every handler and every
 //!   future that a handler spawns. Nothing here blocks or panics: one handler that does stops every client.
-//! * `log-pump` ([`pump`]): reads spools for all streams and fills their queues.
+//! * `log-pump` ([`crate::stream::pump`]): reads spools for all streams and fills their queues.
 //! * C-core's own (resolver, timers, event engine): they know nothing of us.
 //!
 //! The loop is elsewhere; this room reaches it through [`CommandSender`](crate::daemon::command::CommandSender) only.
@@ -45,20 +45,23 @@ pub mod access;
 pub mod auth;
 mod bridge;
 pub mod convert;
-mod feed;
 mod limits;
-pub mod pump;
+mod logs;
 pub mod reload;
 mod samples;
 pub mod server;
 mod service;
 mod status;
+mod streams;
 mod tls;
 
 pub use convert::Rules;
-pub use pump::LogPump;
 pub use reload::Reload;
 pub use server::Server;
+pub use streams::start_pump;
+
+/// The pump of all streams, each of which ends with a gRPC status.
+pub type StreamPump = crate::stream::Pump<grpcio::RpcStatus>;
 
 /// Why there is no API.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,10 @@ use std::path::Path;
 
 use super::*;
 use crate::metrics::series::{FILE, Series};
+use crate::metrics::{How, Sample, SeriesReader};
+use crate::stream::{Next, Source, Watermark};
+
+type Messages = JobSource<SampleStream, JobMetricsSample>;
 
 /// The two golden samples: one with everything, five seconds later one of a host without controllers.
 fn golden() -> Vec<Sample> {
@@ -19,7 +23,7 @@ struct Job {
 impl Job {
     fn new() -> Job {
         let dir = tempfile::tempdir().unwrap();
-        let watermark = Watermark::new(JobId::random(), Arc::new(|_| {}));
+        let watermark = Watermark::new();
         let source = SampleSource { id: JobId::random(), dir: dir.path().to_owned(), watermark };
         Job { source, series: Series::open(dir.path()).unwrap().0, _dir: dir }
     }
@@ -33,8 +37,8 @@ impl Job {
         self.source.watermark.publish(self.series.bytes());
     }
 
-    fn feed(&self, query: Query) -> SampleFeed {
-        SampleFeed::new(self.source.clone(), query, at(1000))
+    fn stream(&self, query: SampleQuery) -> Messages {
+        stream(self.source.clone(), query, at(1000))
     }
 }
 
@@ -42,23 +46,23 @@ fn at(seconds: i64) -> i64 {
     golden()[0].time_ns + seconds * 1_000_000_000
 }
 
-/// Seconds and usage of what the feed has, and whether it is at its end.
-fn all(feed: &mut SampleFeed) -> (Vec<(i64, u64)>, bool) {
+/// Seconds and usage of what the stream has, and whether it is at its end.
+fn all(stream: &mut Messages) -> (Vec<(i64, u64)>, bool) {
     let mut found = Vec::new();
     loop {
-        match feed.next().unwrap() {
-            Fed::Message(m) => found.push((m.timestamp - at(0) / 1_000_000_000, m.cpu.usageUsec)),
-            Fed::Again => {}
-            Fed::Dry => return (found, false),
-            Fed::End => return (found, true),
+        match stream.next().unwrap() {
+            Next::Item(m) => found.push((m.timestamp - at(0) / 1_000_000_000, m.cpu.usageUsec)),
+            Next::Yield => {}
+            Next::Pending => return (found, false),
+            Next::End => return (found, true),
         }
     }
 }
 
 #[test]
-fn a_feed_has_the_stored_samples_then_what_comes_then_the_end() {
+fn a_stream_has_the_stored_samples_then_what_comes_then_the_end() {
     let mut job = Job::new();
-    let mut early = job.feed(Query::default());
+    let mut early = job.stream(SampleQuery::default());
     assert_eq!(all(&mut early), (vec![], false));
     job.add(0);
     job.add(5);
@@ -66,7 +70,7 @@ fn a_feed_has_the_stored_samples_then_what_comes_then_the_end() {
     job.add(10);
     job.source.watermark.end();
     assert_eq!(all(&mut early), (vec![(10, 10)], true));
-    assert_eq!(all(&mut job.feed(Query::default())).0.len(), 3);
+    assert_eq!(all(&mut job.stream(SampleQuery::default())).0.len(), 3);
 }
 
 #[test]
@@ -74,12 +78,12 @@ fn never_run_job_has_no_samples_and_earlier_daemons_job_has_all() {
     let job = Job::new();
     std::fs::remove_file(job.source.dir.join(FILE)).unwrap();
     job.source.watermark.end();
-    assert_eq!(all(&mut job.feed(Query::default())), (vec![], true));
+    assert_eq!(all(&mut job.stream(SampleQuery::default())), (vec![], true));
     let mut job = Job::new();
     job.add(1);
-    job.source.watermark = Watermark::new(job.source.id, Arc::new(|_| {}));
+    job.source.watermark = Watermark::new();
     job.source.watermark.end();
-    assert_eq!(all(&mut job.feed(Query::default())), (vec![(1, 1)], true));
+    assert_eq!(all(&mut job.stream(SampleQuery::default())), (vec![(1, 1)], true));
 }
 
 #[test]
@@ -88,15 +92,15 @@ fn a_range_has_its_ends_and_waits_for_no_more_than_its_last() {
     for seconds in [0, 5, 10, 15] {
         job.add(seconds);
     }
-    let range = Query { since_ns: at(5), until_ns: Some(at(10)), ..Query::default() };
-    assert_eq!(all(&mut job.feed(range)), (vec![(5, 5), (10, 10)], true));
-    let past = Query { since_ns: at(12), until_ns: Some(at(900)), ..Query::default() };
-    assert_eq!(all(&mut job.feed(past)), (vec![(15, 15)], true), "it is 1000 already");
-    let future = Query { since_ns: at(12), until_ns: Some(at(1005)), ..Query::default() };
-    let mut feed = job.feed(future);
-    assert_eq!(all(&mut feed), (vec![(15, 15)], false));
+    let range = SampleQuery { since_ns: at(5), until_ns: Some(at(10)), ..SampleQuery::default() };
+    assert_eq!(all(&mut job.stream(range)), (vec![(5, 5), (10, 10)], true));
+    let past = SampleQuery { since_ns: at(12), until_ns: Some(at(900)), ..SampleQuery::default() };
+    assert_eq!(all(&mut job.stream(past)), (vec![(15, 15)], true), "it is 1000 already");
+    let future = SampleQuery { since_ns: at(12), until_ns: Some(at(1005)), ..SampleQuery::default() };
+    let mut stream = job.stream(future);
+    assert_eq!(all(&mut stream), (vec![(15, 15)], false));
     job.add(1006);
-    assert_eq!(all(&mut feed), (vec![], true));
+    assert_eq!(all(&mut stream), (vec![], true));
 }
 
 #[test]
@@ -105,15 +109,16 @@ fn total_fold_is_sent_at_once_and_interval_folds_as_they_end() {
     for seconds in [0, 5, 10, 15] {
         job.add(seconds);
     }
-    let whole = Query { how: Some(How::Sum), ..Query::default() };
-    assert_eq!(all(&mut job.feed(whole)), (vec![(15, 30)], true));
-    let mut tens = job.feed(Query { how: Some(How::Most), interval_s: Some(10), ..Query::default() });
+    let whole = SampleQuery { how: Some(How::Sum), ..SampleQuery::default() };
+    assert_eq!(all(&mut job.stream(whole)), (vec![(15, 30)], true));
+    let mut tens =
+        job.stream(SampleQuery { how: Some(How::Most), interval_s: Some(10), ..SampleQuery::default() });
     assert_eq!(all(&mut tens), (vec![(5, 5)], false));
     job.add(22);
     assert_eq!(all(&mut tens), (vec![(15, 15)], false));
     job.source.watermark.end();
     assert_eq!(all(&mut tens), (vec![(22, 22)], true));
-    assert_eq!(all(&mut Job::new().feed(whole)), (vec![], true));
+    assert_eq!(all(&mut Job::new().stream(whole)), (vec![], true));
 }
 
 #[test]
@@ -141,7 +146,7 @@ fn unreadable_samples_end_the_stream_with_an_error() {
     let job = Job::new();
     std::fs::write(job.source.dir.join(FILE), "x\n").unwrap();
     job.source.watermark.publish(2);
-    let status = match job.feed(Query::default()).next() {
+    let status = match job.stream(SampleQuery::default()).next() {
         Err(status) => status,
         Ok(_) => panic!("not a sample"),
     };

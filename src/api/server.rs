@@ -12,7 +12,7 @@ use super::access::{Access, InForce};
 use super::auth::Guard;
 use super::limits::Shares;
 use super::service::{self, Jobs};
-use super::{ApiError, LogPump, Rules, tls};
+use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::CommandSender;
 use crate::diag::{Level, event};
@@ -39,7 +39,7 @@ const LONGEST_GRACE: Duration = Duration::from_millis(3500);
 /// The API of a running daemon. To be ended with [`Server::begin_shutdown`] and [`Server::finish`].
 pub struct Server {
     server: grpcio::Server,
-    logs: LogPump,
+    pump: StreamPump,
     access: Access,
     in_force: InForce,
     port: u16,
@@ -61,15 +61,15 @@ impl Server {
         config: &DaemonConfig,
         commands: CommandSender,
         rules: Rules,
-        logs: LogPump,
+        pump: StreamPump,
     ) -> Result<Self, ApiError> {
-        let (access, in_force) = Access::new(&config.security, logs.clone())?;
+        let (access, in_force) = Access::new(&config.security, pump.clone())?;
         let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
         let shares = Shares::new(access.clone());
-        let jobs = Jobs::new(commands, rules, logs.clone(), shares, page, large(&config.grpc));
+        let jobs = Jobs::new(commands, rules, pump.clone(), shares, page, large(&config.grpc));
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
@@ -83,7 +83,7 @@ impl Server {
             .add_listening_port(address.clone(), credentials)
             .map_err(|_| ApiError::Listen { why: why_not(&address), address })?;
         server.start();
-        Ok(Server { server, logs, access, in_force, port, down: None, _env: env })
+        Ok(Server { server, pump, access, in_force, port, down: None, _env: env })
     }
 
     /// The port that clients reach.
@@ -107,7 +107,7 @@ impl Server {
             return;
         }
         let done = self.server.shutdown();
-        self.logs.shut_down();
+        self.pump.shut_down(streams::gone());
         let (tell, down) = bounded(1);
         // The future is completed by grpc-0; somebody has to wait for it who is not that thread.
         let waiter = std::thread::Builder::new().name("grpc-down".into()).spawn(move || {

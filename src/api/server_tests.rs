@@ -21,7 +21,6 @@ use crate::daemon::command::{Command, CommandError, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
 use crate::output::spool::CHUNK;
-use crate::output::watermark::Notify;
 use crate::output::{SpoolWriter, Stream, Watermark};
 use crate::pb::joblet::*;
 use crate::pb::joblet_grpc::*;
@@ -95,7 +94,7 @@ impl Bench {
         let sender = CommandSender::new(mailbox);
         let (logs, tell): (LogPump, Notify) = LogPump::start().unwrap();
         let id = JobId::random();
-        let watermark = Watermark::new(id, tell);
+        let watermark = Watermark::new();
         let of_loop = watermark.clone();
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().join("spool");
@@ -128,7 +127,7 @@ impl Bench {
             }
         });
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        let server = Server::start(&config, sender, rules, logs).unwrap();
+        let server = Server::start(&config, sender, rules, pump).unwrap();
         let port = server.port();
         Bench { ca, server: Some(server), port, held, watermark, dir }
     }
@@ -151,10 +150,10 @@ impl Bench {
     }
 
     fn wait_for_streams(&self, count: usize) {
-        let logs = &self.server.as_ref().unwrap().logs;
+        let pump = &self.server.as_ref().unwrap().pump;
         let start = Instant::now();
-        while format!("{logs:?}") != format!("LogPump({count} streams)") {
-            assert!(start.elapsed() < Duration::from_secs(20), "{logs:?}");
+        while pump.streams() != count {
+            assert!(start.elapsed() < Duration::from_secs(20), "{pump:?}");
             thread::yield_now();
         }
     }
@@ -317,7 +316,7 @@ fn start_error_names_the_invalid_credential_key_or_address() {
         let (mailbox, _inbox) = mailbox(1, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let sender = CommandSender::new(mailbox);
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        match Server::start(&config, sender, rules, LogPump::start().unwrap().0) {
+        match Server::start(&config, sender, rules, streams::start_pump().unwrap()) {
             Err(why) => why.to_string(),
             Ok(_) => panic!("it started"),
         }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use getopts::{Fail, Options};
-use joblet::api::{LogPump, Reload, Rules, Server, access, reload};
+use joblet::api::{Reload, Rules, Server, StreamPump, access, reload, start_pump};
 use joblet::certs::{self, CertError, setup};
 use joblet::config::Loaded;
 use joblet::config::daemon::DaemonConfig;
@@ -188,12 +188,11 @@ fn print(text: &str) -> Result<i32, Failure> {
 fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure> {
     let config = &loaded.config;
     doctor::at_start(config)?;
-    let (pump, tell) = LogPump::start()?;
+    let pump = start_pump()?;
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let notifiers = Notifiers { output: tell, samples: pump.tell_samples() };
-    let mut daemon = Daemon::new(config, signals, notifiers, move || {
+    let mut daemon = Daemon::new(config, signals, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();
@@ -251,7 +250,7 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: LogPump) -> Result<Server, Failure> {
+fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: StreamPump) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let usual = rules.usual();
     let server = Server::start(config, daemon.commands(), rules, pump)?;

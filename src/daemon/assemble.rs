@@ -37,7 +37,6 @@ use crate::diag;
 use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, Limits};
 use crate::metrics::Sampler;
-use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits, Word};
 use crate::sandbox::create::{SandboxConfig, exit_files};
 use crate::sandbox::identity::{Leases, check_range};
@@ -103,7 +102,6 @@ impl Daemon {
     pub fn new(
         config: &DaemonConfig,
         signals: SignalFd,
-        notifiers: Notifiers,
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();

@@ -33,6 +33,7 @@ pub mod pressure;
 pub mod proc;
 pub mod rates;
 pub mod sample;
+pub mod sample_stream;
 pub mod sampler;
 pub mod series;
 pub mod source;
@@ -44,6 +45,7 @@ use crate::diag::disk_remedy;
 
 pub use fold::{Fold, How};
 pub use sample::Sample;
+pub use sample_stream::{SampleQuery, SampleStream};
 pub use sampler::{Sampler, Watched};
 pub use series::SeriesReader;
 

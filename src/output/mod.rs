@@ -26,6 +26,7 @@
 pub mod collector;
 pub mod limit;
 pub mod lines;
+pub mod log_stream;
 pub mod reader;
 mod reopen;
 pub mod spool;
@@ -40,9 +41,10 @@ use crate::diag::disk_remedy;
 
 pub use collector::{Collector, JobOutput, Word};
 pub use limit::{Full, SpoolLimits};
+pub use log_stream::LogStream;
 pub use reader::{Chunk, SpoolReader};
 pub use spool::SpoolWriter;
-pub use view::{LogCursor, LogQuery, Seen};
+pub use view::{LogCursor, LogQuery};
 pub use watermark::Watermark;
 
 /// One of a job's two streams.

@@ -24,7 +24,7 @@ const LOST: u8 = 1;
 pub(super) const INDEX: &str = "index";
 
 /// Rows that a finished spool has; 0 where there is none.
-pub fn rows_stored(dir: &Path) -> u64 {
+pub(super) fn rows_stored(dir: &Path) -> u64 {
     let length = std::fs::metadata(dir.join(INDEX)).map_or(0, |index| index.len());
     length.saturating_sub(HEADER.len() as u64) / ROW as u64
 }

@@ -13,6 +13,7 @@ use super::lines::{LONGEST, Lines, Needle};
 use super::spool::Row;
 use super::tail::Count;
 use super::{Chunk, OutputError, SpoolReader, Stream};
+use crate::stream::Next;
 
 /// Rows that are passed over in one step.
 const STEP: usize = 256;
@@ -51,19 +52,6 @@ impl LogQuery {
     pub(super) fn wants_line(&self, line: &[u8]) -> bool {
         self.filter.as_ref().is_none_or(|needle| needle.is_in(line))
     }
-}
-
-/// What a view shows next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// This.
-    Chunk(Chunk),
-    /// Nothing before there is more output, or time has passed.
-    Nothing,
-    /// Nothing yet: ask again, when others have had their turn.
-    Later,
-    /// Nothing any more.
-    End,
 }
 
 /// A cursor into the wanted part of a spool.
@@ -165,34 +153,34 @@ impl LogCursor {
     ///
     /// # Errors
     /// The file that could not be read.
-    pub fn next(&mut self, rows: u64, ended: bool, now_ns: i64) -> Result<Seen, OutputError> {
+    pub fn next(&mut self, rows: u64, ended: bool, now_ns: i64) -> Result<Next<Chunk>, OutputError> {
         if !self.behind.is_empty() {
-            return Ok(Seen::Chunk(self.behind.remove(0)));
+            return Ok(Next::Item(self.behind.remove(0)));
         }
         let last = ended || self.query.no_follow || self.query.is_past(now_ns);
         match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Before if rows == 0 && !last => {
                 self.stage = Stage::Before;
-                Ok(self.dry(0))
+                Ok(self.idle(0))
             }
-            Stage::Before if rows == 0 => Ok(Seen::End),
+            Stage::Before if rows == 0 => Ok(Next::End),
             Stage::Before => self.begin(rows),
             Stage::Count(reader, mut count) => {
                 self.stage = match count.step(&reader, &self.query)? {
                     None => Stage::Count(reader, count),
                     Some((start, skip)) => self.start(reader, start, skip),
                 };
-                Ok(Seen::Later)
+                Ok(Next::Yield)
             }
             Stage::Read(reader) => {
                 let rows = if self.query.no_follow { self.edge } else { rows };
                 self.read(reader, rows, last)
             }
-            Stage::Ended => Ok(Seen::End),
+            Stage::Ended => Ok(Next::End),
         }
     }
 
-    fn begin(&mut self, rows: u64) -> Result<Seen, OutputError> {
+    fn begin(&mut self, rows: u64) -> Result<Next<Chunk>, OutputError> {
         let reader = SpoolReader::open(&self.dir)?;
         let mut start = self.query.from_sequence.saturating_sub(1);
         if let Some(since) = self.query.since_ns {
@@ -206,7 +194,7 @@ impl LogCursor {
             Some(lines) if start < self.edge => Stage::Count(reader, Count::new(start, self.edge, lines)),
             _ => self.start(reader, start, 0),
         };
-        Ok(Seen::Later)
+        Ok(Next::Yield)
     }
 
     fn start(&mut self, mut reader: SpoolReader, start: u64, skip: u64) -> Stage {
@@ -221,19 +209,19 @@ impl LogCursor {
         Stage::Read(reader)
     }
 
-    fn read(&mut self, mut reader: SpoolReader, rows: u64, last: bool) -> Result<Seen, OutputError> {
+    fn read(&mut self, mut reader: SpoolReader, rows: u64, last: bool) -> Result<Next<Chunk>, OutputError> {
         for _ in 0..STEP {
             let at = reader.position();
             if at >= self.edge && self.is_skipping() {
                 self.skip_open_lines();
-                return Ok(self.again(reader, Seen::Later));
+                return Ok(self.again(reader, Next::Yield));
             }
             if at >= rows {
                 if last {
                     return Ok(self.end(at));
                 }
-                let seen = self.dry(at);
-                return Ok(self.again(reader, seen));
+                let next = self.idle(at);
+                return Ok(self.again(reader, next));
             }
             let row = reader.row(at)?;
             if self.query.is_past(row.time_ns) {
@@ -246,10 +234,10 @@ impl LogCursor {
                     None => Some(self.whole(&reader, row, at)?),
                     Some(_) => self.cut(&reader, row)?,
                 };
-                return Ok(self.again(reader, shown.map_or(Seen::Later, Seen::Chunk)));
+                return Ok(self.again(reader, shown.map_or(Next::Yield, Next::Item)));
             }
         }
-        Ok(self.again(reader, Seen::Later))
+        Ok(self.again(reader, Next::Yield))
     }
 
     /// A row as it is, behind the beginning of its line where that belongs to a tail.
@@ -263,18 +251,18 @@ impl LogCursor {
         Ok(chunk)
     }
 
-    fn again(&mut self, reader: SpoolReader, seen: Seen) -> Seen {
+    fn again(&mut self, reader: SpoolReader, next: Next<Chunk>) -> Next<Chunk> {
         self.stage = Stage::Read(reader);
-        seen
+        next
     }
 
     /// Nothing for now. The first time behind a tail an empty chunk tells how many rows were looked at: a tail is of what
     /// was there at first, so who loses this view goes on behind them, and does not ask for a tail of what is there then.
-    fn dry(&mut self, rows: u64) -> Seen {
+    fn idle(&mut self, rows: u64) -> Next<Chunk> {
         if !std::mem::take(&mut self.owes_place) {
-            return Seen::Nothing;
+            return Next::Pending;
         }
-        Seen::Chunk(Chunk {
+        Next::Item(Chunk {
             sequence: rows,
             stream: Stream::Stdout,
             time_ns: self.time_ns,
@@ -345,9 +333,9 @@ impl LogCursor {
         }
     }
 
-    fn end(&mut self, rows: u64) -> Seen {
+    fn end(&mut self, rows: u64) -> Next<Chunk> {
         self.show_open_lines(rows);
-        if self.behind.is_empty() { Seen::End } else { Seen::Chunk(self.behind.remove(0)) }
+        if self.behind.is_empty() { Next::End } else { Next::Item(self.behind.remove(0)) }
     }
 }
 

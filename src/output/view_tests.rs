@@ -49,20 +49,20 @@ impl Bench {
     }
 
     /// What the view shows of what is there.
-    fn show(&self, view: &mut LogCursor, ended: bool) -> (Vec<Chunk>, Seen) {
+    fn show(&self, view: &mut LogCursor, ended: bool) -> (Vec<Chunk>, Next<Chunk>) {
         let mut shown = Vec::new();
         loop {
             match view.next(self.spool.rows(), ended, i64::MIN).unwrap() {
-                Seen::Chunk(chunk) => shown.push(chunk),
-                Seen::Later => {}
-                seen => return (shown, seen),
+                Next::Item(chunk) => shown.push(chunk),
+                Next::Yield => {}
+                next => return (shown, next),
             }
         }
     }
 
     fn all(&self, query: LogQuery) -> Vec<Chunk> {
         let (shown, seen) = self.show(&mut self.view(query), true);
-        assert_eq!(seen, Seen::End);
+        assert_eq!(seen, Next::End);
         shown
     }
 
@@ -138,16 +138,16 @@ fn piecewise(b: &mut Bench, query: LogQuery, later: &[(Stream, &str)]) -> String
         let mut view = b.view(query.clone());
         let next = loop {
             match view.next(b.spool.rows(), later.len() == 0, i64::MIN).unwrap() {
-                Seen::Later => {}
+                Next::Yield => {}
                 seen => break seen,
             }
         };
         match next {
-            Seen::Chunk(chunk) => {
+            Next::Item(chunk) => {
                 query = LogQuery { tail: None, from_sequence: chunk.sequence + 1, ..query };
                 got.push(chunk);
             }
-            Seen::End => return text(&got),
+            Next::End => return text(&got),
             _ => later.next().into_iter().for_each(|(stream, text)| b.write(*stream, text)),
         }
     }
@@ -181,11 +181,11 @@ fn followed_tail_reports_its_position_once() {
     assert_eq!(places, [(2, 0)]);
     b.write(Stdout, "3\n");
     assert_eq!(text(&b.show(&mut view, false).0), "3\n");
-    assert_eq!(b.show(&mut view, false), (vec![], Seen::Nothing));
+    assert_eq!(b.show(&mut view, false), (vec![], Next::Pending));
     // Who does not follow, and who has no tail, is told nothing.
     assert!(b.all(LogQuery { tail: Some(0), no_follow: true, ..LogQuery::default() }).is_empty());
     let mut all = b.view(LogQuery { filter: filter("x"), ..LogQuery::default() });
-    assert_eq!(b.show(&mut all, false), (vec![], Seen::Nothing));
+    assert_eq!(b.show(&mut all, false), (vec![], Next::Pending));
 }
 
 #[test]
@@ -202,15 +202,15 @@ fn cursor_without_follow_ends_at_the_first_observed_end() {
     let mut b = Bench::of(&[(Stdout, "one\nand a")]);
     let query = LogQuery { no_follow: true, ..LogQuery::default() };
     let mut view = b.view(query.clone());
-    assert_eq!(view.next(1, false, 0).unwrap(), Seen::Later);
+    assert_eq!(view.next(1, false, 0).unwrap(), Next::Yield);
     b.write(Stdout, "more\n");
     let (shown, seen) = b.show(&mut view, false);
-    assert_eq!((text(&shown).as_str(), seen), ("one\nand a", Seen::End));
-    assert_eq!(b.view(query).next(0, false, 0).unwrap(), Seen::End, "nothing was there");
+    assert_eq!((text(&shown).as_str(), seen), ("one\nand a", Next::End));
+    assert_eq!(b.view(query).next(0, false, 0).unwrap(), Next::End, "nothing was there");
     // A view that follows waits, also for a spool that is not there yet.
     let mut early = LogCursor::new("/nonexistent".into(), LogQuery::default());
-    assert_eq!(early.next(0, false, 0).unwrap(), Seen::Nothing);
-    assert_eq!(early.next(0, true, 0).unwrap(), Seen::End);
+    assert_eq!(early.next(0, false, 0).unwrap(), Next::Pending);
+    assert_eq!(early.next(0, true, 0).unwrap(), Next::End);
 }
 
 #[test]
@@ -218,9 +218,9 @@ fn cursor_with_an_end_time_ends_then_also_without_output() {
     let b = Bench::of(&[(Stdout, "x")]);
     let mut view = b.view(LogQuery { until_ns: Some(50), ..LogQuery::default() });
     let (shown, seen) = b.show(&mut view, false);
-    assert_eq!((text(&shown).as_str(), seen), ("x", Seen::Nothing));
-    assert_eq!(view.next(1, false, 50).unwrap(), Seen::Nothing);
-    assert_eq!(view.next(1, false, 51).unwrap(), Seen::End);
+    assert_eq!((text(&shown).as_str(), seen), ("x", Next::Pending));
+    assert_eq!(view.next(1, false, 50).unwrap(), Next::Pending);
+    assert_eq!(view.next(1, false, 51).unwrap(), Next::End);
 }
 
 #[test]
@@ -253,8 +253,8 @@ fn the_end_of_a_large_log_is_found_by_reading_its_end() {
     loop {
         steps += 1;
         match view.next(rows, true, 0).unwrap() {
-            Seen::Chunk(chunk) => shown.push(chunk),
-            Seen::Later => {}
+            Next::Item(chunk) => shown.push(chunk),
+            Next::Yield => {}
             _ => break,
         }
     }

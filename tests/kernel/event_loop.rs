@@ -1,7 +1,6 @@
 //! The loop with its threads, but without gRPC: commands through its mailbox, answers back.
 
 use std::os::unix::thread::JoinHandleExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_executor::block_on;
@@ -11,7 +10,6 @@ use joblet::daemon::{Daemon, assemble};
 use joblet::job::limits::MemoryMib;
 use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
 use joblet::output::SpoolReader;
-use joblet::output::watermark::Notifiers;
 
 use crate::helper::eventually;
 

@@ -160,7 +160,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     let (init_end, control) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (mut init, pidfd) = sleeper();
     let id = JobId::random();
-    let watermark = Watermark::new(id, Arc::new(|_| {}));
+    let watermark = Watermark::new();
     collector.add(JobOutput {
         id,
         stdout: out,

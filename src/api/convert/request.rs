@@ -12,6 +12,7 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::units;
 use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
 use crate::metrics::How;
+use crate::metrics::SampleQuery;
 use crate::output::lines::Needle;
 use crate::output::{LogQuery, Stream};
 use crate::pb::joblet::{
@@ -308,7 +309,7 @@ fn filter(text: &str) -> Result<Option<Needle>, Refusal> {
 ///
 /// # Errors
 /// As [`job`]; or a range or fold that says nothing.
-pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Query), Refusal> {
+pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, SampleQuery), Refusal> {
     for (field, negative) in [
         ("since_ns", request.since_ns < 0),
         ("until_ns", request.until_ns < 0),
@@ -334,7 +335,7 @@ pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Qu
     if how.is_none() && request.interval_s != 0 {
         return invalid("interval_s needs aggregate: avg, min, max or sum".to_owned());
     }
-    let query = Query {
+    let query = SampleQuery {
         since_ns: request.since_ns,
         until_ns: Some(request.until_ns).filter(|until| *until != 0),
         how,

@@ -9,7 +9,6 @@ use protobuf::Message;
 use super::{Jobs, stream};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
-use crate::api::feed::LogFeed;
 use crate::api::limits::Kind;
 use crate::api::samples::{Query, SampleFeed};
 use crate::api::status;
@@ -138,16 +137,16 @@ impl JobService for Jobs {
         req: RequestStream<GetJobLogsReq>,
         sink: DuplexSink<DataChunk>,
     ) {
-        let Jobs { commands, logs, shares, .. } = self.clone();
+        let Jobs { commands, pump, shares, .. } = self.clone();
         let put = move |req: GetJobLogsReq| {
             let (job, query) = match request::logs(&req) {
                 Ok((job, query)) => (Ok(job), query),
                 Err(refusal) => (Err(refusal), LogQuery::default()),
             };
             let command = job.map(|job| move |answer| Command::Logs { job, answer });
-            (bridge::ask(&commands, command), |source| LogFeed::new(source, query))
+            (bridge::ask(&commands, command), |source| logs::stream(source, query))
         };
-        ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
+        ctx.spawn(stream::follow(pump, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }
 
     fn get_job_metrics(
@@ -156,16 +155,16 @@ impl JobService for Jobs {
         req: RequestStream<JobMetricsRequest>,
         sink: DuplexSink<JobMetricsSample>,
     ) {
-        let Jobs { commands, logs, shares, .. } = self.clone();
+        let Jobs { commands, pump, shares, .. } = self.clone();
         let put = move |req: JobMetricsRequest| {
             let (job, query) = match request::samples(&req) {
                 Ok((job, query)) => (Ok(job), query),
-                Err(refusal) => (Err(refusal), Query::default()),
+                Err(refusal) => (Err(refusal), SampleQuery::default()),
             };
             let command = job.map(|job| move |answer| Command::Samples { job, answer });
-            (bridge::ask(&commands, command), move |source| SampleFeed::new(source, query, now_ns()))
+            (bridge::ask(&commands, command), move |source| samples::stream(source, query, now_ns()))
         };
-        ctx.spawn(stream::follow(logs, shares.claim(&ctx, Kind::Stream), req, put, sink));
+        ctx.spawn(stream::follow(pump, shares.claim(&ctx, Kind::Stream), req, put, sink));
     }
 }
 

@@ -26,7 +26,7 @@ use crate::pb::joblet_grpc::{
 pub(super) struct Jobs {
     commands: CommandSender,
     rules: Arc<Rules>,
-    logs: LogPump,
+    pump: StreamPump,
     /// Serialized bytes of one page of a list.
     page_bytes: u64,
     starts: Starts,
@@ -37,13 +37,13 @@ impl Jobs {
     pub(super) fn new(
         commands: CommandSender,
         rules: Rules,
-        logs: LogPump,
+        pump: StreamPump,
         shares: Shares,
         page_bytes: u64,
         start_bytes: u64,
     ) -> Self {
         let starts = Starts { bytes: Arc::default(), limit: start_bytes };
-        Jobs { commands, rules: Arc::new(rules), logs, page_bytes, starts, shares }
+        Jobs { commands, rules: Arc::new(rules), pump, page_bytes, starts, shares }
     }
 }
 

@@ -167,7 +167,7 @@ pub struct SampleSource {
     /// The spool; it has no samples where the job never ran.
     pub dir: PathBuf,
     /// How far they have come: whole lines, counted in bytes. When it has ended, all of the file is there.
-    pub watermark: Arc<Watermark>,
+    pub watermark: Arc<stream::Watermark>,
 }
 
 /// Why the loop refused. The API knows a gRPC code for each.

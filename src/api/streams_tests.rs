@@ -1,21 +1,27 @@
 use std::path::Path;
+use std::task::{Context, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::super::access::Access;
 use super::super::access::tests::Node;
-use super::super::feed::LogFeed;
+use super::super::logs;
 use super::*;
 use crate::certs::authority::Pair;
 use crate::daemon::command::LogSource;
 use crate::output::{LogQuery, SpoolWriter, Stream as Side};
 use crate::pb::joblet::DataChunk;
+use crate::stream::Queued;
+use crate::stream::pump::STREAMS;
+
+type Reader = StreamReader<DataChunk, RpcStatus>;
 
 /// A job's output in a directory of its own, and the pump that reads it.
 struct Bench {
     dir: tempfile::TempDir,
-    pump: LogPump,
+    pump: StreamPump,
     watermark: Arc<Watermark>,
     id: JobId,
     writer: Option<SpoolWriter>,
@@ -26,9 +32,9 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let (pump, tell) = LogPump::start().unwrap();
+        let pump = start_pump().unwrap();
         let id = JobId::random();
-        let (node, watermark) = (Node::new(), Watermark::new(id, tell));
+        let (node, watermark) = (Node::new(), Watermark::new());
         let (access, _) = Access::new(&node.security, pump.clone()).unwrap();
         let client = node.client();
         Bench { dir: tempfile::tempdir().unwrap(), pump, watermark, id, writer: None, node, access, client }
@@ -47,12 +53,17 @@ impl Bench {
         self.watermark.publish(writer.rows());
     }
 
-    fn open(&self) -> Reading<DataChunk> {
+    fn source(&self, query: LogQuery) -> JobSource<LogStream, DataChunk> {
         let source = LogSource { id: self.id, dir: self.spool(), watermark: self.watermark.clone() };
-        self.pump
-            .open(LogFeed::new(source, LogQuery::default()), self.peer())
-            .map_err(|s| s.message().to_owned())
-            .unwrap()
+        logs::stream(source, query)
+    }
+
+    fn open(&self) -> Reader {
+        self.open_for(LogQuery::default()).map_err(|s| s.message().to_owned()).unwrap()
+    }
+
+    fn open_for(&self, query: LogQuery) -> Result<Reader, RpcStatus> {
+        open(&self.pump, self.source(query), self.peer())
     }
 
     fn peer(&self) -> Peer {
@@ -62,7 +73,7 @@ impl Bench {
     /// Waits until the pump knows of so many streams.
     fn has_streams(&self, count: usize) -> bool {
         let start = Instant::now();
-        while self.pump.streams.load(Ordering::SeqCst) != count {
+        while self.pump.streams() != count {
             if start.elapsed() > Duration::from_secs(20) {
                 return false;
             }
@@ -72,23 +83,24 @@ impl Bench {
     }
 }
 
-fn item(stream: &mut Reading<DataChunk>) -> Option<Item<DataChunk>> {
+fn item(stream: &mut Reader) -> Option<Queued<DataChunk, RpcStatus>> {
     futures_executor::block_on(futures_util::future::poll_fn(|cx| stream.poll_item(cx)))
 }
 
-fn chunk(stream: &mut Reading<DataChunk>) -> DataChunk {
+fn chunk(stream: &mut Reader) -> DataChunk {
     match item(stream) {
-        Some(Item::Message(chunk)) => chunk,
-        Some(Item::End(status)) => panic!("ended: {status:?}"),
+        Some(Queued::Item(chunk)) => chunk,
+        Some(Queued::End(status)) => panic!("ended: {status:?}"),
         None => panic!("no pump"),
     }
 }
 
-fn end(stream: &mut Reading<DataChunk>) -> (RpcStatusCode, String) {
+fn end(stream: &mut Reader) -> (RpcStatusCode, String) {
     loop {
         match item(stream) {
-            Some(Item::Message(_)) => {}
-            Some(Item::End(status)) => return (status.code(), status.message().to_owned()),
+            Some(Queued::Item(_)) => {}
+            Some(Queued::End(Ok(()))) => return (RpcStatusCode::OK, String::new()),
+            Some(Queued::End(Err(status))) => return (status.code(), status.message().to_owned()),
             None => panic!("no pump"),
         }
     }
@@ -142,7 +154,7 @@ fn many_streams_each_read_everything_once_while_the_job_writes() {
             let mut stream = bench.open();
             readers.push(thread::spawn(move || {
                 let mut text = Vec::new();
-                while let Some(Item::Message(chunk)) = item(&mut stream) {
+                while let Some(Queued::Item(chunk)) = item(&mut stream) {
                     text.extend(chunk.payload);
                 }
                 text
@@ -155,56 +167,6 @@ fn many_streams_each_read_everything_once_while_the_job_writes() {
         assert_eq!(String::from_utf8(reader.join().unwrap()).unwrap(), want);
     }
     assert!(bench.has_streams(0));
-}
-
-#[test]
-fn unread_stream_holds_a_few_chunks_and_blocks_no_other_stream() {
-    let mut bench = Bench::new();
-    for i in 0..200 {
-        bench.write(&i.to_string());
-    }
-    let (queue, mut items) = mpsc::channel(QUEUED);
-    let (events, told) = crossbeam_channel::unbounded();
-    let room = Waker::from(Arc::new(Room { id: 1, told: AtomicBool::new(false), events }));
-    let mut cx = Context::from_waker(&room);
-    let mut slow = Filling { feed: Endless { read: 0, watermark: bench.watermark.clone() }, queue };
-    for _ in 0..3 {
-        assert_eq!(slow.advance(&mut cx), Next::Full);
-        assert_eq!(slow.feed.read, QUEUED as u64 + 1);
-    }
-    assert!(told.is_empty());
-    let mut quick = bench.open();
-    bench.watermark.end();
-    assert_eq!(end(&mut quick).0, RpcStatusCode::OK);
-    // Reading one makes room for one, and is told.
-    assert!(items.try_recv().is_ok());
-    assert!(matches!(told.try_recv(), Ok(Event::Ready(1))));
-    assert_eq!(slow.advance(&mut cx), Next::Full);
-    assert_eq!(slow.feed.read, QUEUED as u64 + 2);
-}
-
-/// Always has another one.
-struct Endless {
-    read: u64,
-    watermark: Arc<Watermark>,
-}
-
-impl Feed for Endless {
-    type Message = u64;
-    const KIND: Kind = Kind::Samples;
-
-    fn id(&self) -> JobId {
-        JobId::random()
-    }
-
-    fn watermark(&self) -> &Arc<Watermark> {
-        &self.watermark
-    }
-
-    fn next(&mut self) -> Result<Fed<u64>, RpcStatus> {
-        self.read += 1;
-        Ok(Fed::Message(self.read))
-    }
 }
 
 #[test]
@@ -229,7 +191,7 @@ fn the_shutdown_ends_quiet_streams_and_full_ones() {
     for _ in 0..200 {
         chunk(&mut quiet);
     }
-    bench.pump.shut_down();
+    bench.pump.shut_down(gone());
     let unavailable = (RpcStatusCode::UNAVAILABLE, "the daemon is shutting down".to_owned());
     assert_eq!(end(&mut quiet), unavailable);
     assert_eq!(end(&mut full), unavailable);
@@ -250,14 +212,12 @@ fn deleted_spool_is_not_found_and_broken_spool_is_an_error() {
 #[test]
 fn more_streams_than_there_may_be_are_refused() {
     let bench = Bench::new();
-    bench.pump.streams.store(STREAMS - 1, Ordering::SeqCst);
-    let last = bench.open();
-    let source = LogSource { id: bench.id, dir: bench.spool(), watermark: bench.watermark.clone() };
-    match bench.pump.open(LogFeed::new(source, LogQuery::default()), bench.peer()) {
+    let mut streams: Vec<Reader> = (0..STREAMS).map(|_| bench.open()).collect();
+    match bench.open_for(LogQuery::default()) {
         Err(status) => assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED),
         Ok(_) => panic!("one too many"),
     }
-    drop(last);
+    streams.pop();
     assert!(bench.has_streams(STREAMS - 1));
 }
 
@@ -286,8 +246,8 @@ fn reload_ends_all_streams_of_a_revoked_client_and_no_others() {
     assert_eq!(end(&mut others).0, RpcStatusCode::OK);
 }
 
-fn is_cut(stream: &mut Reading<DataChunk>) -> bool {
-    stream.poll_cut(&mut Context::from_waker(Waker::noop())).is_ready()
+fn is_cut(stream: &mut Reader) -> bool {
+    stream.poll_canceled(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 #[test]
@@ -299,7 +259,7 @@ fn revoked_client_that_does_not_read_is_cancelled_at_next_check() {
     bench.access.replace(&bench.node.security).unwrap();
     let start = Instant::now();
     assert!(!is_cut(&mut deaf), "it is told first");
-    bench.pump.judge_again();
+    bench.pump.recheck();
     while !is_cut(&mut deaf) {
         assert!(start.elapsed() < Duration::from_secs(20));
         thread::yield_now();
@@ -312,7 +272,7 @@ fn a_stream_ends_with_its_clients_certificate() {
     let mut stream = bench.open();
     assert!(bench.has_streams(1));
     bench.access.end_now(&bench.client.cert);
-    bench.pump.judge_again();
+    bench.pump.recheck();
     let (code, text) = end(&mut stream);
     assert_eq!(code, RpcStatusCode::UNAUTHENTICATED);
     assert!(text.contains("the client certificate has expired"), "{text}");
@@ -324,10 +284,8 @@ fn a_stream_of_a_quiet_job_ends_when_its_time_has_come() {
     bench.write("all there is");
     let soon = SystemTime::now() + Duration::from_millis(100);
     let until = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64;
-    let source = LogSource { id: bench.id, dir: bench.spool(), watermark: bench.watermark.clone() };
     let query = LogQuery { until_ns: Some(until), ..LogQuery::default() };
-    let opened = bench.pump.open(LogFeed::new(source, query), bench.peer());
-    let mut stream = opened.map_err(|s| s.message().to_owned()).unwrap();
+    let mut stream = bench.open_for(query).map_err(|s| s.message().to_owned()).unwrap();
     assert_eq!(chunk(&mut stream).payload, b"all there is");
     assert_eq!(end(&mut stream).0, RpcStatusCode::OK);
     assert!(SystemTime::now() > soon);

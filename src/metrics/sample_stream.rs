@@ -1,0 +1,91 @@
+//! A job's samples as a stream: the stored ones, then those that come, as far as the range goes; or a fold of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Fold, How, MetricsError, Sample, SeriesReader};
+use crate::stream::{Next, Source, Watermark};
+
+/// The samples that a reader wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampleQuery {
+    /// The earliest time of a sample, ns since the epoch; 0 for all.
+    pub since_ns: i64,
+    /// The latest time of a sample, ns since the epoch.
+    pub until_ns: Option<i64>,
+    /// How samples are folded into one; `None` for samples as they are.
+    pub how: Option<How>,
+    /// Seconds that each fold covers; `None` folds all samples that are stored at first into one.
+    pub interval_s: Option<u32>,
+}
+
+/// A cursor into a job's samples with the watermark that moves it on. The watermark counts bytes of whole lines.
+pub struct SampleStream {
+    dir: PathBuf,
+    watermark: Arc<Watermark>,
+    query: SampleQuery,
+    fold: Option<Fold>,
+    /// Whether it waits for samples that are not stored yet.
+    follows: bool,
+    /// Opened when there is something to read: a job that never ran has no file.
+    reader: Option<SeriesReader>,
+    over: bool,
+}
+
+impl SampleStream {
+    /// The wanted samples of the spool in `dir`. A range that ends before `now_ns` and a fold of all samples wait for
+    /// no further ones.
+    pub fn new(dir: PathBuf, watermark: Arc<Watermark>, query: SampleQuery, now_ns: i64) -> Self {
+        let fold = query.how.map(|how| Fold::new(how, query.interval_s));
+        let whole = query.how.is_some() && query.interval_s.is_none();
+        let follows = !whole && query.until_ns.is_none_or(|until| until > now_ns);
+        SampleStream { dir, watermark, query, fold, follows, reader: None, over: false }
+    }
+
+    fn read(&mut self, bytes: u64) -> Result<Option<Sample>, MetricsError> {
+        if self.reader.is_none() && bytes > 0 {
+            self.reader = SeriesReader::open(&self.dir)?;
+        }
+        self.reader.as_mut().map_or(Ok(None), |reader| reader.next(bytes))
+    }
+
+    fn take(&mut self, sample: Sample) -> Next<Sample> {
+        let folded = match &mut self.fold {
+            _ if sample.time_ns < self.query.since_ns => None,
+            _ if self.query.until_ns.is_some_and(|until| sample.time_ns > until) => {
+                self.over = true;
+                None
+            }
+            Some(fold) => fold.push(sample),
+            None => Some(sample),
+        };
+        folded.map_or(Next::Yield, Next::Item)
+    }
+}
+
+impl Source for SampleStream {
+    type Item = Sample;
+    type Error = MetricsError;
+
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+
+    fn next(&mut self) -> Result<Next<Sample>, MetricsError> {
+        if self.over {
+            let last = self.fold.take().and_then(|mut fold| fold.finish());
+            return Ok(last.map_or(Next::End, Next::Item));
+        }
+        let (bytes, ended) = self.watermark.look();
+        // Once the samples have ended the whole file counts, also that of a job which an earlier daemon finished: its
+        // watermark has ended without a byte.
+        match self.read(if ended { u64::MAX } else { bytes })? {
+            Some(sample) => Ok(self.take(sample)),
+            None if self.follows && !ended => Ok(Next::Pending),
+            None => {
+                self.over = true;
+                Ok(Next::Yield)
+            }
+        }
+    }
+}
