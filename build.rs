@@ -37,8 +37,7 @@ fn static_libstdcxx() -> Outcome {
 /// dependencies need std, cannot be.
 fn init() -> Outcome {
     println!("cargo::rerun-if-changed=src/init");
-    println!("cargo::rerun-if-changed=src/job/exit_file.rs");
-    println!("cargo::rerun-if-changed=src/sandbox/exec_request.rs");
+    println!("cargo::rerun-if-changed=src/init_abi.rs");
     println!("cargo::rerun-if-changed=src/sys/raw.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("joblet-init");
     let rustc = env::var_os("RUSTC").ok_or("cargo sets RUSTC")?;

@@ -22,6 +22,7 @@ pub mod upload; // client files beneath a directory descriptor
 pub mod certs; // CA, server, admin and viewer certificates
 pub mod config; // files, keys, units
 pub mod diag; // the daemon's log lines
+pub mod init_abi; // the agreement between joblet-init and the daemon
 pub mod job; // what a job is: pure words, no I/O
 pub mod pb; // generated messages and stubs
 pub mod sys; // the kernel made safe

@@ -1,9 +1,10 @@
 //! Starting the payload: vfork, own session, PATH search, execve(2).
 
-use crate::exit_file::Begun;
-use crate::order::Order;
+use crate::exec_request::ExecRequest;
+use crate::init_abi::exit_file::{Begun, ExitFile};
+use crate::init_abi::{report, slot};
 use crate::raw::{errno, syscall};
-use crate::{REPORT, sys};
+use crate::sys;
 
 const CLONE: i64 = 56;
 const EXECVE: i64 = 59;
@@ -23,9 +24,9 @@ const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr
 const PATH_MAX: usize = 4096;
 const STACK: usize = 32 * 1024;
 
-/// What the vfork child reads and leaves; it shares our memory while we wait.
+/// The memory between us and the vfork child, which has all of ours while we wait.
 struct Shared<'a> {
-    order: &'a Order,
+    request: &'a ExecRequest,
     /// We run before ordinary load.
     first: bool,
     begun: Begun,
@@ -37,8 +38,8 @@ struct Stack([u8; STACK]);
 static mut CHILD_STACK: Stack = Stack([0; STACK]);
 
 /// Starts the payload; returns its pid, how far it came and the errno, which are known when vfork returns.
-pub fn start(order: &Order) -> (i32, (Begun, i32)) {
-    let mut shared = Shared { order, first: sys::is_first(), begun: Begun::Executed, errno: 0 };
+pub fn start(request: &ExecRequest) -> (i32, (Begun, i32)) {
+    let mut shared = Shared { request, first: sys::is_first(), begun: Begun::Executed, errno: 0 };
     let bottom = (&raw mut CHILD_STACK).cast::<u8>();
     // SAFETY: one past the end of that static.
     let top = unsafe { bottom.add(STACK) };
@@ -60,8 +61,8 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
         Ok(pid) => pid as i32,
         Err(why) => refused(why),
     };
-    // The daemon takes the end of this pipe for the start: it is told before anybody waits for anything.
-    sys::close(REPORT);
+    // The daemon takes the end of this pipe for the start: close it before any wait.
+    sys::close(slot::REPORT);
     if shared.first {
         // The payload before us: while we come first, nothing of it can be in our way. It has left our memory, but
         // not the kernel's part of its exec.
@@ -72,45 +73,41 @@ pub fn start(order: &Order) -> (i32, (Begun, i32)) {
     (pid, (shared.begun, shared.errno))
 }
 
-/// Not even a process could be made (pids.max of 1): told like a failed exec, by a child that never was.
+/// Not even a process could be made (pids.max of 1). The daemon sees a failed exec.
 fn refused(why: i32) -> ! {
-    report(why);
-    let record = crate::exit_file::ExitFile {
-        wait_status: 126 << 8,
-        begun: Begun::NotExecuted,
-        errno: why,
-        ..Default::default()
-    };
-    sys::write_at_start(crate::RECORD, &record.encode());
+    send_report(why);
+    let exit_file =
+        ExitFile { wait_status: 126 << 8, begun: Begun::NotExecuted, errno: why, ..Default::default() };
+    sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
     sys::exit(126)
 }
 
-fn report(why: i32) {
-    sys::write(REPORT, &why.to_le_bytes());
+fn send_report(why: i32) {
+    sys::write(slot::REPORT, &report::failed(why));
 }
 
 extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     // SAFETY: `start` passes a Shared that outlives us here, and waits meanwhile.
     let shared = unsafe { &mut *shared };
     sys::setsid();
-    sys::close_on_exec(REPORT);
-    for fd in [3, 5, 6, 7] {
+    sys::close_on_exec(slot::REPORT);
+    for fd in [slot::EXIT_FILE, slot::CONTROL, slot::KEPT_OUT, slot::KEPT_ERR] {
         sys::close(fd);
     }
-    let (why, code) = match sys::enter(shared.order.work_dir) {
+    let (why, code) = match sys::enter(shared.request.work_dir) {
         Err(why) => {
             shared.begun = Begun::NotEntered;
             (why, 126)
         }
         Ok(()) => {
             sys::unblock_all_signals();
-            let (why, exists) = if may_go(shared.first) { execute(shared.order) } else { (EPERM, true) };
+            let (why, exists) = if may_go(shared.first) { execute(shared.request) } else { (EPERM, true) };
             shared.begun = Begun::NotExecuted;
             (why, if why == ENOENT && !exists || why == ENOTDIR { 127 } else { 126 })
         }
     };
     shared.errno = why;
-    report(why);
+    send_report(why);
     sys::exit(code)
 }
 
@@ -122,19 +119,19 @@ fn may_go(first: bool) -> bool {
 }
 
 /// Tries the command, by PATH unless it has a slash; the errno that says most and whether the file exists.
-fn execute(order: &Order) -> (i32, bool) {
-    // SAFETY: the daemon's orders have a command.
-    let command = unsafe { *order.argv };
+fn execute(request: &ExecRequest) -> (i32, bool) {
+    // SAFETY: the daemon's exec requests have a command.
+    let command = unsafe { *request.argv };
     if find(command, b'/').is_some() {
-        return attempt(command, order);
+        return attempt(command, request);
     }
-    let mut path = path_of(order.environment);
+    let mut path = path_of(request.environment);
     let (mut worst, mut existed) = (ENOENT, false);
     let mut buffer = [0u8; PATH_MAX];
     loop {
         let dir_len = find(path, b':').unwrap_or_else(|| length(path));
         if let Some(()) = join(&mut buffer, path, dir_len, command) {
-            let (why, exists) = attempt(buffer.as_ptr(), order);
+            let (why, exists) = attempt(buffer.as_ptr(), request);
             if why != ENOENT && why != ENOTDIR || exists {
                 // Like execvp(3): a file that may not be executed is passed over, but remembered.
                 (worst, existed) = (why, exists);
@@ -157,8 +154,8 @@ fn execute(order: &Order) -> (i32, bool) {
 
 /// execve(2); returns only when it failed. A file that exists although the answer is ENOENT lacks its
 /// interpreter.
-fn attempt(path: *const u8, order: &Order) -> (i32, bool) {
-    let args = [path as usize, order.argv as usize, order.environment as usize, 0, 0, 0];
+fn attempt(path: *const u8, request: &ExecRequest) -> (i32, bool) {
+    let args = [path as usize, request.argv as usize, request.environment as usize, 0, 0, 0];
     let mut why = ETXTBSY;
     for _ in 0..BUSY_TRIES {
         // SAFETY: three NUL- or null-terminated arrays that outlive the call.

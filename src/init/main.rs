@@ -1,46 +1,40 @@
 //! joblet-init: PID 1 of every job. Static, without a runtime, an allocator or a libc.
 //!
-//! It is built by `build.rs`, carried inside `joblet`, and executed from a sealed memfd behind all the walls:
+//! `build.rs` builds it, `joblet` carries it, and it is executed from a sealed memfd in the complete sandbox:
 //! no capability, no_new_privs, seccomp, one unprivileged host id. It
 //!
 //! 1. makes itself not dumpable, so that the job can neither trace it nor open its descriptors;
-//! 2. waits for its order on the control pipe (`sandbox/exec_request.rs`): the daemon may have made it and its walls
-//!    before there was a job. End of file there: there will be none;
-//! 3. starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the daemon through the
-//!    report pipe whether that worked: end of file, or an errno;
+//! 2. waits for its exec request on the control pipe: the daemon may have created the sandbox before there was a job.
+//!    End of file there: no request will come;
+//! 3. starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the
+//!    daemon through the report pipe whether that worked: end of file, or an errno;
 //! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
-//! 5. writes the exit record when the payload has ended, then kills and reaps whatever the payload left, so
+//! 5. writes the exit file when the payload has ended, then kills and reaps the processes that the payload left, so
 //!    that the output pipes come to their end;
 //! 6. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
 //!    file there), it lingers with its duplicates of the pipes' read ends, so that nothing is lost, until a
-//!    new daemon has opened the control pipe anew, drained the pipes, written the byte and sent any of the
+//!    new daemon has opened the control pipe anew, collected the output, written the byte and sent any of the
 //!    signals above; or until its time is over.
 //!
-//! Descriptors: 3 exit record, 4 report, 5 control, 6 and 7 kept read ends of stdout and stderr, 8 order.
-//! Arguments: name, seconds to linger. No environment.
+//! `init_abi.rs` has the descriptors, the exec request and the exit file. Arguments: name, seconds to linger. No
+//! environment.
 
 #![no_std]
 #![no_main]
 
 mod exec;
-#[path = "../job/exit_file.rs"]
-#[allow(dead_code)] // the daemon decodes, we only encode
-mod exit_file;
-mod mem;
-mod order;
-#[path = "../sandbox/exec_request.rs"]
 mod exec_request;
+#[path = "../init_abi.rs"]
+#[allow(dead_code)] // the daemon needs more of it
+mod init_abi;
+mod mem;
 #[path = "../sys/raw.rs"]
 #[allow(dead_code)]
 mod raw;
 mod sys;
 
-use exit_file::{Begun, ExitFile};
-
-const RECORD: usize = 3;
-const REPORT: usize = 4;
-const CONTROL: usize = 5;
-const ORDER: usize = 8;
+use init_abi::exit_file::{Begun, ExitFile};
+use init_abi::slot;
 
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
 const FORWARDED: [i32; 6] = [15, 2, 1, 3, 10, 12];
@@ -71,18 +65,18 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     sys::block_all_signals();
     // SAFETY: argc is at least 2, so argv[1] is a string.
     let linger_s = decimal(unsafe { *argv.add(1) });
-    // Nobody else has processes here: whoever made this namespace is gone, and so is the reason for it.
-    let Some(order) = order::wait() else { sys::exit(0) };
+    // Without a request the process that made this namespace is gone, and nobody else has processes here.
+    let Some(request) = exec_request::wait() else { sys::exit(0) };
     let started_ns = sys::now_ns();
-    let (payload, begun) = exec::start(&order);
+    let (payload, begun) = exec::start(&request);
     // The payload has its own copy by now: its secrets shall not stay in this process.
-    order.forget();
+    request.forget();
     // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
     for fd in [0, 1, 2] {
         sys::close(fd);
     }
     let wait_status = tend(payload);
-    record(payload, wait_status, begun, started_ns);
+    write_exit_file(payload, wait_status, begun, started_ns);
     sys::kill(-1, SIGKILL);
     while sys::wait_any(true).is_ok() {}
     await_release(linger_s);
@@ -110,9 +104,9 @@ fn tend(payload: i32) -> i32 {
     }
 }
 
-fn record(pid: i32, wait_status: i32, (begun, errno): (Begun, i32), started_ns: i64) {
+fn write_exit_file(pid: i32, wait_status: i32, (begun, errno): (Begun, i32), started_ns: i64) {
     let usage = sys::children_usage();
-    let record = ExitFile {
+    let exit_file = ExitFile {
         wait_status,
         begun,
         errno,
@@ -123,14 +117,14 @@ fn record(pid: i32, wait_status: i32, (begun, errno): (Begun, i32), started_ns: 
         started_ns,
         ended_ns: sys::now_ns(),
     };
-    sys::write_at_start(RECORD, &record.encode());
+    sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
 }
 
-/// Returns when the daemon has drained the output, or when nobody came for it in time.
+/// Returns when the daemon has collected the output, or when no daemon did so in time.
 fn await_release(linger_s: u64) {
     let give_up_ns = sys::monotonic_ns() + linger_s as i64 * 1_000_000_000;
     loop {
-        match sys::wait_byte(CONTROL) {
+        match sys::wait_byte(slot::CONTROL) {
             sys::Waited::Byte => return,
             sys::Waited::HungUp => {
                 let left = give_up_ns - sys::monotonic_ns();

@@ -69,7 +69,7 @@ fn set_mask(mask: u64) {
 /// A signal that was taken.
 pub struct Taken {
     pub signal: i32,
-    /// Who sent it, in the job's numbers: 0 is somebody outside of the job.
+    /// The sender's process id in the job's namespace; 0: a process outside of the job.
     pub sender: i32,
 }
 
@@ -115,13 +115,13 @@ pub fn kill(pid: i32, signal: i32) -> bool {
     call(KILL, [pid as isize as usize, signal as usize, 0, 0, 0, 0]).is_ok()
 }
 
-pub fn close(fd: usize) {
-    let _ = call(CLOSE, [fd, 0, 0, 0, 0, 0]);
+pub fn close(fd: i32) {
+    let _ = call(CLOSE, [fd as usize, 0, 0, 0, 0, 0]);
 }
 
-pub fn close_on_exec(fd: usize) {
+pub fn close_on_exec(fd: i32) {
     const F_SETFD: usize = 2;
-    let _ = call(FCNTL, [fd, F_SETFD, 1, 0, 0, 0]);
+    let _ = call(FCNTL, [fd as usize, F_SETFD, 1, 0, 0, 0]);
 }
 
 pub fn setsid() {
@@ -129,12 +129,12 @@ pub fn setsid() {
 }
 
 /// One write of the whole block at offset 0; nobody is left to tell if it fails.
-pub fn write_at_start(fd: usize, block: &[u8]) {
-    let _ = call(PWRITE64, [fd, block.as_ptr() as usize, block.len(), 0, 0, 0]);
+pub fn write_at_start(fd: i32, block: &[u8]) {
+    let _ = call(PWRITE64, [fd as usize, block.as_ptr() as usize, block.len(), 0, 0, 0]);
 }
 
-pub fn write(fd: usize, bytes: &[u8]) {
-    let _ = call(WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]);
+pub fn write(fd: i32, bytes: &[u8]) {
+    let _ = call(WRITE, [fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]);
 }
 
 pub fn pause_ms(ms: i64) {
@@ -167,7 +167,11 @@ pub fn children_usage() -> Usage {
     const RUSAGE_CHILDREN: usize = usize::MAX;
     let mut usage = [0u64; 18]; // struct rusage: two timevals, then 14 longs, maxrss first
     let _ = call(GETRUSAGE, [RUSAGE_CHILDREN, &raw mut usage as usize, 0, 0, 0, 0]);
-    Usage { user_usec: usage[0] * 1_000_000 + usage[1], system_usec: usage[2] * 1_000_000 + usage[3], max_rss_kib: usage[4] }
+    Usage {
+        user_usec: usage[0] * 1_000_000 + usage[1],
+        system_usec: usage[2] * 1_000_000 + usage[3],
+        max_rss_kib: usage[4],
+    }
 }
 
 const SCHED_RR: usize = 2;
@@ -211,10 +215,10 @@ pub fn enter(dir: *const u8) -> Result<(), i32> {
 }
 
 /// Eight bytes of a pipe; `None` at its end.
-pub fn read_u64(fd: usize) -> Option<u64> {
+pub fn read_u64(fd: i32) -> Option<u64> {
     let mut word = 0u64;
     loop {
-        match call(READ, [fd, &raw mut word as usize, 8, 0, 0, 0]) {
+        match call(READ, [fd as usize, &raw mut word as usize, 8, 0, 0, 0]) {
             Ok(8) => return Some(word),
             Err(EINTR) => {}
             Ok(_) | Err(_) => return None,
@@ -223,10 +227,10 @@ pub fn read_u64(fd: usize) -> Option<u64> {
 }
 
 /// Maps a file, private and read-only, at an address where nothing is.
-pub fn map(fd: usize, address: usize, length: usize) -> bool {
+pub fn map(fd: i32, address: usize, length: usize) -> bool {
     const PROT_READ: usize = 1;
     const PRIVATE_FIXED_NOREPLACE: usize = 0x2 | 0x10_0000;
-    let mapped = call(MMAP, [address, length, PROT_READ, PRIVATE_FIXED_NOREPLACE, fd, 0]);
+    let mapped = call(MMAP, [address, length, PROT_READ, PRIVATE_FIXED_NOREPLACE, fd as usize, 0]);
     mapped.is_ok_and(|at| at == address)
 }
 
@@ -234,7 +238,7 @@ pub fn unmap(address: usize, length: usize) {
     let _ = call(MUNMAP, [address, length, 0, 0, 0, 0]);
 }
 
-/// What a wait on a pipe's read end found.
+/// The outcome of a wait on a pipe's read end.
 pub enum Waited {
     /// A byte, which has been taken.
     Byte,
@@ -244,10 +248,10 @@ pub enum Waited {
 
 /// Waits until there is a byte in the pipe or no writer. A plain read: poll(2) fails for a process whose
 /// RLIMIT_NOFILE somebody has lowered.
-pub fn wait_byte(fd: usize) -> Waited {
+pub fn wait_byte(fd: i32) -> Waited {
     let mut byte = 0u8;
     loop {
-        match call(READ, [fd, &raw mut byte as usize, 1, 0, 0, 0]) {
+        match call(READ, [fd as usize, &raw mut byte as usize, 1, 0, 0, 0]) {
             Ok(0) => return Waited::HungUp,
             Ok(_) => return Waited::Byte,
             Err(EINTR) => {}

@@ -10,7 +10,8 @@ use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::step::{Step, slot};
+use super::step::Step;
+use crate::init_abi::slot;
 use crate::sys::clone::{self, ChildStack, Cloned, Watch};
 use crate::sys::raw::{errno, syscall};
 

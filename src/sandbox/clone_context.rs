@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 
-use super::step::slot;
+use crate::init_abi::slot;
 use crate::sys::clone::{ChildStack, Watch};
 
 /// What a child needs: the descriptors of joblet-init, its user namespace, its /work, its network namespace.

@@ -26,9 +26,9 @@
 //! |---|---|---|
 //! | stdout, stderr | write ends (mode 0222: may be reopened, never read) | read ends; joblet-init keeps duplicates, so nothing is lost while no daemon lives |
 //! | report | joblet-init's child, closed by the payload's exec, or `{errno, path existed}` | read end: EOF is "executed" |
-//! | control | joblet-init reads: the order's length; later a byte, "output drained, you may go"; EOF is "the daemon is gone" | write end |
-//! | order | memory file, mapped by joblet-init, closed before the payload runs (`exec_request.rs`) | written once, closed |
-//! | exit record | regular file, written once by joblet-init | read by path, by whatever daemon lives then |
+//! | control | joblet-init reads: the length of the exec request; later a byte, "all output is collected, exit"; EOF is "the daemon is gone" | write end |
+//! | exec request | memory file, mapped by joblet-init, closed before the payload runs (`init_abi.rs`) | written once, closed |
+//! | exit file | regular file, written once by joblet-init | read by path, by any later daemon |
 //!
 //! Every step of the plan is a wall: when one fails the child leaves `{step, errno}` in the struct it shares
 //! with the spawner and exits, and the job is FAILED with the step's sentence. Tunings (an oom score below
@@ -39,8 +39,6 @@ mod child;
 mod clone_context;
 pub mod create;
 mod error;
-#[allow(unreachable_pub, reason = "joblet-init has it at its root")]
-mod exec_request;
 pub mod filter;
 pub mod identity;
 pub mod plan;

@@ -5,7 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use super::rootfs::ProcMasks;
 use super::spec::Network;
-use super::step::{Step, slot};
+use super::step::Step;
+use crate::init_abi::slot;
 
 /// What a plan is made from. Descriptors are open until the clone is over.
 #[derive(Debug)]

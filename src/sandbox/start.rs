@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::{SandboxError, preparing};
-use super::exec_request::{ADDRESS, Head};
+use crate::init_abi::exec_request::{ADDRESS, Head};
 use crate::sys;
 
 /// The program that joblet-init executes as the payload.
@@ -62,7 +62,7 @@ impl Init {
     }
 }
 
-/// The exec request as joblet-init maps it: head, the two arrays, the strings (`exec_request.rs`).
+/// The exec request as joblet-init maps it: head, the two arrays, the strings ([`crate::init_abi::exec_request`]).
 fn encode(request: &ExecRequest) -> Vec<u8> {
     let ExecRequest { argv, environment, work_dir } = request;
     let words = size_of::<Head>() / size_of::<usize>();

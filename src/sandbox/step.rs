@@ -7,25 +7,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Descriptor numbers that joblet-init finds (`src/init/main.rs` has the same table).
-pub mod slot {
-    /// The exit file, a regular file.
-    pub const EXIT_FILE: i32 = 3;
-    /// Write end of the report pipe.
-    pub const REPORT: i32 = 4;
-    /// Read end of the control pipe.
-    pub const CONTROL: i32 = 5;
-    /// Kept read end of the payload's stdout.
-    pub const KEPT_OUT: i32 = 6;
-    /// Kept read end of the payload's stderr.
-    pub const KEPT_ERR: i32 = 7;
-    /// Memory file for the exec request (`exec_request.rs`).
-    pub const EXEC_REQUEST: i32 = 8;
-    /// joblet-init itself; closed by the exec.
-    pub const IMAGE: i32 = 9;
-    /// How many there are, 0 included.
-    pub const COUNT: usize = 10;
-}
+use crate::init_abi::slot;
 
 /// What the child does, in the order of the plan.
 #[derive(Debug)]

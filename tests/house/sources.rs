@@ -55,7 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gpu", &["@0", "sandbox::step"]),
     ("monitor", &["@0"]),
     // Level 0: values are parsed into job's words wherever they come in.
-    ("job", &[]),
+    ("job", &["init_abi"]),
     ("sys", &["diag"]),
     ("config", &["job", "diag"]),
     ("certs", &["config", "job::Secret", "job::Enforcement"]),

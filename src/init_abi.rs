@@ -1,0 +1,149 @@
+//! The agreement between joblet-init and the daemon: descriptor numbers, the exec request, the report and the exit file.
+//!
+//! This file is compiled into both. joblet-init has no standard library, so nothing here may allocate or panic. A daemon
+//! may meet the joblet-init of an earlier one, and reads the exit files that this one wrote: numbers and layouts stay.
+
+/// The descriptors that joblet-init finds open, beside 0, 1 and 2 of the payload.
+pub mod slot {
+    /// The exit file, a regular file.
+    pub const EXIT_FILE: i32 = 3;
+    /// Write end of the report pipe.
+    pub const REPORT: i32 = 4;
+    /// Read end of the control pipe.
+    pub const CONTROL: i32 = 5;
+    /// A second read end of the payload's stdout, which joblet-init keeps.
+    pub const KEPT_OUT: i32 = 6;
+    /// A second read end of the payload's stderr, which joblet-init keeps.
+    pub const KEPT_ERR: i32 = 7;
+    /// The memory file for the exec request. joblet-init closes it before it starts the payload.
+    pub const EXEC_REQUEST: i32 = 8;
+    /// The executable of joblet-init itself. The exec closes it.
+    pub const IMAGE: i32 = 9;
+    /// The number of slots, 0, 1 and 2 included.
+    pub const COUNT: usize = 10;
+}
+
+/// The program that joblet-init executes as the payload.
+///
+/// The exec request is a memory file whose descriptor joblet-init inherits; the daemon fills it when there is a job. Its
+/// length comes as eight bytes (u64, native) through the control pipe; joblet-init maps it, private and read-only, at
+/// [`ADDRESS`](exec_request::ADDRESS). The pointers in it are absolute for that address, so that joblet-init moves and
+/// allocates nothing. It starts with the [`Head`](exec_request::Head); two null-terminated arrays of pointers follow,
+/// then the strings.
+pub mod exec_request {
+    /// The address of the mapping: far from a static program at 4 MiB, from its heap, and from the stack and the
+    /// mappings of the kernel's choice, which grow down from 128 TiB.
+    pub const ADDRESS: usize = 0x1000_0000_0000;
+
+    /// The first bytes of an exec request.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    pub struct Head {
+        /// Address of the payload's working directory, a string.
+        pub work_dir: usize,
+        /// Address of the payload's argv, null-terminated.
+        pub argv: usize,
+        /// Address of the payload's whole environment, null-terminated.
+        pub environment: usize,
+    }
+}
+
+/// The message in the report pipe: end of file says that the payload was executed, an errno that it was not.
+pub mod report {
+    /// Length of the message in bytes.
+    pub const SIZE: usize = 4;
+
+    /// The message for a payload that could not be executed.
+    pub fn failed(errno: i32) -> [u8; SIZE] {
+        errno.to_le_bytes()
+    }
+}
+
+/// The exit file: joblet-init's account of the payload's end, on disk.
+///
+/// It is one fixed-size block in a regular file whose pages the daemon has written before the job starts, so that a job
+/// at its memory limit can still write it. Integers are little endian, as everything stored.
+///
+/// | offset | bytes | field |
+/// |---|---|---|
+/// | 0 | 8 | magic `JBEXIT01`, in one `pwrite` with the whole block |
+/// | 8 | 4 | wait status of the payload, as waitpid(2) encodes it |
+/// | 12 | 4 | 0 the payload was executed, 1 it could not be, 2 its working directory could not be entered |
+/// | 16 | 4 | errno of the call that failed, else 0 |
+/// | 20 | 4 | pid of the payload inside the job |
+/// | 24 | 8 | user CPU time of all reaped children, microseconds |
+/// | 32 | 8 | system CPU time, likewise |
+/// | 40 | 8 | largest resident set of any reaped child, KiB |
+/// | 48 | 8 | time of the payload's start, ns since the epoch |
+/// | 56 | 8 | time of the payload's end, ns since the epoch |
+pub mod exit_file {
+    /// Length of the block in bytes.
+    pub const SIZE: usize = 64;
+    /// The first bytes of a complete block.
+    pub const MAGIC: [u8; 8] = *b"JBEXIT01";
+
+    /// The progress of a payload at its start.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum Begun {
+        /// The payload was executed.
+        #[default]
+        Executed,
+        /// execve(2) failed; the wait status says 126 or 127.
+        NotExecuted,
+        /// chdir(2) into the working directory failed.
+        NotEntered,
+    }
+
+    /// The end of a payload as its PID 1 saw it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct ExitFile {
+        /// waitpid(2) status of the payload.
+        pub wait_status: i32,
+        /// The progress of the payload at its start.
+        pub begun: Begun,
+        /// errno of the call that failed.
+        pub errno: i32,
+        /// The payload's pid inside the job.
+        pub pid: i32,
+        /// User CPU time in microseconds.
+        pub user_usec: u64,
+        /// System CPU time in microseconds.
+        pub system_usec: u64,
+        /// Largest resident set of one process, KiB.
+        pub max_rss_kib: u64,
+        /// Start of the payload, ns since the epoch.
+        pub started_ns: i64,
+        /// End of the payload, ns since the epoch.
+        pub ended_ns: i64,
+    }
+
+    impl ExitFile {
+        /// The block as it is stored.
+        pub fn encode(&self) -> [u8; SIZE] {
+            let mut block = [0u8; SIZE];
+            let fields: [(usize, [u8; 8]); 5] = [
+                (24, self.user_usec.to_le_bytes()),
+                (32, self.system_usec.to_le_bytes()),
+                (40, self.max_rss_kib.to_le_bytes()),
+                (48, self.started_ns.to_le_bytes()),
+                (56, self.ended_ns.to_le_bytes()),
+            ];
+            for (at, bytes) in fields {
+                put(&mut block, at, &bytes);
+            }
+            put(&mut block, 0, &MAGIC);
+            put(&mut block, 8, &self.wait_status.to_le_bytes());
+            put(&mut block, 12, &(self.begun as i32).to_le_bytes());
+            put(&mut block, 16, &self.errno.to_le_bytes());
+            put(&mut block, 20, &self.pid.to_le_bytes());
+            block
+        }
+    }
+
+    /// Copies without a bounds panic: positions are constants within [`SIZE`].
+    fn put(block: &mut [u8; SIZE], at: usize, bytes: &[u8]) {
+        for (to, from) in block.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+    }
+}
