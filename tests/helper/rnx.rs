@@ -117,18 +117,24 @@ impl Running {
 
     /// The same with another bound on the time.
     #[track_caller]
-    pub fn finish_within(mut self, bound: Duration) -> Output {
+    pub fn finish_within(self, bound: Duration) -> Output {
+        self.end_within(bound).unwrap_or_else(|so_far| {
+            panic!("still running after {bound:?}: {}\nstderr: {}", so_far.text(), so_far.stderr)
+        })
+    }
+
+    /// Waits for its end; kills it when that does not come in time and returns what it has printed as the error.
+    pub fn end_within(mut self, bound: Duration) -> Result<Output, Output> {
         let status = wait::within(bound, || self.child.try_wait().expect("waiting for our own child"));
         if status.is_none() {
             self.kill();
         }
+        let end = self.child.wait().expect("waiting for our own child");
         let stdout = self.stdout.take().expect("taken once").join().expect("the reader does not panic");
         let stderr = self.stderr.take().expect("taken once").join().expect("the reader does not panic");
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        let Some(status) = status else {
-            panic!("still running after {bound:?}: {}\nstderr: {stderr}", String::from_utf8_lossy(&stdout))
-        };
-        Output { code: shell_code(status), stdout, stderr }
+        let output = Output { code: shell_code(end), stdout, stderr };
+        if status.is_some() { Ok(output) } else { Err(output) }
     }
 }
 

@@ -97,6 +97,7 @@ run_checks() {
     for name in $(sed -n 's/^TEST //p' "$1"); do
         ! grep -qsx "$name" /checks/done || continue
         started=$(now)
+        echo "---- $name begins at $((started / 100)) s"
         ($name $name) || echo "FAIL $name died"
         echo "$name" >>/checks/done
         echo "---- $name took $((($(now) - started) / 100)) s"

@@ -20,7 +20,7 @@ const VILLAINS: [&str; 8] = [
 const TOOLS: [&str; 5] =
     ["/usr/sbin/mke2fs", "/usr/bin/chattr", "/usr/sbin/filefrag", "/usr/sbin/dmsetup", "/usr/bin/setpriv"];
 
-fn image(out: &Path) -> Result<Vec<String>, String> {
+fn image(out: &Path) -> Vec<String> {
     let villains = VILLAINS.map(c);
     let (cache, tests) = (cache().join("vm"), out.join("tests"));
     let mut files: Vec<&Path> = vec![&cache, out, &tests];
@@ -34,10 +34,10 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
     arguments.extend(disk(&out.join("opt.img"), "opt"));
     arguments.extend(disk(&out.join("swap.img"), "swap"));
     arguments.extend(disk(&out.join("faults.img"), "faults"));
-    Ok(arguments)
+    arguments
 }
 
-in_guest! { GUEST, image:
+in_guest! { GUEST, "limits", image:
     a_strict_node_starts_where_every_controller_is
     the_doctor_finds_no_fault_on_a_strict_node
     limits_of_a_running_job_are_read_back_from_its_group

@@ -6,7 +6,7 @@ use crate::helper::daemon::{JOBLET, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
-fn image(out: &Path) -> Result<Vec<String>, String> {
+fn image(out: &Path) -> Vec<String> {
     let (cache, tests, hog) = (cache().join("vm"), out.join("tests"), c("hog_memory"));
     pack("debian.sh", &[&cache, out, &tests, Path::new(JOBLET), Path::new(RNX), &hog]);
     let mut arguments = vec!["-kernel".to_owned(), out.join("vmlinuz").display().to_string()];
@@ -15,10 +15,10 @@ fn image(out: &Path) -> Result<Vec<String>, String> {
     arguments.extend(["-action", "reboot=reset"].map(str::to_owned));
     let init = "init=/usr/lib/systemd/systemd systemd.unit=checks.service systemd.show_status=0";
     arguments.extend(["-append".to_owned(), format!("{BOOT} root=/dev/nvme0n1 rw {init}")]);
-    Ok(arguments)
+    arguments
 }
 
-in_guest! { GUEST, image:
+in_guest! { GUEST, "unit", image:
     the_installer_says_what_it_would_do_and_does_nothing
     the_installer_makes_a_node_from_nothing
     impossible_installation_is_refused_and_changes_nothing
