@@ -1,12 +1,12 @@
 #!/bin/bash
-# From a bare Debian 12 machine to a job behind walls, in one command:
+# From a bare Debian 12 machine to a running, isolated job, in one command:
 #
 #   bash vendor-config/quickstart.sh [--dir DIR] [--keep]
 #
-# Installs what a build needs (apt), builds the release programs (cargo; about a quarter of an hour the first time, for
-# gRPC's C++ core), sets up a node in DIR (default ~/.joblet-quickstart) with certificates of its own, starts the daemon,
-# analyses a web server's log in a job, lets a hostile program try to get out of one, and stops the daemon again unless
-# --keep is given. Asks nothing, and may be run again: what is there is used.
+# The script installs the build tools (apt), builds the release programs (cargo; the first build compiles gRPC's C++ core, and
+# the script prints how long that takes), and sets up a node in DIR (default ~/.joblet-quickstart) with its own certificates.
+# It starts the daemon, analyses a web server's log in a job, lets a hostile program try to escape from a job, and stops the
+# daemon again unless --keep is given. It asks no question. A second run uses the programs and the node of the first.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
     --dir) dir=${2:?--dir needs a directory}; shift 2 ;;
     --dir=*) dir=${1#--dir=}; shift ;;
     --keep) keep=yes; shift ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) echo "unknown argument: $1 (try --help)" >&2; exit 2 ;;
     esac
 done
@@ -36,20 +36,17 @@ show() {
     "$@"
 }
 
-# The log of the build scrolls by in a file; one line a minute says that it goes on.
+# The output of the build goes to a file; one line a minute shows its progress.
 build() {
-    local log=$1 started=$SECONDS pid
-    (cd "$root" && cargo build --release --locked --bins) >"$log" 2>&1 &
-    pid=$!
-    while ! timeout 60 tail --pid="$pid" -f /dev/null; do
-        echo "   ... $((SECONDS - started)) s, now: $(grep -v '^ *$' "$log" | tail -1 | cut -c1-90)"
-    done
-    wait "$pid" || { tail -30 "$log" >&2; die "the build failed; whole log: $log"; }
+    local log=$1
+    cargo_build() { (cd "$root" && cargo build --release --locked --bins) >"$log" 2>&1; }
+    with_progress "building" cargo_build || { tail -30 "$log" >&2; die "the build failed; whole log: $log"; }
 }
 
 cgroup_mount() { awk '/ - cgroup2 / {print $5; exit}' /proc/self/mountinfo; }
 
-# Which limits can this host enforce? joblet needs a cgroup v2 hierarchy that has the controllers.
+# The enforcement mode for this host: strict where a cgroup v2 hierarchy has every controller, else best-effort and the
+# missing controllers.
 enforcement() {
     local mount controllers=" " wanted missing=
     mount=$(cgroup_mount)
@@ -79,7 +76,7 @@ stop_daemon() {
     daemon=
 }
 
-# Start the daemon and wait until it answers: each try fails fast, and the daemon must stay alive meanwhile.
+# Starts the daemon and waits until it answers: each try fails fast, and the daemon must stay alive meanwhile.
 start_daemon() {
     "$joblet" --foreground --config "$dir/joblet-config.yml" >"$dir/daemon.log" 2>&1 &
     daemon=$!
@@ -93,43 +90,44 @@ start_daemon() {
 
 [ "$(id -u)" -eq 0 ] || die "joblet builds namespaces and cgroups: run this as root"
 
-say "1. what a build needs"
+say "1. the tools for the build"
 . "$root/vendor-config/build-needs.sh"
 need_packages "${build_packages[@]}" python3 || exit 1
 need_rust "$root" || exit 1
 echo "$(cargo --version), $(g++ --version | head -1)"
 
 say "2. building joblet and rnx"
-target=${CARGO_TARGET_DIR:-$root/target}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 mkdir -p "$dir"
-echo "log: $dir/build.log (the first time about 15 minutes on two cores, nearly all of it gRPC's C++ core)"
+echo "log: $dir/build.log (a first build takes about $cold_build_minutes minutes on two cores, nearly all of it for gRPC's C++ core)"
 build "$dir/build.log"
-joblet=$target/release/joblet
-rnx=$target/release/rnx
+joblet=$CARGO_TARGET_DIR/release/joblet
+rnx=$CARGO_TARGET_DIR/release/rnx
 "$joblet" --version
 
 say "3. a node in $dir"
 read -r mode missing <<<"$(enforcement)"
 if [ ! -f "$dir/joblet-config.yml" ]; then
     "$joblet" setup --dir "$dir" --host localhost --host 127.0.0.1 --port "$(free_port)" --enforcement "$mode"
-    # Started from a login, the daemon shares its cgroup with the shell, and a group with processes cannot pass
-    # controllers on: name it one of its own. (As a service it has one: systemd/joblet.service says Delegate=yes.)
+    # A daemon that is started from a login shares its cgroup with the shell, and a group with processes cannot pass
+    # controllers on: the configuration names a group for the daemon alone. (A service has one: systemd/joblet.service has
+    # Delegate=yes.)
     [ "$mode" != strict ] || sed -i "s|^cgroup:\$|cgroup:\\n  baseDir: $(cgroup_mount)/joblet-quickstart|" "$dir/joblet-config.yml"
 else
-    echo "there is one already (certificates and configuration are kept)"
+    echo "a node is there already; its certificates and configuration are kept"
 fi
 if [ "$mode" = strict ]; then
     echo "Limits on this host: all of them. It has a cgroup v2 hierarchy with cpu, memory and pids, so a job's limits on"
     echo "processor time, memory and processes are enforced by the kernel, and a job whose limit cannot be set does not start."
 else
-    echo "Limits on this host: walls yes, cgroup limits not all. Its cgroup v2 hierarchy lacks: $missing. Jobs are just as"
-    echo "isolated, but --max-cpu, --max-memory and the like are not enforced where the controller is missing; the status of a"
-    echo "job says which. (\"best-effort\"; on a pure cgroup v2 host this script chooses \"strict\".)"
+    echo "Limits on this host: full isolation, but not all cgroup limits. Its cgroup v2 hierarchy lacks: $missing. Jobs are as"
+    echo "isolated as elsewhere, but limits such as --max-cpu and --max-memory are not enforced where the controller is missing;"
+    echo "the status of a job names them. (\"best-effort\"; on a pure cgroup v2 host this script chooses \"strict\".)"
 fi
 
 say "4. the daemon"
 if "$rnx" --config "$dir/rnx-config.yml" job list >/dev/null 2>&1; then
-    echo "it runs already, from an earlier call with --keep: using it, and leaving it alone at the end"
+    echo "it runs already, from an earlier call with --keep: the script uses it and leaves it running at the end"
     keep=running
 else
     trap stop_daemon EXIT
@@ -139,13 +137,13 @@ else
 fi
 run=("$rnx" --config "$dir/rnx-config.yml")
 
-say "5. a real job: what does a web server's log of 2000 lines say?"
+say "5. a real job: the analysis of a web server's log of 2000 lines"
 show "${run[@]}" job run --name log-analysis --follow --upload "$root/tests/data/analyse.py" --upload "$root/tests/data/access.log" \
     python3 analyse.py access.log
 id=$("${run[@]}" job list --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[-1]["id"])')
 show "${run[@]}" job status "$id"
 
-say "6. a hostile job: root in its own world, nobody outside"
+say "6. a hostile job: root in its own user namespace, nobody on the host"
 code=0
 show "${run[@]}" job run --name hostile --follow --upload "$root/tests/jobs/hostile.py" python3 hostile.py || code=$?
 [ "$code" -eq 0 ] || die "the hostile job ended with $code: something it tried worked, or it did not run"
