@@ -3,9 +3,9 @@
 
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::random::Random;
-use crate::helper::residue;
 use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds, pause};
+use crate::helper::{residue, soak};
 use grpcio::CallOption;
 use joblet::pb::joblet::{EmptyRequest, GetJobStatusReq, Job, RunJobRequest, StopJobReq};
 use joblet::pb::joblet_grpc::JobServiceClient;
@@ -17,12 +17,8 @@ use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::Duration;
 
-/// Crashes in the middle of starts and ends.
-const CRASHES: usize = 25;
-/// Requests that are under way at each.
+/// Requests that are under way at each crash.
 const REQUESTS: usize = 8;
-/// Clients that are killed.
-const CLIENTS: usize = 100;
 
 fn bounded() -> CallOption {
     CallOption::default().timeout(Duration::from_secs(20))
@@ -121,7 +117,8 @@ fn job_in_a_crash_at_start_or_end_is_unstarted_running_or_over() {
     let mut random = Random::new();
     let mut d = TestDaemon::start();
     let mut acknowledged = 0;
-    for crash in 0..CRASHES {
+    let crashes = soak::rounds(10, 250);
+    for crash in 0..crashes {
         let requests: Vec<_> = (0..REQUESTS).map(|n| request(&format!("{crash}-{n}"), n)).collect();
         let (node, ids) = crash_amid(d, &requests, &mut random);
         d = node.start();
@@ -132,7 +129,7 @@ fn job_in_a_crash_at_start_or_end_is_unstarted_running_or_over() {
         eventually("nothing runs any more", || holds(residue::payloads_of(&d.uids()).is_empty()));
         d.rnx(["job", "delete-all"]).ok();
     }
-    println!("{acknowledged} of {} requests were acknowledged before the crash", CRASHES * REQUESTS);
+    println!("{acknowledged} of {} requests were acknowledged before the crash", crashes * REQUESTS);
     d.stop();
 }
 
@@ -145,7 +142,8 @@ fn a_client_that_is_killed_and_asks_again_has_started_one_job() {
         let job = ["job", "run", "-q", "--name", id, "--request-id", id, "--upload", "brought"];
         d.rnx_command(job.into_iter().chain(["sh", "-c", "wc -c < brought"]))
     };
-    for number in 0..CLIENTS {
+    let clients = soak::rounds(40, 400);
+    for number in 0..clients {
         let id = format!("request-{number}");
         let mut client = Running::start(&mut ask(&id));
         pause(Duration::from_micros(random.below(60_000)));
@@ -156,7 +154,7 @@ fn a_client_that_is_killed_and_asks_again_has_started_one_job() {
         d.until_status(&again.id(), "COMPLETED");
         assert_eq!(d.rnx(["job", "log", &again.id()]).text(), "300000\n");
     }
-    assert_eq!(by_name(&d.client("viewer")).len(), CLIENTS);
+    assert_eq!(by_name(&d.client("viewer")).len(), clients);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::random::Random;
 use crate::helper::wait::{eventually, holds, pause};
-use crate::helper::{programs, residue};
+use crate::helper::{programs, residue, soak};
 use futures_util::StreamExt;
 use joblet::pb::joblet::{
     DataChunk, FileUpload, GetJobLogsReq, GetJobStatusReq, OutputStream, RunJobRequest,
@@ -17,11 +17,9 @@ use std::time::Duration;
 
 /// Jobs that run while it happens.
 const JOBS: usize = 50;
-/// How often the daemon is killed.
-const KILLS: usize = 100;
-/// Every so many kills it may come up in peace, and is asked something.
+/// One in so many daemons may finish its start and answers requests before it is killed.
 const PEACE: usize = 10;
-/// From one line to the next.
+/// Milliseconds from one line of a job to the next.
 const RHYTHM_MS: u32 = 50;
 
 /// A job and what it must have become.
@@ -156,13 +154,13 @@ fn jobs_survive(kills: usize, programs: &dyn Fn(&Node) -> Vec<PathBuf>) {
 }
 
 #[test]
-fn jobs_do_not_notice_that_the_daemon_is_killed_a_hundred_times() {
-    jobs_survive(KILLS, &|_| vec![JOBLET.into()]);
+fn jobs_do_not_notice_that_the_daemon_is_killed_repeatedly() {
+    jobs_survive(soak::rounds(40, 1000), &|_| vec![JOBLET.into()]);
 }
 
 #[test]
 fn jobs_do_not_notice_a_daemon_replaced_by_another_binary() {
-    jobs_survive(KILLS / 4, &|node| {
+    jobs_survive(soak::rounds(15, 250), &|node| {
         let newer = node.dir().join("joblet-newer");
         fs::copy(JOBLET, &newer).unwrap();
         vec![JOBLET.into(), newer]

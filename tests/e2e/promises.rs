@@ -3,15 +3,14 @@
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::random::Random;
-use crate::helper::residue;
 use crate::helper::wait::{eventually, holds, pause};
+use crate::helper::{residue, soak};
 use grpcio::{CallOption, RpcStatusCode};
 use jiff::{SignedDuration, Timestamp};
 use joblet::pb::joblet::{CancelJobReq, DeleteJobReq, GetJobStatusReq, RunJobRequest, StopJobReq};
 use joblet::pb::joblet_grpc::JobServiceClient;
 use std::time::Duration;
 
-const CRASHES: usize = 20;
 const CLIENTS: u64 = 4;
 
 fn bounded() -> CallOption {
@@ -173,7 +172,8 @@ fn answers_to_clients_before_a_crash_hold_after_it() {
     node.set("joblet.maxConcurrentJobs", 6);
     node.set("joblet.maxQueuedJobs", 30);
     let (mut random, mut d, mut told) = (Random::new(), node.start(), 0);
-    for _ in 0..CRASHES {
+    let crashes = soak::rounds(8, 200);
+    for _ in 0..crashes {
         let seeds: Vec<Random> = (0..CLIENTS).map(|_| random.another()).collect();
         let clients: Vec<_> = seeds.into_iter().map(|seed| (d.client("default"), seed)).collect();
         let (node, jobs) = std::thread::scope(|scope| {
@@ -189,6 +189,6 @@ fn answers_to_clients_before_a_crash_hold_after_it() {
         jobs.iter().for_each(|job| check(&d, &client, job));
         clear(&d);
     }
-    println!("{told} jobs were known to clients at {CRASHES} crashes");
+    println!("{told} jobs were known to clients at {crashes} crashes");
     d.stop();
 }

@@ -3,8 +3,8 @@
 
 use crate::helper::daemon::TestDaemon;
 use crate::helper::random::Random;
-use crate::helper::residue;
 use crate::helper::wait::{eventually, holds, pause};
+use crate::helper::{residue, soak};
 use futures_util::StreamExt;
 use grpcio::{CallOption, RpcStatusCode};
 use jiff::{Timestamp, ToSpan};
@@ -15,10 +15,6 @@ use joblet::pb::joblet::{
 use joblet::pb::joblet_grpc::JobServiceClient;
 use std::time::Duration;
 
-/// Stops in the middle of starts.
-const STARTS: usize = 50;
-/// Rounds of each other race, over all its threads.
-const ROUNDS: usize = 1000;
 const THREADS: usize = 4;
 
 fn bounded() -> CallOption {
@@ -68,17 +64,17 @@ fn stop(client: &JobServiceClient, id: &str) -> Result<String, String> {
     outcome(client.stop_job_opt(&request, bounded()), |reply| format!("{} {}", reply.status, reply.exitCode))
 }
 
-/// Rounds of a race on some threads, each with a client of its own; how many had which outcome.
-fn race(d: &TestDaemon, round: impl Fn(&JobServiceClient, &mut Random) -> bool + Sync) {
+/// Runs rounds of a race on some threads, each with a client of its own, and prints how many rounds had which outcome.
+fn race(d: &TestDaemon, rounds: usize, round: impl Fn(&JobServiceClient, &mut Random) -> bool + Sync) {
     let one = || {
         let (client, mut random) = (d.client("default"), Random::new());
-        (0..ROUNDS / THREADS).filter(|_| round(&client, &mut random)).count()
+        (0..rounds / THREADS).filter(|_| round(&client, &mut random)).count()
     };
     let first: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
-    println!("{first} of {ROUNDS} rounds went the first way, the others the second");
+    println!("{first} of {rounds} rounds went the first way, the others the second");
     eventually("nothing runs any more", || holds(residue::payloads_of(&d.uids()).is_empty()));
     d.rnx(["job", "delete-all"]).ok();
 }
@@ -92,7 +88,8 @@ fn a_stop_at_any_moment_of_the_start_ends_the_job_for_good() {
         jobs.into_iter().map(|job| job.uuid).collect()
     };
     let mut unstarted = 0;
-    for start in 0..STARTS {
+    let starts = soak::rounds(25, 250);
+    for start in 0..starts {
         std::thread::scope(|scope| {
             let other = d.client("default");
             let starter = scope.spawn(move || run(&other, "echo ran; exec sleep 1000", String::new()));
@@ -106,14 +103,14 @@ fn a_stop_at_any_moment_of_the_start_ends_the_job_for_good() {
             unstarted += usize::from(log(&client, &id).is_empty());
         });
     }
-    println!("{unstarted} of {STARTS} had not printed anything when they were stopped");
+    println!("{unstarted} of {starts} had not printed anything when they were stopped");
     eventually("nothing runs any more", || holds(residue::payloads_of(&d.uids()).is_empty()));
 }
 
 #[test]
 fn job_canceled_at_its_start_time_never_ran_or_ran_to_its_end() {
     let d = TestDaemon::start();
-    race(&d, |client, random| {
+    race(&d, soak::rounds(240, 5000), |client, random| {
         let id = run(client, "echo ran", (Timestamp::now() + 30.milliseconds()).to_string());
         pause(Duration::from_micros(random.below(40_000)));
         let request = CancelJobReq { uuid: id.clone(), ..Default::default() };
@@ -137,7 +134,7 @@ fn job_canceled_at_its_start_time_never_ran_or_ran_to_its_end() {
 #[test]
 fn stops_that_meet_the_exit_report_one_outcome_to_all_callers() {
     let d = TestDaemon::start();
-    race(&d, |client, random| {
+    race(&d, soak::rounds(240, 5000), |client, random| {
         let id = run(client, "echo ran; exec sleep 0.01", String::new());
         pause(Duration::from_micros(random.below(20_000)));
         let both = std::thread::scope(|scope| {
@@ -164,7 +161,7 @@ fn stops_that_meet_the_exit_report_one_outcome_to_all_callers() {
 #[test]
 fn delete_during_a_log_read_removes_the_job_and_ends_the_reader() {
     let d = TestDaemon::start();
-    race(&d, |client, random| {
+    race(&d, soak::rounds(240, 5000), |client, random| {
         let id = run(client, "echo ran; exec sleep 0.01", String::new());
         let request = GetJobLogsReq { uuid: id.clone(), ..Default::default() };
         let mut reader = client.get_job_logs_opt(&request, bounded()).unwrap();

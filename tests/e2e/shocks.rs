@@ -1,9 +1,9 @@
 //! What an administrator, a kernel without room, or a crowd of jobs does to a node that serves.
 
 use crate::helper::daemon::{Node, TestDaemon};
-use crate::helper::residue;
 use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
+use crate::helper::{residue, soak};
 use grpcio::{CallOption, Client, Marshaller, Method, MethodType, RpcStatusCode, pb_de, pb_ser};
 use joblet::pb::joblet::{EmptyRequest, FileUpload, RunJobRequest, RunJobResponse, StopJobReq};
 use joblet::pb::joblet_grpc::JobServiceClient;
@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Jobs of the crowd.
-const CROWD: usize = 2000;
-/// Clients that start and stop them.
+/// Clients that start and stop the jobs of a crowd.
 const CLIENTS: usize = 8;
 /// RunJobs that one client has under way.
 const FLOOD: usize = 5000;
@@ -383,9 +381,10 @@ fn one_of_many(client: &JobServiceClient, number: usize) -> Duration {
 #[test]
 fn two_thousand_jobs_at_once_leave_nothing_behind() {
     let d = TestDaemon::start();
+    let crowd = soak::rounds(2000, 100_000);
     let some = || {
         let client = d.client("default");
-        (0..CROWD / CLIENTS).map(|number| one_of_many(&client, number)).collect::<Vec<_>>()
+        (0..crowd / CLIENTS).map(|number| one_of_many(&client, number)).collect::<Vec<_>>()
     };
     let begin = Instant::now();
     let mut took: Vec<Duration> = std::thread::scope(|scope| {
@@ -393,8 +392,8 @@ fn two_thousand_jobs_at_once_leave_nothing_behind() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     took.sort_unstable();
-    let (p50, p99) = (took[CROWD / 2], took[CROWD * 99 / 100]);
-    println!("{CROWD} jobs in {:?}; RunJob took {p50:?} (p50), {p99:?} (p99)", begin.elapsed());
+    let (p50, p99) = (took[crowd / 2], took[crowd * 99 / 100]);
+    println!("{crowd} jobs in {:?}; RunJob took {p50:?} (p50), {p99:?} (p99)", begin.elapsed());
     eventually("all are over", || {
         let list = d.rnx(["job", "list", "--json"]).text();
         holds(!list.contains("RUNNING") && !list.contains("INITIALIZING"))

@@ -1,21 +1,18 @@
 //! The daemon's sudden death. What a job wrote before is in the spool, or in a pipe that joblet-init keeps open.
 
 use crate::helper::daemon::{Node, TestDaemon};
-use crate::helper::programs;
 use crate::helper::wait::{eventually, holds};
+use crate::helper::{programs, soak};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// How often the daemon is killed; the issue asks for 200.
-const KILLS: usize = 200;
-
 #[test]
 fn killing_the_daemon_loses_no_byte_that_a_job_wrote() {
     let flood = programs::c("flood").display().to_string();
     let mut node = Node::set_up();
-    for round in 0..KILLS {
+    for round in 0..soak::rounds(40, 1000) {
         let d = node.start();
         let id = d.submit(["--upload", &flood, "./flood"]);
         let spool = d.dir().join("spool").join(&id).join("stdout");

@@ -21,10 +21,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::helper::eventually;
 use crate::helper::skip::is_root;
+use crate::helper::soak;
 
 /// The environment variable that turns [`collector`] into a collector: its spool.
 const COLLECTOR: &str = "JOBLET_TEST_COLLECTOR";
-const ROUNDS: u64 = 50;
 
 /// Moves its standard input into a spool, a new or an old one, until it is killed. It is a test only so that the test program can execute
 /// itself as it.
@@ -80,7 +80,7 @@ fn collect_and_be_killed(read: &OwnedFd, dir: &Path, bytes: u64) {
 #[test]
 fn a_killed_collector_loses_no_byte_of_a_flood() {
     let dir = tempfile::tempdir().unwrap();
-    for round in 0..ROUNDS {
+    for round in 0..soak::rounds(15, 500) as u64 {
         let spool = dir.path().join(round.to_string());
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let stop = AtomicBool::new(false);
@@ -123,7 +123,7 @@ fn repeatedly_killed_collector_spools_all_bytes_once_in_order() {
     let stop = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let flood = scope.spawn(|| flood(write, &stop));
-        for _ in 0..ROUNDS {
+        for _ in 0..soak::rounds(15, 500) {
             let spooled = fs::metadata(dir.join("stdout")).map_or(0, |meta| meta.len());
             collect_and_be_killed(&read, &dir, spooled + 200_000);
         }
