@@ -1,7 +1,8 @@
-# Sourced by what runs in a guest: words of the checks, and the driver that runs them.
+# Sourced by the scripts that run in a guest: functions for the checks, and the driver that runs the checks.
 #
-# A check is a function with the name of its test. It gets this name as its first word, looks at one thing, and says `pass`
-# or `fail` with a reason. All times are the guest's own.
+# A check is a function with the name of its test. Its first argument is this name. It checks one thing and calls `pass`, or
+# `fail` with a reason. All times are the guest's own. Each call of rnx costs the guest a second of processor time, so checks
+# wait on files and control groups and call rnx for the result alone.
 
 pass() { echo "PASS $1"; }
 fail() {
@@ -11,7 +12,7 @@ fail() {
 # now: hundredths of a second since the guest was booted
 now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
 
-# until_true SECONDS COMMAND...: looks again and again, and leaves the processors to others in between
+# until_true SECONDS COMMAND...: repeats the command until it succeeds, and fails when the time is over
 until_true() {
     local end=$(($(now) + $1 * 100))
     shift
@@ -24,8 +25,8 @@ until_true() {
 rnx() { command rnx --config $node/rnx-config.yml "$@"; }
 newest() { rnx job list | tail -1 | cut -d' ' -f1; }
 
-# run_job FLAGS... COMMAND...: runs a job to its end. Its id is in $id, its last status as JSON in /tmp/status and its output in
-# /tmp/output, which is taken from the spool: every call of rnx costs the guest a second.
+# run_job FLAGS... COMMAND...: runs a job to its end. Leaves its id in $id, its last status as JSON in /tmp/status and its output,
+# copied from the spool, in /tmp/output.
 run_job() {
     local dir
     rm -f /tmp/output
@@ -36,25 +37,36 @@ run_job() {
     cp "$node/spool/$id/stdout" /tmp/output
 }
 
-# said FIELD: of that status; empty where it has none
+# said FIELD: the field of that status; empty when the status lacks it
 said() { tr -d ' ",' </tmp/status | sed -n "s/^$1://p" | head -1; }
 group() { find /sys/fs/cgroup -type d -name "*$1*" | head -1; }
 
-# status ID FIELD: of the reply as JSON; empty where it has none
-status() { rnx --json job status "$1" | tr -d ' ",' | sed -n "s/^$2://p" | head -1; }
+# status ID FIELD...: the fields of the job's status, separated by a space; empty where the status lacks one
+status() {
+    local field all values=
+    all=$(rnx --json job status "$1" | tr -d ' ",')
+    shift
+    for field in "$@"; do
+        values="$values $(printf '%s\n' "$all" | sed -n "s/^$field://p" | head -1)"
+    done
+    echo "${values# }"
+}
 
-# value FILE KEY: the number beside a key
+# spool_of ID: the directory with the job's output
+spool_of() { echo "$(sed -n 's/^dataDir: *//p' $node/joblet-config.yml | tr -d '"')/spool/$1"; }
+
+# value FILE KEY: the number behind a key
 value() { sed -n "s/^$2 //p" "$1"; }
 
-# within LOW VALUE HIGH: is it within?
+# within LOW VALUE HIGH: succeeds when LOW <= VALUE <= HIGH
 within() { [ -n "$2" ] && [ "$1" -le "$2" ] && [ "$2" -le "$3" ]; }
 
 # numbered FLAGS...: a job that prints numbered lines until SIGUSR1 and exits with 7
 numbered() {
-    rnx job run -q "$@" sh -c 'trap over=1 USR1; i=0; while [ -z "$over" ]; do i=$((i+1)); echo line $i; sleep 0.3; done; echo $i; exit 7'
+    rnx job run -q "$@" sh -c 'trap over=1 USR1; i=0; while [ -z "$over" ]; do i=$((i+1)); echo line $i; sleep 0.5; done; echo $i; exit 7'
 }
 
-# payloads ID...: the first process of each, which joblet-init started; nothing for a job that has none
+# payloads ID...: the first process of each job below joblet-init, as /proc/PID/comm; nothing for a job that has none
 payloads() {
     local id
     for id in "$@"; do
@@ -62,7 +74,7 @@ payloads() {
     done
 }
 
-# begun ID...: the same, as soon as all of them have one
+# begun ID...: waits until each job has such a process and prints them
 begun() {
     all_begun() { [ "$(payloads "$@" | wc -l)" = $# ]; }
     until_true 30 all_begun "$@"
@@ -71,27 +83,33 @@ begun() {
 
 is_over() { [ "$(status "$1" status)" != RUNNING ]; }
 
-# told_in_full ID [FILE]: tells it to end; each of its lines is there once and in order, and it exited with 7; else says what not
+has_no_group() { [ -z "$(group "$1")" ]; }
+
+# ends ID: waits until the job's group is removed and its end is recorded
+ends() {
+    until_true 120 has_no_group "$1" && until_true 60 is_over "$1"
+}
+
+# told_in_full ID [FILE]: ends a job of `numbered` by its signal. Succeeds when the job exited with 7 and its log (or FILE, an earlier
+# reader's output) has each line once and in order; else prints what is wrong
 told_in_full() {
     local first
-    # Behind its trap, so that the signal is heard.
-    prints() { rnx job log --no-follow "$1" | grep -q line; }
-    until_true 60 prints "$1" || { echo "job $1 prints nothing"; return 1; }
+    # The job prints its first line after it has set its trap.
+    until_true 60 grep -q line "$(spool_of "$1")/stdout" || { echo "job $1 prints nothing"; return 1; }
     first=$(payloads "$1")
     first=${first#/proc/}
     kill -USR1 "${first%/comm}" || { echo "job $1 is gone"; return 1; }
-    until_true 120 is_over "$1" || { echo "job $1 does not end: $(status "$1" status)"; return 1; }
+    ends "$1" || { echo "job $1 does not end: $(status "$1" status)"; return 1; }
     [ "$(status "$1" exitCode)" = 7 ] || { rnx job status "$1"; return 1; }
-    [ -z "$2" ] || wait
-    rnx job log "$1" >/tmp/printed
+    if [ -n "$2" ]; then wait; else rnx job log "$1" >/tmp/printed; fi
     first=$(tail -n 1 "${2:-/tmp/printed}")
     (seq "$first" | sed 's/^/line /'; echo "$first") >/tmp/wanted
-    # Not by diff, cmp or cksum, which are not in every guest.
+    # sha256sum, because some guests lack diff, cmp and cksum.
     sha256sum </tmp/wanted >/tmp/sum && [ "$(cat /tmp/sum)" = "$(sha256sum <"${2:-/tmp/printed}")" ] || { echo "lines of $1 are missing or doubled:"; sort "${2:-/tmp/printed}" | uniq -c | sort -k3n | head -50; return 1; }
 }
 
-# run_checks FILE: each name in it, in a shell of its own: a check that dies must not take pid 1 along. One that boots the guest
-# anew is called again then, and those before it are not.
+# run_checks FILE: runs each check that FILE names in a shell of its own, because a check that dies must not end PID 1. A check that
+# boots the guest again runs a second time after the boot; finished checks do not.
 run_checks() {
     local name started
     for name in $(sed -n 's/^TEST //p' "$1"); do

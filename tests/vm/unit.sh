@@ -1,23 +1,23 @@
 #!/bin/bash
-# Runs in the guest whose PID 1 is systemd, when it is up: what the unit file promises. Says on the console "PASS name" or
-# "FAIL name why" for each test of tests/vm/unit.rs.
+# Runs in the guest whose PID 1 is systemd, when the system is up: checks the promises of the unit files. Prints on the console
+# "PASS name" or "FAIL name why" for each test of tests/vm/unit.rs.
 
 export PATH=$PATH:/usr/local/bin
 node=/opt/joblet
 jobs=/sys/fs/cgroup/system.slice/joblet-jobs.service
 . /checks/common.sh
 
-# of PROPERTY: of the unit, as systemd has it now
+# of PROPERTY: a property of the unit, as systemd has it now
 of() { systemctl show --value -p "$1" joblet; }
 is_active() { [ "$(of ActiveState)" = active ]; }
 log() { journalctl -q --no-pager -o cat -u joblet "$@"; }
-# logged WORDS: does the journal have this line? It comes some time after the daemon has written it.
+# logged WORDS: waits for this line in the journal, which gets it some time after the daemon has written it
 logged() {
     in_the_log() { log | grep -q "$1"; }
     until_true 60 in_the_log "$1"
 }
 
-# laid_out: every file that is there by installation, and since when
+# laid_out: every installed file with the time of its last change
 laid_out() { find $node/{bin,config,ca,certs} $node/*.yml /etc/systemd/system /usr/local ! -type d -printf '%p %T@\n' | sort; }
 install_joblet() { bash /checkout/vendor-config/install.sh "$@"; }
 
@@ -31,7 +31,7 @@ the_installer_says_what_it_would_do_and_does_nothing() {
     [ -e $node ] || [ -e /etc/systemd/system/joblet.service ] || getent passwd joblet >/dev/null && fail "$1" "it did something" || pass "$1"
 }
 
-# Everything that follows is what it made. It returns when joblet said READY=1, and from then on it answers.
+# All later checks use this installation. The installer returns after joblet has sent READY=1, and joblet answers from then on.
 the_installer_makes_a_node_from_nothing() {
     local out
     out=$(install_joblet --host guest 2>&1) || { fail "$1" "$out"; return; }
@@ -43,7 +43,7 @@ the_installer_makes_a_node_from_nothing() {
 700 root $node/certs
 700 root $node/config
 joblet:/usr/sbin/nologin" ] || { fail "$1" "$out"; return; }
-    # With no word of where: it is found.
+    # Without --config, rnx finds the configuration.
     out=$(cd / && command rnx job run --follow echo hello 2>&1) || { fail "$1" "$out"; return; }
     ls /usr/local/share/*/*/*rnx* >/tmp/words && [ "$(wc -l </tmp/words)" = 4 ] || { fail "$1" "$(cat /tmp/words)"; return; }
     [ "$(systemctl is-enabled joblet)" = enabled ] && is_active && pass "$1" || fail "$1" "$(systemctl status joblet | head -5)"
@@ -94,14 +94,14 @@ a_job_has_its_limits_in_the_tree_that_systemd_delegates() {
     id=$(rnx job run -q --max-cpu=25 --max-memory=64 --cpu-cores=1 sleep 1000) || { fail "$1" "$id"; return; }
     dir=$(group "$id")
     out=$(cd "$dir" && cat cpu.max memory.max cpuset.cpus.effective pids.max cgroup.procs | tr '\n' ,)
-    # The unit's own walls around the daemon leave the jobs' as they are.
+    # The sandbox of the unit around the daemon does not change the isolation of jobs.
     rnx job status --security "$id" >/tmp/layers || { fail "$1" "$(grep 'NOT OK' /tmp/layers)"; return; }
     rnx job stop "$id" >/dev/null
     case "$dir" in
     $jobs/*) ;;
     *) fail "$1" "the job's group is $dir"; return ;;
     esac
-    # Its processes are in there, and the daemon is in a unit of its own.
+    # The job's processes are in its group, and the daemon is in another unit.
     case "$out" in
     25000\ 100000,67108864,1,4096,[0-9]*) ;;
     *) fail "$1" "$out"; return ;;
@@ -110,7 +110,7 @@ a_job_has_its_limits_in_the_tree_that_systemd_delegates() {
     [ "$out" = 0::/system.slice/joblet.service ] && pass "$1" || fail "$1" "the daemon is in $out"
 }
 
-# systemd ends a unit in which the kernel kills for memory, unless the unit's tree is delegated.
+# systemd ends a unit in which the kernel kills a process for lack of memory, unless the unit's tree is delegated.
 a_job_out_of_memory_does_not_end_the_unit() {
     local pid out
     pid=$(of MainPID)
@@ -128,7 +128,7 @@ journal_has_the_life_of_the_daemon_and_of_every_job() {
     for word in "configuration loaded" "server started successfully" "job started successfully | jobId=$id" "job ended | jobId=$id.*exitCode=3"; do
         logged "$word" || { fail "$1" "no line with $word in: $(log | tail -5)"; return; }
     done
-    # Lines are the daemon's, as the unit's main process.
+    # The journal attributes the lines to the daemon, the unit's main process.
     word=$(journalctl -q --no-pager -o verbose -u joblet -g "job ended" -n 1 | grep -c "_PID=$(of MainPID)\|_SYSTEMD_UNIT=joblet.service")
     [ "$word" = 2 ] && pass "$1" || fail "$1" "$(journalctl -q -o verbose -u joblet -n 1)"
 }
@@ -145,12 +145,13 @@ reload_is_applied_and_ends_no_job_or_daemon() {
     rnx job stop "$id" >/dev/null
 }
 
-# is_killed_at_its_limit ID: of 32 MiB, when its first process goes on; else says what happened
+# is_killed_at_its_limit ID: lets the first process of a job with 32 MiB continue. Succeeds when the job is then killed for its memory;
+# else prints its status
 is_killed_at_its_limit() {
     goes_on() { kill "$(grep -lx sleep $(sed 's|.*|/proc/&/comm|' "$(group "$1")/cgroup.procs") /dev/null | cut -d/ -f3)"; }
     until_true 30 goes_on "$1"
-    until_true 60 is_over "$1"
-    [ "$(status "$1" exit_reason) $(status "$1" exitCode)" = "oom 137" ] && return
+    ends "$1"
+    [ "$(status "$1" exit_reason exitCode)" = "oom 137" ] && return
     rnx job status "$1"
     return 1
 }
@@ -177,8 +178,8 @@ jobs_and_their_limits_outlive_restarts_under_load() {
     pass "$1"
 }
 
-# The jobs' group passes controllers on, and a process cannot be put into such a group: the new daemon comes up only because
-# it is another unit's.
+# The jobs' group passes controllers on, and no process can be moved into such a group: the new daemon starts only because its
+# group belongs to another unit.
 jobs_outlive_a_crash_and_the_new_daemon_limits_as_before() {
     local id hog pid before out restarts
     pid=$(of MainPID) restarts=$(of NRestarts)
@@ -208,7 +209,7 @@ an_upgrade_replaces_the_programs_under_running_jobs() {
     out=$(install_joblet --from /tmp/next 2>&1) || { fail "$1" "$out"; return; }
     [ "$(stat -L -c %s /proc/"$(of MainPID)"/exe)" = "$(stat -c %s /tmp/next/joblet)" ] || { fail "$1" "the old program runs"; return; }
     [ "$(payloads "$id")" = "$before" ] && [ -n "$before" ] || { fail "$1" "other processes: $(payloads "$id"), before: $before"; return; }
-    # And back.
+    # The first programs return.
     out=$(install_joblet 2>&1) || { fail "$1" "$out"; return; }
     told_in_full "$id" >/tmp/wrong && pass "$1" || fail "$1" "$(cat /tmp/wrong)"
 }
@@ -239,7 +240,7 @@ a_stop_is_clean_and_keeps_the_jobs_and_nothing_else() {
     systemctl stop joblet || { fail "$1" "stop"; return; }
     took=$(($(now) - took))
     echo "the stop took ${took}0 ms"
-    # systemd forgets what it knows of a unit that is down; "Deactivated" is its word for an end with 0, on its own.
+    # systemd drops the exit code of a unit that is down; it logs "Deactivated" for a main process that ended itself with 0.
     ended_in_order() { [ "$(log -n 6 | grep -c 'daemon stopped$\|: Deactivated successfully')" = 2 ]; }
     until_true 60 ended_in_order || { fail "$1" "$(log -n 6)"; return; }
     [ $took -lt 3000 ] || { fail "$1" "the stop took ${took}0 ms, TimeoutStopSec is 30 s"; return; }
@@ -255,7 +256,7 @@ a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing() {
     cp -p $node/joblet-config.yml $node/kept.yml
     configure $node/joblet-config.yml joblet onShutdown stop
     systemctl restart joblet || { fail "$1" "$(log -n 3)"; return; }
-    # One that has to be killed.
+    # This job has to be killed.
     id=$(rnx job run -q sh -c 'trap "" TERM; while :; do sleep 1000; done')
     systemctl stop joblet || { fail "$1" "stop"; return; }
     mv $node/kept.yml $node/joblet-config.yml
@@ -276,12 +277,10 @@ stopping_the_jobs_unit_sends_term_and_ends_all_jobs() {
     [ -z "$out" ] || { fail "$1" "left: $out"; return; }
     systemctl start joblet || { fail "$1" "$(log -n 3)"; return; }
     is_over "$id" && is_over "$deaf" || { fail "$1" "$(rnx job list)"; return; }
-    echo "the first: $(rnx job status "$id" | tr '\n' ' ')"
-    echo "the deaf: $(rnx job status "$deaf" | tr '\n' ' ')"
     [ "$(status "$id" exitCode)" = 9 ] && pass "$1" || fail "$1" "$(rnx job status "$id")"
 }
 
-# Nothing of this is joblet's to prevent, but it must notice.
+# joblet cannot prevent these changes, but it must detect them.
 outside_changes_to_job_cgroups_are_detected_or_repaired() {
     local id dir tree out
     id=$(rnx job run -q --max-memory=64 sleep 1000) || { fail "$1" "$id"; return; }
@@ -308,11 +307,11 @@ outside_changes_to_job_cgroups_are_detected_or_repaired() {
 }
 
 TOLD='trap "exit 9" USR1; echo begun; while :; do sleep 0.2; done'
-# refused_at_limit UNIT: jobs are started until one is refused; their ids come to those in $ids. Then: is it refused by name, and
-# can the first two be looked at, read, stopped and waited for? Says what not.
+# refused_at_limit UNIT: starts jobs until one is refused, and adds their ids to $ids. The refusal must name the limit, and the status,
+# the log, the stop and the exit of the first two jobs must work. Prints what is wrong.
 refused_at_limit() {
     local out code n
-    # It has some ready, and can start more where it needs no process of its own for that.
+    # The daemon starts its warm sandboxes, and more jobs as long as it needs no new process of its own.
     for n in $(seq 40); do
         out=$(timeout 60 rnx --config $node/rnx-config.yml --json job run sh -c "$TOLD" 2>&1)
         code=$?
@@ -320,7 +319,7 @@ refused_at_limit() {
         ids+=("$(echo "$out" | tr -d ' ",' | sed -n 's/^uuid://p' | head -1)")
     done
     echo "with $1 at its limit: ${#ids[@]} jobs, then $code $out" >&2
-    # A PID 1 that was ready may have no room left for a payload, which is then not executed.
+    # A warm joblet-init may have no room left for a payload, which is then not executed.
     case "$code $out" in
     125*RESOURCE_EXHAUSTED*"limit of processes"*TasksMax* | 126*"limit of processes"*TasksMax*) ;;
     *) echo "$1: $code $out" ;;
@@ -332,7 +331,7 @@ refused_at_limit() {
     [ "$(status "${ids[0]}" status)" = STOPPED ] || echo "$1: $(rnx job status "${ids[0]}")"
     out=$(payloads "${ids[1]}" | cut -d/ -f3)
     kill -USR1 "$out"
-    until_true 60 is_over "${ids[1]}"
+    ends "${ids[1]}"
     [ "$(status "${ids[1]}" exitCode)" = 9 ] || echo "$1: $(rnx job status "${ids[1]}")"
 }
 
@@ -342,7 +341,7 @@ task_limit_refuses_new_jobs_by_name_and_keeps_running_ones() {
     numbers=$(numbered)
     begun "$numbers" >/dev/null
     for unit in joblet joblet-jobs; do
-        # Two that run before, and are looked at, read, stopped and waited for.
+        # Two jobs run before the limit holds.
         ids=($(rnx job run -q sh -c "$TOLD") $(rnx job run -q sh -c "$TOLD"))
         begun "${ids[@]}" >/dev/null
         systemctl set-property --runtime $unit TasksMax="$(systemctl show --value -p TasksCurrent $unit)" || bad="$bad; no limit for $unit"
@@ -350,14 +349,15 @@ task_limit_refuses_new_jobs_by_name_and_keeps_running_ones() {
         bad="$bad$(cat /tmp/wrong)"
         systemctl set-property --runtime $unit TasksMax=infinity
         out=$(rnx job run --wait -q true 2>&1) || bad="$bad; $unit, after it: $out"
-        for id in "${ids[@]}"; do rnx job stop "$id" >/dev/null 2>&1; done
+        for id in $(payloads "${ids[@]}" | cut -d/ -f3); do kill -KILL "$id"; done
+        for id in "${ids[@]}"; do until_true 60 has_no_group "$id"; done
     done
     [ "$(of MainPID)" = "$pid" ] || bad="$bad; another daemon"
     told_in_full "$numbers" >/tmp/wrong || bad="$bad; $(cat /tmp/wrong)"
     [ -z "$bad" ] && pass "$1" || fail "$1" "$bad"
 }
 
-# State, spools and all else are on one disk; what is written down here meanwhile goes to /run.
+# State, spools and all other files are on one disk.
 a_full_disk_holds_jobs_up_and_loses_nothing() {
     local id out before code
     id=$(numbered)
@@ -429,7 +429,7 @@ uninstall_ends_jobs_and_keeps_data_and_purge_keeps_nothing() {
     out=$(pgrep -x 'joblet.*'; ls -d $jobs /etc/systemd/system/joblet* $node/bin/* /usr/local/bin/* /usr/local/share/*/*/*rnx* 2>/dev/null)
     [ -z "$out" ] || { fail "$1" "left: $out"; return; }
     [ -s $node/joblet-config.yml ] && [ -s $node/ca/ca-key.pem ] || { fail "$1" "the data went too"; return; }
-    # What is kept is what a new installation goes on with.
+    # A new installation continues with the kept data.
     out=$(install_joblet 2>&1) && rnx job list >/dev/null || { fail "$1" "$out"; return; }
     out=$(install_joblet --uninstall --purge 2>&1) || { fail "$1" "$out"; return; }
     [ ! -e $node ] && pass "$1" || fail "$1" "left: $(find $node)"
