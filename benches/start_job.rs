@@ -34,6 +34,8 @@ mod inside;
 mod launch;
 #[path = "start_job/node.rs"]
 mod node;
+#[path = "start_job/payload.rs"]
+mod payload;
 #[path = "start_job/peers.rs"]
 mod peers;
 #[path = "start_job/rates.rs"]
@@ -114,7 +116,7 @@ fn measure(options: &Options) -> Report {
         limit: Duration::from_secs(if options.quick { 10 } else { 45 }),
     };
     let dir = tempfile::tempdir().expect("a directory");
-    let payload = payload();
+    let payload = payload::assemble("start_job");
     let mut ways = Ways::start(&payload, dir.path());
     // Not before: the daemons choose for themselves.
     if options.realtime {
@@ -158,19 +160,4 @@ fn realtime() {
     let pid = std::process::id().to_string();
     let done = Command::new("chrt").args(["--all-tasks", "--rr", "--pid", "1", &pid]).status();
     assert!(done.expect("chrt is installed (util-linux)").success(), "SCHED_RR is refused");
-}
-
-/// The payload, assembled anew. In the target directory, not below TMPDIR: jobs have a /tmp and /dev/shm of their own.
-fn payload() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("start_job");
-    fs::create_dir_all(&dir).expect("the target directory can be written");
-    let program = dir.join("payload");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/start_job/payload.S");
-    let done = Command::new("cc")
-        .args(["-nostdlib", "-static", "-Wl,--build-id=none", "-o"])
-        .arg(&program)
-        .arg(source)
-        .status();
-    assert!(done.expect("cc is installed").success(), "the payload cannot be assembled");
-    program
 }

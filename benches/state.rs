@@ -18,13 +18,14 @@ mod figures;
 mod helper;
 #[path = "start_job/inside.rs"]
 mod inside;
+#[path = "start_job/payload.rs"]
+mod payload;
 #[path = "start_job/rates.rs"]
 mod rates;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,7 +51,7 @@ fn main() {
 
 /// One round each, in turns, so that what else the machine does meets both.
 fn durability(rounds: usize) {
-    let payload = payload();
+    let payload = payload::assemble("state");
     let rate = clock::Rate::calibrate();
     let mut ways = [
         ("memory", inside::Inside::start(&payload, false, true)),
@@ -71,7 +72,10 @@ fn durability(rounds: usize) {
         [("first instruction", |s| s.first), ("answer", |s| s.started), ("end seen", |s| s.ended)];
     for (name, moment) in moments {
         let of = |way: usize| -> Vec<f64> {
-            samples[way].iter().map(|s| rate.us(s.accepted, moment(s))).collect()
+            let seen = samples[way].iter().filter(|sample| moment(sample) != 0);
+            let times: Vec<f64> = seen.map(|s| rate.us(s.accepted, moment(s))).collect();
+            assert!(!times.is_empty(), "{name}: every start failed");
+            times
         };
         let (memory, sqlite) = (of(0), of(1));
         let p = |values: &[f64], at| quantile(values, at);
@@ -84,17 +88,6 @@ fn durability(rounds: usize) {
             p(&sqlite, 0.5) / p(&memory, 0.5)
         );
     }
-}
-
-/// The payload of the benchmark of starts, assembled anew.
-fn payload() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("state");
-    fs::create_dir_all(&dir).unwrap();
-    let program = dir.join("payload");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/start_job/payload.S");
-    let arguments = ["-nostdlib", "-static", "-Wl,--build-id=none", "-o"];
-    assert!(Command::new("cc").args(arguments).arg(&program).arg(source).status().unwrap().success());
-    program
 }
 
 fn finished(count: u64) {

@@ -172,8 +172,12 @@ fn cell(us: f64) -> String {
     if us.is_nan() { String::new() } else { format!("{us:.2}") }
 }
 
-/// `1.23 (1.20..1.27)`
+/// `1.23 (1.20..1.27)`; `-` for a value that was not measured, and no interval where there is none.
 pub fn brackets(figure: Figure, digits: usize) -> String {
     let Figure { value, low, high } = figure;
-    format!("{value:.digits$} ({low:.digits$}..{high:.digits$})")
+    match (value.is_finite(), low.is_finite() && high.is_finite()) {
+        (false, _) => "-".to_owned(),
+        (true, false) => format!("{value:.digits$}"),
+        (true, true) => format!("{value:.digits$} ({low:.digits$}..{high:.digits$})"),
+    }
 }
