@@ -1,5 +1,5 @@
 //! Tier 3, e2e: the real `joblet`, the real `rnx` and the real Python client, over mutual TLS. Every test has a node of its
-//! own and checks at its end that nothing is left.
+//! own and checks at its end that the node has left nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

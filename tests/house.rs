@@ -1,8 +1,8 @@
-//! The rules of the house as tests: who may import whom, how long a file and a function may be, where `unsafe` may stand,
-//! what the documents must name, and that no async runtime is linked.
+//! The rules of the house as tests: which room may import which, the length of files and functions, the places of `unsafe`,
+//! the names that documents must contain, and that no async runtime is linked.
 //!
-//! They read the sources as rustfmt leaves them (which `tests/run.sh` checks first), so an indented closing brace is the
-//! end of what began at the same indentation.
+//! The tests read the sources as rustfmt leaves them (which `tests/run.sh` checks first), so an indented closing brace is the
+//! end of the item that began at the same indentation.
 
 #[path = "house/circles.rs"]
 mod circles;

@@ -1,5 +1,5 @@
-//! Tier 2, kernel: one wall at a time, with root and namespaces but without a daemon. Each test speaks to the rooms
-//! `sandbox`, `cgroup` and `output` directly and proves from inside, with a small program, what holds.
+//! Tier 2, kernel: one layer of the isolation at a time, with root and namespaces but without a daemon. Each test calls the
+//! rooms `sandbox`, `cgroup` and `output` directly and proves with a small program inside that the layer holds.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(unreachable_pub, reason = "a test program is the root of its own crate")]
 

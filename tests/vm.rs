@@ -1,6 +1,6 @@
-//! Tier 4, VM: what this host may not have. A machine whose cgroup v2 hierarchy has every controller, for the limits in strict
-//! mode; and systemd as PID 1, for the unit. A guest is booted once for all of its tests (`vm/guest.rs`); its serial console
-//! says what passed.
+//! Tier 4, VM: features that this host may lack. One guest has a cgroup v2 hierarchy with every controller, for the limits in
+//! strict mode; another has systemd as PID 1, for the units. Each guest boots once for all of its tests (`vm/guest.rs`), and
+//! its serial console has the verdicts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "helper/mod.rs"]

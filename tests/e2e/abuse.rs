@@ -1,5 +1,5 @@
-//! Hostile clients (C01-C06, C22). Each does its worst on connections of its own; the node's memory stays bounded, and who
-//! asks for something honest beside it or behind it is served.
+//! Hostile clients. Each attacks on connections of its own; the node's memory stays bounded, and honest requests during and
+//! after the attack are served.
 
 use crate::helper::programs::source;
 use crate::helper::rnx::Running;
@@ -24,7 +24,7 @@ fn client(d: &TestDaemon, case: &str, args: &[String]) -> Command {
     command
 }
 
-/// Lets a case of `tests/clients/abuse.py` loose on the node; what it met there, by name.
+/// Runs a case of `tests/clients/abuse.py` against the node and returns its findings by name.
 fn abuse(d: &TestDaemon, case: &str, args: &[String]) -> Value {
     let found = Running::start(&mut client(d, case, args)).finish();
     found.ok();
@@ -35,12 +35,12 @@ fn option() -> CallOption {
     CallOption::default().timeout(Duration::from_secs(20))
 }
 
-/// Somebody else is served as ever.
+/// Another client is served as usual.
 fn serves_others(d: &TestDaemon) {
     d.client("viewer").list_jobs_opt(&EmptyRequest::new(), option()).unwrap();
 }
 
-// Messages that are not what their method expects.
+// Messages that their method does not expect.
 
 #[allow(clippy::ptr_arg, reason = "the type of a message's serializer")]
 fn put(bytes: &Vec<u8>, slice: &mut grpcio::GrpcSlice) -> grpcio::Result<()> {
@@ -52,7 +52,7 @@ fn take(_: grpcio::MessageReader) -> grpcio::Result<Vec<u8>> {
     Ok(Vec::new())
 }
 
-/// The status of a call with these bytes for a message.
+/// The status of a call whose message is these bytes.
 fn call(client: &Client, name: &'static str, bytes: Vec<u8>) -> (RpcStatusCode, String) {
     let method: Method<Vec<u8>, Vec<u8>> = Method {
         ty: MethodType::Unary,
@@ -67,7 +67,7 @@ fn call(client: &Client, name: &'static str, bytes: Vec<u8>) -> (RpcStatusCode, 
     }
 }
 
-/// Field `number` with these bytes in it.
+/// Field `number` with these bytes as its content.
 fn field(number: u8, inner: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
     let mut size = inner.len();
@@ -80,7 +80,7 @@ fn field(number: u8, inner: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Every kind of message that is none, for any method: they know nothing of it.
+/// Every kind of malformed message, for any method and without knowledge of it.
 fn malformed() -> Vec<Vec<u8>> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = || {
@@ -103,10 +103,10 @@ fn malformed() -> Vec<Vec<u8>> {
     all.push([0xfa, 0xff, 0x3f, 0x04, b'w', b'h', b'a', b't'].repeat(1000));
     all.push(field(1, b"/no/such/program").repeat(5000));
     all.push(vec![0xff; 1 << 20]);
-    // A length of 2 GiB and more behind which nothing comes.
+    // A length of 2 GiB and more without content.
     all.push(vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x07]);
     all.push(vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-    // Ten thousand levels: of groups that never end, and of messages in messages.
+    // Ten thousand levels of groups that never end, and of nested messages.
     for number in [1, 4, 15u8] {
         all.push(vec![number << 3 | 3; 10_000]);
         all.push((0..10_000).fold(Vec::new(), |inner, _| field(number, &inner)));
@@ -119,7 +119,7 @@ fn malformed_messages_fail_their_own_call_on_every_method() {
     let d = TestDaemon::start();
     let (admin, ca) = d.identity("default");
     let admin = Client::new(d.channel(&admin, &ca));
-    // A neighbour on the same connection, and what it follows.
+    // Another call on the same connection, and the output that it follows.
     let job = d.submit(["sleep", "1000"]);
     let jobs = joblet::pb::joblet_grpc::JobServiceClient { client: admin.clone() };
     let request = GetJobLogsReq { uuid: job.clone(), ..Default::default() };
@@ -211,10 +211,10 @@ fn metadata_without_measure_is_refused() {
         let fine = match name.as_str() {
             "1 MiB" | "10000 headers" => end == "8",
             "timeout 0n" => end.starts_with("4 "),
-            // As short as it is, it may do.
+            // The shortest timeout may suffice.
             "timeout 1n" => end == "0" || end.starts_with("4 "),
             "timeout 99999999H" | "timeout 999999999999999999999H" => end == "0",
-            // No number, no unit, negative: no timeout of HTTP/2's gRPC at all.
+            // No number, no unit, negative: the gRPC protocol over HTTP/2 allows none of these timeouts.
             name if name.starts_with("timeout ") => end == "RST 2",
             "NUL" | "upper case" | "no name" => end == "0" || end.starts_with("closed"),
             _ => end == "0",
@@ -268,14 +268,14 @@ fn a_daemon_out_of_descriptors_serves_again_when_it_has_some() {
     eventually("the daemon serves again", || {
         holds(d.client("viewer").list_jobs_opt(&EmptyRequest::new(), option()).is_ok())
     });
-    // It takes the rest of the crowd for as long as that takes; a job needs more than the one descriptor of a call.
+    // The rest of the crowd keeps its descriptors meanwhile; a job needs more than the one descriptor of a call.
     eventually("the crowd is gone", || holds(descriptors() <= limit - 100));
     assert_eq!(d.status(&job)["status"], "RUNNING");
     d.run(["true"]).ok();
     d.rnx(["job", "stop", &job]).ok();
 }
 
-/// Readers of a job's output that take nothing for as long as this lives.
+/// Readers of a job's output that read nothing during the life of this value.
 struct Readers(Child, BufReader<ChildStdout>);
 
 impl Readers {
@@ -298,10 +298,10 @@ impl Drop for Readers {
     }
 }
 
-/// Rounds of the job without readers, and with them.
+/// The number of rounds of the job without readers, and again with them.
 const ROUNDS: usize = 20;
 
-/// What a round of the job took, in its own words, from the given round on; waits for all of them.
+/// The nanoseconds of each round, as the job measures them, from the given round on; waits for all rounds.
 fn rounds(spool: &Path, from: usize) -> Vec<u64> {
     eventually("the job goes on", || {
         let text = fs::read_to_string(spool.join("stderr")).unwrap_or_default();
@@ -310,13 +310,13 @@ fn rounds(spool: &Path, from: usize) -> Vec<u64> {
     })
 }
 
-/// How often the daemon has this file open.
+/// The number of the daemon's descriptors for this file.
 fn open(d: &TestDaemon, file: &Path) -> usize {
     let open = fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().flatten();
     open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == file)).count()
 }
 
-/// Processor time of the daemon's thread of this name.
+/// The processor time of the daemon's thread with this name.
 fn processor_time(d: &TestDaemon, name: &str) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten();
     let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
@@ -339,7 +339,7 @@ fn thousands_of_slow_readers_are_cheap_and_slow_no_job_or_call() {
     let round = "dd if=/dev/zero bs=65536 count=32 2>/dev/null";
     let round = format!("a=$(date +%s%N); {round}; b=$(date +%s%N); echo $((b - a)) >&2");
     let rounds_of_it = format!("for i in $(seq {ROUNDS}); do {round}; done");
-    // So many before the readers are there and so many beside them: what is written does not depend on how long they take.
+    // The same number before the readers come and beside them: the amount of output does not depend on their pace.
     let script = format!("{rounds_of_it}; {}; {rounds_of_it}; sleep 1000", gate::wait_for("watched"));
     let job = d.submit(["bash", "-c", &script]);
     let spool = d.dir().join("spool").join(&job);
@@ -358,7 +358,7 @@ fn thousands_of_slow_readers_are_cheap_and_slow_no_job_or_call() {
         watched / 1000
     );
     assert!(each < 80 << 10, "{each} bytes a reader");
-    // Times depend on this machine's other load. What the readers cost the job is what they cost the processor.
+    // Times depend on other load. The readers cost the job as much as they cost the processor.
     assert!(share < 0.2, "{share} of a processor");
     serves_others(&d);
     d.rnx(["job", "stop", &job]).ok();

@@ -1,4 +1,4 @@
-//! Who comes in (C08) and who may do what (C11).
+//! Authentication of clients, and the methods that each role may call.
 
 use crate::helper::TestDaemon;
 use crate::helper::certificates::{Authority, Identity, Recipe, self_signed};
@@ -6,7 +6,7 @@ use grpcio::{CallOption, Client, Marshaller, Method, MethodType, RpcStatusCode};
 use joblet::pb::joblet_grpc::ALL_METHODS;
 use std::time::Duration;
 
-/// What a viewer may call; an administrator may call everything. The one other copy of this table is the daemon's own.
+/// The methods that a viewer may call; an administrator may call all. The only other copy of this table is the daemon's.
 const VIEWER: &[&str] = &[
     "/joblet.JobService/GetJobStatus",
     "/joblet.JobService/ListJobs",
@@ -24,7 +24,7 @@ const VIEWER: &[&str] = &[
     "/joblet.RuntimeService/ValidateRuntimeSpec",
 ];
 
-/// Every message of ours is empty, and an empty message is no bytes at all.
+/// All messages here are empty, and an empty message has no bytes.
 fn put(_: &Vec<u8>, _: &mut grpcio::GrpcSlice) -> grpcio::Result<()> {
     Ok(())
 }
@@ -33,7 +33,7 @@ fn take(_: grpcio::MessageReader) -> grpcio::Result<Vec<u8>> {
     Ok(Vec::new())
 }
 
-/// Calls a method with an empty message and gives the status. A streaming method answers its error to a unary call too.
+/// Calls a method with an empty message and returns the status. A streaming method answers a unary call with its error too.
 fn call(client: &Client, name: &'static str) -> (RpcStatusCode, String) {
     let method: Method<Vec<u8>, Vec<u8>> = Method {
         ty: MethodType::Unary,
@@ -65,7 +65,7 @@ fn every_call_is_judged_by_the_role() {
         assert!(ALL_METHODS.contains(name), "{name} does not exist");
     }
     for name in ALL_METHODS {
-        // The services of the persist process live on its own socket, not here.
+        // The persist process offers its services on a socket of its own.
         if name.starts_with("/persist.") {
             assert_eq!(call(&admin, name).0, RpcStatusCode::UNIMPLEMENTED, "{name}");
             continue;
@@ -152,7 +152,7 @@ fn client_without_a_valid_certificate_of_the_ca_is_refused() {
     ] {
         let (code, message) = list_jobs_as(&d, &identity);
         assert_eq!(code, RpcStatusCode::UNAVAILABLE, "{what} came in: {message}");
-        // Who is kept out learns nothing but that.
+        // A refused client learns only that it is refused.
         let told = ["Socket closed", "Connection reset by peer", "Broken pipe"];
         assert!(told.iter().any(|t| message.contains(t)), "{what}: {message}");
     }
@@ -182,7 +182,7 @@ fn list_jobs_with(
 
 #[test]
 fn log_distinguishes_refused_handshakes_as_far_as_openssl_does() {
-    // Of C-core's lines only a few in ten seconds are written; at this level it has said nothing yet.
+    // The log takes only a few of C-core's lines in ten seconds; at this level there are none yet.
     let d = TestDaemon::with([("logging.level", "ERROR")]);
     let (_, ca) = d.identity("default");
     list_jobs_with(&d, Some(without_certificate(&ca)));
@@ -255,7 +255,7 @@ fn nothing_but_the_services_of_the_contract_answers() {
     }
 }
 
-/// What `openssl s_client` says about a handshake with this identity and these flags.
+/// The output of `openssl s_client` for a handshake with this identity and these flags.
 fn openssl_handshake(d: &TestDaemon, identity: &Identity, ca: &[u8], flags: &[&str]) -> String {
     let dir = d.dir();
     for (name, bytes) in [("c.pem", &identity.cert[..]), ("k.pem", &identity.key), ("a.pem", ca)] {
@@ -282,7 +282,7 @@ fn weak_certificates_are_refused() {
     let authority = d.authority();
     let (_, ca) = d.identity("default");
     let good = Recipe::client("admin");
-    // With TLS 1.2 the server's word comes within the handshake. The client itself must not be the one that refuses.
+    // With TLS 1.2 the server's refusal comes within the handshake. The client itself must not be the side that refuses.
     let flags = ["-tls1_2", "-cipher", "ALL:@SECLEVEL=0"];
     let text = openssl_handshake(&d, &authority.issue(&good), &ca, &flags);
     assert!(text.contains("CONNECTION ESTABLISHED"), "the control: {text}");

@@ -1,5 +1,5 @@
-//! Jobs that use up all they can of disk, descriptors and objects of the kernel (R08-R10): each comes to an end of its own,
-//! the next job has as much, and the node's end finds nothing of it.
+//! Jobs that use up disk, descriptors and kernel objects: each reaches its own limit, the next job has as much as before, and
+//! nothing is left when the node ends.
 
 use crate::helper::TestDaemon;
 use crate::helper::programs::job;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const QUOTA_MIB: u64 = 16;
 
-/// How often something was done, and the errno that ended it.
+/// The number of successful attempts, and the errno of the first failed one.
 fn end<'a>(found: &'a Value, what: &str) -> (u64, &'a str) {
     let [count, errno] = found[what].as_array().unwrap_or_else(|| panic!("{what}: {found:#}")).as_slice()
     else {
@@ -50,7 +50,7 @@ fn resources_that_a_job_uses_up_are_its_own() {
     for what in ["semget", "msgget", "shmget"] {
         few(what, 100_000);
     }
-    // Nothing of it was the next one's.
+    // The next job has all of it again.
     let again = use_up_everything(&d);
     for what in ["bytes /work", "inodes /work", "descriptors", "timer", "shmget", "semget", "msgget"] {
         assert_eq!(found[what], again[what], "{what}");

@@ -1,4 +1,4 @@
-//! Certificates while the daemon runs: issued, revoked (C09), replaced (C13), and what a reload does and does not do.
+//! Certificates while the daemon runs: issued, revoked and replaced, and the effects of a reload.
 
 use crate::helper::certificates::{Authority, Identity, Recipe};
 use crate::helper::daemon::Node;
@@ -21,10 +21,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A job that prints a line now and then until it is stopped.
+/// A script that prints a line now and then until the job is stopped.
 const TICKER: &str = "while :; do echo tick; sleep 0.05; done";
 
-/// How soon after a reload an open stream of a revoked client must be over.
+/// The longest time from a reload to the end of a revoked client's open stream.
 const CUT: Duration = Duration::from_secs(2);
 
 fn list_jobs(client: &JobServiceClient) -> Result<(), (RpcStatusCode, String)> {
@@ -55,7 +55,7 @@ fn revoke(d: &TestDaemon, name: &str) -> Output {
     d.joblet(["certs", "revoke", "--dir", ".", &format!("certs/{name}-cert.pem")])
 }
 
-/// Puts PEM texts into the configuration.
+/// Writes PEM texts into the configuration.
 fn put(d: &TestDaemon, texts: &[(&str, &[u8])]) {
     for (key, text) in texts {
         d.set(&format!("security.{key}"), String::from_utf8_lossy(text).into_owned());
@@ -129,14 +129,14 @@ fn new_server_certificate_is_used_and_no_stream_is_dropped() {
     assert_eq!(follower.finish().code, 0);
 }
 
-/// How often the daemon has the index of this job's spool open: once for every stream, besides its own use.
+/// The number of the daemon's descriptors for the index of this job's spool: one for each stream, besides its own.
 fn readers(d: &TestDaemon, id: &str) -> usize {
     let index = d.dir().join("spool").join(id).join("index");
     let open = fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().flatten();
     open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == index)).count()
 }
 
-/// What `openssl s_client` prints about a connection that ends at once.
+/// The output of `openssl s_client` for a connection that ends at once.
 fn s_client(d: &TestDaemon, identity: &Identity, ca: &[u8], flags: &[&str]) -> String {
     write_identity(d, identity, ca);
     let out = Running::start(&mut s_client_command(d, flags)).finish();
@@ -149,7 +149,7 @@ fn write_identity(d: &TestDaemon, identity: &Identity, ca: &[u8]) {
     }
 }
 
-/// `openssl s_client` with the identity that was written last.
+/// The command `openssl s_client` with the identity that was written last.
 fn s_client_command(d: &TestDaemon, flags: &[&str]) -> Command {
     let address = format!("127.0.0.1:{}", d.port());
     let mut command = Command::new("openssl");
@@ -158,7 +158,7 @@ fn s_client_command(d: &TestDaemon, flags: &[&str]) -> Command {
     command
 }
 
-/// SHA-256 of the certificate that a new connection gets.
+/// The SHA-256 of the certificate that a new connection gets.
 fn served(d: &TestDaemon) -> String {
     let (identity, ca) = d.identity("default");
     let text = s_client(d, &identity, &ca, &["-showcerts"]);
@@ -182,7 +182,7 @@ fn certificate_files_are_reloaded_and_their_key_is_checked() {
     d.reload();
     let after = served(&d);
     assert_ne!(before, after);
-    // A link to a key that others can read is such a key.
+    // A link to a key that others can read counts as such a key.
     fs::rename(certs.join("server-key.pem"), certs.join("real.pem")).unwrap();
     std::os::unix::fs::symlink("real.pem", certs.join("server-key.pem")).unwrap();
     fs::set_permissions(certs.join("real.pem"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -265,7 +265,7 @@ fn reload_sets_the_log_level_and_names_keys_that_need_a_restart() {
     assert!(!log.contains("server started successfully"), "{log}");
 }
 
-/// What a daemon that must not start says.
+/// The message of a daemon that must not start.
 fn refusal_to_start(node: &Node) -> String {
     let out = Running::start(&mut node.command()).finish();
     assert_eq!(out.code, 1, "{}", out.stderr);
@@ -282,7 +282,7 @@ fn node_with_a_readable_or_replaceable_key_does_not_start() {
         assert!(why.contains("holds a private key, but others have access to it"), "{mode:o}: {why}");
         assert!(why.contains("run: chmod 600 /"), "{why}");
     }
-    // A link is as good as what it points to.
+    // A link counts as the file to which it points.
     let (real, config) = (node.dir().join("real.yml"), node.config());
     fs::rename(&config, &real).unwrap();
     std::os::unix::fs::symlink(&real, &config).unwrap();
@@ -315,8 +315,8 @@ fn node_with_an_unusable_revocation_list_does_not_start() {
     node.start().run(["true"]).ok();
 }
 
-/// What comes back on a connection with this session (a file, if it is there), which is kept until the server has sent
-/// the next one, or has closed it.
+/// The bytes that come back on a connection with this session (a file, if it exists). The connection lasts until the server
+/// has sent the next session, or has closed it.
 fn session(d: &TestDaemon, flags: &[&str], from: &str, to: &str) -> String {
     let (identity, ca) = d.identity("default");
     write_identity(d, &identity, &ca);
@@ -353,7 +353,7 @@ fn a_session_of_a_replaced_authority_opens_nothing() {
     d.set("security.revocationList", serde_yaml::Value::Null);
     d.reload();
     let after = session(&d, &["-tls1_2"], "kept", "next");
-    // The server sends an alert, or has closed before that is read.
+    // The server sends an alert, or closes before the client reads it.
     let refused = after.contains("alert") || after.contains("unexpected eof");
     assert!(refused && !after.contains("Reused"), "{after}");
 }
@@ -364,8 +364,8 @@ fn early_data_and_renegotiation_are_refused() {
     session(&d, &["-tls1_3"], "none", "kept");
     let text = session(&d, &["-tls1_3", "-early_data", "c.pem"], "kept", "next");
     assert!(text.contains("Reused") && text.contains("Early data was not sent"), "{text}");
-    // A line that begins with R makes s_client ask for a new handshake on the same connection. Not before the
-    // server's first frame (SETTINGS: type 4, no flags, stream 0) is here, or that would be what disturbs it.
+    // A line that begins with R makes s_client request a new handshake on the same connection. The test sends it after
+    // the server's first frame (SETTINGS: type 4, no flags, stream 0), which would disturb the handshake otherwise.
     let mut command = s_client_command(&d, &["-tls1_2"]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -377,7 +377,7 @@ fn early_data_and_renegotiation_are_refused() {
     }
     child.stdin.as_mut().unwrap().write_all(b"R\n").unwrap();
     let mut text = String::new();
-    // It ends by itself: the refusal is fatal for it.
+    // s_client ends by itself: the refusal is fatal for it.
     child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     child.wait().unwrap();
     assert!(text.contains("RENEGOTIATING") && text.contains("no renegotiation"), "{text}");
@@ -420,7 +420,7 @@ fn a_call_whose_message_comes_after_the_revocation_is_refused() {
     let run = RunJobRequest { command: "true".into(), ..RunJobRequest::default() };
     let finish = |(mut sender, receiver): (ClientCStreamSender<_>, ClientCStreamReceiver<RunJobResponse>)| {
         block_on(async {
-            // The status may come before the message is gone.
+            // The status may come before the message is sent.
             sender.send((run.clone(), WriteFlags::default())).await?;
             sender.close().await?;
             receiver.await
@@ -428,7 +428,7 @@ fn a_call_whose_message_comes_after_the_revocation_is_refused() {
     };
     finish(open()).expect("the control");
     let opened = open();
-    // Answered behind the other one's headers, on the same connection.
+    // The answer comes behind the headers of the other call, on the same connection.
     list_jobs(&JobServiceClient::new(channel.clone())).unwrap();
     revoke(&d, "ann").ok();
     d.reload();

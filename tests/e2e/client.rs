@@ -1,4 +1,4 @@
-//! What `rnx` does beyond one question and one answer: names for jobs, waiting, filters, and a person at a terminal.
+//! Commands of `rnx` beyond one request and one answer: names for jobs, waiting, filters, and a person at a terminal.
 
 use crate::helper::daemon::RNX;
 use crate::helper::rnx::{Output, Running};
@@ -6,7 +6,7 @@ use crate::helper::wait::holds;
 use crate::helper::{TestDaemon, eventually, gate, soak};
 use std::process::Command;
 
-/// Runs rnx on a terminal, at which somebody types when certain words have appeared.
+/// Runs rnx on a terminal and types keys when certain words have appeared.
 fn at_a_terminal(d: &TestDaemon, typed: &[(&str, &str)], args: &[&str]) -> Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py");
     let mut command = Command::new("/usr/bin/python3");
@@ -21,7 +21,7 @@ fn job_is_found_by_id_id_prefix_name_or_last() {
     let d = TestDaemon::start();
     assert_eq!(d.rnx(["job", "status", "@last"]).code, 5, "there is none yet");
     let first = d.submit(["--name", "nightly", "true"]);
-    // A name that could be the beginning of an id.
+    // This name could be the beginning of an id.
     let second = d.submit(["--name", "cafe-babe", "true"]);
     for (word, id) in [
         (first.as_str(), &first),
@@ -78,7 +78,7 @@ fn a_wait_ends_with_the_code_of_the_first_job_that_failed() {
         )
     );
     assert_eq!(d.rnx(["job", "wait", &good]).code, 0);
-    // Live: it ends when the job does.
+    // The wait for a running job ends with the job.
     let long = gate("0");
     let waiting = d.rnx_spawn(["job", "wait", &good, &long]);
     let told = d.rnx_spawn(["job", "wait", "--any", "--json", &long, &gate("0")]);
@@ -93,7 +93,7 @@ fn a_wait_ends_with_the_code_of_the_first_job_that_failed() {
     assert_eq!((told.code, &told.json()[0]["uuid"]), (143, &long.as_str().into()));
     assert_eq!(told.json().as_array().map(Vec::len), Some(1));
     d.rnx(["job", "stop", "@last"]).ok();
-    // Nothing is waited for when one of the words names no job.
+    // The command waits for no job when one of its words names none.
     assert_eq!(d.rnx(["job", "wait", &good, "nobody"]).code, 5);
     assert_eq!(d.rnx(["job", "wait"]).code, 2);
 }
@@ -212,7 +212,7 @@ fn queued_job_shows_its_wait_reason_and_its_queue_position() {
 #[test]
 fn second_ctrl_c_ends_rnx_when_its_stderr_is_blocked() {
     let d = TestDaemon::start();
-    // The hint cannot be printed: the pipe behind stderr is full, and nobody reads it.
+    // rnx cannot print the hint: the pipe behind stderr is full, and no reader drains it.
     let script = r#"
 import fcntl, os, signal, subprocess, sys, time
 r, w = os.pipe()
@@ -293,7 +293,7 @@ fn scheduled_job_shows_its_time_and_is_canceled_or_awaited() {
         "{line}"
     );
     assert_eq!(d.rnx(["job", "status", "later"]).field("Scheduled At"), later.field("ScheduledTime"));
-    // It is not running, so it is not stopped but canceled, once.
+    // The job is not running: rnx cancels it once instead of stopping it.
     let stopped = d.rnx(["job", "stop", "later"]);
     assert_eq!(stopped.code, 6, "{}", stopped.stderr);
     let canceled = d.rnx(["job", "cancel", "later"]);
@@ -303,7 +303,7 @@ fn scheduled_job_shows_its_time_and_is_canceled_or_awaited() {
     let again = d.rnx(["job", "cancel", "later"]);
     assert!(again.code == 6 && again.stderr.contains("not scheduled"), "{}", again.stderr);
     assert_eq!(d.rnx(["job", "wait", "later"]).code, 125, "it never ran");
-    // What is soon runs soon, with what was uploaded when it was asked for.
+    // A job that is scheduled soon runs soon, with the files that its request uploaded.
     let begun = jiff::Timestamp::now();
     let file = file.display().to_string();
     let soon = [
@@ -372,7 +372,7 @@ fn a_request_that_is_sent_again_gives_the_job_that_it_gave() {
 fn a_watch_goes_on_when_the_daemon_is_killed_and_started_again() {
     let d = TestDaemon::start();
     let done = d.submit(["true"]);
-    // For as long as the daemons take to come back.
+    // Lasts as long as the daemons take to come back.
     let script = "i=0; until [ -e /work/enough ]; do i=$((i + 1)); echo line $i; \
                   [ $((i % 20)) = 0 ] && sleep 0.1; done; exit 5";
     let follow = d.rnx_spawn(["job", "run", "-q", "--follow", "sh", "-c", script]);
@@ -433,7 +433,7 @@ fn start_by_a_killed_client_happens_once_or_not_at_all() {
         });
         client.kill();
         drop(client);
-        // Whatever became of it: who asks again has one job.
+        // Whatever happened to the first request, the second one gets the only job.
         let id = d.rnx(run).id();
         if n % 10 == 0 {
             assert_eq!(d.rnx(run).id(), id);

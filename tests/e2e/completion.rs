@@ -6,7 +6,7 @@ use crate::helper::rnx::{Output, Running};
 use std::path::Path;
 use std::process::Command;
 
-/// A shell that finds our rnx and this node, with nothing of our environment.
+/// A shell that finds our rnx and this node, without our environment.
 fn shell(d: &TestDaemon, program: &str) -> Command {
     let bin = Path::new(RNX).parent().unwrap().display().to_string();
     let mut command = Command::new(program);
@@ -21,7 +21,7 @@ fn script_of(d: &TestDaemon, name: &str) -> String {
     path.display().to_string()
 }
 
-/// What bash's function answers for a line that is typed this far.
+/// The answers of bash's completion function for an unfinished line.
 fn in_bash(d: &TestDaemon, line: &str) -> Vec<String> {
     let script = script_of(d, "bash");
     let mut command = shell(d, "/bin/bash");
@@ -77,7 +77,7 @@ fn bash_completes_commands_flags_values_jobs_and_nodes() {
     assert_eq!(in_bash(&d, "rnx job wait trainer t"), [""; 0], "it is there already");
     assert!(!in_bash(&d, "rnx job log ").iter().any(|word| word.contains("gotcha")));
     assert!(!d.dir().join("gotcha").exists(), "the name of a job was executed");
-    // Nobody at the keyboard is told that the server is away, or that the line is wrong.
+    // Completion prints no error when the server is unreachable or the line is wrong.
     for line in ["rnx --server=localhost:1 job stop ", "rnx --config /nowhere job stop ", "rnx job nonsense "]
     {
         assert_eq!(in_bash(&d, line), [""; 0], "{line}");

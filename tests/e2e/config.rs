@@ -55,7 +55,7 @@ fn defaults_and_bounds_of_jobs_come_from_the_configuration() {
     node.set("joblet.defaultCpuLimit", 30);
     node.set("joblet.maxMemoryLimit", 100);
     node.set("joblet.validateCommands", false);
-    // Longer than anything but a sleeper takes.
+    // Only a job that sleeps takes longer.
     node.set("joblet.jobTimeout", "5s");
     node.set("server.nodeId", "node-of-this-test");
     let d = node.start();
@@ -86,7 +86,7 @@ fn log_follows_the_configured_level_and_format() {
     let d = TestDaemon::with([("logging.format", "json")]);
     d.run(["true"]).ok();
     d.until_logged("job started successfully");
-    // What is behind the last end of a line is being written.
+    // The text behind the last newline is still being written.
     let log = d.log();
     for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
@@ -110,7 +110,7 @@ fn the_environment_overrides_what_it_is_documented_to() {
     d.until_status(&waits, "COMPLETED");
 }
 
-/// Twelve jobs, so that those after the ready berths are among them.
+/// Twelve jobs, more than there are warm sandboxes.
 #[test]
 fn network_namespace_is_reused_only_if_no_socket_is_left_in_it() {
     let d = TestDaemon::with([("network.reuseNamespaces", true)]);

@@ -1,5 +1,5 @@
-//! The host plays tricks, or other users of it do (E04-E07, E21, E25); what a job does with what is its own (E23, E42, E44);
-//! and the walls are the same however a job is started (E45).
+//! Attacks by the host's files or by other users of the host, and attempts of a job on its own files, filters and network.
+//! The isolation is the same for every way to start a job.
 
 use crate::helper::daemon::Node;
 use crate::helper::rnx::Running;
@@ -14,7 +14,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Makes `command` run in a mount namespace of its own, after `script` has changed it.
+/// Makes `command` run in a separate mount namespace, which `script` changes first.
 fn in_doctored_host(command: &mut Command, script: &str) {
     let joblet = command.get_program().to_owned();
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
@@ -28,7 +28,7 @@ fn in_doctored_host(command: &mut Command, script: &str) {
     *command = doctored;
 }
 
-/// A /dev of six honest nodes, and the place where it lies before it covers the host's.
+/// A /dev with six genuine nodes, and its path before it is mounted over the host's.
 fn honest_devices(node: &Node) -> String {
     let dev = node.dir().join("dev");
     let nodes = ["null 1 3", "zero 1 5", "full 1 7", "random 1 8", "urandom 1 9", "tty 5 0"]
@@ -40,7 +40,7 @@ fn honest_devices(node: &Node) -> String {
     format!("mkdir -p {0}\nmount -t tmpfs tmpfs {0}\n{nodes}\n", dev.display())
 }
 
-/// What the daemon says when it does not start on a host changed by this script.
+/// The message of a daemon that does not start on a host changed by this script.
 fn refusal(node: &Node, script: &str) -> String {
     let mut command = node.command();
     in_doctored_host(&mut command, script);
@@ -56,7 +56,7 @@ fn false_null_device_stops_the_daemon_and_changes_nothing() {
     let dev = node.dir().join("dev");
     let cover = format!("mount --rbind {0} /dev", dev.display());
     for fake in [
-        // CVE-2025-31133: what covers masked files would be the file that is worth most to a job.
+        // CVE-2025-31133: the file over masked files would be the one that is worth most to a job.
         "ln -s /proc/sys/kernel/core_pattern",
         "ln -s zero",
         "touch",
@@ -70,7 +70,7 @@ fn false_null_device_stops_the_daemon_and_changes_nothing() {
         assert!(text.contains("/dev/null: it is not the character device 1:3"), "{fake}: {text}");
     }
     assert_eq!(fs::read("/proc/sys/kernel/core_pattern").unwrap(), pattern);
-    // The same without a fake in it.
+    // The same without a fake node.
     let script = honest_devices(&node) + &cover;
     let d = node.start_with(|command| redoctor(command, &script));
     assert_eq!(d.run(["sh", "-c", "echo x >/dev/null; wc -c < /dev/null"]).ok(), "0\n");
@@ -87,7 +87,7 @@ fn redoctor(command: &mut Command, script: &str) {
 fn a_proc_that_is_no_procfs_stops_the_daemon() {
     let node = Node::set_up();
     let fake = node.dir().join("fake");
-    // E06: a directory that looks like it, as far as the daemon looks.
+    // The directory resembles procfs in every file that the daemon checks.
     let script = format!(
         "mkdir -p {0}\nmount -t tmpfs tmpfs {0}\nmkdir -p {0}/self/fd {0}/sys/kernel\nmount --bind {0} /proc",
         fake.display()
@@ -98,14 +98,14 @@ fn a_proc_that_is_no_procfs_stops_the_daemon() {
 
 #[test]
 fn a_root_with_the_hosts_proc_or_devices_in_it_is_refused() {
-    // E07: neither as they are nor by another name; there are no other roots to bring yet.
+    // Neither directly nor by another name; other roots cannot be supplied yet.
     let node = Node::set_up();
     for place in ["/", "/proc", "/dev", "/dev/shm", "/proc/sys", "/tmp", "/work/x"] {
         node.set("filesystem.allowedMounts", serde_yaml::to_value(["/usr", place]).unwrap());
         let out = Running::start(&mut node.command()).finish();
         assert!(out.code != 0 && out.stderr.contains("filesystem.allowedMounts"), "{place}: {}", out.stderr);
     }
-    // A link is made again in the job's root, not followed on the host: there it leads to what the job has.
+    // The daemon repeats a link in the job's root and does not follow it on the host: there it leads to the job's files.
     let place = tempfile::Builder::new().prefix("joblet-links.").tempdir_in("/srv").unwrap();
     let dir = place.path();
     for (name, to) in
@@ -131,7 +131,7 @@ fn a_root_with_the_hosts_proc_or_devices_in_it_is_refused() {
 #[test]
 fn terminals_and_the_console_are_the_jobs_own() {
     let d = TestDaemon::start();
-    // E05: nothing that could be a link of somebody else's: the job's own instance, and no console.
+    // No path that another user could have linked: the job's own instance, and no console.
     let script = "readlink /dev/ptmx; ls -A /dev/pts; [ -e /dev/console ] || echo no console; \
                   stat -f -c %T /dev/pts; ln -sf /proc/sys /dev/pts/0 2>/dev/null || echo no link; \
                   python3 -c 'import os; print(os.ttyname(os.openpty()[1]))'";
@@ -167,8 +167,8 @@ fn sockets_of_the_host_cannot_be_reached() {
     args.extend(places.iter().map(|at| at.display().to_string()));
     let text = d.run(&args).ok();
     let answers: Vec<&str> = text.lines().collect();
-    assert_eq!(answers[0], "ECONNREFUSED", "E21: the abstract one: {text}");
-    assert!(answers[1..].iter().all(|a| ["ENOENT", "EACCES", "ENOTDIR"].contains(a)), "E21: {text}");
+    assert_eq!(answers[0], "ECONNREFUSED", "the abstract one: {text}");
+    assert!(answers[1..].iter().all(|a| ["ENOENT", "EACCES", "ENOTDIR"].contains(a)), "{text}");
     assert_eq!(answers.len(), 1 + places.len());
     drop((listeners, of_no_place));
 }
@@ -176,7 +176,7 @@ fn sockets_of_the_host_cannot_be_reached() {
 #[test]
 fn changes_that_a_job_makes_to_its_files_grant_no_rights() {
     let d = TestDaemon::start();
-    // E23: special bits, foreign owners, attributes and capabilities, each with what came of it.
+    // Special bits, foreign owners, attributes and capabilities, each with its result.
     let script = "mkdir d; chmod 6777 d; touch d/f; cp /usr/bin/id d/id; chmod 6755 d/id d/f; d/id -u
         try() { \"$@\" 2>/dev/null && echo done: $1 || echo refused: $1; }
         try chown 1:1 d/f; try mknod d/dev c 1 3; try chattr +i d/f; try chattr +a d/f
@@ -209,7 +209,7 @@ for name in ('security.capability', 'trusted.x', 'system.posix_acl_access'):
 
 #[test]
 fn directories_that_another_user_prepared_are_refused() {
-    // E25: every path of the daemon's is below dataDir. Whoever can write there could lead it elsewhere.
+    // All paths of the daemon are below dataDir. A user who can write there could redirect them.
     let canary = tempfile::tempdir().unwrap();
     for name in ["run", "spool", "work"] {
         let node = Node::set_up();
@@ -242,7 +242,7 @@ fn nothing_is_written_below_tmp_while_jobs_run() {
     let new: Vec<_> =
         after.iter().filter(|n| !before.contains(n) && n.to_string_lossy().contains(&job[..8])).collect();
     assert!(new.is_empty(), "{new:?}");
-    // And of the daemon's own descriptors none leads to a file there, its dataDir aside.
+    // No descriptor of the daemon leads to a file there, dataDir excepted.
     for entry in fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().flatten() {
         let Ok(to) = fs::read_link(entry.path()) else { continue };
         assert!(!to.starts_with("/tmp") || to.starts_with(d.dir()), "{}", to.display());
@@ -253,7 +253,7 @@ fn nothing_is_written_below_tmp_while_jobs_run() {
 #[test]
 fn nested_sandbox_works_unless_it_needs_a_user_namespace() {
     let d = TestDaemon::start();
-    // E42: Landlock and seccomp, each really in force afterwards, as a browser would use them.
+    // Landlock and seccomp as a browser uses them, each really in force afterwards.
     let script = "import ctypes, os, struct, errno
 libc = ctypes.CDLL(None, use_errno=True)
 def call(*args):
@@ -264,7 +264,7 @@ ruleset = call(444, struct.pack('Q', 2), 8, 0)
 print('landlock', call(446, ruleset, 0))
 try: open('after', 'w')
 except PermissionError: print('in force')
-# Whoever asks for its parent's id is told ENOMEM: ld nr; jeq 110; ret errno; ret allow.
+# getppid(2) returns ENOMEM: ld nr; jeq 110; ret errno; ret allow.
 program = struct.pack('HBBI' * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 110, 6, 0, 0, 0x5000c, 6, 0, 0, 0x7fff0000)
 buffer = ctypes.create_string_buffer(program)
 print('seccomp', call(317, 1, 0, struct.pack('HxxxxxxQ', 4, ctypes.addressof(buffer))))
@@ -283,7 +283,7 @@ print('user', call(272, 0x10000000))";
 #[test]
 fn job_has_no_interface_on_which_to_forge_packets() {
     let d = TestDaemon::start();
-    // E44: no other interface than its loopback, no raw sockets, no change of what is there.
+    // No interface but the loopback, no raw sockets, no change of the interfaces.
     let script = "import socket, struct, fcntl, errno
 def tell(name, deed):
     try: print(name, deed())
@@ -312,14 +312,14 @@ tell('broadcast', lambda: (plain.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCA
     }
 }
 
-/// Everything of the walls that can be read from inside.
+/// All facts about the isolation that a job can read from inside.
 const LOOK: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Cpus_allowed_list|NSpid)' /proc/self/status; \
     grep -E '^(Cap|NoNewPrivs|Seccomp)' /proc/1/status; cat /proc/self/limits; umask; ls -A / /dev /etc; \
     cut -d' ' -f5- /proc/self/mountinfo; ls /proc/self/fd | wc -l; for n in pid mnt ipc uts net user cgroup; \
     do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup";
 
-/// What two jobs tell of themselves, without what is meant to differ: the inodes of their namespaces (each its own, by
-/// kind), the sizes that follow from their limits, the devices of their own file systems, and their time slices.
+/// The reports of two jobs without intended differences: the inodes of their namespaces (each its own, by kind), the sizes
+/// that follow from their limits, the devices of their own file systems, and their time slices.
 fn normal(text: &str) -> String {
     let blank = |line: &str, mark: &str| match line.split_once(mark) {
         Some((left, right)) => {
@@ -342,7 +342,7 @@ fn pair(name: &str, value: &str) -> HashMap<String, String> {
 
 #[test]
 fn every_way_to_start_a_job_gives_the_same_sandbox() {
-    // With berths made beforehand (and used up meanwhile), without any, and in network namespaces of jobs before.
+    // With warm sandboxes (used up meanwhile), without any, and in network namespaces of earlier jobs.
     let with = every_way_has_the_same_walls(&TestDaemon::start());
     let without = every_way_has_the_same_walls(&TestDaemon::with([("joblet.warmSandboxes", 0)]));
     assert_eq!(with, without);
@@ -350,12 +350,12 @@ fn every_way_to_start_a_job_gives_the_same_sandbox() {
     assert_eq!(with, reused);
 }
 
-/// A time that has not come when the request is read.
+/// A time that is still in the future when the daemon reads the request.
 fn soon() -> String {
     (jiff::Timestamp::now() + std::time::Duration::from_millis(500)).to_string()
 }
 
-/// What the jobs tell of their walls, the same for all.
+/// The jobs' reports about their isolation, which must all be equal.
 fn every_way_has_the_same_walls(d: &TestDaemon) -> String {
     let file = FileUpload { path: "dir/file".into(), content: b"x".to_vec(), ..Default::default() };
     let upload = file.clone();
@@ -375,7 +375,7 @@ fn every_way_has_the_same_walls(d: &TestDaemon) -> String {
         ("scheduled with files", RunJobRequest { schedule: soon(), uploads: vec![upload], ..ask() }),
     ];
     let client = d.client("default");
-    // Many at once and many in a row: what was made beforehand is used up and made again.
+    // Many at once and many in a row: warm sandboxes are used up and made again.
     let mut jobs = Vec::new();
     for _ in 0..4 {
         jobs.extend(ways.iter().map(|(way, request)| (*way, client.run_job(request).unwrap().jobUuid)));

@@ -24,7 +24,7 @@ fn finding(node: &Node, check: &str) -> Value {
     found.unwrap_or_else(|| panic!("no check {check} in {all}")).clone()
 }
 
-/// The check fails, its remedy is a command, and after that the check is fine.
+/// The check fails, its remedy is a command, and the check passes after the command.
 fn fails_until_mended(node: &Node, check: &str, mode: (&Path, u32)) {
     let (path, wrong) = mode;
     fs::set_permissions(path, fs::Permissions::from_mode(wrong)).unwrap();
@@ -96,7 +96,7 @@ fn faults_of_certificates_and_configuration_are_found() {
     let client = put(&Recipe::client("admin"));
     assert!(client["seen"].to_string().contains("purpose"), "{client}");
 
-    // A client whose role this node does not know is worth a word, and keeps no daemon from running.
+    // A client with an unknown role causes a warning and prevents no start.
     let stranger = ca.issue(&Recipe::client("janitor"));
     fs::write(node.dir().join("certs/client-cert.pem"), stranger.cert).unwrap();
     fs::write(node.dir().join("certs/client-key.pem"), stranger.key).unwrap();
@@ -137,7 +137,7 @@ fn strict_daemon_does_not_start_where_limits_cannot_be_enforced() {
     assert_eq!(group_of(node.dir()), None, "its group is left");
     assert_eq!(doctor(&node, &[]).code, 1);
     assert_eq!(finding(&node, "cgroup.memory")["status"], "fail");
-    // The same host, and nobody was promised anything.
+    // The same host in the mode best-effort, which promises no limit.
     node.set("cgroup.enforcement", "best-effort");
     assert_eq!(finding(&node, "cgroup.memory")["status"], "warn");
     let d = node.start();

@@ -1,5 +1,5 @@
-//! What was promised before a crash holds after it: an acknowledged job is never forgotten, a repeated request is one job,
-//! and nothing runs that no record tells of.
+//! Promises before a crash hold after it: the daemon never forgets an acknowledged job, a repeated request is one job, and
+//! no process runs without a record.
 
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::random::Random;
@@ -24,7 +24,7 @@ fn bounded() -> CallOption {
     CallOption::default().timeout(Duration::from_secs(20))
 }
 
-/// Every second one ends at once, the others do not.
+/// A request; jobs of even numbers end at once, the others do not.
 fn request(id: &str, number: usize) -> RunJobRequest {
     let script = if number.is_multiple_of(2) { "echo ran" } else { "echo ran; exec sleep 1000" };
     RunJobRequest {
@@ -36,7 +36,7 @@ fn request(id: &str, number: usize) -> RunJobRequest {
     }
 }
 
-/// All jobs by their names. Two of one name fail the test.
+/// All jobs by name. Two jobs of one name fail the test.
 #[track_caller]
 fn by_name(client: &JobServiceClient) -> HashMap<String, Job> {
     let mut found = HashMap::new();
@@ -48,7 +48,7 @@ fn by_name(client: &JobServiceClient) -> HashMap<String, Job> {
     found
 }
 
-/// Requests that are under way when the daemon is killed: the ids that were acknowledged, and the node.
+/// Kills the daemon while requests are in progress; returns the node and the acknowledged ids.
 fn crash_amid(d: TestDaemon, requests: &[RunJobRequest], random: &mut Random) -> (Node, Vec<Option<String>>) {
     let client = d.client("default");
     let begin = Barrier::new(requests.len() + 1);
@@ -68,7 +68,7 @@ fn crash_amid(d: TestDaemon, requests: &[RunJobRequest], random: &mut Random) ->
     })
 }
 
-/// A job as it is once it has settled: it runs, or is over.
+/// The status of a job after its start: it runs, or is over.
 fn settled(client: &JobServiceClient, id: &str) -> String {
     let request = GetJobStatusReq { uuid: id.to_owned(), ..Default::default() };
     eventually("the job runs or is over", || {
@@ -95,7 +95,7 @@ fn check(d: &TestDaemon, number: usize, request: &RunJobRequest, acknowledged: O
     match status.as_str() {
         "COMPLETED" if ends_at_once => assert_eq!(log(&id), "ran\n"),
         "RUNNING" if !ends_at_once => eventually("it ran", || holds(log(&id) == "ran\n")),
-        // The daemon was killed in the middle of its start: it never came to run.
+        // The daemon was killed in the middle of the start: the job never ran.
         "FAILED" => {
             let told = d.status(&id);
             assert!(acknowledged.is_none(), "an acknowledged job is gone: {told}");
@@ -175,7 +175,7 @@ fn the_same_request_is_the_same_job_however_often_it_comes() {
     d.rnx(["job", "stop", &ids[0]]).ok();
     assert_eq!(d.client("default").run_job_opt(&twice, bounded()).unwrap().status, "STOPPED");
     d.rnx(["job", "delete", &ids[0]]).ok();
-    // Nobody remembers it now.
+    // The daemon no longer knows the request.
     assert_ne!(d.client("default").run_job_opt(&twice, bounded()).unwrap().jobUuid, ids[0]);
     d.stop();
 }

@@ -1,4 +1,4 @@
-//! What a job finds in its environment, and where secrets do not appear (I07-I09, I11).
+//! The environment of a job, and the places where secrets must not appear.
 
 use crate::helper::programs::job;
 use crate::helper::{TestDaemon, residue};
@@ -41,7 +41,7 @@ fn the_environment_is_the_documented_one_and_then_the_users() {
         "_",
     ];
     let strange: Vec<_> = names.iter().filter(|n| !known.contains(n)).collect();
-    assert!(strange.is_empty(), "I08: not declared: {strange:?}");
+    assert!(strange.is_empty(), "not declared: {strange:?}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_secret_is_in_the_jobs_environment_and_nowhere_else() {
     d.set("logging.level", "DEBUG");
     let d = d.start();
     let pair = format!("API_KEY={SECRET}");
-    // The running job keeps it in its environment while we look everywhere.
+    // The running job keeps the secret in its environment during the search.
     let id = d.submit(["-s", &pair, "sh", "-c", "printf %s \"$API_KEY\" | wc -c; exec sleep 1000"]);
     let failed = d.rnx(["job", "run", "-q", "-s", &pair, "/no/such/program"]).id();
     let mut seen = String::new();
@@ -162,7 +162,7 @@ fn secrets_can_be_given_outside_the_command_line() {
     fs::write(d.dir().join("key"), SECRET).unwrap();
     let out = d.run(["--secret-file", "API_KEY=key", "sh", "-c", "echo $API_KEY"]);
     assert_eq!(out.ok(), format!("{SECRET}\n"));
-    // On the command line it works, with a warning.
+    // A secret on the command line works, with a warning.
     let out = d.rnx(["job", "run", "--wait", "-s", &format!("API_KEY={SECRET}"), "true"]);
     out.ok();
     assert!(out.stderr.to_lowercase().contains("secret"), "no warning: {}", out.stderr);
@@ -172,7 +172,7 @@ fn secrets_can_be_given_outside_the_command_line() {
 fn a_job_type_of_the_users_changes_nothing() {
     let d = TestDaemon::start();
     let probe = job("inside.py").display().to_string();
-    // Names that other systems use to weaken their walls.
+    // Names that other systems use to weaken their isolation.
     let args = ["-e", "CI_MODE=true", "-e", "MODE=init", "--upload", &probe, "/usr/bin/python3", "inside.py"];
     let found: serde_json::Value = serde_json::from_str(&d.run(args).ok()).unwrap();
     assert_eq!(found["status"]["CapBnd"], "0000000000000000\n".trim());

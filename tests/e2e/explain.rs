@@ -1,4 +1,4 @@
-//! `rnx job run --explain`: the plan is what a start then does, and explaining does nothing.
+//! `rnx job run --explain`: a start follows the printed plan, and the explanation itself changes nothing.
 
 use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
@@ -15,12 +15,12 @@ fn explain(d: &TestDaemon, more: &[&str]) -> Vec<String> {
     out.json().as_array().unwrap().iter().map(|step| step.as_str().unwrap().to_owned()).collect()
 }
 
-/// What stands behind `before` in each step that begins so.
+/// The rest of each step that begins with `before`.
 fn behind<'a>(plan: &'a [String], before: &str) -> Vec<&'a str> {
     plan.iter().filter_map(|step| step.strip_prefix(before)).collect()
 }
 
-/// Where steps of the plan put mounts, in its order.
+/// The mount points in the plan, in its order.
 fn places(plan: &[String]) -> Vec<String> {
     let place = |step: &String| {
         let words: Vec<&str> = step.split(' ').collect();
@@ -70,7 +70,7 @@ fn the_plan_is_what_a_start_then_does() {
     assert_eq!(behind(&plan, "set hostname ")[0].replace("<id>", &id[..8]), told[0]);
     assert!(told[1].ends_with(behind(&plan, "set umask ")[0]), "{}", told[1]);
 
-    // What is written to the group is what the running job's group says.
+    // The values in the plan equal those in the running job's group.
     let layers = d.rnx(["--json", "job", "status", "--security", &id]).json();
     let written = behind(&plan, "write ");
     assert!(!written.is_empty(), "{plan:?}");
@@ -88,7 +88,7 @@ fn the_plan_is_what_a_start_then_does() {
 
 #[test]
 fn explaining_starts_records_and_leaves_nothing() {
-    // Berths are made before there are jobs, whoever asks for what.
+    // Warm sandboxes are made before any request.
     let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     fs::write(d.dir().join("input"), [7; 1000]).unwrap();
     let before = files(&d.dir().join("spool"));

@@ -15,17 +15,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Jobs that run while it happens.
+/// The number of jobs that run meanwhile.
 const JOBS: usize = 50;
 /// One in so many daemons may finish its start and answers requests before it is killed.
 const PEACE: usize = 10;
 /// Milliseconds from one line of a job to the next.
 const RHYTHM_MS: u32 = 50;
 
-/// A job and what it must have become.
+/// A job with its expected result.
 struct Job {
     id: String,
-    // Lines of each stream; `None`: until it is told.
+    // Lines of each stream; `None`: until a signal.
     lines: Option<u32>,
     code: i32,
 }
@@ -37,7 +37,7 @@ fn line(stream: &str, number: u32) -> String {
     format!("{text} {sum:08x}\n")
 }
 
-/// Fails where the stream is not every line once and in order; how many there are.
+/// Fails unless the stream has every line once and in order; returns the number of lines.
 #[track_caller]
 fn lines_of(id: &str, stream: &str, got: &[u8]) -> u32 {
     let text = String::from_utf8_lossy(got);
@@ -59,7 +59,7 @@ fn submit(d: &TestDaemon, program: &Path) -> Vec<Job> {
     let content = fs::read(program).unwrap();
     let upload = FileUpload { path: "lines".into(), content, mode: 0o755, ..Default::default() };
     let start = |n: usize| {
-        // Every third one ends while it happens, the others when they are told.
+        // Every third job ends meanwhile, the others at a signal.
         let lines = n.is_multiple_of(3).then_some(20 + 10 * n as u32);
         let code = n as i32;
         let args = [lines.unwrap_or(0), n as u32, RHYTHM_MS].map(|arg| arg.to_string()).into();
@@ -71,7 +71,7 @@ fn submit(d: &TestDaemon, program: &Path) -> Vec<Job> {
     (0..JOBS).map(start).collect()
 }
 
-/// What the client is told of a job's output: sequence numbers without a gap, and each stream whole.
+/// The client must get a job's output with sequence numbers without a gap, and each stream complete.
 fn check_output(d: &TestDaemon, job: &Job) {
     let client = d.client("viewer");
     let request = GetJobLogsReq { uuid: job.id.clone(), ..Default::default() };
@@ -142,7 +142,7 @@ fn jobs_survive(kills: usize, programs: &dyn Fn(&Node) -> Vec<PathBuf>) {
     let alive = runs(&d.uids());
     assert!(alive.len() >= told, "{} of {told} jobs live:\n{}", alive.len(), d.log());
     alive.into_iter().for_each(|pid| {
-        // One of the others may end by itself meanwhile.
+        // Another job may end by itself meanwhile.
         let _ = kill(pid, Signal::SIGUSR1);
     });
     for job in &jobs {

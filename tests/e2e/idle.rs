@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// Threads that C-core makes; what wakes them is not ours to say. Names are cut at 15 letters by the kernel.
+/// Threads of C-core, whose wake-ups we do not control. The kernel cuts names at 15 letters.
 const C_CORE: &[&str] =
     &["default-executo", "resolver-execut", "grpc_global_tim", "grpc-0", "event_engine", "timer_manager"];
 /// C-core's clock ticks about once a second.
 const CLOCK: &str = "timer_manager";
-/// Ticks of a window in which nobody of us may wake.
+/// The ticks of a window in which none of our threads may wake.
 const WINDOW: u64 = 12;
 
-/// How often each thread has gone to sleep of its own will, by id and name.
+/// The voluntary context switches of each thread, by id and name.
 fn sleeps(d: &TestDaemon) -> BTreeMap<(String, String), u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten();
     tasks
@@ -60,7 +60,7 @@ fn without_jobs_no_thread_of_ours_wakes() {
     for _ in 0..20 {
         d.run(["true"]).ok();
     }
-    // A client that stays connected is nothing to do either.
+    // A client that stays connected causes no wake-up either.
     let client = d.client("viewer");
     client.list_jobs(&joblet::pb::joblet::EmptyRequest::new()).unwrap();
     sleeps_soundly(&d);
@@ -68,7 +68,7 @@ fn without_jobs_no_thread_of_ours_wakes() {
 
 #[test]
 fn silent_job_and_its_reader_wake_no_thread() {
-    // Between two samples, that is: the rarest rate leaves a minute.
+    // The window lies between two samples: the lowest rate leaves a minute.
     let d = TestDaemon::with([("job_metrics.default_sample_rate", "1m")]);
     let job = d.submit(["sleep", "1000"]);
     let mut follower = d.rnx_spawn(["job", "log", &job]);

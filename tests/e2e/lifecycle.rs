@@ -1,4 +1,4 @@
-//! How jobs end (L01, L06, L07), and what stop, delete and delete-all do.
+//! The ends of jobs, and the effects of stop, delete and delete-all.
 
 use crate::helper::wait::holds;
 use crate::helper::{TestDaemon, eventually, residue};
@@ -25,7 +25,7 @@ fn shell(script: &str) -> RunJobRequest {
     RunJobRequest { command: "sh".to_owned(), args, ..Default::default() }
 }
 
-// Found with this loop: a job's output was complete before the loop had heard of its PID 1, and it never ended.
+// This loop found that a job never ended when its output was complete before the loop knew its PID 1.
 #[test]
 fn every_exit_code_comes_back_exactly() {
     let d = TestDaemon::start();
@@ -107,15 +107,15 @@ fn a_command_that_cannot_be_executed_says_why() {
 #[test]
 fn a_stop_ends_what_ignores_it_and_everything_it_started() {
     let d = TestDaemon::start();
-    // L01: TERM is ignored, and the children have left the session.
+    // TERM is ignored, and the children have left the session.
     let script = "trap '' TERM; for i in 1 2 3 4 5; do setsid sh -c \"trap '' TERM HUP; sleep 1000\" & done; echo up; sleep 1000; sleep 1000";
     let id = d.submit(["sh", "-c", script]);
     let client = d.client("default");
     until_output(&client, &id, b"up\n");
-    // On an open connection: what a new rnx takes on a busy machine is not the stop's.
+    // On an open connection: the start of a new rnx on a busy machine is no part of the stop.
     let (request, before) = (StopJobReq { uuid: id.clone(), ..Default::default() }, Instant::now());
     let stopped = client.stop_job(&request).unwrap();
-    assert!(before.elapsed() < Duration::from_millis(100 + 1000), "L01: took {:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_millis(100 + 1000), "took {:?}", before.elapsed());
     assert_eq!((stopped.status.as_str(), stopped.exitCode), ("STOPPED", -1));
     let status = d.status(&id);
     assert_eq!((&status["status"], &status["exitReason"]), (&"STOPPED".into(), &"stopped".into()));
@@ -201,7 +201,7 @@ fn the_timeout_stops_a_job_and_says_so() {
 #[test]
 fn orphans_are_reaped_and_do_not_outlive_the_command() {
     let d = TestDaemon::start();
-    // Without a zombie there are init, the shell, its look and the orphan. It looks until that is so.
+    // Without a zombie there are init, the shell, its probe and the orphan. The shell repeats the probe until that is so.
     let script = "for i in $(seq 50); do (sh -c 'exit 0' &) ; done; (setsid sleep 1000 &)
         for look in $(seq 500); do left=$(ls /proc | grep -c '^[0-9]'); [ $left -gt 8 ] || break; sleep 0.05; done
         echo $left";
@@ -219,13 +219,13 @@ fn an_id_may_be_cut_while_it_stays_unique() {
     for _ in 0..40 {
         d.submit(["true"]);
     }
-    // Seventeen ids share one of sixteen first characters; the client asks for four at least, so ask the API.
+    // Seventeen ids share one of sixteen first characters; the client requires four at least, so the test calls the API.
     let error =
         d.client("default").get_job_status(&GetJobStatusReq::default()).expect_err("an empty id").to_string();
     assert!(error.contains("3-") || error.contains("INVALID_ARGUMENT"), "{error}");
 }
 
-/// Reads the job's live output until `wanted` has come.
+/// Reads the job's live output until it has `wanted`.
 fn until_output(client: &JobServiceClient, id: &str, wanted: &[u8]) {
     use futures_util::StreamExt;
     let request = GetJobLogsReq { uuid: id.to_owned(), ..Default::default() };

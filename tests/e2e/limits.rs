@@ -1,5 +1,5 @@
-//! Limits on a host that can enforce them. Where it cannot, these are skipped by name, and the VM tier proves the same in a
-//! guest that can.
+//! Limits on a host that can enforce them. Other hosts skip these tests by name, and the VM tier proves the same in a guest
+//! that can.
 
 use crate::helper::daemon::Node;
 use crate::helper::programs;
@@ -7,7 +7,7 @@ use crate::helper::residue::cgroup2_mount;
 use crate::helper::skip::has_cgroup_controller;
 use crate::helper::{TestDaemon, eventually, wait::holds};
 
-/// A strict node in a cgroup of its own: the one that the tests run in has other processes.
+/// A strict node in a separate cgroup, because the cgroup of the tests has other processes.
 fn strict_node() -> TestDaemon {
     let node = Node::set_up();
     // Named after the node: each test has its own.

@@ -1,4 +1,4 @@
-//! The part of a job's output that somebody asks for, with rnx and over the API (O02).
+//! Selected parts of a job's output, with rnx and over the API.
 
 use futures_util::StreamExt;
 use grpcio::RpcStatusCode;
@@ -11,7 +11,7 @@ fn request(id: &str) -> GetJobLogsReq {
     GetJobLogsReq { uuid: id.to_owned(), ..Default::default() }
 }
 
-/// Everything that this request gives.
+/// All chunks that this request returns.
 fn chunks(d: &TestDaemon, request: &GetJobLogsReq) -> Vec<DataChunk> {
     let client = d.client("default");
     let stream = client.get_job_logs(request).unwrap();
@@ -22,7 +22,7 @@ fn text(chunks: &[DataChunk]) -> String {
     String::from_utf8(chunks.iter().flat_map(|c| c.payload.clone()).collect()).unwrap()
 }
 
-/// A job that has ended and wrote this, each part to its own read: it goes on when what it wrote is in the log.
+/// A finished job that wrote these parts, each for a separate read: it continues when the log has the part before.
 fn ended(d: &TestDaemon) -> String {
     let [first, second, third] = ["first", "second", "third"].map(gate::wait_for);
     let script = format!(
@@ -109,7 +109,7 @@ fn running_jobs_log_can_be_read_once_or_followed_from_its_end() {
 #[test]
 fn reconnected_reader_resumes_after_its_last_sequence() {
     let d = TestDaemon::start();
-    // With a pause: the collector may take what comes at once as one chunk of each stream.
+    // With a pause: the collector may take simultaneous output as one chunk of each stream.
     let some = |from, to| format!("for i in $(seq {from} {to}); do echo $i; echo e$i >&2; done");
     let script = format!("{}; {}; {}", some(1, 150), gate::wait_for("go"), some(151, 300));
     let id = d.submit(["sh", "-c", &script]);

@@ -1,4 +1,4 @@
-//! What a job uses, from its first sample to its last: stored, streamed, folded, and there when the daemon is not.
+//! The resource usage of a job, from its first sample to its last: stored, streamed, aggregated, and kept without a daemon.
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::programs;
@@ -13,12 +13,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-/// A node that samples as often as a node may.
+/// A node with the highest sample rate.
 fn node() -> TestDaemon {
     TestDaemon::with([("job_metrics.default_sample_rate", "1s")])
 }
 
-/// A node that samples so rarely that a short job has no sample between its start and its end, however late it gets there.
+/// A node with so low a sample rate that a short job has no sample between its start and its end, even on a slow machine.
 fn rarely() -> TestDaemon {
     TestDaemon::with([("job_metrics.default_sample_rate", "1m")])
 }
@@ -218,7 +218,7 @@ fn samples_outlive_the_daemon_and_go_on_with_the_next_one() {
         assert_eq!(line["cpu"]["usage_usec"], sample.cpu.usageUsec);
         assert_eq!(line["timestamp"].as_i64().unwrap() / 1_000_000_000, sample.timestamp);
     }
-    // As a machine that lost its power may leave it.
+    // A machine that lost its power may leave such a file.
     fs::write(&stored, format!("{text}{{\"version\":1,\"timest")).unwrap();
 
     let d = node.start();
@@ -266,8 +266,8 @@ fn the_rate_of_samples_is_checked_and_kept() {
     eventually("the last sample is there", || holds(all(&d, &about(&id)).len() == 2));
 }
 
-/// A terminal with a program in it: says "curves" when they are drawn, is made narrow, gets a key, and says how the program
-/// ended and whether the terminal is as it was.
+/// A terminal with a program: prints "curves" when they are drawn, becomes narrow, gets a key, and prints the exit of the
+/// program and whether the terminal is restored.
 const TERMINAL: &str = r#"
 import fcntl, os, pty, struct, sys, termios
 key, command = sys.argv[1].encode().decode("unicode_escape").encode(), sys.argv[2:]

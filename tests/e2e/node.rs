@@ -124,7 +124,7 @@ fn a_second_daemon_on_the_same_port_says_so_and_ends() {
 
 #[test]
 fn an_orderly_end_stops_jobs_ends_streams_and_exits_with_zero() {
-    // Side by side: rnx gives a daemon that is gone a minute to come back.
+    // Side by side: rnx gives an unreachable daemon a minute to come back.
     std::thread::scope(|scope| {
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
             scope.spawn(move || end_in_order(signal));

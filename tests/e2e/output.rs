@@ -1,5 +1,4 @@
-//! The bytes of a job: exact, live and afterwards, for any number of readers, whatever the job or the readers do
-//! (O01, O03, O05, C07).
+//! The output of a job: exact, live and afterwards, for any number of readers, whatever the job or the readers do.
 
 use crate::helper::programs;
 use crate::helper::rnx::Running;
@@ -97,7 +96,7 @@ fn a_client_that_vanishes_costs_nothing() {
     let d = TestDaemon::start();
     let flood = programs::c("flood").display().to_string();
     let id = d.submit(["--upload", &flood, "./flood"]);
-    // C07: killed at many points of its life, from the handshake to the middle of the stream.
+    // Killed at many points of its life, from the handshake to the middle of the stream.
     for n in 0..25 {
         let mut reader = d.rnx_spawn(["job", "log", &id]);
         let looks = n * 3;
@@ -110,7 +109,7 @@ fn a_client_that_vanishes_costs_nothing() {
     }
     assert_eq!(d.status(&id)["status"], "RUNNING");
     d.rnx(["job", "stop", &id]).ok();
-    // stop() below waits until the daemon's descriptors are back to what they were: no stream was kept.
+    // stop() below waits until the daemon's descriptors are the same as at the start: no stream remains.
     d.stop();
 }
 
@@ -168,13 +167,13 @@ fn terminal_gets_no_escape_sequences_and_a_pipe_gets_the_bytes() {
     let shown = on_terminal(&["job", "log", &id]);
     assert!(shown.contains("red"), "{shown:?}");
     for bad in ["\x1b]", "\x07", "\x1b[2J", "\u{9b}", "\u{202e}"] {
-        assert!(!shown.contains(bad), "O03: {bad:?} reached the terminal: {shown:?}");
+        assert!(!shown.contains(bad), "{bad:?} reached the terminal: {shown:?}");
     }
     // In what rnx itself prints about a job too.
     let named = d.rnx(["job", "run", "-q", "sh", "-c", "exit 0", "\x1b]0;evil\x07\r"]).id();
     for args in [vec!["job", "status", &named], vec!["job", "list"]] {
         let shown = on_terminal(&args);
-        assert!(!shown.contains("\x1b]0") && !shown.contains('\x07'), "O03: {shown:?}");
+        assert!(!shown.contains("\x1b]0") && !shown.contains('\x07'), "{shown:?}");
     }
     assert!(on_terminal(&["job", "log", "--raw", &id]).contains("\x1b]52;"), "--raw shows the bytes");
 }

@@ -1,5 +1,5 @@
-//! Clients start, schedule, stop, cancel and delete jobs as they like while the daemon is killed again and again. What they
-//! were told before a crash holds after it.
+//! Clients start, schedule, stop, cancel and delete jobs at random while the daemon is killed again and again. The answers
+//! before a crash hold after it.
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::random::Random;
@@ -17,19 +17,19 @@ fn bounded() -> CallOption {
     CallOption::default().timeout(Duration::from_secs(20))
 }
 
-/// What a client knows of one of its jobs.
+/// The knowledge of a client about one of its jobs.
 struct Known {
     id: String,
     ends_by_itself: bool,
-    // It was running when it was last heard of.
+    // The last answer about the job was RUNNING.
     ran: bool,
-    // The status that it must have; empty: that of its own life; `None`: it is deleted.
+    // The status that the job must have; empty: any status of its own course; `None`: it is deleted.
     promised: Option<&'static str>,
-    // A request about it was not answered: it may have been carried out.
+    // A request about the job got no answer: the daemon may have executed it.
     doubtful: bool,
 }
 
-/// Whether a request was carried out, was refused, or met the crash.
+/// The result of a request: executed, refused, or cut off by the crash.
 enum Reply<T> {
     Done(T),
     Refused,
@@ -71,7 +71,7 @@ fn start(client: &JobServiceClient, random: &mut Random) -> Reply<Known> {
     }
 }
 
-/// One request about a job; whether the daemon still lives.
+/// Sends one request about a job; returns whether the daemon still lives.
 fn meddle(client: &JobServiceClient, random: &mut Random, job: &mut Known) -> bool {
     let uuid = job.id.clone();
     let (done, promised) = match random.below(3) {
@@ -96,7 +96,7 @@ fn meddle(client: &JobServiceClient, random: &mut Random, job: &mut Known) -> bo
     !matches!(done, Reply::Crashed)
 }
 
-/// A client that does as it likes until the daemon is gone.
+/// A client that sends random requests until the daemon is gone.
 fn live(client: &JobServiceClient, random: &mut Random) -> Vec<Known> {
     let mut jobs: Vec<Known> = Vec::new();
     loop {
@@ -131,7 +131,7 @@ fn check(d: &TestDaemon, client: &JobServiceClient, job: &Known) {
         None => panic!("a deleted job is back: {told}"),
         Some("") if job.doubtful => {}
         Some("") if now.status == "FAILED" => {
-            // Its start met the crash. Who had heard that it runs has not heard that in vain.
+            // The crash interrupted the start. A job that a client saw as RUNNING must not be in this state.
             assert!(!job.ran && matches!(now.exit_reason.as_str(), "lost" | "start_failed"), "{told}");
         }
         Some("") if job.ends_by_itself => {
@@ -146,7 +146,7 @@ fn check(d: &TestDaemon, client: &JobServiceClient, job: &Known) {
     }
 }
 
-/// Ends what there is, so that the next round has places again.
+/// Ends all jobs, so that the next round has free slots.
 fn clear(d: &TestDaemon) {
     eventually("all jobs are over", || {
         let jobs = d.rnx(["job", "list", "--json"]).json();

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// A Python environment with this version of the SDK, made once and kept. Tests that want the same one at once wait for it.
+/// A Python environment with this version of the SDK, made once and kept. Tests that need the same one at once wait for it.
 pub(super) fn environment(version: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let place = cache().join(format!("sdk-{version}"));
     let ready = place.join("ready");
     if !ready.exists() {
-        // Left unfinished by an interrupted run: the mark comes last.
+        // An interrupted run leaves it unfinished: the mark is written last.
         let _ = std::fs::remove_dir_all(&place);
         run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&place));
         let package = format!("joblet-sdk-python=={version}");

@@ -1,5 +1,4 @@
-//! Two things that happen to a job at once: whichever comes first, the outcome is one that the states allow, and both sides
-//! are told the same.
+//! Two events of one job at once: whichever comes first, the states allow the outcome, and both sides get the same answer.
 
 use crate::helper::daemon::TestDaemon;
 use crate::helper::random::Random;
@@ -32,7 +31,7 @@ fn status(client: &JobServiceClient, id: &str) -> GetJobStatusRes {
     client.get_job_status_opt(&request, bounded()).unwrap()
 }
 
-/// The job when it is over.
+/// The status of the job after its end.
 fn over(client: &JobServiceClient, id: &str) -> GetJobStatusRes {
     eventually("the job is over", || {
         let now = status(client, id);
@@ -47,7 +46,7 @@ fn log(client: &JobServiceClient, id: &str) -> Vec<u8> {
     chunks.into_iter().flat_map(|chunk| chunk.payload).collect()
 }
 
-/// `Ok`: the status that was answered; `Err`: refused because of the job's state.
+/// `Ok`: the status in the answer; `Err`: the refusal because of the job's state.
 #[track_caller]
 fn outcome<T>(reply: grpcio::Result<T>, status: impl Fn(&T) -> String) -> Result<String, String> {
     match reply {
@@ -96,7 +95,7 @@ fn a_stop_at_any_moment_of_the_start_ends_the_job_for_good() {
             let id = eventually("the job is accepted", || ids().get(start).cloned());
             pause(Duration::from_micros(random.below(3000)));
             assert_eq!(stop(&client, &id), Ok("STOPPED -1".to_owned()));
-            // Whoever started it is answered too, with the same job.
+            // The caller of RunJob gets an answer too, with the same job.
             assert_eq!(starter.join().unwrap(), id);
             let ended = status(&client, &id);
             assert_eq!((ended.status.as_str(), ended.exit_reason.as_str()), ("STOPPED", "stopped"));

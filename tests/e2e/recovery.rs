@@ -1,4 +1,4 @@
-//! A new daemon takes over what an earlier one had.
+//! A new daemon takes over the jobs of an earlier one.
 
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::gate;
@@ -12,7 +12,7 @@ fn is(d: &TestDaemon, id: &str, state: &str) -> bool {
     d.status(id)["status"] == state
 }
 
-/// Bytes of standard output that are in the spool.
+/// The number of bytes of standard output in the spool.
 fn printed(d: &TestDaemon, id: &str) -> u64 {
     fs::metadata(d.dir().join("spool").join(id).join("stdout")).map_or(0, |meta| meta.len())
 }
@@ -21,7 +21,7 @@ fn printed(d: &TestDaemon, id: &str) -> u64 {
 fn running_job_survives_the_daemon_with_output_and_exit_code() {
     let node = Node::set_up();
     let d = node.start();
-    // Lines while no daemon lives, and lines behind its successor's first look at it.
+    // Lines while no daemon lives, and lines after the first read of the next daemon.
     let script = format!(
         "for i in $(seq 30); do echo line $i; sleep 0.05; done; {}; echo line 31; exit 7",
         gate::wait_for("go")
@@ -137,7 +137,7 @@ fn recover(node: &Node) -> String {
     Running::start(recover).finish().ok()
 }
 
-/// What was put aside of `name`, in dataDir.
+/// The copies of `name` that `joblet recover` kept aside in dataDir.
 fn aside(node: &Node, name: &str) -> PathBuf {
     let mut names = fs::read_dir(node.dir()).unwrap().map(|entry| entry.unwrap().file_name());
     let is_it = |found: &str| found.starts_with(&format!("{name}.damaged-")) && !found.ends_with("-wal");
@@ -234,7 +234,7 @@ fn a_queued_job_whose_start_was_under_way_is_not_started_again() {
     d.stop();
 }
 
-/// The daemon was killed when a spawner had a queued job, and had not yet come to its intent.
+/// The daemon was killed when a spawner had a queued job and had not yet recorded its intent.
 #[test]
 fn queued_job_whose_start_did_not_reach_its_payload_waits_again() {
     let (node, first, second) = killed_while_one_runs_and_one_waits();

@@ -1,4 +1,4 @@
-//! The main job: a command runs behind walls, its output and exit code come back.
+//! The main use: a command runs isolated, and its output and exit code come back.
 
 use crate::helper::programs::{job, source};
 use crate::helper::{TestDaemon, eventually, wait::holds};

@@ -15,7 +15,7 @@ fn layer<'a>(layers: &'a [Value], name: &str) -> &'a Value {
     layers.iter().find(|layer| layer["layer"] == name).unwrap_or_else(|| panic!("no {name} in {layers:?}"))
 }
 
-/// The payload's number on the host: the process of the job's group that is 2 inside.
+/// The payload's process id on the host: the process of the job's group that has id 2 inside.
 fn payload(d: &TestDaemon, id: &str) -> i32 {
     let group =
         crate::helper::residue::group_of(d.dir()).expect("the daemon's group").join(format!("job-{id}"));
@@ -72,7 +72,7 @@ fn security_layer_changed_under_a_running_job_is_not_ok() {
     let id = d.submit(["sleep", "1000"]);
     let number = payload(&d, &id);
     assert_eq!(layers(&d, &id).0, 0);
-    // Somebody with root on the host raises a limit of the job: nothing that the job could do itself.
+    // Root on the host raises a limit of the job, which the job itself cannot do.
     let raised = rustix::process::Rlimit { current: Some(4096), maximum: Some(8192) };
     let pid = rustix::process::Pid::from_raw(number);
     rustix::process::prlimit(pid, rustix::process::Resource::Sigpending, raised).map(drop).unwrap_or_else(
@@ -86,7 +86,7 @@ fn security_layer_changed_under_a_running_job_is_not_ok() {
     let (code, all) = layers(&d, &id);
     assert_eq!(code, i32::from(is_raised), "{all:?}");
     assert_eq!(layer(&all, "RLIMIT_SIGPENDING")["ok"], !is_raised);
-    // Or remounts a file system of the job without the attribute that it was promised.
+    // Root remounts a file system of the job without its promised attribute.
     let mut enter = std::process::Command::new("nsenter");
     enter.args([&format!("--mount=/proc/{number}/ns/mnt"), "mount", "-o", "remount,bind,suid", "/tmp"]);
     let output = enter.output().expect("util-linux");
@@ -107,7 +107,7 @@ fn only_running_jobs_are_looked_at() {
     assert_eq!(out.code, 6, "{}", out.stderr);
     assert!(out.stderr.contains("is not running"), "{}", out.stderr);
     assert_eq!(d.rnx(["job", "status", "--security", "ffffffff"]).code, 5);
-    // Jobs that end while they are looked at: an answer or a clear refusal, whichever comes first.
+    // Jobs that end during the request get an answer or a clear refusal.
     for _ in 0..20 {
         let id = d.submit(["sleep", "0.02"]);
         let out = d.rnx(["job", "status", "--security", &id]);

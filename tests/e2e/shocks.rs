@@ -1,4 +1,4 @@
-//! What an administrator, a kernel without room, or a crowd of jobs does to a node that serves.
+//! A serving node under the acts of an administrator, a kernel without resources, or a crowd of jobs.
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::rnx::Running;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Clients that start and stop the jobs of a crowd.
 const CLIENTS: usize = 8;
-/// RunJobs that one client has under way.
+/// The number of RunJobs that one client has in progress at once.
 const FLOOD: usize = 5000;
 
 fn bounded() -> CallOption {
@@ -28,7 +28,7 @@ fn sh(script: &str) -> RunJobRequest {
     RunJobRequest { command: "sh".into(), args: vec!["-c".into(), script.into()], ..Default::default() }
 }
 
-/// Why a request was refused.
+/// The status code and the message of a refused request.
 #[track_caller]
 fn refusal<T: std::fmt::Debug>(reply: grpcio::Result<T>) -> (RpcStatusCode, String) {
     match reply {
@@ -74,7 +74,7 @@ fn limits_and_times_that_cannot_be_are_refused_by_name() {
         assert!(message.contains(field), "{field} is not named: {message}");
     }
     assert_eq!(d.rnx(["job", "list", "--json"]).text().trim(), "[]", "nothing of it may become a job");
-    // The longest timeout, and times that are past, are none of these.
+    // The longest timeout and times in the past are accepted.
     for fine in [
         RunJobRequest { timeout: text("2562047h"), ..ask() },
         RunJobRequest { schedule: text("1970-01-01T00:00:00Z"), ..ask() },
@@ -107,17 +107,17 @@ fn unused_signals_do_nothing_and_a_second_term_changes_nothing() {
     d.stop();
 }
 
-/// The group of a job.
+/// The cgroup directory of a job.
 fn group(id: &str) -> PathBuf {
     let mount = residue::cgroup2_mount().expect("a cgroup v2 hierarchy");
     residue::directories(&mount, &|name| name.contains(id)).pop().expect("the job has a group")
 }
 
-/// Moves a job's processes out of its group, and removes that; who they are.
+/// Moves a job's processes out of its group, and removes the group; returns the processes.
 fn move_out(id: &str) -> BTreeSet<String> {
     let (from, to) = (group(id), residue::cgroup2_mount().unwrap().join("cgroup.procs"));
     let mut pids = BTreeSet::new();
-    // The shell may fork, and what forks may be moved, between a look and the next.
+    // Between two looks the shell may fork, and a forking process may be moved.
     eventually("the group is empty and removed", || {
         for pid in fs::read_to_string(from.join("cgroup.procs")).unwrap().lines() {
             fs::write(&to, pid).unwrap();
@@ -166,7 +166,7 @@ fn daemon_handles_a_cgroup_killed_frozen_or_emptied_by_hand() {
     d.stop();
 }
 
-/// The daemon does not start with its database as it is, says so, and leaves it as it is.
+/// The daemon refuses to start with this database, gives the reason, and leaves the file unchanged.
 #[track_caller]
 fn refuses_its_database(node: &Node, words: &[&str]) {
     let files =
@@ -256,7 +256,7 @@ fn uploads_beyond_the_limits_or_cut_short_leave_nothing() {
     d.run(["true"]).ok();
 }
 
-/// Bytes that a process has written (proc_pid_io(5)).
+/// The number of bytes that a process has written (proc_pid_io(5)).
 fn sent(pid: i32) -> u64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(u64::MAX)
@@ -287,7 +287,7 @@ fn daemon_out_of_descriptors_refuses_new_jobs_and_keeps_others() {
     }
     println!("{} jobs started, {refused} were refused", started.len());
     assert!(refused > 0 && !started.is_empty());
-    // Those that run can still be looked at and stopped, and their places are used again.
+    // Status and stop work for the running jobs, and their slots are used again.
     let stop = |id: &String| {
         let request = StopJobReq { uuid: id.clone(), ..Default::default() };
         assert_eq!(client.stop_job_opt(&request, bounded()).unwrap().status, "STOPPED");
@@ -303,7 +303,7 @@ fn daemon_out_of_descriptors_refuses_new_jobs_and_keeps_others() {
     prlimit(4096);
 }
 
-/// A request that is refused, and the hint that comes with it. grpcio's own client shows no metadata of an error.
+/// A refused request and the metadata with it, which the client of grpcio does not show for an error.
 const RETRY_AFTER: &str = r#"
 import grpc, pathlib, sys
 certs = pathlib.Path(sys.argv[2])
@@ -364,7 +364,7 @@ fn request_flood_of_one_client_is_shed_and_others_are_served() {
     assert!(grown < 64, "the daemon has grown by {grown} MiB");
 }
 
-/// Starts one job, and stops it if it does not end by itself; how long that took.
+/// Starts one job, and stops it if it does not end by itself; returns the time of the start.
 fn one_of_many(client: &JobServiceClient, number: usize) -> Duration {
     let asked = Instant::now();
     let script = if number.is_multiple_of(2) { "echo out" } else { "exec sleep 1000" };

@@ -1,4 +1,4 @@
-//! What happens to output that the node does not keep: limits of one job and of all, and a full disk (R11, F08).
+//! Output beyond the limits: those of one job and of all jobs, and a full disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use crate::helper::{TestDaemon, eventually};
 
 const MIB: u64 = 1 << 20;
 
-/// A node that keeps so much of all jobs, and of each.
+/// A node with these limits for the output of all jobs and of each job.
 fn node(all: &str, job: &str, policy: &str) -> TestDaemon {
     let keys = [("joblet.spoolLimit", all), ("joblet.jobSpoolLimit", job), ("joblet.spoolPolicy", policy)];
     TestDaemon::with(keys)
 }
 
-/// Starts a job that writes so many numbers, eight bytes each, to each of these descriptors at once.
+/// Starts a job that writes this many numbers of eight bytes to each of these descriptors at once.
 fn flood(d: &TestDaemon, numbers: u64, descriptors: &[u8]) -> String {
     let program = programs::c("flood").display().to_string();
     let each = descriptors.iter().map(|fd| format!("./flood {numbers} >&{fd} & "));
@@ -31,7 +31,7 @@ fn numbers(count: u64) -> Vec<u8> {
     (0..count).flat_map(u64::to_le_bytes).collect()
 }
 
-/// Everything that a finished job's log has.
+/// All chunks of a finished job's log.
 fn chunks(d: &TestDaemon, id: &str) -> Vec<DataChunk> {
     let request = GetJobLogsReq { uuid: id.to_owned(), ..Default::default() };
     let client = d.client("default");
@@ -39,7 +39,7 @@ fn chunks(d: &TestDaemon, id: &str) -> Vec<DataChunk> {
     futures_executor::block_on(stream.map(Result::unwrap).collect())
 }
 
-/// Bytes and lost bytes of one stream.
+/// The bytes and the number of lost bytes of one stream.
 fn of(chunks: &[DataChunk], stream: OutputStream) -> (Vec<u8>, u64) {
     let mine: Vec<&DataChunk> = chunks.iter().filter(|c| c.stream == stream.into()).collect();
     (mine.iter().flat_map(|c| c.payload.clone()).collect(), mine.iter().map(|c| c.lost_bytes).sum())
@@ -69,7 +69,7 @@ fn a_job_at_its_limit_waits_and_says_so_and_others_go_on() {
     d.rnx(["job", "stop", &id]).ok();
     let status = d.status(&id);
     assert_eq!((status["status"].as_str(), status["waitReason"].as_str()), (Some("STOPPED"), Some("")));
-    // What was in its pipe is not lost.
+    // The bytes in the pipe are not lost.
     let (bytes, lost) = of(&chunks(&d, &id), OutputStream::OUTPUT_STREAM_STDOUT);
     assert!(bytes.len() as u64 > kept - 2048 && lost == 0, "{} bytes", bytes.len());
     assert!(numbers(400_000).starts_with(&bytes), "bytes differ");
@@ -127,7 +127,7 @@ fn a_job_is_ended_for_its_output_where_the_policy_is_to_kill() {
     assert!(numbers(1_000_000).starts_with(&bytes), "bytes differ");
 }
 
-/// A file system of the test's own over the spool.
+/// A separate file system of the test, mounted over the spool.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -157,7 +157,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_job_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let node = Node::set_up();
-    // Their spools would be open at the end, on a disk that is gone.
+    // Otherwise their spools would be open at the end, on an unmounted disk.
     node.set("joblet.warmSandboxes", 0);
     let disk = SmallDisk::mount(&node, "1m");
     let d = node.start();

@@ -1,4 +1,4 @@
-//! The daemon's sudden death. What a job wrote before is in the spool, or in a pipe that joblet-init keeps open.
+//! The daemon's sudden death. A job's earlier output is in the spool, or in a pipe that joblet-init keeps open.
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::wait::{eventually, holds};
@@ -16,7 +16,7 @@ fn killing_the_daemon_loses_no_byte_that_a_job_wrote() {
         let d = node.start();
         let id = d.submit(["--upload", &flood, "./flood"]);
         let spool = d.dir().join("spool").join(&id).join("stdout");
-        // A different moment every time: early in the first chunk, or some hundred chunks later.
+        // A different moment in each round: early in the first chunk, or some hundred chunks later.
         let least = (round as u64 * 7919) % 900_000;
         eventually("the flood has come some way", || {
             holds(fs::metadata(&spool).is_ok_and(|m| m.len() > least))
@@ -36,7 +36,7 @@ fn killing_the_daemon_loses_no_byte_that_a_job_wrote() {
             );
         }
     }
-    // After all that, the node starts once more, and ends in order with nothing left.
+    // At the end the node starts once more, and stops in order without leftovers.
     node.start().stop();
 }
 
@@ -67,7 +67,7 @@ impl Job {
         Job { init, payload, cgroup }
     }
 
-    /// How many bytes the payload has written: its write count once the pipe is full and the count stays.
+    /// The number of bytes that the payload has written: its write count when the pipe is full and the count no longer changes.
     fn written_when_blocked(&self) -> u64 {
         eventually("the payload is blocked on its full pipe", || {
             let at = fs::read_to_string(format!("/proc/{}/wchan", self.payload)).ok()?;
@@ -83,8 +83,8 @@ impl Job {
         io.lines().find_map(|l| l.strip_prefix("wchar: ")).unwrap().parse().unwrap()
     }
 
-    /// What is in the stdout pipe, through the read end that init keeps. The payload is killed first: a drained pipe would
-    /// let it write on.
+    /// The bytes in the stdout pipe, read through the end that init keeps. The payload is killed first: an emptied pipe
+    /// would let it continue to write.
     fn drain_pipe(&self) -> Vec<u8> {
         let pipe = fs::read_link(format!("/proc/{}/fd/1", self.payload)).unwrap();
         let kept = descriptor_of(self.init, &pipe).expect("init keeps the read end");
@@ -100,7 +100,7 @@ impl Job {
         bytes
     }
 
-    /// Ends what lingers, as the recovery of a later daemon would.
+    /// Ends the waiting joblet-init, as a later daemon would.
     fn end(self) {
         let _ =
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.init), nix::sys::signal::Signal::SIGKILL);

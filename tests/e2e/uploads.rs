@@ -1,4 +1,4 @@
-//! Uploads that want to be written somewhere else (I01, I02).
+//! Uploads whose paths lead outside of the work directory.
 
 use crate::helper::{TestDaemon, residue};
 use joblet::pb::joblet::{FileUpload, RunJobRequest};
@@ -24,7 +24,7 @@ fn path_out_of_work_is_refused_by_name_and_nothing_is_written() {
         let error = run(&d, vec![upload("fine"), upload(bad)]).expect_err(&format!("{bad:?} was taken"));
         let grpcio::Error::RpcFailure(status) = error else { panic!("{bad:?}: {error}") };
         assert_eq!(status.code(), grpcio::RpcStatusCode::INVALID_ARGUMENT, "{bad:?}: {}", status.message());
-        // Shown escaped, and not at all when there is nothing to show.
+        // The message shows the path escaped, and leaves out an empty one.
         let shown = bad.split('\0').next().unwrap().escape_debug().to_string();
         let names = bad.len() > 100 || status.message().contains(&shown);
         assert!(names, "does not name {bad:?}: {}", status.message());
@@ -39,7 +39,7 @@ fn file_cannot_be_a_directory_too_and_the_last_duplicate_wins() {
     let d = TestDaemon::start();
     let clash = run(&d, vec![upload("a"), upload("a/b")]);
     if let Ok(started) = &clash {
-        // Found out while writing: then it is a job that failed, never one that ran.
+        // The daemon finds this while it writes: the job failed and never ran.
         d.until_status(&started.jobUuid, "FAILED");
     }
     let twice = vec![

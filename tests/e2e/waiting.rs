@@ -1,4 +1,4 @@
-//! Jobs that wait for their time or for a place, across crashes, and what is remembered how long.
+//! Jobs that wait for their time or for a slot, across crashes, and the retention of finished jobs.
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::residue;
@@ -23,7 +23,7 @@ fn sh(script: &str) -> RunJobRequest {
     RunJobRequest { command: "sh".into(), args: vec!["-c".into(), script.into()], ..Default::default() }
 }
 
-/// A moment so many milliseconds from now.
+/// The moment this many milliseconds from now.
 fn in_ms(ms: i64) -> Timestamp {
     Timestamp::now() + SignedDuration::from_millis(ms)
 }
@@ -36,7 +36,7 @@ fn list(d: &TestDaemon) -> Vec<Job> {
     d.client("viewer").list_jobs_opt(&EmptyRequest::new(), bounded()).unwrap().jobs
 }
 
-/// The jobs that wait for a place, in its order.
+/// The jobs that wait for a slot, in the order of the queue.
 fn queue(d: &TestDaemon) -> Vec<String> {
     let mut waiting: Vec<Job> = list(d).into_iter().filter(|job| job.queue_position > 0).collect();
     waiting.sort_by_key(|job| job.queue_position);
@@ -49,7 +49,7 @@ fn queue(d: &TestDaemon) -> Vec<String> {
     waiting.into_iter().map(|job| job.uuid).collect()
 }
 
-/// The time of the payload's own clock, ns since the epoch.
+/// The payload's own clock, in nanoseconds since the epoch.
 fn printed_time(d: &TestDaemon, id: &str) -> i128 {
     d.until_status(id, "COMPLETED");
     d.rnx(["job", "log", id]).text().trim().parse().unwrap()
@@ -69,7 +69,7 @@ fn staged(d: &TestDaemon) -> usize {
 #[test]
 fn a_scheduled_job_starts_at_its_time() {
     let d = TestDaemon::start();
-    // A connection that is open already: what a new one takes is not the schedule's.
+    // A connection that is open already: the time of a new one is no part of the schedule.
     let client = d.client("default");
     client.list_jobs_opt(&EmptyRequest::new(), bounded()).unwrap();
     let mut late = Vec::new();
@@ -179,7 +179,7 @@ fn jobs_beyond_the_limit_wait_in_their_order_also_after_a_crash() {
     let stopped = d.status(&waiting.remove(3));
     assert_eq!((&stopped["status"], &stopped["startTime"]), (&"STOPPED".into(), &"".into()), "{stopped}");
     assert_eq!(queue(&d), waiting);
-    // One place after the other becomes free, and each goes to who is first.
+    // One slot after the other becomes free, and each goes to the first job in the queue.
     d.rnx(["job", "stop", &running[0]]).ok();
     let mut last = running[1].clone();
     while !waiting.is_empty() {
@@ -206,7 +206,7 @@ fn memory_state_forgets_its_jobs_when_the_daemon_ends() {
     eventually("what ran is gone", || holds(residue::payloads_of(&d.uids()).is_empty()));
     let spool = |id: &String| d.dir().join("spool").join(id).exists();
     eventually("no output is left", || holds(!spool(&over) && !spool(&runs)));
-    // An orderly end takes those with it that wait.
+    // An orderly stop ends the waiting jobs too.
     submit(&d, &RunJobRequest { schedule: in_ms(HOUR).to_string(), ..sh("true") });
     d.stop();
 }
@@ -258,7 +258,7 @@ fn long_running_job_is_kept_when_it_ends_and_its_slot_is_free() {
     d.stop();
 }
 
-/// A request whose upload takes a while to be put aside.
+/// A request whose upload takes a while to store.
 fn heavy(name: &str) -> RunJobRequest {
     let upload = FileUpload { path: "file".into(), content: vec![7; 100 << 20], ..Default::default() };
     RunJobRequest { name: name.into(), uploads: vec![upload], ..sh("true") }
@@ -290,7 +290,7 @@ fn job_starts_although_a_killed_daemon_had_prepared_its_start() {
     let (runs, waits) = (submit(&d, &sh("exec sleep 1000")), submit(&d, &sh("echo out")));
     let group = residue::group_of(d.dir());
     let node = d.crash();
-    // What a spawner makes first.
+    // The first file that a spawner makes.
     let spool = node.dir().join("spool").join(&waits);
     fs::create_dir(&spool).unwrap();
     for name in ["stdout", "stderr", "index"] {

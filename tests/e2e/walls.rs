@@ -1,5 +1,5 @@
-//! The walls, seen from inside (E01-E03, E09-E20, E22, E26-E36, E38, E43). One job looks at as much as it can, because a
-//! start costs a millisecond and a Python thirty; the host's side is compared before and after.
+//! The isolation, seen from inside. One job checks as much as it can, because a start costs a millisecond and a Python thirty;
+//! the state of the host is compared before and after.
 
 use crate::helper::programs::{self, job};
 use crate::helper::{TestDaemon, residue};
@@ -19,7 +19,7 @@ fn look_around(d: &TestDaemon) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
-/// What must be the same on the host before and after: settings, accounts, our programs.
+/// The state of the host that must be the same before and after: settings, accounts, our programs.
 fn canaries() -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for path in [
@@ -60,7 +60,7 @@ fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
     let before = canaries();
     let d = TestDaemon::start();
     let found = look_around(&d);
-    // E10, E12, E22. What a mask leaves is an empty file or an empty directory.
+    // A masked path is an empty file or an empty directory.
     for (path, answer) in found["read"].as_object().unwrap() {
         let word = answer.as_str().unwrap();
         assert!(word.is_empty() || DENIED.contains(&word), "read {path} gave {word:?}");
@@ -79,7 +79,7 @@ fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
     }
     let symbols = found["kallsyms"].as_str().unwrap();
     assert!(symbols.lines().all(|l| l.starts_with("0000000000000000") || DENIED.contains(&l)), "{symbols}");
-    // E09, E11, E13, E15. A job may make itself, and its init, likelier victims of the OOM killer: all of it dies together.
+    // A job may make itself and its init likelier victims of the OOM killer: all of its processes die together.
     denied(&found, "write", &["/proc/self/oom_score_adj", "/proc/1/oom_score_adj"]);
     let writable = ["/tmp", "/work", "/dev/shm"];
     denied(&found, "create", &writable);
@@ -99,7 +99,7 @@ fn the_root_holds_no_mount_of_the_host_and_nothing_propagates() {
     for name in ["root", "media", "srv", "boot", "opt", "sys", "lost+found", ".oldroot"] {
         assert!(!root.contains(&name), "/{name} of the host: {root:?}");
     }
-    // E19, E20: every mount is private, and nothing on one may give rights or be a device (/dev's nodes aside).
+    // Every mount is private, and no file on it may give rights or be a device (except the nodes of /dev).
     for line in found["mounts"].as_array().unwrap().iter().filter_map(Value::as_str) {
         assert!(!line.contains("shared:") && !line.contains("master:"), "{line}");
         let (left, _) = line.split_once(" - ").unwrap();
@@ -125,20 +125,20 @@ fn a_job_has_no_capability_and_cannot_gain_one() {
         let status = &found[who];
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             let value = status[set].as_str().unwrap_or_default().trim();
-            // E26 speaks of the payload; init keeps nothing that it does not need either.
+            // The payload has no capability here, and init keeps only those that it needs.
             if who == "status" {
                 assert_eq!(value, "0000000000000000", "{who} {set}");
             }
         }
-        assert_eq!(status["NoNewPrivs"].as_str().unwrap().trim(), "1", "E27: {who}");
-        assert_eq!(status["Seccomp"].as_str().unwrap().trim(), "2", "E27: {who}");
+        assert_eq!(status["NoNewPrivs"].as_str().unwrap().trim(), "1", "{who}");
+        assert_eq!(status["Seccomp"].as_str().unwrap().trim(), "2", "{who}");
     }
     assert_eq!(found["ids"], serde_json::json!([0, 0, 0, 0]));
     let map: Vec<u32> =
         found["uid_map"].as_array().unwrap().iter().map(|w| w.as_str().unwrap().parse().unwrap()).collect();
     assert_eq!((map[0], map[2], map.len()), (0, 1, 3), "one id is mapped: {map:?}");
     assert!(d.uids().contains(&map[1]), "the id is leased: {map:?} from {:?}", d.uids());
-    // E20: a program with the setuid bit changes nothing, the host's or our own.
+    // A program with the setuid bit gives no rights, the host's or our own.
     let script =
         "cp /usr/bin/id i; chmod 6755 i; ./i -u; grep CapEff /proc/self/status; su nobody -c id; echo over";
     let text = d.run(["sh", "-c", script]).ok();
@@ -149,11 +149,11 @@ fn a_job_has_no_capability_and_cannot_gain_one() {
 #[test]
 fn only_three_streams_are_open_and_namespaces_are_the_jobs_own() {
     let d = TestDaemon::start();
-    // E03: the daemon holds the pipes and files of many jobs meanwhile.
+    // The daemon holds the pipes and files of many jobs meanwhile.
     let sleepers: Vec<String> = (0..40).map(|_| d.submit(["sleep", "1000"])).collect();
     let found = look_around(&d);
     let open: Vec<&String> = found["descriptors"].as_object().unwrap().keys().collect();
-    assert_eq!(open, ["0", "1", "2"], "E02: {}", found["descriptors"]);
+    assert_eq!(open, ["0", "1", "2"], "{}", found["descriptors"]);
     assert_eq!(found["cwd"], "/work");
     for (kind, theirs) in found["namespaces"].as_object().unwrap() {
         let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
@@ -167,11 +167,11 @@ fn only_three_streams_are_open_and_namespaces_are_the_jobs_own() {
     assert_eq!(
         found["init_environ"].as_str().map(|e| e.contains('=')),
         Some(false),
-        "I08: {}",
+        "{}",
         found["init_environ"]
     );
     let command = found["init_cmdline"].as_str().unwrap();
-    assert!(!command.contains(d.dir().to_str().unwrap()), "I08: {command}");
+    assert!(!command.contains(d.dir().to_str().unwrap()), "{command}");
     for sleeper in sleepers {
         d.rnx(["job", "stop", &sleeper]).ok();
     }
@@ -211,16 +211,16 @@ fn forbidden_system_calls_answer_eperm_or_enosys() {
     let mut wrong = Vec::new();
     for (name, answer) in &answers {
         let fine = match *name {
-            // glibc must fall back to clone, so that it can be judged by its flags (E28).
+            // glibc must fall back to clone, whose flags a filter can check.
             "clone3_user" => *answer == "ENOSYS",
-            // Seen by the kernel itself: a foreign door, an id that is not mapped, a family that is not there.
+            // Refused by the kernel itself: a foreign object, an id that is not mapped, a missing family.
             "int80_getpid" | "x32_getpid" => ["ENOSYS", "EPERM", "KILLED 31", "KILLED 11"].contains(answer),
             "setuid_other" | "setgid_other" => ["EINVAL", "EPERM"].contains(answer),
             name if name.starts_with("socket_") => {
                 ["EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ENOSYS"]
                     .contains(answer)
             }
-            // The path is not there, or the door behind it is shut.
+            // The path is missing, or the call behind it is refused.
             name if name.starts_with("setns_") => ["EPERM", "EACCES", "ENOENT", "ENOSYS"].contains(answer),
             "ptrace_attach_init"
             | "ptrace_seize_init"
@@ -245,9 +245,9 @@ fn running_programs_cannot_be_overwritten() {
     let d = TestDaemon::start();
     let text = d.run(["--upload", programs::c("overwrite").to_str().unwrap(), "./overwrite"]).ok();
     for word in text.lines() {
-        assert!(["EACCES", "EPERM", "ETXTBSY", "EROFS", "ENOENT", "ESRCH"].contains(&word), "E01: {text}");
+        assert!(["EACCES", "EPERM", "ETXTBSY", "EROFS", "ENOENT", "ESRCH"].contains(&word), "{text}");
     }
-    // The interpreter line of the CVE itself: what runs is at most our own init, which refuses.
+    // The interpreter line of the CVE itself: at most our own init runs, which refuses.
     fs::write(d.dir().join("x"), "#!/proc/self/exe\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(d.dir().join("x"), mode).unwrap();
@@ -278,7 +278,7 @@ fn working_directories_behind_proc_or_outside_are_refused() {
 fn job_can_kill_no_process_but_its_own() {
     let d = TestDaemon::start();
     let neighbour = d.submit(["sleep", "1000"]);
-    // E32, E33: everything that can be named, and init itself.
+    // All processes that can be named, and init itself.
     let script = "kill -STOP 1; kill -9 1; kill -9 -1; i=2; while [ $i -lt 3000 ]; do [ $i = $$ ] || kill -9 $i; i=$((i+1)); done 2>/dev/null; echo alive";
     assert_eq!(d.run(["bash", "-c", script]).ok(), "alive\n");
     assert_eq!(d.status(&neighbour)["status"], "RUNNING");
@@ -288,14 +288,14 @@ fn job_can_kill_no_process_but_its_own() {
 #[test]
 fn classic_ways_out_of_a_root_lead_nowhere() {
     let d = TestDaemon::start();
-    // E18: without chroot to play with, dots above the root stay in the root.
+    // Without chroot, ".." above the root stays in the root.
     let script = "cd / && cd ../../../.. && ls -d work && readlink /proc/1/root /proc/1/cwd; ls /proc/1/fd 2>&1 | head -1; exit 0";
     let text = d.run(["sh", "-c", script]).ok();
     assert!(text.starts_with("work\n") && !text.contains(d.dir().to_str().unwrap()), "{text}");
-    // E22: no key of the host, whatever the path.
+    // No key of the host, whatever the path.
     let script = "find / -xdev -path /proc -prune -o -path /usr -prune -o -type f -print 2>/dev/null | xargs -r grep -l 'PRIVATE KEY' 2>/dev/null; echo over";
     assert_eq!(d.run(["sh", "-c", script]).text(), "over\n");
-    // E42's neighbour: what narrows further is allowed.
+    // Calls that only restrict the job further are allowed.
     let script = "import ctypes; l = ctypes.CDLL(None); print(l.prctl(38, 1, 0, 0, 0), l.syscall(444, None, 0, 1) > 0)";
     assert_eq!(d.run(["/usr/bin/python3", "-c", script]).ok(), "0 True\n");
 }
@@ -310,8 +310,8 @@ fn nothing_of_a_job_is_visible_in_the_hosts_mount_table() {
     d.rnx(["job", "stop", &id]).ok();
 }
 
-/// The daemon lets a start pass before ordinary load; nothing of that stays with the job (fields of proc(5): policy 0 is
-/// SCHED_OTHER, then neither the shell, nor its children, nor PID 1 come before anybody).
+/// The daemon gives a start priority over ordinary load, and the job must not keep it (fields of proc(5): policy 0 is
+/// SCHED_OTHER, then neither the shell, nor its children, nor PID 1 have priority).
 #[test]
 fn a_job_is_scheduled_like_everybody() {
     let d = TestDaemon::start();

@@ -1,4 +1,4 @@
-//! Certificates of every kind for tests of who may come in: signed by the node's own authority or a strange one, of any
+//! Certificates of every kind for tests of authentication: signed by the node's own authority or a foreign one, of any
 //! role, expired, not yet valid, or made for servers.
 
 use openssl::asn1::Asn1Time;
@@ -21,7 +21,7 @@ pub struct Identity {
     pub key: Vec<u8>,
 }
 
-/// What to make; start from [`Recipe::client`] and change what the test is about.
+/// The properties of a certificate to make; start from [`Recipe::client`] and change what the test is about.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// The organisational units of the subject: the role, when it is exactly one known word.
@@ -52,7 +52,7 @@ impl Recipe {
     }
 }
 
-/// Something that signs certificates.
+/// An authority that signs certificates.
 pub struct Authority {
     cert: X509,
     key: PKey<Private>,
@@ -67,12 +67,12 @@ impl Authority {
         }
     }
 
-    /// A strange authority that wears the same name as `other`, but has its own key.
+    /// A foreign authority with the name of `other` and a key of its own.
     pub fn impostor_of(other: &Authority) -> Authority {
         Authority::named_as(other, None)
     }
 
-    /// The same, which may vouch for names below this domain only (RFC 5280, section 4.2.1.10).
+    /// The same, restricted to names below this domain (RFC 5280, section 4.2.1.10).
     pub fn constrained_to(other: &Authority, domain: &str) -> Authority {
         // SEQUENCE { [0] { SEQUENCE { [2] domain } } }: permitted subtrees, one, a DNS name.
         let nest =
@@ -86,7 +86,7 @@ impl Authority {
         )
     }
 
-    /// An authority that this one vouches for.
+    /// An intermediate authority that this one signs.
     pub fn below(other: &Authority) -> Authority {
         let key = new_key(None);
         let mut name = X509NameBuilder::new().unwrap();
@@ -109,7 +109,7 @@ impl Authority {
         Authority { cert: builder.build(), key }
     }
 
-    /// Its certificate as PEM.
+    /// The authority's certificate as PEM.
     pub fn pem(&self) -> Vec<u8> {
         self.cert.to_pem().unwrap()
     }
@@ -135,7 +135,7 @@ impl Authority {
     }
 }
 
-/// A certificate that is signed by nobody but itself.
+/// A self-signed certificate.
 pub fn self_signed(recipe: &Recipe) -> Identity {
     let key = new_key(recipe.rsa_bits);
     let name = subject(recipe);

@@ -1,6 +1,6 @@
 //! A real node in one line: `let d = TestDaemon::start();` sets up certificates and configuration in a directory of its
-//! own, starts `joblet`, and waits for its READY. When it goes out of scope the daemon is asked to stop, must exit with 0,
-//! and must leave nothing behind.
+//! own, starts `joblet`, and waits for its READY. When it goes out of scope, the test stops the daemon, which must exit with
+//! 0 and must leave nothing behind.
 
 use super::certificates::{Authority, Identity};
 use super::residue;
@@ -17,9 +17,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// The programs under test, built by cargo before any test runs.
+/// The path of the daemon under test, which cargo builds before any test runs.
 pub const JOBLET: &str = env!("CARGO_BIN_EXE_joblet");
-/// The client.
+/// The path of the client under test.
 pub const RNX: &str = env!("CARGO_BIN_EXE_rnx");
 
 /// A running node with everything around it.
@@ -57,11 +57,11 @@ impl Node {
             .output()
             .expect("joblet can be executed");
         assert!(out.status.success(), "joblet setup: {}", String::from_utf8_lossy(&out.stderr));
-        // Identities of its own, so that what this node leaves behind can be told from everybody else's processes.
+        // A range of user ids for this node alone, so that the test can tell leftovers of the node from other processes.
         let first = 1_879_048_192 + u32::from(port) * 512;
         let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 512, _claim: claim };
         node.set("server.address", "127.0.0.1");
-        // What a test leaves running is not to outlive it.
+        // Jobs that a test leaves running must not outlive the test.
         node.set("joblet.onShutdown", "stop");
         node.set("process.subidBase", first);
         node.set("process.subidCount", 512);
@@ -119,17 +119,17 @@ impl Node {
         Authority::from_pem(with("BEGIN CERTIFICATE"), with("PRIVATE KEY"))
     }
 
-    /// Where the daemon's standard output and error go.
+    /// The file that gets the daemon's standard output and error.
     pub fn log_path(&self) -> PathBuf {
         self.dir().join("daemon.log")
     }
 
-    /// Everything that the daemon has said so far.
+    /// The text of the daemon's log so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
-    /// Starts the daemon and does not wait for anything.
+    /// Starts the daemon without waiting for READY.
     pub fn spawn(&self) -> Child {
         self.logging().spawn().expect("joblet can be executed")
     }
@@ -164,7 +164,7 @@ impl Node {
             TestDaemon { node: self, child, notified: socket, base: BTreeMap::new(), stopped: false };
         // gRPC makes some descriptors at its first call and keeps them.
         daemon.rnx(["job", "list"]).ok();
-        daemon.await_berths();
+        daemon.await_warm_sandboxes();
         daemon.base = eventually_quiet(daemon.pid());
         daemon
     }
@@ -199,12 +199,12 @@ impl TestDaemon {
         node.start()
     }
 
-    /// Its directory.
+    /// The directory of the node.
     pub fn dir(&self) -> &Path {
         self.node.dir()
     }
 
-    /// Its configuration file.
+    /// The configuration file of the node.
     pub fn config(&self) -> PathBuf {
         self.node.config()
     }
@@ -219,24 +219,24 @@ impl TestDaemon {
         self.child.id().cast_signed()
     }
 
-    /// Bytes of memory that it has.
+    /// The resident memory of the daemon, in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon lives");
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("the kernel tells");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 
-    /// The TCP port it listens on.
+    /// The TCP port on which the daemon listens.
     pub fn port(&self) -> u16 {
         self.node.port
     }
 
-    /// Everything the daemon has said so far.
+    /// The text of the daemon's log so far.
     pub fn log(&self) -> String {
         self.node.log()
     }
 
-    /// Waits until the daemon has said this: a thread of its own writes the log.
+    /// Waits until the log has these words: a separate thread of the daemon writes the log.
     #[track_caller]
     pub fn until_logged(&self, words: &str) {
         let said = wait::within(wait::PATIENCE, || holds(self.log().contains(words)));
@@ -267,14 +267,14 @@ impl TestDaemon {
         Running::start(&mut self.rnx_command(args))
     }
 
-    /// Runs a job to its end and gives what it printed; `args` are everything behind `job run -q --follow`.
+    /// Runs a job to its end and returns its output; `args` are the arguments behind `job run -q --follow`.
     #[track_caller]
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         let all = ["job", "run", "-q", "--follow"].map(std::ffi::OsString::from).into_iter();
         self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())))
     }
 
-    /// Starts a job and gives its id.
+    /// Starts a job and returns its id.
     #[track_caller]
     pub fn submit<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         let all = ["job", "run", "-q"].map(std::ffi::OsString::from).into_iter();
@@ -334,13 +334,13 @@ impl TestDaemon {
         joblet::pb::joblet_grpc::JobServiceClient::new(self.channel(&identity, &ca))
     }
 
-    /// Sends the daemon a signal.
+    /// Sends a signal to the daemon.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal)
             .expect("signalling our own child");
     }
 
-    /// Has the daemon read its configuration again, waits until it has, and gives what it told the service manager.
+    /// Makes the daemon reload its configuration, waits until it has, and returns its messages to the service manager.
     #[track_caller]
     pub fn reload(&self) -> String {
         self.signal(nix::sys::signal::Signal::SIGHUP);
@@ -355,21 +355,21 @@ impl TestDaemon {
         told
     }
 
-    /// Runs `joblet` with these words and waits for it.
+    /// Runs `joblet` with these arguments and waits for it.
     #[track_caller]
     pub fn joblet<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         let mut command = Command::new(JOBLET);
         Running::start(command.args(args).env_clear().current_dir(self.dir())).finish()
     }
 
-    /// Kills the daemon as a crash would, and gives the node back so that it can be started again.
+    /// Kills the daemon as a crash would, and returns the node, which can be started again.
     pub fn crash(mut self) -> Node {
         self.child.kill().expect("killing our own child");
         self.child.wait().expect("waiting for our own child");
         self.into_node()
     }
 
-    /// Asks the daemon to end, which may leave jobs behind, and gives the node back.
+    /// Stops the daemon, which may leave jobs behind, and returns the node.
     pub fn leave(mut self) -> Node {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let status =
@@ -380,30 +380,30 @@ impl TestDaemon {
 
     fn into_node(mut self) -> Node {
         self.stopped = true;
-        // The node moves out; nothing is left in the shell that drops.
+        // The node is moved out; the rest drops without effect.
         let program = PathBuf::new();
         let (dir, _claim) = (tempfile::tempdir().unwrap(), UnixDatagram::unbound().unwrap());
         let nothing = Node { program, dir, port: 0, uids: 0..0, _claim };
         std::mem::replace(&mut self.node, nothing)
     }
 
-    /// Asks the daemon to stop and checks everything that it promises about its end.
+    /// Stops the daemon and checks all promises about its end.
     pub fn stop(mut self) {
         self.finish();
     }
 
-    /// Waits until the berths for the next jobs are ready, or could not be made.
-    fn await_berths(&self) {
+    /// Waits until the warm sandboxes are ready, or could not be made.
+    fn await_warm_sandboxes(&self) {
         let config = fs::read_to_string(self.config()).expect("the configuration");
         let wanted =
             config.lines().find_map(|line| line.trim().strip_prefix("warmSandboxes: ")?.parse().ok());
-        let (berths, pid) = (wanted.unwrap_or(READY_BERTHS), self.pid());
-        // The second joblet-init is that of a berth in the making.
-        let counts = [("/memfd:order (deleted)", berths), ("/memfd:joblet-init (deleted)", 1)];
-        eventually("the berths are ready", || {
+        let (warm, pid) = (wanted.unwrap_or(WARM_SANDBOXES), self.pid());
+        // The second joblet-init belongs to a warm sandbox in the making.
+        let counts = [("/memfd:order (deleted)", warm), ("/memfd:joblet-init (deleted)", 1)];
+        eventually("the warm sandboxes are ready", || {
             let now = residue::descriptors(pid);
             let made = counts.iter().all(|(kind, wanted)| now.get(*kind).unwrap_or(&0) == wanted);
-            // The last one has its order before it has the rest.
+            // The last warm sandbox has its order before the rest.
             let made = made && residue::waits(pid, "berths");
             holds(made || self.log().contains("cannot make a berth"))
         });
@@ -422,13 +422,13 @@ impl TestDaemon {
         self.assert_nothing_is_left(&jobs);
     }
 
-    /// The ids of all jobs that the daemon has kept output of.
+    /// The ids of all jobs whose output the daemon keeps.
     fn jobs(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir().join("spool")).into_iter().flatten().flatten();
         entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// The daemon's descriptors, where they do not come back to what they were.
+    /// The differences between the daemon's descriptors now and at the start.
     fn leak(&self) -> Option<String> {
         let mut now = BTreeMap::new();
         let back = wait::within(wait::PATIENCE, || {
@@ -469,7 +469,7 @@ impl Drop for TestDaemon {
             self.finish();
             return;
         }
-        // The test has failed already: end the daemon, and show what it said.
+        // The test has failed already: end the daemon and show its log.
         self.signal(nix::sys::signal::Signal::SIGTERM);
         if wait::within(Duration::from_secs(10), || self.child.try_wait().ok().flatten()).is_none() {
             let _ = self.child.kill();
@@ -480,9 +480,9 @@ impl Drop for TestDaemon {
 }
 
 /// The default of `joblet.warmSandboxes`.
-const READY_BERTHS: usize = 8;
+const WARM_SANDBOXES: usize = 8;
 
-/// Waits for the datagram READY=1; an error says what came instead.
+/// Waits for the datagram READY=1; the error describes what came instead.
 fn wait_for_ready(socket: &UnixDatagram, child: &mut Child) -> Result<(), String> {
     socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a valid timeout");
     let mut buffer = [0; 4096];
@@ -511,9 +511,9 @@ fn eventually_quiet(pid: i32) -> BTreeMap<String, usize> {
     last
 }
 
-/// A port below the range from which the kernel takes ports for outgoing connections, so that nobody else gets it between
-/// our look and the daemon's bind. Who looks at the same time, in another test program, sees our claim: a name among
-/// the abstract sockets, which are of the same network namespace.
+/// A port below the range from which the kernel takes ports for outgoing connections, so that no other program gets it between
+/// our check and the daemon's bind. Another test program that searches at the same time sees our claim: a name among the
+/// abstract sockets, which belong to the same network namespace.
 fn free_port() -> (u16, UnixDatagram) {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).expect("below 10000");

@@ -1,5 +1,5 @@
-//! A word from a test to a running job: a file in its /work, for which its script waits. So a job gets as far as a test
-//! wants, and not as far as a clock and the machine's other load let it.
+//! A signal from a test to a running job: a file in its /work, for which its script waits. So a job stops exactly where the
+//! test needs it, independent of the clock and of other load.
 
 use super::residue;
 use super::wait::eventually;
@@ -10,7 +10,7 @@ pub fn wait_for(name: &str) -> String {
     format!("until [ -e /work/{name} ]; do sleep 0.02; done")
 }
 
-/// Lets the job go on where it waits for `name`: the file is made through the root of one of its processes.
+/// Lets the job continue where it waits for `name`: the file is made through the root of one of its processes.
 #[track_caller]
 pub fn open(job: &str, name: &str) {
     eventually(&format!("job {job} can be told {name:?}"), || {

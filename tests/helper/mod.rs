@@ -1,7 +1,7 @@
-//! What several test programs share: a daemon in one line, honest skips, waiting for conditions, small C programs compiled
-//! on the spot, certificates of every kind, and the search for leftovers.
+//! Helpers that several test programs share: a daemon in one line, honest skips, waiting for conditions, long and short
+//! loops, small C programs, certificates of every kind, and the search for leftovers.
 //!
-//! Every test program takes this room in by `#[path]` and uses its own part of it.
+//! Every test program includes this room by `#[path]` and uses another part of it.
 #![allow(
     dead_code,
     unused_macros,

@@ -16,7 +16,7 @@ pub fn job(name: &str) -> PathBuf {
     source("tests/jobs").join(name)
 }
 
-/// Where tests keep what is dear to make: compiled programs, Python environments, the kernel of the VM tier.
+/// The directory for files that take long to make: compiled programs, Python environments, the kernel of the VM tier.
 pub fn cache() -> PathBuf {
     let dir = std::env::var_os("JOBLET_TEST_CACHE")
         .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("joblet-tests"), PathBuf::from);
@@ -40,7 +40,7 @@ pub fn c(name: &str) -> PathBuf {
 
 fn compile(source: &Path, dir: &Path, program: &Path) {
     fs::create_dir_all(dir).expect("the cache of the tests can be written");
-    // Compiled aside and renamed: parallel tests may want the same program at once.
+    // Compiled beside its path and renamed: parallel tests may need the same program at once.
     let aside =
         tempfile::Builder::new().prefix("cc").tempdir_in(dir).expect("the cache of the tests can be written");
     let unfinished = aside.path().join("program");

@@ -1,10 +1,10 @@
-//! Random numbers for moments and interleavings. What is asserted never depends on them.
+//! Random numbers for moments and interleavings. Assertions never depend on them.
 
-/// A xorshift generator (Marsaglia, 2003). Its seed is printed, and taken from `JOBLET_TEST_SEED` where that is set.
+/// A xorshift generator (Marsaglia, 2003). It prints its start value, and takes it from `JOBLET_TEST_SEED` where that is set.
 pub struct Random(u64);
 
 impl Random {
-    /// Seeded with the time.
+    /// A generator that starts from the time.
     pub fn new() -> Random {
         let given = std::env::var("JOBLET_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let now = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64 | 1;
@@ -13,7 +13,7 @@ impl Random {
         Random(seed)
     }
 
-    /// A generator of its own, for another thread.
+    /// A separate generator for another thread.
     pub fn another(&mut self) -> Random {
         Random(self.below(u64::MAX) | 1)
     }

@@ -1,4 +1,4 @@
-//! The search for leftovers: what a daemon and its jobs must not leave behind, and what they must not change.
+//! The search for leftovers: objects that a daemon and its jobs must not leave behind, and state that they must not change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,7 @@ pub fn processes_of(uids: &Range<u32>) -> Vec<String> {
     })
 }
 
-/// Like [`processes_of`], without the joblet-inits: those of berths wait for jobs to come.
+/// Like [`processes_of`], without the joblet-inits: those of warm sandboxes wait for jobs.
 pub fn payloads_of(uids: &Range<u32>) -> Vec<String> {
     let mut all = processes_of(uids);
     all.retain(|process| !process.ends_with(" joblet-init"));
@@ -90,7 +90,7 @@ pub fn mounts() -> Vec<String> {
     table.lines().filter(|line| !line.contains(" - tmpfs joblet-test ")).map(str::to_owned).collect()
 }
 
-/// The lines of our own mount table that speak of a path below `dir`.
+/// The lines of our own mount table with a path below `dir`.
 pub fn mounts_below(dir: &Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("our own mount table can be read");
     let dir = dir.to_str().expect("test directories have plain names");
@@ -124,9 +124,9 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What the descriptors of a process point to, counted by kind; files of jobs are one kind each. User namespaces are
-/// left out, a leased identity keeps its namespace for the daemon's life; so are network namespaces, which may be kept
-/// for later jobs.
+/// The targets of a process's descriptors, counted by kind; files of jobs are one kind each. User namespaces are left out,
+/// because a leased identity keeps its namespace for the daemon's life; so are network namespaces, which the daemon may
+/// keep for later jobs.
 pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
@@ -142,8 +142,8 @@ pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// Whether the thread of this name has nothing to do: it is in futex(2), call 202 of this machine, as who waits for a
-/// channel is (proc(5), /proc/pid/task/tid/syscall).
+/// Whether the thread of this name is idle: it is in futex(2), call 202 of this machine, like every thread that waits for a
+/// channel (proc(5), /proc/pid/task/tid/syscall).
 pub fn waits(pid: i32, thread: &str) -> bool {
     fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().any(|task| {
         let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Running `rnx` as a user would, with a bound on its time and everything it printed.
+//! Calls of `rnx` as a user makes them, with a bound on their time and all of their output.
 
 use super::wait;
 use std::io::Read;
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// No call of `rnx` in a test takes this long unless it hangs: it gives a daemon that is gone a minute to come back.
+/// The bound on one call of `rnx`, which gives an unreachable daemon a minute to come back.
 const BOUND: Duration = Duration::from_secs(240);
 
-/// What one call of a program printed and how it ended.
+/// The output and the exit code of one call of a program.
 #[derive(Debug)]
 pub struct Output {
-    /// The exit code; 128+n for a death by signal n, as a shell would say it.
+    /// The exit code; 128+n for a death by signal n, as in a shell.
     pub code: i32,
     /// Everything on standard output, byte for byte.
     pub stdout: Vec<u8>,
@@ -28,14 +28,14 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Fails the test unless the call ended with `code`; gives the text.
+    /// Fails the test unless the call ended with `code`; returns the text.
     #[track_caller]
     pub fn exits(&self, code: i32) -> String {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.stderr);
         self.text()
     }
 
-    /// Fails the test unless the call succeeded; gives the text.
+    /// Fails the test unless the call succeeded; returns the text.
     #[track_caller]
     pub fn ok(&self) -> String {
         self.exits(0)
@@ -89,27 +89,27 @@ impl Running {
         Running { child, stdout, stderr, printed }
     }
 
-    /// Bytes that it has printed so far.
+    /// The number of bytes that the program has printed so far.
     pub fn printed(&self) -> usize {
         self.printed.load(Ordering::SeqCst)
     }
 
-    /// Its process id.
+    /// The process id of the program.
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
 
-    /// Has it ended?
+    /// Whether the program has ended.
     pub fn is_over(&mut self) -> bool {
         self.child.try_wait().expect("waiting for our own child").is_some()
     }
 
-    /// Kills it with SIGKILL, as a crash or an impatient user would.
+    /// Kills the program with SIGKILL, as a crash or an impatient user would.
     pub fn kill(&mut self) {
         self.child.kill().expect("killing our own child");
     }
 
-    /// Waits for its end; fails the test, with what was printed so far, when it does not come.
+    /// Waits for the end of the program; fails the test with the output so far when it does not come in time.
     #[track_caller]
     pub fn finish(self) -> Output {
         self.finish_within(BOUND)
@@ -123,7 +123,7 @@ impl Running {
         })
     }
 
-    /// Waits for its end; kills it when that does not come in time and returns what it has printed as the error.
+    /// Waits for the end of the program; kills it when that does not come in time and returns the output so far as the error.
     pub fn end_within(mut self, bound: Duration) -> Result<Output, Output> {
         let status = wait::within(bound, || self.child.try_wait().expect("waiting for our own child"));
         if status.is_none() {
@@ -150,7 +150,7 @@ impl Drop for Running {
 fn gather(mut from: impl Read + Send + 'static, printed: Arc<AtomicUsize>) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let (mut all, mut block) = (Vec::new(), [0; 64 * 1024]);
-        // A pipe that breaks in the middle ends the gathering; what came before it counts.
+        // A pipe that breaks in the middle ends the output; the bytes before it count.
         while let Ok(n @ 1..) = from.read(&mut block) {
             all.extend_from_slice(&block[..n]);
             printed.store(all.len(), Ordering::SeqCst);
@@ -159,7 +159,7 @@ fn gather(mut from: impl Read + Send + 'static, printed: Arc<AtomicUsize>) -> Jo
     })
 }
 
-/// How a shell would say this end.
+/// The exit code by which a shell reports this end.
 pub fn shell_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))

@@ -23,7 +23,7 @@ macro_rules! skip {
     }};
 }
 
-/// Goes on only where the condition holds; otherwise the test is skipped for the reason given.
+/// Continues only where the condition holds; otherwise the test is skipped for the reason given.
 macro_rules! needs {
     ($condition:expr, $reason:expr) => {
         if !$condition {
@@ -32,12 +32,12 @@ macro_rules! needs {
     };
 }
 
-/// Are we root? Everything but the unit tier needs it.
+/// Whether this process is root, which all tiers but unit need.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Does the host have a cgroup v2 hierarchy with this controller to give away?
+/// Whether the host has a cgroup v2 hierarchy that can delegate this controller.
 pub fn has_cgroup_controller(name: &str) -> bool {
     let Some(mount) = super::residue::cgroup2_mount() else { return false };
     let controllers = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();

@@ -1,18 +1,18 @@
-//! Waiting for conditions, never for durations. The only place of the tests where a thread sleeps: between two looks.
+//! Waiting for conditions, never for durations. Only here does a thread of a test sleep: between two probes.
 
 use std::time::{Duration, Instant};
 
-/// How long a condition may take before the test gives up: generous, because CI machines are slow and a pass never waits.
+/// The longest time that a test waits for a condition: generous, because CI machines are slow and a pass never waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
-/// Looks again and again until `probe` answers, and fails the test with `what` when [`PATIENCE`] is over.
+/// Repeats `probe` until it answers, and fails the test with `what` when [`PATIENCE`] is over.
 pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, probe).unwrap_or_else(|| panic!("gave up after {PATIENCE:?} waiting until {what}"))
 }
 
-/// Looks again and again until `probe` answers; `None` when the time is over.
+/// Repeats `probe` until it answers; `None` when the time is over.
 pub fn within<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
@@ -31,7 +31,7 @@ pub fn holds(condition: bool) -> Option<()> {
     condition.then_some(())
 }
 
-/// Lets time pass where no condition tells the moment: until a random one at which something is done to the daemon.
+/// Waits for a random moment at which the test acts on the daemon, where no condition defines the moment.
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -1,4 +1,4 @@
-//! The system call policy, asked from inside: raw calls, and what each of them got.
+//! The system call policy, tested from inside: raw calls, and the errno of each.
 
 use joblet::sandbox::filter::{ARCH_X86_64, Action, JOB, verdict};
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
@@ -13,7 +13,7 @@ const NEWUSER: &str = "0x10000011";
 
 #[rustfmt::skip] // one row a line is what makes it a table
 const REFUSED: &[Call] = &[
-    // E14, E17, E18: mounts and roots.
+    // Mounts and roots.
     ("mount",             libc::SYS_mount,             "sx,s/tmp,stmpfs", EPERM),
     ("mount cgroup",      libc::SYS_mount,             "scgroup,s/tmp,scgroup,0,smemory", EPERM),
     ("remount",           libc::SYS_mount,             "s,s/usr,s,4128", EPERM),
@@ -27,26 +27,26 @@ const REFUSED: &[Call] = &[
     ("mount_setattr",     libc::SYS_mount_setattr,     "-100,s/usr", EPERM),
     ("pivot_root",        libc::SYS_pivot_root,        "s/tmp,s/tmp", EPERM),
     ("chroot",            libc::SYS_chroot,            "s/tmp", EPERM),
-    // E16: device nodes.
+    // Device nodes.
     ("mknod block",       libc::SYS_mknod,             "s/tmp/a,0x6180,0x800", EPERM),
     ("mknod char",        libc::SYS_mknod,             "s/tmp/b,0x2180,0x101", EPERM),
     ("mknodat block",     libc::SYS_mknodat,           "-100,s/tmp/c,0x6180,0x800", EPERM),
     ("mknodat char",      libc::SYS_mknodat,           "-100,s/tmp/d,0x2180,0x101", EPERM),
-    // E28: new namespaces.
+    // New namespaces.
     ("unshare user",      libc::SYS_unshare,           "0x10000000", EPERM),
     ("unshare net",       libc::SYS_unshare,           "0x40000000", EPERM),
     ("unshare mounts",    libc::SYS_unshare,           "0x20000", EPERM),
     ("clone user",        libc::SYS_clone,             NEWUSER, EPERM),
     ("clone3",            libc::SYS_clone3,            "0,88", ENOSYS),
     ("setns",             libc::SYS_setns,             "0,0", EPERM),
-    // E34, E35: key rings, io_uring.
+    // Key rings, io_uring.
     ("add_key",           libc::SYS_add_key,           "suser,sx,sy,1,-2", ENOSYS),
     ("request_key",       libc::SYS_request_key,       "suser,sx,0,-2", ENOSYS),
     ("keyctl",            libc::SYS_keyctl,            "0,-3,0", ENOSYS),
     ("io_uring_setup",    libc::SYS_io_uring_setup,    "8", ENOSYS),
     ("io_uring_enter",    libc::SYS_io_uring_enter,    "0", ENOSYS),
     ("io_uring_register", libc::SYS_io_uring_register, "0", ENOSYS),
-    // E36: doors to the kernel and to the host.
+    // Interfaces to the kernel and to the host.
     ("bpf",               libc::SYS_bpf,               "0", EPERM),
     ("perf_event_open",   libc::SYS_perf_event_open,   "0,0,-1,-1", EPERM),
     ("userfaultfd",       libc::SYS_userfaultfd,       "1", EPERM),
@@ -83,7 +83,7 @@ const REFUSED: &[Call] = &[
     ("pidfd_getfd",       libc::SYS_pidfd_getfd,       "0,0", EPERM),
     ("kcmp",              libc::SYS_kcmp,              "1,2", EPERM),
     ("modify_ldt",        libc::SYS_modify_ldt,        "0", EPERM),
-    // E38: families and kinds of sockets.
+    // Families and kinds of sockets.
     ("packet",            libc::SYS_socket,            "17,3,0", EAFNOSUPPORT),
     ("netlink audit",     libc::SYS_socket,            "16,3,9", EAFNOSUPPORT),
     ("netlink netfilter", libc::SYS_socket,            "16,3,12", EAFNOSUPPORT),
@@ -96,12 +96,12 @@ const REFUSED: &[Call] = &[
     ("sctp",              libc::SYS_socket,            "2,1,132", EPERM),
     ("dccp",              libc::SYS_socket,            "2,6,33", EPERM),
     ("pair of tipc",      libc::SYS_socketpair,        "30,1,0,0", EAFNOSUPPORT),
-    // E39: typing into terminals, also with junk in the half of the register that the kernel ignores.
+    // Input into terminals (TIOCSTI), also with junk in the half of the register that the kernel ignores.
     ("TIOCSTI",           libc::SYS_ioctl,             "0,0x5412,sx", EPERM),
     ("TIOCSTI, disguised", libc::SYS_ioctl,            "0,0x100005412,sx", EPERM),
     ("TIOCLINUX",         libc::SYS_ioctl,             "0,0x541c,sx", EPERM),
     ("TIOCSETD",          libc::SYS_ioctl,             "0,0x5423,sx", EPERM),
-    // Numbers that the policy does not know: a later kernel's, and the x32 convention's.
+    // Numbers that the policy does not know: those of a later kernel and of the x32 convention.
     ("number 9999",       9999,                        "0", ENOSYS),
     ("x32 write",         0x4000_0001,                 "1,sx,1", ENOSYS),
 ];
@@ -124,7 +124,7 @@ fn words(text: &str) -> [u64; 6] {
     for (arg, word) in args.iter_mut().zip(text.split(',')) {
         *arg = match word.strip_prefix("0x") {
             Some(hex) => u64::from_str_radix(hex, 16).unwrap(),
-            // Addresses of texts are nothing that a policy looks at.
+            // A policy cannot see texts behind addresses.
             None => word.parse::<i64>().map_or(0, i64::cast_unsigned),
         };
     }
@@ -135,7 +135,7 @@ fn policy(call: &Call) -> Action {
     verdict(&JOB, u32::try_from(call.1).unwrap(), ARCH_X86_64, &words(call.2))
 }
 
-/// What the calls of a table get inside a job.
+/// The errno that each call of a table gets inside a job.
 fn tried(calls: &[Call]) -> Vec<(&'static str, i32)> {
     let arguments: Vec<String> =
         calls.iter().map(|(_, number, args, _)| format!("{number},{args}")).collect();
@@ -171,7 +171,7 @@ fn system_calls_that_programs_need_are_allowed() {
 #[test]
 fn a_program_of_another_architecture_is_killed() {
     needs!(is_root(), "needs root");
-    // int 0x80: the 32 bit way in, which a 64 bit program can take too.
+    // int 0x80: the 32-bit entry to the kernel, which a 64-bit program can use too.
     let python = "import ctypes, mmap\n\
                   m = mmap.mmap(-1, 4096, prot=7)\n\
                   m.write(bytes.fromhex('b814000000cd80c3'))\n\

@@ -25,7 +25,7 @@ impl LoopUnderTest {
         let dir = tempfile::tempdir().unwrap();
         let mut config = DaemonConfig { data_dir: dir.path().to_owned(), ..DaemonConfig::default() };
         config.cgroup.enforcement = Enforcement::BestEffort;
-        // Nobody else's: nodes of the e2e tier have theirs from 1_879_048_192 on, grounds of this one from 1_900_000_000.
+        // Ids of this file alone: nodes of the e2e tier use those from 1_879_048_192 on, jobs of this tier those from 1_900_000_000.
         config.process.subid_base = 1_860_000_000;
         config.joblet.on_shutdown = joblet::config::daemon::OnShutdown::Stop;
         tune(&mut config);
@@ -175,8 +175,8 @@ fn admission_bounds_live_jobs_and_shutdown_stops_them() {
     // Dropping ends the loop with three jobs alive; it joins only when all of them are gone.
 }
 
-// The collector may have told that all output is there before the spawner has told of the start: the loop
-// forgot that, and waited for ever. It takes many spawns at a time to see it.
+// The collector may report the end of the output before the spawner reports the start: the loop forgot the first report and
+// waited for ever. Only many spawns at a time show it.
 #[test]
 fn jobs_that_end_before_their_start_is_reported_end_normally() {
     needs!(crate::helper::skip::is_root(), "needs root");

@@ -1,5 +1,5 @@
 //! The child that shares the daemon's memory must not allocate. The whole kernel tier runs on an allocator that ends
-//! the process which tries: a child that did would never become a job, and every test here would fail.
+//! such a process: a child that allocates never becomes a job, and every test here fails.
 
 #![allow(unsafe_code, reason = "a global allocator and a clone by hand")]
 

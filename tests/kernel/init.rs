@@ -1,4 +1,4 @@
-//! joblet-init's work while the daemon lives: starting the payload, forwarding signals, reaping, telling the end.
+//! joblet-init's work while the daemon lives: it starts the payload, forwards signals, reaps children and reports the end.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -56,7 +56,7 @@ fn every_signal_that_kills_is_recorded_as_it_was() {
         }
         let done = bench.run(&Order::program("life", &["die", &number.to_string()]));
         let (wanted, code) = if harmless { (0, 0) } else { (number, 128 + number) };
-        // 0x80 would say that a core was dumped.
+        // Bit 0x80 would mean that a core was dumped.
         assert_eq!(
             (done.record.unwrap().wait_status & !0x80, done.code),
             (wanted, Some(code)),
@@ -81,7 +81,7 @@ fn signals_reach_the_payload_and_no_other() {
         signal(&running.0, name);
         running.0.hear(acknowledged);
     }
-    // Neither forwarded nor deadly to the first process.
+    // These signals are not forwarded and do not end the first process.
     for other in [Signal::ALARM, Signal::PIPE, Signal::SEGV, Signal::WINCH] {
         signal(&running.0, other);
     }
@@ -118,7 +118,7 @@ fn processes_left_by_a_payload_are_killed_so_its_output_ends() {
     assert_eq!((done.stdout.as_str(), done.code), ("left\n", Some(3)));
 }
 
-/// A command with odd files around it.
+/// A command with unusual files around it.
 fn odd(argv: &[&str]) -> Order {
     let mut order = Order::new(argv);
     order.files = vec![
@@ -166,7 +166,7 @@ fn commands_that_fail_to_exec_end_with_126_or_127_and_the_errno() {
 fn program_open_for_writing_is_retried_until_it_is_closed() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
-    // As a child of another spawner does: it holds a copy of the descriptor by which the upload was written.
+    // A child of another spawner can hold a copy of the descriptor by which the upload was written.
     let (writer, order) = {
         let mut order = Order::program("life", &["exit", "5"]);
         let work = bench.sandbox.work_tmpfs(16 << 20, bench.ground.uid).unwrap();
@@ -212,7 +212,7 @@ fn a_command_is_looked_up_in_the_path_of_its_own_environment() {
         ("", Ok("a b\n")),
         ("/nowhere:", Ok("a b\n")),
         (":/nowhere", Ok("a b\n")),
-        // What may not be executed is passed over.
+        // Files that may not be executed are passed over.
         ("/usr/bin:/etc/passwd:/work", Ok("a b\n")),
         ("/usr/bin", Err((127, ENOENT))),
     ] {

@@ -1,4 +1,4 @@
-//! One job behind its walls, without a daemon: the test plays the spawner and the loop.
+//! One isolated job without a daemon: the test plays the spawner and the loop.
 
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
@@ -18,11 +18,11 @@ use crate::helper::residue::{cgroup2_mount, mounts_below, processes_of};
 use crate::helper::wait::{PATIENCE, holds, within};
 use crate::helper::{eventually, programs};
 
-/// Host ids of the kernel tier start here; each process of it has 64, each ground one.
+/// The first host id of the kernel tier; each of its processes has 64 ids, each ground has one.
 const TEST_IDS: u32 = 1_900_000_000;
 const IDS_OF_A_PROCESS: u32 = 64;
 
-/// Where jobs of one test live: a directory, a cgroup and a host id, all gone and unused afterwards.
+/// The ground for the jobs of one test: a directory, a cgroup and a host id, all of them removed or free afterwards.
 pub struct Ground {
     pub dir: PathBuf,
     pub cgroup: PathBuf,
@@ -63,13 +63,13 @@ impl Drop for Ground {
     }
 }
 
-/// A sandbox on a ground.
+/// A sandbox that stands on a ground.
 pub struct Bench {
     pub sandbox: Sandbox,
     pub ground: Ground,
 }
 
-/// What a job is made of; start from [`Order::new`] and change what the test is about.
+/// The parts of a job; start from [`Order::new`] and change what the test is about.
 pub struct Order {
     pub argv: Vec<String>,
     pub environment: Vec<String>,
@@ -77,7 +77,7 @@ pub struct Order {
     pub work_dir: String,
     pub files: Vec<(&'static str, Vec<u8>, u32)>,
     pub links: Vec<(&'static str, &'static str)>,
-    /// Instead of the good ones.
+    /// These three replace the objects that the test makes otherwise.
     pub user_namespace: Option<OwnedFd>,
     pub work: Option<OwnedFd>,
     pub cgroup: Option<OwnedFd>,
@@ -113,13 +113,13 @@ pub struct Running {
     pub record: PathBuf,
 }
 
-/// What a finished job left.
+/// The results of a finished job.
 #[derive(Debug)]
 pub struct Finished {
     pub record: Option<ExitFile>,
     pub stdout: String,
     pub stderr: String,
-    /// What the parent of joblet-init sees.
+    /// The exit code of joblet-init, as its parent sees it.
     pub code: Option<i32>,
 }
 
@@ -128,13 +128,13 @@ impl Bench {
         Bench::lingering(60)
     }
 
-    /// With joblet-inits that wait so many seconds for a new daemon.
+    /// The same, with joblet-inits that wait this many seconds for a new daemon.
     pub fn lingering(seconds: u64) -> Bench {
         let ground = Ground::new();
         Bench { sandbox: sandbox(&ground.dir, seconds), ground }
     }
 
-    /// Starts a job from a thread of its own, as the daemon's spawner is one.
+    /// Starts a job from a separate thread, as the daemon's spawner does.
     pub fn start(&self, order: &Order) -> Running {
         self.try_start(order).unwrap_or_else(|why| panic!("{why}"))
     }
@@ -161,7 +161,7 @@ pub fn sandbox(dir: &Path, orphan_linger_s: u64) -> Sandbox {
     Sandbox::new(config).unwrap()
 }
 
-/// Starts a job on a ground that may be another process's.
+/// Starts a job on a ground that may belong to another process.
 pub fn start(
     sandbox: &Sandbox,
     order: &Order,
@@ -251,7 +251,7 @@ impl Running {
         rustix::io::write(&*self.started.init.control, b"R").unwrap();
     }
 
-    /// Waits for joblet-init's own end.
+    /// Waits until joblet-init ends.
     pub fn wait(&self) -> WaitIdStatus {
         waitid(WaitId::PidFd(self.started.init.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap()
     }
@@ -261,7 +261,7 @@ impl Running {
         ExitFile::decode(&fs::read(&self.record).unwrap())
     }
 
-    /// Waits until the job's stdout has said this word on a line of its own.
+    /// Waits until the job's stdout has a line with exactly this word.
     pub fn hear(&self, word: &str) {
         rustix::io::ioctl_fionbio(&self.started.stdout, false).unwrap();
         let mut acknowledged = Vec::new();

@@ -1,4 +1,4 @@
-//! A wall that cannot be built stops the job: its step is named, and nothing of the job is left.
+//! An isolation step that fails stops the job: the error names the step, and the job leaves nothing.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ fn ok() -> Order {
     Order::new(&["true"])
 }
 
-/// Starts what cannot start and returns its sentence.
+/// Starts a job that cannot start and returns the error text.
 fn refused(bench: &Bench, order: &Order) -> String {
     let Err(why) = bench.try_start(order) else { panic!("a job started behind a wall that was not there") };
     let uid = bench.ground.uid;

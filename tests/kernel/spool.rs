@@ -1,5 +1,5 @@
 //! The spool when its writer dies: splice(2) leaves each byte either in the file or in the pipe, and the next writer
-//! goes on from there (F01).
+//! continues there.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -23,11 +23,11 @@ use crate::helper::eventually;
 use crate::helper::skip::is_root;
 use crate::helper::soak;
 
-/// The environment variable that turns [`collector`] into a collector: its spool.
+/// The environment variable that turns [`collector`] into a collector; its value is the path of the spool.
 const COLLECTOR: &str = "JOBLET_TEST_COLLECTOR";
 
-/// Moves its standard input into a spool, a new or an old one, until it is killed. It is a test only so that the test program can execute
-/// itself as it.
+/// Moves its standard input into a new or an old spool until it is killed. It is a test so that the test program can execute
+/// itself as a collector.
 #[test]
 fn collector() {
     let Ok(dir) = std::env::var(COLLECTOR) else { return };
@@ -45,7 +45,7 @@ fn open(dir: &Path) -> SpoolWriter {
     if dir.exists() { SpoolWriter::reopen(dir).unwrap() } else { SpoolWriter::create(dir).unwrap() }
 }
 
-/// Numbers in a row, eight bytes each, until told to stop; ends the pipe.
+/// Writes successive numbers of eight bytes each until `stop`, then closes the pipe. Returns how many.
 fn flood(pipe: OwnedFd, stop: &AtomicBool) -> u64 {
     let mut file = File::from(pipe);
     let mut next = 0u64;
@@ -102,7 +102,7 @@ fn a_killed_collector_loses_no_byte_of_a_flood() {
     }
 }
 
-/// How many bytes the index speaks of; each of its rows must be readable and right.
+/// The number of bytes that the index covers. Fails unless each of its rows is readable and right.
 fn indexed(spool: &Path, wanted: &[u8]) -> u64 {
     let size = fs::metadata(spool.join("index")).unwrap().len();
     let rows = (size - HEADER.len() as u64) / ROW as u64;

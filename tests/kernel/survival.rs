@@ -1,5 +1,5 @@
-//! joblet-init's half of surviving the daemon: nothing that a job wrote is lost, its end is on disk, and a new daemon
-//! can take over; without one, joblet-init goes by itself when its time is over.
+//! joblet-init's part in a job's survival of the daemon: no output is lost, the job's end is on disk, and a new daemon can
+//! take over; without one, joblet-init ends by itself when its time is over.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,16 +19,16 @@ use crate::job::{Bench, Ground, Order, drain, sandbox, start};
 
 const LINES: usize = 10_000;
 
-/// What `life flood` writes to a stream.
+/// The output of `life flood` on one stream.
 fn flood(stream: usize) -> String {
     (0..LINES).map(|line| format!("stream {stream} line {line:015}\n")).collect()
 }
 
-/// The environment variable that turns [`stand_in`] into a daemon: its ground, in words.
+/// The environment variable that turns [`stand_in`] into a daemon; its value describes the ground.
 const STAND_IN: &str = "JOBLET_TEST_STAND_IN";
 
-/// A daemon that starts one job, reads the first line of it, tells about it, and then waits to be killed. It is a test
-/// only so that the test program can execute itself as it.
+/// A daemon that starts one job, reads its first line, prints it, and then waits to be killed. It is a test so that the test
+/// program can execute itself as this daemon.
 #[test]
 fn stand_in() {
     let Ok(words) = std::env::var(STAND_IN) else { return };
@@ -55,7 +55,7 @@ fn stand_in() {
 struct Orphan {
     pidfd: OwnedFd,
     record: PathBuf,
-    /// What the daemon had read before it was killed.
+    /// The bytes that the daemon read before it was killed.
     already: String,
 }
 
@@ -90,7 +90,7 @@ fn has_ended(init: BorrowedFd<'_>) -> bool {
     waitid(WaitId::PidFd(init), now).unwrap().is_some()
 }
 
-/// What a new daemon does when it has read everything.
+/// The action of a new daemon that has read all output.
 fn release(init: BorrowedFd<'_>) {
     let read_end = take(init, 5);
     let way = format!("/proc/self/fd/{}", read_end.as_raw_fd());
@@ -115,7 +115,7 @@ fn killed_daemon_costs_a_job_nothing_and_the_next_has_all_bytes() {
     let ground = Ground::new();
     let orphan = orphaned_by_a_killed_daemon(&ground);
     let init = orphan.pidfd.as_fd();
-    // Both pipes are full by now, or will be: the job has neither been killed nor lost a byte.
+    // Both pipes are full now or soon: the job is not killed and loses no byte.
     assert!(!has_ended(init));
     let (kept_out, kept_err) = (take(init, 6), take(init, 7));
     let (stdout, stderr) = std::thread::scope(|scope| {

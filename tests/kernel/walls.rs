@@ -1,4 +1,4 @@
-//! Each wall, seen from inside: what a program finds when it looks around and leans against it.
+//! Each layer of the isolation, seen from inside: the answers that a program gets when it looks around and tries each limit.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use joblet::sandbox::rootfs::{DEFAULT_MOUNTS, ProcMasks};
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Finished, Order};
 
-/// Runs a chapter of `tests/jobs/probe.c` and returns its answers by question.
+/// Runs one chapter of `tests/jobs/probe.c` and returns its answers by question.
 fn probe(chapter: &str) -> BTreeMap<String, String> {
     answers(&Bench::new().run(&Order::program("probe", &[chapter])))
 }
@@ -60,7 +60,7 @@ fn mounts(bench: &Bench) -> Vec<Mount> {
 const OWN: [&str; 5] = ["/work", "/tmp", "/dev/shm", "/dev/pts", "/proc"];
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
-/// Below which host directories a job may find mounts: those that are no symlinks on this host.
+/// The host directories below which a job may find mounts: those that are no symlinks on this host.
 fn host_directories() -> Vec<&'static str> {
     let is_bound = |path: &&str| fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_symlink());
     DEFAULT_MOUNTS.iter().copied().filter(is_bound).collect()
@@ -87,7 +87,7 @@ fn a_job_sees_the_mounts_of_its_plan_and_no_other() {
     let strange: Vec<&Mount> =
         found.iter().filter(|m| !planned.contains(&m.at.as_str()) && !below_host(&m.at)).collect();
     assert!(strange.is_empty(), "{strange:#?}");
-    // Not even one entry would be left of a template that kept the host's root.
+    // A template that keeps the host's root would leave a second entry.
     assert_eq!(found.iter().filter(|m| m.at == "/").count(), 1);
 }
 
@@ -99,7 +99,7 @@ fn every_mount_but_the_jobs_own_is_read_only_nodev_and_nosuid() {
         let own = OWN.contains(&mount.at.as_str());
         assert!(has("nosuid"), "{mount:?}");
         assert_eq!(has("ro"), !own, "{mount:?}");
-        // Devices are bound one by one, and what hides a file of /proc is the same /dev/null.
+        // Devices are bound one by one, and the mask over a file of /proc is the same /dev/null.
         let is_device = mount.kind == "devtmpfs" || mount.kind == "devpts" || mount.kind == "tmpfs" && !own;
         let may_have_devices = is_device && (mount.at.starts_with("/dev/") || mount.at.starts_with("/proc/"));
         assert!(has("nodev") || may_have_devices, "{mount:?}");
@@ -186,7 +186,7 @@ fn a_job_starts_however_many_descriptors_its_daemon_has_open() {
 fn a_working_directory_that_leads_to_the_host_is_refused() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
-    // One that this process has open, as a daemon that leaks would.
+    // A descriptor that this process holds open, as a daemon that leaks would.
     let host = fs::File::open("/etc").unwrap();
     for fd in 0..=host.as_raw_fd() {
         let order = Order { work_dir: format!("/proc/self/fd/{fd}"), ..Order::new(&["pwd"]) };

@@ -1,11 +1,11 @@
-//! A guest of busybox alone, in which a strict node meets every limit (`init`, `checks/`).
+//! A guest with busybox alone, in which a strict node enforces every limit (`init`, `checks/`).
 
 use super::guest::{BOOT, disk, pack};
 use crate::helper::daemon::{JOBLET, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
-const VILLAINS: [&str; 8] = [
+const HOGS: [&str; 8] = [
     "hog_memory",
     "hog_cpu",
     "hog_processes",
@@ -16,17 +16,17 @@ const VILLAINS: [&str; 8] = [
     "set_quota",
 ];
 
-/// What busybox does not have, or not well enough.
+/// Programs that busybox lacks, or has with too few options.
 const TOOLS: [&str; 5] =
     ["/usr/sbin/mke2fs", "/usr/bin/chattr", "/usr/sbin/filefrag", "/usr/sbin/dmsetup", "/usr/bin/setpriv"];
 
 fn image(out: &Path) -> Vec<String> {
-    let villains = VILLAINS.map(c);
+    let hogs = HOGS.map(c);
     let (cache, tests) = (cache().join("vm"), out.join("tests"));
     let mut files: Vec<&Path> = vec![&cache, out, &tests];
     files.extend([JOBLET, RNX].map(Path::new));
     files.extend(TOOLS.map(Path::new));
-    files.extend(villains.iter().map(|villain| villain.as_path()));
+    files.extend(hogs.iter().map(|hog| hog.as_path()));
     pack("image.sh", &files);
     let kernel = format!("-kernel {0}/vmlinuz -initrd {0}/initramfs -append", out.display());
     let mut arguments: Vec<String> = kernel.split(' ').map(str::to_owned).collect();

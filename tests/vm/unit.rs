@@ -1,5 +1,5 @@
-//! A guest with a small Debian, in which systemd is PID 1 and runs the units of `systemd/`, put there by
-//! `vendor-config/install.sh` (`unit.sh`).
+//! A guest with a small Debian, in which systemd is PID 1 and runs the units of `systemd/`, which
+//! `vendor-config/install.sh` installs (`unit.sh`).
 
 use super::guest::{BOOT, disk, pack};
 use crate::helper::daemon::{JOBLET, RNX};
