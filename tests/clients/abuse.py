@@ -1,8 +1,8 @@
-"""Does to a node what a hostile client would, and prints what came of it as one JSON object.
+"""Attacks a node as a hostile client would, and prints the results as one JSON object.
 
     python abuse.py CASE PORT CERTS-DIRECTORY [ARGUMENT...]
 
-A case says how each connection or call ended; the test that drives it looks at the node meanwhile and afterwards.
+A case reports how each connection or call ended; the test that runs it checks the node meanwhile and afterwards.
 """
 import json
 import socket
@@ -24,8 +24,8 @@ def connect(settings=b""):
 
 
 def verdict(connection, do):
-    """Lets `do` loose on the connection. "closed" and the code of the node's GOAWAY, the status of an honest call that came
-    behind it, or "silence": the node has stopped to read from us."""
+    """Runs `do` on the connection. Returns "closed" and the code of the node's GOAWAY, the status of an honest call that
+    follows, or "silence" when the node has stopped reading from us."""
     try:
         do(connection)
         return connection.answers()
@@ -36,12 +36,12 @@ def verdict(connection, do):
 
 
 def repeat(octets, times):
-    """Sends the same thing again and again, a hundred at a time."""
+    """Sends the same bytes again and again, a hundred copies at a time."""
     return lambda c: [c.send(octets * 100) for _ in range(times // 100)]
 
 
 def rapid_reset(c):
-    """CVE-2023-44487: streams that are gone as soon as they are open."""
+    """CVE-2023-44487: streams that are reset as soon as they are open."""
     for _ in range(100):
         out = b""
         for _ in range(50):
@@ -52,7 +52,7 @@ def rapid_reset(c):
 
 
 def continuation(fill):
-    """CVE-2024-27316 and kin: a header block that never ends."""
+    """CVE-2024-27316 and similar ones: a header block that never ends."""
 
     def do(c):
         c.send(frame(h2.HEADERS, 0, c.stream(), h2.call_headers(LIST)))
@@ -63,7 +63,7 @@ def continuation(fill):
 
 
 def hpack_bomb(c):
-    """One large header goes into the table once and into a call thousands of times, a byte each (CVE-2016-1544)."""
+    """One large header enters the table once and a call thousands of times, with one byte each (CVE-2016-1544)."""
     c.send(frame(h2.HEADERS, h2.END_HEADERS, c.stream(), h2.call_headers(LIST) + literal("bomb", "x" * 3500, True)))
     for _ in range(100):
         c.send(frame(h2.HEADERS, h2.END_HEADERS, c.stream(), h2.call_headers(LIST) + b"\xbe" * 15000))
@@ -75,7 +75,7 @@ def too_many_streams(c):
 
 
 def endless_streams(c):
-    """Calls and more calls, and neither the limit nor an answer is ever acknowledged. Sending fails in the end."""
+    """More and more calls by a client that acknowledges neither the limit nor an answer. Sending fails in the end."""
     while c.next < 40_000:
         c.send(b"".join(frame(h2.HEADERS, h2.END_HEADERS, c.stream(), h2.call_headers(LIST)) for _ in range(50)))
 
@@ -86,7 +86,7 @@ def empty_data(c):
 
 
 def floods():
-    """C05: what HTTP/2 lets a client do for nothing."""
+    """Actions of HTTP/2 that cost a client nothing."""
     cases = {
         "rapid reset": rapid_reset,
         "continuation": continuation(b""),
@@ -108,7 +108,7 @@ def floods():
 
 
 def again(ask):
-    """Asks until the answer is 0: the quota that a client has used up is given back in the background."""
+    """Repeats the call until the answer is 0: the node frees the quota that a client has used up in the background."""
     until = time.monotonic() + h2.PATIENCE
     while (found := ask()) != "0" and time.monotonic() < until:
         pass
@@ -116,7 +116,7 @@ def again(ask):
 
 
 def bodies():
-    """C01, C02: messages that are not what their frame says. All on one connection, and it lives on."""
+    """Messages that differ from their frame. All are sent on one connection, which survives."""
     c = connect()
     gzip = [("grpc-encoding", "gzip")]
     found = {
@@ -132,7 +132,7 @@ def bodies():
     stream = c.call(RUN, message(b"", claimed=limit + 1), end=False)
     found["too large"] = c.upload(stream, bytes(limit + 1)) or c.outcome(stream)
     found["afterwards"] = c.answers()
-    # The one that claims 4 GiB and delivers: nobody else's call may pay for it.
+    # This message claims 4 GiB and delivers them: no other call may suffer from it.
     neighbour = connect()
     followed = neighbour.call(LOGS, message(b"\x0a\x24" + sys.argv[5].encode()))
     stream = c.call(RUN, message(b"", claimed=0xFFFFFFFF), end=False)
@@ -146,7 +146,7 @@ def bodies():
 
 
 def followed_on(c, stream):
-    """Has this stream not ended by the time that a ping comes back?"""
+    """Whether this stream has not ended when a ping comes back."""
     while True:
         kind, flags, of, _ = c.receive()
         if of == stream and kind in (h2.RST_STREAM, h2.HEADERS) and flags & h2.END_STREAM:
@@ -156,7 +156,7 @@ def followed_on(c, stream):
 
 
 def headers():
-    """C22: metadata without measure. All on one connection, and it lives on."""
+    """Excessive metadata. All of it is sent on one connection, which survives."""
     c = connect()
     found = {"afterwards at first": c.answers()}
     many = [(f"x-{i}", "y") for i in range(10_000)]
@@ -178,7 +178,7 @@ def headers():
 
 
 def loris():
-    """C03: clients that take their time. Gives the seconds after which each was sent away."""
+    """Slow clients. Returns the seconds after which the node disconnected each."""
     found = {}
 
     def until_end(name, octets, wrapped=False):
@@ -211,13 +211,13 @@ def loris():
 
 
 def stall():
-    """C03: calls that are opened and never go on, more than a client may have. Others are served, and in the end it is too."""
+    """More calls than a client may have, opened and never continued. Others are served, and in the end this client is too."""
     viewer = Connection(port, h2.tls(certs, "viewer-client"))
     crowd = [connect() for _ in range(4)]
     for c in crowd:
         for _ in range(200):
             c.send(frame(h2.HEADERS, h2.END_HEADERS, c.stream(), h2.call_headers(LIST)))
-    # What was sent is not yet what was counted.
+    # The node counts the sent calls later.
     bound = time.monotonic() + h2.PATIENCE
     while (refused := connect().answers()) == "0" and time.monotonic() < bound:
         pass
@@ -231,14 +231,14 @@ def stall():
 
 
 def crowd():
-    """C03, C04: connections that are good for nothing, of every kind, all at once; then one that is."""
+    """Useless connections of every kind, all at once; then an honest one."""
     sockets = []
     for octets in (b"", b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\x16\x03\x01", bytes(2000)):
         for _ in range(200):
             raw = socket.create_connection(("127.0.0.1", port), timeout=h2.PATIENCE)
             raw.sendall(octets)
             sockets.append(raw)
-    # Every other one ends with a reset in the middle of its handshake.
+    # Every second connection ends with a reset in the middle of its handshake.
     for raw in sockets[::2]:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.close()
@@ -247,7 +247,7 @@ def crowd():
 
 
 def readers():
-    """C06: readers of one job's output that take nothing, until our standard input ends. Prints a line when all are there."""
+    """Readers of one job's output that read nothing until our standard input ends. Prints a line when all are connected."""
     count, job = int(sys.argv[4]), sys.argv[5]
     small = struct.pack(">HI", h2.INITIAL_WINDOW_SIZE, 1000)
     held = []

@@ -1,7 +1,7 @@
-"""HTTP/2 over mutual TLS by hand: a client that can say what no well-behaved one says.
+"""HTTP/2 over mutual TLS by hand: a client that can send what no well-behaved one sends.
 
-Frames go out as they are asked for, in any order and with any content. What comes in is gathered frame by frame; headers are
-decoded just far enough to read the gRPC status, which C-core writes as plain literals. Nothing waits without a bound.
+The caller chooses the order and the content of all frames. Incoming frames are collected one by one; headers are decoded
+just far enough to read the gRPC status, which C-core writes as plain literals. Every wait has a bound.
 """
 import socket
 import ssl
@@ -12,7 +12,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONT
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 INITIAL_WINDOW_SIZE = 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-#: No answer of the node may take this long.
+#: The longest time for an answer of the node, in seconds.
 PATIENCE = 90.0
 
 
@@ -30,7 +30,7 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def integer(value, bits, first=0):
-    """An HPACK integer whose prefix has so many bits (RFC 7541, 5.1)."""
+    """An HPACK integer with a prefix of this many bits (RFC 7541, 5.1)."""
     top = (1 << bits) - 1
     if value < top:
         return bytes([first | value])
@@ -43,7 +43,7 @@ def integer(value, bits, first=0):
 
 
 def literal(name, value, indexed=False):
-    """A header as a literal with a new name, entered into the table or not."""
+    """A header as a literal with a new name, with or without an entry in the table."""
     parts = [bytes([0x40 if indexed else 0])]
     for text in (name, value):
         text = text.encode() if isinstance(text, str) else text
@@ -66,7 +66,7 @@ def call_headers(method, extra=()):
 
 
 def message(payload, compressed=0, claimed=None):
-    """A gRPC message; `claimed` is the length to lie about."""
+    """A gRPC message; `claimed` is a false length."""
     return struct.pack(">BI", compressed, len(payload) if claimed is None else claimed) + payload
 
 
@@ -75,7 +75,7 @@ class Closed(Exception):
 
 
 class Connection:
-    """One connection; `frames` has everything that came in and was not looked for yet."""
+    """One connection; `frames` has the received frames that no caller has taken."""
 
     def __init__(self, port, context, settings=b""):
         raw = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -98,7 +98,7 @@ class Connection:
         return self.next - 2
 
     def call(self, method, octets=message(b""), extra=(), end=True):
-        """Opens a stream with these bytes of data; gives its number."""
+        """Opens a stream with these bytes of data; returns its number."""
         stream = self.stream()
         out = frame(HEADERS, END_HEADERS, stream, call_headers(method, extra))
         for at in range(0, max(len(octets), 1), 16384):
@@ -109,7 +109,7 @@ class Connection:
         return stream
 
     def upload(self, stream, octets):
-        """Sends data as fast as the node's windows let it; gives how the stream ended before, or None."""
+        """Sends data as fast as the node's windows allow; returns how the stream ended meanwhile, or None."""
         view = memoryview(octets)
         while view:
             size = min(16384, len(view), self.window[0], self.window[stream])
@@ -126,7 +126,7 @@ class Connection:
         self.window[stream] -= size
 
     def granted(self, kind, flags, stream, payload):
-        """Counts what a frame grants, and answers what wants an answer."""
+        """Counts the window that a frame grants, and answers frames that require an answer."""
         if kind == WINDOW_UPDATE:
             self.window[stream] = self.window.get(stream, 0) + struct.unpack(">I", payload)[0]
         elif kind == SETTINGS and not flags & ACK:
@@ -164,25 +164,25 @@ class Connection:
         return int.from_bytes(self.buffer[:3], "big")
 
     def outcome(self, stream):
-        """How this stream ends: a gRPC status, or "RST n"."""
+        """The end of this stream: a gRPC status, or "RST n"."""
         while not (end := self.ended(stream)):
             pass
         return end
 
     def ended(self, stream):
-        """Takes the next frame; what it says about the end of this stream, or None."""
+        """Takes the next frame; returns the end of this stream if the frame has it, else None."""
         kind, _, of, payload = self.receive()
         if kind == RST_STREAM and of == stream:
             return f"RST {struct.unpack('>I', payload)[0]}"
         if kind == HEADERS:
-            # Of every stream: the table is the connection's.
+            # Headers of all streams: the table belongs to the connection.
             headers = self.decode(payload)
             if of == stream and "grpc-status" in headers:
                 return f"{headers['grpc-status']} {headers.get('grpc-message', '')}".strip()
         return None
 
     def until_closed(self, bound=PATIENCE):
-        """Reads until the node closes the connection; gives the seconds it took and its GOAWAY."""
+        """Reads until the node closes the connection; returns the seconds until then and its GOAWAY."""
         start = time.monotonic()
         self.socket.settimeout(bound)
         try:
@@ -192,7 +192,7 @@ class Connection:
             return time.monotonic() - start, self.goaway
 
     def answers(self, method="/joblet.JobService/ListJobs"):
-        """Is this connection still served? The status of a plain call on it."""
+        """The status of a plain call, which shows whether this connection is still served."""
         return self.outcome(self.call(method))
 
     def decode(self, block):

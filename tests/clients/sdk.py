@@ -1,4 +1,4 @@
-"""Drives a node through the real joblet-sdk-python, over mutual TLS, as its users do; ends with 0 when all of it worked.
+"""Calls a node through the real joblet-sdk-python, over mutual TLS, as its users do; exits with 0 when all calls worked.
 
     python sdk.py HOST PORT CERTS-DIRECTORY
 """
@@ -14,7 +14,7 @@ terminal = {"COMPLETED", "FAILED", "STOPPED", "CANCELED"}
 
 
 def the(answer, *names):
-    """The value under the first of the names that the answer has: the SDK's versions differ."""
+    """The value under the first of these names that the answer has: the SDK's versions differ."""
     for name in names:
         if name in answer:
             return answer[name]
@@ -22,7 +22,8 @@ def the(answer, *names):
 
 
 # SDK 2.5.2 as published reads fields that its own messages do not have (RunJobResponse.command, Job.name, ...), so its run_job,
-# get_job_status and list_jobs fail after any server's answer. There its stub and messages are used directly: the wire is ours.
+# get_job_status and list_jobs fail after any server's answer. There this script uses its stub and messages directly: they
+# match our contract.
 broken = "command" not in {field.name for field in joblet_pb2.RunJobResponse.DESCRIPTOR.fields}
 
 
@@ -57,7 +58,7 @@ def until(client, uuid, wanted):
 
 with JobletClient(host=host, port=port, ca_cert_path=f"{certs}/ca-cert.pem", client_cert_path=f"{certs}/client-cert.pem",
                   client_key_path=f"{certs}/client-key.pem") as client:
-    # A job with everything that this release serves, and all of its output.
+    # A job with every feature that this release serves, and all of its output.
     uuid = run_job(
         client, command="sh", args=["-c", 'cat greeting.txt; echo "$WHO"; echo "$TOKEN" | wc -c; pwd; exit 3'],
         max_cpu=50, max_memory=128, work_dir="/work/sub", environment={"WHO": "world"}, secret_environment={"TOKEN": "hush"},
@@ -75,7 +76,7 @@ with JobletClient(host=host, port=port, ca_cert_path=f"{certs}/ca-cert.pem", cli
     runner = run_job(client, command="sh", args=["-c", "echo ready; exec sleep 1000"])
     live = client.jobs.get_job_logs(runner)
     assert next(live) == b"ready\n"
-    # What is measured has other messages in the later contract.
+    # The later contract has other messages for metrics.
     measured = iter([]) if broken else client.jobs.get_job_metrics(runner[:8])
     samples = [] if broken else [next(measured)]
     stopped = client.jobs.stop_job(runner)
@@ -89,7 +90,7 @@ with JobletClient(host=host, port=port, ca_cert_path=f"{certs}/ca-cert.pem", cli
         assert len(list(client.jobs.get_job_metrics(uuid))) == 2
     print("live logs, metrics, stop: ok")
 
-    # One job that waits until it is canceled, and one whose time comes.
+    # One scheduled job that is canceled, and one that starts at its time.
     hour = datetime.timedelta(hours=1)
     later = run_job(client, command="true", schedule=(datetime.datetime.now(datetime.timezone.utc) + hour).isoformat())
     assert get_status(client, later)["status"] == "SCHEDULED", get_status(client, later)

@@ -1,4 +1,4 @@
-"""Takes a viewer's TLS session up again and says, as JSON, whether that worked and what two calls on it answer.
+"""Resumes a viewer's TLS session and prints, as JSON, whether that worked and the answers to two calls on it.
 
     python session.py PORT CERTS-DIRECTORY
 """
@@ -13,7 +13,7 @@ port, certs = int(sys.argv[1]), sys.argv[2]
 
 
 class Again:
-    """A context that begins with the session of another connection."""
+    """A context that starts with the session of another connection."""
 
     def __init__(self, context, session):
         self.context, self.session = context, session

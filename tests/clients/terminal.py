@@ -1,8 +1,8 @@
-"""A person at a terminal: runs a program on one, and types when certain words have appeared.
+"""A person at a terminal: runs a program on one, and types keys when certain words have appeared.
 
 usage: terminal.py [WORDS TYPED]... -- PROGRAM ARGUMENT...
 
-TYPED may hold escapes (\\x03 is Ctrl-C). Prints everything that was on the terminal; ends with the program's code, 128+n
+TYPED may hold escapes (\\x03 is Ctrl-C). Prints all output of the terminal; ends with the program's code, 128+n
 when signal n killed it, 1 when words did not appear.
 """
 
@@ -25,7 +25,7 @@ def main():
     while True:
         if steps and (at := shown.find(steps[0][0].encode(), seen)) >= 0:
             words, typed = steps.pop(0)
-            # The next words are looked for behind these.
+            # The search for the next words starts behind these.
             seen = at + len(words.encode())
             os.write(terminal, typed.encode().decode("unicode_escape").encode("latin-1"))
             continue

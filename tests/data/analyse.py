@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a web server's access log says about a day: traffic by hour, errors, busiest pages, suspicious clients."""
+"""Summarises a day of a web server's access log: traffic by hour, errors, busiest pages, suspicious clients."""
 import collections
 import re
 import sys

@@ -18,7 +18,7 @@ int main(int argc, char **argv)
         errno = 0;
         long got = syscall(word[0], word[1], word[2], word[3], word[4], word[5], word[6]);
         int why = errno;
-        /* A clone that was not refused has made a child that must not go on. */
+        /* A clone that was not refused has made a child, which must not continue. */
         if (got == 0 && (word[0] == SYS_clone || word[0] == SYS_clone3) && getppid() != 1)
             _exit(0);
         printf("%d\n", got < 0 ? why : 0);

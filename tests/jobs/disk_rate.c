@@ -1,7 +1,7 @@
-/* How fast a file can be written and read: prints bytes per second of one way to do it.
+/* Measures how fast a file can be written or read: prints the bytes per second of one way.
  *
  *   disk_rate direct|synced write|read PATH MIB      direct: past the page cache; synced: through it, and to the disk before
- *                                                    the clock is read. The file has 4 MiB and is gone over again and again */
+ *                                                    the clock is read. The file has 4 MiB and is used again and again */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,7 @@ int main(int argc, char **argv)
     double start = now();
     for (int i = 0; i < mib; i++) {
         off_t at = (off_t)(i % FILE_MIB) * MIB;
-        /* What the cache holds says nothing of the disk: read it from there again. */
+        /* Cached pages show nothing about the disk: drop them, so that reads reach it. */
         if (!direct && !writes && at == 0)
             check("fadvise", -posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED));
         ssize_t n = writes ? pwrite(file, block, MIB, at) : pread(file, block, MIB, at);

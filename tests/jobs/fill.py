@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Uses up one thing after the other inside a job, and prints as JSON where each came to its end."""
+"""Uses up one resource after the other inside a job, and prints the limit of each as JSON."""
 import array
 import ctypes
 import errno
@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 
-# As root outside of a job this would use up the machine's.
+# As root outside of a job this program would use up the resources of the machine.
 if "JOB_ID" not in os.environ or os.getpid() > 100:
     sys.exit("fill.py uses up what it is given: it runs in a job only")
 
@@ -18,7 +18,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def until(deed, most):
-    """Repeats a deed until it is refused; how often it was done, and the name of the errno."""
+    """Repeats a deed until it is refused; returns the number of successes and the name of the errno."""
     for count in range(most):
         try:
             deed(count)
@@ -47,7 +47,7 @@ def inodes_of(place):
 
 
 def files():
-    # Bytes first: names take room too.
+    # Bytes first, because names take space too.
     places = ["/work", "/tmp", "/dev/shm"]
     for place in places:
         bytes_of(place)
@@ -72,7 +72,7 @@ def descriptors():
     found["descriptors"] = until(lambda _: held.append(os.dup(0)), 2_000_000)
     for fd in held:
         os.close(fd)
-    # In flight they are in no table: the kernel counts them for the user (unix(7), ETOOMANYREFS).
+    # Descriptors in flight are in no table: the kernel counts them for the user (unix(7), ETOOMANYREFS).
     pairs = []
 
     def pass_on(_):
@@ -103,7 +103,7 @@ def objects():
         for fd in held:
             os.close(fd)
     timer = ctypes.c_void_p()
-    # A timer holds a place among the signals that may be pending (setrlimit(2), RLIMIT_SIGPENDING).
+    # A timer counts as one of the signals that may be pending (setrlimit(2), RLIMIT_SIGPENDING).
     found["timer"] = until(lambda _: checked(libc.timer_create(0, None, ctypes.byref(timer))), 1_000_000)
     found["semget"] = until(lambda _: checked(libc.semget(0, 1, 0o600)), 1_000_000)
     found["msgget"] = until(lambda _: checked(libc.msgget(0, 0o600)), 1_000_000)

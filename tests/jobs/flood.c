@@ -1,5 +1,5 @@
 /* Writes eight-byte records that count up from 0 to standard output as fast as the pipe takes them, for ever or until a given
- * number. What comes out can be checked for holes, doubles and torn records. */
+ * number. A reader can check the output for missing, doubled and torn records. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ int main(int argc, char **argv)
     uint64_t chunk[64];
     for (uint64_t next = 0; next < last;) {
         size_t n = 0;
-        /* Chunks of changing length, so that no buffer's border falls together with theirs. */
+        /* Chunks of changing length, so that their ends differ from those of any buffer. */
         size_t most = 1 + (next * 2654435761u >> 7) % 64;
         while (n < most && next < last)
             chunk[n++] = next++;

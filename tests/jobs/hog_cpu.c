@@ -1,4 +1,4 @@
-/* Burns two processors until somebody ends it. */
+/* Uses two processors completely until it is killed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-/* Takes memory of one kind until somebody ends it or there is none left; prints how much it has, every MiB.
+/* Takes memory of one kind until it is killed or no memory is left; prints the amount after every MiB.
  *
  *   hog_memory [anonymous|shared|memfd|sysv|sockets|pipes]
  *   hog_memory file PATH       "full" and an orderly end where the file system ends first
@@ -51,7 +51,7 @@ static void sysv_segment(void)
     touch(shmat(segment, NULL, 0));
 }
 
-/* A MiB into `file`; an orderly end where there is no room for it. */
+/* Writes a MiB into `file`; ends in order where the file system is full. */
 static void into(int file)
 {
     for (int done = 0; done < MIB;) {
@@ -66,7 +66,7 @@ static void into(int file)
     }
 }
 
-/* A MiB into the buffers of new pairs that nobody reads. */
+/* Writes a MiB into the buffers of new pairs, which have no reader. */
 static void buffers(int (*make)(int pair[2]))
 {
     for (int done = 0; done < MIB;) {

@@ -1,5 +1,5 @@
-/* Makes objects of the kernel, of one kind, in several processes, each until it is refused; prints how many there are in all and
- * what the first refusal was.
+/* Makes kernel objects of one kind in several processes, each until the first refusal; prints the total number and the first
+ * refusal.
  *
  *   hog_objects files|eventfds|epolls|inotify|timers|signals|rights|queues|semaphores|netlink|terminals|randomness PROCESSES
  *   hog_objects inodes|deep|sparse|reserve DIRECTORY    files, directories in each other, sizes, and blocks */
@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* More than any bound that is looked for. */
+/* More than any bound in the tests. */
 #define MOST 200000
 
 static int number;
@@ -53,7 +53,7 @@ static int timer(void)
     return timer_create(CLOCK_MONOTONIC, NULL, &id);
 }
 
-/* A descriptor in flight: sent, and received by nobody. */
+/* A descriptor in flight: sent and never received. */
 static int right(void)
 {
     static int pair[2] = {-1, -1};
@@ -82,7 +82,7 @@ static int queue(void)
     return mq_open(name, O_CREAT | O_RDWR, 0600, &attr);
 }
 
-/* Not refused: bytes are there for everybody, and cost only the job's own time. */
+/* Never refused: random bytes have no limit and cost only the job's own time. */
 static int randomness(void)
 {
     char bytes[256];
@@ -109,7 +109,7 @@ static int deeper(void)
     return mkdir("d", 0700) < 0 ? -1 : chdir("d");
 }
 
-/* Once: a size of an EiB, or as much as the file system can count, takes no room. */
+/* Once: a size of an EiB, or the largest of the file system, takes no space. */
 static int sparse(void)
 {
     if (number > 0) {
@@ -140,7 +140,7 @@ static const struct {
     {"inodes", inode},     {"deep", deeper},      {"sparse", sparse},       {"reserve", blocks},
 };
 
-/* What one process came to. */
+/* The result of one process. */
 struct share {
     int made, errnum;
 };
@@ -189,7 +189,7 @@ int main(int argc, char **argv)
             one = fill(make);
             if (write(told[1], &one, sizeof one) != sizeof one)
                 _exit(1);
-            /* What it made stays until all are done. */
+            /* The objects stay until all processes are done. */
             close(held[1]);
             _exit((int)read(held[0], &one, 1));
         }

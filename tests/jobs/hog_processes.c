@@ -1,5 +1,5 @@
-/* Forks children that wait for ever until fork fails; prints how many there were and the error. With `stay` it waits
- * then, too. With `bomb` every child does the same as its parent, without end. */
+/* Forks children that wait for ever until fork fails; prints their number and the error. With `stay` it then waits
+ * too. With `bomb` every child does the same as its parent, without end. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A job that wants out. It tries one forbidden thing after the other and prints what it got; exit code 1 if any worked."""
+"""A hostile job. It makes one forbidden attempt after the other and prints each result; exit code 1 if any worked."""
 import ctypes
 import os
 import socket
@@ -53,7 +53,7 @@ def connect(host, port):
 
 
 def kill_everybody():
-    # Signal 0 asks without harming: may I kill anything besides myself and my init?
+    # Signal 0 tests without harm whether this job may kill any process besides itself and its init.
     os.kill(-1, 0)
     return "there is somebody to kill"
 

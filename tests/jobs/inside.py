@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Looks around inside a job and prints one JSON object with everything that the tests judge."""
+"""Inspects a job from inside and prints one JSON object with all facts that the tests check."""
 import errno
 import json
 import os
@@ -14,7 +14,7 @@ found = {}
 
 
 def outcome(deed):
-    """What a deed gave: its value, or the name of the errno."""
+    """The value that a deed returns, or the name of the errno."""
     try:
         return deed()
     except OSError as error:
@@ -55,7 +55,7 @@ def connect(family, address):
     return outcome(deed)
 
 
-# The descriptor of listdir's own directory is gone by the time it returns; readlink tells it from the rest.
+# The descriptor of listdir's own directory is closed when it returns; readlink tells it from the rest.
 descriptors = {}
 for fd in os.listdir("/proc/self/fd"):
     target = outcome(lambda: os.readlink(f"/proc/self/fd/{fd}"))
@@ -91,7 +91,7 @@ found["read"] = {path: read(path) for path in (
 found["list"] = {path: outcome(lambda: os.listdir(path)) for path in (
     "/sys", "/sys/firmware", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/1/root", "/proc/1/cwd",
     "/root", "/home", "/opt", "/var", "/run", "/mnt", "/.oldroot", "/.old", "/oldroot", "/lost+found")}
-# Names of init's descriptors and namespaces may be seen (init has our user id), but what is behind them may not.
+# Names of init's descriptors and namespaces are visible (init has our user id), but the objects behind them are not.
 found["links"] = {}
 for place in ("/proc/1/fd", "/proc/1/ns"):
     for name in outcome(lambda: os.listdir(place)):

@@ -1,4 +1,4 @@
-/* Ways in which a program lives and ends. Arguments: which one, and a number where it needs one. */
+/* Ways in which a program runs and ends. Arguments: the way, and a number where it needs one. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <signal.h>
@@ -14,7 +14,7 @@ static void say(const char *word)
     fflush(stdout);
 }
 
-/* Ends by this signal, or returns if its default action is no end. */
+/* Ends by this signal, or returns if the default action of the signal does not end a process. */
 static void die(int number)
 {
     syscall(SYS_kill, getpid(), number);
@@ -52,7 +52,7 @@ static int processes(void)
     return count;
 }
 
-/* Children of children that end after their parent: only pid 1 can reap them. */
+/* Children of children that end after their parent: only PID 1 can reap them. */
 static void orphans(int count)
 {
     signal(SIGCHLD, SIG_IGN);
@@ -67,7 +67,7 @@ static void orphans(int count)
     printf("%d processes left\n", processes());
 }
 
-/* Somebody in another session who keeps the output open and ignores what can be ignored. */
+/* A process in another session that keeps the output open and ignores all signals that can be ignored. */
 static void leave_behind(int count)
 {
     for (int i = 0; i < count; i++)

@@ -1,5 +1,5 @@
 /* lines COUNT CODE EVERY_MS: numbered lines with a checksum on both streams, then the line "end N", then exit(CODE).
- * COUNT 0: until SIGUSR1 comes. tests/e2e/faults.rs knows what each line must be. */
+ * COUNT 0: until SIGUSR1 comes. tests/e2e/faults.rs computes each line too. */
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>

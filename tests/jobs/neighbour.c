@@ -1,4 +1,4 @@
-/* A well-behaved job: starts a child again and again, with a pause after each, and prints how long that took: median and
+/* A well-behaved job: starts a child again and again, with a pause after each, and prints the time of a start: median and
  * 99th percentile in microseconds.
  *
  *   neighbour ROUNDS */

@@ -1,5 +1,5 @@
 /* CVE-2019-5736: tries to open every program that runs in the job, init's above all, for writing, again and again while other
- * processes start. Prints what the attempts gave, once each. */
+ * processes start. Prints each different result once. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>

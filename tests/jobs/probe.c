@@ -1,5 +1,5 @@
-/* Looks at itself from inside a job and prints "what: answer", one a line. Argument: which chapter.
- * An answer of a refused call is the name of its errno. Exit code 0 unless the chapter is unknown. */
+/* Inspects itself from inside a job and prints "what: answer" on each line. Argument: the chapter.
+ * The answer of a refused call is the name of its errno. Exit code 0 unless the chapter is unknown. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +33,7 @@ static void descriptors(void)
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     printf("open:");
-    /* Numbers above the soft limit stay open across an exec: look as far as the hard one. */
+    /* Descriptors above the soft limit stay open across an exec: check up to the hard limit. */
     for (long fd = 0; fd < (long)limit.rlim_max; fd++)
         if (fcntl((int)fd, F_GETFD) >= 0)
             printf(" %ld", fd);
@@ -45,7 +45,7 @@ static void signals(void)
     sigset_t blocked;
     printf("not default:");
     for (int n = 1; n <= 64; n++) {
-        /* The raw call: the C library hides the two signals that it keeps for itself. */
+        /* The raw call, because the C library hides the two signals that it uses itself. */
         unsigned long action[4] = {0};
         if (syscall(SYS_rt_sigaction, n, NULL, action, 8) == 0 && action[0] != (unsigned long)SIG_DFL)
             printf(" %d", n);
@@ -128,7 +128,7 @@ static long pidfd_signal(int number)
 
 static void init(void)
 {
-    /* Sending is allowed by id, but the kernel drops what pid 1 of a namespace has no action for. */
+    /* The ids allow sending, but the kernel drops signals for which PID 1 of a namespace has no action. */
     SAY("kill init", kill(1, SIGKILL));
     SAY("stop init", kill(1, SIGSTOP));
     SAY("kill init by pidfd", pidfd_signal(SIGKILL));
@@ -148,7 +148,7 @@ static void init(void)
     SAY("a process of the host", kill(1000, 0));
 }
 
-/* chdir to every descriptor's directory and look where we are (CVE-2024-21626). */
+/* chdir to every descriptor's directory and print the path there (CVE-2024-21626). */
 static void ways_out(void)
 {
     char path[64], cwd[4096];

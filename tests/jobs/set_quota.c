@@ -1,4 +1,4 @@
-// Sets what a user may have on a file system, in guests, which have no quota(8): quotactl(2).
+// Sets a user's quota on a file system by quotactl(2), for guests, which have no quota(8).
 //
 //   set_quota DEVICE user UID BYTES    BYTES: 0 for no limit
 #include <stdio.h>

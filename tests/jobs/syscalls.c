@@ -1,5 +1,5 @@
-/* Calls every system call that has no business in a job, once, with arguments that would do no lasting harm if the wall were
- * not there, and prints "name ERRNO", "name OK", or "name KILLED signal". Each call runs in a child of its own. */
+/* Calls every system call that jobs must not use, once, with arguments that would do no lasting harm without the filter, and
+ * prints "name ERRNO", "name OK", or "name KILLED signal". Each call runs in a child of its own. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@
 
 static char zeros[4096];
 
-/* Runs one attempt in a child; the child tells errno through its exit code (0: it worked). */
+/* Runs one attempt in a child, which returns errno as its exit code (0: it worked). */
 #define ATTEMPT(name, call)                                         \
     do {                                                            \
         fflush(stdout);                                             \
@@ -103,7 +103,7 @@ static long enter(const char *path, int kind)
 
 static long push_input(void)
 {
-    /* A terminal of our own stands in for the client's: TIOCSTI must be refused on any. */
+    /* A new terminal replaces the client's: TIOCSTI must be refused on any. */
     int terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY);
     return ioctl(terminal < 0 ? 0 : terminal, TIOCSTI, "x");
 }
@@ -216,7 +216,7 @@ static void sockets(void)
 }
 
 #ifdef __x86_64__
-/* The 32-bit doors into the same kernel: int 0x80, and the x32 bit of the call number. */
+/* The 32-bit entries to the same kernel: int 0x80, and the x32 bit of the call number. */
 static long by_int80(void)
 {
     long got;
@@ -228,13 +228,13 @@ static long by_int80(void)
     return got;
 }
 
-static void other_doors(void)
+static void other_entries(void)
 {
     ATTEMPT("int80_getpid", by_int80());
     ATTEMPT("x32_getpid", syscall(0x40000000 | SYS_getpid));
 }
 #else
-static void other_doors(void) {}
+static void other_entries(void) {}
 #endif
 
 int main(void)
@@ -247,6 +247,6 @@ int main(void)
     namespaces_and_mounts();
     kernel_surface();
     sockets();
-    other_doors();
+    other_entries();
     return 0;
 }

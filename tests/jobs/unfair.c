@@ -1,5 +1,5 @@
-/* Wants more of the processors than its share: asks for priority and for other cores, says what each attempt got, then burns
- * with many threads and says when one of them runs on a core that is not its own.
+/* Tries to get more than its share of the processors: requests priority and other cores, prints the result of each attempt, then
+ * computes with many threads and prints when one of them runs on a core outside of its set.
  *
  *   unfair CORE THREADS        CORE is the only one that the job was given */
 #define _GNU_SOURCE
