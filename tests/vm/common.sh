@@ -10,15 +10,23 @@ fail() {
 }
 
 # now: hundredths of a second since the guest was booted
-now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
+now() {
+    local up rest
+    read -r up rest </proc/uptime
+    echo "${up%.*}${up#*.}"
+}
 
-# until_true SECONDS COMMAND...: repeats the command until it succeeds, and fails when the time is over
+# until_true SECONDS COMMAND...: repeats the command until it succeeds, and fails when the time is over. Emulated processors are slow:
+# the loop starts one process for a pause, and none to read the time.
 until_true() {
-    local end=$(($(now) + $1 * 100))
+    local up rest end
+    read -r up rest </proc/uptime
+    end=$((${up%.*} + $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        [ "$(now)" -lt "$end" ] || return 1
-        sleep 0.1
+        read -r up rest </proc/uptime
+        [ "${up%.*}" -le "$end" ] || return 1
+        sleep 0.2
     done
 }
 

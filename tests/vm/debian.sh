@@ -3,8 +3,8 @@
 # any of their scripts, and joblet's checkout as far as vendor-config/install.sh needs it, which the guest runs.
 #
 #   debian.sh CACHE OUT TESTS FILE...   CACHE keeps kernel and packages between runs; OUT gets vmlinuz and root.img; TESTS lists
-#                                       what the guest is to run; the first two FILEs are joblet and rnx, the others land in
-#                                       its /usr/bin
+#                                       the checks to run; the first two FILEs are joblet and rnx, the others go to the
+#                                       guest's /usr/bin
 set -euo pipefail
 
 cache=$1 out=$2 tests=$3 joblet=$4 rnx=$5
@@ -14,11 +14,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 packages=(systemd bash dash coreutils findutils grep sed util-linux mount libc-bin base-passwd procps)
 
-# Another list, or another way of unpacking, is another tree.
+# A change of this script makes another tree.
 debian=$cache/debian-$(cksum <"$0" | cut -d' ' -f1)
 
-# Unpacks what apt would install on an empty machine. It is asked with a list of installed packages of its own, which is empty,
-# so that it resolves every dependency and leaves this machine alone.
+# Unpacks the packages that apt would install on an empty machine. apt gets an empty list of installed packages, so that it
+# resolves every dependency and does not change this machine.
 fetch_debian() {
     [ -e "$debian/etc/os-release" ] && return
     rm -rf "$cache"/debian-* "$cache"/apt.*
@@ -54,7 +54,7 @@ furnish() {
     cp "$tests" "$root/checks/tests"
     echo guest >"$root/etc/hostname"
     echo '127.0.0.1 localhost guest' >"$root/etc/hosts"
-    # With an id the machine is not on its first boot, on which systemd would set it up.
+    # Without a machine id, systemd would take this for a first boot and set the machine up.
     echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
     cat >"$root/etc/systemd/system/checks.service" <<'EOF'
 [Unit]
@@ -66,7 +66,7 @@ ExecStart=/bin/bash /checks/unit.sh
 StandardOutput=file:/dev/ttyS0
 StandardError=inherit
 EOF
-    # There is no udev to wait for, and no module to load.
+    # The guest has no udev and no modules.
     ln -s /dev/null "$root/etc/systemd/system/proc-sys-fs-binfmt_misc.automount"
 }
 

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Packs the guest in which limits are looked at: the kernel, and an initramfs with busybox, our binaries, the libraries they link
-# and the small hostile programs; and three empty disks.
+# Packs the guest for limits: the kernel, an initramfs with busybox, our binaries, their libraries and the small hostile programs,
+# and three empty disks.
 #
 #   image.sh CACHE OUT TESTS FILE...   CACHE keeps the kernel between runs; OUT gets vmlinuz, initramfs and *.img; TESTS lists
-#                                      what the guest is to run; each FILE lands in its /usr/bin under its own name
+#                                      the checks to run; each FILE goes to the guest's /usr/bin under its own name
 set -euo pipefail
 
 cache=$1 out=$2 tests=$3

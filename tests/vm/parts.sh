@@ -1,17 +1,17 @@
-# Sourced by what packs a guest.
+# Sourced by the scripts that pack a guest.
 
-# with_fresh_lists COMMAND...: apt's lists may be missing or older than the mirror: if it fails, again after an update
+# with_fresh_lists COMMAND...: repeats a failed command after apt-get update, because apt's lists may be missing or too old
 with_fresh_lists() { "$@" || { apt-get update -q >&2 && "$@"; }; }
 
-# The package that Debian's newest kernel is in, into the current directory.
+# Downloads the package of Debian's newest kernel into the current directory.
 download_kernel() {
     local package
     package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
     [ -n "$package" ] && apt-get download -q "$package" >/dev/null 2>&1
 }
 
-# fetch_kernel CACHE: Debian's cloud kernel, taken out of its package and never installed, and the modules that quotas and
-# failing disks need. ext4 and NVMe disks are built in.
+# fetch_kernel CACHE: unpacks Debian's cloud kernel, which is never installed, and the modules for quotas and failing disks. The
+# kernel has ext4 and NVMe built in.
 fetch_kernel() {
     local cache=$1
     mkdir -p "$cache/modules"
@@ -28,7 +28,7 @@ fetch_kernel() {
     mv "$cache/vmlinuz.part" "$cache/vmlinuz"
 }
 
-# add_program ROOT FILE: with every library that the loader would open, at the place where it would look.
+# add_program ROOT FILE: copies a program and all libraries that the loader would open, to the paths where it looks.
 add_program() {
     local root=$1 file=$2 library
     install -m 0755 "$file" "$root/usr/bin/"

@@ -6,7 +6,7 @@ a_work_directory_on_disk_ends_at_its_quota() {
     rnx job run --follow -q sh -c 'head -c 20000000 /dev/zero >x; wc -c <x; df -k . | tail -1; sleep 1000' >/tmp/full 2>&1 &
     until_true 120 grep -q '%' /tmp/full || { fail $1 "$(cat /tmp/full)"; return; }
     id=$(newest)
-    # Full for one, and as ever for another, which is more than /work in memory could hold.
+    # One job's /work is full, another's is not: it gets more than a /work in memory could hold.
     out=$(rnx job run --follow -q --max-memory=24 sh -c 'head -c 15000000 /dev/zero >x && wc -c <x')
     set -- "$1" "$out" "$(cat /tmp/full)"
     rnx job stop "$id" >/dev/null
@@ -19,7 +19,7 @@ a_work_directory_on_disk_ends_at_its_quota() {
 
 a_job_cannot_leave_the_quota_of_its_work_directory() {
     local out
-    # The first shows that it may change what is its own.
+    # The first command shows that the job may change its own files.
     out=$(rnx job run --follow -q sh -c 'mkdir d; chattr +A d && echo ran; chattr -p 0 /work d && echo changed
         chattr -P /work d && echo cleared; head -c 20000000 /dev/zero >d/x; wc -c <d/x' 2>/dev/null)
     case "$out" in
@@ -68,9 +68,9 @@ work_on_disk_outlives_the_daemon_but_not_its_job() {
     until_true 60 test ! -e $node/work/$id && pass $1 || fail $1 "left: $(find $node/work/$id)"
 }
 
-# The disk is an NVMe device of the emulator. The kernel throttles requests before they reach the driver, and charges what the
-# page cache writes to the group that dirtied it (memory and io controller together), so every way is held. That no way
-# is slower by far only says that something was measured.
+# The disk is an NVMe device of the emulator. The kernel throttles requests before they reach the driver, and charges writes of
+# the page cache to the group that dirtied the pages (memory and io controller together), so every way is limited. The lower
+# bound only shows that something was measured.
 disk_traffic_keeps_to_its_limit_in_both_directions() {
     local id way free held limit=$((2 << 20)) bad=
     local ways='disk_rate direct write x $0; disk_rate direct read x $0; disk_rate synced write x $0; disk_rate synced read x $0'

@@ -1,19 +1,19 @@
-# Faults of the disk under dataDir, of the clock: what a node does while they last, and that it goes on by itself after them.
+# Faults of the disk under dataDir and of the clock: the behaviour of a node during a fault, and its recovery without help.
 #
-# The node is one of its own, /opt/faulty; its data are on a disk of their own, whose sectors the kernel's device mapper can make
+# The checks use a separate node, /opt/faulty; its data are on a separate disk, whose sectors the kernel's device mapper can make
 # fail (dm-linear and dm-error).
 
 data=/faults/data
 faulty=/dev/dm-0
-# Nobody here makes names of devices.
+# The guest has no udev, which would make names of devices.
 export DM_DISABLE_UDEV=1
 
-# faulty_node OPTIONS LIMIT...: a new file system on that disk, mounted with OPTIONS and made with LIMIT, and the node on it
+# faulty_node OPTIONS LIMIT...: makes a new file system on that disk with LIMIT, mounts it with OPTIONS, and starts the node on it
 faulty_node() {
     local options=$1 device
     shift
     node=/opt/faulty
-    # The kernel repeats itself on the console.
+    # Keeps the kernel's many messages off the console.
     dmesg -n 1
     device=/dev/$(disk faults)
     if [ ! -e $node ]; then
@@ -33,7 +33,7 @@ faulty_node() {
     start_faulty
 }
 
-# start_faulty PREFIX...: its daemon, and waits until it answers; fails when it ends before that
+# start_faulty PREFIX...: starts the daemon and waits until it answers; fails when it ends before that
 start_faulty() {
     rm -f /run/faulty.exit
     sh -c "$* joblet --config $node/joblet-config.yml >>/run/faulty.log 2>&1 & echo \$! >/run/faulty.pid; wait \$!; echo \$? >/run/faulty.exit" &
@@ -46,7 +46,7 @@ kill_faulty() {
     until_true 30 test -s /run/faulty.exit
 }
 
-# Ends its jobs and its daemon, and unmounts the disk.
+# Ends the node's jobs and its daemon, and unmounts the disk.
 end_faulty() {
     if [ -e /run/faulty.pid ] && [ ! -s /run/faulty.exit ]; then
         kill_faulty
@@ -58,22 +58,22 @@ end_faulty() {
     ! grep -q ' /faults ' /proc/mounts || until_true 30 umount /faults || { echo "/faults is in use"; return 1; }
 }
 
-# remap: the sectors of the disk as standard input says
+# remap: maps the sectors of the disk by the table on standard input
 remap() {
     dmsetup load faulty && dmsetup suspend --noflush --nolockfs faulty && dmsetup resume faulty
 }
 
-# idle PID: does it take less than a quarter of a processor, for four seconds?
+# idle PID: succeeds when the process uses less than a quarter of a processor for four seconds
 idle() {
     local before
     before=$(used "$1")
     sleep 4
     [ $(($(used "$1") - before)) -lt 100 ] || { echo "it took $(($(used "$1") - before)) of 400 hundredths"; return 1; }
 }
-# used PID: hundredths of a second
+# used PID: the processor time of the process in hundredths of a second
 used() { sed 's/.*) //' "/proc/$1/stat" | awk '{print $12 + $13}'; }
 
-# refused WORDS FLAG...: is a new job refused at once, with a sentence in which the WORDS (a pattern) are?
+# is_refused WORDS FLAG...: prints a line unless a new job is refused at once, with an error that matches the pattern WORDS
 is_refused() {
     local words=$1 out code n
     shift
@@ -88,10 +88,10 @@ is_refused() {
     echo "$out" | grep -q -e "$words" || echo "not these words ($words): $out"
 }
 
-# shows ID FIELD VALUE: does its status show that? ends_with ID CODE: does the job end with it?
+# shows ID FIELD VALUE: waits until the status has this value. ends_with ID CODE: waits until the job has ended with this code
 shows() { until_true 60 sh -c "[ \"\$(command rnx --config $node/rnx-config.yml --json job status $1 | tr -d ' \",' | sed -n 's/^$2://p' | head -1)\" = $3 ]" || { echo "; no $2 $3: $(rnx job status "$1" 2>&1)"; return 1; }; }
 ends_with() { until_true 60 sh -c "command rnx --config $node/rnx-config.yml --json job status $1 | tr -d ' ' | grep -q '\"exitCode\":$2,'"; }
-# comes_to_refuse WORDS FLAG...: the same, after some that find what they need
+# comes_to_refuse WORDS FLAG...: the same as is_refused, after some jobs that still get the resource
 comes_to_refuse() {
     refuses() { [ -z "$(is_refused "$@")" ]; }
     until_true 120 refuses "$@" || is_refused "$@"
@@ -109,11 +109,11 @@ data_directory_gone_read_only_delays_jobs_and_loses_nothing() {
     due=$(rnx job run -q --schedule=25s sh -c 'exit 6')
     ended=$(rnx job run --wait -q sh -c 'exit 5' 2>/dev/null)
     begun "$runs" "$ends" "$stopped" >/tmp/before
-    # What the kernel does to a disk that it cannot trust. `mount -o remount,ro` refuses while files are open for writing.
+    # The kernel does this to a disk that it cannot trust. `mount -o remount,ro` refuses while files are open for writing.
     echo u >/proc/sysrq-trigger
     until_true 20 grep -q ' /faults ext4 ro' /proc/mounts || { fail $1 "$(cat /proc/mounts)"; return; }
     bad=$(is_refused "$data.*[Rr]ead-only.*" true; is_refused "$data.*[Rr]ead-only" --schedule=2h true)
-    # One ends meanwhile, one is stopped, one's time comes.
+    # Meanwhile one job ends, one is stopped, and the time of one comes.
     kill -USR1 "$(first_of "$ends")"
     rnx job stop "$stopped" >/tmp/stopped 2>&1 &
     until_true 60 sh -c "! grep . $(group "$stopped")/cgroup.procs" || bad="$bad; the stop has no effect"
@@ -128,7 +128,7 @@ data_directory_gone_read_only_delays_jobs_and_loses_nothing() {
     bad="$bad$(shows "$stopped" status STOPPED)"
     echo "whose time came meanwhile: $(rnx job status "$due" | tr '\n' ' ')"
     rnx job run -q --wait true || bad="$bad; no new job after it"
-    # Once more, and the daemon is killed meanwhile.
+    # The same again, and the daemon is killed meanwhile.
     ends=$(rnx job run -q sh -c "$TOLD")
     begun "$ends" >/dev/null
     echo u >/proc/sysrq-trigger
@@ -155,7 +155,7 @@ data_directory_out_of_inodes_refuses_only_new_jobs() {
     n=0
     while true 2>/dev/null >/faults/many/$n; do n=$((n + 1)); done
     echo "$n files, then: $(df -i /faults | tail -1)"
-    # Some are ready, with their files.
+    # Warm sandboxes have their files already.
     bad=$(comes_to_refuse "$data.*No space left.*inodes" sleep 1000)
     printf x >/tmp/brought
     bad="$bad$(is_refused "$data.*No space left.*inodes" --schedule=1h --upload=/tmp/brought true)"
@@ -166,7 +166,7 @@ data_directory_out_of_inodes_refuses_only_new_jobs() {
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 
-# A quota holds root back only where it has no CAP_SYS_RESOURCE (quotactl(2)).
+# A quota limits root only without CAP_SYS_RESOURCE (quotactl(2)).
 data_directory_at_its_quota_delays_jobs_and_loses_nothing() {
     local runs flood bad=
     faulty_node usrquota >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
@@ -190,7 +190,7 @@ data_directory_at_its_quota_delays_jobs_and_loses_nothing() {
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 
-# failing FILE: the map of the disk in which the sectors of a file fail
+# failing FILE: prints a table of the disk in which the sectors of the file fail
 failing() {
     sync
     filefrag -v "$1" | sed -n 's/^ *[0-9]*: *[0-9]*\.\. *[0-9]*: *\([0-9]*\)\.\. *\([0-9]*\):.*/\1 \2/p' | sort -n |
@@ -201,7 +201,7 @@ failing() {
             END { print at, all - at, "linear", device, at }' at=0
 }
 
-# The kernel drops what it could not write: a later fdatasync(2) that succeeds says nothing of it.
+# The kernel drops pages that it could not write: a later fdatasync(2) succeeds although they are lost.
 state_reported_after_a_failed_write_is_on_the_disk() {
     local runs ended waits later bad= id
     faulty_node defaults >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
@@ -209,7 +209,7 @@ state_reported_after_a_failed_write_is_on_the_disk() {
     ended=$(rnx job run -q sh -c "$TOLD")
     waits=$(rnx job run -q --schedule=1h true)
     begun "$runs" "$ended" >/dev/null
-    # What was written so far is in the database itself.
+    # The database itself has all earlier writes now.
     sleep 2
     failing $data/state.db-wal >/run/failing
     cat /run/failing
@@ -221,7 +221,7 @@ state_reported_after_a_failed_write_is_on_the_disk() {
     remap </run/sound
     ends_with "$ended" 9 || bad="$bad; $(rnx job status "$ended")"
     later=$(rnx job run -q --schedule=3h true) || bad="$bad; $later"
-    # As after a power cut, what is not on the disk is gone: nobody has it in memory.
+    # As after a power cut, data that are not on the disk are lost: no process has them in memory.
     kill_faulty
     echo 3 >/proc/sys/vm/drop_caches
     start_faulty >/tmp/wrong || { fail $1 "$bad; $(cat /tmp/wrong)"; return; }
@@ -230,7 +230,7 @@ state_reported_after_a_failed_write_is_on_the_disk() {
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 
-# Every write and read fails, also those of the file system itself, which gives up then until it is mounted anew.
+# Every write and read fails, also those of the file system itself, which then fails until it is mounted again.
 failed_disk_ends_no_job_and_a_restart_knows_reported_states() {
     local runs ended waits out bad=
     faulty_node defaults >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
@@ -244,7 +244,7 @@ failed_disk_ends_no_job_and_a_restart_knows_reported_states() {
     [ "$(payloads "$runs")" = "$(cat /tmp/before)" ] || bad="$bad; other processes"
     bad="$bad$(shows "$runs" status RUNNING; shows "$ended" exitCode 5; shows "$waits" status SCHEDULED)"
     [ ! -s /run/faulty.exit ] || bad="$bad; the daemon ended"
-    # The way out: another disk, or this one again; nobody may use it then.
+    # The remedy is another disk, or this one mounted again; no process may use it then.
     end_faulty || { fail $1 "$bad; it cannot be unmounted"; return; }
     remap </run/sound
     mount -t ext4 $faulty /faults && start_faulty >/tmp/wrong || { fail $1 "$bad; $(cat /tmp/wrong)"; return; }
@@ -264,7 +264,7 @@ a_clock_that_is_set_starts_jobs_by_its_time_and_ends_none() {
     local begin runs bounded hour day soon n bad=
     runs=$(rnx job run -q --timeout=30m sleep 3000)
     day=$(rnx job run -q --schedule=24h true)
-    # Again and again: the kernel fires the timer and tells of the change one after the other, and the daemon may be in between.
+    # Several times: the kernel fires the timer and reports the change one after the other, and the daemon may run between them.
     for n in 1 2 3 4 5 6; do
         hour=$(rnx job run -q --schedule=1h sh -c 'exit 3')
         set_clock 3600
@@ -279,7 +279,7 @@ a_clock_that_is_set_starts_jobs_by_its_time_and_ends_none() {
     until_true 30 test -s /run/daemon.exit && rm /run/daemon.exit
     set_clock -2400
     start_daemon || { fail $1 "$bad; it does not start: $(tail -n 1 /run/daemon.log)"; set_clock -1200; return; }
-    # It waits for the clock, not for the time that passes.
+    # The job waits for the clock, not for elapsed time.
     soon=$(rnx job run -q --schedule=15s sh -c 'exit 4')
     set_clock -1200
     until_true 600 sh -c "[ \"\$(cut -d. -f1 /proc/uptime)\" -gt $((begin / 100 + 58)) ]"

@@ -1,11 +1,11 @@
-# memory.max, its reason, its swap, and everything that counts as memory.
+# memory.max, the exit reason oom, swap, and all kinds of memory that count.
 
 a_memory_hog_is_killed_and_the_reason_is_oom() {
     local out code id
     out=$(rnx job run --follow -q --max-memory=64 hog_memory | tail -1)
     id=$(newest)
     [ "$(status "$id" exitReason)" = oom ] || { fail $1 "reason $(status "$id" exitReason): $(status "$id" message)"; return; }
-    # It got near its limit, and never over it.
+    # The job came near its limit and never exceeded it.
     within 48 "$out" 64 || { fail $1 "died at $out MiB"; return; }
     rnx job run --wait -q --max-memory=64 hog_memory
     code=$?
@@ -24,11 +24,11 @@ a_jobs_swap_is_forbidden_and_its_group_dies_together() {
 # Pages are charged in batches of 64 and the last ones singly: the peak is the limit, less at most a batch for each processor.
 limit_was_reached() { within $((($1 << 20) - 2 * 64 * 4096)) "$2" $(($1 << 20)); }
 
-# resident PID: kB
+# resident PID: the resident memory in kB
 resident() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$1/status"; }
 
-# Starts a job for every line of its input, which is the flags and the command, and waits for their ends: `told N FIELD` then
-# speaks of the Nth.
+# Starts a job for each line of its input, which has the flags and the command, and waits for their ends. `told N FIELD` then
+# prints a field of the Nth job.
 run_jobs() {
     local line n=0
     rm -f /tmp/job.*
@@ -55,33 +55,33 @@ every_kind_of_memory_ends_as_oom_at_the_limit() {
         peak=$(told $n peakMemoryBytes) last=$(tail -1 "$node/spool/$(cat /tmp/job.$n)/stdout")
         echo "$kind: $(told $n exitReason) at $last, peak $peak"
         case "$kind $(told $n exitReason) $last" in
-        # A bound of the file system may come first.
+        # The limit of the file system may come first.
         file*" exited full") [ "$peak" -le $((24 << 20)) ] || bad="$bad; $kind: peak $peak" ;;
         *" oom "*) limit_was_reached 24 "$peak" || bad="$bad; $kind: peak $peak" ;;
         *) bad="$bad; $kind: $(cat /tmp/job.$n) $(told $n exitReason), $last" ;;
         esac
     done </tmp/kinds
     after=$(resident $daemon)
-    # The daemon is the same one, and did not grow by what they took.
+    # The daemon is the same process, and its memory did not grow with the jobs'.
     within 1 "$after" $((before + 8192)) || bad="$bad; the daemon: $before kB before, $after kB after"
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 
 page_cache_fills_the_memory_limit_without_an_oom_kill() {
     local id peak
-    # On disk, so that what it wrote can be given back.
+    # On disk, so that the kernel can reclaim the written pages.
     run_job --max-memory=8 sh -c 'head -c 12000000 /dev/zero >x && wc -c <x'
     peak=$(said peakMemoryBytes)
     [ "$(cat /tmp/output)" = 12000000 ] && limit_was_reached 8 "$peak" && pass $1 || fail $1 "$(cat /tmp/output /tmp/status)"
 }
 
-# pages that went to swap since the boot
+# the number of pages that went to swap since the boot
 swapped() { value /proc/vmstat pswpout; }
 
 no_page_of_a_job_goes_to_swap() {
     local before
     grep -q nvme /proc/swaps || { fail $1 "no swap is on"; return; }
-    # A group without our limit swaps: the device works, and this kernel would use it.
+    # A group without our limit swaps, which proves that the device works and the kernel uses it.
     mkdir /sys/fs/cgroup/swapper
     echo $((24 << 20)) >/sys/fs/cgroup/swapper/memory.max
     before=$(swapped)

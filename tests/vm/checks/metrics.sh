@@ -1,27 +1,27 @@
-# What is measured of a job where every controller is.
+# The measurements of a job on a host with every controller.
 
-# measured GROUP FIELD: of the sample in /tmp/sample; a group that is not there has no fields
+# measured GROUP FIELD: a field of the sample in /tmp/sample; a missing group has no fields
 measured() { sed -n "s/.*\"$1\":{\([^}]*\)}.*/\1/p" /tmp/sample | tr ',' '\n' | sed -n "s/^\"$2\":\([0-9.]*\)\$/\1/p"; }
 
-# last ID, most ID: the last sample of a job, and the most of each number in all of them
+# last ID, most ID: the last sample of a job, and the maximum of each number in all samples
 last() { rnx --json job metrics "$1" | tail -1 >/tmp/sample; }
 most() { rnx --json job metrics --aggregate=max "$1" >/tmp/sample; }
 
-# share ID: the percent of a processor that a job used, the mean of its samples but the last. That one comes with the end, at
-# times milliseconds after the one before, and within a period a job may use its quota at once
+# share ID: the percent of a processor that a job used, the mean of all its samples but the last. The last one comes with the end,
+# at times milliseconds after the one before, and within a period a job may use its quota at once
 share() {
     rnx --json job metrics "$1" | sed '$d' | sed -n 's/.*"cpu":{[^}]*"usagePercent":\([0-9.]*\).*/\1/p' |
         awk '{ sum += $1 } END { if (NR > 0) print int(sum / NR) }'
 }
 
-# above LEAST NUMBER: a whole number, or the whole part of one
+# above LEAST NUMBER: succeeds when the whole part of NUMBER is at least LEAST
 above() { [ -n "$2" ] && [ "${2%.*}" -ge "$1" ]; }
 
 memory_is_measured_with_its_peak_and_its_limit() {
     local id
     id=$(rnx job run -q --max-memory=64 sh -c 'x=$(head -c 16000000 /dev/zero | tr "\0" x); echo ${#x}; sleep 1000')
     until_true 90 grep -qx 16000000 $node/spool/$id/stdout || { fail $1 "$(cat $node/spool/$id/stdout)"; return; }
-    # It holds them until a sample shows it.
+    # The job holds the bytes until a sample shows them.
     is_measured() {
         most "$1"
         above 16000000 "$(measured memory current)" && above 16000000 "$(measured memory anon)" &&
@@ -30,7 +30,7 @@ memory_is_measured_with_its_peak_and_its_limit() {
     until_true 60 is_measured "$id" || { fail $1 "most: $(cat /tmp/sample)"; return; }
     rnx job stop "$id" >/dev/null
     last "$id"
-    # Nobody is left, and the peak is still known.
+    # No process is left, and the sample still has the peak.
     within 16000000 "$(measured memory peak)" 67108864 && [ "$(measured memory max)" = 67108864 ] &&
         within 0 "$(measured memory anon)" 1000000 && pass $1 || fail $1 "last: $(cat /tmp/sample)"
 }
@@ -58,7 +58,7 @@ disk_traffic_is_measured_by_device() {
     device=$(tr -d '\n' </sys/class/block/$(disk opt)/dev)
     last "$id"
     grep -q "\"devices\":{\"$device\":{" /tmp/sample || { fail $1 "no $device: $(cat /tmp/sample)"; return; }
-    # The group stands behind the objects of the devices.
+    # The totals of the group follow the objects of the devices.
     set -- "$1" "$(sed -n 's/.*"totalWriteBytes":\([0-9]*\).*/\1/p' /tmp/sample)" "$(sed -n 's/.*"totalWriteOps":\([0-9]*\).*/\1/p' /tmp/sample)"
     within 4194304 "$2" 8000000 && above 1 "$3" && pass "$1" || fail "$1" "$2 bytes, $3 requests: $(cat /tmp/sample)"
 }

@@ -1,4 +1,4 @@
-# The node itself: where it starts, what it refuses, what it leaves.
+# The node itself: its start, its refusals, its leftovers.
 
 a_strict_node_starts_where_every_controller_is() {
     local out
@@ -13,8 +13,8 @@ a_job_sees_no_cgroup_of_the_host() {
 0" ] && pass $1 || fail $1 "$out"
 }
 
-# second_node GROUP: another strict node beside the first, started from the group that its caller is in; SETTINGS are lines
-# "section key value" for its configuration. `rnx` then speaks to it.
+# second_node GROUP: starts another strict node beside the first, from GROUP; standard input has lines "section key value" for its
+# configuration. `rnx` then connects to it.
 second_node() {
     local section key value
     node=/opt/second
@@ -33,7 +33,7 @@ end_second_node() {
     wait $second
 }
 
-# A daemon that was started from a login shares its group with the shell, and cannot pass controllers on from there.
+# A daemon that is started from a login shares its group with the shell, and cannot pass controllers on from there.
 node_started_from_a_login_uses_the_configured_cgroup() {
     local out
     mkdir -p /sys/fs/cgroup/session
@@ -48,7 +48,7 @@ node_started_from_a_login_uses_the_configured_cgroup() {
     esac
 }
 
-# refused CONTROLLER WHY REMEDY FLAG: does the second node refuse a job with this limit in these words?
+# refused CONTROLLER WHY REMEDY FLAG: prints a line unless the second node refuses a job with this limit in these words
 refused() {
     local out
     out=$(rnx job run -q --wait "$4" true 2>&1) && { echo "$4 was taken"; return; }
@@ -60,7 +60,8 @@ refused() {
 
 strict_node_refuses_unenforceable_limits_with_a_remedy() {
     local out poor=/sys/fs/cgroup/poor
-    # A group to which all is handed on but memory. From elsewhere: a group below the daemon's own would get from it what there is.
+    # A group with all controllers but memory. The daemon starts outside of it: a daemon delegates its controllers to groups below
+    # its own.
     mkdir -p $poor/node
     echo '+cpu +pids +cpuset +io' >$poor/cgroup.subtree_control
     echo cgroup baseDir $poor/node >/run/settings
@@ -70,7 +71,7 @@ strict_node_refuses_unenforceable_limits_with_a_remedy() {
     *"no memory controller: it is not delegated to $poor/node"*Delegate=yes*) ;;
     *) fail $1 "$out"; return ;;
     esac
-    # What the configuration leaves out is no fault of the host, and refused when a job asks for it.
+    # A controller that the configuration leaves out is no fault of the host; a job that needs it is refused.
     printf '%s\n' 'cgroup baseDir /sys/fs/cgroup/few' 'cgroup enableControllers [cpu, memory, pids]' >/run/settings
     second_node /sys/fs/cgroup </run/settings || { fail $1 "$(tail -1 /run/second.log)"; return; }
     out=$(
@@ -83,7 +84,7 @@ strict_node_refuses_unenforceable_limits_with_a_remedy() {
     [ -z "$out" ] && pass $1 || fail $1 "$out"
 }
 
-# tiny FLAG...: one job under the least that can be asked for. Nothing where it ran, or did not and said why.
+# tiny FLAG...: runs one job under the smallest limits. Prints nothing when it ran, or failed with a reason.
 tiny() {
     local out code
     out=$(timeout 90 rnx --config $node/rnx-config.yml job run --wait "$@" true 2>&1)

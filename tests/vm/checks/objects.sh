@@ -1,9 +1,9 @@
-# What is not memory, time or traffic, and still runs out: inodes, descriptors, and what the kernel keeps for whoever asks.
+# Resources besides memory, time and traffic: inodes, descriptors, and other kernel objects.
 
 free_blocks() { df -k /opt | tail -1 | tr -s ' ' | cut -d' ' -f4; }
 unreclaimable() { sed -n 's/^SUnreclaim: *\([0-9]*\) kB/\1/p' /proc/meminfo; }
 
-# The deepest at last: what is left is the daemon's to remove.
+# The deepest tree comes last, and the daemon has to remove it.
 job_that_fills_its_directories_fills_them_for_itself_alone() {
     local line free kept bad=
     free=$(free_blocks) kept=$(ls $node/work | wc -l)
@@ -40,7 +40,7 @@ objects_of_the_kernel_are_bounded_and_go_with_their_job() {
     # These have no bound but memory.
     run_job --max-memory=32 hog_objects semaphores 6
     within 0 "$(said peakMemoryBytes)" $((32 << 20)) && [ "$(said exitReason)" = oom ] || bad="$bad; semaphores: $(cat /tmp/status)"
-    # The host has terminals, and what there was is free again.
+    # The host has terminals, and the resources of the jobs are free again.
     (exec 3<>/dev/ptmx) || bad="$bad; no terminal is left"
     until_true 60 eval "[ \$(cut -f1 /proc/sys/fs/file-nr) -le $((files + 300)) ]" || bad="$bad; $files files before, now $(cat /proc/sys/fs/file-nr)"
     until_true 60 eval "[ \$(unreclaimable) -le $((slab + 8192)) ]" || bad="$bad; $slab kB of the kernel's before, now $(unreclaimable)"

@@ -1,4 +1,4 @@
-# What joblet says about itself, on a host that lacks nothing.
+# The reports of joblet about its isolation, on a host that lacks no feature.
 
 the_doctor_finds_no_fault_on_a_strict_node() {
     local out
@@ -12,7 +12,7 @@ limits_of_a_running_job_are_read_back_from_its_group() {
     for file in memory.max memory.swap.max cpu.max pids.max cpuset.cpus.effective io.max; do
         grep -q "^$file  *ok " /tmp/layers || { fail $1 "$file: $(grep "^$file" /tmp/layers)"; return; }
     done
-    # A limit that somebody lifts is seen.
+    # The report shows a lifted limit.
     echo max >"$(group "$id")/memory.max"
     rnx job status --security "$id" >/tmp/layers && { fail $1 "a lifted limit is not seen"; return; }
     [ "$(grep -c 'NOT OK ' /tmp/layers)" = 1 ] && grep -q "^memory.max  *NOT OK" /tmp/layers && pass $1 || fail $1 "$(grep 'NOT OK' /tmp/layers)"
