@@ -110,18 +110,7 @@ pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let (send, receive) = channel();
     let thread = std::thread::spawn(move || {
         let signals = assemble::block_signals().expect("signals can be blocked");
-        let tell = move |id| {
-            if let Some(thread) = wake.lock().expect("nobody panics with it").get(&id) {
-                thread.unpark();
-            }
-        };
-        let daemon = Daemon::new(
-            &config,
-            signals,
-            Notifiers { output: Arc::new(tell), samples: Arc::new(|_| {}) },
-            || {},
-        )
-        .expect("a daemon");
+        let daemon = Daemon::new(&config, signals, || {}).expect("a daemon");
         send.send(daemon.commands()).expect("somebody waits for it");
         daemon.run();
     });

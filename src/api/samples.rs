@@ -4,6 +4,7 @@ use grpcio::{RpcStatus, RpcStatusCode};
 
 use super::convert::sample;
 use super::status;
+use super::streams::JobSource;
 use crate::daemon::command::SampleSource;
 use crate::diag::{Level, limited};
 use crate::job::JobId;

@@ -92,7 +92,7 @@ impl Bench {
         let mut poll = Poll::new().unwrap();
         let (mailbox, inbox) = mailbox(QUEUE, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let sender = CommandSender::new(mailbox);
-        let (logs, tell): (LogPump, Notify) = LogPump::start().unwrap();
+        let pump = streams::start_pump().unwrap();
         let id = JobId::random();
         let watermark = Watermark::new();
         let of_loop = watermark.clone();

@@ -11,7 +11,7 @@ use super::super::logs;
 use super::*;
 use crate::certs::authority::Pair;
 use crate::daemon::command::LogSource;
-use crate::output::{LogQuery, SpoolWriter, Stream as Side};
+use crate::output::{LogQuery, LogStream, SpoolWriter, Stream as Side, Watermark};
 use crate::pb::joblet::DataChunk;
 use crate::stream::Queued;
 use crate::stream::pump::STREAMS;

@@ -38,8 +38,11 @@ fn split(path: &str) -> (&str, &str) {
 
 /// The mapping at a path of sections; `None` where the file has no such section, or an empty one.
 fn section<'t>(tree: &'t mut Value, path: &str) -> Option<&'t mut Mapping> {
-    let names = path.split('.').filter(|name| !name.is_empty());
-    names.fold(Some(tree), |at, name| at?.get_mut(name)).and_then(Value::as_mapping_mut)
+    let mut at = tree;
+    for name in path.split('.').filter(|name| !name.is_empty()) {
+        at = at.get_mut(name)?;
+    }
+    at.as_mapping_mut()
 }
 
 /// Gives a key another name, in its place: warnings come in the order of the file.

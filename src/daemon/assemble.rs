@@ -94,8 +94,8 @@ fn raise_open_files() {
 }
 
 impl Daemon {
-    /// Prepares directories, groups, sandboxes and threads. `notifiers` hear of jobs with new output and new samples;
-    /// `shutdown_begins` is called on the loop when the end is asked for.
+    /// Prepares directories, groups, sandboxes and threads. `shutdown_begins` is called on the loop when the end is asked
+    /// for.
     ///
     /// # Errors
     /// What the host refuses; nothing runs then.
@@ -131,7 +131,7 @@ impl Daemon {
         let sources = Sources::new(registry);
         let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
         let mut threads = Threads { to_loop, handles: Vec::new() };
-        let streams = threads.start_streams(config, notifiers)?;
+        let streams = threads.start_streams(config)?;
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
             node: node.clone(),
@@ -262,7 +262,7 @@ impl Threads {
     }
 
     /// The threads that take what jobs give: their output, and what they use.
-    fn start_streams(&mut self, config: &DaemonConfig, notifiers: Notifiers) -> Result<Streams, DaemonError> {
+    fn start_streams(&mut self, config: &DaemonConfig) -> Result<Streams, DaemonError> {
         let answer = self.answer();
         let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
             answer(match word {
@@ -277,7 +277,7 @@ impl Threads {
                 answer(WorkerEvent::Evidence(id, Box::new(evidence)));
             })?;
         self.handles.push(thread);
-        Ok(Streams { collector, sampler, notifiers })
+        Ok(Streams { collector, sampler })
     }
 
     /// The threads that start jobs. Their queue holds as many as may run at one time.

@@ -19,7 +19,6 @@ use super::staging::Staging;
 use super::timers::Timers;
 use crate::job::Enforcement;
 use crate::metrics::Sampler;
-use crate::output::watermark::Notifiers;
 use crate::output::{Collector, SpoolLimits};
 
 /// The owners.
@@ -76,14 +75,13 @@ pub(super) struct Settings {
     pub(super) spool_limits: SpoolLimits,
 }
 
-/// The threads that take what jobs give, and the listeners for it.
+/// The threads that take what jobs give.
+#[derive(Debug)]
 pub(super) struct Streams {
     /// Empties the output pipes of jobs.
     pub(super) collector: Collector,
     /// Takes samples of running jobs.
     pub(super) sampler: Sampler<Evidence>,
-    /// Hear of new output and new samples.
-    pub(super) notifiers: Notifiers,
 }
 
 /// What wakes the loop.
@@ -107,12 +105,6 @@ pub(super) struct Shutdown {
     pub(super) begun: bool,
     /// Whether it takes too long, so that the loop leaves what is still under way.
     pub(super) gave_up: bool,
-}
-
-impl fmt::Debug for Streams {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Streams({:?}, {:?})", self.collector, self.sampler)
-    }
 }
 
 impl fmt::Debug for Shutdown {

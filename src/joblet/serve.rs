@@ -11,11 +11,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
 use super::Failure;
-use crate::api::{LogPump, Reload, Rules, Server, reload};
+use crate::api::{Reload, Rules, Server, StreamPump, reload, start_pump};
 use crate::config::Loaded;
 use crate::config::daemon::DaemonConfig;
 use crate::daemon::{Daemon, assemble, notify};
-use crate::output::watermark::Notifiers;
 use crate::{diag, doctor};
 
 /// How long open calls may take to end at shutdown.
@@ -46,12 +45,11 @@ fn say(level: Level, message: &str, pairs: &[(&'static str, &dyn Display)]) {
 fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure> {
     let config = &loaded.config;
     doctor::at_start(config)?;
-    let (pump, tell) = LogPump::start()?;
+    let pump = start_pump()?;
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let notifiers = Notifiers { output: tell, samples: pump.tell_samples() };
-    let mut daemon = Daemon::new(config, signals, notifiers, move || {
+    let mut daemon = Daemon::new(config, signals, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();
@@ -109,7 +107,7 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: LogPump) -> Result<Server, Failure> {
+fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: StreamPump) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let usual = rules.usual();
     let server = Server::start(config, daemon.commands(), rules, pump)?;

@@ -17,8 +17,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::spool::{CHUNK, SpliceResult, SpoolWriter};
 use super::{Full, OutputError, SpoolLimits, Stream, Watermark};
 use crate::diag;
-use crate::job::{JobId, SpoolPolicy};
-use crate::sys::turns::{Turn, in_turns};
+use crate::job::JobId;
+use crate::job::SpoolPolicy;
+use crate::sys::mailbox::{Inbox, Mailbox, SendError, mailbox};
 
 /// How long a stream whose disk is full waits before it tries again. The job waits with its pipe full.
 const STALL: Duration = Duration::from_secs(1);

@@ -5,8 +5,6 @@ use std::io;
 
 use grpcio::RpcStatusCode;
 
-use super::cli::Action;
-
 /// The room's result.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
@@ -105,14 +103,14 @@ impl Error {
         matches!(self, Error::Connect(_) | Error::Call(RpcStatusCode::UNAVAILABLE, _))
     }
 
-    /// The exit code for a failure of this command. `run` answers 125 as docker does, because every other
-    /// number may be the job's own.
-    pub(crate) fn exit_code(&self, action: Option<Action>) -> i32 {
+    /// The exit code for this failure; `every` is the one that the command has for all of them. `job run` answers
+    /// 125 as docker does, because every other number may be the job's own.
+    pub(crate) fn exit_code(&self, every: Option<i32>) -> i32 {
         if self.is_broken_pipe() {
             return BROKEN_PIPE;
         }
-        if action == Some(Action::Run) {
-            return 125;
+        if let Some(code) = every {
+            return code;
         }
         match self {
             Error::Parse(_) => 2,
@@ -166,6 +164,9 @@ pub(crate) fn code_name(code: RpcStatusCode) -> &'static str {
 mod tests {
     use super::*;
 
+    /// The exit code of every failure of `job run`.
+    const RUN: Option<i32> = Some(125);
+
     fn call(code: RpcStatusCode, text: &str) -> Error {
         Error::Call(code, text.to_string().into())
     }
@@ -186,15 +187,15 @@ mod tests {
             (call(RpcStatusCode::INTERNAL, ""), 1),
         ];
         for (error, code) in errors {
-            assert_eq!(error.exit_code(Some(Action::Status)), code, "{error:?}");
-            assert_eq!(error.exit_code(Some(Action::Run)), 125, "{error:?}");
+            assert_eq!(error.exit_code(None), code, "{error:?}");
+            assert_eq!(error.exit_code(RUN), 125, "{error:?}");
         }
     }
 
     #[test]
     fn a_reader_that_went_away_ends_us_as_sigpipe_would() {
         let gone = Error::Print(io::ErrorKind::BrokenPipe.into());
-        assert_eq!((gone.exit_code(Some(Action::Log)), gone.exit_code(Some(Action::Run))), (141, 141));
-        assert_eq!(Error::Print(io::ErrorKind::StorageFull.into()).exit_code(Some(Action::Log)), 1);
+        assert_eq!((gone.exit_code(None), gone.exit_code(RUN)), (141, 141));
+        assert_eq!(Error::Print(io::ErrorKind::StorageFull.into()).exit_code(None), 1);
     }
 }

@@ -6,7 +6,8 @@
 //!                                stdout/stderr <--out, printer-- render (text, table, json)
 //! ```
 //!
-//! * [`cli`] is two tables, flags and commands; parser and help are written from them.
+//! * [`command`] has one file a command, with its description and its flags; [`cli`] makes parser, help,
+//!   completion and manual page from these.
 //! * [`connect`] gathers where to and as whom, [`certificate`] looks at our own certificate before it is
 //!   shown, [`server`] is the channel and the meaning of its refusals.
 //! * [`render`] is pure: messages to strings, held by golden files. [`terminal`] keeps what others wrote from
@@ -36,12 +37,13 @@ mod printer;
 mod progress;
 mod reconnect;
 mod render;
+mod resolve;
 mod server;
 mod terminal;
 mod upload;
 mod watch;
 
-use cli::{Action, Parsed};
+use cli::Parsed;
 use error::Error;
 use out::Out;
 
@@ -59,17 +61,17 @@ fn run(args: Vec<OsString>) -> i32 {
     let parsed = match cli::parse(args) {
         Ok(parsed) => parsed,
         Err(refused) => {
-            let action = refused.command.map(|c| c.action);
-            return fail(Out::new(refused.json), &refused.error, action);
+            let code = refused.command.and_then(|c| c.failure);
+            return fail(Out::new(refused.json), &refused.error, code);
         }
     };
     match parsed {
         Parsed::Version => answer(Out::new(false), |out| out.text(&command::version::own())),
-        Parsed::Complete(words) => answer(Out::new(false), |out| command::complete::answer(words, out)),
+        Parsed::Complete(words) => answer(Out::new(false), |out| command::completion::answer(words, out)),
         Parsed::Help(words) => answer(Out::new(false), |out| out.text(&cli::help(&words)?)),
         Parsed::Invoke(invocation) => {
             let out = Out::new(invocation.values.is("json"));
-            command::run(&invocation, out).unwrap_or_else(|e| fail(out, &e, Some(invocation.command.action)))
+            command::run(&invocation, out).unwrap_or_else(|e| fail(out, &e, invocation.command.failure))
         }
     }
 }
@@ -78,9 +80,9 @@ fn answer(out: Out, say: impl FnOnce(Out) -> Result<(), Error>) -> i32 {
     say(out).map_or_else(|e| fail(out, &e, None), |()| 0)
 }
 
-fn fail(out: Out, error: &Error, action: Option<Action>) -> i32 {
+fn fail(out: Out, error: &Error, code: Option<i32>) -> i32 {
     out.failure(error);
-    error.exit_code(action)
+    error.exit_code(code)
 }
 
 /// A panic is our mistake; it ends the process at once, also when it is another thread's, with a number that

@@ -32,8 +32,7 @@ impl LoopUnderTest {
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let signals = assemble::block_signals().unwrap();
-            let notifiers = Notifiers { output: Arc::new(|_| {}), samples: Arc::new(|_| {}) };
-            let daemon = Daemon::new(&config, signals, notifiers, || {}).unwrap();
+            let daemon = Daemon::new(&config, signals, || {}).unwrap();
             send.send(daemon.commands()).unwrap();
             daemon.run();
         });

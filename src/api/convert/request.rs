@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Refusal, Rules, given};
-use crate::api::samples::Query;
 use crate::daemon::command::Page;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::units;

@@ -10,9 +10,9 @@ use super::{Jobs, stream};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
 use crate::api::limits::Kind;
-use crate::api::samples::{Query, SampleFeed};
-use crate::api::status;
+use crate::api::{logs, samples, status};
 use crate::daemon::command::{Command, JobPage};
+use crate::metrics::SampleQuery;
 use crate::output::LogQuery;
 use crate::pb::joblet::{
     CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,

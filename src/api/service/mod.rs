@@ -14,7 +14,7 @@ use grpcio::Service;
 
 use super::convert::Refusal;
 use super::limits::Shares;
-use super::{LogPump, Rules};
+use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
 use crate::pb::joblet_grpc::{
     MonitoringService, NetworkService, RuntimeService, VolumeService, create_job_service,

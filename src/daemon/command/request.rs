@@ -8,6 +8,7 @@ use futures_channel::oneshot;
 
 use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
 use crate::output::Watermark;
+use crate::stream;
 use crate::sys::mailbox::{Mailbox, SendError};
 use crate::upload::Upload;
 

@@ -19,6 +19,7 @@ use crate::job::exit::start_failure;
 use crate::job::state::{Fact, State};
 use crate::job::{Controller, JobId, JobSpec, JobView, NetworkMode};
 use crate::output::Watermark;
+use crate::stream;
 use crate::upload::{JobInputs, Upload};
 
 /// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.
@@ -89,7 +90,7 @@ fn accept(
         Admitted::Starts(sandbox, _) => (sandbox.id(), sandbox.output()),
         Admitted::Scheduled | Admitted::Queued | Admitted::Refused(_) => {
             let id = JobId::random();
-            (id, Watermark::new(id, core.streams.notifiers.output.clone()))
+            (id, Watermark::new())
         }
     };
     let spec = Arc::new(spec);
@@ -98,7 +99,7 @@ fn accept(
         Admitted::Queued => State::Queued,
         Admitted::Starts(..) | Admitted::Refused(_) => State::Starting(None),
     };
-    let samples = Watermark::new(id, core.streams.notifiers.samples.clone());
+    let samples = stream::Watermark::new();
     let mut job = Job::new(id, spec.clone(), state, output, samples);
     job.usage = Usage { unenforced, ..Usage::default() };
     job.waiters = Waiters { starters: vec![answer], ..Waiters::default() };
@@ -158,6 +159,6 @@ fn sandbox_for(core: &mut Core, spec: &JobSpec) -> Result<JobSandbox, String> {
         return Ok(JobSandbox::Warm(Box::new(sandbox)));
     }
     let id = JobId::random();
-    let output = Watermark::new(id, core.streams.notifiers.output.clone());
+    let output = Watermark::new();
     cold_sandbox(core, id, spec, output)
 }

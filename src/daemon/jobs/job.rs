@@ -13,6 +13,7 @@ use crate::job::{JobId, JobSpec, JobView, State};
 use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
+use crate::stream;
 
 use super::slots::{Slot, Slots, Ticket};
 
@@ -34,9 +35,9 @@ pub(in crate::daemon) struct Job {
     /// Its right to run, or its place in the queue for one.
     pub(in crate::daemon) standing: Standing,
     /// Its output, and how far that has come.
-    pub(in crate::daemon) output: Stream,
+    pub(in crate::daemon) output: Stream<Watermark>,
     /// Its samples, and how far they have come.
-    pub(in crate::daemon) samples: Stream,
+    pub(in crate::daemon) samples: Stream<stream::Watermark>,
     /// Its process, from the clone to the end of the job.
     pub(in crate::daemon) run: Option<Run>,
     /// What it holds, until all of it is given back at its end.
@@ -91,9 +92,9 @@ pub(in crate::daemon) enum Standing {
 
 /// One stream of a job that readers follow.
 #[derive(Debug)]
-pub(in crate::daemon) struct Stream {
+pub(in crate::daemon) struct Stream<W> {
     /// How far it has come.
-    pub(in crate::daemon) watermark: Arc<Watermark>,
+    pub(in crate::daemon) watermark: Arc<W>,
     /// Whether nothing more of it is to come. The collector may say so before the spawner has answered.
     pub(in crate::daemon) complete: bool,
 }
@@ -155,7 +156,7 @@ impl Job {
         spec: Arc<JobSpec>,
         state: State,
         output: Arc<Watermark>,
-        samples: Arc<Watermark>,
+        samples: Arc<stream::Watermark>,
     ) -> Job {
         Job {
             id,
@@ -181,7 +182,7 @@ impl Job {
         record: Record,
         state: State,
         output: Arc<Watermark>,
-        samples: Arc<Watermark>,
+        samples: Arc<stream::Watermark>,
     ) -> Job {
         Job {
             serial: record.serial,
@@ -308,8 +309,8 @@ mod tests {
 
     fn job() -> Job {
         let id = JobId::random();
-        let watermark = || Watermark::new(id, Arc::new(|_| {}));
-        Job::new(id, Arc::new(JobSpec::bare()), State::Running, watermark(), watermark())
+        let (output, samples) = (Watermark::new(), stream::Watermark::new());
+        Job::new(id, Arc::new(JobSpec::bare()), State::Running, output, samples)
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn refill(core: &mut Core) {
             limits,
             network: core.supply.networks.source(NetworkMode::None),
             held: Resources::with_identity(Identity::new(lease)),
-            output: Watermark::new(id, core.streams.notifiers.output.clone()),
+            output: Watermark::new(),
         };
         if let Err(back) = core.pool.request(request) {
             back.held.release(&mut core.supply, &mut core.cleanup);

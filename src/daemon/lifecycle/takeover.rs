@@ -41,14 +41,15 @@ use crate::daemon::provision::{Adoption, Mounts, Resources, work_name};
 use crate::daemon::sources::Source;
 use crate::daemon::{now_ns, staging};
 use crate::diag;
+use crate::init_abi::slot;
 use crate::job::JobId;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
 use crate::output::{JobOutput, SpoolWriter, Watermark};
 use crate::sandbox::create::{exit_file_path, exit_files};
-use crate::sandbox::step::slot;
 use crate::sandbox::work::Leftover;
 use crate::state::{Record, Stage, intent};
+use crate::stream;
 use crate::sys::pidfd;
 
 /// A PID 1 that lives.
@@ -129,10 +130,8 @@ fn never_began(core: &Core, record: &Record) -> bool {
 }
 
 fn restore(core: &mut Core, mut record: Record) {
-    let id = record.id;
-    let notifiers = &core.streams.notifiers;
-    let output = Watermark::new(id, notifiers.output.clone());
-    let samples = Watermark::new(id, notifiers.samples.clone());
+    let output = Watermark::new();
+    let samples = stream::Watermark::new();
     let (stage, boot) = (record.stage.clone(), std::mem::take(&mut record.boot));
     let job = Job::from_record(record, State::Scheduled, output, samples);
     match stage {

@@ -7,11 +7,11 @@
 
 use std::ffi::OsString;
 
-use super::Action;
-use super::command::{COMMANDS, Command, Operands};
+use super::super::command::COMMANDS;
+use super::command::{Command, Operands, Values};
 use super::flag::{Flag, GLOBALS, Kind, ROOT};
 use super::help::TOPICS;
-use super::parse::{Typed, Values, typed};
+use super::parse::{Typed, typed};
 
 /// What each shell must read once, by the shell's name.
 pub(crate) static SCRIPTS: &[(&str, &str)] = &[("bash", BASH), ("zsh", ZSH), ("fish", FISH)];
@@ -140,11 +140,9 @@ pub(crate) fn complete(mut args: Vec<OsString>) -> (Offer, String) {
 }
 
 fn next_word(line: Typed, current: &str) -> Offer {
-    if let Some(command) = line.command.filter(|c| c.operands == Operands::JobCommand)
-        && (line.dashes || !line.operands.is_empty())
-    {
+    let of_job = line.command.is_some_and(|c| c.operands == Operands::JobCommand);
+    if of_job && (line.dashes || !line.operands.is_empty()) {
         // The job's own words: files are the best guess, for its arguments and for the command.
-        debug_assert_eq!(command.action, Action::Run);
         return Offer::Files;
     }
     let known = || line.command.map_or(&[][..], |c| c.flags).iter().chain(GLOBALS);
@@ -194,7 +192,7 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
         _ if !room => Offer::Words(Vec::new()),
         Operands::JobCommand => Offer::Files,
         Operands::One("job-uuid") | Operands::Many("job-uuid") => {
-            Offer::Jobs(Jobs { values: line.values, statuses: of_use(command.action), taken: line.operands })
+            Offer::Jobs(Jobs { values: line.values, statuses: command.statuses, taken: line.operands })
         }
         Operands::One(choices) | Operands::Many(choices) => Offer::Words(choice(choices, "")),
         Operands::Words | Operands::Nothing => {
@@ -203,17 +201,6 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
             words.extend(topics.map(|t| Candidate { word: t.0.into(), about: t.1.into() }));
             Offer::Words(words)
         }
-    }
-}
-
-/// The statuses that the command can do something about.
-fn of_use(action: Action) -> &'static [&'static str] {
-    match action {
-        Action::Stop => &["RUNNING", "INITIALIZING"],
-        Action::Cancel => &["SCHEDULED"],
-        Action::Wait => &["RUNNING", "INITIALIZING", "SCHEDULED"],
-        Action::Delete => &["COMPLETED", "FAILED", "STOPPED", "CANCELED"],
-        _ => &[],
     }
 }
 

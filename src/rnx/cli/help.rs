@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::super::command::{self, COMMANDS};
 use super::super::error::{Error, Result};
-use super::command::{self, COMMANDS, Command};
+use super::command::Command;
 use super::flag::{Flag, GLOBALS, Group, Kind, ROOT};
 use super::suggest;
 
@@ -83,7 +84,7 @@ pub(crate) fn help(words: &[String]) -> Result<String> {
         _ => {}
     }
     let typed = spelled.join(" ");
-    let names: Vec<String> = COMMANDS.iter().map(Command::name).collect();
+    let names: Vec<String> = COMMANDS.iter().map(|c| c.name()).collect();
     let known = names.iter().map(String::as_str).chain(TOPICS.iter().map(|t| t.0));
     let error = Error::usage(format!("no help for {typed:?}"));
     Err(match suggest::nearest(&typed, known) {
@@ -97,7 +98,7 @@ fn of_everything() -> String {
         "rnx runs isolated, limited jobs on a joblet server\n\n\
          Usage: rnx [flags] <command> [args...]\n\nCommands:\n",
     );
-    list_commands(&mut text, COMMANDS.iter());
+    list_commands(&mut text, COMMANDS.iter().copied());
     text.push_str("\nTopics (rnx help <topic>):\n");
     let width = TOPICS.iter().map(|t| t.0.len()).max().unwrap_or(0);
     for (name, line, _) in TOPICS {
@@ -109,7 +110,7 @@ fn of_everything() -> String {
 
 fn of_family(family: &str) -> String {
     let mut text = format!("Usage: rnx {family} <command> [flags]\n\nCommands:\n");
-    list_commands(&mut text, COMMANDS.iter().filter(|c| c.path.len() > 1 && c.path[0] == family));
+    list_commands(&mut text, COMMANDS.iter().copied().filter(|c| c.path.len() > 1 && c.path[0] == family));
     let _ = write!(text, "\nrnx help {family} <command> explains one of them.\n");
     text
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::command::{COMMANDS, Command};
+use super::super::command::COMMANDS;
+use super::command::Command;
 use super::flag::{Flag, GLOBALS, Kind, ROOT};
 use super::help::TOPICS;
 

@@ -1,10 +1,11 @@
-//! The command line. Two tables ([`flag`], [`command`]) say everything about it once; [`mod@parse`], [`mod@help`]
-//! and their tests are written against the tables and name no flag themselves. [`value`] and [`time`] read
-//! what flags carry.
+//! The command line. Each command describes itself once, with its flags, in a [`Command`] beside its code, and
+//! [`COMMANDS`](super::command::COMMANDS) lists them; [`mod@parse`], [`mod@help`], [`mod@complete`] and
+//! [`mod@man`] read that list and name no command or flag themselves. [`value`] and [`time`] read the values of
+//! flags.
 
 mod command;
 mod complete;
-mod flag;
+pub(crate) mod flag;
 mod help;
 mod man;
 mod parse;
@@ -12,8 +13,9 @@ mod suggest;
 pub(crate) mod time;
 pub(crate) mod value;
 
-pub(crate) use command::Action;
+pub(crate) use command::{Command, Invocation, Operands, Run, Values};
 pub(crate) use complete::{Candidate, Jobs, Offer, SCRIPTS, complete};
+pub(crate) use flag::Flag;
 pub(crate) use help::help;
 pub(crate) use man::man;
-pub(crate) use parse::{Invocation, Parsed, Values, parse};
+pub(crate) use parse::{Parsed, parse};

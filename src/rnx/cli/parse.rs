@@ -6,8 +6,9 @@ use std::ffi::OsString;
 
 use getopts::{Matches, Options};
 
+use super::super::command::{self, COMMANDS};
 use super::super::error::{Error, Result};
-use super::command::{self, COMMANDS, Command, Operands};
+use super::command::{Command, Invocation, Operands, Values};
 use super::flag::{Flag, GLOBALS, Kind, ROOT};
 use super::suggest;
 
@@ -24,17 +25,6 @@ pub(crate) enum Parsed {
     Complete(Vec<OsString>),
 }
 
-/// A command with everything it was given.
-#[derive(Debug)]
-pub(crate) struct Invocation {
-    /// Which command.
-    pub(crate) command: &'static Command,
-    /// Its flags.
-    pub(crate) values: Values,
-    /// Its operands; for `job run` the job's command line.
-    pub(crate) operands: Vec<String>,
-}
-
 /// A command line that cannot be understood, with what is needed to say so in the form that was asked for.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -44,37 +34,6 @@ pub(crate) struct Refused {
     pub(crate) command: Option<&'static Command>,
     /// `--json` was seen before the mistake.
     pub(crate) json: bool,
-}
-
-/// The flags of one command line.
-#[derive(Debug)]
-pub(crate) struct Values(Matches);
-
-impl Values {
-    /// Whether a switch was given.
-    pub(crate) fn is(&self, long: &str) -> bool {
-        self.0.opt_present(long)
-    }
-
-    /// The last value of a flag.
-    pub(crate) fn last(&self, long: &str) -> Option<String> {
-        self.0.opt_strs(long).pop()
-    }
-
-    /// Every value of a flag, in order.
-    pub(crate) fn all(&self, long: &str) -> Vec<String> {
-        self.0.opt_strs(long)
-    }
-
-    /// The values of several flags in the order of the command line, each with its flag.
-    pub(crate) fn in_order<'a>(&self, longs: &[&'a str]) -> Vec<(&'a str, String)> {
-        let mut found: Vec<_> = longs
-            .iter()
-            .flat_map(|l| self.0.opt_strs_pos(l).into_iter().map(move |(at, v)| (at, *l, v)))
-            .collect();
-        found.sort_by_key(|(at, _, _)| *at);
-        found.into_iter().map(|(_, l, v)| (l, v)).collect()
-    }
 }
 
 /// A command line in the middle of being typed.
@@ -323,7 +282,7 @@ fn unknown_flag(name: &str, known: &[&'static Flag], words: &[String]) -> Error 
     if let Some(near) = suggest::nearest(name, listed) {
         return error.hint(format!("did you mean --{near}?"));
     }
-    let owner = COMMANDS.iter().find(|c| c.flags.iter().any(|f| f.long == name));
+    let owner = COMMANDS.iter().copied().find(|c| c.flags.iter().any(|f| f.long == name));
     match owner {
         Some(c) => error.hint(format!("--{name} belongs behind `rnx {}`", c.name())),
         None => error.hint(see_help(words)),
@@ -333,7 +292,7 @@ fn unknown_flag(name: &str, known: &[&'static Flag], words: &[String]) -> Error 
 fn unknown_command(words: &[String]) -> Error {
     let typed = words.join(" ");
     let error = Error::usage(format!("unknown command: {typed}"));
-    let names: Vec<String> = COMMANDS.iter().map(Command::name).chain(["job".to_string()]).collect();
+    let names: Vec<String> = COMMANDS.iter().map(|c| c.name()).chain(["job".to_string()]).collect();
     match suggest::nearest(&typed, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean `rnx {near}`?")),
         None => error.hint("rnx help lists the commands".to_string()),

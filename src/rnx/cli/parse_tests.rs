@@ -1,4 +1,3 @@
-use super::super::Action;
 use super::*;
 use proptest::prelude::*;
 
@@ -48,7 +47,7 @@ fn empty_arguments_of_the_job_pass_unchanged() {
 fn global_flags_work_before_between_and_after_command_words() {
     for line in ["--json job list", "job --json list", "job list --json", "--json list", "list --json"] {
         let i = invocation(line);
-        assert!(i.values.is("json") && i.command.action == Action::List, "{line}");
+        assert!(i.values.is("json") && i.command.path == ["job", "list"], "{line}");
     }
     let i = invocation("--server=a:1 job run --server b:2 --node=n true --node=m");
     assert_eq!(i.values.all("server"), ["a:1", "b:2"]);
@@ -148,7 +147,7 @@ fn bytes_that_are_not_text_are_refused_by_position() {
     let bad = OsString::from_vec(vec![b'a', 0xff]);
     let refused = parse(vec!["job".into(), "run".into(), "ls".into(), bad]).unwrap_err();
     assert_eq!(refused.error.to_string(), "argument 4 is not valid UTF-8");
-    assert_eq!(refused.command.map(|c| c.action), Some(Action::Run));
+    assert_eq!(refused.command.map(|c| c.path), Some(&["job", "run"][..]));
 }
 
 /// Words that reach every branch more often than noise does.

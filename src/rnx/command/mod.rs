@@ -1,14 +1,15 @@
-//! What each command does: one file each, named like the command.
+//! What each command does: one file each, `<noun>_<verb>.rs`, with its description and its flags beside its code.
 //!
+//! A new command is one new file and one line in [`COMMANDS`]; parser, help, completion and manual read that list.
 //! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); it decides
-//! nothing that another command decides too. What can be wrong with flags and files is
-//! found before the first byte goes to a server.
+//! nothing that another command decides too. It finds mistakes in flags and files before it sends the first byte
+//! to a server.
 
 use std::time::Duration;
 
 use jiff::Zoned;
 
-use super::cli::{Action, Invocation, Values, time, value};
+use super::cli::{Command, Invocation, Run, Values, time, value};
 use super::connect;
 use super::error::{Error, Result};
 use super::out::Out;
@@ -16,46 +17,71 @@ use super::server::Server;
 use super::terminal::one_line;
 use crate::config::search::process_environment;
 
-mod cancel;
-pub(crate) mod complete;
-mod delete;
-mod delete_all;
-mod list;
-mod log;
-pub(crate) mod metrics;
+pub(crate) mod completion;
+mod help;
+mod job_cancel;
+mod job_delete;
+mod job_delete_all;
+pub(crate) mod job_list;
+mod job_log;
+pub(crate) mod job_metrics;
+mod job_run;
+mod job_status;
+mod job_stop;
+mod job_wait;
+mod man;
 mod nodes;
-mod resolve;
-mod run;
-mod status;
-mod stop;
 pub(crate) mod version;
-mod wait;
+
+/// Every command, in the order in which help shows them.
+pub(crate) static COMMANDS: &[&Command] = &[
+    &job_run::COMMAND,
+    &job_status::COMMAND,
+    &job_list::COMMAND,
+    &job_log::COMMAND,
+    &job_metrics::COMMAND,
+    &job_wait::COMMAND,
+    &job_cancel::COMMAND,
+    &job_stop::COMMAND,
+    &job_delete::COMMAND,
+    &job_delete_all::COMMAND,
+    &nodes::COMMAND,
+    &completion::COMMAND,
+    &man::COMMAND,
+    &version::COMMAND,
+    &help::COMMAND,
+];
+
+/// The command that these words name; a hidden alias counts (`run` for `job run`).
+pub(crate) fn find(words: &[&str]) -> Option<&'static Command> {
+    let mut all = COMMANDS.iter().copied();
+    all.clone().find(|c| c.path == words).or_else(|| {
+        let [word] = words else { return None };
+        all.find(|c| c.alias && c.path.last() == Some(word))
+    })
+}
+
+/// The topic that a word of an older client names.
+pub(crate) fn topic_alias(word: &str) -> Option<&'static str> {
+    (word == "config-help").then_some("config")
+}
+
+/// Whether commands begin with this word and have another (`job`).
+pub(crate) fn is_family(word: &str) -> bool {
+    COMMANDS.iter().any(|c| c.path.len() > 1 && c.path[0] == word)
+}
 
 /// How long a question about a job may take.
-const QUERY: Duration = Duration::from_secs(10);
+pub(crate) const QUERY: Duration = Duration::from_secs(10);
 /// How long a deletion may take: it waits for the job's files.
 const CHANGE: Duration = Duration::from_secs(60);
 
-/// Runs a command and tells the exit code.
+/// Runs a command and returns the exit code.
 pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
-    match invocation.command.action {
-        Action::Run => return run::run(invocation, out),
-        Action::Status => return status::run(invocation, out),
-        Action::List => list::run(invocation, out)?,
-        Action::Log => log::run(invocation, out)?,
-        Action::Metrics => metrics::run(invocation, out)?,
-        Action::Wait => return wait::run(invocation, out),
-        Action::Cancel => cancel::run(invocation, out)?,
-        Action::Stop => stop::run(invocation, out)?,
-        Action::Delete => delete::run(invocation, out)?,
-        Action::DeleteAll => delete_all::run(invocation, out)?,
-        Action::Nodes => nodes::run(invocation, out)?,
-        Action::Completion => complete::script(invocation, out)?,
-        Action::Man => out.text(&super::cli::man())?,
-        Action::Version => version::run(invocation, out)?,
-        Action::Help => out.text(&super::cli::help(&invocation.operands)?)?,
+    match invocation.command.run {
+        Run::Plain(run) => run(invocation, out).map(|()| 0),
+        Run::WithCode(run) => run(invocation, out),
     }
-    Ok(0)
 }
 
 /// Opens the channel that flags, environment and configuration describe. It lives as long as the process:
@@ -86,4 +112,47 @@ fn range(values: &Values, now: &Zoned, out: Out) -> Result<(i64, i64)> {
         return Err(Error::usage("--until is before --since"));
     }
     Ok((since_ns, until_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::cli::Operands;
+    use super::super::cli::flag::ROOT;
+    use super::*;
+
+    #[test]
+    fn no_command_has_two_flags_with_the_same_spelling() {
+        for command in COMMANDS {
+            let (mut longs, mut shorts) = (HashSet::new(), HashSet::new());
+            for flag in command.all_flags().chain(ROOT) {
+                assert!(longs.insert(flag.long), "--{} twice in {}", flag.long, command.name());
+                assert!(
+                    flag.short.is_none_or(|s| shorts.insert(s)),
+                    "-{:?} twice in {}",
+                    flag.short,
+                    command.name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn short_forms_of_commands_are_found() {
+        for word in ["run", "list", "status", "stop", "log"] {
+            assert_eq!(find(&[word]).map(|c| c.path), Some(&["job", word][..]));
+        }
+        assert!(find(&["delete"]).is_none());
+        assert!(find(&["job"]).is_none() && is_family("job") && !is_family("nodes"));
+    }
+
+    #[test]
+    fn only_job_run_takes_a_command_line_and_fails_with_125() {
+        for command in COMMANDS {
+            let runs = command.path == ["job", "run"];
+            assert_eq!(command.operands == Operands::JobCommand, runs, "{}", command.name());
+            assert_eq!(command.failure, runs.then_some(125), "{}", command.name());
+        }
+    }
 }

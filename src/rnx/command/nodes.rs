@@ -4,12 +4,27 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::super::cli::Invocation;
+use super::super::cli::{Command, Invocation, Operands, Run};
 use super::super::connect::{DEFAULT_NODE, configuration};
 use super::super::error::Result;
 use super::super::out::Out;
 use super::super::terminal::one_line;
 use crate::config::client::ClientConfig;
+
+/// `rnx nodes` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["nodes"],
+    alias: false,
+    usage: "",
+    operands: Operands::Nothing,
+    flags: &[],
+    summary: "List the nodes of the client configuration",
+    about: "",
+    examples: &["rnx nodes"],
+    statuses: &[],
+    failure: None,
+    run: Run::Plain(run),
+};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,7 +37,7 @@ struct Listed<'a> {
 }
 
 /// Prints the nodes of the client configuration; asks nobody.
-pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
+fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let loaded = configuration(&invocation.values)?;
     for warning in &loaded.warnings {
         out.note(&format!("warning: {}", one_line(warning)));

@@ -4,13 +4,28 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::cli::Invocation;
+use super::super::cli::{Command, Invocation, Operands, Run};
 use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::terminal::one_line;
 use super::super::{connect, server::Server};
 use crate::config::search::process_environment;
 use crate::pb::joblet::EmptyRequest;
+
+/// `rnx version` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["version"],
+    alias: false,
+    usage: "",
+    operands: Operands::Nothing,
+    flags: &[],
+    summary: "Print the versions of rnx and of the server",
+    about: "Without a client configuration only rnx's own version is printed and nobody is asked.",
+    examples: &["rnx version --json"],
+    statuses: &[],
+    failure: None,
+    run: Run::Plain(run),
+};
 
 /// A version is not worth more waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,7 +50,7 @@ pub(crate) fn own() -> String {
 }
 
 /// Prints our version and, where a configuration names a server, its.
-pub(super) fn run(invocation: &Invocation, out: Out) -> Result<()> {
+fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let server = match connect::settings(&invocation.values, &process_environment) {
         // Nobody to ask.
         Err(Error::Configure(_)) => None,

@@ -1,0 +1,145 @@
+//! `rnx completion`, and `rnx __complete` behind it: what the TAB key offers.
+//!
+//! Whatever goes wrong here, the person at the keyboard is in the middle of a word: nothing is said, and
+//! nothing is offered.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::super::certificate;
+use super::super::cli::{self, Candidate, Command, Invocation, Jobs, Offer, Operands, Run, SCRIPTS};
+use super::super::connect;
+use super::super::error::{Error, Result};
+use super::super::out::Out;
+use super::super::render::command_line;
+use super::super::server::Server;
+use super::super::terminal::one_line;
+use super::job_list::Wanted;
+use crate::config::search::process_environment;
+use crate::pb::joblet::Job;
+
+/// `rnx completion` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["completion"],
+    alias: false,
+    usage: "bash|zsh|fish",
+    operands: Operands::One("bash|zsh|fish"),
+    flags: &[],
+    summary: "Print what makes a shell complete rnx's words",
+    about: "Commands, flags, their values, and the ids and names of jobs, for which the server is asked.\n\n  \
+            bash   rnx completion bash > /etc/bash_completion.d/rnx, or source <(rnx completion bash)\n  \
+            zsh    rnx completion zsh > \"${fpath[1]}/_rnx\"\n  \
+            fish   rnx completion fish > ~/.config/fish/completions/rnx.fish",
+    examples: &["rnx completion bash"],
+    statuses: &[],
+    failure: None,
+    run: Run::Plain(script),
+};
+
+/// Nobody waits longer for a word.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// More jobs than this are no choice.
+const MOST: usize = 200;
+
+/// Prints the script of a shell.
+fn script(invocation: &Invocation, out: Out) -> Result<()> {
+    let shell = invocation.operands.first().map(String::as_str).unwrap_or_default();
+    match SCRIPTS.iter().find(|(name, _)| *name == shell) {
+        Some((_, script)) => out.text(script),
+        None => Err(Error::usage(format!("no completion for the shell {shell:?}: there is bash, zsh, fish"))),
+    }
+}
+
+/// Prints what may come in the place of the last of these words.
+pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
+    let (offer, beginning) = cli::complete(words);
+    let mut candidates = match offer {
+        Offer::Files => return out.text(":files\n"),
+        Offer::Directories => return out.text(":dirs\n"),
+        Offer::Words(words) => words,
+        // Without a server there are no jobs to choose from.
+        Offer::Jobs(jobs) => ask(&jobs).unwrap_or_default(),
+        Offer::Nodes { lead, values } => {
+            let loaded = connect::configuration(&values);
+            let names = loaded.map(|l| l.config.nodes.into_keys().collect()).unwrap_or_default();
+            nodes(&lead, names)
+        }
+    };
+    candidates.retain(|candidate| candidate.word.starts_with(&beginning));
+    let lines = candidates.iter().map(|c| format!("{}\t{}\n", c.word, c.about));
+    out.text(&lines.collect::<String>())
+}
+
+fn ask(jobs: &Jobs) -> Result<Vec<Candidate>> {
+    let settings = connect::settings(&jobs.values, &process_environment)?;
+    certificate::check(&settings)?;
+    let server = Server::open(&settings)?;
+    let wanted = Wanted::in_statuses(jobs.statuses);
+    let found = wanted.jobs(|page| server.ask(PATIENCE, |jobs, option| jobs.list_jobs_opt(page, option)))?;
+    // The channel is left open: taking it down means waiting for gRPC's threads.
+    std::mem::forget(server);
+    Ok(offered(&found, &jobs.taken))
+}
+
+/// The newest first: names that one job has, then ids.
+fn offered(jobs: &[Job], taken: &[String]) -> Vec<Candidate> {
+    let about = |job: &Job| {
+        let line = command_line(&job.command, &job.args);
+        format!("{} {}", one_line(&job.status), line.chars().take(60).collect::<String>())
+    };
+    let newest = || jobs.iter().rev().take(MOST);
+    let unique = |name: &str| jobs.iter().filter(|other| other.name == name).count() == 1;
+    let named = newest().filter(|job| is_plain(&job.name) && unique(&job.name));
+    let names = named.map(|job| Candidate { word: job.name.clone(), about: about(job) });
+    let ids = newest().map(|job| Candidate { word: job.uuid.clone(), about: about(job) });
+    let mut all: Vec<Candidate> = names.chain(ids.filter(|c| is_plain(&c.word))).collect();
+    if let Some(last) = jobs.last() {
+        all.insert(0, Candidate { word: "@last".into(), about: about(last) });
+    }
+    all.retain(|candidate| !taken.contains(&candidate.word));
+    all
+}
+
+fn nodes(lead: &str, names: Vec<String>) -> Vec<Candidate> {
+    let plain = names.into_iter().filter(|name| is_plain(name));
+    plain.map(|name| Candidate { word: format!("{lead}{name}"), about: String::new() }).collect()
+}
+
+/// A word that no shell reads otherwise than it stands there. Jobs are named by other people.
+fn is_plain(word: &str) -> bool {
+    !word.is_empty()
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.+-".contains(&b))
+        && !word.starts_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(uuid: &str, name: &str) -> Job {
+        let (status, command) = ("RUNNING".into(), "sleep".into());
+        Job { uuid: uuid.into(), name: name.into(), status, command, ..Default::default() }
+    }
+
+    fn words(jobs: &[Job], taken: &[String]) -> Vec<String> {
+        offered(jobs, taken).into_iter().map(|c| c.word).collect()
+    }
+
+    #[test]
+    fn names_come_before_ids_and_given_jobs_are_left_out() {
+        let jobs = [job("1111", "a"), job("2222", ""), job("3333", "b"), job("4444", "b")];
+        assert_eq!(words(&jobs, &[]), ["@last", "a", "4444", "3333", "2222", "1111"]);
+        assert_eq!(words(&jobs, &["a".into(), "2222".into()]), ["@last", "4444", "3333", "1111"]);
+        assert_eq!(words(&[], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn names_that_a_shell_would_read_are_not_offered() {
+        for name in ["$(reboot)", "`id`", "a b", "a;b", "-rf", ":files", "a\tb", "\x1b[2J", "é", "a'b", "*"]
+        {
+            assert_eq!(words(&[job("1111", name)], &[]), ["@last", "1111"], "{name:?}");
+        }
+        assert_eq!(nodes("--node=", vec!["a-1".into(), "$x".into()])[0].word, "--node=a-1");
+        assert_eq!(nodes("", vec!["$x".into()]), []);
+    }
+}

@@ -1,0 +1,207 @@
+//! `rnx job list`
+
+use std::io::{self, IsTerminal};
+
+use super::super::cli::flag::{Group, value};
+use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, value};
+use super::super::error::{Error, Result};
+use super::super::out::Out;
+use super::super::render::table::{Style, table};
+use super::super::render::{json, text};
+use super::{QUERY, connect};
+use crate::pb::joblet::{EmptyRequest, Job, Jobs};
+
+/// `rnx job list` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["job", "list"],
+    alias: true,
+    usage: "[flags]",
+    operands: Operands::Nothing,
+    flags: FLAGS,
+    summary: "List all jobs, oldest first",
+    about: "",
+    examples: &["rnx job list", "rnx job list -o wide"],
+    statuses: &[],
+    failure: None,
+    run: Run::Plain(run),
+};
+
+static FLAGS: &[Flag] = &[
+    Flag {
+        multi: true,
+        ..value(
+            "status",
+            "STATUS",
+            Group::Selection,
+            "Only jobs in one of these: RUNNING,FAILED or one a flag",
+        )
+    },
+    value("name", "NAME", Group::Selection, "Only jobs of this name"),
+    value("limit", "N", Group::Selection, "At most N jobs, the oldest that fit"),
+    Flag {
+        short: Some('o'),
+        ..value("output", "table|wide|json", Group::Output, "As a table, one with every column, or JSON")
+    },
+];
+
+enum Form {
+    Lines,
+    Table { wide: bool },
+    Json,
+}
+
+/// Prints every job.
+fn run(invocation: &Invocation, out: Out) -> Result<()> {
+    let form = match invocation.values.last("output").as_deref() {
+        _ if out.json => Form::Json,
+        None => Form::Lines,
+        Some("json") => Form::Json,
+        Some("table") => Form::Table { wide: false },
+        Some("wide") => Form::Table { wide: true },
+        Some(other) => return Err(value::invalid("output", other, "it is table, wide or json")),
+    };
+    let wanted = Wanted::of(&invocation.values)?;
+    let server = connect(&invocation.values, out)?;
+    let jobs =
+        wanted.jobs(|request| server.ask(QUERY, |jobs, option| jobs.list_jobs_opt(request, option)))?;
+    match form {
+        Form::Lines => out.text(&text::list(&jobs, out.colour)),
+        Form::Json => out.value(&jobs.iter().map(json::listed).collect::<Vec<_>>()),
+        Form::Table { wide } => {
+            let cut = io::stdout().is_terminal();
+            out.text(&table(&jobs, Style { wide, colour: out.colour, cut }))
+        }
+    }
+}
+
+/// Which jobs the list is of; by default all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// In capitals; empty means every status.
+    statuses: Vec<String>,
+    /// Names are sifted here: the server does not select by them.
+    name: Option<String>,
+    limit: Option<i32>,
+}
+
+impl Wanted {
+    /// Jobs of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        Wanted { name: Some(name.to_string()), ..Default::default() }
+    }
+
+    /// Jobs in one of these statuses, or all where none is given.
+    pub(crate) fn in_statuses(statuses: &[&str]) -> Self {
+        Wanted { statuses: statuses.iter().map(|s| s.to_string()).collect(), ..Default::default() }
+    }
+
+    fn of(values: &Values) -> Result<Self> {
+        let given = values.all("status");
+        let words = given.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|w| !w.is_empty());
+        let statuses: Vec<String> = words.map(str::to_ascii_uppercase).collect();
+        if statuses.is_empty() && !given.is_empty() {
+            let why = "name one status or more, such as RUNNING,FAILED";
+            return Err(value::invalid("status", &given.concat(), why));
+        }
+        let limit = values.last("limit").map(|text| match text.parse() {
+            Ok(n @ 1..) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
+            _ => Err(value::invalid("limit", &text, "give how many jobs, a whole number from 1 on")),
+        });
+        Ok(Wanted { statuses, name: values.last("name"), limit: limit.transpose()? })
+    }
+
+    /// The jobs, oldest first, page after page: one reply holds as much as a message may.
+    pub(crate) fn jobs(&self, mut page: impl FnMut(&EmptyRequest) -> Result<Jobs>) -> Result<Vec<Job>> {
+        let most = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        let mut request = EmptyRequest { statuses: self.statuses.clone(), ..Default::default() };
+        if self.name.is_none() {
+            request.limit = self.limit.unwrap_or_default();
+        }
+        let mut jobs = Vec::new();
+        loop {
+            let answer = page(&request)?;
+            let fits = |job: &Job| self.name.as_ref().is_none_or(|name| job.name == *name);
+            jobs.extend(answer.jobs.into_iter().filter(fits).take(most - jobs.len()));
+            if answer.next_page_token.is_empty() || jobs.len() == most {
+                return Ok(jobs);
+            }
+            if answer.next_page_token == request.page_token {
+                // Asking again would go on for ever.
+                let text = String::from("the server answers one page of the list over and over");
+                return Err(Error::Call(grpcio::RpcStatusCode::INTERNAL, text.into()));
+            }
+            request.page_token = answer.next_page_token;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::cli::{Parsed, parse};
+    use super::*;
+
+    fn job(uuid: &str, name: &str) -> Job {
+        Job { uuid: uuid.into(), name: name.into(), ..Default::default() }
+    }
+
+    fn page(jobs: Vec<Job>, next: &str) -> Jobs {
+        Jobs { jobs, next_page_token: next.into(), ..Default::default() }
+    }
+
+    fn wanted(line: &str) -> Result<Wanted> {
+        match parse(line.split_whitespace().map(Into::into).collect()) {
+            Ok(Parsed::Invoke(i)) => Wanted::of(&i.values),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// Three pages of two; tells what was found and what was asked.
+    fn ask(wanted: &Wanted) -> (Vec<String>, Vec<EmptyRequest>) {
+        let mut asked = Vec::new();
+        let jobs = wanted.jobs(|request| {
+            asked.push(request.clone());
+            Ok(match request.page_token.as_str() {
+                "" => page(vec![job("a", "x"), job("b", "")], "2"),
+                "2" => page(vec![job("c", "x"), job("d", "y")], "3"),
+                _ => page(vec![job("e", "x"), job("f", "x")], ""),
+            })
+        });
+        (jobs.unwrap().into_iter().map(|j| j.uuid).collect(), asked)
+    }
+
+    #[test]
+    fn every_page_is_fetched_in_order() {
+        let (found, asked) = ask(&Wanted::default());
+        assert_eq!(found, ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(asked[0], EmptyRequest::default());
+    }
+
+    #[test]
+    fn the_server_selects_by_status_and_number_and_rnx_by_name() {
+        let by_status = wanted("job list --status running,FAILED --status stopped --limit 3").unwrap();
+        let (found, asked) = ask(&by_status);
+        assert_eq!(found, ["a", "b", "c"]);
+        assert_eq!(asked.len(), 2, "no page is asked for beyond the limit");
+        assert!(asked.iter().all(|r| r.limit == 3 && r.statuses == ["RUNNING", "FAILED", "STOPPED"]));
+        let (found, asked) = ask(&wanted("job list --name x --limit=3").unwrap());
+        assert_eq!(found, ["a", "c", "e"]);
+        assert!(asked.iter().all(|r| r.limit == 0), "the server's limit would count other names");
+        assert_eq!(ask(&wanted("job list --name z").unwrap()).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_limit_is_a_number_from_one_on_and_a_status_is_a_word() {
+        for line in
+            ["--limit 0", "--limit x", "--limit +3", "--limit=-1", "--limit 99999999999", "--status ,"]
+        {
+            let e = wanted(&format!("job list {line}")).unwrap_err();
+            assert!(e.to_string().starts_with("invalid value "), "{line}: {e}");
+        }
+    }
+
+    #[test]
+    fn server_that_repeats_a_page_token_ends_the_list_with_an_error() {
+        let e = Wanted::default().jobs(|_| Ok(page(vec![job("a", "")], "again"))).unwrap_err();
+        assert_eq!(e.code(), "INTERNAL");
+    }
+}

@@ -1,0 +1,387 @@
+//! `rnx job run`
+
+use std::time::Duration;
+
+use jiff::Zoned;
+use serde::Serialize;
+
+use super::super::cli::flag::{Group, RAW, list, switch, value};
+use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, time, value};
+use super::super::error::{Error, Result};
+use super::super::exit;
+use super::super::interrupt::Interrupt;
+use super::super::out::Out;
+use super::super::printer::{Printer, Streams};
+use super::super::progress::Progress;
+use super::super::reconnect::Watch;
+use super::super::render::text::Sent;
+use super::super::render::{json, text};
+use super::super::server::Server;
+use super::super::terminal::one_line;
+use super::super::upload::{self, Uploads};
+use super::{QUERY, connect, job_delete::delete};
+use crate::job::units;
+use crate::pb::joblet::{DataChunk, GetJobLogsReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
+use protobuf::Message;
+
+/// `rnx job run` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["job", "run"],
+    alias: true,
+    usage: "[flags] [--] <command> [args...]",
+    operands: Operands::JobCommand,
+    flags: FLAGS,
+    summary: "Start a job",
+    about: ABOUT,
+    examples: &[
+        "rnx job run echo \"hello world\"",
+        "rnx job run --max-cpu=50 --max-memory=512 python3 script.py",
+        "rnx job run --follow --upload=script.py --upload-dir=./data python3 script.py",
+        "rnx job run --wait -e DEBUG=true --secret-env API_KEY node app.js",
+        "rnx job run bash -c \"sleep 10 && echo done\"",
+    ],
+    statuses: &[],
+    failure: Some(125),
+    run: Run::WithCode(run),
+};
+
+static FLAGS: &[Flag] = &[
+    value(
+        "schedule",
+        "TIME",
+        Group::Start,
+        "Start later: after a delay (45s, 30min, 2h30m, 1d) or at a time, here\n\
+         (2025-08-03T15:00) or anywhere (2025-08-03T15:00:00Z)",
+    ),
+    value(
+        "request-id",
+        "ID",
+        Group::Start,
+        "Name this request: sent again, it gives the job that it has already\n\
+         started instead of a second one",
+    ),
+    value(
+        "max-cpu",
+        "PERCENT",
+        Group::Limits,
+        "CPU in percent of one core, 100 = one core (default: server)",
+    ),
+    value("max-memory", "MB", Group::Limits, "Memory in MB, or with a unit: 512M, 2G (default: server)"),
+    value("max-iobps", "BYTES", Group::Limits, "I/O in bytes a second, or with a unit: 4M (0 = unlimited)"),
+    value("cpu-cores", "CORES", Group::Limits, "Cores the job may use: 3, 0-2, 0,2,4"),
+    value("timeout", "TIME", Group::Limits, "Stop the job after this time: 30s, 5m, 1h30m (default: server)"),
+    list("upload", None, "FILE", "Put this file into the job's /work, under its base name"),
+    list(
+        "upload-dir",
+        None,
+        "DIR",
+        "Put what is below DIR into /work. Symlinks to files below DIR are sent\n\
+         as files; other symlinks and special files are left out, with a warning",
+    ),
+    list("env", Some('e'), "K=V", "Environment variable; K alone takes the value from rnx's environment"),
+    list(
+        "secret-env",
+        Some('s'),
+        "K=V",
+        "The same, shown as *** in every reply. Prefer K alone: K=V is\nvisible in ps",
+    ),
+    list(
+        "secret-file",
+        None,
+        "K=FILE",
+        "Secret variable read from FILE (- is stdin), less one final newline",
+    ),
+    value("workdir", "DIR", Group::Contents, "Working directory inside the job (default /work)"),
+    Flag { hidden: true, ..value("work-dir", "DIR", Group::Contents, "Another spelling of --workdir") },
+    value("network", "MODE", Group::Contents, "Network of the job (default: server)"),
+    value("name", "NAME", Group::Contents, "A name for lists"),
+    switch("wait", Some('w'), Group::Waiting, "Wait silently for the end and exit with the job's code"),
+    switch("follow", Some('f'), Group::Waiting, "Print the job's output until its end, exit with its code"),
+    switch("rm", None, Group::Waiting, "With --wait or --follow: delete the job after it succeeded"),
+    switch("detach", Some('d'), Group::Waiting, "Return when the job has started (the default)"),
+    switch("explain", None, Group::Waiting, "Print what a start would do, step by step, and start nothing"),
+    switch("quiet", Some('q'), Group::Output, "Print only the id (with --follow: only the job's output)"),
+    RAW,
+];
+
+const ABOUT: &str = "\
+Flags end at the first word that is not a flag, or at --. That word and everything after it are the
+job's own command line and pass unchanged, also what looks like a flag. The command is executed
+directly, without a shell.
+
+Exit codes: 0 when the job was started; with --wait or --follow the job's own code, or
+  128+n  killed by signal n          137  out of memory
+  124    its timeout was reached     143  stopped by request (job stop, daemon shut down)
+  153    it wrote more output than it may
+  125    rnx or the daemon failed, the job did not run or its code is not known
+  126    the command cannot be executed
+  127    the command was not found
+  130    Ctrl-C while waiting; the job keeps running";
+
+/// How long a start may take, beside the time for the uploads.
+const START: Duration = Duration::from_secs(30);
+/// The slowest line that uploads are expected to fit through, bytes a second.
+const SLOWEST_LINE: u64 = 256 * 1024;
+
+/// What rnx does once the job has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Return,
+    Wait,
+    Follow,
+}
+
+/// How the answer is given.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    after: After,
+    remove: bool,
+    quiet: bool,
+    raw: bool,
+}
+
+/// Starts a job and, if asked, waits for its end; the exit code is the job's own then.
+fn run(invocation: &Invocation, out: Out) -> Result<i32> {
+    let values = &invocation.values;
+    let manner = manner(values)?;
+    let mut uploads = uploads(values)?;
+    for warning in &uploads.warnings {
+        out.note(&format!("warning: {}", one_line(warning)));
+    }
+    if values.is("explain") {
+        return explain(invocation, uploads, out);
+    }
+    let scheduled = schedule(values)?;
+    if let Some(note) = scheduled.as_ref().and_then(|given| given.note.as_deref()) {
+        out.note(&format!("warning: {}", one_line(note)));
+    }
+    let mut progress = Progress::of(&uploads, out, manner.quiet);
+    let read = uploads.read(|done, all| progress.reading(done, all));
+    progress.read();
+    read?;
+    let (mut request, sent) = request(invocation, uploads, out, manner.quiet)?;
+    request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
+    let size = request.compute_size();
+    upload::check_size(size)?;
+
+    // Before the channel: gRPC's threads must inherit the mask.
+    let interrupt = (manner.after != After::Return).then(Interrupt::watch);
+    let server = connect(values, out)?;
+    let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
+    let sending = progress.sending(size);
+    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option));
+    drop(sending);
+    let started = started?;
+    if let Some(interrupt) = interrupt {
+        match started.status.as_str() {
+            "SCHEDULED" => interrupt.about_scheduled(&started.jobUuid),
+            _ => interrupt.about(&started.jobUuid),
+        }
+    }
+    announce(out, manner, &started, sent)?;
+    if manner.after != After::Return {
+        return see_to_the_end(server, out, manner, started, sent);
+    }
+    if started.exit_reason != "start_failed" {
+        return Ok(0);
+    }
+    if manner.quiet && !out.json {
+        out.note(&text::failed_start(&started.jobUuid, &started.message));
+    }
+    Ok(exit::of_failed_start(started.exitCode))
+}
+
+/// Prints the plan of a start, which the server tells without starting anything.
+fn explain(invocation: &Invocation, mut uploads: Uploads, out: Out) -> Result<i32> {
+    uploads.read(|_, _| ())?;
+    let (mut request, _) = request(invocation, uploads, out, false)?;
+    request.explain = true;
+    let size = request.compute_size();
+    upload::check_size(size)?;
+    let server = connect(&invocation.values, out)?;
+    let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
+    let plan = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option))?.plan;
+    if out.json {
+        out.value(&plan)?;
+    } else {
+        out.text(&plan.iter().map(|step| one_line(step) + "\n").collect::<String>())?;
+    }
+    Ok(0)
+}
+
+fn manner(values: &Values) -> Result<Manner> {
+    let (wait, follow) = (values.is("wait"), values.is("follow"));
+    if values.is("explain") && (wait || follow || values.is("detach")) {
+        return Err(Error::usage(
+            "--explain starts nothing: there is no job for --wait, --follow or --detach",
+        ));
+    }
+    // Following is waiting with the output on top, so both together mean the larger one.
+    let after = match (wait, follow) {
+        (_, true) => After::Follow,
+        (true, false) => After::Wait,
+        (false, false) => After::Return,
+    };
+    if values.is("detach") && after != After::Return {
+        return Err(Error::usage("--detach and --wait or --follow exclude each other"));
+    }
+    if values.is("rm") && after == After::Return {
+        return Err(Error::usage(
+            "--rm needs --wait or --follow: rnx deletes the job when it has seen it succeed",
+        ));
+    }
+    Ok(Manner { after, remove: values.is("rm"), quiet: values.is("quiet"), raw: values.is("raw") })
+}
+
+/// When the job is to start, if not now. The delay counts from here on, before uploads travel.
+fn schedule(values: &Values) -> Result<Option<time::Given>> {
+    values.last("schedule").map(|text| time::schedule(&text, &Zoned::now())).transpose()
+}
+
+fn uploads(values: &Values) -> Result<Uploads> {
+    let mut uploads = Uploads::default();
+    for (flag, path) in values.in_order(&["upload", "upload-dir"]) {
+        if flag == "upload" { uploads.add_file(&path)? } else { uploads.add_tree(&path)? }
+    }
+    Ok(uploads)
+}
+
+fn request(
+    invocation: &Invocation,
+    uploads: Uploads,
+    out: Out,
+    quiet: bool,
+) -> Result<(RunJobRequest, Sent)> {
+    let values = &invocation.values;
+    let (command, args) =
+        invocation.operands.split_first().ok_or_else(|| Error::usage("must specify a command to run"))?;
+    let mut request = RunJobRequest { command: command.clone(), args: args.to_vec(), ..Default::default() };
+    if let Some(text) = values.last("max-cpu") {
+        request.maxCpu = value::percent("max-cpu", &text)?;
+    }
+    if let Some(text) = values.last("max-memory") {
+        request.maxMemory = value::megabytes("max-memory", &text)?;
+    }
+    if let Some(text) = values.last("max-iobps") {
+        request.maxIobps = value::bytes("max-iobps", &text)?;
+    }
+    if let Some(text) = values.last("timeout") {
+        units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
+        request.timeout = text;
+    }
+    request.cpuCores = values.last("cpu-cores").unwrap_or_default();
+    request.network = values.last("network").unwrap_or_default();
+    request.name = values.last("name").unwrap_or_default();
+    request.request_id = values.last("request-id").map_or(Ok(String::new()), |id| match id.as_str() {
+        // A variable that is not set must not make a start that can happen twice.
+        "" => Err(value::invalid("request-id", "", "it is empty")),
+        _ => Ok(id),
+    })?;
+    let (_, workdir) = values.in_order(&["workdir", "work-dir"]).pop().unwrap_or_default();
+    request.workDir = workdir;
+    let variables = super::super::environment::collect(values, &|name| std::env::var_os(name))?;
+    if variables.secret_on_command_line && !quiet {
+        out.note(
+            "warning: --secret-env K=V shows the value in ps; prefer --secret-env K or --secret-file K=FILE",
+        );
+    }
+    request.environment = variables.plain;
+    request.secret_environment = variables.secret;
+    let sent = Sent {
+        files: uploads.files(),
+        env: request.environment.len(),
+        secrets: request.secret_environment.len(),
+    };
+    request.uploads = uploads.entries;
+    Ok((request, sent))
+}
+
+/// One line of `--follow --json`.
+#[derive(Debug, Serialize)]
+struct Event<T> {
+    event: &'static str,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// Says that the job was started. With `--follow` stdout belongs to the job, so this goes to stderr.
+fn announce(out: Out, manner: Manner, started: &RunJobResponse, sent: Sent) -> Result<()> {
+    match (out.json, manner.after) {
+        (true, After::Return) => out.value(&json::started(started, sent)),
+        // One object, when it has ended.
+        (true, After::Wait) => Ok(()),
+        (true, After::Follow) => {
+            out.value_line(&Event { event: "started", body: json::started(started, sent) })
+        }
+        (false, After::Follow) if manner.quiet => Ok(()),
+        (false, _) if manner.quiet => out.text(&format!("{}\n", one_line(&started.jobUuid))),
+        (false, After::Follow) => {
+            out.note(text::started(started, sent, false).trim_end());
+            Ok(())
+        }
+        (false, _) => out.text(&text::started(started, sent, out.colour)),
+    }
+}
+
+fn see_to_the_end(
+    server: &'static Server,
+    out: Out,
+    manner: Manner,
+    mut started: RunJobResponse,
+    sent: Sent,
+) -> Result<i32> {
+    let uuid = started.jobUuid.clone();
+    let ended = watch(server, out, manner, &uuid)?;
+    if out.json && manner.after == After::Follow {
+        out.value_line(&Event { event: "ended", body: json::shown(&ended) })?;
+    } else if out.json {
+        json::merge_end(&mut started, &ended);
+        out.value(&json::started(&started, sent))?;
+    }
+    if let Some(line) = text::end_summary(&ended) {
+        out.note(&line);
+    }
+    let code = exit::of_job(&ended);
+    if manner.remove && code == 0 {
+        // The job has succeeded and that is the answer; what is left over is only told.
+        if let Err(e) = delete(server, &uuid) {
+            out.note(&format!("warning: the job was not deleted: {}", one_line(&e.to_string())));
+        }
+    }
+    Ok(code)
+}
+
+/// Follows the output, or only its end, which is that of the job; then asks how it ended.
+fn watch(server: &'static Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJobStatusRes> {
+    let mut printer = Printer::new(out, Streams::Apart, manner.raw);
+    let mut watch = Watch::new(server);
+    let wanted = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
+    let followed = match (manner.after, out.json) {
+        (After::Follow, true) => {
+            watch.output(&wanted, |chunk| out.value_line(&Event::<json::Chunk<'_>>::of(chunk)))
+        }
+        (After::Follow, false) => watch.output(&wanted, |chunk| printer.chunk(chunk)),
+        _ => watch.end(uuid),
+    };
+    printer.finish()?;
+    let lost = |e: Error| match e {
+        Error::Print(e) => Error::Print(e),
+        e => {
+            let id = super::super::render::short(uuid);
+            let text = format!("lost sight of job {uuid}: {e}");
+            Error::Follow(text.into()).hint(format!("it may go on: rnx job status {id}, rnx job log {id}"))
+        }
+    };
+    followed.map_err(lost)?;
+    watch.status(uuid, QUERY).map_err(lost)
+}
+
+impl<'a> Event<json::Chunk<'a>> {
+    fn of(chunk: &'a DataChunk) -> Self {
+        Event { event: "output", body: json::chunk(chunk) }
+    }
+}
+
+#[cfg(test)]
+#[path = "job_run_tests.rs"]
+mod tests;

@@ -1,0 +1,70 @@
+//! `rnx job status`
+
+use super::super::cli::flag::{Group, switch};
+use super::super::cli::{Command, Flag, Invocation, Operands, Run};
+use super::super::error::{Error, Result};
+use super::super::out::Out;
+use super::super::render::{json, security, text};
+use super::super::resolve;
+use super::{QUERY, connect};
+use crate::pb::joblet::GetJobStatusReq;
+
+/// `rnx job status` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["job", "status"],
+    alias: true,
+    usage: "[flags] <job-uuid>",
+    operands: Operands::One("job-uuid"),
+    flags: FLAGS,
+    summary: "Show everything about one job",
+    about: "The first four characters of the id are enough when no other job shares them.\n\
+            With --security: each layer around a running job, as promised and as the kernel shows it:\n\
+            namespaces, ids, capabilities, seccomp, limits, mounts. Exit code 1: one is not as promised.",
+    examples: &[
+        "rnx job status f47ac10b-58cc-4372-a567-0e02b2c3d479",
+        "rnx --json job status f47ac10b | jq -r .status",
+        "rnx job status --security f47ac10b",
+    ],
+    statuses: &[],
+    failure: None,
+    run: Run::WithCode(run),
+};
+
+static FLAGS: &[Flag] = &[switch(
+    "security",
+    None,
+    Group::Output,
+    "Read back from the kernel what stands around the running job",
+)];
+
+/// Prints everything about one job, or with `--security` what the kernel shows around it; the exit code is 1
+/// when a layer is not as promised.
+fn run(invocation: &Invocation, out: Out) -> Result<i32> {
+    let server = connect(&invocation.values, out)?;
+    let asked = invocation.values.is("security");
+    let uuid = resolve::job(server, invocation)?;
+    let request = GetJobStatusReq { uuid, security: asked, ..Default::default() };
+    let job = server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option))?;
+    if !asked {
+        if out.json {
+            out.value(&json::shown(&job))?
+        } else {
+            out.text(&text::status(&job, out.colour))?
+        }
+        return Ok(0);
+    }
+    let layers = &job.security_layers;
+    if layers.is_empty() {
+        // An older server passes the question over.
+        let text = "the server does not tell what stands around a job";
+        return Err(
+            Error::Follow(text.to_owned().into()).hint("it needs the version of this rnx: rnx version")
+        );
+    }
+    if out.json {
+        out.value(&layers.iter().map(security::row).collect::<Vec<_>>())?;
+    } else {
+        out.text(&security::table(layers, out.colour))?;
+    }
+    Ok(i32::from(layers.iter().any(security::is_broken)))
+}

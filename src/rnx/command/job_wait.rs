@@ -1,0 +1,219 @@
+//! `rnx job wait`
+//!
+//! Nothing is polled: the server ends the stream of a job's output when the job has ended, so waiting is
+//! having that stream open. When the server goes away, its jobs may go on without it: the wait goes on with
+//! its successor.
+
+use std::time::{Duration, Instant};
+
+use grpcio::RpcStatusCode;
+
+use super::super::cli::flag::{Group, switch, value};
+use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, value};
+use super::super::error::{Error, Result};
+use super::super::exit;
+use super::super::interrupt::Interrupt;
+use super::super::out::Out;
+use super::super::reconnect::Watch;
+use super::super::render::{is_terminal_status, json, short, text};
+use super::super::resolve;
+use super::super::server::Server;
+use super::super::terminal::one_line;
+use super::{QUERY, connect};
+use crate::job::units;
+use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
+
+/// `rnx job wait` as parser, help, completion and manual show it.
+pub(super) static COMMAND: Command = Command {
+    path: &["job", "wait"],
+    alias: false,
+    usage: "[flags] <job-uuid>...",
+    operands: Operands::Many("job-uuid"),
+    flags: FLAGS,
+    summary: "Wait for the end of jobs and exit with their code",
+    about: "Prints a line for each job when all of them have ended, in the order of the command line. Why a job\n\
+            did not end by itself goes to stderr. A server that is restarted meanwhile is waited for.\n\n\
+            Exit codes: the first one that is not 0, as `job run --wait` has it; with --any that of the job\n\
+            that ended first. 7: the time of --timeout is over; 130: Ctrl-C. The jobs go on in both cases.",
+    examples: &[
+        "rnx job wait f47ac10b && echo done",
+        "rnx job wait --timeout=10m train evaluate",
+        "rnx job wait --any --json f47ac10b 6ba7b810",
+    ],
+    statuses: &["RUNNING", "INITIALIZING", "SCHEDULED"],
+    failure: None,
+    run: Run::WithCode(run),
+};
+
+static FLAGS: &[Flag] = &[
+    switch("any", None, Group::Waiting, "Until the first of them has ended"),
+    value("timeout", "TIME", Group::Waiting, "Give up after this time: 30s, 5m, 1h30m; the jobs go on"),
+];
+
+/// Waits for the end of jobs; the exit code is theirs: of the first one, in the order of the command line,
+/// whose code is not 0, or with `--any` of the one that ended first.
+fn run(invocation: &Invocation, out: Out) -> Result<i32> {
+    let values = &invocation.values;
+    let patience = Patience::of(values)?;
+    // Before the channel: gRPC's threads must inherit the mask.
+    let interrupt = Interrupt::watch();
+    let server = connect(values, out)?;
+    let mut jobs = Vec::new();
+    for text in &invocation.operands {
+        // Every word is settled before the wait for the first one begins.
+        jobs.push(status(server, &resolve::id_of(server, text)?, QUERY)?);
+    }
+    if let Some(job) = jobs.first() {
+        interrupt.about(&job.uuid);
+    }
+    let wait = Wait { server, out, patience };
+    let ended = if values.is("any") { vec![wait.for_any(jobs)?] } else { wait.for_all(jobs)? };
+    if out.json {
+        out.value(&ended.iter().map(json::shown).collect::<Vec<_>>())?;
+    }
+    Ok(ended.iter().map(exit::of_job).find(|code| *code != 0).unwrap_or(0))
+}
+
+/// Until when we wait.
+#[derive(Debug, Clone, Copy)]
+struct Patience(Option<(Instant, Duration)>);
+
+impl Patience {
+    fn of(values: &Values) -> Result<Self> {
+        let Some(text) = values.last("timeout") else { return Ok(Patience(None)) };
+        let bound =
+            units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
+        // What is beyond the clock is for ever.
+        Ok(Patience(Instant::now().checked_add(bound).map(|end| (end, bound))))
+    }
+
+    /// What is left of it.
+    fn left(&self) -> Option<Duration> {
+        self.0.map(|(end, _)| end.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.left().is_some_and(|left| left.is_zero())
+    }
+
+    fn refusal(&self, waiting: &[GetJobStatusRes]) -> Error {
+        let bound = self.0.map(|(_, bound)| units::format_duration(bound)).unwrap_or_default();
+        let word = |job: &GetJobStatusRes| format!("{} ({})", short(&job.uuid), one_line(&job.status));
+        let names: Vec<String> = waiting.iter().map(word).collect();
+        let text = format!("not ended within {bound}: {}", names.join(", "));
+        Error::Call(RpcStatusCode::DEADLINE_EXCEEDED, text.into())
+    }
+}
+
+struct Wait {
+    server: &'static Server,
+    out: Out,
+    patience: Patience,
+}
+
+impl Wait {
+    /// One after the other: all of them end before the wait does, so the order costs nothing.
+    fn for_all(&self, jobs: Vec<GetJobStatusRes>) -> Result<Vec<GetJobStatusRes>> {
+        let mut ended = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            ended.push(self.for_any(vec![job])?);
+        }
+        Ok(ended)
+    }
+
+    /// The first of these to end.
+    fn for_any(&self, mut jobs: Vec<GetJobStatusRes>) -> Result<GetJobStatusRes> {
+        let mut watch = Watch::new(self.server);
+        loop {
+            if let Some(at) = jobs.iter().position(|job| is_terminal_status(&job.status)) {
+                let job = jobs.swap_remove(at);
+                self.tell(&job)?;
+                return Ok(job);
+            }
+            let ids: Vec<&str> = jobs.iter().map(|job| job.uuid.as_str()).collect();
+            match self.server.first_end(&ids, self.patience.left()) {
+                Ok(at) => {
+                    jobs[at] = status(self.server, &jobs[at].uuid, QUERY)?;
+                    if !is_terminal_status(&jobs[at].status) {
+                        return Err(cut_off(&jobs[at]));
+                    }
+                }
+                Err(e) if e.is_absence() && !self.patience.is_over() => {
+                    self.look_again(&mut watch, &mut jobs, e)?
+                }
+                Err(Error::Call(RpcStatusCode::DEADLINE_EXCEEDED, _)) => {
+                    return Err(self.patience.refusal(&jobs));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The server has gone; waits for it or its successor and asks how the jobs are.
+    fn look_again(&self, watch: &mut Watch, jobs: &mut [GetJobStatusRes], why: Error) -> Result<()> {
+        match watch.lost(&jobs[0].uuid, why, self.patience.left()) {
+            Err(_) if self.patience.is_over() => return Err(self.patience.refusal(jobs)),
+            back => jobs[0] = back?,
+        }
+        for job in &mut jobs[1..] {
+            *job = status(self.server, &job.uuid, QUERY)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, job: &GetJobStatusRes) -> Result<()> {
+        if !self.out.json {
+            self.out.text(&text::waited(job, self.out.colour))?;
+        }
+        if let Some(line) = text::end_summary(job) {
+            self.out.note(&line);
+        }
+        Ok(())
+    }
+}
+
+fn status(server: &Server, uuid: &str, deadline: Duration) -> Result<GetJobStatusRes> {
+    let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
+    server.ask(deadline, |jobs, option| jobs.get_job_status_opt(&request, option))
+}
+
+fn cut_off(job: &GetJobStatusRes) -> Error {
+    let id = one_line(short(&job.uuid));
+    let text = format!("the server ended the output of job {id}, but the job is {}", one_line(&job.status));
+    Error::Follow(text.into()).hint(format!("rnx job status {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::cli::{Parsed, parse};
+    use super::*;
+
+    fn patience(line: &str) -> Result<Patience> {
+        match parse(line.split_whitespace().map(Into::into).collect()) {
+            Ok(Parsed::Invoke(i)) => Patience::of(&i.values),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn wait_timeout_is_the_given_one_or_none() {
+        assert_eq!(patience("job wait x").unwrap().left(), None);
+        let hour = patience("job wait --timeout 1h x").unwrap();
+        assert!(hour.left().is_some_and(|left| left > Duration::from_secs(3500)) && !hour.is_over());
+        assert!(patience("job wait --timeout 0s x").unwrap().is_over());
+        let refused = patience("job wait --timeout soon x").unwrap_err();
+        assert!(refused.to_string().starts_with("invalid value \"soon\" for --timeout: "));
+    }
+
+    #[test]
+    fn jobs_that_have_not_ended_are_named_and_the_exit_code_is_7() {
+        let job = GetJobStatusRes {
+            uuid: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
+            status: "RUNNING".into(),
+            ..Default::default()
+        };
+        let e = patience("job wait --timeout 90s x").unwrap().refusal(&[job]);
+        assert_eq!(e.to_string(), "not ended within 1m30s: f47ac10b (RUNNING)");
+        assert_eq!(e.exit_code(None), 7);
+    }
+}

@@ -1,0 +1,136 @@
+//! Which job is meant: its id, the beginning of its id, its name, or `@last`.
+//!
+//! The server knows ids and their beginnings; names and `@last` are looked up in its list. A word that could
+//! be the beginning of an id is one if a job has it, else it is a name.
+
+use grpcio::RpcStatusCode;
+
+use super::cli::Invocation;
+use super::command::{QUERY, job_list::Wanted};
+use super::error::{Error, Result};
+use super::render::short;
+use super::server::Server;
+use super::terminal::one_line;
+use crate::job::id::JobId;
+use crate::pb::joblet::{GetJobStatusReq, Job};
+
+/// The newest job that the server has and we may see.
+const LAST: &str = "@last";
+/// Candidates that an error names.
+const NAMED: usize = 10;
+/// The fewest and the most characters of an id that is not whole.
+const PREFIX: std::ops::Range<usize> = 4..36;
+
+/// The whole id of the job that the one operand names.
+pub(crate) fn job(server: &Server, invocation: &Invocation) -> Result<String> {
+    let text = invocation.operands.first().ok_or_else(|| Error::usage("must specify a job-uuid"))?;
+    id_of(server, text)
+}
+
+/// The whole id of the job that this word names.
+///
+/// A whole id is not looked up: the call that it is for will find out whether there is such a job.
+pub(crate) fn id_of(server: &Server, text: &str) -> Result<String> {
+    if JobId::parse(text).is_some() {
+        return Ok(text.to_string());
+    }
+    let looks_like_id = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if looks_like_id && PREFIX.contains(&text.len()) {
+        let request = GetJobStatusReq { uuid: text.to_string(), ..Default::default() };
+        match server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option)) {
+            Err(Error::Call(RpcStatusCode::NOT_FOUND, _)) => {}
+            answer => return Ok(answer?.uuid),
+        }
+    }
+    let wanted = if text == LAST { Wanted::default() } else { Wanted::named(text) };
+    let jobs = wanted.jobs(|page| server.ask(QUERY, |jobs, option| jobs.list_jobs_opt(page, option)))?;
+    match listed(&jobs, text) {
+        // Not a name either: the server has the words for an id that was cut too far.
+        Err(Error::Call(RpcStatusCode::NOT_FOUND, _)) if looks_like_id && text.len() < PREFIX.start => {
+            Ok(text.to_string())
+        }
+        found => found.map(str::to_string),
+    }
+}
+
+/// The job in a list, oldest first, that a word names otherwise than by its id.
+fn listed<'a>(jobs: &'a [Job], text: &str) -> Result<&'a str> {
+    if text == LAST {
+        // Of several in the same second the last of the list is the newest.
+        let newest = jobs.iter().max_by(|a, b| a.created_time.cmp(&b.created_time));
+        return newest.map(|job| job.uuid.as_str()).ok_or_else(|| {
+            Error::Call(RpcStatusCode::NOT_FOUND, format!("{LAST}: the server has no job yet").into())
+        });
+    }
+    let named: Vec<&Job> = jobs.iter().filter(|job| !job.name.is_empty() && job.name == text).collect();
+    match named.as_slice() {
+        [one] => Ok(&one.uuid),
+        [] => Err(Error::Call(RpcStatusCode::NOT_FOUND, format!("job not found: {}", one_line(text)).into())
+            .hint("rnx job list shows ids and names; rnx help jobs: how a job can be named")),
+        several => Err(ambiguous(text, several)),
+    }
+}
+
+/// The newest ones are named: they are what is likely to be meant.
+fn ambiguous(text: &str, jobs: &[&Job]) -> Error {
+    let word = |job: &&Job| format!("{} ({})", short(&job.uuid), one_line(&job.status));
+    let mut candidates: Vec<String> = jobs.iter().rev().take(NAMED).map(word).collect();
+    if jobs.len() > NAMED {
+        candidates.push(format!("and {} more", jobs.len() - NAMED));
+    }
+    let text = format!(
+        "ambiguous job name {}: {} jobs have it: {}",
+        one_line(text),
+        jobs.len(),
+        candidates.join(", ")
+    );
+    Error::Call(RpcStatusCode::INVALID_ARGUMENT, text.into()).hint("give the beginning of an id")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(uuid: &str, name: &str, created: &str) -> Job {
+        Job {
+            uuid: uuid.into(),
+            name: name.into(),
+            created_time: created.into(),
+            status: "COMPLETED".into(),
+            ..Default::default()
+        }
+    }
+
+    fn jobs() -> Vec<Job> {
+        vec![
+            job("11111111-0000", "train", "2026-01-01T00:00:00Z"),
+            job("22222222-0000", "", "2026-01-01T00:00:02Z"),
+            job("33333333-0000", "clean", "2026-01-01T00:00:02Z"),
+            job("44444444-0000", "train", "2026-01-01T00:00:01Z"),
+        ]
+    }
+
+    #[test]
+    fn newest_job_is_created_last_and_on_a_tie_last_in_the_list() {
+        assert_eq!(listed(&jobs(), "@last").unwrap(), "33333333-0000");
+        let e = listed(&[], "@last").unwrap_err();
+        assert_eq!((e.code(), e.to_string().as_str()), ("NOT_FOUND", "@last: the server has no job yet"));
+    }
+
+    #[test]
+    fn a_name_finds_its_job_unless_several_have_it() {
+        assert_eq!(listed(&jobs(), "clean").unwrap(), "33333333-0000");
+        let e = listed(&jobs(), "train").unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "ambiguous job name train: 2 jobs have it: 44444444 (COMPLETED), 11111111 (COMPLETED)"
+        );
+        assert_eq!(e.exit_code(None), 5);
+        for nothing in ["", "lean", "clean ", "CLEAN"] {
+            let e = listed(&jobs(), nothing).unwrap_err();
+            assert_eq!(e.to_string(), format!("job not found: {nothing}"));
+        }
+        let crowd: Vec<Job> = (0..25).map(|n| job(&format!("{n:08}-0"), "x", "")).collect();
+        assert!(listed(&crowd, "x").unwrap_err().to_string().ends_with("00000015 (COMPLETED), and 15 more"));
+    }
+}
