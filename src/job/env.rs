@@ -64,7 +64,7 @@ pub(super) mod as_shown {
     }
 }
 
-/// What stands for the value of a secret.
+/// The text shown in place of a secret's value.
 pub const MASK: &str = "***";
 
 /// The value of a plain variable as anybody but the job may see it.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Status;
 use super::exit_file::{Begun, ExitFile};
-use super::state::Status;
 
 /// The reason on the wire (`exit_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub enum ExitReason {
     Exited,
     /// A signal killed the payload.
     Signaled,
-    /// The kernel killed it for memory.
+    /// The kernel killed it for lack of memory.
     Oom,
     /// It ran longer than its timeout.
     Timeout,
@@ -23,9 +23,9 @@ pub enum ExitReason {
     OutputLimit,
     /// A client canceled it before its time came.
     Canceled,
-    /// A wall could not be set up, or the command could not be executed.
+    /// The sandbox could not be created, or the command could not be executed.
     StartFailed,
-    /// Its end was seen by nobody.
+    /// No witness saw its end.
     Lost,
 }
 
@@ -46,13 +46,13 @@ impl ExitReason {
     }
 }
 
-/// Why somebody ended a job on purpose.
+/// The cause of a deliberate end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCause {
-    /// StopJob.
+    /// A StopJob request.
     Request,
-    /// The timeout.
+    /// The job's own timeout.
     Timeout,
     /// The daemon's own shutdown.
     Shutdown,
@@ -65,7 +65,7 @@ pub enum StopCause {
 pub struct Ending {
     /// COMPLETED, FAILED, STOPPED or CANCELED.
     pub status: Status,
-    /// Why.
+    /// The reason for the end.
     pub reason: ExitReason,
     /// Exit code on the wire: the payload's own, 128+n for signal n, -1 where it was stopped or never started.
     pub code: i32,
@@ -76,7 +76,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// What clients saw last before this end.
+    /// The status that clients saw last before this end.
     pub fn status_before(&self) -> Status {
         match self.reason {
             ExitReason::Canceled => Status::Scheduled,
@@ -86,12 +86,12 @@ impl Ending {
     }
 }
 
-/// What is known when a job's PID 1 is gone.
+/// The facts about a job whose PID 1 is gone.
 #[derive(Debug, Clone, Default)]
 pub struct Witnesses {
     /// Somebody asked for the end.
     pub stopped: Option<StopCause>,
-    /// joblet-init's record.
+    /// The exit file that joblet-init wrote.
     pub record: Option<ExitFile>,
     /// The job's cgroup counted a kill for memory.
     pub oom: bool,
@@ -109,17 +109,17 @@ pub struct Witnesses {
     pub work_dir: String,
     /// The limit of output that it reached, for the sentence.
     pub output_limit: String,
-    /// What PID 1 itself died of, for `lost`.
+    /// The end of PID 1 itself, for `lost`.
     pub init_end: String,
     /// The host was restarted since the job ran.
     pub host_restarted: bool,
 }
 
-/// Exit code of a job that was ended for its output: that of a process that SIGXFSZ ends, which is what writing beyond a
-/// limit does to a file (setrlimit(2)).
+/// Exit code of a job that was ended for its output: that of a process that SIGXFSZ ends, the signal for a write
+/// beyond the file size limit (setrlimit(2)).
 const OUTPUT_LIMIT_CODE: i32 = 128 + 25;
 
-/// The verdict: a wish to stop wins, then the kernel's count of memory kills, then the record, then `lost`.
+/// The verdict: a wish to stop wins, then the kernel's count of memory kills, then the exit file, then `lost`.
 pub fn verdict(w: &Witnesses) -> Ending {
     match w.stopped {
         Some(StopCause::Request) => return ended(Status::Stopped, ExitReason::Stopped, -1, 0, String::new()),
@@ -170,7 +170,7 @@ pub fn stopped_while_waiting(cause: StopCause) -> Ending {
     verdict(&Witnesses { stopped: Some(cause), ..Witnesses::default() })
 }
 
-/// The end of a job that never came to its exec: a wall could not be built.
+/// The end of a job that never came to its exec: its sandbox could not be created.
 pub fn start_failure(sentence: String) -> Ending {
     ended(Status::Failed, ExitReason::StartFailed, -1, 0, sentence)
 }

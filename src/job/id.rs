@@ -37,7 +37,7 @@ impl JobId {
         Uuid::try_parse(text).ok().map(JobId)
     }
 
-    /// The first eight hexadecimal digits: what people type and what names the job's host.
+    /// The first eight hexadecimal digits, which people type and which name the job's host.
     pub fn short(&self) -> String {
         self.to_string()[..8].to_owned()
     }

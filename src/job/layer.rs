@@ -1,24 +1,24 @@
-//! One of the things that stand around a job, as promised and as the kernel shows it.
+//! One layer of a job's isolation, as promised and as the kernel shows it.
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is as promised.
+    /// The layer is as promised.
     Kept,
-    /// It is not.
+    /// The layer differs from the promise.
     Broken,
     /// Nothing was promised: this host cannot enforce it, and the job's status says so.
     Unenforced,
 }
 
-/// One layer.
+/// One layer of a job's isolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     /// Its name, such as `namespace.pid` or `mount /usr`.
     pub name: String,
-    /// What was promised.
+    /// The state that was promised.
     pub expected: String,
-    /// What the kernel shows.
+    /// The state that the kernel shows.
     pub seen: String,
     /// Whether both agree.
     pub verdict: Verdict,

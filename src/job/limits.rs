@@ -53,12 +53,12 @@ impl MemoryMib {
         }
     }
 
-    /// MiB.
+    /// The limit in MiB.
     pub fn mib(self) -> u32 {
         self.0
     }
 
-    /// Bytes.
+    /// The limit in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.0) << 20
     }
@@ -166,7 +166,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether these, written over `others`, leave nothing of them in force. The number of processes does not
+    /// Whether these limits, written over `others`, leave none of them in force. The number of processes does not
     /// change once a job's PID 1 exists.
     pub fn covers(&self, others: &Limits) -> bool {
         (self.cpu.is_some() || others.cpu.is_none())

@@ -1,9 +1,9 @@
-//! What a job is: pure words, no I/O, no clock, no kernel.
+//! The description of a job and its life: pure data and functions, no I/O, no clock, no kernel.
 //!
-//! A request becomes a [`JobSpec`] once, at the API's door; every range and syntax rule lives in the
-//! constructors of this room, so nobody behind the door checks again. A job's life is the pure function
-//! [`state::step`]: the loop collects facts, asks `step`, and carries out the effects. How a job ended is an
-//! [`exit::Ending`], decided in one place from the witnesses the loop gathered.
+//! The API makes a [`JobSpec`] of a request once; every range and syntax rule stands in the constructors of this room,
+//! so no later code checks again. A job's life is the pure function [`state::step`]: the loop collects facts, calls
+//! `step`, and carries out the effects. The end of a job is an [`exit::Ending`], decided in one place from the
+//! witnesses that the loop has gathered.
 
 pub mod env;
 pub mod exit;
@@ -14,7 +14,7 @@ pub mod limits;
 pub mod policy;
 pub mod spec;
 pub mod state;
-pub mod units;
+mod status;
 pub mod view;
 
 pub use env::Secret;
@@ -24,7 +24,8 @@ pub use layer::{Layer, Verdict};
 pub use limits::Limits;
 pub use policy::{Controller, Enforcement, SpoolPolicy};
 pub use spec::{JobSpec, NetworkMode};
-pub use state::{Effect, Fact, State, Status};
+pub use state::{Effect, Fact, State};
+pub use status::Status;
 pub use view::JobView;
 
 /// A value of a job request that breaks a rule. The text names the field, the rule and the range.

@@ -1,4 +1,4 @@
-//! A validated request: what the client asked for, with the node's defaults filled in.
+//! A validated request of a client, with the node's defaults filled in.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::env::{self, Secret};
 use super::{InvalidField, Limits};
 
-/// How a job sees the network.
+/// The network that a job sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
@@ -27,15 +27,15 @@ impl NetworkMode {
     }
 }
 
-/// What a job is to run. Built by the API's door only; every field has passed its rule. It is stored without the
-/// values of secrets.
+/// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
+/// the values of secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Human name, at most 64 printable characters; may be empty.
     pub name: String,
     /// Program: a path, or a name searched in the job's PATH.
     pub command: String,
-    /// argv[1..], unchanged.
+    /// The arguments argv[1..], unchanged.
     pub args: Vec<String>,
     /// Resource limits in force.
     pub limits: Limits,
@@ -44,23 +44,24 @@ pub struct JobSpec {
     /// Plain variables in the client's order of names.
     #[serde(with = "env::as_shown")]
     pub environment: Vec<(String, String)>,
-    /// Secret variables.
+    /// Secret variables with their values.
     #[serde(with = "env::names_only")]
     pub secrets: Vec<(String, Secret)>,
-    /// Network mode.
+    /// The network mode of the request.
     pub network: NetworkMode,
     /// Longest run time, counted from the exec; `None` is no bound.
     pub timeout: Option<Duration>,
     /// Relative paths of the uploads, for status.
     pub upload_paths: Vec<String>,
-    /// Not to be started before, ns since the epoch.
+    /// Earliest start, ns since the epoch.
     pub not_before_ns: Option<i64>,
-    /// The client's own id of the request, at most [`MAX_REQUEST_ID`] characters; may be empty. The same one gives the same job.
+    /// The client's own id of the request, at most [`MAX_REQUEST_ID`] characters; may be empty. The same id gives the
+    /// same job.
     pub request_id: String,
 }
 
 impl JobSpec {
-    /// `true`, with nothing asked for.
+    /// The command `true` without any wish.
     #[cfg(test)]
     pub(crate) fn bare() -> JobSpec {
         JobSpec {
@@ -107,7 +108,7 @@ pub fn check_request_id(id: &str) -> Result<(), InvalidField> {
 
 /// Longest command in bytes.
 pub const MAX_COMMAND: usize = 4096;
-/// Most arguments.
+/// Most arguments of a command.
 pub const MAX_ARGS: usize = 1024;
 /// Longest argument in bytes: the kernel's MAX_ARG_STRLEN less its NUL (execve(2)).
 pub const MAX_ARG: usize = 131_071;
@@ -122,7 +123,7 @@ const DANGEROUS: &[char] = &[';', '&', '|', '`', '$', '(', ')'];
 ///
 /// # Errors
 /// Empty or too long command, NUL bytes, too many or too long arguments; with `strict`, shell characters in
-/// the command (its text is the seed's).
+/// the command (clients know that error by its text).
 pub fn check_command(command: &str, args: &[String], strict: bool) -> Result<(), InvalidField> {
     if command.is_empty() {
         return Err(InvalidField::new("command is required"));

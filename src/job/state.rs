@@ -1,77 +1,30 @@
 //! The life of a job as a pure function.
 //!
 //! ```text
-//! Scheduled --Due--> Queued --Place--> Starting --Spawned--> Launched --Executed--> Running
-//!     |Cancel          |Stop              |NotStarted           \__Stop___________ /  |
-//!     |                |                  |                      v                    |
-//!     |                |                  |     StopAsked --Recorded--> Stopping      |InitGone
-//!     |                |                  |           \____InitGone____/              v
-//!     \----------------\------------------\---------> Ended <--Drained-- Draining <---/
+//! Scheduled --Due--> Queued --SlotGranted--> Starting --Spawned--> Created --Executed--> Running
+//!     |Cancel          |Stop                    |NotStarted           \__Stop___________ /  |
+//!     |                |                        |                      v                    |
+//!     |                |                        | StopRequested --Recorded--> Stopping      |InitGone
+//!     |                |                        |           \____InitGone____/              v
+//!     \----------------\------------------------\-> Recording <--OutputComplete-- Draining <-/
 //!                                                       |Recorded
 //!                                                       v
 //!                                                    Finished
 //! ```
-//! What must survive the daemon is written before it has an effect: a stop before TERM is sent, an ending before
-//! anybody can see it. [`Effect::Save`] has the job's record written, and [`Fact::Recorded`] tells when the newest
+//! Everything that must survive the daemon is written before it has an effect: a stop before TERM is sent, an ending
+//! before anybody can see it. [`Effect::Save`] has the job's record written, and [`Fact::Recorded`] says that the newest
 //! one is on disk. A stop that arrives while the spawner works is remembered and carried out when there is a process
 //! to stop. `Finished` is final: every later fact leaves it as it is.
 
-use serde::{Deserialize, Serialize};
-
+use super::Status;
 use super::exit::{Ending, StopCause, canceled, stopped_while_waiting};
 
-/// Status words of the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Status {
-    /// Accepted; waits for its time.
-    Scheduled,
-    /// Accepted; waits for a place, or walls are being built.
-    Initializing,
-    /// The payload runs.
-    Running,
-    /// Exit code 0.
-    Completed,
-    /// Another exit code, a signal, or it could not be started.
-    Failed,
-    /// Ended by request or timeout.
-    Stopped,
-    /// Canceled before its time came.
-    Canceled,
-}
-
-impl Status {
-    /// All of them.
-    pub const ALL: [Status; 7] = [
-        Status::Scheduled,
-        Status::Initializing,
-        Status::Running,
-        Status::Completed,
-        Status::Failed,
-        Status::Stopped,
-        Status::Canceled,
-    ];
-
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Scheduled => "SCHEDULED",
-            Status::Initializing => "INITIALIZING",
-            Status::Running => "RUNNING",
-            Status::Completed => "COMPLETED",
-            Status::Failed => "FAILED",
-            Status::Stopped => "STOPPED",
-            Status::Canceled => "CANCELED",
-        }
-    }
-}
-
-/// Where a job is in its life.
+/// The stage of a job's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Waits for its time.
     Scheduled,
-    /// Waits for a place among those that run.
+    /// Waits for a slot.
     Queued,
     /// With the spawner; a stop asked for meanwhile waits here.
     Starting(Option<StopCause>),
@@ -85,18 +38,18 @@ pub enum State {
     Stopping(StopCause),
     /// PID 1 is gone; the last bytes of output are being fetched.
     Draining(Option<StopCause>),
-    /// How it ended is known, and being recorded.
+    /// Its end is known, and being recorded.
     Recording(Ending),
-    /// Terminal.
+    /// The end is recorded; nothing changes any more.
     Finished(Ending),
 }
 
-/// What happened to a job.
+/// An event in a job's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// Its time has come.
     Due,
-    /// There is a place for it.
+    /// There is a slot for it.
     SlotGranted,
     /// Somebody wants it not to start.
     Cancel,
@@ -104,7 +57,7 @@ pub enum Fact {
     Spawned,
     /// It could not be started, with the sentence why.
     NotStarted(Ending),
-    /// The report pipe closed: execve(2) was done with, well or badly (the record tells).
+    /// The report pipe closed: execve(2) is over, with success or not (the exit file tells).
     Executed,
     /// Somebody wants it to end.
     Stop(StopCause),
@@ -120,10 +73,10 @@ pub enum Fact {
     Unrecorded,
 }
 
-/// What the loop has to do because of a fact.
+/// A task of the loop that follows from a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Put it behind those that wait for a place.
+    /// Put it behind the jobs that wait for a slot.
     Enqueue,
     /// Give it to a spawner.
     Start,
@@ -135,13 +88,13 @@ pub enum Effect {
     Terminate,
     /// Kill everything in the job.
     Kill,
-    /// Collect the exit record and fetch the rest of the output, in bounded time.
+    /// Read the exit file and fetch the rest of the output, in bounded time.
     CollectOutput,
-    /// Answer who waits, close log streams, give everything back.
+    /// Answer the waiting callers, close log streams, release the job's resources.
     Finish,
 }
 
-/// One step of a job's life: the next state and what to do. Facts that no longer apply change nothing.
+/// One step of a job's life: the next state and the effects. Facts that no longer apply change nothing.
 pub fn step(state: State, fact: Fact) -> (State, &'static [Effect]) {
     use Effect::*;
     use StopCause::Shutdown;
@@ -199,7 +152,7 @@ impl State {
         matches!(self, State::Scheduled | State::Queued)
     }
 
-    /// Why somebody stopped it, if somebody did.
+    /// The cause of a stop, if there was one.
     pub fn stop_cause(&self) -> Option<StopCause> {
         match self {
             State::Starting(cause) | State::Draining(cause) => *cause,

@@ -94,11 +94,11 @@ fn a_stop_during_the_spawn_is_recorded_and_carried_out_after_it() {
     assert_eq!(step(state, Fact::Recorded).1, &[Effect::Terminate]);
 }
 
-/// A job and its world: what the kernel, the disk and the clients could do next to it.
+/// A job and its world: the next actions that the kernel, the disk and the clients could take.
 #[derive(Debug)]
 struct World {
     state: State,
-    // What a restarted daemon would find in the database.
+    // The record that a restarted daemon would find in the database.
     stored: State,
     unsaved: bool,
     process: bool,
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// One thing that can happen now; what cannot is left out.
+    /// One event that can happen now.
     fn happen(&mut self, what: u8) {
         match what {
             0 => self.apply(Fact::Due),
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// The daemon dies; a new one reads what is stored and looks at what lives.
+    /// The daemon dies; a new one reads the stored record and looks for living processes.
     fn restart(&mut self) {
         self.unsaved = false;
         self.state = match self.stored.clone() {
@@ -207,7 +207,7 @@ impl World {
 
 proptest! {
     /// Stop, cancel, exit, timeout and restarts of the daemon in any order: a job finishes at most once in the life of
-    /// a daemon, nothing is seen before it is recorded, and what was terminal stays as it is.
+    /// a daemon, nothing is seen before it is recorded, and a terminal job stays as it is.
     #[test]
     fn random_lives_are_legal(scheduled: bool, events in proptest::collection::vec(0u8..13, 1..60)) {
         let mut world = World::new(if scheduled { State::Scheduled } else { State::Queued });
@@ -234,7 +234,7 @@ proptest! {
         prop_assert!(terminal.is_none() || last == 3);
     }
 
-    /// However a life went, it can be brought to its end by what the world does next.
+    /// After any life so far, the next actions of the world can bring the job to its end.
     #[test]
     fn every_life_can_end(events in proptest::collection::vec(0u8..13, 1..40)) {
         let mut world = World::new(State::Scheduled);

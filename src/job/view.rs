@@ -2,26 +2,26 @@
 
 use super::{Ending, JobId, Limits, NetworkMode, Status};
 
-/// Everything that GetJobStatus, ListJobs and RunJob tell about one job. Times are ns since the epoch.
+/// The content of GetJobStatus, ListJobs and RunJob replies about one job. Times are ns since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
-    /// Identity.
+    /// The job's id.
     pub id: JobId,
     /// Name given by the client, or empty.
     pub name: String,
-    /// Program.
+    /// The program to run.
     pub command: String,
-    /// argv[1..].
+    /// The arguments argv[1..].
     pub args: Vec<String>,
     /// Limits in force.
     pub limits: Limits,
-    /// Status word.
+    /// The job's status.
     pub status: Status,
     /// When the request was accepted.
     pub created_ns: i64,
     /// When the payload started.
     pub started_ns: Option<i64>,
-    /// When it became terminal.
+    /// When the job became terminal.
     pub ended_ns: Option<i64>,
     /// How it ended, once terminal.
     pub ending: Option<Ending>,
@@ -33,20 +33,20 @@ pub struct JobView {
     pub network: NetworkMode,
     /// Working directory inside the job.
     pub work_dir: String,
-    /// Uploaded paths.
+    /// Relative paths of the uploads.
     pub uploads: Vec<String>,
     /// Timeout as the client may read it ("1h"), empty for none.
     pub timeout: String,
-    /// Peak memory in bytes, where the cgroup tells.
+    /// Peak memory in bytes, where the cgroup counts it.
     pub peak_memory_bytes: Option<u64>,
     /// CPU time in microseconds, where known.
     pub cpu_time_usec: Option<u64>,
     /// Limits that this host cannot enforce (best-effort mode), in words.
     pub unenforced: Vec<String>,
-    /// Not started before, ns since the epoch.
+    /// Earliest start, ns since the epoch.
     pub scheduled_ns: Option<i64>,
-    /// Place among the jobs that wait for one, from 1; 0: it does not wait.
+    /// Position in the queue for a slot, from 1; 0: the job does not wait.
     pub queue_position: u32,
-    /// What it waits for, empty for nothing.
+    /// The thing that the job waits for; empty: it does not wait.
     pub wait_reason: String,
 }
