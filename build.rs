@@ -9,17 +9,17 @@ fn main() -> Outcome {
     init()
 }
 
-/// rnx is started for each command: resolving the four thousand symbols of a shared libstdc++ was a fifth of its start.
-/// A directory with the archive alone comes before the compiler's own, which has both. Where there is no archive the
-/// shared one is taken.
+/// Links rnx with a static libstdc++. People start rnx for each command, and the four thousand symbols of the shared
+/// library took a fifth of its start. The linker looks first into a directory with the archive alone, then into the
+/// compiler's own, which has both. Without an archive it takes the shared library.
 fn static_libstdcxx() -> Outcome {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=CXX");
     let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let told = Command::new(compiler).arg("-print-file-name=libstdc++.a").output();
-    let Ok(told) = told else { return Ok(()) };
+    let answer = Command::new(compiler).arg("-print-file-name=libstdc++.a").output();
+    let Ok(answer) = answer else { return Ok(()) };
     // The compiler repeats the bare name when it does not know the file.
-    let archive = PathBuf::from(String::from_utf8(told.stdout)?.trim());
+    let archive = PathBuf::from(String::from_utf8(answer.stdout)?.trim());
     if !archive.is_absolute() {
         return Ok(());
     }
@@ -32,7 +32,7 @@ fn static_libstdcxx() -> Outcome {
     Ok(())
 }
 
-/// OUT_DIR/joblet-init: PID 1 of every job, a static program without a runtime, so that its exec costs next
+/// Builds OUT_DIR/joblet-init: PID 1 of every job, a static program without a runtime, so that its exec costs next
 /// to nothing. It is a crate of its own kind (`no_std`, `no_main`), which a `[[bin]]` of this package, whose
 /// dependencies need std, cannot be.
 fn init() -> Outcome {

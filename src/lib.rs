@@ -14,7 +14,7 @@ pub mod doctor; // is this host fit for the daemon?
 pub mod cgroup; // limits and accounting of one job, cgroup v2
 pub mod metrics; // samples of a job: what it uses, over its time
 pub mod output; // bytes of a job: spool and readers
-pub mod sandbox; // one job's walls
+pub mod sandbox; // isolation of one job
 pub mod state; // job records that survive the daemon
 pub mod stream; // many readers of one growing thing
 pub mod upload; // client files beneath a directory descriptor

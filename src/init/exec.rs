@@ -111,14 +111,14 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     sys::exit(code)
 }
 
-/// A payload that came before ordinary load up to its exec shall have its first turn without waiting, and nothing
-/// more: it comes behind us, who take it back after [`FIRST_TURN_NS`], and its children never have it. No exec where
+/// A payload that came before ordinary load up to its exec gets its first turn without waiting, and nothing
+/// more: it comes behind us, we take the priority back after [`FIRST_TURN_NS`], and its children never have it. No exec where
 /// that cannot be had.
 fn may_go(first: bool) -> bool {
     !first || sys::schedule_second() || sys::schedule_ordinarily()
 }
 
-/// Tries the command, by PATH unless it has a slash; the errno that says most and whether the file exists.
+/// Tries the command, by PATH unless it has a slash; returns the errno that says most, and whether the file exists.
 fn execute(request: &ExecRequest) -> (i32, bool) {
     // SAFETY: the daemon's exec requests have a command.
     let command = unsafe { *request.argv };

@@ -97,7 +97,7 @@ fn tend(payload: i32) -> i32 {
             }
         }
         let sys::Taken { signal, sender } = sys::wait_signal(None);
-        // Only from outside (the daemon): what the job sends to its PID 1 is not sent back to it.
+        // Only from outside (the daemon): a signal that the job sends to its PID 1 is not sent back to it.
         if FORWARDED.contains(&signal) && sender == 0 && !sys::kill(-payload, signal) {
             sys::kill(payload, signal);
         }

@@ -128,7 +128,7 @@ pub fn setsid() {
     let _ = call(SETSID, [0; 6]);
 }
 
-/// One write of the whole block at offset 0; nobody is left to tell if it fails.
+/// One write of the whole block at offset 0; nobody is left to hear of a failure.
 pub fn write_at_start(fd: i32, block: &[u8]) {
     let _ = call(PWRITE64, [fd as usize, block.as_ptr() as usize, block.len(), 0, 0, 0]);
 }
@@ -182,7 +182,7 @@ pub fn is_first() -> bool {
     call(SCHED_GETSCHEDULER, [0; 6]) == Ok(SCHED_RR)
 }
 
-/// Comes behind joblet-init, before ordinary load, and alone: what it forks is scheduled ordinarily.
+/// Comes behind joblet-init, before ordinary load, and alone: its children are scheduled ordinarily.
 pub fn schedule_second() -> bool {
     schedule(0, SCHED_RR | RESET_ON_FORK, 1)
 }
@@ -193,7 +193,7 @@ pub fn demote(pid: i32) -> bool {
     schedule(pid, RESET_ON_FORK, 0)
 }
 
-/// Ordinary scheduling for ourselves. Any process may give up what it has.
+/// Ordinary scheduling for ourselves. Any process may give up its priority.
 pub fn schedule_ordinarily() -> bool {
     schedule(0, 0, 0)
 }
@@ -247,7 +247,7 @@ pub enum Waited {
 }
 
 /// Waits until there is a byte in the pipe or no writer. A plain read: poll(2) fails for a process whose
-/// RLIMIT_NOFILE somebody has lowered.
+/// RLIMIT_NOFILE was lowered.
 pub fn wait_byte(fd: i32) -> Waited {
     let mut byte = 0u8;
     loop {
@@ -255,7 +255,7 @@ pub fn wait_byte(fd: i32) -> Waited {
             Ok(0) => return Waited::HungUp,
             Ok(_) => return Waited::Byte,
             Err(EINTR) => {}
-            // Nothing can be told through this pipe any more: like a daemon that is gone.
+            // Nothing can come through this pipe any more: like a daemon that is gone.
             Err(_) => return Waited::HungUp,
         }
     }

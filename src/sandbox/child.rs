@@ -15,7 +15,7 @@ use crate::init_abi::slot;
 use crate::sys::clone::{self, ChildStack, Cloned, Watch};
 use crate::sys::raw::{errno, syscall};
 
-/// What the child and its spawner share for the length of one clone.
+/// The memory that the child and its spawner share for the length of one clone.
 struct Shared<'a> {
     steps: &'a [Step<'a>],
     /// The step that the child takes, or took last.
@@ -24,7 +24,7 @@ struct Shared<'a> {
     failed: Option<i32>,
 }
 
-/// What became of a child.
+/// The result of a child's walk through its plan.
 pub(super) struct Walked {
     /// The child, if there is one.
     pub(super) cloned: io::Result<Cloned>,
@@ -45,7 +45,7 @@ pub(super) fn run(
     let mut shared = Shared { steps, at: 0, failed: None };
     let argument = (&raw mut shared).cast::<c_void>();
     // Descriptors are shared, and the first step ends that: a copy of a table with thousands would cost more than all
-    // else here, and hold what nobody else may.
+    // else here, and keep files open that nobody else may hold.
     let flags = namespaces | libc::CLONE_FILES as u64;
     // SAFETY: `main` makes raw system calls on the plan only, and `shared` outlives the call, which returns
     // when the child has left this memory.

@@ -1,7 +1,7 @@
-//! What a thread needs to bear children: a stack, a few low descriptors, and somebody who watches.
+//! The means of a thread to clone children: a stack, a few low descriptors, and a watch over the child.
 //!
 //! A child shares the daemon's descriptors for one system call, then takes a table of its own that ends behind the
-//! highest number it needs. Descriptors of a daemon with many jobs have high numbers; so what a child needs is put into
+//! highest number it needs. Descriptors of a daemon with many jobs have high numbers; so the descriptors of a child are put into
 //! the thread's own low *slots* for the length of a clone. A start then costs the same with no job and with thousands.
 
 use std::io;
@@ -13,10 +13,10 @@ use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use crate::init_abi::slot;
 use crate::sys::clone::{ChildStack, Watch};
 
-/// What a child needs: the descriptors of joblet-init, its user namespace, its /work, its network namespace.
+/// The descriptors of a child: those of joblet-init, its user namespace, its /work, its network namespace.
 pub(super) const SLOTS: usize = slot::COUNT + 3;
 
-/// One thread's means to bear children, one at a time.
+/// One thread's means to clone children, one at a time.
 #[derive(Debug)]
 pub struct CloneContext {
     pub(super) stack: ChildStack,
@@ -30,7 +30,7 @@ impl CloneContext {
     }
 }
 
-/// Low descriptors, of nothing while no child is born.
+/// Low descriptors, which refer to /dev/null while there is no child.
 #[derive(Debug)]
 pub(super) struct Slots {
     fds: [OwnedFd; SLOTS],
@@ -62,7 +62,7 @@ impl Slots {
         Ok(())
     }
 
-    /// What is in the slots, in the order of [`Slots::fill`].
+    /// The descriptors in the slots, in the order of [`Slots::fill`].
     pub(super) fn filled(&self) -> [BorrowedFd<'_>; SLOTS] {
         self.fds.each_ref().map(AsFd::as_fd)
     }

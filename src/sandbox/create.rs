@@ -1,8 +1,8 @@
-//! Building one job's walls and its first process.
+//! The creation of one job's sandbox and its first process.
 //!
-//! [`Sandbox`] holds what all jobs share and is made once, at the daemon's start; a thread of ours calls
-//! [`Sandbox::create`] with one job's [`SandboxParts`]. What then stands there is complete and waits: joblet-init executes
-//! behind all walls, and takes its order by [`super::start`]. So walls can be raised before there is a job.
+//! [`Sandbox`] holds the parts that all jobs share and is made once, at the daemon's start; a thread of ours calls
+//! [`Sandbox::create`] with one job's [`SandboxParts`]. The result is complete and waits: joblet-init executes
+//! in the sandbox, and takes its exec request by [`super::start`]. So a sandbox can be created before there is a job.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -36,20 +36,20 @@ use crate::sys::{
 /// joblet-init, built by `build.rs` from `src/init`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/joblet-init"));
 
-/// What the node's configuration says about every job's walls.
+/// The node's configuration for the sandboxes of all jobs.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
     /// Host paths shown read-only; `None` is the built-in list.
     pub mounts: Option<Vec<PathBuf>>,
-    /// `filesystem.proc: pid`.
+    /// procfs shows pids only (`filesystem.proc: pid`).
     pub proc_pids_only: bool,
-    /// `<dataDir>/run`: holds the exit records.
+    /// `<dataDir>/run`, which holds the exit files.
     pub run_dir: PathBuf,
     /// Seconds joblet-init waits for a new daemon after the daemon's death.
     pub orphan_linger_s: u64,
 }
 
-/// What all jobs share.
+/// The parts of a sandbox that all jobs share.
 #[derive(Debug)]
 pub struct Sandbox {
     config: SandboxConfig,
@@ -80,7 +80,7 @@ pub struct Created {
 }
 
 impl Sandbox {
-    /// Prepares what all jobs share: the template root, joblet-init in a sealed memfd, the system call policy.
+    /// Prepares the parts that all jobs share: the template root, joblet-init in a sealed memfd, the system call policy.
     ///
     /// # Errors
     /// The step that the host refused; no job can run then.
@@ -105,7 +105,7 @@ impl Sandbox {
         })
     }
 
-    /// Puts the calling thread into shape for [`Sandbox::create`]; once per spawner thread, which must start no
+    /// Prepares the calling thread for [`Sandbox::create`]; once per spawner thread, which must start no
     /// threads of its own afterwards (they would share its root, and setns(2) would refuse).
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Sandbox {
         self.clone_into(stack, watch, &plan(&spec), parts)
     }
 
-    /// What the child's steps are made from; `fds` in the order of the slots.
+    /// The inputs of the child's plan; `fds` in the order of the slots.
     fn plan_spec<'a>(
         &'a self,
         spec: SandboxSpec<'_>,
@@ -277,25 +277,25 @@ impl Sandbox {
         let open = || -> io::Result<File> {
             let mut file =
                 OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-            // Written now, so that the page exists and is ours: a job at its memory limit can still record.
+            // Written now, so that the page exists and is ours: a job at its memory limit can still write it.
             file.write_all(&[0; exit_file::SIZE])?;
             Ok(file)
         };
         preparing(open(), &format!("make the exit file {}", path.display()))
     }
 
-    /// Where the exit record of a job is.
+    /// The path of a job's exit file.
     pub fn exit_file_path(&self, id: &str) -> PathBuf {
         exit_file_path(&self.config.run_dir, id)
     }
 }
 
-/// The directory of the exit records, below `<dataDir>/run`.
+/// The directory of the exit files, below `<dataDir>/run`.
 pub fn exit_files(run_dir: &Path) -> PathBuf {
     run_dir.join("exit")
 }
 
-/// Where the exit record of a job is, below `<dataDir>/run`.
+/// The path of a job's exit file, below `<dataDir>/run`.
 pub fn exit_file_path(run_dir: &Path, id: &str) -> PathBuf {
     exit_files(run_dir).join(id)
 }

@@ -1,16 +1,16 @@
-//! Why a sandbox cannot be created, and what to try where the host lacks something.
+//! The reasons for which a sandbox cannot be created, with advice where the host lacks something.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// A wall or its preparation that failed.
+/// A step of a sandbox, or its preparation, that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The template root could not be built; nothing can run.
     #[error("cannot prepare the root of jobs: {doing}: {source}; joblet needs root and kernel 5.15 or later")]
     Template {
-        /// The step.
+        /// The step that failed, in words.
         doing: String,
         /// The kernel's answer.
         source: io::Error,
@@ -21,9 +21,9 @@ pub enum SandboxError {
          with the option prjquota (an ext4 needs tune2fs -O quota,project before), or choose workBackend: tmpfs"
     )]
     NoQuota {
-        /// `<dataDir>/work`.
+        /// The directory `<dataDir>/work`.
         path: std::path::PathBuf,
-        /// What the probe saw.
+        /// The finding of the probe.
         why: String,
     },
     /// The configured ids cannot be used.
@@ -31,11 +31,11 @@ pub enum SandboxError {
         "process.subidBase {base} with process.subidCount {count} cannot be used: {why}; choose another range"
     )]
     IdRange {
-        /// First id.
+        /// The first id of the range.
         base: u32,
-        /// How many.
+        /// The number of ids.
         count: u32,
-        /// What stands against it.
+        /// The reason against the range.
         why: String,
     },
     /// A lease's user namespace could not be made.
@@ -44,9 +44,9 @@ pub enum SandboxError {
         shortage(source)
     )]
     UserNamespace {
-        /// The step.
+        /// The step that failed, in words.
         doing: &'static str,
-        /// Host id.
+        /// The host id of the lease.
         id: u32,
         /// The kernel's answer.
         source: io::Error,
@@ -54,7 +54,7 @@ pub enum SandboxError {
     /// Something the child needs could not be made.
     #[error("failed to create isolated environment: {doing}: {source}{}", shortage(source))]
     Prepare {
-        /// What.
+        /// The object in preparation, in words.
         doing: String,
         /// The kernel's answer.
         source: io::Error,
@@ -83,7 +83,7 @@ impl SandboxError {
     }
 }
 
-/// What to try where clone(2) and the calls that make descriptors lack something; nothing for other answers.
+/// The advice where clone(2) or a call that makes descriptors lacks something; empty for other answers.
 fn shortage(why: &io::Error) -> &'static str {
     match why.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::AGAIN) => {

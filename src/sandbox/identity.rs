@@ -1,4 +1,4 @@
-//! Who a job is on the host: one unprivileged uid and gid per running job, in a user namespace of its own.
+//! The identity of a job on the host: one unprivileged uid and gid per running job, in a user namespace of its own.
 //!
 //! Ids are leased from a configured range. The namespace of a lease is made once by the daemon, which writes
 //! its maps, and is joined by every later job of that lease. A child that wrote its own maps would race with
@@ -22,21 +22,21 @@ pub struct Lease {
     pub namespace: Option<Arc<OwnedFd>>,
 }
 
-/// The ids that are free. Owned by the loop.
+/// The free ids of the range. The loop owns them.
 #[derive(Debug)]
 pub struct Leases {
     free: Vec<Lease>,
     first: u32,
     next: u32,
     end: u32,
-    withheld: HashSet<u32>,
+    reserved: HashSet<u32>,
 }
 
 impl Leases {
     /// `count` ids from `base` on.
     pub fn new(base: u32, count: u32) -> Self {
         let end = base.saturating_add(count);
-        Leases { free: Vec::new(), first: base, next: base, end, withheld: HashSet::new() }
+        Leases { free: Vec::new(), first: base, next: base, end, reserved: HashSet::new() }
     }
 
     /// The range, in words.
@@ -51,23 +51,23 @@ impl Leases {
         }
         while self.next < self.end {
             self.next += 1;
-            // Withheld ones come by way of `free`.
-            if !self.withheld.contains(&(self.next - 1)) {
+            // Reserved ids come by way of `free`.
+            if !self.reserved.contains(&(self.next - 1)) {
                 return Some(Lease { id: self.next - 1, namespace: None });
             }
         }
         None
     }
 
-    /// Keeps an id of the range from being handed out: an earlier daemon's files still count for it. It comes
-    /// back by [`Leases::release`]. Only before the first [`Leases::take`]; `None`: it is none of ours, or
-    /// withheld already.
+    /// Keeps an id of the range from being leased: an earlier daemon's files still count for it. It comes
+    /// back by [`Leases::release`]. Only before the first [`Leases::take`]; `None`: the id is outside of the range, or
+    /// reserved already.
     pub fn reserve(&mut self, id: u32) -> Option<Lease> {
-        let ours = (self.next..self.end).contains(&id) && self.withheld.insert(id);
+        let ours = (self.next..self.end).contains(&id) && self.reserved.insert(id);
         ours.then_some(Lease { id, namespace: None })
     }
 
-    /// Gives an id back when no process of its job is left, and no file that counts for it.
+    /// Frees an id when no process of its job is left, and no file that counts for it.
     pub fn release(&mut self, lease: Lease) {
         self.free.push(lease);
     }
@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn reserved_id_is_leased_once_and_only_after_its_release() {
         let mut leases = Leases::new(1000, 2);
-        let withheld = leases.reserve(1000).unwrap();
+        let reserved = leases.reserve(1000).unwrap();
         assert!(leases.reserve(1000).is_none() && leases.reserve(999).is_none());
         assert_eq!(leases.take().unwrap().id, 1001);
         assert!(leases.take().is_none());
-        leases.release(withheld);
+        leases.release(reserved);
         assert_eq!(leases.take().unwrap().id, 1000);
         assert!(leases.take().is_none());
     }

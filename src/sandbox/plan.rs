@@ -1,4 +1,4 @@
-//! From a job's walls to the steps of its child: pure, tested as data, printable.
+//! From the description of a sandbox to the steps of its child: pure, tested as data, printable.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
@@ -8,10 +8,10 @@ use super::spec::Network;
 use super::step::Step;
 use crate::init_abi::slot;
 
-/// What a plan is made from. Descriptors are open until the clone is over.
+/// The inputs of a plan. Descriptors are open until the clone is over.
 #[derive(Debug)]
 pub struct PlanSpec<'a> {
-    /// Where its network is.
+    /// The network of the job.
     pub network: Network<'a>,
     /// procfs shows pids only (`filesystem.proc: pid`).
     pub proc_pids_only: bool,
@@ -21,7 +21,7 @@ pub struct PlanSpec<'a> {
     pub scratch_bytes: u64,
     /// The filled /work.
     pub work: BorrowedFd<'a>,
-    /// Host name.
+    /// The host name inside the sandbox.
     pub hostname: CString,
     /// Processes and threads (the uid is the job's alone, so this bounds the job even without a pids
     /// controller).
@@ -32,17 +32,17 @@ pub struct PlanSpec<'a> {
     pub reset_oom_score: bool,
     /// Numbers of the first and the last of all descriptors below.
     pub numbers: (i32, i32),
-    /// Descriptors by slot.
+    /// The descriptors of joblet-init by slot.
     pub descriptors: [BorrowedFd<'a>; slot::COUNT],
     /// User namespace of the lease.
     pub user_namespace: BorrowedFd<'a>,
-    /// Compiled policy.
+    /// The compiled system call policy.
     pub filter: &'a [libc::sock_filter],
     /// Seconds that joblet-init waits for a new daemon, decimal.
     pub linger_s: &'a CStr,
 }
 
-/// Open files: what login shells have, and what a program may raise it to.
+/// Limits of open files: the soft limit of login shells, and the hard limit that a program may raise it to.
 const NOFILE_SOFT: u64 = 1024;
 const NOFILE_HARD: u64 = 1 << 20;
 const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
@@ -101,7 +101,7 @@ pub(super) fn scratch(bytes: u64) -> CString {
     CString::new(format!("mode=1777,{}", size(bytes))).expect("digits have no NUL")
 }
 
-/// What a tmpfs of so many bytes may take.
+/// The size options of a tmpfs of so many bytes.
 pub(super) fn size(bytes: u64) -> String {
     format!("size={bytes},nr_inodes={}", inodes_for(bytes))
 }

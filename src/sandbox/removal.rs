@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Removes what `name` is in `parent`, with all that is below it. Nothing there is fine.
+/// Removes the file or directory `name` in `parent`, with all that is below it. A missing one is fine.
 ///
 /// # Errors
-/// The kernel's refusal; what is left then may be tried again.
+/// The kernel's refusal; the caller may try again with the rest.
 pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     loop {
         match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
@@ -28,7 +28,7 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()>
         }
         let top = enter(parent, name)?;
         let mut moved = 0;
-        // A directory may list what was moved into it meanwhile, or not: look again until it is empty.
+        // A directory may list entries that were moved into it meanwhile, or not: look again until it is empty.
         while empty_top(top.as_fd(), &mut moved)? {}
     }
 }

@@ -22,7 +22,7 @@ use crate::sys;
 
 use super::error::SandboxError;
 
-/// Host paths that a job sees read-only where the configuration names none. Of /etc only what programs need
+/// Host paths that a job sees read-only where the configuration names none. From /etc only the files that programs need
 /// to link, to find names and to check certificates.
 pub const DEFAULT_MOUNTS: &[&str] = &[
     "/usr",
@@ -47,7 +47,7 @@ pub const DEFAULT_MOUNTS: &[&str] = &[
 ];
 
 /// Device nodes bound from the host, with their numbers (Documentation/admin-guide/devices.txt). /dev/null also
-/// covers what of /proc is masked: were it another file, or a link to one, that would be writable for every job
+/// covers the masked files of /proc: were it another file, or a link to one, that would be writable for every job
 /// (CVE-2025-31133).
 const DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -103,7 +103,7 @@ impl Template {
     }
 }
 
-/// Names what was being done when `result` failed.
+/// Names the step that ran when `result` failed.
 fn doing<T>(
     result: Result<T, impl Into<io::Error>>,
     what: impl FnOnce() -> String,
@@ -137,8 +137,8 @@ fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
     Ok(Template { namespace: namespace.into() })
 }
 
-/// User maps, descriptors and namespaces are reached through /proc; what is written to another file system
-/// there would not do what we think (CVE-2025-52881).
+/// User maps, descriptors and namespaces are reached through /proc; a write to another file system mounted
+/// there would not do what we expect (CVE-2025-52881).
 fn is_procfs(at: &str) -> Result<(), SandboxError> {
     let found = doing(rustix::fs::statfs(at), || format!("look at {at}"))?;
     let is = found.f_type == PROC_SUPER_MAGIC;
@@ -165,15 +165,15 @@ fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
     stand_in(anchor)
 }
 
-/// What is bound.
+/// One host path to bind into the new root.
 struct Bind {
     /// Path on the host.
     from: PathBuf,
     /// Place in the new root.
     to: PathBuf,
-    /// `MOUNT_ATTR_*`.
+    /// Mount attributes (`MOUNT_ATTR_*`).
     attributes: u64,
-    /// What it was when its place was made; it must be the same when it is opened.
+    /// The file type when its place was made; it must be the same when it is opened.
     kind: FileType,
     /// Its number, if it must be this device.
     device: Option<u64>,
@@ -197,8 +197,8 @@ fn furnish() -> Result<(), SandboxError> {
     doing(symlink("/tmp", "var/tmp"), || "link /var/tmp".into())
 }
 
-/// Makes the place of one host path: a symlink (merged-usr) is made again, for a directory or file there is a
-/// mount point and what to bind on it.
+/// Makes the place of one host path: a symlink (merged-usr) is made again; a directory or file gets a mount point,
+/// and the bind for it is returned.
 fn make_place(path: &Path) -> Result<Option<Bind>, SandboxError> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(None) };
     let Ok(inside) = path.strip_prefix("/") else {
@@ -232,7 +232,7 @@ fn make_devices() -> Result<Vec<Bind>, SandboxError> {
     let mut binds = Vec::new();
     for (name, major, minor) in DEVICES {
         let at = Path::new("dev").join(name);
-        // A mount point of the same type as what covers it: find(1) believes the directory entry, and would
+        // A mount point of the same type as the file that covers it: find(1) believes the directory entry, and would
         // have a `-type f` read /dev/zero for ever.
         let made = mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
         doing(made, || format!("make {}", at.display()))?;
@@ -247,7 +247,7 @@ fn make_devices() -> Result<Vec<Bind>, SandboxError> {
     Ok(binds)
 }
 
-/// Binds by descriptor: what it is is looked at, and its attributes are set, on the detached copy that is then
+/// Binds by descriptor: the file type is checked, and the attributes are set, on the detached copy that is then
 /// mounted. A link that has taken its place meanwhile is not followed.
 fn bind(bind: &Bind) -> Result<(), SandboxError> {
     let from = bind.from.display();
@@ -274,8 +274,8 @@ fn bind(bind: &Bind) -> Result<(), SandboxError> {
     })
 }
 
-/// Paths of procfs that tell about the host or steer it, split by how they are closed. Asked of the running
-/// kernel once: what it does not have needs no wall.
+/// Paths of procfs that show or control the host, split by the way they are closed. [`ProcMasks::probe`] looks once
+/// which of them the running kernel has: a missing path needs no mask.
 #[derive(Debug, Default)]
 pub struct ProcMasks {
     /// Files covered by /dev/null.
@@ -286,8 +286,8 @@ pub struct ProcMasks {
     pub read_only: Vec<CString>,
 }
 
-/// What container runtimes mask by custom (moby's default masked paths), the kernel's symbols and its
-/// configuration. What only the host's root may read by its mode needs no mask: no job has that uid.
+/// The paths that container runtimes mask by custom (moby's default masked paths), the kernel's symbols and its
+/// configuration. A file that only the host's root may read by its mode needs no mask: no job has that uid.
 const MASKED: &[&str] = &[
     "acpi",
     "asound",

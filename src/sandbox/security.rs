@@ -1,6 +1,6 @@
-//! What stands around a running job, read back from the kernel and held against what was promised.
+//! The isolation of a running job, read back from the kernel and compared with the promise.
 //!
-//! Everything comes from `/proc` as any process of the host sees it; nothing is asked of the job, which could lie.
+//! Everything comes from `/proc` as any process of the host sees it; nothing comes from the job, which could lie.
 //! The directory is an argument, so that tests can put any process before the comparison.
 
 use std::fs;
@@ -11,14 +11,14 @@ use super::create::hard_limits;
 use super::plan::rlimits;
 use crate::job::Layer;
 
-/// What a job was promised, beside what holds for all.
+/// The promises for one job, beside those that hold for all jobs.
 #[derive(Debug, Clone, Copy)]
 pub struct Promise {
     /// The host id that it runs as.
     pub host_id: u32,
     /// A network namespace of its own, or the host's.
     pub own_network: bool,
-    /// Processes and threads.
+    /// Most processes and threads of the job.
     pub pids: u32,
 }
 
@@ -27,7 +27,7 @@ const MOST: usize = 256;
 /// The payload's number inside: joblet-init is 1 and starts nothing else.
 const PAYLOAD: &str = "2";
 
-/// Rows of `/proc/PID/limits` (proc_pid_limits(5)) for what the plan limits.
+/// Rows of `/proc/PID/limits` (proc_pid_limits(5)) for the limits of the plan.
 const ROWS: [(&str, &str); 8] = [
     ("RLIMIT_NOFILE", "Max open files"),
     ("RLIMIT_CORE", "Max core file size"),
@@ -137,7 +137,7 @@ fn privileges(status: &str) -> Vec<Layer> {
     let held = capabilities(status);
     let seen = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
     let (mode, filters) = (field(status, "Seccomp"), field(status, "Seccomp_filters"));
-    // The job may add filters of its own; before Linux 5.9 the number is not told.
+    // The job may add filters of its own; before Linux 5.9 the kernel does not show the number.
     let at_least_one = filters.is_empty() || filters.parse::<u32>().is_ok_and(|count| count > 0);
     let no_new = field(status, "NoNewPrivs");
     vec![
@@ -205,7 +205,7 @@ fn mount(line: &str) -> Option<Layer> {
     Some(Layer::new(format!("mount {at}"), format!("{}, private", wanted.join(",")), seen, kept))
 }
 
-/// Every process of the job behind the same walls.
+/// One layer that says whether every process of the job has the same isolation.
 fn together(proc: &Path, processes: &[i32]) -> Layer {
     let own = fs::read_link(proc.join("self/ns/user")).ok();
     let weak = |pid: &&i32| {

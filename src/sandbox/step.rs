@@ -1,7 +1,7 @@
 //! One thing that the child does before it becomes the job, as data.
 //!
-//! A new step is a variant here, an arm in `child.rs`, and a place in `plan.rs`. Every step is a wall: one
-//! that fails means that the job does not start, and its sentence tells the client which and why.
+//! A new step is a variant here, an arm in `child.rs`, and a place in `plan.rs`. Every step isolates the job: when one
+//! fails the job does not start, and its sentence tells the client which and why.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -9,19 +9,19 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::init_abi::slot;
 
-/// What the child does, in the order of the plan.
+/// One step of the child, in the order of the plan.
 #[derive(Debug)]
 pub enum Step<'a> {
     /// A descriptor table of the child's own, with nothing but these.
     OwnDescriptors {
-        /// The first.
+        /// The lowest descriptor that stays.
         first: i32,
-        /// The last.
+        /// The highest descriptor that stays.
         last: i32,
     },
     /// Every signal back to its default action (ignored ones survive clone3 and execve(2)).
     ResetSignals,
-    /// umask 022.
+    /// The file mode creation mask 022.
     Umask,
     /// A network namespace that an earlier job left clean.
     JoinNetwork(BorrowedFd<'a>),
@@ -29,44 +29,44 @@ pub enum Step<'a> {
     LoopbackUp,
     /// A new filesystem: type, where, `MS_*` flags, options.
     Mount {
-        /// Filesystem type.
+        /// The file system's type.
         kind: &'static CStr,
-        /// Mount point.
+        /// The mount point in the job.
         at: &'static CStr,
-        /// mount(2) flags.
+        /// The `MS_*` flags of mount(2).
         flags: u64,
-        /// Options.
+        /// The mount options, as text.
         options: CString,
     },
     /// A detached mount put in place.
     Place {
         /// The mount (fsmount(2)).
         mount: BorrowedFd<'a>,
-        /// What it is, for the sentence.
+        /// The name of the mount, for the sentence.
         what: &'static str,
         /// Where it goes.
         at: &'static CStr,
     },
     /// A path hidden under a bind of another.
     Hide {
-        /// What covers it.
+        /// The path whose file covers it.
         under: &'static CStr,
-        /// The path.
+        /// The path to hide.
         at: CString,
     },
     /// A directory hidden under an empty read-only tmpfs.
     HideDirectory {
-        /// The directory.
+        /// The directory to hide.
         at: CString,
     },
     /// A path bound onto itself, read-only.
     ReadOnly {
-        /// The path.
+        /// The path to make read-only.
         at: CString,
     },
     /// `0` into a file, which must exist.
     WriteZero {
-        /// The file.
+        /// The file to write.
         at: &'static CStr,
     },
     /// Host name of the job.
@@ -75,13 +75,13 @@ pub enum Step<'a> {
     Descriptors([BorrowedFd<'a>; slot::COUNT]),
     /// Soft and hard limit of one resource (setrlimit(2)).
     Rlimit {
-        /// `RLIMIT_*`.
+        /// The resource's number (`RLIMIT_*`).
         resource: u32,
         /// Its name, for the sentence.
         name: &'static str,
-        /// Soft limit.
+        /// The soft limit, in the resource's unit.
         soft: u64,
-        /// Hard limit.
+        /// The hard limit, in the resource's unit.
         hard: u64,
     },
     /// No supplementary groups.
@@ -93,13 +93,13 @@ pub enum Step<'a> {
     /// Bounding set emptied, securebits locked, no capability in any set. Entering a user namespace refills
     /// them, so this comes after it.
     DropCapabilities,
-    /// `PR_SET_NO_NEW_PRIVS`.
+    /// No new privileges by execve(2) (`PR_SET_NO_NEW_PRIVS`).
     NoNewPrivileges,
     /// The system call policy.
     Seccomp(&'a [libc::sock_filter]),
     /// joblet-init, with the seconds that it lingers.
     Exec {
-        /// Decimal.
+        /// The number of seconds, decimal.
         linger_s: &'a CStr,
     },
 }

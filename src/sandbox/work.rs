@@ -1,6 +1,6 @@
-//! /work: where a job finds its uploads and leaves its files. Two kinds:
+//! /work, the directory where a job finds its uploads and leaves its files. Two kinds:
 //!
-//! * a tmpfs of the job's own: what the job writes is its memory; gone with its last process;
+//! * a tmpfs of the job's own: the job's files there are its memory; gone with its last process;
 //! * a directory `<dataDir>/work/<uuid>` with a project quota, where the file system enforces those. The
 //!   project's number is the job's host id, which no other job has until the directory is gone. Only the
 //!   initial user namespace may change a project, so the job cannot leave its quota.
@@ -20,13 +20,13 @@ use rustix::mount::{
     fsopen, open_tree,
 };
 
-use super::error::preparing;
+use super::create::Sandbox;
+use super::error::{SandboxError, preparing};
 use super::plan::inodes_for;
 use super::removal::{names, remove_tree};
-use super::{Sandbox, SandboxError};
 use crate::sys::{self, quota};
 
-/// Of a /work on disk: jobs cannot bring setuid programs or devices there.
+/// Mount attributes of a /work on disk: jobs cannot bring setuid programs or devices there.
 const ATTRIBUTES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Where the probe is made; job directories are named by UUIDs.
 const PROBE: &CStr = c"probe";
@@ -95,13 +95,13 @@ impl WorkDisk {
         Ok(WorkDisk { root, path })
     }
 
-    /// The directory.
+    /// Path of the directory `<dataDir>/work`.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tries whether quotas work there: a directory is put into `project` with limits, which must be counted,
-    /// told again and enforced.
+    /// Tries whether quotas work there: a directory is put into `project` with limits, which the file
+    /// system must count, report and enforce.
     ///
     /// # Errors
     /// Why not, in words.
@@ -129,8 +129,8 @@ impl WorkDisk {
         quota::set_limits(self.root.as_fd(), project, bytes, inodes)
             .map_err(refused("set a project quota"))?;
         let usage = quota::usage(self.root.as_fd(), project).map_err(refused("read a project quota"))?;
-        let told = quota::project_of(dir.as_fd()).map_err(refused("read a project id"))?;
-        if (told, usage.byte_limit, usage.inode_limit) != (project, bytes, inodes) || usage.inodes == 0 {
+        let reported = quota::project_of(dir.as_fd()).map_err(refused("read a project id"))?;
+        if (reported, usage.byte_limit, usage.inode_limit) != (project, bytes, inodes) || usage.inodes == 0 {
             return Err("it does not keep project quotas that are set".to_owned());
         }
         match quota::is_enforced(self.root.as_fd()) {
@@ -140,11 +140,11 @@ impl WorkDisk {
         }
     }
 
-    /// The directory of one job as a detached mount, owned by its host id, which is its project too. What the
-    /// daemon writes there counts for the quota but is not held back by it: see [`WorkDisk::usage`].
+    /// The directory of one job as a detached mount, owned by its host id, which is its project too. The daemon's
+    /// own writes there count for the quota but are not held back by it: see [`WorkDisk::usage`].
     ///
     /// # Errors
-    /// The step that the kernel refused. [`WorkDisk::remove`] removes what is there then.
+    /// The step that the kernel refused. [`WorkDisk::remove`] then removes the rest.
     pub fn create(&self, name: &CStr, bytes: u64, owner: u32) -> Result<OwnedFd, SandboxError> {
         let doing =
             |what: &str| format!("{what} {}", self.path.join(OsStr::from_bytes(name.to_bytes())).display());
@@ -165,7 +165,7 @@ impl WorkDisk {
         Ok(mount)
     }
 
-    /// What a job's files take.
+    /// The quota usage of a job's files.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -186,7 +186,7 @@ impl WorkDisk {
         remove_tree(self.root.as_fd(), name)
     }
 
-    /// What is there already: at the daemon's start, before any job, all of it an earlier daemon's.
+    /// The directories that exist already: at the daemon's start, before any job, an earlier daemon left all of them.
     ///
     /// # Errors
     /// The directory cannot be read.

@@ -51,14 +51,14 @@ fn search(ranges: &[(u32, Rule)]) -> Code {
     }
 }
 
-/// What the accumulator holds while arguments are looked at: the lower half of one, under a mask.
+/// The content of the accumulator during a decision about arguments: the lower half of one, under a mask.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Held {
     arg: usize,
     mask: u32,
 }
 
-/// A decision tree over arguments. What the accumulator already holds is not loaded again.
+/// A decision tree over arguments. A value that the accumulator already holds is not loaded again.
 fn decide(rule: &Rule, held: Option<Held>) -> Code {
     let (arg, test, then, otherwise) = match *rule {
         Rule::Do(action) => return vec![give(action)],

@@ -1,18 +1,18 @@
 //! Which system calls a job may make.
 //!
-//! The other walls (namespaces, a late user namespace, no capabilities, read-only mounts) already refuse
-//! most of what this filter refuses. The filter is the second wall in front of them: a flaw in a seldom
+//! The other layers (namespaces, a late user namespace, no capabilities, read-only mounts) already refuse
+//! most of the calls that this filter refuses. The filter is a second layer in front of them: a flaw in a seldom
 //! used corner of the kernel is of no use to a job that cannot reach the corner. It is the same for every
 //! job; nothing a user sends changes it.
 //!
 //! * `policy` is data: one row for each run of call numbers, in the kernel's order, with the reason beside
-//!   every refusal. What has no row is answered ENOSYS, so that a newer kernel opens no door by itself and
-//!   C libraries fall back to what they did before the call existed.
-//! * `verdict` reads a policy the plain way, row by row. It is what the tests hold the program against.
+//!   every refusal. A call without a row fails with ENOSYS, so that a newer kernel opens nothing by itself and
+//!   C libraries fall back to their ways before the call existed.
+//! * `verdict` reads a policy the plain way, row by row. The tests compare the program with it.
 //! * `compile` turns a policy into classic BPF: architecture, then a balanced binary search over ranges of
 //!   numbers, then a decision tree over arguments. At installation the kernel emulates the program once for
-//!   every call number, at about one microsecond for each executed instruction, so depth is what a job's
-//!   start pays for; a linear chain as long as this policy costs a multiple of it.
+//!   every call number, at about one microsecond for each executed instruction, so a job's start pays
+//!   for depth; a linear chain as long as this policy costs a multiple of it.
 //!
 //! Errors are chosen for the caller's sake: ENOSYS where programs know how to do without the call
 //! (`clone3`, `io_uring_setup`, key rings), EPERM where they would report a lack of privilege anyway,
@@ -21,7 +21,7 @@
 //!
 //! Arguments: every argument looked at here is an `int` or `unsigned int` to the kernel, which ignores the
 //! upper half of the register, and so must the filter (a filter that compared all 64 bits let TIOCSTI
-//! through: CVE-2019-7303, CVE-2019-10063). What stands behind a pointer cannot be looked at: that is why
+//! through: CVE-2019-7303, CVE-2019-10063). The filter cannot read memory behind a pointer: that is why
 //! `clone3`, whose flags stand there, does not exist for a job.
 
 mod compile;
@@ -32,7 +32,7 @@ pub use policy::JOB;
 /// `AUDIT_ARCH_X86_64` of linux/audit.h: EM_X86_64 with the 64 bit and little endian marks.
 pub const ARCH_X86_64: u32 = 0xc000_003e;
 
-/// What the kernel does with a call.
+/// The kernel's reaction to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// The call goes on to the kernel, which still applies every other check.
@@ -54,12 +54,12 @@ pub enum Test {
     Field {
         /// Which bits are compared.
         mask: u32,
-        /// What they are compared with; has no bit outside `mask`.
+        /// The value to compare with; has no bit outside `mask`.
         value: u32,
     },
 }
 
-/// What happens to one call: an action, or a decision tree over its arguments with actions at its leaves.
+/// The rule for one call: an action, or a decision tree over its arguments with actions at its leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Whatever the arguments are.
@@ -68,7 +68,7 @@ pub enum Rule {
     If {
         /// Which argument, 0..=5.
         arg: usize,
-        /// What is asked about it.
+        /// The question about it.
         test: Test,
         /// The rule when the answer is yes.
         then: &'static Rule,
@@ -84,7 +84,7 @@ pub struct Row {
     pub first: u32,
     /// The kernel's names of the calls `first`, `first + 1`, and so on, separated by white space.
     pub names: &'static str,
-    /// What happens to each of them.
+    /// The rule for each of them.
     pub rule: Rule,
     /// Why; never empty where the rule refuses anything.
     pub reason: &'static str,
@@ -95,9 +95,9 @@ pub struct Row {
 pub struct Policy {
     /// The architecture (`AUDIT_ARCH_*`) that `rows` speaks of.
     pub arch: u32,
-    /// What happens to calls of any other architecture.
+    /// The action for calls of any other architecture.
     pub foreign: Action,
-    /// What happens to call numbers without a row. Numbers of the x32 convention are among them: they
+    /// The action for call numbers without a row. Numbers of the x32 convention are among them: they
     /// come with the native architecture and bit 30 set, and no row reaches that far.
     pub unknown: Action,
     /// In ascending order, not overlapping.
@@ -158,7 +158,7 @@ impl Row {
     }
 }
 
-/// What `policy` says about one call, found the plain way.
+/// The action of `policy` for one call, found the plain way.
 pub fn verdict(policy: &Policy, nr: u32, arch: u32, args: &[u64; 6]) -> Action {
     if arch != policy.arch {
         return policy.foreign;

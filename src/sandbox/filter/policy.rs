@@ -14,7 +14,7 @@ const YES: Rule = Rule::Do(Allow);
 const REFUSED: Rule = Rule::Do(Errno(EPERM));
 const NO_SUCH_FAMILY: Rule = Rule::Do(Errno(EAFNOSUPPORT));
 
-/// Calls that every program may make; what little they can reach the other walls guard.
+/// Calls that every program may make; the other layers guard the little that they can reach.
 const fn allow(first: u32, names: &'static str) -> Row {
     Row { first, names, rule: YES, reason: "" }
 }
@@ -45,7 +45,7 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
-/// What unshare(2) may part: things of this process. Everything else is a namespace, today's or a later one.
+/// The parts that unshare(2) may separate: things of this process. Everything else is a namespace, today's or a later one.
 const PROCESS_PARTS: u32 = (libc::CLONE_FILES
     | libc::CLONE_FS
     | libc::CLONE_SYSVSEM
@@ -146,7 +146,7 @@ const WATCH: &str = "watches and may veto file access of a whole mount";
 const PAGES: &str = "own pages only; steering another process's memory is a supervisor's business";
 
 /// Every number of the kernel's table, in its order.
-#[rustfmt::skip] // one row a line is what makes it a table
+#[rustfmt::skip] // one row a line, as in a table
 const TABLE: &[Row] = &[
     allow(0, "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction
               rt_sigprocmask rt_sigreturn"),

@@ -1,4 +1,4 @@
-//! The program against the plain reading of the policy, and the policy against what it promises.
+//! The program against the plain reading of the policy, and the policy against its promises.
 
 use super::*;
 use crate::sandbox::filter::{ARCH_X86_64, JOB, Row, program, verdict};
@@ -50,7 +50,7 @@ fn action(answer: u32) -> Action {
     }
 }
 
-/// Values of each argument at which a rule may change its mind: what it compares with, one bit beside
+/// Values of each argument at which a rule may change its mind: the values that it compares with, one bit beside
 /// that, and the same with the upper half filled.
 fn corners(rule: &Rule, into: &mut [Vec<u64>; 6]) {
     let Rule::If { arg, test, then, otherwise } = rule else { return };
