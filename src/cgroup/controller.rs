@@ -90,13 +90,13 @@ pub enum Why {
     },
     /// Passing it on is impossible while processes live in the group itself.
     Inhabited {
-        /// The group.
+        /// The group with processes of its own.
         group: PathBuf,
     },
 }
 
 impl Why {
-    /// What an administrator can do about it.
+    /// The advice for an administrator.
     pub fn remedy(&self) -> String {
         match self {
             Why::NotConfigured => "add it to cgroup.enableControllers".to_owned(),
@@ -138,7 +138,7 @@ pub struct Unenforced {
     pub limit: String,
     /// The controller that it needs.
     pub controller: Controller,
-    /// Why there is none.
+    /// The reason for its absence.
     pub why: Why,
 }
 

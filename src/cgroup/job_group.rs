@@ -1,4 +1,4 @@
-//! One job's group: what it used, and its end.
+//! One job's group: its accounting, and its end.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,14 +12,14 @@ use super::stat::{self, CpuStat, MemoryEvents};
 use super::{CgroupError, tree};
 use crate::job::JobId;
 
-/// A job's group. Dropping it closes the descriptor and leaves the group: its end is the daemon's to order.
+/// A job's group. Dropping it closes the descriptor and leaves the group: only the daemon removes groups.
 #[derive(Debug)]
 pub struct JobCgroup {
     id: JobId,
     group: Group,
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
     /// The group is gone.
@@ -45,17 +45,17 @@ impl JobCgroup {
         Ok(JobCgroup { id: self.id, group: self.group.try_clone()? })
     }
 
-    /// Whose group it is.
+    /// The id of the job that owns the group.
     pub fn id(&self) -> JobId {
         self.id
     }
 
-    /// Its directory.
+    /// Path of the group's directory.
     pub fn path(&self) -> &Path {
         &self.group.path
     }
 
-    /// Its directory as clone3 takes it with CLONE_INTO_CGROUP.
+    /// The group's directory as clone3 takes it with CLONE_INTO_CGROUP.
     pub fn dir_fd(&self) -> BorrowedFd<'_> {
         self.group.dir.as_fd()
     }
@@ -95,7 +95,7 @@ impl JobCgroup {
         Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
     }
 
-    /// What happened at the memory limit; `None` without the memory controller.
+    /// Events at the memory limit; `None` without the memory controller.
     ///
     /// # Errors
     /// The file is there and cannot be read.
@@ -111,7 +111,7 @@ impl JobCgroup {
         Ok(self.group.read_optional("memory.peak")?.and_then(|text| text.trim().parse().ok()))
     }
 
-    /// CPU time, told with and without the cpu controller.
+    /// CPU time; the kernel counts it with and without the cpu controller.
     ///
     /// # Errors
     /// The file is there and cannot be read.
@@ -127,7 +127,7 @@ impl JobCgroup {
         Ok(self.cpu_stat()?.map(|stat| stat.usage))
     }
 
-    /// Removes the group and what groups may be below it. A group that is gone is removed.
+    /// Removes the group and any groups below it. A group that is gone counts as removed.
     ///
     /// # Errors
     /// Anything but "busy".
@@ -136,7 +136,7 @@ impl JobCgroup {
     }
 }
 
-/// What reading or writing a file answers after its group was removed.
+/// Whether a read or write of a file failed because the group was removed.
 fn is_gone(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     errno == Some(Errno::NODEV.raw_os_error()) || errno == Some(Errno::NOENT.raw_os_error())

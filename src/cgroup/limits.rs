@@ -9,10 +9,10 @@ use super::{CgroupError, ControllerSet, Disk};
 /// `cpu.max` counts in periods; 100 ms is the kernel's own default. 1 % of it is the kernel's least share.
 const CPU_PERIOD_USEC: u64 = 100_000;
 
-/// How a file shows what it was given.
+/// The form in which a file shows a value that was written to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shows {
-    /// As it is.
+    /// The same text.
     Same,
     /// Rounded down to whole pages.
     Pages,
@@ -22,13 +22,14 @@ enum Shows {
     Cores,
 }
 
-/// One write.
+/// A value for one file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Setting {
     file: &'static str,
     value: String,
     shows: Shows,
-    /// Kernels without the file lack what it bounds (swap) or cannot get there (children of a job's group).
+    /// Kernels without the file lack the resource that it bounds (swap), or no job can reach it (children of a job's
+    /// group).
     optional: bool,
 }
 
@@ -58,8 +59,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// What the files of a job's group say now, each beside what was written. A file that the kernel lacks and that
-/// nothing depends on is left out.
+/// Compares the files of a job's group with the values written to them. Leaves out files that the kernel lacks and
+/// that nothing depends on.
 ///
 /// # Errors
 /// A file cannot be read, or the group is gone.
@@ -89,13 +90,13 @@ pub(super) fn read_back(
     Ok(layers)
 }
 
-/// What has to be written, in words.
+/// One sentence for each value to write.
 pub(super) fn sentences(limits: &Limits, disks: &[Disk], controllers: ControllerSet) -> Vec<String> {
     let settings = settings(limits, disks, controllers).into_iter();
     settings.map(|setting| format!("write {} to {}", setting.value, setting.file)).collect()
 }
 
-/// What has to be written, in order.
+/// The values to write, in order.
 fn settings(limits: &Limits, disks: &[Disk], controllers: ControllerSet) -> Vec<Setting> {
     let mut all = Vec::new();
     let mut put = |controller: Option<Controller>, file, value: String, shows, optional| {

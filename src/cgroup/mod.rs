@@ -3,21 +3,21 @@
 //! ```text
 //! <mount>/<own group>/            delegated to us (systemd), or the root of a VM
 //!     joblet-main/                the daemon, where "no internal processes" makes it step aside
-//!     joblet-<name>/              CgroupTree: its subtree_control says what jobs can be limited by
+//!     joblet-<name>/              CgroupTree: its subtree_control names the controllers of jobs
 //!         job-<uuid>/             JobCgroup: one for each job, no groups below it
 //! ```
 //!
-//! * `locate` finds the mount and our own group in what /proc says, `tree` makes the shape above and learns
+//! * `locate` finds the mount and our own group in the files of /proc, `tree` makes the shape above and learns
 //!   which controllers it has. It writes to no group but those that it made, its own, and the ones that
 //!   `cgroup.baseDir` names; it moves no process but the daemon.
-//! * A job's process is born into its group (CLONE_INTO_CGROUP with [`JobCgroup::dir_fd`]) after `limits`
+//! * A job's process starts in its group (CLONE_INTO_CGROUP with [`JobCgroup::dir_fd`]) after `limits`
 //!   wrote and read back every file, so no instruction of it runs unlimited. Moving a process by
 //!   `cgroup.procs` instead costs milliseconds and leaves a gap.
-//! * A missing controller is known before a job starts: [`CgroupTree::enforce`] refuses the job or tells
-//!   which limits are not in force, as `cgroup.enforcement` says.
+//! * A missing controller is known before a job starts: [`CgroupTree::enforce`] refuses the job or lists
+//!   the limits that are not in force, as `cgroup.enforcement` says.
 //! * The end: [`JobCgroup::kill`] (the kernel kills the group as a whole, forks in flight included), then
-//!   what it used, then [`JobCgroup::remove`], which may answer "busy" for a moment, until the kernel has
-//!   let go of the last process. Whoever asks tries again by a timer; nothing here waits.
+//!   the accounting, then [`JobCgroup::remove`], which may answer "busy" for a moment, until the kernel has
+//!   let go of the last process. The caller tries again by a timer; nothing here waits.
 //!
 //! Every path hangs off the mount that is passed in, so tests run on plain files in a directory of theirs.
 //! Sources of rules: the kernel's Documentation/admin-guide/cgroup-v2.rst, cgroups(7), systemd's
@@ -43,7 +43,7 @@ pub use stat::{CpuStat, MemoryEvents, Throttling};
 pub use survey::{Survey, survey};
 pub use tree::{CgroupTree, GroupState, Placement};
 
-/// What went wrong with a group.
+/// An operation on a group that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// /proc/self/mountinfo names no cgroup v2 mount.
@@ -79,7 +79,7 @@ pub enum CgroupError {
     /// mkdir of a group, or opening it.
     #[error("cgroup setup failed: cannot make the group {path}: {source}", path = path.display())]
     MakeGroup {
-        /// The group.
+        /// Path of the group's directory.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
@@ -87,9 +87,9 @@ pub enum CgroupError {
     /// A file of a group did not take a value.
     #[error("cgroup setup failed: cannot write {value:?} to {file}: {source}", file = file.display())]
     Write {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What was to be written.
+        /// The value that the file refused.
         value: String,
         /// The kernel's answer.
         source: io::Error,
@@ -101,11 +101,11 @@ pub enum CgroupError {
         file = file.display()
     )]
     Verify {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What was written.
+        /// The value that was written.
         wrote: String,
-        /// What it says.
+        /// The value that the file shows.
         reads: String,
     },
     /// Strict enforcement, and a limit that cannot be enforced.
@@ -117,12 +117,12 @@ pub enum CgroupError {
     /// Reading a file of a group.
     #[error("cannot read {file}: {source}", file = file.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Ending what lives in a job's group.
+    /// Ending the processes in a job's group.
     #[error("cannot kill the processes in {group}: {source}", group = group.display())]
     Kill {
         /// The job's group.
@@ -133,7 +133,7 @@ pub enum CgroupError {
     /// Removing a group.
     #[error("cannot remove the group {group}: {source}", group = group.display())]
     Remove {
-        /// The group.
+        /// Path of the group's directory.
         group: PathBuf,
         /// The kernel's answer.
         source: io::Error,

@@ -1,4 +1,4 @@
-//! What a group used: parsers of its accounting files, pure on text.
+//! Parsers of a group's accounting files, pure on text.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use std::time::Duration;
 pub struct CpuStat {
     /// User and system time together.
     pub usage: Duration,
-    /// In user mode.
+    /// Time in user mode.
     pub user: Duration,
-    /// In the kernel.
+    /// Time in the kernel.
     pub system: Duration,
-    /// With a limit: what it counted.
+    /// The counts of `cpu.max`, where there is a limit.
     pub throttling: Option<Throttling>,
 }
 
@@ -26,7 +26,7 @@ pub struct Throttling {
     pub waited: Duration,
 }
 
-/// What happened at the memory limit (`memory.events`), counted since the group was made.
+/// Counts of events at the memory limit (`memory.events`) since the group was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryEvents {
     /// Allocations that could not be served within the limit.
@@ -38,7 +38,7 @@ pub struct MemoryEvents {
 }
 
 impl MemoryEvents {
-    /// Whether the kernel killed for lack of memory, whoever it picked.
+    /// Whether the kernel killed any process for lack of memory.
     pub fn killed(&self) -> bool {
         self.oom_group_kill.unwrap_or(0) > 0 || self.oom_kill > 0
     }

@@ -1,5 +1,5 @@
-//! What [`CgroupTree::discover`](super::CgroupTree::discover) would find, without making, moving or enabling
-//! anything: for checks of a host on which nothing shall change.
+//! A dry run of [`CgroupTree::discover`](super::CgroupTree::discover) for checks of a host: it makes, moves and enables
+//! nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ pub fn survey(placement: &Placement<'_>, daemon: u32) -> Result<Survey, CgroupEr
         own,
         parent,
     };
-    // Groups that do not exist yet get what the last one that does can pass on.
+    // A group that does not exist yet gets the controllers that the lowest existing one can pass on.
     for level in levels(&found.own, &found.parent).into_iter().filter(|level| level.is_dir()) {
         let group = open(&level)?;
         found.look_at(&group, level == mount.point, placement.wanted)?;
@@ -164,7 +164,7 @@ mod tests {
         );
         assert!(missing.contains(&(Controller::Pids, Why::NotConfigured)), "{missing:?}");
         assert!(!missing.iter().any(|(of, _)| *of == Controller::Cpu), "{missing:?}");
-        // At the mount itself what is missing is missing for everybody.
+        // A controller that the mount itself lacks is missing in every group.
         let missing = look(&mountinfo, "/", "cpu memory io").missing;
         assert!(missing.contains(&(Controller::Io, Why::NotInKernel)), "{missing:?}");
     }

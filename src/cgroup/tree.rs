@@ -1,4 +1,4 @@
-//! The groups above the jobs' own: found, made, and taught to pass controllers on.
+//! The groups above the jobs' own: found or made, with controllers enabled for the groups below.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ const DEEPEST: usize = 16;
 /// Where the kernel lists the cores that are online.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// What decides where the groups are made.
+/// The inputs that decide where the groups are made.
 #[derive(Debug, Clone)]
 pub struct Placement<'a> {
     /// The text of /proc/self/mountinfo.
@@ -32,14 +32,14 @@ pub struct Placement<'a> {
     /// The name of the group that holds the jobs' groups, such as `joblet-50051`: of this daemon alone, and
     /// the same after a restart.
     pub name: &'a str,
-    /// `cgroup.enableControllers`.
+    /// The controllers of `cgroup.enableControllers`.
     pub wanted: ControllerSet,
 }
 
-/// What [`CgroupTree::read_back`] read.
+/// The state of a job's group, from [`CgroupTree::read_back`].
 #[derive(Debug)]
 pub struct GroupState {
-    /// The limits.
+    /// The limits, each compared with the value written.
     pub layers: Vec<Layer>,
     /// The processes in the group, by their numbers on the host.
     pub processes: Vec<i32>,
@@ -76,15 +76,15 @@ impl CgroupTree {
         })
     }
 
-    /// Makes the tree, or finds it as the last daemon left it, and enables what controllers there are.
+    /// Makes the tree, or finds it as the last daemon left it, and enables the available controllers.
     ///
-    /// Touched are: our own group, the groups from there (or from the nearest existing group above
+    /// It touches our own group, the groups from there (or from the nearest existing group above
     /// `base_dir`) down to the tree, and no others. The daemon itself moves into `joblet-main` where its
     /// group must pass controllers on: a group other than the root has processes or controllers, not both.
     ///
     /// # Errors
     /// No cgroup v2, a base directory outside of it, or groups that cannot be made. A controller that is
-    /// missing is no error here: [`CgroupTree::enforce`] tells of it.
+    /// missing is no error here: [`CgroupTree::enforce`] reports it.
     pub fn discover(placement: &Placement<'_>) -> Result<CgroupTree, CgroupError> {
         let (mount, own) = locate::own_group(placement.mountinfo, placement.self_cgroup)?;
         let own = own_of(own);
@@ -130,7 +130,7 @@ impl CgroupTree {
     /// A limit on block devices is kept where its controller is, also for a job that sees no disk.
     ///
     /// # Errors
-    /// Strict enforcement and a limit without controller: the first of them, and what to do about it.
+    /// Strict enforcement and a limit without controller: the first of them, with advice.
     pub fn enforce(&self, limits: &Limits, mode: Enforcement) -> Result<Vec<Unenforced>, CgroupError> {
         let unenforced = limits::beyond(limits, self.controllers).into_iter().map(|(controller, limit)| {
             let why = self.missing.iter().find(|(of, _)| *of == controller).map(|(_, why)| why.clone());
@@ -155,7 +155,7 @@ impl CgroupTree {
         let made = fs::create_dir(&path).and_then(|()| Group::open(&path));
         let group = made.map_err(|source| CgroupError::MakeGroup { path: path.clone(), source })?;
         if let Err(error) = limits::apply(&group, limits, disks, self.controllers) {
-            // It is empty, so removal works; were it not to, the sweep at the next start would have it.
+            // It is empty, so removal works; otherwise the next daemon's cleanup removes it.
             let _ = remove(&path);
             return Err(error);
         }
@@ -171,12 +171,12 @@ impl CgroupTree {
         limits::apply(job.group(), limits, disks, self.controllers)
     }
 
-    /// What [`CgroupTree::create`] would write for these limits, one sentence a file.
+    /// The writes of [`CgroupTree::create`] for these limits, one sentence a file.
     pub fn settings(&self, limits: &Limits, disks: &[Disk]) -> Vec<String> {
         limits::sentences(limits, disks, self.controllers)
     }
 
-    /// What stands in the files of a job's group now, beside what was written, and the limits that are not enforced.
+    /// Compares the files of a job's group with the values written to them, and lists the limits that are not enforced.
     ///
     /// # Errors
     /// The group is gone, or a file cannot be read.
@@ -207,7 +207,7 @@ impl CgroupTree {
         }
     }
 
-    /// The jobs that have groups in the tree, in no order: for the sweep at start.
+    /// The jobs that have groups in the tree, in no order: for the cleanup at start.
     ///
     /// # Errors
     /// The tree cannot be listed.
@@ -241,7 +241,7 @@ impl CgroupTree {
     pub fn remove(&self) -> Result<Removal, CgroupError> {
         match rmdir(self.path()) {
             Err(e) if is_busy(&e) => Ok(Removal::Busy),
-            other => settled(self.path(), other),
+            other => removal(self.path(), other),
         }
     }
 
@@ -282,7 +282,7 @@ pub(super) fn levels(own: &Path, parent: &Path) -> Vec<PathBuf> {
     levels
 }
 
-/// Lets the groups below `group` use what controllers it has, one by one. What is missing goes to `why`,
+/// Lets the groups below `group` use its controllers, one by one. The reason for a missing one goes to `why`,
 /// the first reason for a controller first.
 fn pass_on(
     group: &Group,
@@ -330,12 +330,12 @@ fn step_aside(own: &Group) -> Result<bool, CgroupError> {
 pub(super) fn remove(path: &Path) -> Result<Removal, CgroupError> {
     let first = rmdir(path);
     if !first.as_ref().is_err_and(is_busy) {
-        return settled(path, first);
+        return removal(path, first);
     }
     // Busy by processes, or by groups below.
     match remove_below(path, DEEPEST).and_then(|()| rmdir(path)) {
         Err(e) if is_busy(&e) => Ok(Removal::Busy),
-        other => settled(path, other),
+        other => removal(path, other),
     }
 }
 
@@ -361,7 +361,7 @@ fn names_of_groups(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     Ok(names)
 }
 
-/// rmdir; what is gone is removed.
+/// rmdir(2); a missing directory counts as removed.
 fn rmdir(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -369,7 +369,7 @@ fn rmdir(path: &Path) -> io::Result<()> {
     }
 }
 
-fn settled(path: &Path, result: io::Result<()>) -> Result<Removal, CgroupError> {
+fn removal(path: &Path, result: io::Result<()>) -> Result<Removal, CgroupError> {
     match result {
         Ok(()) => Ok(Removal::Done),
         Err(source) => Err(CgroupError::Remove { group: path.to_owned(), source }),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
-/// Be born in the cgroup that `clone_args.cgroup` names (linux/sched.h; libc lacks it for this target).
+/// Starts the child in the cgroup that `clone_args.cgroup` names (linux/sched.h; libc lacks it for this target).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 thread_local! {
@@ -114,7 +114,7 @@ impl Watch {
         if since.is_none_or(|since| since.elapsed() < bound) || pidfd == NONE {
             return false;
         }
-        // SAFETY: the kernel stored it for the child that `since` tells of, and it is closed after `end` only, which
+        // SAFETY: the kernel stored it for the child that `since` belongs to, and it is closed after `end` only, which
         // waits for the lock.
         let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
         self.killed.store(true, Ordering::Release);
@@ -138,9 +138,10 @@ impl Watch {
 }
 
 /// Clones a child that runs `entry(argument)` on `stack`, sharing memory, while this thread waits until the
-/// child executes a program or exits. `watch` tells of it meanwhile.
+/// child executes a program or exits. `watch` refers to the child meanwhile.
 ///
-/// `flags` are `CLONE_NEW*` flags, and `CLONE_FILES` for a child that takes its own descriptor table at once; `cgroup` is the directory of the cgroup v2 group to be born in
+/// `flags` are `CLONE_NEW*` flags, and `CLONE_FILES` for a child that takes its own descriptor
+/// table at once; `cgroup` is the directory of the cgroup v2 group to start in
 /// (`CLONE_INTO_CGROUP`, kernel 5.7): joining later by cgroup.procs costs up to 15 ms.
 ///
 /// # Safety
@@ -239,7 +240,7 @@ extern "C" fn pause_for_ever(parent: *mut c_void) -> ! {
     // SAFETY: plain numbers.
     unsafe { super::raw::syscall(libc::SYS_prctl, [kill, libc::SIGKILL as usize, 0, 0, 0, 0]) };
     loop {
-        // The parent may have gone before it was told to take us along.
+        // The parent may have died before PR_SET_PDEATHSIG took effect.
         // SAFETY: getppid(2) takes nothing and touches nothing.
         if unsafe { super::raw::syscall(libc::SYS_getppid, [0; 6]) } != parent as isize {
             super::exit_now(0)

@@ -1,4 +1,4 @@
-//! Leaving the process without exit handlers.
+//! An exit of the process without exit handlers.
 
 /// Flushes nothing, runs no exit handler, ends the process.
 ///

@@ -1,8 +1,8 @@
 //! The kernel made safe: the only room besides `sandbox/child.rs` and joblet-init where `unsafe` may appear.
 //!
-//! Each file wraps what neither rustix nor nix offers as a safe call: `clone3` on an own stack, `unshare` of
-//! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, network interface flags, questions that
-//! change nothing, leaving without exit handlers. A wrapper is safe or it is `unsafe fn` with its preconditions;
+//! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
+//! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, network interface flags, probes that
+//! change nothing, an exit without exit handlers. A wrapper is safe or it is `unsafe fn` with its preconditions;
 //! nothing is "usually fine".
 
 #![allow(unsafe_code)]

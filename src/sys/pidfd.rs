@@ -1,4 +1,4 @@
-//! What a pidfd tells beyond rustix.
+//! Operations on a pidfd that rustix lacks.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,8 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// A descriptor for a process, whoever's child it is: pidfd_open(2). `start_time` tells whether it is the one that is meant.
+/// A descriptor for a process, also of one that is no child of ours: pidfd_open(2). `start_time` identifies the process
+/// beyond its number.
 ///
 /// # Errors
 /// There is no such process, or another one has the number.
@@ -35,8 +36,8 @@ pub fn open(pid: i32, start_time: u64) -> io::Result<OwnedFd> {
     if self::start_time(pid) == Some(start_time) { Ok(pidfd) } else { Err(gone()) }
 }
 
-/// A descriptor that another process has, shared with it: pidfd_getfd(2), and where Yama forbids that (scope 3), what it
-/// refers to, opened anew.
+/// A descriptor that another process has, shared with it: pidfd_getfd(2), and where Yama forbids that (scope 3), its
+/// file, opened anew.
 ///
 /// # Errors
 /// It has none with this number, or the kernel lets us see none of its descriptors.
@@ -48,8 +49,8 @@ pub fn descriptor_of(pidfd: BorrowedFd<'_>, pid: i32, fd: i32) -> io::Result<Own
     })
 }
 
-/// The mount namespace of a process. `pid` is its number, which must be its own still: it is our child, and not
-/// waited for.
+/// The mount namespace of a process. `pid` must still be its number: the process is our child, and nobody has
+/// waited for it.
 pub fn mount_namespace(pidfd: BorrowedFd<'_>, pid: i32) -> io::Result<OwnedFd> {
     namespace(pidfd, GET_MNT_NAMESPACE, pid, "mnt")
 }

@@ -1,7 +1,7 @@
-//! Questions to the kernel that change nothing: does it know a call, may this process make it.
+//! Probes of the kernel that change nothing: does it know a call, may this process make it.
 //!
-//! A call is asked with an argument that it must refuse after it was recognised, so the errno tells a kernel
-//! that lacks it (ENOSYS, E2BIG, ENOTTY) from one that has it.
+//! A probe makes the call with an argument that the kernel must refuse once it has recognised the call, so the errno
+//! distinguishes a kernel that lacks it (ENOSYS, E2BIG, ENOTTY) from one that has it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -14,8 +14,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `PIDFD_GET_MNT_NAMESPACE` of linux/pidfd.h: `_IO(0xFF, 3)`, Linux 6.11.
 const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
 
-/// Whether `clone3` can put a child into a cgroup (Linux 5.7). No child is made: `/dev/null` is no cgroup, which
-/// the kernel says with EBADF after it took the arguments apart.
+/// Whether `clone3` can put a child into a cgroup (Linux 5.7). No child is made: `/dev/null` is no cgroup, so
+/// the kernel answers EBADF after it has parsed the arguments.
 ///
 /// # Errors
 /// ENOSYS, E2BIG, EINVAL: it cannot.
@@ -62,7 +62,7 @@ pub fn seccomp_errno() -> io::Result<()> {
     raw::errno(result).map(drop).map_err(io::Error::from_raw_os_error)
 }
 
-/// Whether the calling thread may run under `SCHED_RR`; it does so afterwards, so ask from one that ends.
+/// Whether the calling thread may run under `SCHED_RR`; it does so afterwards, so call this from a thread that ends.
 ///
 /// # Errors
 /// EPERM: neither CAP_SYS_NICE nor RLIMIT_RTPRIO, or the cgroup has no real-time budget (sched(7)).

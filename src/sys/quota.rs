@@ -20,10 +20,10 @@ struct FsXattr {
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 struct DiskQuota {
-    /// In blocks of 1024 bytes.
+    // Limits in blocks of 1024 bytes.
     block_hard: u64,
     block_soft: u64,
-    /// In bytes.
+    // Space in use, in bytes.
     space: u64,
     inode_hard: u64,
     inode_soft: u64,
@@ -49,7 +49,7 @@ const QIF_LIMITS: u32 = 1 | 4;
 const FS_QUOTA_PDQ_ENFORCED: u16 = 1 << 5;
 const BLOCK: u64 = 1024;
 
-/// What a project has used, and may use.
+/// The usage and the limits of a project.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes taken, delayed ones included.
@@ -70,7 +70,7 @@ pub fn project_of(file: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(attributes_of(file)?.project)
 }
 
-/// Puts a directory, and what is made in it from now on, into a project. Only the initial user namespace may
+/// Puts a directory, and everything made in it from now on, into a project. Only the initial user namespace may
 /// do so: a job cannot undo it.
 ///
 /// # Errors
@@ -100,7 +100,7 @@ pub fn set_limits(on: BorrowedFd<'_>, project: u32, bytes: u64, inodes: u64) -> 
     control(on, Q_SETQUOTA, project, &raw mut quota as usize)
 }
 
-/// What a project uses on the file system of `on`.
+/// The usage of a project on the file system of `on`.
 ///
 /// # Errors
 /// As [`set_limits`].

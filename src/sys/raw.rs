@@ -8,7 +8,7 @@ use core::arch::asm;
 /// One system call of up to six arguments; a result in -4095..=-1 is a negated errno (syscall(2)).
 ///
 /// # Safety
-/// The arguments must satisfy what the call `number` demands of them, pointers above all.
+/// The arguments must satisfy the demands of the call `number`, pointers above all.
 #[inline]
 pub unsafe fn syscall(number: i64, args: [usize; 6]) -> isize {
     let result: isize;

@@ -1,4 +1,4 @@
-//! What one thread may change about itself alone, and how it or a child is scheduled.
+//! Changes to one thread alone: its namespaces, and the scheduling of it or of a child.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -28,8 +28,8 @@ pub fn join_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
 }
 
-/// Puts the calling thread under SCHED_RR at the lowest priority: it runs before everything that is scheduled
-/// ordinarily (sched(7)). What it clones is scheduled ordinarily again. Such a thread must not spin for others, see
+/// Puts the calling thread under SCHED_RR at the lowest priority: it runs before every thread that is scheduled
+/// ordinarily (sched(7)). Its children are scheduled ordinarily again. Such a thread must not spin for others, see
 /// [`super::turns`].
 ///
 /// # Errors
@@ -38,11 +38,11 @@ pub fn schedule_first() -> io::Result<()> {
     set_policy(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
 }
 
-/// Puts another thread of this process there, until it calls [`schedule_ordinarily`]: for a while it works for a thread
-/// that waits.
+/// Like [`schedule_first`] for another thread of this process, until that calls [`schedule_ordinarily`]: for a while it
+/// works for a thread that waits.
 ///
 /// # Errors
-/// As there; or the thread is gone.
+/// As [`schedule_first`]; or the thread is gone.
 pub fn schedule_first_also(thread: i32) -> io::Result<()> {
     set_policy(thread, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
 }
@@ -55,10 +55,10 @@ pub fn schedule_ordinarily() -> io::Result<()> {
     set_policy(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
 
-/// Puts a process under SCHED_RR, a step above [`schedule_first`]; what it clones is so, too.
+/// Puts a process under SCHED_RR, a step above [`schedule_first`]; its children too.
 ///
 /// # Errors
-/// As there.
+/// As [`schedule_first`].
 pub fn schedule_above(pid: i32) -> io::Result<()> {
     set_policy(pid, libc::SCHED_RR, 2)
 }
