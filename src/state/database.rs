@@ -25,7 +25,7 @@ pub struct Database {
     path: PathBuf,
     connection: Connection,
     log: File,
-    /// What the log must hold, while the disk may hold less of it.
+    /// The content that the log must have, while the disk may have less of it.
     owed: Option<Vec<u8>>,
 }
 
@@ -65,7 +65,7 @@ impl Database {
     /// # Errors
     /// Nothing of it was written.
     pub fn write(&mut self, puts: &BTreeMap<u64, &Record>, gone: &[u64]) -> Result<(), StateError> {
-        self.settle()?;
+        self.rewrite_log()?;
         let mut write = || -> rusqlite::Result<()> {
             let transaction = self.connection.transaction()?;
             {
@@ -87,30 +87,30 @@ impl Database {
         write().map_err(|e| write_failed(&self.path, e))
     }
 
-    /// Makes durable what was written: fdatasync(2) of the write-ahead log.
+    /// Makes all writes durable: fdatasync(2) of the write-ahead log.
     ///
     /// # Errors
-    /// The disk's. What was written since the last time may be lost with the power, and a second try says nothing of it
-    /// (fsync(2), NOTES on EIO). A copy is taken while the kernel still has it, and nothing else is written before
-    /// that is.
+    /// The disk's. Writes since the last sync may be lost with the power, and a second try says nothing of them
+    /// (fsync(2), NOTES on EIO). A copy is taken while the kernel still has them, and it is written before anything
+    /// else.
     pub fn sync(&mut self) -> Result<(), StateError> {
-        self.settle()?;
+        self.rewrite_log()?;
         self.log.sync_data().and_then(|()| is_writable(&self.log)).map_err(|source| {
             self.owed = Some(wal::written(&self.log).unwrap_or_default());
             StateError::Write { path: self.path.clone(), source }
         })
     }
 
-    /// Writes what the disk may have lost of the log.
-    fn settle(&mut self) -> Result<(), StateError> {
+    /// Writes the part of the log that the disk may have lost.
+    fn rewrite_log(&mut self) -> Result<(), StateError> {
         let Some(owed) = &mut self.owed else { return Ok(()) };
         if owed.is_empty() {
             *owed = wal::written(&self.log)
                 .map_err(|source| StateError::Write { path: self.path.clone(), source })?;
         }
-        let settled = self.log.write_all_at(owed, 0).and_then(|()| self.log.sync_data());
-        let settled = settled.and_then(|()| is_writable(&self.log));
-        settled.map_err(|source| StateError::Write { path: self.path.clone(), source })?;
+        let rewritten = self.log.write_all_at(owed, 0).and_then(|()| self.log.sync_data());
+        let rewritten = rewritten.and_then(|()| is_writable(&self.log));
+        rewritten.map_err(|source| StateError::Write { path: self.path.clone(), source })?;
         self.owed = None;
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Database {
     /// # Errors
     /// The disk's; the log stays then.
     pub fn checkpoint(&mut self) -> Result<(), StateError> {
-        self.settle()?;
+        self.rewrite_log()?;
         let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         done.map_err(|e| write_failed(&self.path, e))
     }
@@ -130,7 +130,7 @@ impl Database {
 /// system's own journal.
 const LOG: u64 = 8 << 20;
 
-/// The log, with zeros at its end, which SQLite takes for what is not written yet.
+/// Lengthens the log with zeros, which SQLite takes for space not written yet.
 fn lengthened(path: &Path) -> io::Result<File> {
     let log = OpenOptions::new().read(true).write(true).open(path)?;
     // The disk may hold less of it than the kernel shows us: an earlier daemon's last sync may have failed.
@@ -153,7 +153,7 @@ pub(super) fn checksum(text: &str) -> i64 {
     i64::from(crc.sum())
 }
 
-/// SQLite has no word for most answers of the system; one that lasts can be asked for.
+/// SQLite drops most errno values; a lasting one shows again in a check of the file.
 fn write_failed(path: &Path, why: rusqlite::Error) -> StateError {
     let lasting = File::open(path).and_then(|file| is_writable(&file));
     let source = match (why.sqlite_error_code(), lasting) {

@@ -138,7 +138,7 @@ fn flip_at(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 0x5a], at).unwrap();
 }
 
-/// What a power cut would leave of a database that is open.
+/// The serials that a power cut would leave of an open database.
 fn read_from_the_disk(dir: &Path) -> Vec<u64> {
     let copy = tempfile::tempdir().unwrap();
     for name in ["state.db", "state.db-wal"] {

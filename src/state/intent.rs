@@ -1,4 +1,4 @@
-//! The record of a job that is about to start, in the file of its exit record.
+//! The record of a job that is about to start, in the job's exit file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,10 +8,10 @@ use std::path::Path;
 use super::{Record, is_writable};
 use crate::job::exit_file;
 
-/// Where it stands: a page behind the exit record, which has its own.
+/// Offset of the intent in bytes: a page behind the exit block, which has a page of its own.
 pub const PLACE: u64 = 4096;
 
-/// Puts a record there; it survives the daemon when this returns.
+/// Writes the intent; it survives the daemon when this returns.
 ///
 /// # Errors
 /// The disk's: full, read-only.
@@ -27,7 +27,7 @@ pub fn void(path: &Path) {
     let _ = cut;
 }
 
-/// What stands there; `None`: nothing, or half a record, whose payload never ran.
+/// Reads the intent; `None`: there is none, or half a record, whose payload never ran.
 pub fn read(mut file: &File) -> Option<Record> {
     let mut text = Vec::new();
     file.seek(SeekFrom::Start(PLACE)).ok()?;

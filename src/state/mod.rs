@@ -4,27 +4,27 @@
 //! and reads them once, when the daemon starts. One row a job, a whole record each time: a newer one replaces it, and
 //! nothing is ever put together from parts.
 //!
-//! A thread writes ([`writer`]). What is asked for while it works goes into its next transaction, newest record of a
-//! job only, and is told when it is *durable*: committed, and the log on the disk (fdatasync(2)). Every reply that tells
-//! of a job, and every ending, waits for that. A record that cannot be written (disk full) is kept in memory and tried
-//! again each second, and its job says that it waits for that.
+//! A thread writes ([`writer`]). Changes that arrive while it works go into its next transaction, newest record of a
+//! job only; the thread reports when they are *durable*: committed, and the log on the disk (fdatasync(2)). Every reply
+//! about a job, and every ending, waits for that. A record that cannot be written (disk full) is kept in memory and tried
+//! again each second, and its job's status says so.
 //!
-//! A failed fdatasync(2) is the end of what was written since the last one: the kernel may have dropped it, and says so only
-//! once, while SQLite takes it for committed. So the log is written anew from a copy before anything else is
+//! After a failed fdatasync(2) everything written since the last one may be lost: the kernel may have dropped it, and
+//! says so only once, while SQLite takes it for committed. So the log is written anew from a copy before any other write
 //! ([`Database::sync`]).
 //!
-//! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the file of its exit
-//! record, behind the place for that ([`intent`]), and only then starts its payload: the kernel has it, so a daemon that is
+//! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the job's exit file,
+//! behind the exit block ([`intent`]), and only then starts its payload: the kernel has it, so a daemon that is
 //! killed in between leaves no payload without a record. The next daemon reads the intents of jobs that are not in
-//! the database. An intent is void when the job has finished, and its last record stands beside its output from then on
+//! the database. An intent is void when the job has finished; its last record stands beside its output from then on
 //! ([`sidecar`]).
 //!
 //! # Format, version 1
 //!
 //! `application_id` is [`database::APPLICATION`], `user_version` the version. Table `jobs`: `serial` (the order of
 //! acceptance), `record` ([`Record`] as JSON), `crc` (CRC-32 of that text). A database of a newer version, of another
-//! program or with damage is refused and left as it is; `joblet recover` ([`salvage`]) saves what can be read of it, and
-//! rebuilds what cannot from what the jobs left.
+//! program or with damage is refused and left as it is; `joblet recover` ([`salvage`]) saves every readable record, and
+//! rebuilds the others from the files that the jobs left.
 
 pub mod database;
 pub mod intent;
@@ -48,7 +48,7 @@ pub use database::Database;
 pub use record::{Record, Stage};
 pub use writer::{Change, Outcome};
 
-/// Whether what was written to a file can reach its disk. An ext4 that the kernel has made read-only under open files takes
+/// Whether data written to a file can reach its disk. An ext4 that the kernel has made read-only under open files takes
 /// writes into memory, and answers fdatasync(2) with success without writing anything (`ext4_sync_file`, Linux 6.18).
 ///
 /// # Errors
@@ -67,23 +67,23 @@ pub fn not_recorded(why: impl Display) -> String {
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The file itself.
+    /// The file cannot be opened.
     #[error("cannot open the job database {path}: {source}; {}", disk_remedy(source))]
     Open {
-        /// Which.
+        /// Path of the database.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
-    /// SQLite's refusal.
+    /// SQLite refuses the file, or a row is damaged.
     #[error(
         "cannot read the job database {path}: {why}; nothing was changed: `joblet recover` saves what can be read of it, \
          and rebuilds the rest from what the jobs left"
     )]
     Damaged {
-        /// Which.
+        /// Path of the database.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage, in words.
         why: String,
     },
     /// A database of a later joblet.
@@ -92,11 +92,11 @@ pub enum StateError {
          start the joblet that wrote it, or move it away (its jobs are forgotten then)"
     )]
     Newer {
-        /// Which.
+        /// Path of the database.
         path: PathBuf,
-        /// Its version.
+        /// The version in the file.
         found: i64,
-        /// Ours.
+        /// The version of this joblet.
         known: i64,
     },
     /// A database of another program.
@@ -104,18 +104,18 @@ pub enum StateError {
         "cannot use {path} as the job database: another program made it; move it away, or choose another dataDir"
     )]
     Foreign {
-        /// Which.
+        /// Path of the database.
         path: PathBuf,
     },
-    /// A write.
+    /// A write that failed.
     #[error("cannot write the job database {path}: {source}; {}", disk_remedy(source))]
     Write {
-        /// Which.
+        /// Path of the database.
         path: PathBuf,
         /// The system's answer, or SQLite's where that is all there is.
         source: io::Error,
     },
-    /// A thread.
+    /// The thread cannot be started.
     #[error("cannot start the state thread: {0}")]
     Thread(io::Error),
 }

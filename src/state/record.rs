@@ -10,32 +10,32 @@ use crate::job::{Ending, JobId, JobSpec};
 /// Everything about a job that must survive the daemon. Times are ns since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Identity.
+    /// The job's id.
     pub id: JobId,
-    /// Place in the order of acceptance, from 1. No two jobs that are remembered have the same.
+    /// Place in the order of acceptance, from 1. No two stored jobs have the same.
     pub serial: u64,
-    /// What it runs. Values of secrets are not stored.
+    /// The program and its limits. Values of secrets are not stored.
     #[serde(serialize_with = "write_spec", deserialize_with = "read_spec")]
     pub spec: Arc<JobSpec>,
-    /// How far it is.
+    /// The stage that a new daemon goes on from.
     pub stage: Stage,
-    /// Accepted.
+    /// Time of acceptance.
     pub created_ns: i64,
-    /// Began to wait for a place.
+    /// Start of the wait for a slot.
     pub queued_ns: Option<i64>,
-    /// Payload started.
+    /// Start of the payload.
     pub started_ns: Option<i64>,
-    /// Became terminal.
+    /// Time at which the job became terminal.
     pub ended_ns: Option<i64>,
     /// Limits that the host cannot keep, in words.
     pub unenforced: Vec<String>,
     /// Host id that its processes run as.
     pub lease: Option<u32>,
-    /// Its PID 1.
+    /// PID 1 of the job, once it exists.
     pub process: Option<Process>,
     /// The boot of the host that this was written in (proc_sys_kernel(5), random/boot_id).
     pub boot: String,
-    /// When its time is over, ns of CLOCK_MONOTONIC in that boot.
+    /// The end of its timeout, ns of CLOCK_MONOTONIC in that boot.
     pub timeout_at_ns: Option<i64>,
     /// Peak memory in bytes.
     pub peak_bytes: Option<u64>,
@@ -43,13 +43,13 @@ pub struct Record {
     pub cpu_usec: Option<u64>,
 }
 
-/// How far a job is, as far as a new daemon has to know.
+/// The stage of a job, as far as a new daemon has to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Waits for its time.
     Scheduled,
-    /// Waits for a place.
+    /// Waits for a slot.
     Queued,
     /// A spawner has it, or its processes live, or its end is not known yet. Somebody may have asked for that.
     Active(Option<StopCause>),
@@ -57,12 +57,12 @@ pub enum Stage {
     Ended(Ending),
 }
 
-/// Notifiers one process from all others of its boot.
+/// Identifies one process among all others of its boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its number on the host.
+    /// The process id on the host.
     pub pid: i32,
-    /// Its start, clock ticks since boot (proc_pid_stat(5), field 22).
+    /// The start time, clock ticks since boot (proc_pid_stat(5), field 22).
     #[serde(rename = "birth")]
     pub start_time: u64,
 }

@@ -1,9 +1,9 @@
-//! `joblet recover`: a new database from what can be read of a damaged one, and from what the jobs left themselves.
+//! `joblet recover`: a new database from the readable rows of a damaged one, and from the files that the jobs left.
 //!
 //! Records come from the damaged database row by row, and for jobs that are not among these from beside their output
-//! ([`sidecar`], jobs that are over) and from beside their exit record ([`intent`], jobs that ran). Nothing is thrown
+//! ([`sidecar`], jobs that are over) and from their exit files ([`intent`], jobs that ran). Nothing is thrown
 //! away: the damaged database is kept, and so is the output of jobs of which no record is found, out of the way of
-//! the next daemon, which removes spools that are nobody's.
+//! the next daemon, which removes spools without a job.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -14,23 +14,23 @@ use super::database::{Database, check, connect, decode};
 use super::{Record, Stage, StateError, intent, sidecar};
 use crate::job::JobId;
 
-/// What [`salvage`] found.
+/// The result of [`salvage`].
 #[derive(Debug)]
 pub struct Salvaged {
-    /// Where the damaged database is now.
+    /// The path of the damaged database now.
     pub aside: PathBuf,
     /// Records that could be read of it.
     pub saved: usize,
-    /// Records that were rebuilt from what the jobs left.
+    /// Records that were rebuilt from the files that the jobs left.
     pub rebuilt: usize,
-    /// Rows of which neither is true; `None`: nobody can tell how many rows there were.
+    /// Rows that were neither saved nor rebuilt; `None`: the number of rows is unknown.
     pub lost: Option<usize>,
     /// Spools of jobs without a record, and where they are now.
     pub spools: Option<(usize, PathBuf)>,
 }
 
-/// Reads what can be read of the damaged `<data_dir>/state.db`, keeps it aside and puts a new one in its place. `exits`
-/// is the directory of the exit records, `spools` that of the spools; no daemon may run on them.
+/// Reads every readable row of the damaged `<data_dir>/state.db`, keeps it aside and puts a new one in its place. `exits`
+/// is the directory of the exit files, `spools` that of the spools; no daemon may run on them.
 ///
 /// # Errors
 /// It cannot be opened at all, or is newer; or the new one cannot be written. The old one stays then.
@@ -42,7 +42,7 @@ pub fn salvage(data_dir: &Path, exits: &Path, spools: &Path, now_ns: i64) -> Res
     let saved = records.len();
     for record in names(spools).filter_map(|(_, id)| sidecar::read(&spools.join(id.to_string()))) {
         let place = records.entry(record.serial).or_insert_with(|| record.clone());
-        // A database that lost its log tells of earlier times.
+        // A database that lost its log has older records.
         if place.id == record.id && !matches!(place.stage, Stage::Ended(_)) {
             *place = record;
         }
@@ -65,7 +65,7 @@ pub fn salvage(data_dir: &Path, exits: &Path, spools: &Path, now_ns: i64) -> Res
     })
 }
 
-/// What is named like a job.
+/// The entries of a directory that are named like a job.
 fn names(dir: &Path) -> impl Iterator<Item = (PathBuf, JobId)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.path(), JobId::parse(entry.file_name().to_str()?)?)))
@@ -84,7 +84,7 @@ fn put_aside(spools: &Path, to: &Path, records: &BTreeMap<u64, Record>) -> io::R
 }
 
 /// Writes the new database aside, keeps the old one, and only then lets the new one take its name: there is always one
-/// of that name, so that no daemon starts without any job and removes what they left.
+/// of that name, so that no daemon starts without any job and removes the files that they left.
 fn replace(
     data_dir: &Path,
     path: &Path,
@@ -114,7 +114,7 @@ fn replace(
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
-/// What a damaged database tells.
+/// The rows of a damaged database.
 struct Rows {
     whole: Vec<Record>,
     /// Serials of rows that cannot be read; `None`: the table cannot.
@@ -128,7 +128,7 @@ fn rescue(path: &Path) -> Result<Rows, StateError> {
     let keep = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     let damaged = |e: rusqlite::Error| StateError::Damaged { path: path.to_owned(), why: e.to_string() };
     connection.set_db_config(keep, true).map_err(damaged)?;
-    // A damaged header may hide whose it is; the rows tell.
+    // A damaged header may hide which program made the file; the rows show it.
     if let Err(other @ StateError::Newer { .. }) = check(&connection, path) {
         return Err(other);
     }

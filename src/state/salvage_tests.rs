@@ -1,4 +1,4 @@
-//! Damaged files, and what is made of them.
+//! Damaged files, and the databases made from them.
 
 use super::*;
 use crate::state::database::tests::{ending, flip, record, shown, stored};

@@ -1,7 +1,7 @@
-//! The record of a job that is over, once more, beside its output: what `joblet recover` rebuilds a job from.
+//! A copy of the record of a job that is over, beside its output. `joblet recover` rebuilds a job from it.
 //!
 //! One line: CRC-32 of the text, eight digits, a blank, the record as JSON. Nothing waits until it is on disk, and the
-//! daemon never reads it: the database tells, and where that is whole, this may be missing or half written.
+//! daemon never reads it: the database has the record, and where that is whole, this may be missing or half written.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -11,13 +11,13 @@ use std::path::Path;
 use super::Record;
 use super::database::checksum;
 
-/// Its name in the spool of the job.
+/// The file's name in the spool of the job.
 const FILE: &str = "record";
 
-/// Writes it. A job that never came to have a spool has none.
+/// Writes the sidecar. A job without a spool gets none.
 ///
 /// # Errors
-/// The disk's: what stands there then is not taken for a record.
+/// The disk's: [`read`] then finds no record.
 pub fn write(spool: &Path, record: &Record) -> io::Result<()> {
     let text = serde_json::to_string(record)?;
     let mut options = OpenOptions::new();
@@ -29,7 +29,7 @@ pub fn write(spool: &Path, record: &Record) -> io::Result<()> {
     }
 }
 
-/// What stands there, if it is whole.
+/// Reads the sidecar, if it is whole.
 pub fn read(spool: &Path) -> Option<Record> {
     let line = std::fs::read_to_string(spool.join(FILE)).ok()?;
     let (crc, text) = line.strip_suffix('\n')?.split_once(' ')?;

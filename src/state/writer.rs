@@ -14,7 +14,7 @@ use crate::job::JobId;
 
 /// Changes of one transaction, at most.
 const BATCH: usize = 1024;
-/// How long until what could not be written is tried again.
+/// Time until a failed commit is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Quiet time before the log is moved into the database.
 const QUIET: Duration = Duration::from_millis(250);
@@ -67,7 +67,7 @@ pub struct Outcome<T> {
     pub tickets: Vec<T>,
 }
 
-/// Starts the thread, which ends when the senders are gone and all is written that can be. `tell` receives the outcome
+/// Starts the thread, which ends when the senders are gone and every change that can be written is. `tell` receives the outcome
 /// of each commit; `prepare` runs on the thread first.
 ///
 /// # Errors
@@ -99,19 +99,19 @@ pub fn start<T: Send + 'static>(
 struct Pending {
     record: Box<Record>,
     version: u64,
-    // Of this record and of those that it replaced.
+    // The tasks of this record and of those that it replaced.
     durable: Vec<WhenDurable>,
 }
 
 /// The state of the writer's thread.
 struct Writer<T> {
     database: Database,
-    // By serial, the newest record of each job only.
+    // The newest record of each job, by serial.
     waiting: BTreeMap<u64, Pending>,
     gone: Vec<u64>,
     done: Vec<WhenDurable>,
     commits: u32,
-    // Of all puts since the last outcome.
+    // One for each put since the last outcome.
     tickets: Vec<T>,
 }
 

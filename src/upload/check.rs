@@ -6,7 +6,7 @@ use super::{Upload, UploadError, printable};
 const LONGEST_PATH: usize = 4096;
 /// Longest component in bytes: NAME_MAX.
 const LONGEST_NAME: usize = 255;
-/// Deepest path in components: far beyond any source tree, and a bound for who has to remove it.
+/// Deepest path in components: far beyond any source tree, and a bound for the cleanup that has to remove it.
 const DEEPEST: usize = 128;
 /// Most entries of one request.
 const MOST: usize = 100_000;
@@ -18,7 +18,7 @@ const MOST: usize = 100_000;
 /// needs a directory. The same file twice is fine: the later one holds.
 ///
 /// # Errors
-/// The first entry that breaks a rule, or too many entries; nothing that is this host's fault.
+/// The first entry that breaks a rule, or too many entries; never a fault of this host.
 pub fn check(uploads: &[Upload]) -> Result<(), UploadError> {
     if uploads.len() > MOST {
         return Err(UploadError::Count { count: uploads.len(), limit: MOST });
@@ -76,7 +76,7 @@ fn alone(upload: &Upload) -> Result<(), String> {
 
 /// The rules for entries beside each other.
 ///
-/// Sorted with `/` before every other character, what lies below an entry follows it at once. So looking at
+/// Sorted with `/` before every other character, the entries below a directory follow it at once. So looking at
 /// neighbours finds every conflict, whatever the paths' depth.
 fn together(uploads: &[Upload]) -> Result<(), UploadError> {
     let mut sorted: Vec<&Upload> = uploads.iter().collect();

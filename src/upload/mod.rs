@@ -1,6 +1,6 @@
 //! Files that come with a request, written beneath a directory that a job will own.
 //!
-//! The client may be hostile, and where the directory is a shared one, so may be whoever changes it while we
+//! The client may be hostile, and where the directory is a shared one, so may be any process that changes it while we
 //! write with root's rights. Two steps stand between them and the host:
 //!
 //! * [`check()`] refuses, before anything is touched, every path that is not plainly relative. It is syntax
@@ -8,7 +8,7 @@
 //! * [`write_beneath`] trusts no path all the same. Each name is resolved by the kernel beneath the
 //!   descriptor (openat2(2): RESOLVE_BENEATH, no symbolic links at all), and a file is always a new inode
 //!   (O_EXCL): one that is in the way is unlinked first, never written into, since it may be a link to
-//!   elsewhere (CVE-2018-15664 and its kin are what paths cost).
+//!   elsewhere (CVE-2018-15664 and similar flaws followed paths).
 //!
 //! Files belong to the job's user from the start, modes are the client's less setuid, setgid and sticky.
 //! Nothing is removed when writing fails half-way: the directory goes as a whole, with its owner.
@@ -36,12 +36,12 @@ pub struct Upload {
     pub is_directory: bool,
 }
 
-/// What was written.
+/// The counts of a successful write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Files, counted once for each entry.
     pub files: usize,
-    /// Their bytes.
+    /// Bytes of all files together.
     pub bytes: u64,
 }
 
@@ -53,7 +53,7 @@ pub enum UploadError {
     Check {
         /// The path, made printable and cut where it is long.
         entry: String,
-        /// Which rule, and what to do.
+        /// The rule that is broken, and the remedy.
         why: String,
     },
     /// More entries than are taken: the request's fault.
@@ -82,18 +82,18 @@ pub enum UploadError {
         /// Files and directories that the directory holds.
         inodes: u64,
     },
-    /// What a waiting job brought could not be stored.
+    /// The inputs of a waiting job could not be stored.
     #[error("cannot put aside what the job brought, as {path}: {source}; {}", disk_remedy(source))]
     PutAside {
-        /// The file.
+        /// Path of the staged file.
         path: std::path::PathBuf,
         /// The system's answer.
         source: std::io::Error,
     },
-    /// What a waiting job brought could not be read again.
+    /// The inputs of a waiting job could not be read again.
     #[error("cannot read what the job brought, from {path}: {source}; run it again")]
     TakeBack {
-        /// The file.
+        /// Path of the staged file.
         path: std::path::PathBuf,
         /// The system's answer.
         source: std::io::Error,

@@ -1,9 +1,9 @@
-//! What a job that waits brought with it: files and variables, kept in one sealed file until it starts.
+//! The inputs of a job that waits: files and variables, kept in one sealed file until it starts.
 //!
 //! `<dataDir>/staged/<uuid>` holds `JBSTAGE1`, a nonce (12 bytes), and AES-256-GCM of the rest with its tag (16 bytes)
 //! in front; the id is authenticated with it, so that no file serves for another job. Inside: the length of a JSON head
 //! (u32, little endian), the head, the contents of the files one behind the other. The key is `staged.key` in
-//! dataDir, 0600: a copy of the state or of a staged file alone tells no secret.
+//! dataDir, 0600: a copy of the state or of a staged file alone reveals no secret.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -21,18 +21,18 @@ const NONCE: usize = 12;
 const TAG: usize = 16;
 const KEY: usize = 32;
 
-/// What is put aside.
+/// The inputs of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobInputs {
     /// Files for /work.
     pub uploads: Vec<Upload>,
     /// Plain variables with their values.
     pub environment: Vec<(String, String)>,
-    /// Secret ones.
+    /// Secret variables with their values.
     pub secrets: Vec<(String, Secret)>,
 }
 
-/// Where belongings are put aside.
+/// The directory of staged inputs, and their key.
 #[derive(Debug, Clone)]
 pub struct Stage {
     dir: PathBuf,
@@ -60,17 +60,17 @@ impl Stage {
         Stage { dir, key }
     }
 
-    /// Holds nothing but what is put aside.
+    /// The directory, which holds nothing but staged inputs.
     pub fn directory(&self) -> &Path {
         &self.dir
     }
 
-    /// Where a job's belongings are.
+    /// The path of a job's staged inputs.
     pub fn path(&self, id: &str) -> PathBuf {
         self.dir.join(id)
     }
 
-    /// Puts belongings aside; durable when this returns.
+    /// Stores a job's inputs; durable when this returns.
     ///
     /// # Errors
     /// The disk's. Nothing of it is left then.
@@ -89,10 +89,10 @@ impl Stage {
         })
     }
 
-    /// Reads belongings back. They stay until the file is removed.
+    /// Reads a job's inputs back. They stay until the file is removed.
     ///
     /// # Errors
-    /// They are gone, or not what was put there.
+    /// The file is gone, or was changed.
     pub fn take(&self, id: &str) -> Result<JobInputs, UploadError> {
         let path = self.path(id);
         let take = || -> io::Result<JobInputs> {

@@ -1,4 +1,4 @@
-//! Writing beneath a descriptor, without trusting what is there.
+//! Writing beneath a descriptor, without trust in the files there.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,15 +13,15 @@ use super::{Upload, UploadError, Written, printable};
 const PERMISSIONS: u32 = 0o777;
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
-/// How often a name is tried that others change under us.
+/// The number of tries for a name that others change under us.
 const TRIES: usize = 16;
 
 /// Writes the uploads, in order, beneath `dir`, owned by `uid` and `gid`; missing parents are made with
 /// mode 0755. A later entry of the same path replaces an earlier file.
 ///
 /// # Errors
-/// The first entry that could not be written; what was written before it stays. "Full" names what the
-/// request brought and what the directory holds.
+/// The first entry that could not be written; entries written before it stay. "Full" names the size of the
+/// request and the size of the directory.
 pub fn write_beneath(
     dir: BorrowedFd<'_>,
     uploads: &[Upload],
@@ -41,7 +41,7 @@ pub fn write_beneath(
     Ok(written)
 }
 
-/// The directory to write into and the owner of what is written.
+/// The directory to write into and the owner of the new files.
 struct Into<'a> {
     dir: BorrowedFd<'a>,
     uid: Uid,
