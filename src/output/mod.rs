@@ -4,7 +4,7 @@
 //! splice(2) into the job's *spool*: one raw file per stream and an index of what came when. Bytes are never
 //! held in the daemon's memory, so a killed daemon loses none: they are in a file or still in the pipe, whose
 //! read end joblet-init keeps too. Readers ([`reader`]) have a cursor into the index and go at their own
-//! pace, through all of it or the part they want ([`view`]); history and live output are the same files, so there
+//! pace, through all of it or the part they want ([`cursor`]); history and live output are the same files, so there
 //! is no seam between them. A job is slowed by its own flood only (its pipe stays full), never by a reader.
 //!
 //! What unfinished jobs keep here has limits ([`limit`]): one that reaches them waits with its pipe full, or loses
@@ -24,14 +24,16 @@
 //! between splice and row; the next daemon writes that row ([`SpoolWriter::reopen`]).
 
 pub mod collector;
+pub mod cursor;
+mod cutter;
 pub mod limit;
 pub mod lines;
 pub mod log_stream;
+pub mod query;
 pub mod reader;
 mod reopen;
 pub mod spool;
 mod tail;
-pub mod view;
 pub mod watermark;
 
 use std::io;
@@ -40,11 +42,13 @@ use std::path::PathBuf;
 use crate::diag::disk_remedy;
 
 pub use collector::{Collector, JobOutput, Word};
+pub use cursor::LogCursor;
 pub use limit::{Full, SpoolLimits};
 pub use log_stream::LogStream;
+pub use query::LogQuery;
 pub use reader::{Chunk, SpoolReader};
 pub use spool::SpoolWriter;
-pub use view::{LogCursor, LogQuery};
+
 pub use watermark::Watermark;
 
 /// One of a job's two streams.

@@ -4,7 +4,8 @@
 //! the number, so a tail of a million lines costs no more memory than one of ten, and the last ten of a large log cost
 //! a few reads.
 
-use super::view::{Cutter, LogQuery};
+use super::cutter::Cutter;
+use super::query::LogQuery;
 use super::{OutputError, SpoolReader};
 
 /// Rows of the first window. Each next one has [`GROWTH`] times as many.

@@ -9,7 +9,9 @@
 
 use std::path::PathBuf;
 
-use super::lines::{LONGEST, Lines, Needle};
+use super::cutter::Cutter;
+use super::lines::{LONGEST, Lines};
+use super::query::LogQuery;
 use super::spool::Row;
 use super::tail::Count;
 use super::{Chunk, OutputError, SpoolReader, Stream};
@@ -17,42 +19,6 @@ use crate::stream::Next;
 
 /// Rows that are passed over in one step.
 const STEP: usize = 256;
-
-/// What a reader wants; the default is everything, to the job's end.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogQuery {
-    /// Only this stream.
-    pub stream: Option<Stream>,
-    /// Only lines with this text.
-    pub filter: Option<Needle>,
-    /// Only what was read then or later, ns since the epoch.
-    pub since_ns: Option<i64>,
-    /// Only what was read then or before, ns since the epoch.
-    pub until_ns: Option<i64>,
-    /// Of what is there at first, only the last so many wanted lines.
-    pub tail: Option<u64>,
-    /// End at what is there at first.
-    pub no_follow: bool,
-    /// Only rows from this sequence on.
-    pub from_sequence: u64,
-}
-
-impl LogQuery {
-    /// Whether a row is of the wanted stream and not too old.
-    pub(super) fn wants(&self, row: &Row) -> bool {
-        self.stream.is_none_or(|stream| stream == row.stream)
-            && self.since_ns.is_none_or(|since| row.time_ns >= since)
-    }
-
-    /// Whether a row, and so what follows it, is too new.
-    pub(super) fn is_past(&self, time_ns: i64) -> bool {
-        self.until_ns.is_some_and(|until| time_ns > until)
-    }
-
-    pub(super) fn wants_line(&self, line: &[u8]) -> bool {
-        self.filter.as_ref().is_none_or(|needle| needle.is_in(line))
-    }
-}
 
 /// A cursor into the wanted part of a spool.
 #[derive(Debug)]
@@ -82,48 +48,6 @@ enum Stage {
     Count(SpoolReader, Count),
     Read(SpoolReader),
     Ended,
-}
-
-/// Lines of the wanted rows.
-#[derive(Debug, Default)]
-pub(super) struct Cutter {
-    lines: Lines,
-    begun: [bool; 2],
-    /// Wanted lines that are passed over still.
-    skip: u64,
-}
-
-impl Cutter {
-    /// Hands out the lines that end in a row; the first one whole, also where it began before the first row.
-    pub(super) fn push(
-        &mut self,
-        reader: &SpoolReader,
-        row: Row,
-        mut line: impl FnMut(&[u8]),
-    ) -> Result<Chunk, OutputError> {
-        if !std::mem::replace(&mut self.begun[row.stream.place()], true) {
-            self.lines.begin(row.stream, &reader.before(&row, LONGEST - 1)?);
-        }
-        let chunk = reader.chunk(row)?;
-        if chunk.lost > 0
-            && let Some(open) = self.lines.take(row.stream)
-        {
-            line(&open); // it does not go on behind the gap
-        }
-        self.lines.push(row.stream, &chunk.bytes, line);
-        Ok(chunk)
-    }
-
-    /// How many wanted lines have not ended.
-    pub(super) fn open(&self, query: &LogQuery) -> u64 {
-        [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| self.has_open(*stream, query)).count()
-            as u64
-    }
-
-    fn has_open(&self, stream: Stream, query: &LogQuery) -> bool {
-        let line = self.lines.open(stream);
-        !line.is_empty() && query.wants_line(line)
-    }
 }
 
 impl LogCursor {
@@ -340,5 +264,5 @@ impl LogCursor {
 }
 
 #[cfg(test)]
-#[path = "view_tests.rs"]
+#[path = "cursor_tests.rs"]
 mod tests;

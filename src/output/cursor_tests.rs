@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::super::SpoolWriter;
+use super::super::lines::Needle;
 use super::super::spool::CHUNK;
 use super::*;
 

@@ -1,0 +1,48 @@
+//! The lines of the rows that a reader wants.
+
+use super::lines::{LONGEST, Lines};
+use super::query::LogQuery;
+use super::spool::Row;
+use super::{Chunk, OutputError, SpoolReader, Stream};
+
+/// Lines of the wanted rows.
+#[derive(Debug, Default)]
+pub(super) struct Cutter {
+    pub(super) lines: Lines,
+    pub(super) begun: [bool; 2],
+    /// Wanted lines that are passed over still.
+    pub(super) skip: u64,
+}
+
+impl Cutter {
+    /// Hands out the lines that end in a row; the first one whole, also where it began before the first row.
+    pub(super) fn push(
+        &mut self,
+        reader: &SpoolReader,
+        row: Row,
+        mut line: impl FnMut(&[u8]),
+    ) -> Result<Chunk, OutputError> {
+        if !std::mem::replace(&mut self.begun[row.stream.place()], true) {
+            self.lines.begin(row.stream, &reader.before(&row, LONGEST - 1)?);
+        }
+        let chunk = reader.chunk(row)?;
+        if chunk.lost > 0
+            && let Some(open) = self.lines.take(row.stream)
+        {
+            line(&open); // it does not go on behind the gap
+        }
+        self.lines.push(row.stream, &chunk.bytes, line);
+        Ok(chunk)
+    }
+
+    /// How many wanted lines have not ended.
+    pub(super) fn open(&self, query: &LogQuery) -> u64 {
+        [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| self.has_open(*stream, query)).count()
+            as u64
+    }
+
+    pub(super) fn has_open(&self, stream: Stream, query: &LogQuery) -> bool {
+        let line = self.lines.open(stream);
+        !line.is_empty() && query.wants_line(line)
+    }
+}
