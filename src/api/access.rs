@@ -15,7 +15,7 @@ use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerCredentialsBuilder, Ser
 use openssl::nid::Nid;
 use openssl::x509::{X509, X509Ref};
 
-use super::auth::Role;
+use super::role::Role;
 use super::{ApiError, StreamPump, status, tls};
 use crate::certs::inspect;
 use crate::certs::revocation::Revocations;

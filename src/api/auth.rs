@@ -6,37 +6,9 @@
 use grpcio::{CheckResult, RpcContext, RpcStatus, RpcStatusCode, ServerChecker};
 
 use super::access::Access;
+use super::role::Role;
 use super::status;
 use crate::diag::{Level, limited};
-
-/// What a certificate's OU makes of its owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// May do everything.
-    Admin,
-    /// May look.
-    Viewer,
-}
-
-impl Role {
-    /// The OU, compared byte by byte: neither case nor spaces are forgiven.
-    pub(super) fn from_unit(unit: &[u8]) -> Option<Self> {
-        match unit {
-            b"admin" => Some(Role::Admin),
-            b"viewer" => Some(Role::Viewer),
-            _ => None,
-        }
-    }
-
-    /// The word in errors.
-    fn word(role: Option<Self>) -> &'static str {
-        match role {
-            Some(Role::Admin) => "admin",
-            Some(Role::Viewer) => "viewer",
-            None => "unknown",
-        }
-    }
-}
 
 /// One RPC: its full name, what it is called in errors, who may use it, and whether it is built.
 struct Row(&'static str, &'static str, &'static [Role], Built);

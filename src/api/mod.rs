@@ -48,6 +48,7 @@ pub mod convert;
 mod limits;
 mod logs;
 pub mod reload;
+mod role;
 mod samples;
 pub mod server;
 mod service;
