@@ -51,7 +51,7 @@ impl Trust {
         Ok(Self { cas, revoked })
     }
 
-    fn judge(&self, chain: &[u8], now: i64) -> Answer {
+    fn verify(&self, chain: &[u8], now: i64) -> Verdict {
         let unreadable = || "the client certificate cannot be read".to_owned();
         let certs = X509::stack_from_pem(chain).unwrap_or_default();
         let (cert, between) = certs.split_first().ok_or_else(unreadable)?;
@@ -80,20 +80,20 @@ const REMEMBERED: usize = 256;
 /// Seconds for which they are.
 const MEMORY: u64 = 60;
 
-type Answer = Result<Identity, Refusal>;
+type Verdict = Result<Identity, Refusal>;
 
 #[derive(Debug, Default)]
 struct State {
     trust: Trust,
     /// When it was judged, and how, by the whole PEM text. When it is full it is emptied: the few certificates of a node are back after one
     /// call each, and whoever has hundreds of them gains nothing by pushing others out.
-    known: HashMap<Vec<u8>, (i64, Answer)>,
+    known: HashMap<Vec<u8>, (i64, Verdict)>,
     /// For the next connection.
     fresh: Option<Security>,
 }
 
 impl State {
-    fn judge(&mut self, chain: &[u8]) -> Answer {
+    fn verify(&mut self, chain: &[u8]) -> Verdict {
         let now = unix_now();
         let identity = match self.known.get(chain) {
             Some((at, known)) if at.abs_diff(now) < MEMORY => known.clone(),
@@ -101,9 +101,9 @@ impl State {
                 if self.known.len() >= REMEMBERED {
                     self.known.clear();
                 }
-                let judged = self.trust.judge(chain, now);
-                self.known.insert(chain.to_vec(), (now, judged.clone()));
-                judged
+                let verified = self.trust.verify(chain, now);
+                self.known.insert(chain.to_vec(), (now, verified.clone()));
+                verified
             }
         }?;
         if now > identity.not_after {
@@ -180,7 +180,7 @@ impl Access {
     /// Who calls.
     pub(super) fn identify(&self, ctx: &RpcContext<'_>) -> Result<Identity, RpcStatus> {
         let (pem, _) = chain(ctx).map_err(refused)?;
-        self.state().judge(&pem).map_err(|why| refused(&why))
+        self.state().verify(&pem).map_err(|why| refused(&why))
     }
 
     /// Keeps who calls for as long as the call lasts.
@@ -220,7 +220,7 @@ pub(super) struct Peer {
 impl Peer {
     /// Whether the client is still trusted.
     pub(super) fn check(&self) -> Result<(), RpcStatus> {
-        self.access.state().judge(&self.pem).map(drop).map_err(|why| refused(&why))
+        self.access.state().verify(&self.pem).map(drop).map_err(|why| refused(&why))
     }
 
     /// The client's certificate. What it has sent with it is left out: it can send anything.

@@ -112,30 +112,30 @@ impl Access {
 }
 
 fn refusal(access: &Access, pem: &[u8]) -> String {
-    access.state().judge(pem).unwrap_err()
+    access.state().verify(pem).unwrap_err()
 }
 
 #[test]
 fn reload_refuses_a_revoked_client_and_no_other_client() {
     let node = Node::new();
     let (access, one, other) = (node.access(), node.client(), node.client());
-    assert_eq!(access.state().judge(one.cert.as_bytes()).unwrap().role, Some(Role::Viewer));
+    assert_eq!(access.state().verify(one.cert.as_bytes()).unwrap().role, Some(Role::Viewer));
     node.revoke(Some(&one));
-    assert!(access.state().judge(one.cert.as_bytes()).is_ok(), "not read yet");
+    assert!(access.state().verify(one.cert.as_bytes()).is_ok(), "not read yet");
     assert_eq!(access.replace(&node.security).unwrap().revoked, 1);
     assert!(refusal(&access, one.cert.as_bytes()).starts_with("the client certificate was revoked at 2"));
-    assert!(access.state().judge(other.cert.as_bytes()).is_ok());
+    assert!(access.state().verify(other.cert.as_bytes()).is_ok());
 }
 
 #[test]
 fn clients_of_a_ca_that_was_replaced_are_refused() {
     let (node, next) = (Node::new(), Node::new());
     let (access, client) = (node.access(), node.client());
-    assert!(access.state().judge(client.cert.as_bytes()).is_ok());
+    assert!(access.state().verify(client.cert.as_bytes()).is_ok());
     access.replace(&next.security).unwrap();
     let why = refusal(&access, client.cert.as_bytes());
     assert!(why.starts_with("certificate verify failed: "), "{why}");
-    assert!(access.state().judge(next.client().cert.as_bytes()).is_ok());
+    assert!(access.state().verify(next.client().cert.as_bytes()).is_ok());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn unusable_credentials_leave_the_old_ones_in_force() {
     let mixed = Security { server_key: node.security.server_key.clone(), ..next.security.clone() };
     let why = access.replace(&mixed).unwrap_err().to_string();
     assert!(why.contains("security.serverKey: it does not belong to"), "{why}");
-    assert!(access.state().judge(client.cert.as_bytes()).is_ok(), "the old CA is in force");
+    assert!(access.state().verify(client.cert.as_bytes()).is_ok(), "the old CA is in force");
 }
 
 #[test]
@@ -184,6 +184,6 @@ fn cached_verdict_expires_with_age_and_when_the_clock_is_set() {
     let (access, client) = (node.access(), node.client());
     for at in [unix_now() - 61, unix_now() + 61] {
         access.state().known.insert(client.cert.clone().into(), (at, Err("the clock was wrong".into())));
-        assert!(access.state().judge(client.cert.as_bytes()).is_ok());
+        assert!(access.state().verify(client.cert.as_bytes()).is_ok());
     }
 }

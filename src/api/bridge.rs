@@ -57,11 +57,11 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
         let answer = async {
             let permit = permit?;
             let message = permit.message(&mut request).await?;
-            let turn = permit.turn().await;
-            Ok::<_, RpcStatus>((serve(message).await?, permit, turn))
+            let queue_permit = permit.queue().await;
+            Ok::<_, RpcStatus>((serve(message).await?, permit, queue_permit))
         };
         note(match answer.await {
-            Ok((reply, _share, _turn)) => sink.success(reply).await,
+            Ok((reply, _permit, _queue_permit)) => sink.success(reply).await,
             Err(status) => {
                 if status.code() == RpcStatusCode::RESOURCE_EXHAUSTED
                     && let Some(hint) = status::retry_after()

@@ -21,9 +21,9 @@ const CALLS: usize = 512;
 /// Open streams of one client: half of all.
 const STREAMS: usize = 2048;
 
-/// Looks of one client that are served at one time; the others wait in its own line. Looks are short, and come
-/// by the thousand: behind a line of gRPC's one thread everybody would wait.
-const TURNS: usize = 4;
+/// Looks of one client that are served at one time; the others wait in its own queue. Looks are short, and come
+/// by the thousand: behind a queue of gRPC's one thread everybody would wait.
+const AT_ONCE: usize = 4;
 
 /// What a call is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,25 +47,25 @@ impl Kind {
 
 /// Open calls by client and kind. A client is a certificate: addresses cost nothing.
 #[derive(Clone)]
-pub(super) struct Shares {
+pub(super) struct CallLimits {
     access: Access,
     clients: RandomState,
     open: Open,
-    lines: Lines,
+    queues: Queues,
     abuse: AbuseCounter,
 }
 
-type Lines = Arc<Mutex<HashMap<u64, Line>>>;
+type Queues = Arc<Mutex<HashMap<u64, ClientQueue>>>;
 type Open = Arc<Mutex<HashMap<(u64, Kind), usize>>>;
 
-impl Shares {
+impl CallLimits {
     /// Of the clients that `access` lets in.
     pub(super) fn new(access: Access) -> Self {
         Self {
             access,
             clients: RandomState::new(),
             open: Open::default(),
-            lines: Lines::default(),
+            queues: Queues::default(),
             abuse: AbuseCounter::default(),
         }
     }
@@ -74,11 +74,11 @@ impl Shares {
     ///
     /// # Errors
     /// The client has too many open already.
-    pub(super) fn claim(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<CallPermit, RpcStatus> {
-        self.claim_for(self.access.peer(ctx), ctx.peer(), kind)
+    pub(super) fn acquire(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<CallPermit, RpcStatus> {
+        self.acquire_for(self.access.peer(ctx), ctx.peer(), kind)
     }
 
-    fn claim_for(&self, peer: Peer, address: String, kind: Kind) -> Result<CallPermit, RpcStatus> {
+    fn acquire_for(&self, peer: Peer, address: String, kind: Kind) -> Result<CallPermit, RpcStatus> {
         let key = (self.clients.hash_one(peer.certificate()), kind);
         let (limit, what) = kind.limit();
         let mut open = lock(&self.open);
@@ -91,8 +91,8 @@ impl Shares {
         }
         *count += 1;
         drop(open);
-        let (open, lines, abuse) = (self.open.clone(), self.lines.clone(), self.abuse.clone());
-        Ok(CallPermit { open, lines, key, peer, address, abuse })
+        let (open, queues, abuse) = (self.open.clone(), self.queues.clone(), self.abuse.clone());
+        Ok(CallPermit { open, queues, key, peer, address, abuse })
     }
 }
 
@@ -103,7 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// One open call, counted as long as it lives.
 pub(super) struct CallPermit {
     open: Open,
-    lines: Lines,
+    queues: Queues,
     key: (u64, Kind),
     peer: Peer,
     address: String,
@@ -112,9 +112,9 @@ pub(super) struct CallPermit {
 
 impl CallPermit {
     /// Waits until it is the call's turn among its client's, where it is a look.
-    pub(super) async fn turn(&self) -> Option<QueuePermit> {
+    pub(super) async fn queue(&self) -> Option<QueuePermit> {
         match self.key.1 {
-            Kind::Look => QueuePermit::next(&self.lines, self.key.0).await,
+            Kind::Look => QueuePermit::next(&self.queues, self.key.0).await,
             Kind::Call | Kind::Stream => None,
         }
     }
@@ -144,7 +144,7 @@ impl CallPermit {
 
 /// The looks of one client.
 #[derive(Default)]
-struct Line {
+struct ClientQueue {
     served: usize,
     /// At most [`CALLS`].
     waiting: VecDeque<oneshot::Sender<QueuePermit>>,
@@ -152,22 +152,22 @@ struct Line {
 
 /// One look that is served. When it goes, the next of its client is.
 pub(super) struct QueuePermit {
-    lines: Lines,
+    queues: Queues,
     client: u64,
 }
 
 impl QueuePermit {
-    /// The client's next turn. `None`: it has gone lost with its line, which nobody does.
-    async fn next(lines: &Lines, client: u64) -> Option<QueuePermit> {
+    /// The client's next turn. `None`: it has gone lost with its queue, which nobody does.
+    async fn next(queues: &Queues, client: u64) -> Option<QueuePermit> {
         let wait = {
-            let mut all = lock(lines);
-            let line = all.entry(client).or_default();
-            if line.served < TURNS {
-                line.served += 1;
-                return Some(QueuePermit { lines: lines.clone(), client });
+            let mut all = lock(queues);
+            let queue = all.entry(client).or_default();
+            if queue.served < AT_ONCE {
+                queue.served += 1;
+                return Some(QueuePermit { queues: queues.clone(), client });
             }
             let (turn, wait) = oneshot::channel();
-            line.waiting.push_back(turn);
+            queue.waiting.push_back(turn);
             wait
         };
         wait.await.ok()
@@ -177,12 +177,12 @@ impl QueuePermit {
 impl Drop for QueuePermit {
     fn drop(&mut self) {
         let next = {
-            let mut all = lock(&self.lines);
-            let Some(line) = all.get_mut(&self.client) else { return };
-            let next = line.waiting.pop_front();
+            let mut all = lock(&self.queues);
+            let Some(queue) = all.get_mut(&self.client) else { return };
+            let next = queue.waiting.pop_front();
             if next.is_none() {
-                line.served -= 1;
-                if line.served == 0 {
+                queue.served -= 1;
+                if queue.served == 0 {
                     all.remove(&self.client);
                 }
             }
@@ -190,7 +190,7 @@ impl Drop for QueuePermit {
         };
         if let Some(next) = next {
             // Handed on without the lock: to a call that is gone it comes back, and goes on from there.
-            drop(next.send(QueuePermit { lines: self.lines.clone(), client: self.client }));
+            drop(next.send(QueuePermit { queues: self.queues.clone(), client: self.client }));
         }
     }
 }
@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn client_has_its_own_permits_of_each_kind_and_gets_them_back() {
         let access = Node::new().access();
-        let shares = Shares::new(access.clone());
-        let claim = |who: &str, kind| shares.claim_for(access.peer_of(who), String::new(), kind);
+        let limits = CallLimits::new(access.clone());
+        let claim = |who: &str, kind| limits.acquire_for(access.peer_of(who), String::new(), kind);
         let mut held: Vec<_> = (0..CALLS).map(|_| claim("greedy", Kind::Call).ok().unwrap()).collect();
         let refused = claim("greedy", Kind::Call).err().unwrap();
         assert_eq!(refused.code(), RpcStatusCode::RESOURCE_EXHAUSTED);
@@ -226,18 +226,18 @@ mod tests {
         held.push(claim("greedy", Kind::Call).ok().unwrap());
         assert!(claim("greedy", Kind::Call).is_err());
         drop(held);
-        assert!(lock(&shares.open).is_empty(), "a client without calls is forgotten");
+        assert!(lock(&limits.open).is_empty(), "a client without calls is forgotten");
     }
     #[test]
     fn short_calls_of_a_client_are_served_a_few_at_a_time_in_order() {
         use futures_util::FutureExt;
-        let lines = Lines::default();
+        let queues = Queues::default();
         let mut served: Vec<_> =
-            (0..TURNS).map(|_| QueuePermit::next(&lines, 1).now_or_never().unwrap()).collect();
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(QueuePermit::next(&lines, 1))).collect();
+            (0..AT_ONCE).map(|_| QueuePermit::next(&queues, 1).now_or_never().unwrap()).collect();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(QueuePermit::next(&queues, 1))).collect();
         assert!(waiting.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
         assert!(
-            QueuePermit::next(&lines, 2).now_or_never().unwrap().is_some(),
+            QueuePermit::next(&queues, 2).now_or_never().unwrap().is_some(),
             "another client does not wait"
         );
         served.pop();
@@ -248,6 +248,6 @@ mod tests {
         served.pop();
         assert!(waiting.remove(0).now_or_never().unwrap().is_some());
         drop((served, first));
-        assert!(lock(&lines).is_empty(), "a client without calls is forgotten");
+        assert!(lock(&queues).is_empty(), "a client without calls is forgotten");
     }
 }

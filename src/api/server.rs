@@ -10,7 +10,7 @@ use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuild
 
 use super::access::{Access, InForce};
 use super::auth::Guard;
-use super::limits::Shares;
+use super::limits::CallLimits;
 use super::service::{self, Jobs};
 use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
@@ -68,8 +68,8 @@ impl Server {
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
-        let shares = Shares::new(access.clone());
-        let jobs = Jobs::new(commands, rules, pump.clone(), shares, page, large(&config.grpc));
+        let call_limits = CallLimits::new(access.clone());
+        let jobs = Jobs::new(commands, rules, pump.clone(), call_limits, page, large(&config.grpc));
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
@@ -108,11 +108,11 @@ impl Server {
         }
         let done = self.server.shutdown();
         self.pump.shut_down(streams::gone());
-        let (tell, down) = bounded(1);
+        let (send_down, down) = bounded(1);
         // The future is completed by grpc-0; somebody has to wait for it who is not that thread.
         let waiter = std::thread::Builder::new().name("grpc-down".into()).spawn(move || {
             let _ = futures_executor::block_on(done);
-            let _ = tell.send(());
+            let _ = send_down.send(());
         });
         if let Err(why) = waiter {
             event!(Level::Warn, "cannot wait for open calls: they are cancelled", error = why);

@@ -37,8 +37,9 @@ use crate::diag;
 use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, Limits};
 use crate::metrics::Sampler;
-use crate::output::{Collector, SpoolLimits, Word};
-use crate::sandbox::create::{SandboxConfig, exit_files};
+use crate::output::{Collector, CollectorEvent, SpoolLimits};
+use crate::sandbox::create::SandboxConfig;
+use crate::sandbox::create::exit_files;
 use crate::sandbox::identity::{Leases, check_range};
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
@@ -231,18 +232,25 @@ impl Places {
     }
 }
 
-/// What all jobs of the node share.
-fn node(config: &DaemonConfig, places: &Places, disk: Option<Arc<WorkDisk>>) -> Result<Node, DaemonError> {
-    Ok(Node {
-        tree: Arc::new(tree(config)?),
-        sandbox: Sandbox::new(sandbox_config(config, &places.run_dir))?,
-        disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
-        spool: places.spool.clone(),
-        run_dir: places.run_dir.clone(),
-        disk,
-        work_quota: config.filesystem.work_quota,
-        reuse_networks: config.network.reuse_namespaces,
-    })
+/// The threads that take what jobs give: their output, and what they use.
+fn start_collectors(
+    config: &DaemonConfig,
+    to_loop: &Mailbox,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(Collector, Sampler<()>), DaemonError> {
+    let post = to_loop.clone();
+    let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
+        post.send(match word {
+            CollectorEvent::OutputComplete => WorkerEvent::OutputComplete(id),
+            CollectorEvent::OverLimit => WorkerEvent::OverLimit(id),
+        });
+    })?;
+    threads.push(thread);
+    let post = to_loop.clone();
+    let rate = config.job_metrics.default_sample_rate;
+    let (sampler, thread) = Sampler::start(rate, move |id, ()| post.send(WorkerEvent::SamplesComplete(id)))?;
+    threads.push(thread);
+    Ok((collector, sampler))
 }
 
 /// Worker threads as they are started, each with its way to the loop.

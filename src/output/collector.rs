@@ -51,9 +51,9 @@ pub struct JobOutput {
 
 /// What the collector tells of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum CollectorEvent {
     /// Both pipes have ended and all is spooled.
-    Drained,
+    OutputComplete,
     /// It writes more than a limit lets it, and is to end for that: said once.
     OverLimit,
 }
@@ -71,13 +71,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts the thread. `say` must not block.
+    /// Starts the thread. `notify` must not block.
     ///
     /// # Errors
     /// No epoll instance, no /dev/null or no thread.
     pub fn start(
         limits: SpoolLimits,
-        say: impl Fn(JobId, Word) + Send + 'static,
+        notify: impl Fn(JobId, CollectorEvent) + Send + 'static,
     ) -> Result<(Collector, JoinHandle<()>), OutputError> {
         let poll = Poll::new().map_err(OutputError::Collector)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(OutputError::Collector)?);
@@ -89,7 +89,7 @@ impl Collector {
             limits,
             used: 0,
             null,
-            say: Box::new(say),
+            notify: Box::new(notify),
             pipes: HashMap::new(),
             jobs: HashMap::new(),
             ready: VecDeque::new(),
@@ -171,7 +171,7 @@ struct CollectorThread {
     /// Bytes in the spools of all jobs.
     used: u64,
     null: File,
-    say: Box<dyn Fn(JobId, Word) + Send>,
+    notify: Box<dyn Fn(JobId, CollectorEvent) + Send>,
     // Tokens are never reused: a late event finds no entry and is dropped.
     pipes: HashMap<usize, Pipe>,
     jobs: HashMap<JobId, Job>,
@@ -220,7 +220,7 @@ impl CollectorThread {
             // One budget for each pipe that is ready, then a look at the others.
             for _ in 0..self.ready.len() {
                 let Some(token) = self.ready.pop_front() else { break };
-                self.turn_of(token);
+                self.serve_turn(token);
             }
         }
     }
@@ -263,7 +263,7 @@ impl CollectorThread {
         self.jobs.insert(id, Job { control, spool, watermark, wake, open: 2, loses: false });
     }
 
-    fn turn_of(&mut self, token: usize) {
+    fn serve_turn(&mut self, token: usize) {
         if let Some(pipe) = self.pipes.get_mut(&token) {
             pipe.ready = false;
         }
@@ -304,17 +304,17 @@ impl CollectorThread {
         let (before, rows) = (job.spool.bytes(), job.spool.rows());
         let moved = match self.limits.room(before, self.used) {
             Ok(room) => job.spool.splice_from(&pipe.fd, pipe.stream, room, now_ns()),
-            Err(full) => match (look(&pipe.fd), self.limits.policy) {
-                (Look::Empty, _) => Ok(SpliceResult::Empty),
-                (Look::Ended, _) => Ok(SpliceResult::End),
+            Err(full) => match (pipe_state(&pipe.fd), self.limits.policy) {
+                (PipeState::Empty, _) => Ok(SpliceResult::Empty),
+                (PipeState::Ended, _) => Ok(SpliceResult::End),
                 (_, SpoolPolicy::Drop) => {
-                    say_loss(pipe.job, job, full);
+                    log_loss(pipe.job, job, full);
                     job.spool.discard_from(&pipe.fd, &self.null, pipe.stream, CHUNK, now_ns())
                 }
-                (Look::LastWords, _) => job.spool.splice_from(&pipe.fd, pipe.stream, CHUNK, now_ns()),
-                (Look::Bytes, policy) => {
+                (PipeState::LastBytes, _) => job.spool.splice_from(&pipe.fd, pipe.stream, CHUNK, now_ns()),
+                (PipeState::Bytes, policy) => {
                     if policy == SpoolPolicy::Kill {
-                        end(pipe.job, job, full, &self.say);
+                        request_end(pipe.job, job, full, &self.notify);
                     }
                     return ServeResult::Held(full);
                 }
@@ -359,7 +359,7 @@ impl CollectorThread {
         job.release(pipe.job);
         self.used -= job.spool.bytes();
         self.jobs.remove(&pipe.job);
-        (self.say)(pipe.job, Word::Drained);
+        (self.notify)(pipe.job, CollectorEvent::OutputComplete);
         // What this job had is the others'.
         self.retry(|full| full == Full::All);
     }
@@ -368,7 +368,7 @@ impl CollectorThread {
         let open: Vec<usize> = self.pipes.iter().filter(|(_, p)| p.job == id).map(|(t, _)| *t).collect();
         if open.is_empty() {
             // Said before; who asks again shall not wait.
-            (self.say)(id, Word::Drained);
+            (self.notify)(id, CollectorEvent::OutputComplete);
         }
         for token in open {
             self.close(token);
@@ -377,28 +377,28 @@ impl CollectorThread {
 }
 
 /// What is in a pipe.
-enum Look {
+enum PipeState {
     Empty,
     Bytes,
     /// Bytes, and nobody writes any more.
-    LastWords,
+    LastBytes,
     Ended,
 }
 
-fn look(pipe: &OwnedFd) -> Look {
+fn pipe_state(pipe: &OwnedFd) -> PipeState {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
     // A pipe that cannot be looked at is read, and that tells why.
     let seen = poll(&mut fds, Some(&rustix::time::Timespec::default()));
     let flags = seen.map_or(PollFlags::IN, |_| fds[0].revents());
     match (flags.contains(PollFlags::IN), flags.contains(PollFlags::HUP)) {
-        (false, false) => Look::Empty,
-        (true, false) => Look::Bytes,
-        (true, true) => Look::LastWords,
-        (false, true) => Look::Ended,
+        (false, false) => PipeState::Empty,
+        (true, false) => PipeState::Bytes,
+        (true, true) => PipeState::LastBytes,
+        (false, true) => PipeState::Ended,
     }
 }
 
-fn say_loss(id: JobId, job: &mut Job, full: Full) {
+fn log_loss(id: JobId, job: &mut Job, full: Full) {
     if !std::mem::replace(&mut job.loses, true) {
         let what = full.reason();
         diag::limited!(Level::Warn, "output of a job is thrown away", jobId = id, lacks = what);
@@ -406,10 +406,10 @@ fn say_loss(id: JobId, job: &mut Job, full: Full) {
 }
 
 /// Asks for the end of a job, once.
-fn end(id: JobId, job: &Job, full: Full, say: &dyn Fn(JobId, Word)) {
+fn request_end(id: JobId, job: &Job, full: Full, notify: &dyn Fn(JobId, CollectorEvent)) {
     if job.watermark.over().is_none() {
         job.watermark.set_over(full);
-        say(id, Word::OverLimit);
+        notify(id, CollectorEvent::OverLimit);
     }
 }
 

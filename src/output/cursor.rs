@@ -37,7 +37,7 @@ pub struct LogCursor {
     /// When the last row was read.
     time_ns: i64,
     /// Who follows from a tail is still to be told how far it goes.
-    owes_place: bool,
+    owes_position: bool,
 }
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl LogCursor {
     /// Of the spool in `dir`, which need not exist before there are rows.
     pub fn new(dir: PathBuf, query: LogQuery) -> Self {
         let lines = (query.filter.is_some() || query.tail.is_some()).then(Cutter::default);
-        let owes_place = query.tail.is_some();
+        let owes_position = query.tail.is_some();
         LogCursor {
             dir,
             query,
@@ -64,7 +64,7 @@ impl LogCursor {
             behind: Vec::new(),
             unbegun: [false; 2],
             time_ns: 0,
-            owes_place,
+            owes_position,
         }
     }
 
@@ -183,7 +183,7 @@ impl LogCursor {
     /// Nothing for now. The first time behind a tail an empty chunk tells how many rows were looked at: a tail is of what
     /// was there at first, so who loses this view goes on behind them, and does not ask for a tail of what is there then.
     fn idle(&mut self, rows: u64) -> Next<Chunk> {
-        if !std::mem::take(&mut self.owes_place) {
+        if !std::mem::take(&mut self.owes_position) {
             return Next::Pending;
         }
         Next::Item(Chunk {

@@ -41,7 +41,7 @@ use std::path::PathBuf;
 
 use crate::diag::disk_remedy;
 
-pub use collector::{Collector, JobOutput, Word};
+pub use collector::{Collector, CollectorEvent, JobOutput};
 pub use cursor::LogCursor;
 pub use limit::{Full, SpoolLimits};
 pub use log_stream::LogStream;

@@ -124,7 +124,7 @@ pub(super) struct Gap {
     /// Its row, and the bytes it counts. It counts on in place, and readers do not see it, until it is closed.
     open: Option<(u64, u64)>,
     /// Bytes counted by its closed rows.
-    told: u64,
+    counted: u64,
 }
 
 /// Where a stream's file ends.
@@ -258,7 +258,7 @@ impl SpoolWriter {
         });
         *lost += bytes;
         let row = Row { sequence: *sequence, time_ns: now_ns, stream, span: Span::Lost(*lost) };
-        let doubled = *lost >= gap.told;
+        let doubled = *lost >= gap.counted;
         self.index.write_all_at(&row.encode(), place(row.sequence - 1))?;
         if doubled { self.close_gaps(now_ns) } else { Ok(()) }
     }
@@ -274,7 +274,7 @@ impl SpoolWriter {
                 let row = Row { sequence, time_ns: now_ns, stream, span: Span::Lost(lost) };
                 self.index.write_all_at(&row.encode(), place(sequence - 1))?;
                 gap.open = None;
-                gap.told += lost;
+                gap.counted += lost;
             }
         }
         Ok(())
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(
             b.read(),
             [(Stream::Stdout, 6, 0), (Stream::Stdout, 0, 100)],
-            "the first loss is told at once"
+            "the first loss is shown at once"
         );
         b.lose(Stream::Stdout, 10);
         b.lose(Stream::Stderr, 7);

@@ -58,7 +58,7 @@ impl Count {
     ) -> Result<Option<(u64, u64)>, OutputError> {
         for _ in 0..STEP {
             if self.at >= self.edge {
-                return Ok(self.judge(query));
+                return Ok(self.decide(query));
             }
             let row = reader.row(self.at)?;
             self.at += 1;
@@ -72,7 +72,7 @@ impl Count {
         Ok(None)
     }
 
-    fn judge(&mut self, query: &LogQuery) -> Option<(u64, u64)> {
+    fn decide(&mut self, query: &LogQuery) -> Option<(u64, u64)> {
         self.lines += self.cutter.open(query);
         // One more than is wanted: the first line of a window may have begun before it.
         if self.lines <= self.wanted && self.begin() > self.start {

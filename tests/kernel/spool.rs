@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use joblet::job::{JobId, SpoolPolicy};
 use joblet::output::spool::{CHUNK, HEADER, ROW, SpliceResult};
-use joblet::output::{Collector, JobOutput, SpoolLimits, SpoolReader, SpoolWriter, Stream, Watermark, Word};
+use joblet::output::{
+    Collector, CollectorEvent, JobOutput, SpoolLimits, SpoolReader, SpoolWriter, Stream, Watermark,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -173,7 +175,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     assert_eq!(init.wait().unwrap().signal(), Some(libc::SIGUSR1), "woken");
     let mut byte = [0; 2];
     assert_eq!((rustix::io::read(&init_end, &mut byte).unwrap(), byte[0]), (1, b'R'), "released before that");
-    assert_eq!(drained.recv().unwrap(), (id, Word::Drained));
+    assert_eq!(drained.recv().unwrap(), (id, CollectorEvent::OutputComplete));
     let chunk = SpoolReader::open(&dir).unwrap().next(watermark.look().0).unwrap().unwrap();
     assert_eq!(chunk.bytes, b"left in the pipe");
     collector.stop();

@@ -28,10 +28,11 @@ impl JobService for Jobs {
         req: RequestStream<RunJobRequest>,
         sink: ClientStreamingSink<RunJobResponse>,
     ) {
-        let Jobs { commands, rules, starts, shares, .. } = self.clone();
-        bridge::serve(&ctx, shares.claim(&ctx, Kind::Call), req, sink, async move |req| {
+        let Jobs { commands, rules, upload_limit, call_limits, .. } = self.clone();
+        bridge::serve(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, async move |req| {
             // Held until the loop has answered: what the request carries lives as long.
-            let _claim = starts.claim(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
+            let _upload_permit =
+                upload_limit.acquire(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
             let explain = req.explain;
             let checked = request::run(req, &rules);
             if explain {
@@ -50,8 +51,8 @@ impl JobService for Jobs {
         req: RequestStream<GetJobStatusReq>,
         sink: ClientStreamingSink<GetJobStatusRes>,
     ) {
-        let Jobs { commands, rules, shares, .. } = self.clone();
-        bridge::serve(&ctx, shares.claim(&ctx, Kind::Look), req, sink, async move |req| {
+        let Jobs { commands, rules, call_limits, .. } = self.clone();
+        bridge::serve(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, async move |req| {
             let job = request::job(&req.uuid);
             if req.security {
                 let command = job.map(|job| move |answer| Command::Security { job, answer });
@@ -69,8 +70,8 @@ impl JobService for Jobs {
         req: RequestStream<StopJobReq>,
         sink: ClientStreamingSink<StopJobRes>,
     ) {
-        let Jobs { commands, shares, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Stop { job, answer });
             (bridge::ask(&commands, command), |job| reply::stop(&job))
         });
@@ -82,8 +83,8 @@ impl JobService for Jobs {
         req: RequestStream<CancelJobReq>,
         sink: ClientStreamingSink<CancelJobRes>,
     ) {
-        let Jobs { commands, shares, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Cancel { job, answer });
             (bridge::ask(&commands, command), |job| reply::cancel(&job))
         });
@@ -95,8 +96,8 @@ impl JobService for Jobs {
         req: RequestStream<DeleteJobReq>,
         sink: ClientStreamingSink<DeleteJobRes>,
     ) {
-        let Jobs { commands, shares, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |req| {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
             let command = request::job(&req.uuid).map(|job| move |answer| Command::Delete { job, answer });
             (bridge::ask(&commands, command), reply::delete)
         });
@@ -108,8 +109,8 @@ impl JobService for Jobs {
         req: RequestStream<DeleteAllJobsReq>,
         sink: ClientStreamingSink<DeleteAllJobsRes>,
     ) {
-        let Jobs { commands, shares, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Call), req, sink, move |_| {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |_| {
             (bridge::ask(&commands, Ok(|answer| Command::DeleteAll { answer })), reply::delete_all)
         });
     }
@@ -120,8 +121,8 @@ impl JobService for Jobs {
         req: RequestStream<EmptyRequest>,
         sink: ClientStreamingSink<JobList>,
     ) {
-        let Jobs { commands, rules, shares, page_bytes, .. } = self.clone();
-        bridge::reply(&ctx, shares.claim(&ctx, Kind::Look), req, sink, move |req| {
+        let Jobs { commands, rules, call_limits, page_bytes, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |req| {
             let asked = match request::page(&req) {
                 Ok(Some(page)) => bridge::ask(&commands, Ok(move |answer| Command::List { page, answer })),
                 Ok(None) => Ok(empty_page()),
@@ -137,7 +138,7 @@ impl JobService for Jobs {
         req: RequestStream<GetJobLogsReq>,
         sink: DuplexSink<DataChunk>,
     ) {
-        let Jobs { commands, pump, shares, .. } = self.clone();
+        let Jobs { commands, pump, call_limits, .. } = self.clone();
         let put = move |req: GetJobLogsReq| {
             let (job, query) = match request::logs(&req) {
                 Ok((job, query)) => (Ok(job), query),
@@ -146,7 +147,7 @@ impl JobService for Jobs {
             let command = job.map(|job| move |answer| Command::Logs { job, answer });
             (bridge::ask(&commands, command), |source| logs::stream(source, query))
         };
-        ctx.spawn(stream::follow(pump, shares.claim(&ctx, Kind::Stream), req, put, sink));
+        ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));
     }
 
     fn get_job_metrics(
@@ -155,7 +156,7 @@ impl JobService for Jobs {
         req: RequestStream<JobMetricsRequest>,
         sink: DuplexSink<JobMetricsSample>,
     ) {
-        let Jobs { commands, pump, shares, .. } = self.clone();
+        let Jobs { commands, pump, call_limits, .. } = self.clone();
         let put = move |req: JobMetricsRequest| {
             let (job, query) = match request::samples(&req) {
                 Ok((job, query)) => (Ok(job), query),
@@ -164,7 +165,7 @@ impl JobService for Jobs {
             let command = job.map(|job| move |answer| Command::Samples { job, answer });
             (bridge::ask(&commands, command), move |source| samples::stream(source, query, now_ns()))
         };
-        ctx.spawn(stream::follow(pump, shares.claim(&ctx, Kind::Stream), req, put, sink));
+        ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));
     }
 }
 

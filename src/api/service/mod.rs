@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use grpcio::Service;
 
 use super::convert::Refusal;
-use super::limits::Shares;
+use super::limits::CallLimits;
 use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
 use crate::pb::joblet_grpc::{
@@ -29,8 +29,8 @@ pub(super) struct Jobs {
     pump: StreamPump,
     /// Serialized bytes of one page of a list.
     page_bytes: u64,
-    starts: Starts,
-    shares: Shares,
+    upload_limit: UploadLimit,
+    call_limits: CallLimits,
 }
 
 impl Jobs {
@@ -38,26 +38,26 @@ impl Jobs {
         commands: CommandSender,
         rules: Rules,
         pump: StreamPump,
-        shares: Shares,
+        call_limits: CallLimits,
         page_bytes: u64,
         start_bytes: u64,
     ) -> Self {
-        let starts = Starts { bytes: Arc::default(), limit: start_bytes };
-        Jobs { commands, rules: Arc::new(rules), pump, page_bytes, starts, shares }
+        let upload_limit = UploadLimit { bytes: Arc::default(), limit: start_bytes };
+        Jobs { commands, rules: Arc::new(rules), pump, page_bytes, upload_limit, call_limits }
     }
 }
 
 /// Bytes of all requests for a job whose start is not answered yet. The loop's queue counts commands; what
 /// they carry, uploads above all, is bounded here.
 #[derive(Clone)]
-struct Starts {
+struct UploadLimit {
     bytes: Arc<AtomicU64>,
     limit: u64,
 }
 
-impl Starts {
-    fn claim(&self, bytes: u64) -> Result<Claim, Refusal> {
-        let claim = Claim { all: self.bytes.clone(), bytes };
+impl UploadLimit {
+    fn acquire(&self, bytes: u64) -> Result<UploadPermit, Refusal> {
+        let permit = UploadPermit { all: self.bytes.clone(), bytes };
         let others = self.bytes.fetch_add(bytes, Ordering::SeqCst);
         // One request alone is always taken: gRPC has bounded it.
         if others > 0 && others.saturating_add(bytes) > self.limit {
@@ -67,18 +67,18 @@ impl Starts {
                 self.limit >> 20
             )));
         }
-        Ok(claim)
+        Ok(permit)
     }
 }
 
-/// A share of [`Starts`], given back when it goes.
+/// A share of [`UploadLimit`], given back when it goes.
 #[derive(Debug)]
-struct Claim {
+struct UploadPermit {
     all: Arc<AtomicU64>,
     bytes: u64,
 }
 
-impl Drop for Claim {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::SeqCst);
     }
@@ -109,13 +109,13 @@ mod tests {
 
     #[test]
     fn uploads_of_starting_jobs_are_bounded_together_and_given_back() {
-        let starts = Starts { bytes: Arc::default(), limit: 100 };
-        let first = starts.claim(60).unwrap();
-        assert!(starts.claim(41).is_err());
-        let second = starts.claim(40).unwrap();
-        assert!(starts.claim(1).is_err());
+        let upload_limit = UploadLimit { bytes: Arc::default(), limit: 100 };
+        let first = upload_limit.acquire(60).unwrap();
+        assert!(upload_limit.acquire(41).is_err());
+        let second = upload_limit.acquire(40).unwrap();
+        assert!(upload_limit.acquire(1).is_err());
         drop((first, second));
-        assert!(starts.claim(1000).is_ok(), "one alone is taken");
-        assert_eq!(starts.bytes.load(Ordering::SeqCst), 0);
+        assert!(upload_limit.acquire(1000).is_ok(), "one alone is taken");
+        assert_eq!(upload_limit.bytes.load(Ordering::SeqCst), 0);
     }
 }
