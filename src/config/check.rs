@@ -1,9 +1,10 @@
-//! Keys that nobody reads. The known keys are the paths of a serialised default; `*` stands for any name.
+//! Warnings about keys that nothing reads. The known keys are the paths of a serialised default; `*` stands for
+//! any name.
 
 use serde_yaml::Value;
 
-/// One sentence for each key of `given` that is not in `known`, in the order of the file. A path below one of
-/// `without_effect` is told as known but not built.
+/// One sentence for each key of `given` that is not in `known`, in the order of the file. A path of
+/// `without_effect` gets the warning that it is known but has no effect.
 pub(super) fn unread_keys(given: &Value, known: &Value, without_effect: &[&str]) -> Vec<String> {
     let mut warnings = Vec::new();
     walk(given, known, known, without_effect, "", &mut warnings);

@@ -17,7 +17,7 @@ use crate::job::Secret;
 pub struct ClientConfig {
     /// Version of the format.
     pub version: Version,
-    /// By name; `default` is used when none is asked for.
+    /// The nodes by name; `default` is the one for a command line without `--node`.
     #[serde(deserialize_with = "values::section")]
     pub nodes: BTreeMap<String, Node>,
 }
@@ -26,7 +26,7 @@ pub struct ClientConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Node {
-    /// host:port
+    /// Address as `host:port`.
     pub address: String,
     /// The node's own name for itself; may be empty.
     pub node_id: String,

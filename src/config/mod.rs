@@ -3,9 +3,9 @@
 //! Two files exist: `joblet-config.yml` of the daemon ([`daemon`]) and `rnx-config.yml` of the client
 //! ([`client`]). Each is found by a fixed search order ([`search`]), read once, and becomes a typed struct in
 //! which every key has a value: what the file leaves out has the default written beside the field, and the
-//! values are in range, so nobody behind this door checks again. The struct is also the list of known keys:
+//! values are in range, so that no other room checks them again. The struct is also the list of known keys:
 //! [`check`] compares the file with the serialised default, so that a key cannot be read without being known
-//! or known without being read. Keys nobody reads are reported, never ignored in silence.
+//! or known without being read. Keys that nothing reads are reported, never ignored in silence.
 //!
 //! Both files hold private keys. Errors and printed configurations never show one, and the daemon refuses a
 //! file that others can read. Nothing here needs Linux in what the client uses.
@@ -27,7 +27,7 @@ mod values;
 /// A configuration with where it came from.
 #[derive(Debug)]
 pub struct Loaded<T> {
-    /// What it says, defaults filled in.
+    /// The values, defaults filled in.
     pub config: T,
     /// The file, absolute.
     pub path: PathBuf,
@@ -61,15 +61,15 @@ pub enum ConfigError {
     /// The file is there but cannot be read.
     #[error("cannot read configuration {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
     /// Not YAML, or a value of the wrong type or range.
     #[error("configuration {}: {why}", path.display())]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The key, the rule and where.
         why: String,
@@ -77,9 +77,9 @@ pub enum ConfigError {
     /// A variable of the environment that overrides a key has a wrong value.
     #[error("environment variable {name}: {why}")]
     Override {
-        /// The variable.
+        /// Name of the variable.
         name: &'static str,
-        /// The rule.
+        /// The rule that the value breaks.
         why: String,
     },
     /// A file that stands for a text of the configuration cannot be read.
@@ -87,33 +87,33 @@ pub enum ConfigError {
     ReadPem {
         /// The key below `security`.
         key: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
     /// Others can read the private key in it, or put something else in its place.
-    #[error("{} {what}, but {why}; run: {mend}", path.display())]
+    #[error("{} {what}, but {why}; run: {remedy}", path.display())]
     Exposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is in it.
+        /// Contents of the file, as half a sentence: "holds a private key".
         what: &'static str,
-        /// Who can do what.
+        /// The exposure: who has which access.
         why: String,
-        /// The command that mends it.
-        mend: String,
+        /// The command that corrects it.
+        remedy: String,
     },
     /// A client file without nodes.
     #[error("no nodes configured in {}", path.display())]
     FindNodes {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The node that was asked for is not in the file.
+    /// The file has no node of this name.
     #[error("node '{name}' not found in configuration (there are: {known})")]
     FindNode {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
         /// The names that exist.
         known: String,

@@ -1,4 +1,4 @@
-//! Files that nobody else may read or replace: the mode and owner of what was opened, and of the directories
+//! Files that no other user may read or replace: the mode and owner of what was opened, and of the directories
 //! on the way to it.
 
 use std::{
@@ -12,34 +12,34 @@ use super::ConfigError;
 
 /// Bits of a mode that a file with a private key must not have.
 pub const SECRET: u32 = 0o077;
-/// Bits of a mode that a file must not have whose contents decide who comes in.
+/// Bits of a mode that a file must not have whose contents decide which clients are trusted.
 pub const UNCHANGED: u32 = 0o022;
 /// With the sticky bit, as in /tmp, others can add files but not replace ours.
 const STICKY: u32 = 0o1000;
 
-/// Who can do what to a file, and the command that ends it.
+/// An access that others have to a file, and the command that ends it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{why}; run: {mend}")]
+#[error("{why}; run: {remedy}")]
 pub struct Exposure {
     /// Such as "others have access to it (mode 0644)".
     pub why: String,
     /// A shell command.
-    pub mend: String,
+    pub remedy: String,
 }
 
 /// Looks at an open file and the directories of its real path; `forbidden` is [`SECRET`] or [`UNCHANGED`].
 ///
 /// # Errors
-/// The system refuses the look.
+/// The system refuses access to the file or a directory.
 pub fn exposure(path: &Path, file: &File, forbidden: u32) -> io::Result<Option<Exposure>> {
-    let found = |why: String, mend: String| Ok(Some(Exposure { why, mend }));
+    let found = |why: String, remedy: String| Ok(Some(Exposure { why, remedy }));
     let (meta, shown) = (file.metadata()?, path.display());
     if meta.mode() & forbidden != 0 {
-        let (can, mend) =
+        let (can, mode) =
             if forbidden == SECRET { ("have access to", "600") } else { ("can change", "go-w") };
         return found(
             format!("others {can} it (mode {:04o})", meta.mode() & 0o7777),
-            format!("chmod {mend} {shown}"),
+            format!("chmod {mode} {shown}"),
         );
     }
     let me = rustix::process::geteuid().as_raw();
@@ -65,12 +65,12 @@ pub fn exposure(path: &Path, file: &File, forbidden: u32) -> io::Result<Option<E
     Ok(None)
 }
 
-/// What a file of the configuration holds.
+/// The kind of secret or trust in a file of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holds {
     /// A private key.
     Key,
-    /// What decides who comes in.
+    /// Certificates that decide which clients are trusted.
     Trust,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn guard(path: &Path, file: &File, holds: Holds) -> Result<(), Config
     let read = |source| ConfigError::Read { path: path.into(), source };
     match exposure(path, file, forbidden).map_err(read)? {
         None => Ok(()),
-        Some(Exposure { why, mend }) => Err(ConfigError::Exposed { path: path.into(), what, why, mend }),
+        Some(Exposure { why, remedy }) => Err(ConfigError::Exposed { path: path.into(), what, why, remedy }),
     }
 }
 

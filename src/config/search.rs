@@ -65,7 +65,7 @@ fn first(places: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     places.into_iter().find(|place| place.is_file()).map(|place| absolute(&place))
 }
 
-/// Absolute, because the daemon changes its working directory later and tells children where the file is.
+/// Absolute, because the daemon changes its working directory later and passes the path to children.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
 }

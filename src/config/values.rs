@@ -120,13 +120,13 @@ impl<'de> Deserialize<'de> for Version {
 /// Least severity that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Everything.
+    /// Every line, also those for debugging.
     Debug,
-    /// Life-cycle lines and up.
+    /// Life-cycle lines and more severe ones.
     Info,
-    /// Recoverable trouble and up.
+    /// Recoverable trouble and failures.
     Warn,
-    /// Failures only.
+    /// Failures and nothing else.
     Error,
 }
 

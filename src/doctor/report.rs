@@ -16,8 +16,8 @@ pub fn command(path: Option<&Path>) -> Vec<Finding> {
             let first = match loaded.warnings.as_slice() {
                 [] => Finding::ok("config", path),
                 all => {
-                    let mend = format!("joblet --check-config --config {path}");
-                    Finding::warn("config", format!("{path}: {}", all.join("; ")), mend)
+                    let remedy = format!("joblet --check-config --config {path}");
+                    Finding::warn("config", format!("{path}: {}", all.join("; ")), remedy)
                 }
             };
             (loaded.config, first)
@@ -35,7 +35,7 @@ fn unread(why: &ConfigError) -> Finding {
         ConfigError::FindDaemonConfig { .. } => {
             Finding::warn("config", seen, "joblet setup --dir /opt/joblet")
         }
-        ConfigError::Exposed { mend, .. } => Finding::fail("config", seen, mend.clone()),
+        ConfigError::Exposed { remedy, .. } => Finding::fail("config", seen, remedy.clone()),
         ConfigError::Parse { path, .. } => {
             Finding::fail("config", seen, format!("joblet --check-config --config {}", path.display()))
         }

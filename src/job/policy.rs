@@ -1,8 +1,8 @@
-//! Policies of the node that rooms share with the configuration: what happens to a job at a limit of the node.
+//! Words that the configuration shares with other rooms: controllers of limits, and the policies at a limit.
 
 use serde::{Deserialize, Serialize};
 
-/// What happens to output beyond `joblet.spoolLimit` and `joblet.jobSpoolLimit`.
+/// The policy for output beyond `joblet.spoolLimit` and `joblet.jobSpoolLimit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SpoolPolicy {
@@ -14,7 +14,7 @@ pub enum SpoolPolicy {
     Kill,
 }
 
-/// What happens to a job whose limits the host cannot enforce.
+/// The policy for a job whose limits the host cannot enforce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Enforcement {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Why a text is no duration or size. The text itself is part of the sentence.
+/// The reason why a text is no duration or size. The sentence contains the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not of the shape that a duration has.
@@ -10,19 +10,19 @@ pub enum UnitError {
         "cannot read {text:?} as a duration; write numbers with units, such as \"30s\", \"100ms\" or \"2h30m\""
     )]
     ParseDuration {
-        /// What was given.
+        /// The text that was given.
         text: String,
     },
     /// Not of the shape that a size has.
     #[error("cannot read {text:?} as a size; write a number and a unit, such as \"512M\" or \"1GiB\"")]
     ParseSize {
-        /// What was given.
+        /// The text that was given.
         text: String,
     },
     /// More than can be counted.
     #[error("{text:?} is too large")]
     TooLarge {
-        /// What was given.
+        /// The text that was given.
         text: String,
     },
 }

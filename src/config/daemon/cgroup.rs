@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{Controller, Enforcement};
 
-/// `cgroup:`
+/// The section `cgroup:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Cgroup {
     /// The group below which jobs get theirs, absolute; absent: found from mountinfo.
     pub base_dir: Option<PathBuf>,
-    /// What a missing controller means.
+    /// The policy for jobs whose limits need a missing controller.
     pub enforcement: Enforcement,
-    /// Controllers to use.
+    /// The controllers that the daemon uses.
     pub enable_controllers: Vec<Controller>,
 }
 

@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values;
 
-/// `filesystem:`
+/// The section `filesystem:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Filesystem {
-    /// What of /proc a job sees.
+    /// The part of /proc that a job sees.
     pub proc: ProcMode,
     /// Host paths that jobs see read-only, absolute; absent: the built-in list.
     pub allowed_mounts: Option<Vec<PathBuf>>,
     /// Bytes of /work, at least 1 MiB.
     #[serde(with = "values::size")]
     pub work_quota: u64,
-    /// What /work is made of.
+    /// The storage behind a job's /work.
     pub work_backend: WorkBackend,
 }
 
-/// What of /proc a job sees.
+/// The part of /proc that a job sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProcMode {
-    /// All of its own pid namespace's, with the host's doors masked.
+    /// All of its own pid namespace's, with the files that lead to the host masked.
     Masked,
-    /// Processes only.
+    /// Only the directories of processes (`subset=pid`, proc(5)).
     Pid,
 }
 
-/// What /work is made of.
+/// The storage behind a job's /work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkBackend {

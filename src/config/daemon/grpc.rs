@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values;
 
-/// `grpc:`
+/// The section `grpc:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Grpc {

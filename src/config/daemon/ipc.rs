@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `ipc:`
+/// The section `ipc:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ipc {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values;
 
-/// `job_metrics:`
+/// The section `job_metrics:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobMetrics {

@@ -8,15 +8,15 @@ use super::state::OnShutdown;
 use crate::config::values;
 use crate::job::SpoolPolicy;
 
-/// `joblet:`
+/// The section `joblet:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Joblet {
-    /// Percent of one core for a job that asks for nothing, up to 10000; 0: no limit.
+    /// Percent of one core for a job without a limit of its own, up to 10000; 0: no limit.
     pub default_cpu_limit: u32,
-    /// MiB for a job that asks for nothing, from 4; 0: no limit.
+    /// MiB for a job without a limit of its own, from 4; 0: no limit.
     pub default_memory_limit: u32,
-    /// Bytes a second for a job that asks for nothing, from 4096; 0: no limit.
+    /// Bytes per second for a job without a limit of its own, from 4096; 0: no limit.
     pub default_io_limit: u32,
     /// Processes and threads of a job, at least 1.
     pub default_pids_limit: u32,
@@ -24,11 +24,11 @@ pub struct Joblet {
     pub max_memory_limit: u32,
     /// Jobs that run at one time, at least 1 and at most `process.subidCount`.
     pub max_concurrent_jobs: u32,
-    /// Jobs that may wait for their time or for a place, 0 for none.
+    /// Jobs that may wait for their scheduled time or for a slot; 0: none.
     pub max_queued_jobs: u32,
-    /// Berths kept ready for the next jobs, at most 256; 0: none.
+    /// Sandboxes kept warm for the next jobs, at most 256; 0: none.
     pub warm_sandboxes: u32,
-    /// Longest run of any job; zero: no bound.
+    /// Longest run of any job; zero: no limit.
     #[serde(with = "values::duration")]
     pub job_timeout: Duration,
     /// From TERM to KILL when a job is stopped.
@@ -42,7 +42,7 @@ pub struct Joblet {
     /// How long a finished job waits for a new daemon to fetch its output when the old one is gone.
     #[serde(with = "values::duration")]
     pub orphan_linger: Duration,
-    /// What becomes of running jobs when the daemon is told to end.
+    /// The fate of running jobs when the daemon shuts down.
     pub on_shutdown: OnShutdown,
     /// Bytes of output kept for all unfinished jobs together, at least 64 KiB.
     #[serde(with = "values::size")]
@@ -50,7 +50,7 @@ pub struct Joblet {
     /// Bytes of output kept for one unfinished job, at least 64 KiB.
     #[serde(with = "values::size")]
     pub job_spool_limit: u64,
-    /// What happens to output at these limits.
+    /// The policy for output at these limits.
     pub spool_policy: SpoolPolicy,
 }
 

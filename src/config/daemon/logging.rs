@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::config::values::LogLevel;
 use crate::diag::{self, Format, Output};
 
-/// `logging:`
+/// The section `logging:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
-    /// Least severity.
+    /// Least severity that is logged.
     pub level: LogLevel,
-    /// Shape of a line.
+    /// Format of each line.
     pub format: Format,
-    /// Destination.
+    /// Destination of the lines.
     pub output: Output,
 }
 
@@ -24,7 +24,7 @@ impl Default for Logging {
 }
 
 impl Logging {
-    /// The same for the log itself.
+    /// The same values in the types of the log itself.
     pub fn settings(&self) -> diag::Settings {
         diag::Settings { level: self.level.into(), format: self.format, output: self.output.clone() }
     }

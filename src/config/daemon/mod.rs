@@ -56,10 +56,10 @@ pub struct DaemonConfig {
     pub version: Version,
     /// Root of everything the daemon keeps: run/, spool/, state. Absolute.
     pub data_dir: PathBuf,
-    /// Where it listens and who it is.
+    /// The address to listen on and the node's name.
     #[serde(deserialize_with = "section")]
     pub server: Server,
-    /// Its certificates.
+    /// The server's certificates.
     #[serde(deserialize_with = "section")]
     pub security: Security,
     /// Defaults and bounds of jobs.
@@ -68,16 +68,16 @@ pub struct DaemonConfig {
     /// Limits through the kernel.
     #[serde(deserialize_with = "section")]
     pub cgroup: Cgroup,
-    /// What a job sees.
+    /// The files that a job sees.
     #[serde(deserialize_with = "section")]
     pub filesystem: Filesystem,
-    /// Who a job is.
+    /// The host ids that jobs run as.
     #[serde(deserialize_with = "section")]
     pub process: Process,
-    /// What a job reaches.
+    /// The network that a job reaches.
     #[serde(deserialize_with = "section")]
     pub network: Network,
-    /// What is measured of jobs.
+    /// The samples of jobs.
     #[serde(rename = "job_metrics", deserialize_with = "section")]
     pub job_metrics: JobMetrics,
     /// Bounds of the API.
@@ -89,7 +89,7 @@ pub struct DaemonConfig {
     /// Whether output is kept.
     #[serde(deserialize_with = "section")]
     pub ipc: Ipc,
-    /// Where jobs are remembered.
+    /// Storage of job records.
     #[serde(deserialize_with = "section")]
     pub state: State,
 }
@@ -115,8 +115,8 @@ impl Default for DaemonConfig {
     }
 }
 
-/// Keys of the documented format whose features are not built. Accepted, so that a file of an installed host
-/// loads, but told.
+/// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
+/// the file of an installed host loads.
 const WITHOUT_EFFECT: [&str; 49] = [
     "buffers",
     "cgroup.cleanupTimeout",
@@ -193,7 +193,7 @@ impl DaemonConfig {
         Ok(Loaded { config, path, warnings })
     }
 
-    /// Reads a text; the pure part of [`DaemonConfig::load`]. Ranges are checked after the environment had its say.
+    /// Reads a text; the pure part of [`DaemonConfig::load`]. Ranges are checked after the environment's overrides.
     fn parse(text: &str) -> Result<(Self, Vec<String>), String> {
         let (config, tree) = super::parse::<Self>(text, alias::DAEMON)?;
         Ok((config, check::unread_keys(&tree, &known(), &WITHOUT_EFFECT)))

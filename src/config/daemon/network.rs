@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `network:`
+/// The section `network:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Network {
-    /// Mode of a job that asks for none: "none", or "host" where that is allowed.
+    /// Mode of a job that names none: "none", or "host" where `allow_host` permits it.
     pub default_network: String,
     /// Whether a job may share the host's network.
     pub allow_host: bool,

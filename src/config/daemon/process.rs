@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `process:`
+/// The section `process:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Process {
@@ -14,7 +14,7 @@ pub struct Process {
 
 impl Default for Process {
     fn default() -> Self {
-        // 0x70000000: the start of a range that systemd leaves to nobody (its UIDS-GIDS document).
+        // 0x70000000: the start of a range that systemd leaves unused (its UIDS-GIDS document).
         Self { subid_base: 1_879_048_192, subid_count: 65_536 }
     }
 }

@@ -9,7 +9,7 @@ use crate::job::units::format_duration;
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// What every job has of its own; the host's in its place would be no wall.
+/// Paths that every job has of its own; the host's mount in their place would break the isolation.
 const OWN_PLACES: [&str; 5] = ["/proc", "/dev", "/tmp", "/work", "/volumes"];
 
 pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
@@ -26,7 +26,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
     between("process.subidBase", c.process.subid_base, 65_536, u32::MAX - 2 - c.process.subid_count)?;
     between("joblet.warmSandboxes", c.joblet.warm_sandboxes, 0, 256.min(c.process.subid_count - 1))?;
-    // Jobs that cannot use a berth need ids too.
+    // Jobs that cannot use a warm sandbox need ids too.
     let ids = c.process.subid_count - c.joblet.warm_sandboxes;
     between("joblet.maxQueuedJobs", c.joblet.max_queued_jobs, 0, 1_000_000)?;
     between("state.retention.days", c.state.retention.days, 1, 36_500)?;

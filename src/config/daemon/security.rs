@@ -9,8 +9,8 @@ use crate::config::permissions::Holds;
 use crate::config::{ConfigError, values};
 use crate::job::Secret;
 
-/// `security:` Three PEM texts, all required to start, and a file. Where the file of the configuration names files
-/// instead of texts, their texts are here.
+/// The section `security:`. Three PEM texts, all required at the start, and a path. Where the configuration names
+/// files instead of texts, this struct holds the texts of these files.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Security {
@@ -26,7 +26,7 @@ pub struct Security {
 }
 
 impl Security {
-    /// Puts the texts of files in the place of their names.
+    /// Replaces paths by the texts of their files.
     pub(super) fn read_files(&mut self) -> Result<(), ConfigError> {
         for (key, value) in [("serverCert", &mut self.server_cert), ("caCert", &mut self.ca_cert)] {
             if let Some(text) = pem_file(key, value, Holds::Trust)? {

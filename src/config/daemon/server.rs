@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values;
 
-/// `server:`
+/// The section `server:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Server {

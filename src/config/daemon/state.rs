@@ -4,44 +4,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values::section;
 
-/// What becomes of running jobs when the daemon is told to end.
+/// The fate of running jobs when the daemon shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnShutdown {
-    /// They go on, and the next daemon takes them over.
+    /// They keep running, and the next daemon takes them over.
     Keep,
-    /// They are stopped.
+    /// The daemon stops them.
     Stop,
 }
 
-/// Where jobs are remembered.
+/// Storage of job records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// In `<dataDir>/state.db`: they outlive the daemon.
+    /// In `<dataDir>/state.db`: records outlive the daemon.
     Sqlite,
-    /// In the daemon alone, which takes them with it.
+    /// In memory only: records are lost when the daemon ends.
     Memory,
 }
 
-/// `state:`
+/// The section `state:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct State {
-    /// Where jobs are remembered.
+    /// Storage of job records.
     pub backend: Backend,
-    /// How long finished jobs are.
+    /// How long records of finished jobs are kept.
     #[serde(deserialize_with = "section")]
     pub retention: Retention,
 }
 
-/// `state.retention:`
+/// The section `state.retention:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Retention {
     /// Days from a job's end, 1..36500.
     pub days: u32,
-    /// Finished jobs, at least 1; those that ended first go.
+    /// Number of finished jobs, at least 1; beyond it those that ended first are removed.
     pub max: u32,
 }
 
