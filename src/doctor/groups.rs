@@ -58,7 +58,7 @@ fn running(host: &Host, config: &DaemonConfig) -> Option<u32> {
     (daemon != std::process::id() && host.path(&format!("/proc/{daemon}")).exists()).then_some(daemon)
 }
 
-/// Who holds a whole-file lock (proc_locks(5)): `1: FLOCK ADVISORY WRITE pid major:minor:inode start end`, the
+/// The process that holds a whole-file lock (proc_locks(5)): `1: FLOCK ADVISORY WRITE pid major:minor:inode start end`, the
 /// device in hexadecimal.
 fn holder(locks: &str, (major, minor): (u32, u32), inode: u64) -> Option<u32> {
     let file = format!("{major:02x}:{minor:02x}:{inode}");
@@ -129,8 +129,8 @@ fn delegation(host: &Host, found: &Survey, daemon: Option<u32>) -> Finding {
     let whose = daemon.map(|pid| format!(" (of the daemon that runs, pid {pid})")).unwrap_or_default();
     let own = shown(&found.own) + &whose;
     if let Some(why) = &found.refused {
-        let mend = "start joblet as a systemd service with Delegate=yes";
-        return Finding::fail(CHECK, format!("no group can be made in {why}"), mend);
+        let remedy = "start joblet as a systemd service with Delegate=yes";
+        return Finding::fail(CHECK, format!("no group can be made in {why}"), remedy);
     }
     if found.parent != found.own {
         return Finding::ok(CHECK, format!("cgroup.baseDir {}", shown(&found.parent)));
@@ -197,7 +197,7 @@ fn limit(
     match why {
         None => Finding::ok(check, format!("the {name} controller limits {what}")),
         Some(why @ Why::NotConfigured) => {
-            // What the configuration left out on purpose is refused job by job.
+            // Limits of a controller that the configuration leaves out are refused job by job.
             let seen = format!("no {name} controller: {why}; {then}");
             Finding { status: Status::Warn, ..Finding::fail(check, seen, why.remedy()) }
         }

@@ -1,4 +1,4 @@
-//! Who jobs are, and what this process may do: namespaces, the ids of jobs, capabilities, Yama, the scheduler.
+//! Identity of jobs and rights of this process: namespaces, the ids of jobs, capabilities, Yama, the scheduler.
 
 use super::{Finding, Host};
 use crate::config::daemon::DaemonConfig;
@@ -47,8 +47,8 @@ fn capabilities(host: &Host) -> Finding {
     let has = |number: u32| mask >> number & 1 == 1;
     let shortage: Vec<_> = NEEDED.iter().filter(|(_, number)| !has(*number)).map(|(name, _)| *name).collect();
     if !shortage.is_empty() {
-        let mend = "start joblet as root; in a container or unit, add them to what it may have";
-        return Finding::fail(CHECK, format!("missing: {}", shortage.join(" ")), mend);
+        let remedy = "start joblet as root; in a container or unit, add them to what it may have";
+        return Finding::fail(CHECK, format!("missing: {}", shortage.join(" ")), remedy);
     }
     let weak: Vec<_> = BETTER.iter().filter(|(_, number, _)| !has(*number)).collect();
     if weak.is_empty() {
@@ -56,9 +56,9 @@ fn capabilities(host: &Host) -> Finding {
     }
     let seen: Vec<_> = weak.iter().map(|(name, _, effect)| format!("no {name}: {effect}")).collect();
     let names: Vec<_> = weak.iter().map(|(name, _, _)| *name).collect();
-    let mend =
+    let remedy =
         format!("add to the unit's CapabilityBoundingSet, or docker run --cap-add: {}", names.join(" "));
-    Finding::warn(CHECK, seen.join("; "), mend)
+    Finding::warn(CHECK, seen.join("; "), remedy)
 }
 
 /// One process in all the kinds of namespaces that a job has, gone when this returns.
@@ -80,8 +80,8 @@ fn namespaces() -> Finding {
     let refused: Vec<_> =
         kinds.iter().filter(|(_, flag)| Idle::start(*flag as u64).is_err()).map(|(name, _)| *name).collect();
     let which = if refused.is_empty() { "all kinds together".to_owned() } else { refused.join(", ") };
-    let mend = "start joblet as root; see user.max_*_namespaces, and in a container its seccomp profile";
-    Finding::fail(CHECK, format!("{which}: {why}"), mend)
+    let remedy = "start joblet as root; see user.max_*_namespaces, and in a container its seccomp profile";
+    Finding::fail(CHECK, format!("{which}: {why}"), remedy)
 }
 
 fn namespace_limits(host: &Host, config: &DaemonConfig) -> Finding {
@@ -100,12 +100,13 @@ fn namespace_limits(host: &Host, config: &DaemonConfig) -> Finding {
     let Some((least, kind)) = short else {
         return Finding::ok(CHECK, format!("more than {jobs} of each kind (joblet.maxConcurrentJobs)"));
     };
-    let mend = format!("sysctl -w user.max_{kind}_namespaces={}", (jobs * 4).max(1024));
+    let remedy = format!("sysctl -w user.max_{kind}_namespaces={}", (jobs * 4).max(1024));
     let seen = format!("{}, for {jobs} jobs", seen.join(", "));
-    if least == 0 { Finding::fail(CHECK, seen, mend) } else { Finding::warn(CHECK, seen, mend) }
+    if least == 0 { Finding::fail(CHECK, seen, remedy) } else { Finding::warn(CHECK, seen, remedy) }
 }
 
-/// What distributions add against user namespaces of ordinary users. root's are not meant, and are tried above.
+/// Restrictions that distributions put on user namespaces of ordinary users. They do not concern those of root,
+/// which another check tries.
 fn restrictions(host: &Host) -> Finding {
     const CHECK: &str = "namespaces.restrictions";
     let settings = ["apparmor_restrict_unprivileged_userns", "unprivileged_userns_clone"];

@@ -1,4 +1,4 @@
-//! The kernel: its version, and each call that walls are made of.
+//! The kernel: its version, and each system call that the isolation needs.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,12 +16,12 @@ const NEWER: &str = "install a kernel of 5.15 or later: apt-get install linux-im
 
 pub(super) fn checks(host: &Host) -> Vec<Finding> {
     let mut all = vec![version(host)];
-    // Whatever it is on this host, opening it must not wait: the walls say later what it has to be.
+    // It may be any kind of file on this host, and opening it must not wait; the sandbox checks its kind later.
     let null = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/null") {
         Ok(null) => null,
         Err(why) => {
-            let mend = "mknod -m 666 /dev/null c 1 3";
-            all.push(Finding::fail("kernel.devices", format!("/dev/null: {why}"), mend));
+            let remedy = "mknod -m 666 /dev/null c 1 3";
+            all.push(Finding::fail("kernel.devices", format!("/dev/null: {why}"), remedy));
             return all;
         }
     };

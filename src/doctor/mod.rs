@@ -1,17 +1,17 @@
-//! Is this host fit for a daemon with this configuration? Small checks, each with what was seen and how to mend it.
+//! Is this host fit for a daemon with this configuration? Small checks, each with an observation and a remedy.
 //!
-//! `joblet doctor` prints them all, and the daemon asks the same at its start: with `cgroup.enforcement: strict` a
-//! check that fails keeps it from starting, otherwise it is said in the log. So a node either keeps its walls and
-//! limits or says which it does not.
+//! `joblet doctor` prints them all, and the daemon runs the same checks at its start: with
+//! `cgroup.enforcement: strict` a failing check keeps it from starting, otherwise the log has it. So a node either
+//! enforces its isolation and limits or names those that it does not.
 //!
-//! * Where a call exists to ask, it is made ([`crate::sys::probe`]); a version number is only a hint.
+//! * Where a system call can answer, the check makes it ([`crate::sys::probe`]); a version number is only a hint.
 //! * Nothing on the host is changed: groups are looked at and not made ([`crate::cgroup::survey`]), namespaces are
 //!   tried with a process that is gone before the answer, no file is written.
 //! * Files are read below [`Host::root`], so that tests can put any host before a check.
 //!
 //! A check is ok; or *warn*, where something works less well or is less safe than it could (a tuning, a limit in
-//! best-effort mode, a certificate that soon expires); or *fail*, where a wall or limit that was asked for cannot be
-//! had. What is merely slower never fails.
+//! best-effort mode, a certificate that soon expires); or *fail*, where the host cannot provide isolation or a limit
+//! that the configuration demands. A host that is merely slower never fails.
 
 mod groups;
 mod identity;
@@ -31,11 +31,11 @@ use crate::job::Enforcement;
 
 pub use report::{command, json, text};
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// The host is as it should be.
     Ok,
     /// Works, but less well.
     Warn,
@@ -46,13 +46,13 @@ pub enum Status {
 /// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Its name, which never changes: `group.what`.
+    /// Name of the check, which never changes: `group.what`.
     pub check: String,
-    /// What came of it.
+    /// The result of the check.
     pub status: Status,
-    /// What was seen.
+    /// The observation, as one sentence.
     pub seen: String,
-    /// What to do, mostly a command; `None` where nothing is to be done.
+    /// The remedy, mostly a command; `None` for a check that is ok.
     pub remedy: Option<String>,
 }
 
@@ -102,7 +102,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// This one.
+    /// The host of this process.
     pub fn this() -> Self {
         Host { root: PathBuf::from("/") }
     }
@@ -133,8 +133,8 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     all
 }
 
-/// The checks before the daemon's start: what is not ok is logged, and in strict mode what fails keeps it from going
-/// on. Controllers that are missing are told when the groups are made.
+/// The checks before the daemon's start. Each that is not ok is logged, and in strict mode each that fails keeps the
+/// daemon from starting. Missing controllers are not logged here: the making of the groups reports them.
 ///
 /// # Errors
 /// Strict mode and a failing check: all of them by name, with the remedy of the first.

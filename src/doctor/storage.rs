@@ -32,8 +32,8 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
             all.push(work(config, &existing, quota::is_enforced(dir.as_fd())));
         }
         Err(why) => {
-            let mend = format!("ls -ld {}", shown(&existing));
-            all.push(Finding::fail("data_dir.space", format!("{}: {why}", shown(&existing)), mend));
+            let remedy = format!("ls -ld {}", shown(&existing));
+            all.push(Finding::fail("data_dir.space", format!("{}: {why}", shown(&existing)), remedy));
         }
     }
     all.push(open_files(config, getrlimit(Resource::Nofile).maximum));
@@ -78,7 +78,7 @@ fn permissions(dir: &Path, existing: &Path) -> Finding {
 fn room(dir: &Path, stat: &StatVfs) -> Finding {
     const CHECK: &str = "data_dir.space";
     let path = shown(dir);
-    let mend = format!("make room, or move dataDir: df -h {path}; du -xsh {path}/*");
+    let remedy = format!("make room, or move dataDir: df -h {path}; du -xsh {path}/*");
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Finding::fail(
             CHECK,
@@ -91,9 +91,9 @@ fn room(dir: &Path, stat: &StatVfs) -> Finding {
     let (sized, counted) = (stat.f_blocks > 0, stat.f_files > 0);
     let seen = format!("{} MiB and {inodes} files free at {path}", bytes >> 20);
     if (sized && bytes < FULL) || (counted && inodes == 0) {
-        Finding::fail(CHECK, seen, mend)
+        Finding::fail(CHECK, seen, remedy)
     } else if (sized && bytes < LOW) || (counted && inodes < LOW_INODES) {
-        Finding::warn(CHECK, seen, mend)
+        Finding::warn(CHECK, seen, remedy)
     } else {
         Finding::ok(CHECK, seen)
     }
@@ -112,12 +112,12 @@ fn work(config: &DaemonConfig, dir: &Path, enforced: std::io::Result<bool>) -> F
         Ok(false) => "counts project quotas but does not enforce them".to_owned(),
         Err(why) => format!("has no project quotas ({why})"),
     };
-    let mend = "mount the file system of dataDir with prjquota (an ext4 unmounted: tune2fs -O quota,project \
+    let remedy = "mount the file system of dataDir with prjquota (an ext4 unmounted: tune2fs -O quota,project \
                 DEVICE before), or set filesystem.workBackend: tmpfs";
     let seen = format!("{} {why}", shown(dir));
     match wanted {
-        WorkBackend::Disk => Finding::fail(CHECK, seen, mend),
-        _ => Finding::warn(CHECK, format!("{seen}: /work is memory and counts as the job's"), mend),
+        WorkBackend::Disk => Finding::fail(CHECK, seen, remedy),
+        _ => Finding::warn(CHECK, format!("{seen}: /work is memory and counts as the job's"), remedy),
     }
 }
 

@@ -39,20 +39,22 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
 fn clock(now: i64, synchronised: std::io::Result<bool>) -> Finding {
     const CHECK: &str = "clock";
     let shown = date(now);
-    let mend = "timedatectl set-ntp true, or: apt-get install chrony";
+    let remedy = "timedatectl set-ntp true, or: apt-get install chrony";
     if now < BUILT_AFTER {
         return Finding::fail(
             CHECK,
             format!("it shows {shown}, which is past: no certificate is valid"),
-            mend,
+            remedy,
         );
     }
     match synchronised {
         Ok(true) => Finding::ok(CHECK, format!("{shown}, synchronised")),
-        Ok(false) => {
-            Finding::warn(CHECK, format!("{shown}, and nothing synchronises it: certificates go by it"), mend)
-        }
-        Err(why) => Finding::warn(CHECK, format!("{shown}; adjtimex: {why}"), mend),
+        Ok(false) => Finding::warn(
+            CHECK,
+            format!("{shown}, and nothing synchronises it: certificates go by it"),
+            remedy,
+        ),
+        Err(why) => Finding::warn(CHECK, format!("{shown}; adjtimex: {why}"), remedy),
     }
 }
 
@@ -90,9 +92,9 @@ fn revoked(security: &Security, now: i64) -> Finding {
         }
         Ok(list) => Finding::ok(CHECK, format!("{} certificates, in {}", list.len(), shown(path))),
         Err(why) => {
-            let mend = "bring the file back from a copy; without one, move it away, revoke again with: joblet certs \
+            let remedy = "bring the file back from a copy; without one, move it away, revoke again with: joblet certs \
                         revoke --dir DIR SERIAL...";
-            Finding::fail(CHECK, why.to_string(), mend)
+            Finding::fail(CHECK, why.to_string(), remedy)
         }
     }
 }
@@ -151,11 +153,11 @@ fn key_files(dirs: &[PathBuf]) -> Finding {
     let Some((first, _)) = open.first() else {
         return Finding::ok(CHECK, format!("{seen} private keys, readable by their owner only"));
     };
-    let mend =
+    let remedy =
         format!("chmod 600 {}", open.iter().map(|(path, _)| shown(path)).collect::<Vec<_>>().join(" "));
     let others = if open.len() > 1 { format!(" and {} more", open.len() - 1) } else { String::new() };
     let seen = format!("{} has mode {:04o}: others can use it{others}", shown(first), open[0].1);
-    Finding::fail(CHECK, seen, mend)
+    Finding::fail(CHECK, seen, remedy)
 }
 
 /// The files of a directory in the order of their names; none where it is not there.
