@@ -34,23 +34,23 @@ const DAY: i64 = 24 * 3600;
 /// A certificate with its key, as PEM (the key in PKCS#8).
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// The certificate.
+    /// The certificate, PEM.
     pub cert: String,
     /// Its private key.
     pub key: Secret,
 }
 
-/// What a client may do; its OU says so.
+/// The role of a client, from the OU of its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Everything.
+    /// Every call is allowed.
     Admin,
-    /// Looking.
+    /// Only reading calls are allowed.
     Viewer,
 }
 
 impl Role {
-    /// The OU.
+    /// The OU that stands for this role.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -108,7 +108,7 @@ impl Authority {
         Self { days: days.into(), ..self }
     }
 
-    /// Its certificate.
+    /// The CA's own certificate.
     pub fn cert(&self) -> &X509Ref {
         &self.cert
     }
@@ -214,7 +214,7 @@ impl Authority {
             let mut number = last.map_or_else(BigNum::new, |(_, number)| number.to_bn())?;
             number.add_word(1)?;
             list.append_extension(CrlNumber::new(number)?.build()?)?;
-            let nobody = X509Builder::new()?; // a subject that the context asks for and nobody reads
+            let nobody = X509Builder::new()?; // a subject that the context demands and nothing reads
             let context = nobody.x509v3_context(Some(&self.cert), None);
             list.append_extension(AuthorityKeyIdentifier::new().keyid(true).build(&context)?)?;
             list.sort()?;

@@ -1,4 +1,4 @@
-//! What a certificate says, in words and as JSON.
+//! The contents of a certificate, in words and as JSON.
 
 use std::fmt;
 
@@ -31,15 +31,15 @@ pub(super) struct Description {
     pub(super) fingerprint: String,
     not_before: String,
     not_after: String,
-    /// Since when; null: it is not. Absent: no list was asked.
+    /// When it was revoked; null: it is not revoked. Absent: no list was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<Option<String>>,
-    /// Why it would be refused, as far as that was asked.
+    /// Why the daemon would refuse it, as far as this command checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
 
-/// What certificates are held against.
+/// The CA and the lists that a certificate is checked against.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     pub(super) cas: Vec<X509>,
@@ -74,7 +74,7 @@ impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |label: &str, value: &str| match value {
             "" => Ok(()),
-            // What stands in a certificate may hold anything; a terminal must not obey it.
+            // Fields of a certificate may hold any bytes; a terminal must not obey them.
             value => writeln!(f, "  {label:<12} {}", value.escape_debug()),
         };
         line("file", &self.file)?;

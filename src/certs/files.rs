@@ -36,7 +36,7 @@ pub(super) fn write_ca(dir: &Path, ca: &Pair) -> Result<(), CertError> {
 }
 
 /// Makes a directory that only its owner can enter; one that is there is left as it is. A link in its place is
-/// refused: keys are not written to where somebody else points.
+/// refused: keys are not written to a place of another user's choice.
 pub(super) fn private_dir(path: &Path) -> Result<(), CertError> {
     let wrong = |source| CertError::Write { what: "make directory", path: path.into(), source };
     match DirBuilder::new().mode(0o700).create(path) {
@@ -62,12 +62,12 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), CertErro
         File::open(path.parent().unwrap_or(path))?.sync_all()
     };
     write().map_err(|source| {
-        let _ = fs::remove_file(&temporary); // what is left of a failed attempt; the first error tells more
+        let _ = fs::remove_file(&temporary); // the rest of a failed attempt; the first error says more
         wrong(source)
     })
 }
 
-/// The text of a file that nobody else can change or replace, of at most `most` bytes.
+/// The text of a file that no other user can change or replace, of at most `most` bytes.
 pub(super) fn read_unshared(path: &Path, most: u64) -> io::Result<String> {
     let file = File::open(path)?;
     if let Some(exposure) = permissions::exposure(path, &file, permissions::UNCHANGED)? {

@@ -18,7 +18,7 @@ use openssl::{
 use super::CertError;
 use crate::job::Secret;
 
-/// What the certificate is to be used for.
+/// The use of a certificate, by its extended key usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// By a client, to a server.
@@ -27,7 +27,7 @@ pub enum Use {
     Server,
 }
 
-/// What a certificate says.
+/// The fields of a certificate that joblet reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Common name; empty if it has none.
@@ -62,7 +62,7 @@ pub fn check(cert: &str, key: &Secret, ca: &str, use_: Use, now: i64) -> Result<
 }
 
 /// Checks that a client's certificate comes from one of the CAs, by way of `between` or directly, and is in its
-/// time at `now` (Unix seconds): what TLS asked when the connection began, asked again.
+/// time at `now` (Unix seconds): the check that TLS made when the connection began, made again.
 ///
 /// # Errors
 /// [`CertError::Expired`], [`CertError::Verify`].
@@ -81,7 +81,7 @@ pub fn unix(time: &Asn1TimeRef) -> Option<i64> {
     Some(i64::from(since_epoch.days) * 86_400 + i64::from(since_epoch.secs))
 }
 
-/// What the first certificate of a text says, good or not.
+/// The facts of the first certificate of a text, valid or not.
 ///
 /// # Errors
 /// It is not PEM.
@@ -116,7 +116,7 @@ fn verify(
     let outcome = || -> Result<X509VerifyResult, ErrorStack> {
         let mut param = X509VerifyParam::new()?;
         param.set_time(now);
-        // As C-core does: a CA that is trusted needs nobody above it.
+        // As C-core does: a trusted CA needs no issuer above it.
         param.set_flags(X509VerifyFlags::PARTIAL_CHAIN | X509VerifyFlags::TRUSTED_FIRST)?;
         if let Some(purpose) = purpose {
             param.set_purpose(purpose)?;

@@ -2,13 +2,13 @@
 //!
 //! A node has a CA of its own, and every certificate that counts comes from it: the server's, which names the
 //! hosts that clients connect to and always `joblet`, and the clients', whose OU is their role. [`authority`]
-//! makes and issues them, [`inspect`] tells whether a set would be accepted before it is tried over a
+//! makes and issues them, [`inspect`] checks whether a set would be accepted before it is tried over a
 //! connection (a refused TLS handshake explains nothing), [`revocation`] takes back what was issued, [`setup`]
 //! writes the files of a whole node, and [`command`] is for all that comes after: one more client, a look
 //! ([`describe`]), a revocation.
 //!
 //! Keys are EC P-256 and leave this room only as [`Secret`](crate::job::Secret) or in files made with mode
-//! 0600. The CA's key is written once and never sent anywhere; whoever has it can make admins.
+//! 0600. The CA's key is written once and never sent anywhere; its holder can make admins.
 
 use std::{
     io,
@@ -64,9 +64,9 @@ pub enum CertError {
     /// A name that no certificate can carry.
     #[error("--host {name:?}: {why}")]
     NameHost {
-        /// What was given.
+        /// The name that was given.
         name: String,
-        /// The rule.
+        /// The rule that it breaks.
         why: &'static str,
     },
     /// A command line is wrong.
@@ -74,13 +74,13 @@ pub enum CertError {
     ReadArguments {
         /// Such as "setup".
         command: &'static str,
-        /// What is wrong.
+        /// The reason, as a sentence.
         why: String,
     },
     /// A file that would be overwritten.
     #[error("{} is there already; choose another name or --out", path.display())]
     KeepFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A certificate that is not ours to revoke.
@@ -88,13 +88,13 @@ pub enum CertError {
     Revoke {
         /// File or serial number.
         what: String,
-        /// The rule.
+        /// The rule that it breaks.
         why: &'static str,
     },
     /// There is a complete set already.
     #[error("{} already holds a set of certificates and configurations; --force makes new ones", dir.display())]
     KeepSet {
-        /// The directory.
+        /// Path of the directory.
         dir: PathBuf,
     },
     /// There is part of a set.
@@ -103,7 +103,7 @@ pub enum CertError {
         dir.display()
     )]
     CompleteSet {
-        /// The directory.
+        /// Path of the directory.
         dir: PathBuf,
         /// Paths below it, separated by commas.
         missing: String,
@@ -111,19 +111,19 @@ pub enum CertError {
     /// A file that should say who is revoked cannot be used.
     #[error("cannot read revocation list {}: {why}", path.display())]
     ReadList {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the file.
         why: String,
     },
     /// The file system refused.
     #[error("cannot {what} {}: {source}", path.display())]
     Write {
-        /// The step.
+        /// The step that failed.
         what: &'static str,
-        /// Where.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
 }

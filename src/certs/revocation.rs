@@ -2,8 +2,8 @@
 //! 5), one PEM block for each CA.
 //!
 //! A real list and not a text file of our own: it is signed, so a file that was cut or damaged is noticed and
-//! never taken for "nobody is revoked"; and lists of other CAs can be put in the same place. What it costs: to
-//! revoke one needs the CA's key, as to issue.
+//! never taken for "nobody is revoked"; and lists of other CAs can be put in the same place. The cost: a
+//! revocation needs the CA's key, as an issue does.
 
 use std::{cmp::Ordering, path::Path};
 
@@ -19,7 +19,7 @@ const END: &str = "-----END X509 CRL-----";
 /// Far above any real list: half a million certificates.
 const MOST_BYTES: u64 = 32 << 20;
 
-/// All lists of a node. The default is none: nobody is revoked.
+/// All lists of a node. The default has none: no certificate is revoked.
 #[derive(Default)]
 pub struct Revocations(Vec<X509Crl>);
 
@@ -30,10 +30,10 @@ impl std::fmt::Debug for Revocations {
 }
 
 impl Revocations {
-    /// Reads the lists of a file that nobody else can replace. Each must be signed by one of the CAs.
+    /// Reads the lists of a file that no other user can replace. Each must be signed by one of the CAs.
     ///
     /// # Errors
-    /// No file, one that others can write, no list in it, or one that is damaged or signed by somebody else.
+    /// No file, one that others can write, no list in it, or one that is damaged or signed by another CA.
     pub fn load(path: &Path, ca_cert: &str) -> Result<Self, CertError> {
         let wrong = |why: String| CertError::ReadList { path: path.into(), why };
         let text = files::read_unshared(path, MOST_BYTES).map_err(|e| wrong(e.to_string()))?;
@@ -78,7 +78,7 @@ impl Revocations {
         self.0.iter().filter_map(|list| list.get_revoked()).map(|entries| entries.len()).sum()
     }
 
-    /// Whether nobody is revoked.
+    /// Whether no certificate is revoked.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -92,7 +92,7 @@ impl Revocations {
 
 fn since(status: CrlStatus<'_>) -> Option<i64> {
     match status {
-        // A date that cannot be read makes nobody less revoked.
+        // A certificate stays revoked when its date cannot be read.
         CrlStatus::Revoked(entry) => Some(inspect::unix(entry.revocation_date()).unwrap_or(0)),
         CrlStatus::NotRevoked | CrlStatus::RemoveFromCrl(_) => None,
     }

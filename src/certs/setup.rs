@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/ca/{ca-cert,ca-key}.pem        the CA; the key signs new certificates and is needed for nothing else
 //! DIR/certs/*.pem                    server, admin and viewer; client-* is admin, where clients look by default
-//! DIR/revoked.pem                    who is revoked (nobody yet); survives every later setup with the same CA
+//! DIR/revoked.pem                    revoked certificates (none yet); survives every later setup with the same CA
 //! DIR/joblet-config.yml              the daemon's, with the server's key in it
 //! DIR/rnx-config.yml                 the client's: nodes `default` (admin) and `viewer`
 //! ```
@@ -37,7 +37,7 @@ const CERTS: [&str; 9] = [
     "client-key.pem",
 ];
 
-/// What to set up, and where.
+/// The arguments of a set-up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Root of everything; absolute.
@@ -46,13 +46,13 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// TCP port of the API.
     pub port: u16,
-    /// What a limit that the host cannot enforce means.
+    /// The policy for limits that the host cannot enforce.
     pub enforcement: Enforcement,
     /// Replace what is there. The CA is kept unless it is broken, so that clients stay valid.
     pub force: bool,
 }
 
-/// What was made. Its text is for the person who asked.
+/// The files that were made. Its text is for the person at the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Root of everything.

@@ -1,4 +1,4 @@
-//! What one log line looks like, and that it is one line.
+//! The format of a log line, and the guarantee that it is one line.
 
 use std::{fmt::Write as _, io};
 
@@ -15,7 +15,7 @@ pub(super) fn write(out: &mut impl io::Write, record: &Record<'_>, format: Forma
     let pairs = PAIRS.take();
     let mut message = cut(record.args().to_string(), MAX_MESSAGE);
     if record.module_path().is_some_and(|module| module.starts_with("grpcio")) {
-        // Lines of gRPC's core: whoever can connect can cause them, one for each failed handshake.
+        // Lines of gRPC's core: every peer that can connect can cause them, one for each failed handshake.
         static CORE: Limiter = Limiter::new();
         match CORE.admit() {
             None => return Ok(()),

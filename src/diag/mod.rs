@@ -3,12 +3,13 @@
 //! A line is an event: a message that never varies, and keys with values in the order in which the code names
 //! them, `[2026-01-02T03:04:05.678Z] [INFO] job started successfully | jobId=… pid=12`. [`event!`] makes one,
 //! [`limited!`] does the same for lines that clients can cause at will. Events travel through the `log` facade
-//! to env_logger, whose formatter ([`mod@line`]) escapes whatever could end a line, move a cursor or fake a key;
+//! to env_logger, whose formatter ([`mod@line`]) escapes each character that could end a line, move a cursor or fake a key;
 //! the keys go beside the record in a thread-local, because a record formats on the thread that made it.
 //!
 //! Formatted lines go into a bounded queue and a thread of its own writes them ([`writer`]), so that a stuck
-//! reader of our output stops the log and never the loop. What does not fit is counted and told.
-//! Whoever ends the process calls [`flush`] first.
+//! reader of our output stops the log and never the loop. Lines that do not fit are counted, and a line
+//! reports their number.
+//! The code that ends the process calls [`flush`] first.
 
 use std::{cell::RefCell, fmt, io, panic, path::PathBuf};
 
@@ -24,7 +25,7 @@ pub use limiter::Limiter;
 pub use refusal::disk_remedy;
 pub use writer::{flush, reopen};
 
-/// Shape of a log line.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -34,12 +35,12 @@ pub enum Format {
     Json,
 }
 
-/// Where log lines go.
+/// Destination of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Standard output; the journal under systemd.
     Stdout,
-    /// Standard error.
+    /// The standard error of the process.
     Stderr,
     /// Appended to a file, made with mode 0640.
     File(PathBuf),
@@ -48,35 +49,35 @@ pub enum Output {
 /// How the daemon logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Least severity.
+    /// Least severity that is logged.
     pub level: LevelFilter,
-    /// Shape of a line.
+    /// Format of each line.
     pub format: Format,
-    /// Destination.
+    /// Destination of the lines.
     pub output: Output,
 }
 
-/// Why there is no log.
+/// The reason why the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
     /// The file cannot be opened for appending.
     #[error("cannot open log file {}: {source}", path.display())]
     Open {
-        /// The file.
+        /// Path of the log file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
     /// The system gives no thread to write from.
     #[error("cannot start the log's thread: {0}")]
     Spawn(io::Error),
-    /// Somebody was faster.
+    /// Logging was started before.
     #[error("cannot install the log: there is one already")]
     Install,
 }
 
 /// Starts logging for the whole process. To be called once, after signals are blocked (the writing thread
-/// inherits the mask). A set `RUST_LOG` replaces the configured level and is said in the first line.
+/// inherits the mask). A set `RUST_LOG` replaces the configured level, and the first line says so.
 ///
 /// # Errors
 /// The file cannot be opened, or logging was started before.
@@ -112,7 +113,7 @@ pub fn set_level(level: LevelFilter) {
 }
 
 /// Makes every panic of every thread end the process, after its line is written. A handler that panics in
-/// gRPC's thread would otherwise leave a daemon that lives and answers nobody.
+/// gRPC's thread would otherwise leave a daemon that lives and answers no call.
 pub fn panic_aborts() {
     panic::set_hook(Box::new(|info| {
         let payload = info.payload();

@@ -1,4 +1,4 @@
-//! What to try where a file system refuses a write.
+//! Hints for writes that a file system refuses.
 
 use std::io;
 

@@ -109,7 +109,7 @@ pub fn flush() {
 
 fn write_all(mut target: Target, lines: &Receiver<Item>, lost: &AtomicU64) {
     for item in lines {
-        // Nobody can be told that the log cannot be written, and a closed output must not end the daemon.
+        // A log that cannot be written cannot report it, and a closed output must not end the daemon.
         match item {
             Item::Line(line) => {
                 let _ = target.write_all(&line);
