@@ -17,7 +17,7 @@ Usage:
                                            make certificates and configuration files below DIR
   joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";
 
-/// What a command line without a subcommand asks for. The path is that of `--config`.
+/// The task of a command line without a subcommand. The path is that of `--config`.
 pub(super) enum Action {
     /// Print this text: help or the version.
     Print(String),

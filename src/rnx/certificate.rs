@@ -1,5 +1,5 @@
 //! The look at our own certificate when a server could not be reached with it. A refused TLS handshake tells the
-//! client nothing but "Socket closed"; here the reason can still be told. Looking beforehand would cost every
+//! client only "Socket closed"; this check finds the reason. Looking beforehand would cost every
 //! command a tenth of its time.
 
 use std::time::{SystemTime, UNIX_EPOCH};

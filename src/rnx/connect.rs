@@ -1,6 +1,6 @@
-//! Which server, and as whom: the settings of a connection, gathered from flags, environment, configuration
-//! and the defaults of the API reference, in that order. Nothing is asked that is not needed: when the flags
-//! say everything no configuration is opened.
+//! The settings of a connection: address and identity, gathered from flags, environment, configuration and the
+//! defaults of the API reference, in that order. No source is read without need: when the flags give every
+//! setting, no configuration is opened.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::config::client::{ClientConfig, Node};
 use crate::config::search::Environment;
 use crate::job::Secret;
 
-/// Where the reference says the server is when nobody says otherwise.
+/// The default address, from the API reference.
 const DEFAULT_ADDRESS: &str = "localhost:50051";
 const DEFAULT_PORT: u16 = 50051;
 const DEFAULT_CERT: &str = "certs/client-cert.pem";
 const DEFAULT_KEY: &str = "certs/client-key.pem";
 const DEFAULT_CA: &str = "certs/ca-cert.pem";
 
-/// The node that is meant when none is named.
+/// The node of a command line that names none.
 pub(crate) const DEFAULT_NODE: &str = "default";
 
 /// Everything needed to open a channel.
@@ -27,7 +27,7 @@ pub(crate) const DEFAULT_NODE: &str = "default";
 pub(crate) struct Settings {
     /// Host name or IP address.
     pub(crate) host: String,
-    /// TCP port.
+    /// TCP port, 1..65535.
     pub(crate) port: u16,
     /// Our certificate, PEM.
     pub(crate) cert: String,

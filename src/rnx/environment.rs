@@ -8,12 +8,12 @@ use std::io::{self, Read};
 use super::cli::{Values, value};
 use super::error::{Error, Result};
 
-/// What the request carries.
+/// The variables that the request carries.
 #[derive(Default)]
 pub(crate) struct Variables {
-    /// Shown in status.
+    /// By name; the status of the job shows their values.
     pub(crate) plain: HashMap<String, String>,
-    /// Never shown.
+    /// By name; no reply shows their values.
     pub(crate) secret: HashMap<String, String>,
     /// A secret's value was typed where `ps` shows it.
     pub(crate) secret_on_command_line: bool,

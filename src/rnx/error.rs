@@ -1,5 +1,4 @@
-//! What rnx can fail at, and what each failure is called: one sentence for people, one code for `--json`,
-//! one number for the shell.
+//! The failures of rnx, each with one sentence for people, one code for `--json` and one number for the shell.
 
 use std::io;
 
@@ -13,42 +12,42 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 pub(crate) enum Error {
     /// Understanding the command line.
     #[error("{}", .0.text)]
-    Parse(Story),
+    Parse(Message),
     /// Reading the client configuration.
     #[error("{}", .0.text)]
-    Configure(Story),
+    Configure(Message),
     /// Checking rnx's own certificate before it is shown to a server.
     #[error("{}", .0.text)]
-    Certify(Story),
+    Certify(Message),
     /// Reaching a server that takes our certificate.
     #[error("{}", .0.text)]
-    Connect(Story),
+    Connect(Message),
     /// Reading the files of an upload.
     #[error("{}", .0.text)]
-    Upload(Story),
+    Upload(Message),
     /// Asking the server; the text is the server's own.
     #[error("{}", .1.text)]
-    Call(RpcStatusCode, Story),
+    Call(RpcStatusCode, Message),
     /// Learning how a started job ended.
     #[error("{}", .0.text)]
-    Follow(Story),
-    /// Printing, for example into a pipe that nobody reads any more.
+    Follow(Message),
+    /// Printing, for example into a pipe whose reader has gone.
     #[error("cannot write the output: {0}")]
     Print(#[from] io::Error),
 }
 
-/// What happened and what to try.
+/// The sentence and the hint of a failure.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Story {
+pub(crate) struct Message {
     /// One sentence: what we were doing, to which thing, why not.
     pub(crate) text: String,
-    /// What to try, if we know.
+    /// A remedy, if one is known.
     pub(crate) hint: Option<String>,
 }
 
-impl From<String> for Story {
+impl From<String> for Message {
     fn from(text: String) -> Self {
-        Story { text, hint: None }
+        Message { text, hint: None }
     }
 }
 
@@ -70,7 +69,7 @@ impl Error {
         self
     }
 
-    /// What to try, if we know.
+    /// The remedy, if one is known.
     pub(crate) fn hint_text(&self) -> Option<&str> {
         match self {
             Error::Parse(s) | Error::Configure(s) | Error::Certify(s) | Error::Connect(s) => {
@@ -81,7 +80,7 @@ impl Error {
         }
     }
 
-    /// The `code` of `--json`: always a name of the gRPC list, also where no server was asked.
+    /// The `code` of `--json`: always a name of the gRPC list, also for a failure before the first call.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Error::Parse(_) | Error::Upload(_) => "INVALID_ARGUMENT",
@@ -93,13 +92,13 @@ impl Error {
         }
     }
 
-    /// True when the reader of our stdout has gone: nothing to say, and nobody to say it to.
+    /// True when the reader of our stdout has gone; rnx then ends without a message.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Error::Print(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// True when the server was not there, or went away: the same question may be answered later.
-    pub(crate) fn is_absence(&self) -> bool {
+    pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Error::Connect(_) | Error::Call(RpcStatusCode::UNAVAILABLE, _))
     }
 
@@ -116,12 +115,12 @@ impl Error {
             Error::Parse(_) => 2,
             Error::Configure(_) | Error::Upload(_) | Error::Follow(_) | Error::Print(_) => 1,
             Error::Certify(_) | Error::Connect(_) => 3,
-            Error::Call(code, story) => call_exit_code(*code, &story.text),
+            Error::Call(code, message) => call_exit_code(*code, &message.text),
         }
     }
 }
 
-/// What a shell reports for a program that SIGPIPE ended.
+/// The code that a shell reports for a program that SIGPIPE ended: 128+13.
 const BROKEN_PIPE: i32 = 141;
 
 fn call_exit_code(code: RpcStatusCode, text: &str) -> i32 {
@@ -175,9 +174,9 @@ mod tests {
     fn each_error_kind_has_its_exit_code_and_run_always_exits_125() {
         let errors = [
             (Error::usage("x"), 2),
-            (Error::Configure(Story::default()), 1),
-            (Error::Certify(Story::default()), 3),
-            (Error::Connect(Story::default()), 3),
+            (Error::Configure(Message::default()), 1),
+            (Error::Certify(Message::default()), 3),
+            (Error::Connect(Message::default()), 3),
             (call(RpcStatusCode::PERMISSION_DENIED, ""), 4),
             (call(RpcStatusCode::NOT_FOUND, ""), 5),
             (call(RpcStatusCode::INVALID_ARGUMENT, "ambiguous job id f47a matches 2 jobs"), 5),

@@ -4,9 +4,9 @@
 use super::render::is_terminal_status;
 use crate::pb::joblet::GetJobStatusRes;
 
-/// rnx or the daemon failed; the job did not run, or nobody knows its code.
+/// rnx or the daemon failed; the job did not run, or its code is not known.
 pub(crate) const FAILED: i32 = 125;
-/// coreutils `timeout`.
+/// The code of a timeout, as coreutils `timeout` has it.
 const TIMEOUT: i32 = 124;
 /// 128 + SIGKILL, which is what the kernel's OOM killer sends.
 const OUT_OF_MEMORY: i32 = 137;
@@ -34,7 +34,7 @@ pub(crate) fn of_job(job: &GetJobStatusRes) -> i32 {
     }
 }
 
-/// The code for a job that never ran: 127 not found, 126 not executable, else a wall that failed.
+/// The code for a job that never ran: 127 not found, 126 not executable, else a step of the isolation failed.
 pub(crate) fn of_failed_start(exit_code: i32) -> i32 {
     if matches!(exit_code, 126 | 127) { exit_code } else { FAILED }
 }

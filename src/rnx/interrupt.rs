@@ -2,7 +2,7 @@
 //!
 //! SIGINT is blocked in every thread (gRPC's inherit the mask) and one thread waits for it. The first one
 //! gives SIGINT its default action back before anything is printed, so a second one ends the process even
-//! when stderr is a pipe that nobody reads.
+//! when stderr is a pipe without a reader.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use super::render;
 use super::terminal::one_line;
 use crate::sys::exit_now;
 
-/// What shells report for a program that Ctrl-C ended.
+/// The code that shells report for a program that Ctrl-C ended: 128+2.
 const INTERRUPTED: i32 = 130;
 
 /// Notifiers the waiting thread which job it is about, once that is known.

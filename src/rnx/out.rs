@@ -13,7 +13,7 @@ use super::terminal;
 pub(crate) struct Out {
     /// `--json`: results and failures are JSON on stdout.
     pub(crate) json: bool,
-    /// Words may be coloured: stdout is a terminal and nobody asked for none.
+    /// Words may be coloured: stdout is a terminal, and no variable forbids colours.
     pub(crate) colour: bool,
 }
 
@@ -45,12 +45,12 @@ impl Out {
         self.text(&format!("{}\n", terminal::escaped_json(&json.map_err(io::Error::from)?)))
     }
 
-    /// Notifiers a person something beside the data. A closed stderr is nobody to tell.
+    /// Writes a note for people to stderr, beside the data. A closed stderr is no failure.
     pub(crate) fn note(&self, text: &str) {
         let _ = bytes(&mut io::stderr().lock(), format!("{text}\n").as_bytes());
     }
 
-    /// Notifiers of a failure, in the form that was asked for.
+    /// Reports a failure in the output form of the command line.
     pub(crate) fn failure(&self, error: &Error) {
         if error.is_broken_pipe() {
             return;

@@ -33,7 +33,7 @@ struct Sink {
 }
 
 impl Printer {
-    /// `raw`: the person has asked for the bytes as they are, also on a terminal.
+    /// `raw`: print the bytes as they are, also on a terminal.
     pub(crate) fn new(out: Out, streams: Streams, raw: bool) -> Self {
         let to_stderr = streams == Streams::Apart;
         let safe = |terminal: bool| (terminal && !raw).then(Filter::default);
@@ -71,8 +71,8 @@ impl Printer {
     }
 }
 
-/// Whose line is open, if one is. Lines of two streams are not mixed: where the other stream goes on, the line is
-/// broken off, and its rest is a line of its own.
+/// The stream whose line is open, if one is. Lines of two streams are not mixed: where the other stream continues,
+/// the line is broken off, and its rest is a line of its own.
 #[derive(Debug, Default)]
 struct Stamps {
     open: Option<bool>,

@@ -1,8 +1,7 @@
-//! What becomes of an upload, on a terminal: one line on stderr that is drawn over itself and goes away in the
-//! end. Into pipes and files, and with `--quiet` or `--json`, nothing is written.
+//! The progress of an upload, on a terminal: one line on stderr that is drawn over itself and removed at the end. Into pipes and files, and with `--quiet` or `--json`, nothing is written.
 //!
-//! Reading is measured. Sending is not: a request is one message, and gRPC does not tell how much of a message
-//! the network has taken. So while it is under way the line says how much it is and how long it has taken.
+//! Reading is measured. Sending is not: a request is one message, and gRPC does not report how much of a message
+//! the network has taken. So during the call the line shows the size of the message and the time since its start.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Sender};
@@ -17,7 +16,7 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Cells of the bar.
 const CELLS: u64 = 24;
 
-/// The line, where there is somebody to see it.
+/// The line, where stderr is a terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
     seen: bool,
@@ -100,7 +99,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-/// Over what was there. A terminal that has gone is nobody to see it.
+/// Draws over the old line. A terminal that has gone is no failure.
 fn draw(line: &str) {
     let mut stderr = io::stderr().lock();
     let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());

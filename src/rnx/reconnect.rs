@@ -1,5 +1,5 @@
-//! A server that goes away while a job is watched. Its jobs go on without it, so the watch goes on with its
-//! successor: what was being asked is asked again as soon as somebody answers. gRPC does the knocking.
+//! A server that goes away while rnx follows a job. Its jobs keep running without it, so rnx reconnects: it repeats
+//! the request as soon as a server answers. gRPC does the retries of the connection.
 
 use std::time::{Duration, Instant};
 
@@ -26,16 +26,16 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins now.
+    /// A watch that begins now.
     pub(crate) fn new(server: &'static Server) -> Self {
         Watch { server, asked: Instant::now(), broken: 0 }
     }
 
-    /// A call has failed: if the server went away, waits until it is back and tells how the job is; any
-    /// other failure, and an absence longer than `most` or a minute, is the caller's.
+    /// Handles a failed call: if the server went away, waits until it is back and returns the job's status. Any
+    /// other failure, and a server that stays away longer than `most` or [`LONGEST`], is returned.
     pub(crate) fn lost(&mut self, uuid: &str, why: Error, most: Option<Duration>) -> Result<GetJobStatusRes> {
         self.broken = if self.asked.elapsed() < SHORT { self.broken + 1 } else { 1 };
-        if !why.is_absence() || self.broken > TRIES {
+        if !why.is_unreachable() || self.broken > TRIES {
             return Err(why);
         }
         let note = Out { json: false, colour: false };
@@ -49,7 +49,7 @@ impl Watch {
         Ok(job)
     }
 
-    /// How the job is, from whoever answers.
+    /// The job's status, also from a server that came back.
     pub(crate) fn status(&mut self, uuid: &str, deadline: Duration) -> Result<GetJobStatusRes> {
         let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
         let answer = self.server.ask(deadline, |jobs, option| jobs.get_job_status_opt(&request, option));
@@ -64,10 +64,10 @@ impl Watch {
         Ok(())
     }
 
-    /// Hands the wanted part of a job's output to `each`, to the end of the job.
+    /// Passes the wanted part of a job's output to `each`, to the end of the job.
     ///
-    /// A successor is asked for what is behind the last chunk: a chunk that was sent is in the job's spool
-    /// with its number, whatever became of the daemon.
+    /// After a reconnect the request begins behind the last chunk: a chunk that was sent is in the job's spool
+    /// with its number, whatever happened to the daemon.
     pub(crate) fn output(
         &mut self,
         wanted: &GetJobLogsReq,
@@ -75,9 +75,9 @@ impl Watch {
     ) -> Result<()> {
         let mut wanted = wanted.clone();
         loop {
-            let mut place = Place::default();
+            let mut place = Position::default();
             let ended = self.server.output(&wanted, |chunk| {
-                place.is_behind(chunk);
+                place.advance(chunk);
                 if is_empty(chunk) { Ok(()) } else { each(chunk) }
             });
             let Err(e) = ended else { return Ok(()) };
@@ -85,25 +85,25 @@ impl Watch {
                 return Err(e);
             }
             self.lost(&wanted.uuid, e, None)?;
-            place.go_on(&mut wanted);
+            place.resume(&mut wanted);
         }
     }
 
-    /// Hands the wanted samples of a job to `each`, to the end of the job. Of a fold the loss of the server is the end: a
-    /// successor begins its spans elsewhere.
+    /// Passes the wanted samples of a job to `each`, to the end of the job. Aggregated samples end with the loss of
+    /// the server: the next one begins its intervals elsewhere.
     pub(crate) fn samples(
         &mut self,
         wanted: &JobMetricsRequest,
         mut each: impl FnMut(&JobMetricsSample) -> Result<()>,
     ) -> Result<()> {
-        let (mut wanted, mut second, mut skip) = (wanted.clone(), Second::default(), 0);
+        let (mut wanted, mut second, mut skip) = (wanted.clone(), SamplePosition::default(), 0);
         loop {
             let ended = self.server.samples(&wanted, |sample| {
                 if skip > 0 {
                     skip -= 1;
                     return Ok(());
                 }
-                second.is_behind(sample);
+                second.advance(sample);
                 each(sample)
             });
             let Err(e) = ended else { return Ok(()) };
@@ -111,26 +111,26 @@ impl Watch {
                 return Err(e);
             }
             self.lost(&wanted.uuid, e, None)?;
-            skip = second.go_on(&mut wanted);
+            skip = second.resume(&mut wanted);
         }
     }
 }
 
-/// How far samples were seen. They are told with whole seconds, of which one may have several.
+/// The position in the samples. Their times are whole seconds, and one second may have several samples.
 #[derive(Default)]
-struct Second {
+struct SamplePosition {
     timestamp: i64,
     seen: usize,
 }
 
-impl Second {
-    fn is_behind(&mut self, sample: &JobMetricsSample) {
+impl SamplePosition {
+    fn advance(&mut self, sample: &JobMetricsSample) {
         let same = sample.timestamp == self.timestamp;
-        *self = Second { timestamp: sample.timestamp, seen: if same { self.seen + 1 } else { 1 } };
+        *self = SamplePosition { timestamp: sample.timestamp, seen: if same { self.seen + 1 } else { 1 } };
     }
 
-    /// What is to be asked for now, and how many of it were seen.
-    fn go_on(&self, wanted: &mut JobMetricsRequest) -> usize {
+    /// Sets the request for the rest, and returns how many of its first samples were seen.
+    fn resume(&self, wanted: &mut JobMetricsRequest) -> usize {
         if self.seen > 0 {
             wanted.since_ns = wanted.since_ns.max(self.timestamp.saturating_mul(1_000_000_000));
         }
@@ -138,22 +138,22 @@ impl Second {
     }
 }
 
-/// How far the output was seen.
+/// The position in the output.
 #[derive(Default)]
-struct Place {
+struct Position {
     rows: Option<u64>,
-    /// Servers of before had no numbers.
+    /// The server is of an older version and sends no sequence numbers.
     is_unknown: bool,
 }
 
-impl Place {
-    fn is_behind(&mut self, chunk: &DataChunk) {
+impl Position {
+    fn advance(&mut self, chunk: &DataChunk) {
         self.rows = Some(chunk.seq);
         self.is_unknown |= chunk.seq == 0 && !is_empty(chunk);
     }
 
-    /// What is to be asked for now. The tail was of what was there at first.
-    fn go_on(&self, wanted: &mut GetJobLogsReq) {
+    /// Sets the request for the rest. The tail was counted from the output that was there at first.
+    fn resume(&self, wanted: &mut GetJobLogsReq) {
         if let Some(rows) = self.rows {
             wanted.from_seq = wanted.from_seq.max(rows + 1);
             wanted.tail = None;
@@ -161,7 +161,7 @@ impl Place {
     }
 }
 
-/// Only to tell a place in the output, and nothing to be shown.
+/// Whether a chunk only marks a position in the output and has nothing to show.
 fn is_empty(chunk: &DataChunk) -> bool {
     chunk.payload.is_empty() && chunk.lost_bytes == 0
 }
@@ -175,9 +175,9 @@ mod tests {
         let chunk = |seq, payload: &str| DataChunk { seq, payload: payload.into(), ..Default::default() };
         let first = GetJobLogsReq { tail: Some(3), filter: "x".into(), from_seq: 5, ..Default::default() };
         let asked = |chunks: &[DataChunk]| {
-            let (mut place, mut wanted) = (Place::default(), first.clone());
-            chunks.iter().for_each(|chunk| place.is_behind(chunk));
-            place.go_on(&mut wanted);
+            let (mut place, mut wanted) = (Position::default(), first.clone());
+            chunks.iter().for_each(|chunk| place.advance(chunk));
+            place.resume(&mut wanted);
             (wanted.from_seq, wanted.tail, wanted.filter, place.is_unknown)
         };
         assert_eq!(asked(&[]), (5, Some(3), "x".into(), false), "nothing was heard: the same again");

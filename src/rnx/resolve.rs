@@ -1,4 +1,4 @@
-//! Which job is meant: its id, the beginning of its id, its name, or `@last`.
+//! Resolves a word to a job: its id, the beginning of its id, its name, or `@last`.
 //!
 //! The server knows ids and their beginnings; names and `@last` are looked up in its list. A word that could
 //! be the beginning of an id is one if a job has it, else it is a name.
@@ -14,7 +14,7 @@ use super::terminal::one_line;
 use crate::job::id::JobId;
 use crate::pb::joblet::{GetJobStatusReq, Job};
 
-/// The newest job that the server has and we may see.
+/// The word for the newest job that the server lists for us.
 const LAST: &str = "@last";
 /// Candidates that an error names.
 const NAMED: usize = 10;
@@ -56,7 +56,7 @@ pub(crate) fn id_of(server: &Server, text: &str) -> Result<String> {
 /// The job in a list, oldest first, that a word names otherwise than by its id.
 fn listed<'a>(jobs: &'a [Job], text: &str) -> Result<&'a str> {
     if text == LAST {
-        // Of several in the same second the last of the list is the newest.
+        // Among jobs of the same second the last of the list is the newest.
         let newest = jobs.iter().max_by(|a, b| a.created_time.cmp(&b.created_time));
         return newest.map(|job| job.uuid.as_str()).ok_or_else(|| {
             Error::Call(RpcStatusCode::NOT_FOUND, format!("{LAST}: the server has no job yet").into())

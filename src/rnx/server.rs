@@ -1,10 +1,10 @@
-//! One channel to one server, and what its refusals mean.
+//! One channel to one server, and the meaning of its refusals.
 //!
 //! The channel is opened with the first call and is not waited for: a dead server answers at once with
 //! UNAVAILABLE, one that swallows packets after [`CONNECT_DEADLINE`]. The name that the server's certificate
-//! must carry is always `joblet`, whatever address it was reached by: the CA is private to the installation
+//! must carry is always `joblet`, for every address that reaches it: the CA is private to the installation
 //! and signs servers only under that name, so an address may be an IP, a tunnel or a port forward.
-//! C-core tells TLS refusals in words of its own ("Socket closed"); here they become what they are.
+//! C-core reports TLS refusals in words of its own ("Socket closed"); this file gives the true reason.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -35,12 +35,12 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from
 /// Above every reply that a server's configuration can allow.
 const MAX_REPLY: i32 = i32::MAX;
 
-/// A server that can be asked.
+/// A server with a channel to it.
 pub(crate) struct Server {
     address: String,
     channel: Channel,
     jobs: JobServiceClient,
-    /// Who to suspect when no connection can be had.
+    /// The settings whose certificate is checked when no connection is possible.
     own: Option<Settings>,
 }
 
@@ -52,7 +52,7 @@ impl Server {
     }
 
     fn open_target(settings: &Settings, target: &str, deadline: Duration) -> Self {
-        // C-core writes its own errors to stderr unless its lines go to `log`, where nobody listens.
+        // C-core writes its own errors to stderr unless its lines go to `log`, which rnx does not print.
         log::set_max_level(log::LevelFilter::Error);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("rnx-grpc").build());
@@ -79,8 +79,8 @@ impl Server {
         Server { address, jobs: JobServiceClient::new(channel.clone()), channel, own: None }
     }
 
-    /// With these settings, whose certificate is looked at when no connection can be had.
-    pub(crate) fn suspecting(self, own: Settings) -> Self {
+    /// Sets the settings whose certificate is checked when no connection is possible.
+    pub(crate) fn with_settings(self, own: Settings) -> Self {
         Server { own: Some(own), ..self }
     }
 
@@ -160,7 +160,7 @@ impl Server {
     }
 
     /// Waits until the output of one of these jobs has ended, which it does when the job has, or until
-    /// `bound` is over (DEADLINE_EXCEEDED); tells which.
+    /// `bound` is over (DEADLINE_EXCEEDED); returns that job.
     pub(crate) fn first_end(&self, uuids: &[&str], bound: Option<Duration>) -> Result<usize> {
         let option = || bound.map_or_else(CallOption::default, |b| CallOption::default().timeout(b));
         let mut ends = Vec::with_capacity(uuids.len());
@@ -248,7 +248,7 @@ fn no_answer(address: &str) -> Error {
         .hint("check the address (--server, --node) and firewalls between here and there")
 }
 
-/// UNAVAILABLE has many causes; C-core's sentence tells which.
+/// UNAVAILABLE has many causes; C-core's sentence names the one.
 fn unavailable(address: &str, message: &str) -> Error {
     if !message.starts_with("failed to connect to all addresses") {
         return if message.is_empty() || message.starts_with("Socket closed") || message.contains("recvmsg") {

@@ -1,4 +1,4 @@
-//! What a job, or anybody who may name one, can write to a person's terminal.
+//! Filters the bytes that a job, or a person who may name one, writes to a user's terminal.
 //!
 //! A terminal obeys bytes: they retitle windows, write the clipboard (OSC 52), answer queries as if typed,
 //! overwrite what stood there (`\r`, cursor moves), or reverse the reading order (bidi controls). So on a
@@ -20,7 +20,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// What may be printed of this chunk, and of what was held back before it.
+    /// The printable form of this chunk and of the bytes that were held back before it.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(chunk);
         let bytes = std::mem::take(&mut self.held);
@@ -38,7 +38,7 @@ impl Filter {
         out
     }
 
-    /// What was held back, made visible, and the colours set back.
+    /// The bytes that were held back, made visible, and the colours reset.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         for byte in std::mem::take(&mut self.held) {
@@ -54,7 +54,7 @@ impl Filter {
         out
     }
 
-    /// Prints what stands at the front and tells its length; `None`: its end is not there yet.
+    /// Prints the first sequence and returns its length; `None`: its end has not come yet.
     fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         match bytes[0] {
             b'\n' | b'\t' | 0x20..=0x7e => {

@@ -3,7 +3,7 @@
 //! A file goes under its base name, a tree under its names relative to the directory. Within a tree a
 //! symlink is followed only to a regular file below the same directory, and sent as that file; every other
 //! symlink and everything that is neither file nor directory (sockets, pipes, devices) is left out with a
-//! warning, because following it would send what nobody meant to send. Everything travels in one request,
+//! warning, because following it would send files that the user did not mean to send. Everything travels in one request,
 //! so the sum is bounded before anything is read.
 
 use std::collections::HashSet;
@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, Result};
 use crate::pb::joblet::FileUpload;
 
-/// What one request may carry: the server's default receive limit.
+/// Largest request in bytes: the server's default receive limit.
 pub(crate) const MAX_REQUEST: u64 = 128 << 20;
 /// Bytes that are read between two looks at the progress.
 const AT_ONCE: u64 = 1 << 20;
-/// What an entry costs beside its content and its path, bytes, at most.
+/// Largest size of an entry beside its content and its path, bytes.
 const ENTRY_COST: u64 = 32;
 
-/// What is sent along with a job.
+/// The files that are sent with a job.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     /// In the order in which they were named; the entries of a directory sorted, parents first.
@@ -50,14 +50,14 @@ impl Uploads {
         self.entries.iter().filter(|e| !e.isDirectory).count()
     }
 
-    /// Reads what was found; `each` is told the bytes read so far and those of everything.
+    /// Reads the files that were found; `each` gets the bytes read so far and the sum of all.
     pub(crate) fn read(&mut self, mut each: impl FnMut(u64, u64)) -> Result<()> {
         let mut done = 0;
         for Unread { entry, path, bytes } in std::mem::take(&mut self.unread) {
             let shown = path.display().to_string();
             let file = File::open(&path).map_err(|e| cannot(&shown, &e.to_string()))?;
             let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
-            // One byte more than it had: a file that grows while it is read is told, not cut.
+            // One byte more than it had: a file that grows meanwhile is an error, not cut.
             let mut file = file.take(bytes + 1);
             while file
                 .by_ref()
@@ -194,7 +194,7 @@ fn sorted_names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Permission bits only: no set-uid, no type, whatever the file has here.
+/// Permission bits only: the set-uid bit and the type of the local file are left out.
 #[cfg(unix)]
 fn mode_of(meta: &fs::Metadata) -> u32 {
     use std::os::unix::fs::MetadataExt;

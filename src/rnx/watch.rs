@@ -1,8 +1,8 @@
 //! `job metrics --watch`: a job's curves in the terminal, drawn anew with each sample.
 //!
 //! One thread reads samples, this one waits for keys, signals and a beat, and draws. The terminal is without echo
-//! and line editing meanwhile, and Ctrl-C is a key like q; a signal that ends us is read here too. So whatever
-//! ends the view, the terminal is set back on the way out ([`Screen`]). What is drawn is pure ([`View`]).
+//! and line editing meanwhile, and Ctrl-C is a key like q; a signal that ends us is read here too. So
+//! the terminal is reset on the way out ([`Screen`]), however the view ends. The drawing itself is pure ([`View`]).
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -14,7 +14,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use super::command::job_metrics::none as no_samples;
 use super::error::{Error, Result};
 use super::out::{self, Out};
 use super::render::metrics::{additions, bytes, percent, rate, time};
@@ -31,10 +30,10 @@ const KEPT: usize = 1024;
 /// Eight heights of a cell.
 const HEIGHTS: [char; 8] =
     ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
-/// What a terminal is taken to have that does not say.
+/// Columns and rows of a terminal that does not report its size.
 const SIZE: (u16, u16) = (80, 24);
 
-/// Whether there is somebody to watch: keys and curves need a terminal on both ends.
+/// Whether a view is possible: keys and curves need a terminal as input and output.
 pub(crate) fn is_possible() -> bool {
     let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb" || t.is_empty());
     io::stdin().is_terminal() && io::stdout().is_terminal() && !dumb
@@ -55,7 +54,7 @@ impl Signals {
         Ok(Signals(SignalFd::with_flags(&set, flags).map_err(io::Error::from)?))
     }
 
-    /// What came: a signal that ends us, if one did.
+    /// The number of a signal that ends us, if one has come.
     fn ending(&self) -> Option<i32> {
         let mut ending = None;
         while let Ok(Some(info)) = self.0.read_signal() {
@@ -68,7 +67,7 @@ impl Signals {
     }
 }
 
-/// Shows a job until it ends, somebody leaves, or a signal ends us. What was shown last stays on the terminal.
+/// Shows a job until it ends, the user leaves, or a signal ends us. The last picture stays on the terminal.
 pub(crate) fn show(
     server: &'static Server,
     request: JobMetricsRequest,
@@ -79,7 +78,7 @@ pub(crate) fn show(
     let uuid = request.uuid.clone();
     let read = move || {
         let ended = server.samples(&request, |sample| {
-            // Who does not listen any more has left.
+            // A receiver that is gone means that the user has left.
             let _ = tell.send(Ok(sample.clone()));
             Ok(())
         });
@@ -186,7 +185,14 @@ impl Drop for Screen {
     }
 }
 
-/// What is shown.
+/// The error for a job without samples, or without any in the range.
+pub(crate) fn no_samples(uuid: &str) -> Error {
+    let text =
+        format!("no metrics available for job {} (metrics collection may not be enabled)", one_line(uuid));
+    Error::Follow(text.into()).hint("a job that never ran has none, and --since and --until may leave none")
+}
+
+/// The state of the picture.
 struct View {
     samples: Vec<JobMetricsSample>,
 }

@@ -1,8 +1,8 @@
-//! What may come next on a command line, for the TAB key.
+//! Completion: the words that may come next on a command line, for the TAB key.
 //!
 //! The shells' scripts ([`SCRIPTS`]) are a few lines each and know no word of rnx: at every TAB they hand the
-//! words typed so far to `rnx __complete`, which answers from the same tables as parser and help. So what is
-//! offered is what is taken, in every shell. One candidate a line, with a tab and an explanation behind it;
+//! words typed so far to `rnx __complete`, which answers from the same tables as parser and help. So
+//! every shell offers exactly the words that rnx accepts. One candidate a line, with a tab and an explanation behind it;
 //! or one line that leaves the word to the shell: `:files`, `:dirs`.
 
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use super::flag::{Flag, GLOBALS, Kind, ROOT};
 use super::help::TOPICS;
 use super::parse::{Typed, typed};
 
-/// What each shell must read once, by the shell's name.
+/// The completion script of each shell, by the shell's name.
 pub(crate) static SCRIPTS: &[(&str, &str)] = &[("bash", BASH), ("zsh", ZSH), ("fish", FISH)];
 
 /// Words are split here and not taken from COMP_WORDS, which bash cuts at `=` and `:` as well. It replaces
@@ -95,10 +95,10 @@ pub(crate) struct Candidate {
     pub(crate) about: String,
 }
 
-/// What can be offered for the word under the cursor.
+/// The candidates for the word under the cursor.
 #[derive(Debug)]
 pub(crate) enum Offer {
-    /// These words.
+    /// One of these words.
     Words(Vec<Candidate>),
     /// Files, by the shell.
     Files,
@@ -108,7 +108,7 @@ pub(crate) enum Offer {
     Jobs(Jobs),
     /// Nodes of the client configuration, with this before each word.
     Nodes {
-        /// What is already typed of the word: the flag and `=`, or nothing.
+        /// The typed beginning of the word: the flag and `=`, or nothing.
         lead: String,
         /// The flags so far.
         values: Values,
@@ -120,13 +120,13 @@ pub(crate) enum Offer {
 pub(crate) struct Jobs {
     /// The flags so far: they say which server.
     pub(crate) values: Values,
-    /// The statuses in which a job is of use; empty means every one.
+    /// The statuses of jobs to offer; empty means every status.
     pub(crate) statuses: &'static [&'static str],
     /// Words that are there already.
     pub(crate) taken: Vec<String>,
 }
 
-/// What may come in the place of the last of these words, and what is already there of that word.
+/// The candidates for the last of these words, and the typed beginning of that word.
 pub(crate) fn complete(mut args: Vec<OsString>) -> (Offer, String) {
     let current = args.pop().and_then(|word| word.into_string().ok());
     let (Some(current), Some(line)) = (current, typed(args)) else {
@@ -204,7 +204,7 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
     }
 }
 
-/// What the placeholder of a flag's value says about it.
+/// The candidates for a flag's value, by its placeholder.
 fn value_of(flag: &Flag, lead: &str, values: Values) -> Offer {
     let Kind::Value(what) = flag.kind else { return Offer::Words(Vec::new()) };
     match what {
@@ -325,7 +325,7 @@ mod tests {
         }
     }
 
-    /// Whatever is offered for a flag or a command can be typed.
+    /// Every offered flag of a command is a flag that the parser accepts.
     #[test]
     fn every_offered_word_of_a_command_parses() {
         for command in COMMANDS {

@@ -1,9 +1,9 @@
-//! Every flag of rnx, once. Parser, help and the tests of both read these tables and nothing else, so a
-//! flag that is shown is a flag that works.
+//! The description of a flag, and the flags of every command. The other flags stand beside their commands. Parser,
+//! help, completion and manual read these tables and nothing else, so a flag that is shown is a flag that works.
 
 use std::fmt;
 
-/// What follows a flag on the command line.
+/// Whether a value follows a flag on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Nothing: the flag is there or it is not.
@@ -19,13 +19,13 @@ pub(crate) enum Group {
     Start,
     /// Limits of the job.
     Limits,
-    /// What the job finds inside its walls.
+    /// The contents of the job's sandbox.
     Contents,
     /// Which jobs are meant.
     Selection,
     /// Which part of an output is meant.
     Part,
-    /// What rnx does after the start.
+    /// The behaviour of rnx after the start.
     Waiting,
     /// How an answer is printed.
     Output,
@@ -48,7 +48,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// One flag.
+/// The description of one flag.
 #[derive(Debug)]
 pub(crate) struct Flag {
     /// Name without the dashes.

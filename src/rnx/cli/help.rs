@@ -21,7 +21,7 @@ of these that gives it:
 
   1. the flag: --server, --cert, --key, --ca
   2. the environment: JOBLET_SERVER, JOBLET_CERT_PATH, JOBLET_KEY_PATH, JOBLET_CA_PATH
-     (not asked when --node is given: a node that was asked for by name is meant)
+     (ignored when --node is given: that flag names the node)
   3. a node of rnx-config.yml: --node NAME, else RNX_NODE, else \"default\"
   4. localhost:50051, certs/client-cert.pem, certs/client-key.pem, certs/ca-cert.pem
 

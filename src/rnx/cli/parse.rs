@@ -12,7 +12,7 @@ use super::command::{Command, Invocation, Operands, Values};
 use super::flag::{Flag, GLOBALS, Kind, ROOT};
 use super::suggest;
 
-/// What the user wants.
+/// The meaning of a command line.
 #[derive(Debug)]
 pub(crate) enum Parsed {
     /// Run this command.
@@ -25,10 +25,10 @@ pub(crate) enum Parsed {
     Complete(Vec<OsString>),
 }
 
-/// A command line that cannot be understood, with what is needed to say so in the form that was asked for.
+/// A command line that cannot be understood, with what the report of it needs: the command and the output form.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// Why.
+    /// The reason, with a hint.
     pub(crate) error: Error,
     /// The command, if it got that far.
     pub(crate) command: Option<&'static Command>,

@@ -1,9 +1,9 @@
 //! Points in time as people write them: `--schedule`, `--since`, `--until`.
 //!
-//! Three forms. With an offset (RFC 3339) a time is what it is. Without one it is a time of the clock on the
-//! wall where rnx runs, which twice a year does not exist or comes twice: the first is refused, for the
-//! second we take the earlier one that can be meant (a schedule is not for what is past) and say so. And a duration counts from now, forward or back. Whatever was
-//! written, one absolute time goes on; the server never learns of our time zone. Pure: the caller passes the
+//! Three forms. A time with an offset (RFC 3339) is absolute. A time without one is local time where rnx runs. Once
+//! a year a local time does not exist, and rnx refuses it; once a year it occurs twice, and rnx takes the earlier
+//! one that can be meant (a schedule is never in the past) with a note. A duration counts from now, forward or
+//! back. Every form becomes one absolute time, and the server never learns of our time zone. Pure: the caller passes the
 //! time, and with it the time zone.
 
 use jiff::civil::{Date, DateTime, Time};
@@ -31,7 +31,7 @@ const UNITS: [(&[&str], u64); 4] = [
 pub(crate) struct Given {
     /// When; its `Display` is RFC 3339 with `Z`.
     pub(crate) time: Timestamp,
-    /// What whoever wrote it should know about how it was read.
+    /// A note for the author of the text on how it was read.
     pub(crate) note: Option<String>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn schedule(text: &str, now: &Zoned) -> Result<Given> {
             let time = shifted(now, SignedDuration::from_secs(seconds as i64)).map_err(refuse)?;
             Given { time, note: None }
         }
-        other => settle(other, now, now.timestamp()).map_err(refuse)?,
+        other => resolve(other, now, now.timestamp()).map_err(refuse)?,
     };
     if given.time < now.timestamp() {
         let past = format!("{} is past: the job starts at once", given.time);
@@ -74,11 +74,11 @@ pub(crate) fn past(flag: &str, text: &str, now: &Zoned) -> Result<Given> {
             let back = -SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
             Ok(Given { time: shifted(now, back).map_err(refuse)?, note: None })
         }
-        other => settle(other, now, Timestamp::MIN).map_err(refuse),
+        other => resolve(other, now, Timestamp::MIN).map_err(refuse),
     }
 }
 
-/// What a text is, before it is held against a clock.
+/// The form of a text, before it is compared with a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Now,
@@ -102,8 +102,9 @@ fn read(text: &str) -> std::result::Result<Form, String> {
     }
 }
 
-/// An absolute time for everything but a duration. Of a time that comes twice, the first one from `earliest` on.
-fn settle(form: Form, now: &Zoned, earliest: Timestamp) -> std::result::Result<Given, String> {
+/// An absolute time for everything but a duration. A wall-clock time that occurs twice is
+/// the first of the two from `earliest` on.
+fn resolve(form: Form, now: &Zoned, earliest: Timestamp) -> std::result::Result<Given, String> {
     match form {
         Form::Absolute(time) => Ok(Given { time, note: None }),
         Form::Wall(wall) => on_the_wall(wall, now.time_zone(), earliest),
@@ -143,7 +144,7 @@ fn absolute(text: &str) -> std::result::Result<Form, String> {
     Ok(Form::Absolute(time))
 }
 
-/// `+02:00`.
+/// Reads an offset such as `+02:00`.
 fn offset_of(text: &str) -> Option<Offset> {
     let digits = text.get(1..).filter(|d| is_like(d, "00:00"))?;
     let (hours, minutes): (i32, i32) = (digits[..2].parse().ok()?, digits[3..].parse().ok()?);
@@ -228,7 +229,7 @@ fn duration(text: &str) -> std::result::Result<Form, String> {
     }
 }
 
-/// Milliseconds are what a person or a timer can tell apart.
+/// Milliseconds are the finest step that a person or a timer can distinguish.
 fn shifted(now: &Zoned, by: SignedDuration) -> std::result::Result<Timestamp, String> {
     let time = now.timestamp().checked_add(by).and_then(|t| t.round(Unit::Millisecond));
     time.map_err(|_| "it is beyond the calendar".to_string())

@@ -1,7 +1,6 @@
-//! `rnx completion`, and `rnx __complete` behind it: what the TAB key offers.
+//! `rnx completion`, and `rnx __complete` behind it: the candidates of the TAB key.
 //!
-//! Whatever goes wrong here, the person at the keyboard is in the middle of a word: nothing is said, and
-//! nothing is offered.
+//! The person at the keyboard is in the middle of a word, so a failure prints nothing and offers nothing.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -26,7 +25,7 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::One("bash|zsh|fish"),
     flags: &[],
     summary: "Print what makes a shell complete rnx's words",
-    about: "Commands, flags, their values, and the ids and names of jobs, for which the server is asked.\n\n  \
+    about: "Commands, flags, their values, and the ids and names of jobs, for which rnx asks the server.\n\n  \
             bash   rnx completion bash > /etc/bash_completion.d/rnx, or source <(rnx completion bash)\n  \
             zsh    rnx completion zsh > \"${fpath[1]}/_rnx\"\n  \
             fish   rnx completion fish > ~/.config/fish/completions/rnx.fish",
@@ -36,9 +35,9 @@ pub(super) static COMMAND: Command = Command {
     run: Run::Plain(script),
 };
 
-/// Nobody waits longer for a word.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// More jobs than this are no choice.
+/// Longest wait for the list of jobs.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Largest number of jobs that are offered.
 const MOST: usize = 200;
 
 /// Prints the script of a shell.
@@ -75,7 +74,7 @@ fn ask(jobs: &Jobs) -> Result<Vec<Candidate>> {
     certificate::check(&settings)?;
     let server = Server::open(&settings)?;
     let wanted = Wanted::in_statuses(jobs.statuses);
-    let found = wanted.jobs(|page| server.ask(PATIENCE, |jobs, option| jobs.list_jobs_opt(page, option)))?;
+    let found = wanted.jobs(|page| server.ask(DEADLINE, |jobs, option| jobs.list_jobs_opt(page, option)))?;
     // The channel is left open: taking it down means waiting for gRPC's threads.
     std::mem::forget(server);
     Ok(offered(&found, &jobs.taken))

@@ -39,7 +39,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
             }
             e => e,
         })?;
-    // The answer does not tell when; the job's status does. It is canceled either way.
+    // The answer has no time; the job's status has it. The job is canceled either way.
     let request = GetJobStatusReq { uuid: job.uuid.clone(), ..Default::default() };
     let when = match server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option)) {
         Ok(status) => status.endTime,

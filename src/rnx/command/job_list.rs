@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Three pages of two; tells what was found and what was asked.
+    /// Three pages of two; returns the names found and the requests.
     fn ask(wanted: &Wanted) -> (Vec<String>, Vec<EmptyRequest>) {
         let mut asked = Vec::new();
         let jobs = wanted.jobs(|request| {

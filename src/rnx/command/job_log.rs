@@ -87,7 +87,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     ended
 }
 
-/// The part that is asked for, of a job that is not known yet.
+/// The request for the wanted part, without the job's id.
 fn part(values: &Values, now: &Zoned, out: Out) -> Result<GetJobLogsReq> {
     let (since_ns, until_ns) = range(values, now, out)?;
     let stream = match values.last("stream").as_deref() {

@@ -12,7 +12,6 @@ use super::super::out::Out;
 use super::super::reconnect::Watch;
 use super::super::render::metrics;
 use super::super::resolve;
-use super::super::terminal::one_line;
 use super::super::watch;
 use super::{connect, range};
 use crate::job::units;
@@ -80,14 +79,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
         any = true;
         if out.json { out.value_line(&metrics::json(sample)) } else { out.text(&metrics::text(sample)) }
     })?;
-    if any { Ok(()) } else { Err(none(&request.uuid)) }
-}
-
-/// There are no samples, or none in the range.
-pub(crate) fn none(uuid: &str) -> Error {
-    let text =
-        format!("no metrics available for job {} (metrics collection may not be enabled)", one_line(uuid));
-    Error::Follow(text.into()).hint("a job that never ran has none, and --since and --until may leave none")
+    if any { Ok(()) } else { Err(watch::no_samples(&request.uuid)) }
 }
 
 fn request(values: &Values, out: Out) -> Result<JobMetricsRequest> {

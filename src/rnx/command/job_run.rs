@@ -123,7 +123,7 @@ const START: Duration = Duration::from_secs(30);
 /// The slowest line that uploads are expected to fit through, bytes a second.
 const SLOWEST_LINE: u64 = 256 * 1024;
 
-/// What rnx does once the job has started.
+/// The behaviour of rnx once the job has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Return,
@@ -133,17 +133,17 @@ enum After {
 
 /// How the answer is given.
 #[derive(Debug, Clone, Copy)]
-struct Manner {
+struct RunOptions {
     after: After,
     remove: bool,
     quiet: bool,
     raw: bool,
 }
 
-/// Starts a job and, if asked, waits for its end; the exit code is the job's own then.
+/// Starts a job and, with `--wait` or `--follow`, waits for its end; the exit code is then the job's own.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let values = &invocation.values;
-    let manner = manner(values)?;
+    let options = options(values)?;
     let mut uploads = uploads(values)?;
     for warning in &uploads.warnings {
         out.note(&format!("warning: {}", one_line(warning)));
@@ -155,17 +155,17 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     if let Some(note) = scheduled.as_ref().and_then(|given| given.note.as_deref()) {
         out.note(&format!("warning: {}", one_line(note)));
     }
-    let mut progress = Progress::of(&uploads, out, manner.quiet);
+    let mut progress = Progress::of(&uploads, out, options.quiet);
     let read = uploads.read(|done, all| progress.reading(done, all));
     progress.read();
     read?;
-    let (mut request, sent) = request(invocation, uploads, out, manner.quiet)?;
+    let (mut request, sent) = request(invocation, uploads, out, options.quiet)?;
     request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
     let size = request.compute_size();
     upload::check_size(size)?;
 
     // Before the channel: gRPC's threads must inherit the mask.
-    let interrupt = (manner.after != After::Return).then(Interrupt::watch);
+    let interrupt = (options.after != After::Return).then(Interrupt::watch);
     let server = connect(values, out)?;
     let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
     let sending = progress.sending(size);
@@ -178,20 +178,20 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
             _ => interrupt.about(&started.jobUuid),
         }
     }
-    announce(out, manner, &started, sent)?;
-    if manner.after != After::Return {
-        return see_to_the_end(server, out, manner, started, sent);
+    announce(out, options, &started, sent)?;
+    if options.after != After::Return {
+        return follow_to_end(server, out, options, started, sent);
     }
     if started.exit_reason != "start_failed" {
         return Ok(0);
     }
-    if manner.quiet && !out.json {
+    if options.quiet && !out.json {
         out.note(&text::failed_start(&started.jobUuid, &started.message));
     }
     Ok(exit::of_failed_start(started.exitCode))
 }
 
-/// Prints the plan of a start, which the server tells without starting anything.
+/// Prints the plan of a start, which the server makes without starting anything.
 fn explain(invocation: &Invocation, mut uploads: Uploads, out: Out) -> Result<i32> {
     uploads.read(|_, _| ())?;
     let (mut request, _) = request(invocation, uploads, out, false)?;
@@ -209,7 +209,7 @@ fn explain(invocation: &Invocation, mut uploads: Uploads, out: Out) -> Result<i3
     Ok(0)
 }
 
-fn manner(values: &Values) -> Result<Manner> {
+fn options(values: &Values) -> Result<RunOptions> {
     let (wait, follow) = (values.is("wait"), values.is("follow"));
     if values.is("explain") && (wait || follow || values.is("detach")) {
         return Err(Error::usage(
@@ -230,7 +230,7 @@ fn manner(values: &Values) -> Result<Manner> {
             "--rm needs --wait or --follow: rnx deletes the job when it has seen it succeed",
         ));
     }
-    Ok(Manner { after, remove: values.is("rm"), quiet: values.is("quiet"), raw: values.is("raw") })
+    Ok(RunOptions { after, remove: values.is("rm"), quiet: values.is("quiet"), raw: values.is("raw") })
 }
 
 /// When the job is to start, if not now. The delay counts from here on, before uploads travel.
@@ -305,16 +305,16 @@ struct Event<T> {
 }
 
 /// Says that the job was started. With `--follow` stdout belongs to the job, so this goes to stderr.
-fn announce(out: Out, manner: Manner, started: &RunJobResponse, sent: Sent) -> Result<()> {
-    match (out.json, manner.after) {
+fn announce(out: Out, options: RunOptions, started: &RunJobResponse, sent: Sent) -> Result<()> {
+    match (out.json, options.after) {
         (true, After::Return) => out.value(&json::started(started, sent)),
         // One object, when it has ended.
         (true, After::Wait) => Ok(()),
         (true, After::Follow) => {
             out.value_line(&Event { event: "started", body: json::started(started, sent) })
         }
-        (false, After::Follow) if manner.quiet => Ok(()),
-        (false, _) if manner.quiet => out.text(&format!("{}\n", one_line(&started.jobUuid))),
+        (false, After::Follow) if options.quiet => Ok(()),
+        (false, _) if options.quiet => out.text(&format!("{}\n", one_line(&started.jobUuid))),
         (false, After::Follow) => {
             out.note(text::started(started, sent, false).trim_end());
             Ok(())
@@ -323,16 +323,16 @@ fn announce(out: Out, manner: Manner, started: &RunJobResponse, sent: Sent) -> R
     }
 }
 
-fn see_to_the_end(
+fn follow_to_end(
     server: &'static Server,
     out: Out,
-    manner: Manner,
+    options: RunOptions,
     mut started: RunJobResponse,
     sent: Sent,
 ) -> Result<i32> {
     let uuid = started.jobUuid.clone();
-    let ended = watch(server, out, manner, &uuid)?;
-    if out.json && manner.after == After::Follow {
+    let ended = watch(server, out, options, &uuid)?;
+    if out.json && options.after == After::Follow {
         out.value_line(&Event { event: "ended", body: json::shown(&ended) })?;
     } else if out.json {
         json::merge_end(&mut started, &ended);
@@ -342,8 +342,8 @@ fn see_to_the_end(
         out.note(&line);
     }
     let code = exit::of_job(&ended);
-    if manner.remove && code == 0 {
-        // The job has succeeded and that is the answer; what is left over is only told.
+    if options.remove && code == 0 {
+        // The job has succeeded, and that is the answer; a failed deletion is only a note.
         if let Err(e) = delete(server, &uuid) {
             out.note(&format!("warning: the job was not deleted: {}", one_line(&e.to_string())));
         }
@@ -351,12 +351,12 @@ fn see_to_the_end(
     Ok(code)
 }
 
-/// Follows the output, or only its end, which is that of the job; then asks how it ended.
-fn watch(server: &'static Server, out: Out, manner: Manner, uuid: &str) -> Result<GetJobStatusRes> {
-    let mut printer = Printer::new(out, Streams::Apart, manner.raw);
+/// Follows the output, or waits for its end, which is that of the job; then returns the job's status.
+fn watch(server: &'static Server, out: Out, options: RunOptions, uuid: &str) -> Result<GetJobStatusRes> {
+    let mut printer = Printer::new(out, Streams::Apart, options.raw);
     let mut watch = Watch::new(server);
     let wanted = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
-    let followed = match (manner.after, out.json) {
+    let followed = match (options.after, out.json) {
         (After::Follow, true) => {
             watch.output(&wanted, |chunk| out.value_line(&Event::<json::Chunk<'_>>::of(chunk)))
         }

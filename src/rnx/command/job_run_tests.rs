@@ -13,7 +13,7 @@ fn sent(line: &str) -> Result<(RunJobRequest, Sent)> {
 }
 
 fn why(line: &str) -> String {
-    let refused = manner(&invocation(line).values).err().or_else(|| sent(line).err());
+    let refused = options(&invocation(line).values).err().or_else(|| sent(line).err());
     refused.map(|e| e.to_string()).unwrap_or_default()
 }
 

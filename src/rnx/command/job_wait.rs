@@ -1,8 +1,8 @@
 //! `rnx job wait`
 //!
-//! Nothing is polled: the server ends the stream of a job's output when the job has ended, so waiting is
-//! having that stream open. When the server goes away, its jobs may go on without it: the wait goes on with
-//! its successor.
+//! No polling: the server ends the stream of a job's output when the job has ended, so rnx waits for the end of
+//! that stream. When the server goes away, its jobs may keep running without it, and the wait continues with its
+//! successor.
 
 use std::time::{Duration, Instant};
 
@@ -54,19 +54,19 @@ static FLAGS: &[Flag] = &[
 /// whose code is not 0, or with `--any` of the one that ended first.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let values = &invocation.values;
-    let patience = Patience::of(values)?;
+    let time_limit = TimeLimit::of(values)?;
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = Interrupt::watch();
     let server = connect(values, out)?;
     let mut jobs = Vec::new();
     for text in &invocation.operands {
-        // Every word is settled before the wait for the first one begins.
+        // Every word is resolved before the wait for the first job begins.
         jobs.push(status(server, &resolve::id_of(server, text)?, QUERY)?);
     }
     if let Some(job) = jobs.first() {
         interrupt.about(&job.uuid);
     }
-    let wait = Wait { server, out, patience };
+    let wait = Wait { server, out, time_limit };
     let ended = if values.is("any") { vec![wait.for_any(jobs)?] } else { wait.for_all(jobs)? };
     if out.json {
         out.value(&ended.iter().map(json::shown).collect::<Vec<_>>())?;
@@ -76,18 +76,18 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
 
 /// Until when we wait.
 #[derive(Debug, Clone, Copy)]
-struct Patience(Option<(Instant, Duration)>);
+struct TimeLimit(Option<(Instant, Duration)>);
 
-impl Patience {
+impl TimeLimit {
     fn of(values: &Values) -> Result<Self> {
-        let Some(text) = values.last("timeout") else { return Ok(Patience(None)) };
+        let Some(text) = values.last("timeout") else { return Ok(TimeLimit(None)) };
         let bound =
             units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
-        // What is beyond the clock is for ever.
-        Ok(Patience(Instant::now().checked_add(bound).map(|end| (end, bound))))
+        // A time beyond the range of the clock means no timeout.
+        Ok(TimeLimit(Instant::now().checked_add(bound).map(|end| (end, bound))))
     }
 
-    /// What is left of it.
+    /// The time that is left; `None`: no timeout.
     fn left(&self) -> Option<Duration> {
         self.0.map(|(end, _)| end.saturating_duration_since(Instant::now()))
     }
@@ -108,7 +108,7 @@ impl Patience {
 struct Wait {
     server: &'static Server,
     out: Out,
-    patience: Patience,
+    time_limit: TimeLimit,
 }
 
 impl Wait {
@@ -131,28 +131,28 @@ impl Wait {
                 return Ok(job);
             }
             let ids: Vec<&str> = jobs.iter().map(|job| job.uuid.as_str()).collect();
-            match self.server.first_end(&ids, self.patience.left()) {
+            match self.server.first_end(&ids, self.time_limit.left()) {
                 Ok(at) => {
                     jobs[at] = status(self.server, &jobs[at].uuid, QUERY)?;
                     if !is_terminal_status(&jobs[at].status) {
                         return Err(cut_off(&jobs[at]));
                     }
                 }
-                Err(e) if e.is_absence() && !self.patience.is_over() => {
+                Err(e) if e.is_unreachable() && !self.time_limit.is_over() => {
                     self.look_again(&mut watch, &mut jobs, e)?
                 }
                 Err(Error::Call(RpcStatusCode::DEADLINE_EXCEEDED, _)) => {
-                    return Err(self.patience.refusal(&jobs));
+                    return Err(self.time_limit.refusal(&jobs));
                 }
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// The server has gone; waits for it or its successor and asks how the jobs are.
+    /// The server has gone: waits for it or its successor, then returns the status of each job.
     fn look_again(&self, watch: &mut Watch, jobs: &mut [GetJobStatusRes], why: Error) -> Result<()> {
-        match watch.lost(&jobs[0].uuid, why, self.patience.left()) {
-            Err(_) if self.patience.is_over() => return Err(self.patience.refusal(jobs)),
+        match watch.lost(&jobs[0].uuid, why, self.time_limit.left()) {
+            Err(_) if self.time_limit.is_over() => return Err(self.time_limit.refusal(jobs)),
             back => jobs[0] = back?,
         }
         for job in &mut jobs[1..] {
@@ -188,20 +188,20 @@ mod tests {
     use super::super::super::cli::{Parsed, parse};
     use super::*;
 
-    fn patience(line: &str) -> Result<Patience> {
+    fn time_limit(line: &str) -> Result<TimeLimit> {
         match parse(line.split_whitespace().map(Into::into).collect()) {
-            Ok(Parsed::Invoke(i)) => Patience::of(&i.values),
+            Ok(Parsed::Invoke(i)) => TimeLimit::of(&i.values),
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
     fn wait_timeout_is_the_given_one_or_none() {
-        assert_eq!(patience("job wait x").unwrap().left(), None);
-        let hour = patience("job wait --timeout 1h x").unwrap();
+        assert_eq!(time_limit("job wait x").unwrap().left(), None);
+        let hour = time_limit("job wait --timeout 1h x").unwrap();
         assert!(hour.left().is_some_and(|left| left > Duration::from_secs(3500)) && !hour.is_over());
-        assert!(patience("job wait --timeout 0s x").unwrap().is_over());
-        let refused = patience("job wait --timeout soon x").unwrap_err();
+        assert!(time_limit("job wait --timeout 0s x").unwrap().is_over());
+        let refused = time_limit("job wait --timeout soon x").unwrap_err();
         assert!(refused.to_string().starts_with("invalid value \"soon\" for --timeout: "));
     }
 
@@ -212,7 +212,7 @@ mod tests {
             status: "RUNNING".into(),
             ..Default::default()
         };
-        let e = patience("job wait --timeout 90s x").unwrap().refusal(&[job]);
+        let e = time_limit("job wait --timeout 90s x").unwrap().refusal(&[job]);
         assert_eq!(e.to_string(), "not ended within 1m30s: f47ac10b (RUNNING)");
         assert_eq!(e.exit_code(None), 7);
     }

@@ -1,8 +1,8 @@
-//! What each command does: one file each, `<noun>_<verb>.rs`, with its description and its flags beside its code.
+//! The commands: one file each, `<noun>_<verb>.rs`, with its description and its flags beside its code.
 //!
 //! A new command is one new file and one line in [`COMMANDS`]; parser, help, completion and manual read that list.
-//! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); it decides
-//! nothing that another command decides too. It finds mistakes in flags and files before it sends the first byte
+//! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); no
+//! decision is made in two commands. It finds mistakes in flags and files before it sends the first byte
 //! to a server.
 
 use std::time::Duration;
@@ -85,14 +85,14 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
 }
 
 /// Opens the channel that flags, environment and configuration describe. It lives as long as the process:
-/// nobody would see it closed, and taking it down means waiting for gRPC's threads.
+/// closing it would serve no one, and means waiting for gRPC's threads.
 fn connect(values: &Values, out: Out) -> Result<&'static Server> {
     let settings = connect::settings(values, &process_environment)?;
     for warning in &settings.warnings {
         out.note(&format!("warning: {}", one_line(warning)));
     }
     let server = Server::open(&settings)?;
-    Ok(Box::leak(Box::new(server.suspecting(settings))))
+    Ok(Box::leak(Box::new(server.with_settings(settings))))
 }
 
 /// `--since` and `--until` as ns since the epoch; 0 where one is not given.

@@ -20,15 +20,15 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::Nothing,
     flags: &[],
     summary: "Print the versions of rnx and of the server",
-    about: "Without a client configuration only rnx's own version is printed and nobody is asked.",
+    about: "Without a client configuration rnx prints only its own version and asks no server.",
     examples: &["rnx version --json"],
     statuses: &[],
     failure: None,
     run: Run::Plain(run),
 };
 
-/// A version is not worth more waiting.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the server's version.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
 struct Versions {
@@ -52,14 +52,14 @@ pub(crate) fn own() -> String {
 /// Prints our version and, where a configuration names a server, its.
 fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let server = match connect::settings(&invocation.values, &process_environment) {
-        // Nobody to ask.
+        // There is no server to ask.
         Err(Error::Configure(_)) => None,
         Err(e) => return Err(e),
         Ok(settings) => Some(Server::open(&settings)?),
     };
     let theirs = server
         .as_ref()
-        .map(|s| s.ask_host(PATIENCE, |host, o| host.get_system_status_opt(&EmptyRequest::default(), o)));
+        .map(|s| s.ask_host(DEADLINE, |host, o| host.get_system_status_opt(&EmptyRequest::default(), o)));
     let theirs = theirs.map(|answer| answer.map(|status| status.server_version.version.clone()));
     if out.json {
         let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);

@@ -148,7 +148,7 @@ fn waiting_list() -> Vec<Job> {
     ]
 }
 
-/// What somebody may name a job to deceive whoever lists it.
+/// Names of jobs that try to deceive the reader of a list.
 fn hostile_list() -> Vec<Job> {
     let mut hidden = job(ID, "RUNNING", TIME, "sh");
     hidden.args = vec!["-c".into(), format!("true\n{ID2} COMPLETED StartTime: {TIME} Command: backup")];
@@ -353,7 +353,7 @@ fn statuses_are_coloured_only_on_request() {
     );
 }
 
-/// All that a host with every controller tells.
+/// A sample with every value that a host with all controllers provides.
 fn sample() -> JobMetricsSample {
     let device =
         DeviceIOMetrics { device: "259:0".into(), readBytes: 4096, readOps: 1, ..Default::default() };

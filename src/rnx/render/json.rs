@@ -13,7 +13,7 @@ use crate::pb::joblet::{
     RunJobResponse, StopJobRes,
 };
 
-/// `job run`.
+/// The JSON of `job run`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Started<'a> {
     id: &'a str,
@@ -45,7 +45,7 @@ pub(crate) struct Started<'a> {
     secret_env_vars: usize,
 }
 
-/// See [`Started`].
+/// Makes a [`Started`] from the server's message.
 pub(crate) fn started(job: &RunJobResponse, sent: Sent) -> Started<'_> {
     Started {
         id: &job.jobUuid,
@@ -121,7 +121,7 @@ pub(crate) struct Listed<'a> {
     wait_reason: &'a str,
 }
 
-/// See [`Listed`].
+/// Makes a [`Listed`] from the server's message.
 pub(crate) fn listed(job: &Job) -> Listed<'_> {
     Listed {
         id: &job.uuid,
@@ -150,7 +150,7 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
     }
 }
 
-/// `job status`.
+/// The JSON of `job status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Shown<'a> {
@@ -205,7 +205,7 @@ fn is_zero(n: &i32) -> bool {
     *n == 0
 }
 
-/// See [`Shown`]. Secrets are masked here too, whatever the server sent.
+/// See [`Shown`]. Secrets are masked here too, even if the server sent their values.
 pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
     Shown {
         id: &job.uuid,
@@ -248,7 +248,7 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
     }
 }
 
-/// `job stop`.
+/// The JSON of `job stop`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stopped<'a> {
@@ -258,12 +258,12 @@ pub(crate) struct Stopped<'a> {
     exit_code: i32,
 }
 
-/// See [`Stopped`].
+/// Makes a [`Stopped`] from the server's message.
 pub(crate) fn stopped(job: &StopJobRes) -> Stopped<'_> {
     Stopped { uuid: &job.uuid, status: &job.status, end_time: &job.endTime, exit_code: job.exitCode }
 }
 
-/// `job cancel`.
+/// The JSON of `job cancel`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Canceled<'a> {
@@ -272,12 +272,12 @@ pub(crate) struct Canceled<'a> {
     canceled_at: &'a str,
 }
 
-/// See [`Canceled`].
+/// Makes a [`Canceled`] from the server's message.
 pub(crate) fn canceled<'a>(job: &'a CancelJobRes, when: &'a str) -> Canceled<'a> {
     Canceled { uuid: &job.uuid, status: &job.status, canceled_at: when }
 }
 
-/// `job delete`.
+/// The JSON of `job delete`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Deleted<'a> {
     uuid: &'a str,
@@ -285,12 +285,12 @@ pub(crate) struct Deleted<'a> {
     message: &'a str,
 }
 
-/// See [`Deleted`].
+/// Makes a [`Deleted`] from the server's message.
 pub(crate) fn deleted(answer: &DeleteJobRes) -> Deleted<'_> {
     Deleted { uuid: &answer.uuid, success: answer.success, message: &answer.message }
 }
 
-/// `job delete-all`.
+/// The JSON of `job delete-all`.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeletedAll<'a> {
     success: bool,
@@ -299,7 +299,7 @@ pub(crate) struct DeletedAll<'a> {
     skipped_count: i32,
 }
 
-/// See [`DeletedAll`].
+/// Makes a [`DeletedAll`] from the server's message.
 pub(crate) fn deleted_all(answer: &DeleteAllJobsRes) -> DeletedAll<'_> {
     DeletedAll {
         success: answer.success,
@@ -322,7 +322,7 @@ pub(crate) struct Chunk<'a> {
     lost_bytes: Option<u64>,
 }
 
-/// See [`Chunk`].
+/// Makes a [`Chunk`] from the server's message.
 pub(crate) fn chunk(chunk: &DataChunk) -> Chunk<'_> {
     let data = String::from_utf8_lossy(&chunk.payload);
     let exact = data.as_bytes() == chunk.payload;

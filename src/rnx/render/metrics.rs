@@ -10,7 +10,7 @@ use crate::pb::joblet::{
     JobProcessMetrics, NetworkInterfaceMetrics,
 };
 
-/// What stands for a number that the host cannot tell.
+/// The text for a number that the host cannot provide.
 const ABSENT: &str = "n/a";
 
 /// The three lines of the reference, and one of ours below them.
@@ -32,7 +32,7 @@ pub(crate) fn text(sample: &JobMetricsSample) -> String {
     text
 }
 
-/// What we tell beyond the reference.
+/// Lines beyond those of the API reference.
 pub(crate) fn additions(sample: &JobMetricsSample) -> Vec<String> {
     let mut more = Vec::new();
     if let Some(peak) = sample.memory.as_ref().and_then(|memory| memory.peak) {
@@ -43,7 +43,7 @@ pub(crate) fn additions(sample: &JobMetricsSample) -> Vec<String> {
     }
     if let Some(process) = sample.process.as_ref() {
         more.push(format!("Processes: {}", process.current));
-        // None of them are told of a job with more processes than are asked one by one.
+        // The server sends none of them for a job with too many processes to read one by one.
         if process.threads > 0 {
             more.push(format!("Threads: {}, Open Files: {}", process.threads, process.openFDs));
         }
@@ -51,17 +51,17 @@ pub(crate) fn additions(sample: &JobMetricsSample) -> Vec<String> {
     more
 }
 
-/// `2024-01-15T10:30:00Z`
+/// A time in UTC: `2024-01-15T10:30:00Z`.
 pub(crate) fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
-/// `45.2%`
+/// A percentage with one decimal: `45.2%`.
 pub(crate) fn percent(percent: f64) -> String {
     format!("{percent:.1}%")
 }
 
-/// `10MB/s`
+/// A rate with its unit: `10MB/s`.
 pub(crate) fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", bytes(bytes_per_second))
 }

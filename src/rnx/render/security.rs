@@ -15,7 +15,7 @@ pub(crate) struct Row<'a> {
     unenforced: bool,
 }
 
-/// See [`Row`].
+/// Makes a [`Row`] from the server's message.
 pub(crate) fn row(layer: &SecurityLayer) -> Row<'_> {
     Row {
         layer: &layer.layer,

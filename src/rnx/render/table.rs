@@ -43,7 +43,7 @@ const WIDE: &[Column] = &[
 /// How a table is drawn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
-    /// Every column.
+    /// Print every column.
     pub(crate) wide: bool,
     /// Status words in colour.
     pub(crate) colour: bool,

@@ -7,18 +7,18 @@ use super::super::terminal::one_line;
 use super::words::{command_line, is_terminal_status, short, signal_name};
 use crate::pb::joblet::{CancelJobRes, DeleteAllJobsRes, GetJobStatusRes, Job, RunJobResponse, StopJobRes};
 
-/// What went along with a `job run`.
+/// Number of files and variables that a `job run` sent.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Sent {
     /// Files, directories not counted.
     pub(crate) files: usize,
-    /// Variables.
+    /// Number of plain variables.
     pub(crate) env: usize,
-    /// Secret variables.
+    /// Number of secret variables.
     pub(crate) secrets: usize,
 }
 
-/// `job run`.
+/// The text of `job run`.
 pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String {
     let heading = match job.exit_reason.as_str() {
         "start_failed" => "Job failed to start:\n",
@@ -50,7 +50,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String 
     text
 }
 
-/// `job status`.
+/// The text of `job status`.
 pub(crate) fn status(job: &GetJobStatusRes, colour: bool) -> String {
     let mut text = String::new();
     line(&mut text, "Id", &job.uuid);
@@ -120,7 +120,7 @@ fn queued(job: &Job) -> String {
     }
 }
 
-/// What an empty list says.
+/// The text of an empty list.
 pub(crate) const NO_JOBS: &str = "No jobs found\n";
 
 /// When the job started, or will.
@@ -129,7 +129,7 @@ pub(crate) fn start_of(job: &Job) -> Option<&str> {
     (!time.is_empty()).then_some(time)
 }
 
-/// `job stop`.
+/// The text of `job stop`.
 pub(crate) fn stopped(job: &StopJobRes, colour: bool) -> String {
     let mut text = String::from("Job stopped successfully:\n");
     line(&mut text, "ID", &job.uuid);
@@ -139,7 +139,7 @@ pub(crate) fn stopped(job: &StopJobRes, colour: bool) -> String {
     text
 }
 
-/// `job cancel`.
+/// The text of `job cancel`.
 pub(crate) fn canceled(job: &CancelJobRes, when: &str, colour: bool) -> String {
     let mut text = String::from("Job canceled successfully:\n");
     line(&mut text, "ID", &job.uuid);
@@ -158,7 +158,7 @@ pub(crate) fn waited(job: &GetJobStatusRes, colour: bool) -> String {
     text + "\n"
 }
 
-/// `job delete`.
+/// The text of `job delete`.
 pub(crate) fn deleted(uuid: &str) -> String {
     let mut text = String::from("Job deleted successfully:\n");
     line(&mut text, "ID", uuid);
@@ -196,7 +196,7 @@ pub(crate) fn failed_start(uuid: &str, message: &str) -> String {
     format!("rnx: job {} failed to start: {}", one_line(short(uuid)), one_line(message))
 }
 
-/// The one line that tells why a job ended otherwise than by a code of its own.
+/// The line with the reason of an end other than an exit code of the job's own.
 pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
     let message = one_line(&job.message);
     let or = |fallback: String| if message.is_empty() { fallback } else { message.clone() };
@@ -220,7 +220,7 @@ pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
     Some(format!("rnx: job {} {what}", one_line(short(&job.uuid))))
 }
 
-/// `12.3 MiB`.
+/// A size in MiB with one decimal: `12.3 MiB`.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -276,7 +276,7 @@ fn variables(plain: &HashMap<String, String>, secret: &HashMap<String, String>) 
         let value = if sounds_secret(k) { "***" } else { v };
         one_line(&format!("{k}={value}"))
     });
-    // Whatever the server sent, a secret is not printed.
+    // A secret is never printed, even if the server sent it.
     let hidden = secret.keys().map(|k| one_line(&format!("{k}=*** (secret)")));
     let mut all: Vec<String> = shown.chain(hidden).collect();
     all.sort();
