@@ -67,13 +67,15 @@ impl Guest {
         if console.lines().any(|l| l == format!("PASS {name}")) {
             return;
         }
-        let reason = console.lines().find(|l| l.starts_with(&format!("FAIL {name} "))).map(str::to_owned);
-        let reason = reason.unwrap_or_else(|| {
-            let end = if late { "was killed because it was late" } else { "ended too early" };
-            format!("no verdict, the guest {end}: after {LONGEST:?} at most, {}", progress(console))
+        let failed = console.lines().find(|l| l.starts_with(&format!("FAIL {name} ")));
+        let progress = progress(console);
+        let reason = failed.map(str::to_owned).unwrap_or_else(|| {
+            let end = if late { format!("was killed after {LONGEST:?}") } else { "ended early".to_owned() };
+            format!("no verdict: the guest {end}, {}", progress.lines().next().unwrap_or_default())
         });
-        self.shown
-            .call_once(|| eprintln!("--- the guest's console\n{console}--- end of the guest's console"));
+        self.shown.call_once(|| {
+            eprintln!("--- the guest's console\n{console}--- end of the guest's console\n{progress}");
+        });
         panic!("{reason}");
     }
 
