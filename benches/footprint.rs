@@ -1,4 +1,4 @@
-//! What a node holds: memory, threads, descriptors, wake-ups and processor time of the daemon, idle and with many live
+//! The resources of a node: memory, threads, descriptors, wake-ups and processor time of the daemon, idle and with many live
 //! jobs, and of each job's init.
 //!
 //! `cargo bench --bench footprint [-- --jobs N]`, as root.
@@ -21,15 +21,15 @@ use helper::wait::{holds, within};
 use joblet::pb::joblet::{EmptyRequest, RunJobRequest};
 use joblet::pb::joblet_grpc::JobServiceClient;
 
-/// One look at the daemon.
+/// One measurement of the daemon.
 struct Look {
     at: Instant,
-    /// Bytes, of smaps_rollup: resident, of them anonymous.
+    /// Resident bytes and the anonymous ones of them, from smaps_rollup.
     memory: (u64, u64),
     descriptors: usize,
     /// Voluntary context switches by thread id, with the thread's name.
     sleeps: BTreeMap<String, (String, u64)>,
-    /// Nanoseconds on a processor by thread id, of schedstat.
+    /// Nanoseconds on a processor by thread id, from schedstat.
     busy: BTreeMap<String, u64>,
 }
 
@@ -66,9 +66,9 @@ fn look(pid: i32) -> Look {
     }
 }
 
-/// Looks twice, half a minute apart, and prints what was there and who woke meanwhile.
+/// Measures twice, half a minute apart, and prints the resources and the threads that woke meanwhile.
 fn report(what: &str, pid: i32) {
-    // A look at nothing else: time has to pass for wake-ups to be counted.
+    // No condition to wait for: time has to pass for wake-ups to be counted.
     let before = look(pid);
     let _ = within(Duration::from_secs(30), || None::<()>);
     let after = look(pid);
@@ -105,7 +105,7 @@ fn report(what: &str, pid: i32) {
     );
 }
 
-/// Memory of everything that runs as one of the jobs' ids, by program: how many, resident and proportional bytes each.
+/// Memory of all processes with one of the jobs' ids, by program: their number, resident and proportional bytes of each.
 fn jobs_memory(d: &TestDaemon) {
     let mut programs: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
     for process in helper::residue::processes_of(&d.uids()) {

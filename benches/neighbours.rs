@@ -1,7 +1,7 @@
-//! What a client notices of another one that floods the same node: the latency of its GetJobStatus, beside floods of
+//! The effect of a client that floods a node on another client: the latency of its GetJobStatus, beside floods of
 //! other calls over other connections, compared with that on an idle node in the same run.
 //!
-//! The flood comes from a process of its own under SCHED_IDLE: it takes what processor time the node and the other client
+//! The flood comes from a separate process under SCHED_IDLE: it takes the processor time that the node and the other client
 //! leave, as if it ran on another machine.
 //!
 //! `cargo bench --bench neighbours`, as root.
@@ -36,7 +36,7 @@ const CONNECTIONS: usize = 8;
 const IN_FLIGHT: usize = 16;
 /// Calls that are measured for one figure.
 const CALLS: usize = 2000;
-/// Jobs that the node knows.
+/// The number of jobs in the node's table.
 const JOBS: usize = 20;
 
 /// p50 and p99 of the status call, in microseconds.
@@ -53,16 +53,16 @@ fn latency(client: &JobServiceClient, job: &str) -> (u64, u64) {
     (all[CALLS / 2], all[CALLS * 99 / 100])
 }
 
-/// The flooding process; ended when dropped.
+/// The flooding process, which ends when this value is dropped.
 struct Flood {
     child: Child,
-    /// Calls that it has finished, in hundreds.
+    /// The number of finished calls, in hundreds.
     hundreds: Arc<AtomicUsize>,
     since: Instant,
 }
 
 impl Flood {
-    /// Calls a second so far.
+    /// The mean number of calls a second so far.
     fn rate(&self) -> f64 {
         100.0 * self.hundreds.load(Ordering::Relaxed) as f64 / self.since.elapsed().as_secs_f64()
     }
@@ -92,7 +92,7 @@ impl Drop for Flood {
     }
 }
 
-/// What the flooding process does, until it is killed.
+/// The loop of the flooding process, until it is killed.
 fn flood(kind: &str, port: &str, job: &str, dir: &str) {
     let read = |name: &str| std::fs::read(format!("{dir}/certs/{name}.pem")).unwrap();
     let option = || CallOption::default().timeout(Duration::from_secs(60));

@@ -1,8 +1,8 @@
-//! What a thousand readers of a job's output cost the job and the daemon: a job that writes 100 MB takes as long as
+//! The cost of a thousand readers of a job's output to the job and the daemon: a job that writes 100 MB takes as long as
 //! without them, whether they read nothing, a chunk now and then, or as fast as they can.
 //!
-//! The readers are streams of gRPC over mutual TLS, in a process of its own under SCHED_IDLE: it takes what processor
-//! time the node and its job leave, as if it ran on another machine. What the daemon does for them is not spared.
+//! The readers are streams of gRPC over mutual TLS, in a separate process under SCHED_IDLE: it takes the processor
+//! time that the node and its job leave, as if it ran on another machine. The daemon's work for the readers counts in full.
 //!
 //! `cargo bench --bench readers [-- --readers N] [-- --rounds N]`, as root.
 #![allow(
@@ -32,12 +32,12 @@ use helper::{TestDaemon, eventually, programs};
 use joblet::pb::joblet::{DataChunk, GetJobLogsReq};
 use joblet::pb::joblet_grpc::JobServiceClient;
 
-/// Streams of one connection.
+/// The number of streams of one connection.
 const ON_A_CONNECTION: usize = 50;
 /// Numbers of eight bytes that the job writes: 100 MiB.
 const NUMBERS: u64 = 13_107_200;
 
-/// What the job does: as fast as it can, or with a computation before each 64 KiB, as a job that has something to say.
+/// The pace of the job: as fast as it can, or with a computation before each 64 KiB, like a job that does real work.
 const KINDS: [(&str, &str); 2] = [
     ("writes only", "./flood NUMBERS"),
     (
@@ -46,7 +46,7 @@ const KINDS: [(&str, &str); 2] = [
     ),
 ];
 
-/// What the reading process does, until it is killed.
+/// The loop of the reading process, until it is killed.
 fn read(count: &str, pace: &str, port: &str, job: &str, dir: &str) {
     let pem = |name: &str| fs::read(format!("{dir}/certs/{name}.pem")).unwrap();
     let count: usize = count.parse().unwrap();
@@ -94,7 +94,7 @@ fn read(count: &str, pace: &str, port: &str, job: &str, dir: &str) {
     drop(std::io::stdin().read_line(&mut String::new()));
 }
 
-/// The reading process; ended when dropped.
+/// The reading process, which ends when this value is dropped.
 struct Readers {
     child: Child,
     said: Option<BufReader<ChildStdout>>,
@@ -114,7 +114,7 @@ impl Readers {
         Readers { child, said: Some(said) }
     }
 
-    /// Ends it; tells how much it has read at full speed, in MiB.
+    /// Ends the process; returns how much it has read at full speed, in MiB.
     fn end(mut self) -> u64 {
         let _ = self.child.kill();
         16 * self.said.take().map_or(0, |said| said.lines().count() as u64)
@@ -149,20 +149,20 @@ fn number(d: &TestDaemon, label: &str) -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
 
-/// One run of the job.
+/// The result of one run of the job.
 struct Run {
-    /// Its own time, ms.
+    /// The time of the job in ms.
     took: f64,
-    /// The daemon's growth, MiB.
+    /// The growth of the daemon's memory in MiB.
     grown: f64,
-    /// What the daemon did for readers meanwhile, ms of a processor: all but what it does for the job itself.
+    /// The daemon's work for readers meanwhile, in ms of a processor: all of its work but that for the job itself.
     spent: f64,
 }
 
 fn run(d: &TestDaemon, what: &str, count: usize, pace: &str) -> Run {
     let flood = programs::c("flood").display().to_string();
     let work = what.replace("NUMBERS", &NUMBERS.to_string());
-    // It begins when all readers are there, and has said something so that they know.
+    // The job starts to write when all readers are connected; its first output shows them that it runs.
     let wait = if count > 0 { 12 } else { 1 };
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + wait;
     let script = format!(
@@ -173,7 +173,7 @@ fn run(d: &TestDaemon, what: &str, count: usize, pace: &str) -> Run {
     let readers = (count > 0).then(|| Readers::start(d, count, pace, &job));
     let late = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() >= at;
     assert!(count == 0 || !late, "the readers were not there in time");
-    // Only what comes from here on counts for the peak: proc_pid_clear_refs(5).
+    // The peak counts from here on: proc_pid_clear_refs(5).
     fs::write(format!("/proc/{}/clear_refs", d.pid()), "5").unwrap();
     let used = processor(d);
     let own = d.dir().join("spool").join(&job).join("stderr");

@@ -1,4 +1,4 @@
-//! How long a job takes to start and to end, against what the kernel asks of anybody and against others that isolate.
+//! The time that a job takes to start and to end, compared with the minimum that the kernel requires and with other sandboxes.
 //!
 //! `cargo bench --bench start_job [-- OPTIONS]`, as root:
 //!
@@ -10,13 +10,13 @@
 //! ```
 //!
 //! * *idle*: the tiny program whose first instruction reads the time stamp counter, by [`ways`] of ours and the floors;
-//!   then /usr/bin/true by everybody, to its end;
+//!   then /usr/bin/true by all ways, to its end;
 //! * *hogs*: the same beside four processes that want every processor;
 //! * *live*: starts while 0, 100 and 1000 jobs sleep;
 //! * *rates*: jobs a second at concurrency 1, 2, 8, 32;
 //! * *counts*: system calls a start.
 //!
-//! TMPDIR says where the daemons' spools and exit records lie.
+//! TMPDIR is the directory of the daemons' spools and exit files.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(unreachable_pub, reason = "a benchmark is the root of its own crate")]
 
@@ -87,7 +87,7 @@ fn main() {
 }
 
 fn options(arguments: &[String]) -> Options {
-    // The target directory's tmp/ is all that cargo tells us of it.
+    // cargo tells a benchmark only the tmp/ of the target directory.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp is in the target directory");
     let mut options =
         Options { quick: false, only: Vec::new(), out: target.join("start_job"), realtime: false };
@@ -99,7 +99,7 @@ fn options(arguments: &[String]) -> Options {
             "--only" => options.only.push(value()),
             "--out" => options.out = value().into(),
             "--realtime" => options.realtime = true,
-            // cargo adds it.
+            // cargo adds this flag.
             "--bench" => {}
             other => panic!("unknown option {other}; benches/start_job.rs says which there are"),
         }
@@ -118,7 +118,7 @@ fn measure(options: &Options) -> Report {
     let dir = tempfile::tempdir().expect("a directory");
     let payload = payload::assemble("start_job");
     let mut ways = Ways::start(&payload, dir.path());
-    // Not before: the daemons choose for themselves.
+    // Not earlier: the daemons choose their own policy.
     if options.realtime {
         realtime();
     }
@@ -141,7 +141,7 @@ fn measure(options: &Options) -> Report {
         eprintln!("counts");
         report.counts = counts::all(&mut ways, dir.path());
     }
-    // The last ones, because the jobs stay.
+    // This group is the last one, because its jobs stay.
     if wanted("live") {
         for jobs in LIVE {
             ways.inside.live(jobs);
@@ -155,7 +155,7 @@ fn measure(options: &Options) -> Report {
     report
 }
 
-/// SCHED_RR for our threads and what comes from them.
+/// Sets SCHED_RR for our threads and their children.
 fn realtime() {
     let pid = std::process::id().to_string();
     let done = Command::new("chrt").args(["--all-tasks", "--rr", "--pid", "1", &pid]).status();

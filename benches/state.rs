@@ -1,6 +1,6 @@
-//! What it costs to remember jobs.
+//! The cost of durable records of jobs.
 //!
-//! `cargo bench --bench state [-- --rounds N] [--finished N]`, as root. TMPDIR says which disk the state is on.
+//! `cargo bench --bench state [-- --rounds N] [--finished N]`, as root. TMPDIR chooses the disk of the state.
 //!
 //! * the spawn path with `state.backend: sqlite` against `memory`, in turns: to the first instruction, to the answer, to
 //!   the end;
@@ -49,7 +49,7 @@ fn main() {
     finished(number("--finished", 100_000));
 }
 
-/// One round each, in turns, so that what else the machine does meets both.
+/// Runs one round of each in turns, so that other load of the machine affects both.
 fn durability(rounds: usize) {
     let payload = payload::assemble("state");
     let rate = clock::Rate::calibrate();
@@ -124,7 +124,7 @@ fn finished(count: u64) {
     println!("  {:.1} MiB resident after it", resident(&d));
 }
 
-/// Records as jobs leave them.
+/// Writes records of finished jobs.
 fn fill(dir: &Path, count: u64) {
     let (mut database, _) = Database::open(dir).unwrap();
     let spec = JobSpec {
@@ -195,7 +195,7 @@ fn start_time(d: &TestDaemon) -> f64 {
     (at(serves) - at(first)).total(jiff::Unit::Second).unwrap()
 }
 
-/// MiB.
+/// The resident memory of the daemon in MiB.
 fn resident(d: &TestDaemon) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", d.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! The chart for the README: /usr/bin/true, isolated, from request to end, by everybody.
+//! The chart for the README: /usr/bin/true, isolated, from request to end, by all ways.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ const LEFT: f64 = 240.0;
 const WIDTH: f64 = 420.0;
 const RIGHT: f64 = 120.0;
 
-/// Bars of medians with a whisker from p50 to p99, shortest first. `None` where nothing of it was measured.
+/// Bars of medians with a whisker from p50 to p99, shortest first. `None` where none of them was measured.
 pub fn svg(report: &Report) -> Option<String> {
     let mut bars: Vec<(&str, f64, f64)> = report
         .series
@@ -26,7 +26,7 @@ pub fn svg(report: &Report) -> Option<String> {
         .collect();
     bars.sort_by(|a, b| a.1.total_cmp(&b.1));
     let most = |of: fn(&(&str, f64, f64)) -> f64| bars.iter().map(of).fold(f64::NAN, f64::max);
-    // One disturbed way must not press all bars flat: a longer whisker ends at the edge, its figure says how long.
+    // One disturbed way must not shrink all bars: a longer whisker ends at the edge, and its figure has the length.
     let longest = most(|bar| bar.2).min(2.0 * most(|bar| bar.1));
     if bars.is_empty() {
         return None;

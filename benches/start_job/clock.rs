@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 /// A moment, in ticks of the counter (invariant and the same on all cores of the machines we run on).
 pub type Ticks = u64;
 
-/// Now.
+/// The current moment.
 #[allow(unsafe_code, reason = "one instruction")]
 pub fn now() -> Ticks {
     // SAFETY: rdtsc exists on every x86_64 processor and touches no memory.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// Ticks of a microsecond.
+/// The number of ticks in a microsecond.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate(f64);
 
 impl Rate {
-    /// Holds the counter against the monotonic clock for a fifth of a second.
+    /// Compares the counter with the monotonic clock for a fifth of a second.
     pub fn calibrate() -> Rate {
         let (clock, ticks) = (Instant::now(), now());
         while clock.elapsed() < Duration::from_millis(200) {

@@ -1,4 +1,4 @@
-//! System calls a start costs, counted by strace: a figure without noise. Instructions, where perf can count them.
+//! The system calls of a start, counted by strace: a figure without noise. Instructions, where perf can count them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use crate::ways::{self, Ways};
 
 /// The argument by which the benchmark becomes a process that starts floors and nothing else.
 pub const FLOOR: &str = "--floor";
-/// Starts that are counted together.
+/// The number of starts that are counted together.
 const STARTS: usize = 40;
 
-/// What one start costs.
+/// The cost of one start.
 #[derive(Debug)]
 pub struct Count {
     pub way: &'static str,
-    /// System calls of everything that the start needs, the payload's own with them.
+    /// All system calls that the start needs, including the payload's own.
     pub calls: f64,
     /// Instructions in user mode, where the machine counts them.
     pub instructions: Option<f64>,
 }
 
-/// All ways that can be counted. `dir` is for strace's answers.
+/// All ways that can be counted. `dir` gets the output of strace.
 pub fn all(ways: &mut Ways, dir: &Path) -> Vec<Count> {
     if !Path::new("/usr/bin/strace").exists() {
         eprintln!("strace is not installed: system calls are not counted");
@@ -37,7 +37,7 @@ pub fn all(ways: &mut Ways, dir: &Path) -> Vec<Count> {
         let calls = (calls(STARTS) - calls(0)) / STARTS as f64;
         found.push(Count { way, calls, instructions: None });
     }
-    // The first job brings the connection and the first use of everything.
+    // The first job makes the connection and uses all code for the first time.
     let calls = daemon(&ways.payload, STARTS + 1, dir) - daemon(&ways.payload, 1, dir);
     found.push(Count { way: ways::GRPC, calls: calls / STARTS as f64, instructions: None });
     for (way, order) in ways.commands(0) {
@@ -51,7 +51,7 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("count")
 }
 
-/// Runs a command below another one that counts.
+/// Runs a command below another one that counts its calls.
 fn below(counter: &[&str], order: &Order) {
     let mut order = order.clone();
     order.argv.splice(0..0, counter.iter().map(|word| (*word).to_owned()));
@@ -70,7 +70,7 @@ fn floors(way: &str, starts: usize, payload: &str, dir: &Path) -> f64 {
     command(&Order::plain(&[own, FLOOR, way, &starts.to_string(), payload]), dir)
 }
 
-/// What the counted process does.
+/// The work of the counted process.
 pub fn floor(way: &str, starts: usize, payload: &str) {
     let mut launch = Launch::new(&ways::floor(way, payload, true));
     for _ in 0..starts {
@@ -78,8 +78,8 @@ pub fn floor(way: &str, starts: usize, payload: &str) {
     }
 }
 
-/// System calls of a daemon, its children and the jobs, from its start over so many jobs to its end. strace is there
-/// from the beginning to the end: it cannot let go of a thread that waits for its vfork'ed child.
+/// System calls of a daemon, its children and the jobs, from its start over this many jobs to its end. strace stays
+/// attached all the time: it cannot detach from a thread that waits for its vfork'ed child.
 fn daemon(payload: &str, jobs: usize, dir: &Path) -> f64 {
     let file = file(dir);
     let strace = ["strace", "-f", "-c", "-o", file.to_str().expect("a plain path")];

@@ -1,22 +1,22 @@
-//! From samples to figures: quantiles, ratios, and how sure they are.
+//! From samples to figures: quantiles, ratios, and their intervals.
 
 use crate::clock::{Rate, Ticks};
 
-/// One start. A moment that a way cannot see is 0.
+/// The moments of one start. A moment that a way cannot see is 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// The request is there.
+    /// The moment of the request.
     pub accepted: Ticks,
-    /// Whoever asked for it is told that it runs.
+    /// The moment of the answer that the job runs.
     pub started: Ticks,
-    /// The payload's first instruction.
+    /// The moment of the payload's first instruction.
     pub first: Ticks,
-    /// Its end has been seen.
+    /// The moment at which the end is seen.
     pub ended: Ticks,
 }
 
 impl Sample {
-    /// What was started did not end well.
+    /// The sample of a failed start.
     pub const FAILED: Sample = Sample { accepted: 0, started: 0, first: 0, ended: 0 };
 }
 
@@ -29,7 +29,7 @@ pub struct Series {
     pub samples: Vec<Sample>,
 }
 
-/// Which time of a sample.
+/// The time that is computed from a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
     First,
@@ -64,7 +64,7 @@ impl Series {
         self.samples.iter().map(|sample| span.of(sample, rate)).collect()
     }
 
-    /// Starts that did not end well.
+    /// The number of failed starts.
     pub fn failed(&self) -> usize {
         self.samples.iter().filter(|s| s.ended == 0).count()
     }
@@ -78,10 +78,10 @@ pub struct Figure {
     pub high: f64,
 }
 
-/// Repetitions of the bootstrap.
+/// The number of repetitions of the bootstrap.
 const RESAMPLES: usize = 1000;
 
-/// The value below which the share `q` of all values lies (nearest rank). NaN are not counted.
+/// The value below which the share `q` of all values lies (nearest rank). NaN values do not count.
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     nearest(&sorted(values), q)
 }
@@ -103,7 +103,7 @@ pub fn quantiles<const N: usize>(values: &[f64], at: [f64; N]) -> [Figure; N] {
     std::array::from_fn(|n| interval(nearest(&all, at[n]), &draws[n]))
 }
 
-/// The ratio of two quantiles. Samples of the same `rounds` are drawn together: what disturbed a round disturbed
+/// The ratio of two quantiles. Samples of the same `rounds` are drawn together: a disturbance of a round affects
 /// both.
 pub fn ratio(of: (&[f64], f64), to: (&[f64], f64), rounds: Rounds) -> Figure {
     let value = quantile(of.0, of.1) / quantile(to.0, to.1);
@@ -117,7 +117,7 @@ pub fn ratio(of: (&[f64], f64), to: (&[f64], f64), rounds: Rounds) -> Figure {
     let (mut dice, mut other_dice) = (Dice::new(some), Dice::new(others));
     let draw = |dice: &mut Dice, n: usize| (0..n).map(|_| dice.roll()).collect::<Vec<_>>();
     let pick = |values: &[f64], drawn: &[usize]| drawn.iter().map(|r| values[*r]).collect::<Vec<_>>();
-    // A seed of its own, or draws of the same length would be the same ones.
+    // Another start value, because draws of the same length would be equal otherwise.
     other_dice.state ^= 0x5bd1_e995_9d1f_3c4b;
     let draws: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
@@ -132,7 +132,7 @@ pub fn ratio(of: (&[f64], f64), to: (&[f64], f64), rounds: Rounds) -> Figure {
     interval(value, &draws)
 }
 
-/// Whether two series were sampled in turn, or one behind the other.
+/// Whether two series were sampled in turn, or one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
     Same,
@@ -154,7 +154,7 @@ fn nearest(sorted: &[f64], q: f64) -> f64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// Always the same throws: the same samples give the same figures.
+/// A generator with fixed draws: the same samples give the same figures.
 struct Dice {
     state: u64,
     sides: u64,

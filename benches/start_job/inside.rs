@@ -1,8 +1,8 @@
-//! The daemon without gRPC, in a process of its own: commands through the door, their answers, and the ends of the jobs
-//! as a log reader hears them. The benchmark executes itself for it and talks to it by lines, so that a thousand jobs'
-//! descriptors are the daemon's and not the benchmark's, and its threads' scheduling is its own.
+//! The daemon without gRPC, in a separate process: commands, their answers, and the ends of the jobs as a log reader gets
+//! them. The benchmark executes itself for it and exchanges lines with it, so that the descriptors of a thousand jobs
+//! belong to the daemon and not to the benchmark, and its threads have their own scheduling.
 //!
-//! | asked | answered |
+//! | request | answer |
 //! |---|---|
 //! | `once PROGRAM` | accepted, started, first instruction (0: it reports none), ended: ticks |
 //! | `live N` | `ok` when N jobs sleep |
@@ -27,7 +27,7 @@ use crate::clock;
 use crate::figures::Sample;
 use crate::rates;
 
-/// The argument by which the benchmark becomes the inside.
+/// The argument by which the benchmark becomes this daemon.
 pub const ARGUMENT: &str = "--inside";
 
 /// Host paths of a job: the usual ones, and the payload's directory.
@@ -42,7 +42,7 @@ pub fn can_reuse() -> bool {
     known["network"].get("reuseNamespaces").is_some()
 }
 
-/// The other side, as the benchmark has it.
+/// The daemon, as the benchmark sees it.
 pub struct Inside {
     child: Child,
     ask: ChildStdin,
@@ -75,7 +75,7 @@ impl Inside {
         answer
     }
 
-    /// One job.
+    /// Runs one job.
     pub fn once(&mut self, program: &str) -> Sample {
         let answer = self.ask(&format!("once {program}"));
         let ticks: Vec<u64> = answer.split_whitespace().map(|n| n.parse().expect("ticks")).collect();
@@ -83,12 +83,12 @@ impl Inside {
         Sample { accepted, started, first, ended }
     }
 
-    /// Until so many jobs sleep.
+    /// Starts jobs until this many sleep.
     pub fn live(&mut self, jobs: usize) {
         assert_eq!(self.ask(&format!("live {jobs}")).trim(), "ok");
     }
 
-    /// As many jobs as `threads` get done meanwhile: jobs a second.
+    /// The jobs a second that `threads` complete in this time.
     pub fn rate(&mut self, threads: usize, time: Duration, program: &str) -> f64 {
         let answer = self.ask(&format!("rate {threads} {} {program}", time.as_millis()));
         answer.trim().parse().expect("a rate")
@@ -97,13 +97,13 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        // It ends when nobody asks any more.
+        // The daemon ends when its standard input ends.
         let _ = writeln!(self.ask, "end");
         let _ = self.child.wait();
     }
 }
 
-/// The inside itself: a loop on a thread of its own, and a server of questions on this one.
+/// The daemon itself: a loop on a separate thread, and the server of requests on this one.
 pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let dir = tempfile::tempdir().expect("a directory");
     let config = config(dir.path(), payload, reuse, forgets);
@@ -162,6 +162,9 @@ fn config(dir: &Path, payload: &Path, reuse: bool, forgets: bool) -> DaemonConfi
     config.joblet.max_concurrent_jobs = 2000;
     config
 }
+
+/// The readers that wait for events, by job.
+type Waiting = Arc<Mutex<HashMap<JobId, Thread>>>;
 
 #[derive(Clone)]
 struct Client {

@@ -1,5 +1,5 @@
-//! clone3 and execve with nothing around them: what the kernel asks of anybody, and how every command is started that
-//! is compared, so that the price of starting it is the same for all.
+//! clone3 and execve alone: the minimum that the kernel requires, and the start of every compared command, so that its cost
+//! is the same for all.
 
 #![allow(unsafe_code, reason = "a clone by hand, as the sandbox does it")]
 
@@ -17,28 +17,28 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::clock;
 use crate::figures::Sample;
 
-/// What is started, and where.
+/// The program to start, and its namespaces.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Program (a path) and its arguments.
+    /// The path of the program and its arguments.
     pub argv: Vec<String>,
     /// New namespaces: `CLONE_NEW*` flags, 0 for none.
     pub namespaces: i32,
-    /// Namespaces that exist, two at most, entered before the exec.
+    /// Existing namespaces, two at most, that the child enters before the exec.
     pub join: Arc<Vec<OwnedFd>>,
     /// The program writes the moment of its first instruction to its standard output; else that is /dev/null.
     pub reports: bool,
 }
 
 impl Order {
-    /// A command as it is.
+    /// A command without namespaces.
     pub fn plain(argv: &[&str]) -> Order {
         let argv = argv.iter().map(|a| (*a).to_owned()).collect();
         Order { argv, namespaces: 0, join: Arc::default(), reports: false }
     }
 }
 
-/// An order made ready, for one thread.
+/// A prepared order, for one thread.
 pub struct Launch {
     stack: ChildStack,
     argv: Vec<CString>,
@@ -46,12 +46,12 @@ pub struct Launch {
     null: File,
 }
 
-/// What the child reads.
+/// The data that the child reads.
 struct Image {
     program: *const libc::c_char,
     argv: *const *const libc::c_char,
     environment: *const *const libc::c_char,
-    /// -1 for none.
+    /// A descriptor, or -1 for none.
     join: [RawFd; 2],
     null: RawFd,
     output: RawFd,
@@ -131,7 +131,7 @@ extern "C" fn child(image: *mut c_void) -> ! {
     leave()
 }
 
-/// As a shell says that a command could not be executed.
+/// The exit code by which a shell reports that a command could not be executed.
 fn leave() -> ! {
     loop {
         // SAFETY: exit_group(2) takes a number.

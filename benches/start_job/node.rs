@@ -21,10 +21,10 @@ use crate::inside::mounts;
 
 const JOBLET: &str = env!("CARGO_BIN_EXE_joblet");
 const RNX: &str = env!("CARGO_BIN_EXE_rnx");
-/// How long a daemon may take to be ready.
+/// The longest time until a daemon is ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A daemon that serves; ended when dropped.
+/// A serving daemon, which ends when this value is dropped.
 pub struct Node {
     dir: tempfile::TempDir,
     child: Child,
@@ -33,7 +33,7 @@ pub struct Node {
     client: Client,
 }
 
-/// One connection to it, for any number of threads.
+/// One connection to a node, for any number of threads.
 #[derive(Clone)]
 pub struct Client {
     jobs: JobServiceClient,
@@ -45,7 +45,7 @@ impl Node {
         Node::start_below(&[], payload, reuse)
     }
 
-    /// A node whose daemon is the child of another command, which ends when it ends.
+    /// A node whose daemon is the child of another command, which ends with the daemon.
     pub fn start_below(command: &[&str], payload: &Path, reuse: bool) -> Node {
         let dir =
             tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory for the node");
@@ -65,7 +65,7 @@ impl Node {
         Node { dir, child, daemon, client }
     }
 
-    /// The warm channel.
+    /// The channel that is connected already.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
@@ -80,14 +80,14 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // A daemon that is gone already has said why in its log, and the next call of a client noticed.
+        // The log of a daemon that ended early has the reason, and the next call of a client failed.
         let _ = kill(self.daemon, Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
 
 impl Client {
-    /// One job: accepted when the request is sent, started when its reply is there, ended when its log is.
+    /// Runs one job: accepted when the request is sent, started when its reply is there, ended when its log is.
     pub fn once(&self, program: &str) -> Sample {
         let request = RunJobRequest { command: program.into(), ..Default::default() };
         let accepted = clock::now();
@@ -117,9 +117,9 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-/// Certificates and configuration; gives the port.
+/// Makes certificates and configuration; returns the port.
 fn set_up(dir: &Path) -> u16 {
-    // The port is free now, and nobody else is asked to take it.
+    // The port is free now, and no other program of the benchmark takes it.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|socket| socket.local_addr())
         .expect("loopback has free ports")

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Directories that every job has of its own: `filesystem.allowedMounts` refuses paths below them.
+/// Directories that every job has for itself: `filesystem.allowedMounts` refuses paths below them.
 const OWN_PLACES: [&str; 5] = ["/proc", "/dev", "/tmp", "/work", "/volumes"];
 /// The directory of the payload where the target directory is below one of these. Jobs have no /var/lib of their own, and
 /// only root writes to the host's.

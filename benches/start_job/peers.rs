@@ -1,4 +1,4 @@
-//! What else runs a program isolated, from Debian: `apt-get install crun runc bubblewrap` (unshare is util-linux).
+//! Other programs that run a command isolated, from Debian: `apt-get install crun runc bubblewrap` (unshare is util-linux).
 //! Each runs the host's /usr/bin/true with the host's /usr read-only, as a command.
 
 use std::fs;
@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use crate::launch::{Launch, Order};
 
-/// Magic of cgroup2 (statfs(2)).
+/// The magic number of cgroup2 (statfs(2)).
 const CGROUP2: i64 = 0x6367_7270;
 const PATHS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// A peer that runs here.
+/// A peer that runs on this host.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub name: &'static str,
     order: Order,
-    /// Which argument is the container's name, where it must be unlike others'.
+    /// The index of the argument with the container's name, where that must be unique.
     name_at: Option<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Peer {
     }
 }
 
-/// All that run here; those that do not are named on standard error.
+/// All peers that run on this host; the others are named on standard error.
 pub fn find(dir: &Path) -> Vec<Peer> {
     let bundle = dir.join("bundle");
     let state = dir.join("state");
@@ -60,7 +60,7 @@ pub fn find(dir: &Path) -> Vec<Peer> {
         let argv: Vec<&str> = std::iter::once(program.as_str()).chain(words.iter().copied()).collect();
         Some(Peer { name, order: Order::plain(&argv), name_at: None })
     };
-    // crun's limits want CAP_SYS_RESOURCE on a host without cgroup v2; without a cgroup it is faster, if anything.
+    // crun's limits need CAP_SYS_RESOURCE on a host without cgroup v2; without a cgroup it is faster, if anything.
     let no_group: &[&str] = if cgroup2 { &[] } else { &["--cgroup-manager=disabled"] };
     let peers = [
         ("unshare", command("unshare", &["-mpfiun", "--mount-proc", "/usr/bin/true"])),
@@ -111,7 +111,7 @@ fn program(name: &str) -> Option<PathBuf> {
     PATHS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }
 
-/// An OCI bundle as `spec` makes it, with /usr of the host and without a terminal. False where nobody can make one.
+/// An OCI bundle as `spec` makes it, with /usr of the host and without a terminal. False where no runtime can make one.
 fn write_bundle(bundle: &Path) -> bool {
     let Some(maker) = program("runc").or_else(|| program("crun")) else { return false };
     let root = bundle.join("rootfs");
@@ -119,7 +119,7 @@ fn write_bundle(bundle: &Path) -> bool {
         fs::create_dir_all(root.join(dir)).expect("the bundle can be written");
     }
     for link in ["bin", "sbin", "lib", "lib64"] {
-        // A second run finds it.
+        // A second run finds the bundle.
         let _ = symlink(Path::new("usr").join(link), root.join(link));
     }
     let config = bundle.join("config.json");
@@ -136,8 +136,8 @@ fn write_bundle(bundle: &Path) -> bool {
     true
 }
 
-/// Mount and cgroup namespaces in which /sys/fs/cgroup is cgroup v2, as the OCI runtimes want it. The host's own
-/// mounts are left alone.
+/// Mount and cgroup namespaces in which /sys/fs/cgroup is cgroup v2, as the OCI runtimes require it. The mounts of
+/// the host do not change.
 fn cgroup2_view() -> Vec<OwnedFd> {
     let script = "mount --make-rprivate / && mount -t cgroup2 none /sys/fs/cgroup && echo ready && read end";
     let mut holder = Command::new("unshare")
@@ -151,7 +151,7 @@ fn cgroup2_view() -> Vec<OwnedFd> {
     BufReader::new(out).read_line(&mut line).expect("a pipe can be read");
     let open = |kind: &str| fs::File::open(format!("/proc/{}/ns/{kind}", holder.id())).map(OwnedFd::from);
     let namespaces = ["cgroup", "mnt"].iter().filter_map(|kind| open(kind).ok()).collect();
-    // The descriptors keep the namespaces; it reads the end of its input and goes.
+    // The descriptors keep the namespaces; the process reads the end of its input and ends.
     drop(holder.stdin.take());
     let _ = holder.wait();
     if line.is_empty() {

@@ -1,4 +1,4 @@
-//! Jobs a second, by so many threads that each start a job when their last one has ended.
+//! Jobs a second, by a number of threads that each start a job when their last one has ended.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::figures::Sample;
 
-/// How many jobs are under way at a time.
+/// The numbers of jobs in progress at a time.
 pub const CONCURRENCY: [usize; 4] = [1, 2, 8, 32];
 
 /// Rates of one way at one concurrency, in the order in which they were taken.
@@ -23,8 +23,8 @@ impl Rate {
     }
 }
 
-/// Jobs a second: `worker` makes each thread's own starter, before the clock runs. A job that began within `time` is
-/// waited for and counts, with the time it took. Failed ones do not count.
+/// Jobs a second: `worker` makes each thread's own starter, before the clock runs. A job that began within `time`
+/// counts with the time until its end. Failed jobs do not count.
 pub fn count<F: FnMut() -> Sample>(
     threads: usize,
     time: Duration,

@@ -1,4 +1,4 @@
-//! Everything that was measured, as tables, csv and a chart.
+//! All measurements, as tables, csv and a chart.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::figures::{self, Figure, Rounds, Series, Span};
 use crate::rates::{CONCURRENCY, Rate};
 use crate::{chart, targets, ways};
 
-/// What one run found.
+/// The results of one run.
 pub struct Report {
     pub series: Vec<Series>,
     pub rates: Vec<Rate>,
@@ -38,7 +38,7 @@ impl Report {
         self.find(condition, way).map(|series| series.times(span, self.rate))
     }
 
-    /// All tables.
+    /// The text of all tables.
     pub fn text(&self) -> String {
         let policy = if self.realtime {
             "everything but joblet's daemons under SCHED_RR"
@@ -59,7 +59,7 @@ impl Report {
         text
     }
 
-    /// The times of one condition up to one moment. Only a daemon tells of a start.
+    /// The times of one condition up to one moment. Only a daemon reports a start.
     fn latencies(&self, condition: &str, span: Span) -> String {
         let all = self.series.iter().filter(|s| s.condition == condition);
         let all = all.filter(|s| span != Span::Told || s.way.starts_with(ways::OURS));
@@ -167,7 +167,7 @@ impl Report {
     }
 }
 
-/// A value that is not there is an empty cell.
+/// A missing value is an empty cell.
 fn cell(us: f64) -> String {
     if us.is_nan() { String::new() } else { format!("{us:.2}") }
 }

@@ -1,4 +1,4 @@
-//! What was promised, and whether it was kept.
+//! The promises about starts, and whether they hold.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ const IDLE: &str = "first, idle";
 const HOGS: &str = "first, hogs";
 const TRUE: &str = "true, idle";
 
-/// One promise.
+/// One promise with its measurement.
 struct Target {
     what: String,
     wanted: Wanted,
@@ -22,7 +22,7 @@ enum Wanted {
     AtLeast(f64),
 }
 
-/// One row a target: wanted, measured, and by how much it is missed.
+/// A table with one row a target: wanted, measured, and by how much the target is missed.
 pub fn table(report: &Report) -> String {
     let mut text = format!("{:<70} {:>8} {:>24}\n", "target", "wanted", "measured");
     for target in all(report) {
@@ -97,7 +97,7 @@ fn insides(report: &Report) -> Vec<&'static str> {
 
 type Place<'a> = (&'a str, &'a str, Span, f64);
 
-/// The ratio of two quantiles.
+/// The ratio of two measured quantiles.
 fn quotient(report: &Report, of: Place<'_>, to: Place<'_>) -> Option<Figure> {
     let rounds = if of.0 == to.0 { Rounds::Same } else { Rounds::Apart };
     let above = report.times(of.0, of.1, of.2)?;

@@ -1,4 +1,4 @@
-//! The ways that are compared, and the conditions under which they are.
+//! The compared ways to start a program, and the conditions of the comparison.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -23,26 +23,26 @@ pub const REUSE: &str = "joblet, inside, networks reused";
 pub const GRPC: &str = "joblet, gRPC on a warm channel";
 pub const RNX: &str = "rnx job run --wait";
 
-/// With nothing of ours.
+/// The ways without any code of joblet.
 pub const FLOORS: [&str; 3] = [BARE, COLD, POOLED];
-/// How the names of the daemon's ways begin.
+/// The prefix of the names of the daemon's ways.
 pub const OURS: &str = "joblet";
 
 pub const TRUE: &str = "/usr/bin/true";
 
-/// The namespaces of a job but the network's.
+/// The namespaces of a job except the network namespace.
 const NAMESPACES: i32 =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
 
 type Run<'a> = Box<dyn FnMut() -> Sample + 'a>;
 
-/// A way, ready to be taken again and again.
+/// A way that can be measured again and again.
 pub struct Way<'a> {
     pub name: &'static str,
     pub run: Run<'a>,
 }
 
-/// Everything that is started once.
+/// All processes that are started once.
 pub struct Ways {
     /// Path of the program whose first instruction reads the time stamp counter.
     pub payload: String,
@@ -53,7 +53,7 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// `dir`: for bundle and state of the peers.
+    /// `dir` gets the bundle and the state of the peers.
     pub fn start(payload: &Path, dir: &Path) -> Ways {
         let ways = Ways {
             payload: payload.to_str().expect("a plain path").to_owned(),
@@ -94,7 +94,7 @@ impl Ways {
         ways
     }
 
-    /// Everybody, with `true`, to its end.
+    /// All ways, with `true`, to its end.
     pub fn until_end(&mut self) -> Vec<Way<'_>> {
         let mut ways: Vec<Way<'_>> = Vec::new();
         for name in [BARE, COLD] {
@@ -116,7 +116,7 @@ impl Ways {
         ways
     }
 
-    /// What is run as a command: the peers and our own.
+    /// The ways that run as a command: the peers and our own.
     pub fn commands(&self, thread: usize) -> Vec<(&'static str, Order)> {
         let ours: Vec<String> = self.node.rnx();
         let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
@@ -124,7 +124,7 @@ impl Ways {
         peers.chain([(RNX, Order::plain(&ours))]).collect()
     }
 
-    /// Jobs a second of everybody at every concurrency: each cell for `time`, `turns` times, cell by cell.
+    /// Jobs a second of all ways at every concurrency: each cell for `time`, `turns` times, cell by cell.
     pub fn rates(&mut self, time: Duration, turns: usize) -> Vec<Rate> {
         let mut found: Vec<Rate> = Vec::new();
         for _ in 0..turns {
@@ -174,7 +174,7 @@ fn reported(sample: Sample) -> Sample {
     if sample.first == 0 { Sample::FAILED } else { sample }
 }
 
-/// One of the floors.
+/// The floor with this name.
 pub fn floor(name: &str, program: &str, reports: bool) -> Order {
     let (namespaces, join) = match name {
         BARE => (0, Arc::default()),
@@ -185,24 +185,24 @@ pub fn floor(name: &str, program: &str, reports: bool) -> Order {
     Order { namespaces, join, reports, ..Order::plain(&[program]) }
 }
 
-/// A network namespace that is there already.
+/// A network namespace that exists already.
 fn network() -> OwnedFd {
     let holder = Idle::start(libc::CLONE_NEWNET as u64).expect("a network namespace (are we root?)");
     std::fs::File::open(format!("/proc/{}/ns/net", holder.pid())).expect("our own child").into()
 }
 
-/// How long and how often.
+/// The length of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
     pub rounds: usize,
     /// Rounds that are not counted: caches and the kernel's slabs fill up.
     pub warm_up: usize,
-    /// No round begins later than this.
+    /// The time after which no round begins.
     pub limit: Duration,
 }
 
-/// One of each a round, so that a disturbance of the machine hits all of them alike. Each round begins with
-/// another way: none always comes behind the same one.
+/// Runs each way once a round, so that a disturbance of the machine affects all of them alike. Each round begins with
+/// another way: none always comes after the same one.
 pub fn rounds(condition: &str, ways: &mut [Way<'_>], effort: Effort) -> Vec<Series> {
     eprintln!("{condition}: {} ways, {} rounds", ways.len(), effort.rounds);
     let mut found: Vec<Series> = ways
@@ -225,7 +225,7 @@ pub fn rounds(condition: &str, ways: &mut [Way<'_>], effort: Effort) -> Vec<Seri
     found
 }
 
-/// Processes that want every processor, under the ordinary policy whatever ours is; killed when dropped.
+/// Processes that use every processor, under the ordinary policy whatever ours is; killed when dropped.
 pub struct Hogs(Vec<Child>);
 
 impl Hogs {
@@ -245,7 +245,7 @@ impl Hogs {
 impl Drop for Hogs {
     fn drop(&mut self) {
         for hog in &mut self.0 {
-            // They never end by themselves.
+            // The processes never end by themselves.
             let _ = hog.kill();
             let _ = hog.wait();
         }
