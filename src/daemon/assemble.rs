@@ -38,8 +38,7 @@ use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, Limits};
 use crate::metrics::Sampler;
 use crate::output::{Collector, CollectorEvent, SpoolLimits};
-use crate::sandbox::create::SandboxConfig;
-use crate::sandbox::create::exit_files;
+use crate::sandbox::create::{SandboxConfig, exit_files};
 use crate::sandbox::identity::{Leases, check_range};
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
@@ -232,25 +231,18 @@ impl Places {
     }
 }
 
-/// The threads that take what jobs give: their output, and what they use.
-fn start_collectors(
-    config: &DaemonConfig,
-    to_loop: &Mailbox,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Collector, Sampler<()>), DaemonError> {
-    let post = to_loop.clone();
-    let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
-        post.send(match word {
-            CollectorEvent::OutputComplete => WorkerEvent::OutputComplete(id),
-            CollectorEvent::OverLimit => WorkerEvent::OverLimit(id),
-        });
-    })?;
-    threads.push(thread);
-    let post = to_loop.clone();
-    let rate = config.job_metrics.default_sample_rate;
-    let (sampler, thread) = Sampler::start(rate, move |id, ()| post.send(WorkerEvent::SamplesComplete(id)))?;
-    threads.push(thread);
-    Ok((collector, sampler))
+/// What all jobs of the node share.
+fn node(config: &DaemonConfig, places: &Places, disk: Option<Arc<WorkDisk>>) -> Result<Node, DaemonError> {
+    Ok(Node {
+        tree: Arc::new(tree(config)?),
+        sandbox: Sandbox::new(sandbox_config(config, &places.run_dir))?,
+        disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
+        spool: places.spool.clone(),
+        run_dir: places.run_dir.clone(),
+        disk,
+        work_quota: config.filesystem.work_quota,
+        reuse_networks: config.network.reuse_namespaces,
+    })
 }
 
 /// Worker threads as they are started, each with its way to the loop.
@@ -272,10 +264,10 @@ impl Threads {
     /// The threads that take what jobs give: their output, and what they use.
     fn start_streams(&mut self, config: &DaemonConfig) -> Result<Streams, DaemonError> {
         let answer = self.answer();
-        let (collector, thread) = Collector::start(spool_limits(config), move |id, word| {
-            answer(match word {
-                Word::Drained => WorkerEvent::OutputComplete(id),
-                Word::OverLimit => WorkerEvent::OverLimit(id),
+        let (collector, thread) = Collector::start(spool_limits(config), move |id, event| {
+            answer(match event {
+                CollectorEvent::OutputComplete => WorkerEvent::OutputComplete(id),
+                CollectorEvent::OverLimit => WorkerEvent::OverLimit(id),
             });
         })?;
         self.handles.push(thread);

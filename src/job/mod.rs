@@ -15,6 +15,7 @@ pub mod policy;
 pub mod spec;
 pub mod state;
 mod status;
+pub mod units;
 pub mod view;
 
 pub use env::Secret;
