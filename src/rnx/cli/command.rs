@@ -1,4 +1,4 @@
-//! A command: its description, written once beside its code, and the flags and operands of one command line.
+//! What a command is: its description, written once beside its code, and what one command line gives it.
 
 use getopts::Matches;
 
@@ -26,11 +26,11 @@ pub(crate) enum Operands {
 pub(crate) enum Run {
     /// Exit code 0 unless it fails.
     Plain(fn(&Invocation, Out) -> Result<()>),
-    /// The command returns its exit code, such as that of a job.
+    /// The command tells its exit code, such as that of a job.
     WithCode(fn(&Invocation, Out) -> Result<i32>),
 }
 
-/// The description of one command.
+/// One command.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// Its words: `["job", "run"]`.
@@ -72,9 +72,9 @@ impl Command {
 /// A command with everything it was given.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    /// The command that was named.
+    /// Which command.
     pub(crate) command: &'static Command,
-    /// The flags that were given.
+    /// Its flags.
     pub(crate) values: Values,
     /// Its operands; for `job run` the job's command line.
     pub(crate) operands: Vec<String>,
