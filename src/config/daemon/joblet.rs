@@ -26,7 +26,7 @@ pub struct Joblet {
     pub max_concurrent_jobs: u32,
     /// Jobs that may wait for their scheduled time or for a slot; 0: none.
     pub max_queued_jobs: u32,
-    /// Berths kept ready for the next jobs, at most 256; 0: none.
+    /// Sandboxes kept warm for the next jobs, at most 256; 0: none.
     pub warm_sandboxes: u32,
     /// Longest run of any job; zero: no limit.
     #[serde(with = "values::duration")]
