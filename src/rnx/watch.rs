@@ -14,7 +14,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use super::command::job_metrics::none as no_samples;
 use super::error::{Error, Result};
 use super::out::{self, Out};
 use super::render::metrics::{additions, bytes, percent, rate, time};

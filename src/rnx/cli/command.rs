@@ -1,4 +1,4 @@
-//! What a command is: its description, written once beside its code, and what one command line gives it.
+//! A command: its description, written once beside its code, and the flags and operands of one command line.
 
 use getopts::Matches;
 
@@ -26,11 +26,11 @@ pub(crate) enum Operands {
 pub(crate) enum Run {
     /// Exit code 0 unless it fails.
     Plain(fn(&Invocation, Out) -> Result<()>),
-    /// The command tells its exit code, such as that of a job.
+    /// The command returns its exit code, such as that of a job.
     WithCode(fn(&Invocation, Out) -> Result<i32>),
 }
 
-/// One command.
+/// The description of one command.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// Its words: `["job", "run"]`.
@@ -72,9 +72,9 @@ impl Command {
 /// A command with everything it was given.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    /// Which command.
+    /// The command that was named.
     pub(crate) command: &'static Command,
-    /// Its flags.
+    /// The flags that were given.
     pub(crate) values: Values,
     /// Its operands; for `job run` the job's command line.
     pub(crate) operands: Vec<String>,

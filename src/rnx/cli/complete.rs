@@ -204,7 +204,7 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
     }
 }
 
-/// What the placeholder of a flag's value says about it.
+/// The candidates for a flag's value, by its placeholder.
 fn value_of(flag: &Flag, lead: &str, values: Values) -> Offer {
     let Kind::Value(what) = flag.kind else { return Offer::Words(Vec::new()) };
     match what {

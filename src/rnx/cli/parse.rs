@@ -25,7 +25,7 @@ pub(crate) enum Parsed {
     Complete(Vec<OsString>),
 }
 
-/// A command line that cannot be understood, with what is needed to say so in the form that was asked for.
+/// A command line that cannot be understood, with what the report of it needs: the command and the output form.
 #[derive(Debug)]
 pub(crate) struct Refused {
     /// The reason, with a hint.

@@ -25,7 +25,7 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::One("bash|zsh|fish"),
     flags: &[],
     summary: "Print what makes a shell complete rnx's words",
-    about: "Commands, flags, their values, and the ids and names of jobs, for which the server is asked.\n\n  \
+    about: "Commands, flags, their values, and the ids and names of jobs, for which rnx asks the server.\n\n  \
             bash   rnx completion bash > /etc/bash_completion.d/rnx, or source <(rnx completion bash)\n  \
             zsh    rnx completion zsh > \"${fpath[1]}/_rnx\"\n  \
             fish   rnx completion fish > ~/.config/fish/completions/rnx.fish",
@@ -35,9 +35,9 @@ pub(super) static COMMAND: Command = Command {
     run: Run::Plain(script),
 };
 
-/// Nobody waits longer for a word.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// More jobs than this are no choice.
+/// Longest wait for the list of jobs.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Largest number of jobs that are offered.
 const MOST: usize = 200;
 
 /// Prints the script of a shell.

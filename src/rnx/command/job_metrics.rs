@@ -12,7 +12,6 @@ use super::super::out::Out;
 use super::super::reconnect::Watch;
 use super::super::render::metrics;
 use super::super::resolve;
-use super::super::terminal::one_line;
 use super::super::watch;
 use super::{connect, range};
 use crate::job::units;

@@ -140,7 +140,7 @@ struct RunOptions {
     raw: bool,
 }
 
-/// Starts a job and, if asked, waits for its end; the exit code is the job's own then.
+/// Starts a job and, with `--wait` or `--follow`, waits for its end; the exit code is then the job's own.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let values = &invocation.values;
     let options = options(values)?;

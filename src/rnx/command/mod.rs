@@ -1,8 +1,8 @@
-//! What each command does: one file each, `<noun>_<verb>.rs`, with its description and its flags beside its code.
+//! The commands: one file each, `<noun>_<verb>.rs`, with its description and its flags beside its code.
 //!
 //! A new command is one new file and one line in [`COMMANDS`]; parser, help, completion and manual read that list.
-//! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); it decides
-//! nothing that another command decides too. It finds mistakes in flags and files before it sends the first byte
+//! A command reads its flags, asks the server, and gives the answer to [`render`](super::render); no
+//! decision is made in two commands. It finds mistakes in flags and files before it sends the first byte
 //! to a server.
 
 use std::time::Duration;

@@ -36,7 +36,7 @@ struct Listed<'a> {
     default: bool,
 }
 
-/// Prints the nodes of the client configuration; asks nobody.
+/// Prints the nodes of the client configuration without a call to any of them.
 fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let loaded = configuration(&invocation.values)?;
     for warning in &loaded.warnings {

@@ -20,15 +20,15 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::Nothing,
     flags: &[],
     summary: "Print the versions of rnx and of the server",
-    about: "Without a client configuration only rnx's own version is printed and nobody is asked.",
+    about: "Without a client configuration rnx prints only its own version and asks no server.",
     examples: &["rnx version --json"],
     statuses: &[],
     failure: None,
     run: Run::Plain(run),
 };
 
-/// A version is not worth more waiting.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the server's version.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
 struct Versions {
