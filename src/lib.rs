@@ -20,7 +20,7 @@ pub mod stream; // many readers of one growing thing
 pub mod upload; // client files beneath a directory descriptor
 // Level 0: words.
 pub mod certs; // CA, server, admin and viewer certificates
-pub mod config; // files, keys, units
+pub mod config; // configuration files and their keys
 pub mod diag; // the daemon's log lines
 pub mod init_abi; // the agreement between joblet-init and the daemon
 pub mod job; // what a job is: pure words, no I/O

@@ -1,4 +1,4 @@
-//! A CA and what it issues: X.509 v3, EC P-256, SHA-256, random serial numbers of 128 bits.
+//! A CA and the certificates that it issues: X.509 v3, EC P-256, SHA-256, random serial numbers of 128 bits.
 
 use std::net::IpAddr;
 
@@ -87,7 +87,7 @@ impl Authority {
         make().map_err(|source| CertError::Make { what: "CA", source })
     }
 
-    /// Takes up one that exists.
+    /// Loads a CA that exists.
     ///
     /// # Errors
     /// Not PEM, not a pair, or not a CA that is valid at `now` (Unix seconds).

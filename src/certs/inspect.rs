@@ -1,5 +1,5 @@
-//! Would this certificate be accepted, and what does it say? Asked before connecting, because the other side
-//! of a refused handshake sees only a closed socket.
+//! Reads a certificate and checks whether the other side would accept it. This happens before a connection, because
+//! the peer of a refused handshake sees only a closed socket.
 
 use openssl::{
     asn1::{Asn1Time, Asn1TimeRef},

@@ -4,8 +4,8 @@
 //! hosts that clients connect to and always `joblet`, and the clients', whose OU is their role. [`authority`]
 //! makes and issues them, [`inspect`] checks whether a set would be accepted before it is tried over a
 //! connection (a refused TLS handshake explains nothing), [`revocation`] takes back what was issued, [`setup`]
-//! writes the files of a whole node, and [`command`] is for all that comes after: one more client, a look
-//! ([`describe`]), a revocation.
+//! writes the files of a whole node, and [`command`] does what comes after: it issues, shows
+//! ([`describe`]) and revokes certificates.
 //!
 //! Keys are EC P-256 and leave this room only as [`Secret`](crate::job::Secret) or in files made with mode
 //! 0600. The CA's key is written once and never sent anywhere; its holder can make admins.
@@ -32,7 +32,7 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Why there is no certificate, or none that is good.
+/// The reason why there is no certificate, or none that is valid.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
     /// OpenSSL refused a step that has no reason to fail.
@@ -40,7 +40,7 @@ pub enum CertError {
     Make {
         /// Certificate or key, by its role.
         what: &'static str,
-        /// What OpenSSL said.
+        /// The error of OpenSSL.
         source: ErrorStack,
     },
     /// Not PEM, or another kind of PEM.
@@ -108,7 +108,7 @@ pub enum CertError {
         /// Paths below it, separated by commas.
         missing: String,
     },
-    /// A file that should say who is revoked cannot be used.
+    /// A list of revoked certificates cannot be used.
     #[error("cannot read revocation list {}: {why}", path.display())]
     ReadList {
         /// Path of the file.

@@ -1,4 +1,4 @@
-//! Certificates that count no more although their time is not over: X.509 revocation lists (RFC 5280, section
+//! Certificates that are refused before their validity ends: X.509 revocation lists (RFC 5280, section
 //! 5), one PEM block for each CA.
 //!
 //! A real list and not a text file of our own: it is signed, so a file that was cut or damaged is noticed and

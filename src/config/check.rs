@@ -75,7 +75,7 @@ fn join(at: &str, key: &str) -> String {
     if at.is_empty() { key.into() } else { format!("{at}.{key}") }
 }
 
-/// A key as text, safe to print: YAML also takes numbers, truth values and worse as keys.
+/// A key as text, safe to print: YAML also takes numbers, truth values and whole mappings as keys.
 fn name(key: &Value) -> String {
     match key {
         Value::String(s) => s.chars().take(80).collect::<String>().escape_debug().to_string(),

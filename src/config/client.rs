@@ -22,7 +22,7 @@ pub struct ClientConfig {
     pub nodes: BTreeMap<String, Node>,
 }
 
-/// How to reach one node, and as whom.
+/// The address of one node and the certificate to present to it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Node {
@@ -65,7 +65,7 @@ impl ClientConfig {
         Ok(Loaded { config, path, warnings })
     }
 
-    /// One node.
+    /// The node of this name.
     ///
     /// # Errors
     /// There is none of this name.

@@ -1,4 +1,4 @@
-//! Configuration files, keys and units.
+//! Configuration files and their keys.
 //!
 //! Two files exist: `joblet-config.yml` of the daemon ([`daemon`]) and `rnx-config.yml` of the client
 //! ([`client`]). Each is found by a fixed search order ([`search`]), read once, and becomes a typed struct in
@@ -6,6 +6,7 @@
 //! values are in range, so that no other room checks them again. The struct is also the list of known keys:
 //! [`check`] compares the file with the serialised default, so that a key cannot be read without being known
 //! or known without being read. Keys that nothing reads are reported, never ignored in silence.
+//! [`alias`] is the one table of old key names.
 //!
 //! Both files hold private keys. Errors and printed configurations never show one, and the daemon refuses a
 //! file that others can read. Nothing here needs Linux in what the client uses.
@@ -158,7 +159,7 @@ where
     Ok((config, tree))
 }
 
-/// The parser quotes a block that slipped under the wrong key, whatever it holds.
+/// The text of a YAML error. The parser quotes a block that stands below the wrong key, also one with a private key.
 fn explain(error: serde_yaml::Error) -> String {
     let text = error.to_string();
     if text.contains("-----BEGIN") { "a PEM block stands where it does not belong".into() } else { text }

@@ -1,4 +1,4 @@
-//! Where the two files are looked for. The first that exists is taken; one that is named must exist.
+//! The search order of the two files. The first that exists is taken; one that is named must exist.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ pub fn process_environment(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The daemon's places after `--config` and `$JOBLET_CONFIG_PATH`.
+/// The daemon's search order after `--config` and `$JOBLET_CONFIG_PATH`.
 pub const DAEMON: [&str; 4] = [
     "/opt/joblet/config/joblet-config.yml",
     "/opt/joblet/joblet-config.yml",

@@ -3,13 +3,12 @@
 //! A line is an event: a message that never varies, and keys with values in the order in which the code names
 //! them, `[2026-01-02T03:04:05.678Z] [INFO] job started successfully | jobId=… pid=12`. [`event!`] makes one,
 //! [`limited!`] does the same for lines that clients can cause at will. Events travel through the `log` facade
-//! to env_logger, whose formatter ([`mod@line`]) escapes each character that could end a line, move a cursor or fake a key;
-//! the keys go beside the record in a thread-local, because a record formats on the thread that made it.
+//! to env_logger, whose formatter ([`mod@line`]) escapes each character that could end a line, move a cursor or
+//! fake a key; the keys go beside the record in a thread-local, because a record formats on the thread that made it.
 //!
 //! Formatted lines go into a bounded queue and a thread of its own writes them ([`writer`]), so that a stuck
 //! reader of our output stops the log and never the loop. Lines that do not fit are counted, and a line
-//! reports their number.
-//! The code that ends the process calls [`flush`] first.
+//! reports their number. The code that ends the process calls [`flush`] first.
 
 use std::{cell::RefCell, fmt, io, panic, path::PathBuf};
 

@@ -58,8 +58,8 @@ fn running(host: &Host, config: &DaemonConfig) -> Option<u32> {
     (daemon != std::process::id() && host.path(&format!("/proc/{daemon}")).exists()).then_some(daemon)
 }
 
-/// The process that holds a whole-file lock (proc_locks(5)): `1: FLOCK ADVISORY WRITE pid major:minor:inode start end`, the
-/// device in hexadecimal.
+/// The process that holds a whole-file lock, as proc_locks(5) writes it:
+/// `1: FLOCK ADVISORY WRITE pid major:minor:inode start end`, the device in hexadecimal.
 fn holder(locks: &str, (major, minor): (u32, u32), inode: u64) -> Option<u32> {
     let file = format!("{major:02x}:{minor:02x}:{inode}");
     let holds = |line: &str| {

@@ -10,7 +10,7 @@ use crate::config::values;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobMetrics {
-    /// From one sample of a job to the next, 1s..60s.
+    /// Time from one sample of a job to the next, 1s..60s.
     #[serde(with = "values::duration")]
     pub default_sample_rate: Duration,
 }

@@ -31,7 +31,7 @@ pub struct Joblet {
     /// Longest run of any job; zero: no limit.
     #[serde(with = "values::duration")]
     pub job_timeout: Duration,
-    /// From TERM to KILL when a job is stopped.
+    /// Time from TERM to KILL when a job is stopped.
     #[serde(with = "values::duration")]
     pub stop_grace_period: Duration,
     /// Bound of reading a finished job's pipes and of removing its cgroup; then a warning and a retry.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Process {
     /// First host uid and gid that jobs run as; one for each running job.
     pub subid_base: u32,
-    /// How many there are.
+    /// Number of these ids.
     pub subid_count: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The part of `joblet-config.yml` about what is kept of jobs.
+//! `state:`, the storage of job records, and the fate of running jobs at a shutdown.
 
 use serde::{Deserialize, Serialize};
 
