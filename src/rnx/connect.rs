@@ -111,8 +111,8 @@ impl<'a> Gather<'a> {
         Ok(gather)
     }
 
-    /// The flag, else the variable. A node that was named on the command line is meant: the variables of a
-    /// shell profile do not bend it.
+    /// The flag, else the variable. With a node on the command line the variables of a shell profile do
+    /// not count.
     fn given(&self, flag: &str, variable: &str) -> Option<String> {
         let by_env = || if self.values.last("node").is_some() { None } else { (self.env)(variable) };
         self.values.last(flag).or_else(by_env)

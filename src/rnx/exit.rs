@@ -1,5 +1,5 @@
-//! The exit code of `job run --wait` and `--follow` and of `job wait`: the job's own, or the number that docker and coreutils
-//! taught people for the way it ended.
+//! The exit code of `job run --wait` and `--follow` and of `job wait`: the job's own, or the number
+//! that docker and coreutils use for the way it ended.
 
 use super::render::is_terminal_status;
 use crate::pb::joblet::GetJobStatusRes;
@@ -8,11 +8,11 @@ use crate::pb::joblet::GetJobStatusRes;
 pub(crate) const FAILED: i32 = 125;
 /// The code of a timeout, as coreutils `timeout` has it.
 const TIMEOUT: i32 = 124;
-/// 128 + SIGKILL, which is what the kernel's OOM killer sends.
+/// 128 + SIGKILL, which the kernel's OOM killer sends.
 const OUT_OF_MEMORY: i32 = 137;
-/// 128 + SIGXFSZ, which is what the kernel sends to who writes beyond a file's limit.
+/// 128 + SIGXFSZ, which the kernel sends to a process that writes beyond a file's limit.
 const OUTPUT_LIMIT: i32 = 153;
-/// 128 + SIGTERM, which is what a stop sends first.
+/// 128 + SIGTERM, which a stop sends first.
 const STOPPED: i32 = 143;
 
 /// The code for a job that has ended.

@@ -1,4 +1,5 @@
-//! The progress of an upload, on a terminal: one line on stderr that is drawn over itself and removed at the end. Into pipes and files, and with `--quiet` or `--json`, nothing is written.
+//! The progress of an upload, on a terminal: one line on stderr that is drawn over itself and removed at the end.
+//! Into pipes and files, and with `--quiet` or `--json`, nothing is written.
 //!
 //! Reading is measured. Sending is not: a request is one message, and gRPC does not report how much of a message
 //! the network has taken. So during the call the line shows the size of the message and the time since its start.
@@ -31,7 +32,7 @@ impl Progress {
         Progress { seen: wanted && io::stderr().is_terminal(), drawn: None }
     }
 
-    /// So many of so many bytes were read.
+    /// Draws the line again: `done` of `all` bytes were read.
     pub(crate) fn reading(&mut self, done: u64, all: u64) {
         if !self.seen || (done < all && self.drawn.is_some_and(|at| at.elapsed() < BEAT)) {
             return;
@@ -47,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// From now on so many bytes are under way, until the answer drops.
+    /// Shows that so many bytes are being sent, until the returned value is dropped.
     pub(crate) fn sending(&self, bytes: u64) -> Option<Sending> {
         if !self.seen {
             return None;
@@ -65,7 +66,7 @@ impl Progress {
     }
 }
 
-/// A request under way. Dropping it takes the line away.
+/// A request that is being sent. Dropping it takes the line away.
 #[derive(Debug)]
 pub(crate) struct Sending {
     stop: Option<Sender<()>>,

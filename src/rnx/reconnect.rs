@@ -13,12 +13,12 @@ use crate::pb::joblet::{
 
 /// How long a server may take to come back: an upgrade with room to spare.
 const LONGEST: Duration = Duration::from_secs(60);
-/// A call that breaks sooner than this was hardly served.
+/// A call that fails sooner than this counts as one that the server did not serve.
 const SHORT: Duration = Duration::from_secs(1);
-/// After so many of those in a row there is no use in asking again.
+/// Number of such calls in a row after which rnx gives up.
 const TRIES: u32 = 5;
 
-/// The watch over one job or several, from loss to loss.
+/// Follows one job or several across losses of the server.
 pub(crate) struct Watch {
     server: &'static Server,
     asked: Instant,

@@ -29,7 +29,7 @@ pub(crate) fn job(server: &Server, invocation: &Invocation) -> Result<String> {
 
 /// The whole id of the job that this word names.
 ///
-/// A whole id is not looked up: the call that it is for will find out whether there is such a job.
+/// A whole id is not looked up: the next call finds out whether there is such a job.
 pub(crate) fn id_of(server: &Server, text: &str) -> Result<String> {
     if JobId::parse(text).is_some() {
         return Ok(text.to_string());
@@ -71,7 +71,7 @@ fn listed<'a>(jobs: &'a [Job], text: &str) -> Result<&'a str> {
     }
 }
 
-/// The newest ones are named: they are what is likely to be meant.
+/// The newest ones are named, because the user most likely means one of them.
 fn ambiguous(text: &str, jobs: &[&Job]) -> Error {
     let word = |job: &&Job| format!("{} ({})", short(&job.uuid), one_line(&job.status));
     let mut candidates: Vec<String> = jobs.iter().rev().take(NAMED).map(word).collect();

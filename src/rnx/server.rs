@@ -25,8 +25,8 @@ use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
 
 /// The name in every server certificate.
 const SERVER_NAME: &str = "joblet";
-/// TCP and TLS together. A node whose jobs leave it little of its processors takes seconds for that (5 were too few at a load of
-/// 40 on two); C-core alone would try for 20.
+/// Longest time for TCP and TLS together. A node with busy processors takes seconds for that (5 were too few at a load
+/// of 40 on two cores); C-core alone would try for 20.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// The longest pause between two tries to reach a server that is waited for.
 const RECONNECT: Duration = Duration::from_secs(2);
@@ -89,7 +89,7 @@ impl Server {
         &self.address
     }
 
-    /// One question, one answer.
+    /// Makes one call with one reply.
     pub(crate) fn ask<T>(
         &self,
         deadline: Duration,
@@ -98,7 +98,7 @@ impl Server {
         question(&self.jobs, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 
-    /// The same; while there is no connection, one is waited for.
+    /// The same, but waits for a connection while there is none.
     pub(crate) fn ask_when_there<T>(
         &self,
         deadline: Duration,
@@ -118,7 +118,7 @@ impl Server {
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 
-    /// Hands every chunk of the wanted output of a job to `each`, until the server ends the stream, which it
+    /// Passes every chunk of the wanted output of a job to `each`, until the server ends the stream, which it
     /// does when the job has ended.
     pub(crate) fn output(
         &self,

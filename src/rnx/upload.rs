@@ -3,8 +3,8 @@
 //! A file goes under its base name, a tree under its names relative to the directory. Within a tree a
 //! symlink is followed only to a regular file below the same directory, and sent as that file; every other
 //! symlink and everything that is neither file nor directory (sockets, pipes, devices) is left out with a
-//! warning, because following it would send files that the user did not mean to send. Everything travels in one request,
-//! so the sum is bounded before anything is read.
+//! warning, because following it would send files that the user did not mean to send. Everything travels in one
+//! request, so the sum is bounded before anything is read.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -49,7 +49,7 @@ fn script(invocation: &Invocation, out: Out) -> Result<()> {
     }
 }
 
-/// Prints what may come in the place of the last of these words.
+/// Prints the candidates for the last of these words.
 pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
     let (offer, beginning) = cli::complete(words);
     let mut candidates = match offer {
@@ -104,7 +104,7 @@ fn nodes(lead: &str, names: Vec<String>) -> Vec<Candidate> {
     plain.map(|name| Candidate { word: format!("{lead}{name}"), about: String::new() }).collect()
 }
 
-/// A word that no shell reads otherwise than it stands there. Jobs are named by other people.
+/// Whether a shell reads the word exactly as it stands. Other people choose the names of jobs.
 fn is_plain(word: &str) -> bool {
     !word.is_empty()
         && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.+-".contains(&b))

@@ -47,7 +47,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     if out.json { out.value(&json::deleted_all(&answer)) } else { out.text(&text::deleted_all(&answer)) }
 }
 
-/// Asks a person; where there is none to ask, the command line was the answer.
+/// Asks the user for confirmation; without a terminal the command line counts as one.
 fn confirmed(question: &str) -> Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(true);

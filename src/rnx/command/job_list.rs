@@ -74,12 +74,12 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     }
 }
 
-/// Which jobs the list is of; by default all of them.
+/// The selection of jobs for a list; by default all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     /// In capitals; empty means every status.
     statuses: Vec<String>,
-    /// Names are sifted here: the server does not select by them.
+    /// The client filters by name, because the server does not.
     name: Option<String>,
     limit: Option<i32>,
 }

@@ -120,7 +120,7 @@ Exit codes: 0 when the job was started; with --wait or --follow the job's own co
 
 /// How long a start may take, beside the time for the uploads.
 const START: Duration = Duration::from_secs(30);
-/// The slowest line that uploads are expected to fit through, bytes a second.
+/// The slowest network that uploads are expected to pass, bytes per second.
 const SLOWEST_LINE: u64 = 256 * 1024;
 
 /// The behaviour of rnx once the job has started.
@@ -131,7 +131,7 @@ enum After {
     Follow,
 }
 
-/// How the answer is given.
+/// The flags that decide what happens after the start.
 #[derive(Debug, Clone, Copy)]
 struct RunOptions {
     after: After,

@@ -31,8 +31,8 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::Many("job-uuid"),
     flags: FLAGS,
     summary: "Wait for the end of jobs and exit with their code",
-    about: "Prints a line for each job when all of them have ended, in the order of the command line. Why a job\n\
-            did not end by itself goes to stderr. A server that is restarted meanwhile is waited for.\n\n\
+    about: "Prints a line for each job when all of them have ended, in the order of the command line. When a job\n\
+            did not end by itself, the reason goes to stderr. rnx waits for a server that restarts meanwhile.\n\n\
             Exit codes: the first one that is not 0, as `job run --wait` has it; with --any that of the job\n\
             that ended first. 7: the time of --timeout is over; 130: Ctrl-C. The jobs go on in both cases.",
     examples: &[

@@ -71,9 +71,9 @@ pub(crate) fn is_family(word: &str) -> bool {
     COMMANDS.iter().any(|c| c.path.len() > 1 && c.path[0] == word)
 }
 
-/// How long a question about a job may take.
+/// Deadline of a call that only reads.
 pub(crate) const QUERY: Duration = Duration::from_secs(10);
-/// How long a deletion may take: it waits for the job's files.
+/// Deadline of a deletion: it waits for the job's files.
 const CHANGE: Duration = Duration::from_secs(60);
 
 /// Runs a command and returns the exit code.

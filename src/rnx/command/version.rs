@@ -49,7 +49,7 @@ pub(crate) fn own() -> String {
     format!("rnx {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Prints our version and, where a configuration names a server, its.
+/// Prints the version of rnx and, where a configuration names a server, that of the server.
 fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let server = match connect::settings(&invocation.values, &process_environment) {
         // There is no server to ask.
