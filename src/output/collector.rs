@@ -1,4 +1,4 @@
-//! The thread that empties all jobs' output pipes into their spools.
+//! The thread that moves all jobs' output from the pipes into their spools.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -21,40 +21,40 @@ use crate::job::JobId;
 use crate::job::SpoolPolicy;
 use crate::sys::mailbox::{Inbox, Mailbox, SendError, mailbox};
 
-/// How long a stream whose disk is full waits before it tries again. The job waits with its pipe full.
+/// Time after which a stream whose disk is full tries again. The job waits with its pipe full.
 const STALL: Duration = Duration::from_secs(1);
 const WAKE: Token = Token(0);
 /// Most commands that wait for the thread. Admission keeps far below: one `Add` and one `GiveUp` for each live job.
 const COMMANDS: usize = 1 << 20;
 
-/// What the collector needs of a job that starts.
+/// The output of a job that starts, as the collector takes it over.
 #[derive(Debug)]
 pub struct JobOutput {
-    /// Whose.
+    /// The id of the job.
     pub id: JobId,
-    /// Read end of stdout, non-blocking.
+    /// The read end of the stdout pipe, non-blocking.
     pub stdout: OwnedFd,
-    /// Read end of stderr, non-blocking.
+    /// The read end of the stderr pipe, non-blocking.
     pub stderr: OwnedFd,
-    /// Write end of the control pipe: told when everything is in the spool.
+    /// The write end of joblet-init's control pipe, which gets a byte when everything is in the spool.
     pub control: Arc<OwnedFd>,
-    /// The job's spool.
+    /// The spool that the output goes into.
     pub spool: SpoolWriter,
-    /// Told about each row.
+    /// The watermark on which each row is published.
     pub watermark: Arc<Watermark>,
-    /// A pidfd of a joblet-init that may linger since its daemon's death, and then waits for a signal before it looks
-    /// at the control pipe again: SIGUSR1 is sent to it when everything is in the spool. Only where its exit record
-    /// was there *after* the control pipe had been opened anew: before that it forwards signals to the payload, and
-    /// need not be woken, because it will find the pipe open.
+    /// A pidfd of a joblet-init that may linger since its daemon died. It waits for a signal before it reads the control
+    /// pipe again, so the collector sends it SIGUSR1 when everything is in the spool. Set only where the exit file
+    /// existed *after* the control pipe had been opened anew: before that joblet-init forwards signals to the payload,
+    /// and needs no signal, because it will find the pipe open.
     pub wake: Option<OwnedFd>,
 }
 
-/// What the collector tells of a job.
+/// An event of one job that the collector reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CollectorEvent {
-    /// Both pipes have ended and all is spooled.
+    /// Both pipes have ended and all their bytes are in the spool.
     OutputComplete,
-    /// It writes more than a limit lets it, and is to end for that: said once.
+    /// The job writes more than a limit allows and must be stopped for it. Reported once.
     OverLimit,
 }
 
@@ -64,14 +64,14 @@ enum Command {
     Stop,
 }
 
-/// Handle of the collector thread.
+/// The handle of the collector thread.
 #[derive(Debug, Clone)]
 pub struct Collector {
     commands: Mailbox<Command>,
 }
 
 impl Collector {
-    /// Starts the thread. `notify` must not block.
+    /// Starts the thread, which reports events through `notify`; `notify` must not block.
     ///
     /// # Errors
     /// No epoll instance, no /dev/null or no thread.
@@ -103,17 +103,17 @@ impl Collector {
         Ok((Collector { commands }, thread))
     }
 
-    /// Hands over a job's pipes.
+    /// Hands a job's pipes over to the thread.
     pub fn add(&self, job: JobOutput) {
         self.send(Command::Add(Box::new(job)));
     }
 
-    /// Stops waiting for a job's pipes to end; it counts as drained.
+    /// Stops waiting for a job's pipes to end and reports its output as complete.
     pub fn give_up(&self, id: JobId) {
         self.send(Command::GiveUp(id));
     }
 
-    /// Ends the thread.
+    /// Ends the collector thread.
     pub fn stop(&self) {
         self.send(Command::Stop);
     }
@@ -134,9 +134,9 @@ struct Pipe {
     fd: OwnedFd,
     stream: Stream,
     job: JobId,
-    /// It is in the list of those that are ready.
+    /// Whether the pipe is in the list of ready pipes.
     ready: bool,
-    /// What keeps its bytes out of the spool.
+    /// The limit that keeps its bytes out of the spool.
     waits: Option<Full>,
 }
 
@@ -146,12 +146,12 @@ struct Job {
     watermark: Arc<Watermark>,
     wake: Option<OwnedFd>,
     open: usize,
-    /// Its output was thrown away, and that was logged.
+    /// Whether output was discarded, which is logged once.
     loses: bool,
 }
 
 impl Job {
-    /// joblet-init keeps the pipes until it hears this: nothing is in them any more.
+    /// Lets joblet-init end: it keeps the pipes until it reads that nothing is in them any more.
     fn release(&self, id: JobId) {
         if let Err(why) = rustix::io::write(&*self.control, b"R") {
             log::debug!("release of {id}: {why}");
@@ -168,16 +168,16 @@ struct CollectorThread {
     poll: Poll,
     inbox: Inbox<Command>,
     limits: SpoolLimits,
-    /// Bytes in the spools of all jobs.
+    /// Bytes in the spools of all unfinished jobs.
     used: u64,
     null: File,
     notify: Box<dyn Fn(JobId, CollectorEvent) + Send>,
-    // Tokens are never reused: a late event finds no entry and is dropped.
+    // Tokens are never reused: a late event finds no entry and is ignored.
     pipes: HashMap<usize, Pipe>,
     jobs: HashMap<JobId, Job>,
-    /// Each pipe at most once.
+    /// Tokens of ready pipes, each at most once.
     ready: VecDeque<usize>,
-    /// When pipes that wait for the disk are tried again.
+    /// The time at which pipes that wait for the disk are tried again.
     retry_at: Option<Instant>,
     next: usize,
 }
@@ -217,7 +217,7 @@ impl CollectorThread {
                     Command::Stop => return,
                 }
             }
-            // One budget for each pipe that is ready, then a look at the others.
+            // One budget for each ready pipe, then new events and commands.
             for _ in 0..self.ready.len() {
                 let Some(token) = self.ready.pop_front() else { break };
                 self.serve_turn(token);
@@ -225,7 +225,7 @@ impl CollectorThread {
         }
     }
 
-    /// A pipe is to be looked at.
+    /// Puts a pipe into the list of ready pipes.
     fn queue(&mut self, token: usize) {
         if let Some(pipe) = self.pipes.get_mut(&token)
             && !std::mem::replace(&mut pipe.ready, true)
@@ -234,7 +234,7 @@ impl CollectorThread {
         }
     }
 
-    /// Pipes that wait for this are to be looked at.
+    /// Puts the pipes that wait for such a limit into the list of ready pipes.
     fn retry(&mut self, waits_for: impl Fn(Full) -> bool) {
         let waiting = self.pipes.iter().filter(|(_, pipe)| pipe.waits.is_some_and(&waits_for));
         for token in waiting.map(|(token, _)| *token).collect::<Vec<_>>() {
@@ -279,7 +279,7 @@ impl CollectorThread {
         }
     }
 
-    /// Whether a pipe waits, and for what: for the next try, the job's status and, where that changes, the log.
+    /// Notes which limit a pipe waits for: for the next try, for the job's status and, on a change, for the log.
     fn note_wait(&mut self, token: usize, waits: Option<Full>) {
         let Some(pipe) = self.pipes.get_mut(&token) else { return };
         let Some(job) = self.jobs.get(&pipe.job) else { return };
@@ -360,14 +360,14 @@ impl CollectorThread {
         self.used -= job.spool.bytes();
         self.jobs.remove(&pipe.job);
         (self.notify)(pipe.job, CollectorEvent::OutputComplete);
-        // What this job had is the others'.
+        // The room of this job is free for the others.
         self.retry(|full| full == Full::All);
     }
 
     fn give_up(&mut self, id: JobId) {
         let open: Vec<usize> = self.pipes.iter().filter(|(_, p)| p.job == id).map(|(t, _)| *t).collect();
         if open.is_empty() {
-            // Said before; who asks again shall not wait.
+            // Reported before; a second caller must not wait for it.
             (self.notify)(id, CollectorEvent::OutputComplete);
         }
         for token in open {
@@ -376,18 +376,18 @@ impl CollectorThread {
     }
 }
 
-/// What is in a pipe.
+/// The content of a pipe and the state of its writers.
 enum PipeState {
     Empty,
     Bytes,
-    /// Bytes, and nobody writes any more.
+    /// Bytes, and no writer is left.
     LastBytes,
     Ended,
 }
 
 fn pipe_state(pipe: &OwnedFd) -> PipeState {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
-    // A pipe that cannot be looked at is read, and that tells why.
+    // A pipe that cannot be polled is read, and the read fails with the reason.
     let seen = poll(&mut fds, Some(&rustix::time::Timespec::default()));
     let flags = seen.map_or(PollFlags::IN, |_| fds[0].revents());
     match (flags.contains(PollFlags::IN), flags.contains(PollFlags::HUP)) {
@@ -405,7 +405,7 @@ fn log_loss(id: JobId, job: &mut Job, full: Full) {
     }
 }
 
-/// Asks for the end of a job, once.
+/// Reports once that a job must be stopped for a limit.
 fn request_end(id: JobId, job: &Job, full: Full, notify: &dyn Fn(JobId, CollectorEvent)) {
     if job.watermark.over().is_none() {
         job.watermark.set_over(full);

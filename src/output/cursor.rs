@@ -1,9 +1,9 @@
-//! The part of a job's output that a reader wants.
+//! The cursor of one reader into the part of a job's output that it wants.
 //!
-//! Without a wish for lines the bytes of each row pass as they are. A filter and a tail look at lines ([`lines`]); then
-//! each row gives the wanted lines that end in it. Of a range of times or sequences only the rows in it are touched:
-//! the index is searched by halving. Work is done in small steps, so that one reader's rare word does not keep others
-//! waiting, and in bounded memory, whatever the job printed: a cursor, a row and a line of each stream.
+//! Without a filter or a tail the bytes of each row pass as they are. With one, each row yields the wanted lines
+//! ([`lines`]) that end in it. For a range of times or sequences only the rows in it are read: a binary search in the
+//! index finds them. The cursor works in small steps, so that one reader's rare word does not delay others, and in
+//! bounded memory whatever the job printed: a row and a line of each stream.
 //!
 //! [`lines`]: super::lines
 
@@ -17,7 +17,7 @@ use super::tail::Count;
 use super::{Chunk, OutputError, SpoolReader, Stream};
 use crate::stream::Next;
 
-/// Rows that are passed over in one step.
+/// Rows that are skipped in one step.
 const STEP: usize = 256;
 
 /// A cursor into the wanted part of a spool.
@@ -26,32 +26,32 @@ pub struct LogCursor {
     dir: PathBuf,
     query: LogQuery,
     stage: Stage,
-    /// How far the output had come at first.
+    /// The row at which the output ended at first.
     edge: u64,
-    /// Where there is a wish for lines.
+    /// The cutter into lines, for a filter or a tail.
     lines: Option<Cutter>,
-    /// What was cut and waits behind what is shown now: the beginnings of two lines and a gap, at most.
+    /// Chunks that follow the current one: the beginnings of two lines and a gap, at most.
     behind: Vec<Chunk>,
-    /// Streams of a tail whose first row is to come: its line is shown whole.
+    /// Streams of a tail whose first row is still to come: the line in it is shown whole.
     unbegun: [bool; 2],
-    /// When the last row was read.
+    /// The time of the last row, ns since the epoch.
     time_ns: i64,
-    /// Who follows from a tail is still to be told how far it goes.
+    /// Whether the reader of a tail must still get the position at which the tail ends.
     owes_position: bool,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Nothing was there yet: the spool may not even exist.
+    /// No row exists yet, and the spool may not either.
     Before,
-    /// The lines of the tail are being looked for.
+    /// The search for the first line of the tail is under way.
     Count(SpoolReader, Count),
     Read(SpoolReader),
     Ended,
 }
 
 impl LogCursor {
-    /// Of the spool in `dir`, which need not exist before there are rows.
+    /// A cursor into the spool in `dir`, which need not exist before there are rows.
     pub fn new(dir: PathBuf, query: LogQuery) -> Self {
         let lines = (query.filter.is_some() || query.tail.is_some()).then(Cutter::default);
         let owes_position = query.tail.is_some();
@@ -68,12 +68,12 @@ impl LogCursor {
         }
     }
 
-    /// When there will be nothing any more although there may be more output, ns since the epoch.
+    /// The time after which nothing is wanted any more, ns since the epoch.
     pub fn until_ns(&self) -> Option<i64> {
         self.query.until_ns
     }
 
-    /// What comes next, where `rows` rows may be read, and more come unless the job `ended`.
+    /// The next chunk. The reader may read `rows` rows, and more will come unless the output has `ended`.
     ///
     /// # Errors
     /// The file that could not be read.
@@ -124,7 +124,7 @@ impl LogCursor {
     fn start(&mut self, mut reader: SpoolReader, start: u64, skip: u64) -> Stage {
         reader.seek(start);
         if self.query.filter.is_none() && skip == 0 {
-            // The tail is everything.
+            // The tail is all output.
             self.lines = None;
         }
         if let Some(cutter) = &mut self.lines {
@@ -164,7 +164,7 @@ impl LogCursor {
         Ok(self.again(reader, Next::Yield))
     }
 
-    /// A row as it is, behind the beginning of its line where that belongs to a tail.
+    /// A row as it is. The first one of a tail follows the beginning of its line.
     fn whole(&mut self, reader: &SpoolReader, row: Row, at: u64) -> Result<Chunk, OutputError> {
         let mut chunk = reader.chunk(row)?;
         if std::mem::take(&mut self.unbegun[row.stream.place()]) && at < self.edge {
@@ -180,8 +180,9 @@ impl LogCursor {
         next
     }
 
-    /// Nothing for now. The first time behind a tail an empty chunk tells how many rows were looked at: a tail is of what
-    /// was there at first, so who loses this view goes on behind them, and does not ask for a tail of what is there then.
+    /// Nothing for now. The first time behind a tail, an empty chunk carries the number of rows read so far. A tail is a
+    /// part of the output that existed at first, so a reader that loses its stream continues behind those rows and does
+    /// not request a tail of the output that exists by then.
     fn idle(&mut self, rows: u64) -> Next<Chunk> {
         if !std::mem::take(&mut self.owes_position) {
             return Next::Pending;
@@ -199,7 +200,7 @@ impl LogCursor {
         self.lines.as_ref().is_some_and(|cutter| cutter.skip > 0)
     }
 
-    /// The wanted lines that end in a row, and its gap.
+    /// The wanted lines that end in a row, and the row's gap.
     fn cut(&mut self, reader: &SpoolReader, row: Row) -> Result<Option<Chunk>, OutputError> {
         let Some(cutter) = &mut self.lines else { return Ok(None) };
         let (mut skip, mut bytes) = (cutter.skip, Vec::new());
@@ -213,9 +214,9 @@ impl LogCursor {
         let lost = if skip > 0 { 0 } else { chunk.lost };
         let Chunk { sequence, stream, time_ns, .. } = chunk;
         if skip == 0 && self.query.filter.is_none() {
-            // The tail has begun, and is not filtered: lines do not matter any more.
+            // The tail has begun and has no filter, so lines no longer matter.
             self.show_open_lines(sequence);
-            // In one chunk: who loses the view goes on behind whole rows.
+            // In one chunk, because a reader that loses its stream continues behind whole rows.
             if let Some(at) = self.behind.iter().position(|open| open.stream == stream) {
                 bytes.extend(self.behind.remove(at).bytes);
             }
@@ -229,7 +230,7 @@ impl LogCursor {
         Ok(Some(Chunk { sequence, stream, time_ns, bytes, lost: 0 }))
     }
 
-    /// From here on bytes pass as they are.
+    /// Stops cutting lines: bytes pass as they are from here on.
     fn show_open_lines(&mut self, sequence: u64) {
         let Some(mut cutter) = self.lines.take() else { return };
         self.unbegun = cutter.begun.map(|begun| !begun);
@@ -242,7 +243,7 @@ impl LogCursor {
         }
     }
 
-    /// At the edge, lines that have not ended are the last that can be passed over.
+    /// Skips lines that have not ended: at the edge they are the last ones that can be skipped.
     fn skip_open_lines(&mut self) {
         let Some(cutter) = &mut self.lines else { return };
         for stream in [Stream::Stdout, Stream::Stderr] {

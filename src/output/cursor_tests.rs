@@ -10,7 +10,7 @@ use super::super::lines::Needle;
 use super::super::spool::CHUNK;
 use super::*;
 
-/// A spool whose row n, from 0, was read at n * 10.
+/// A spool whose row n, counted from 0, has the time n * 10.
 struct Bench {
     temp: tempfile::TempDir,
     spool: SpoolWriter,
@@ -49,7 +49,7 @@ impl Bench {
         LogCursor::new(Path::join(self.temp.path(), "job"), query)
     }
 
-    /// What the view shows of what is there.
+    /// The chunks that the cursor yields of the rows so far.
     fn show(&self, view: &mut LogCursor, ended: bool) -> (Vec<Chunk>, Next<Chunk>) {
         let mut shown = Vec::new();
         loop {
@@ -124,14 +124,14 @@ fn a_tail_goes_on_with_what_follows_as_it_comes() {
     let mut b = Bench::of(&[(Stdout, "1\n2\n3"), (Stderr, "e\n")]);
     let mut views = [0, 1, 2, 9].map(|tail| b.view(LogQuery { tail: Some(tail), ..LogQuery::default() }));
     let shown: Vec<String> = views.iter_mut().map(|view| text(&b.show(view, false).0)).collect();
-    // "3" has no end yet, and is the last line for that.
+    // "3" has no line break yet, and counts as the last line.
     assert_eq!(shown, ["", "3", "3e\n", "1\n2\n3e\n"]);
     b.write(Stdout, "3\n4\nprompt> ");
     let mut rest = views.iter_mut().map(|view| text(&b.show(view, false).0));
     assert!(rest.all(|rest| rest == "3\n4\nprompt> "));
 }
 
-/// What is shown when the reader is cut off behind each chunk, and goes on behind that one without a tail.
+/// The chunks that a reader gets that loses its stream after each chunk and continues behind it without a tail.
 fn piecewise(b: &mut Bench, query: LogQuery, later: &[(Stream, &str)]) -> String {
     let mut later = later.iter();
     let (mut query, mut got) = (query, Vec::new());
@@ -162,7 +162,7 @@ fn interrupted_reader_resumes_without_lost_or_doubled_lines() {
     let later = [(Stdout, "6\n7 is "), (Stdout, "open\n8\n9\n")];
     let rest = "6\n7 is open\n8\n9\n";
     assert_eq!(piecewise(&mut first, query(Some(3), None), &later), format!("3\n4 begun\n5\n{rest}"));
-    // Nothing was there to be shown, and what comes while nobody reads is more than the tail.
+    // No output existed to be shown, and the output that comes without a reader is more than the tail.
     let mut none = Bench::of(&[(Stdout, "old\n")]);
     assert_eq!(piecewise(&mut none, query(Some(0), None), &later), rest);
     let mut none = Bench::new();
@@ -183,7 +183,7 @@ fn followed_tail_reports_its_position_once() {
     b.write(Stdout, "3\n");
     assert_eq!(text(&b.show(&mut view, false).0), "3\n");
     assert_eq!(b.show(&mut view, false), (vec![], Next::Pending));
-    // Who does not follow, and who has no tail, is told nothing.
+    // A reader that does not follow, or that has no tail, gets no position.
     assert!(b.all(LogQuery { tail: Some(0), no_follow: true, ..LogQuery::default() }).is_empty());
     let mut all = b.view(LogQuery { filter: filter("x"), ..LogQuery::default() });
     assert_eq!(b.show(&mut all, false), (vec![], Next::Pending));
@@ -208,7 +208,7 @@ fn cursor_without_follow_ends_at_the_first_observed_end() {
     let (shown, seen) = b.show(&mut view, false);
     assert_eq!((text(&shown).as_str(), seen), ("one\nand a", Next::End));
     assert_eq!(b.view(query).next(0, false, 0).unwrap(), Next::End, "nothing was there");
-    // A view that follows waits, also for a spool that is not there yet.
+    // A cursor that follows waits, also for a spool that does not exist yet.
     let mut early = LogCursor::new("/nonexistent".into(), LogQuery::default());
     assert_eq!(early.next(0, false, 0).unwrap(), Next::Pending);
     assert_eq!(early.next(0, true, 0).unwrap(), Next::End);
@@ -240,7 +240,7 @@ fn a_gap_stands_between_the_lines_around_it() {
     );
 }
 
-/// A log of 100 MB: 10 million lines in chunks as the collector takes them.
+/// A log of 100 MB: 10 million lines, in chunks as the collector stores them.
 #[test]
 fn the_end_of_a_large_log_is_found_by_reading_its_end() {
     let temp = tempfile::tempdir().unwrap();
@@ -263,7 +263,7 @@ fn the_end_of_a_large_log_is_found_by_reading_its_end() {
     assert!(steps < 60, "{steps} steps");
 }
 
-/// The lines of these rows that end in a range, in the order of their ends; open ones last.
+/// The lines of these rows that end in a range, in the order of their ends, and unended ones last.
 fn lines(rows: &[(Stream, String)], from: usize, query: &LogQuery) -> Vec<(Stream, String)> {
     let mut got = Vec::new();
     let mut open = [String::new(), String::new()];

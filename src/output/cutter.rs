@@ -1,21 +1,21 @@
-//! The lines of the rows that a reader wants.
+//! The cutter of wanted rows into lines.
 
 use super::lines::{LONGEST, Lines};
 use super::query::LogQuery;
 use super::spool::Row;
 use super::{Chunk, OutputError, SpoolReader, Stream};
 
-/// Lines of the wanted rows.
+/// The lines of the wanted rows, as far as they have been read.
 #[derive(Debug, Default)]
 pub(super) struct Cutter {
     pub(super) lines: Lines,
     pub(super) begun: [bool; 2],
-    /// Wanted lines that are passed over still.
+    /// Wanted lines that are still to be skipped.
     pub(super) skip: u64,
 }
 
 impl Cutter {
-    /// Hands out the lines that end in a row; the first one whole, also where it began before the first row.
+    /// Calls `line` for each line that ends in a row. The first line is whole, even where it began before the first row.
     pub(super) fn push(
         &mut self,
         reader: &SpoolReader,
@@ -29,13 +29,13 @@ impl Cutter {
         if chunk.lost > 0
             && let Some(open) = self.lines.take(row.stream)
         {
-            line(&open); // it does not go on behind the gap
+            line(&open); // it does not continue behind the gap
         }
         self.lines.push(row.stream, &chunk.bytes, line);
         Ok(chunk)
     }
 
-    /// How many wanted lines have not ended.
+    /// The number of wanted lines that have not ended.
     pub(super) fn open(&self, query: &LogQuery) -> u64 {
         [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| self.has_open(*stream, query)).count()
             as u64

@@ -1,38 +1,38 @@
-//! What unfinished jobs may keep in the spool, and what stands in the way of more.
+//! The limits of the spool for unfinished jobs.
 //!
-//! Counted are the bytes of the files, the index too, of every job whose pipes have not come to their end: a job that
-//! writes byte by byte costs more than its bytes. What is in a pipe whose last writer is gone is always taken, a pipe's
-//! worth beyond the limit at most: the job has ended, and nothing but its last words is to come.
+//! A limit counts the bytes of all files of every job whose pipes have not ended. The index counts too: a job that
+//! writes byte by byte costs more than its bytes. The content of a pipe whose last writer is gone is always stored,
+//! which exceeds a limit by one pipe at most: the job has ended, and only its last output is still to come.
 
 use crate::job::SpoolPolicy;
 use crate::job::units::format_size;
 
 use super::spool::{CHUNK, ROW};
 
-/// `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
+/// The values of `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
 #[derive(Debug, Clone, Copy)]
 pub struct SpoolLimits {
     /// Bytes of all unfinished jobs together.
     pub all: u64,
-    /// Bytes of one.
+    /// Bytes of one unfinished job.
     pub job: u64,
-    /// What happens at either limit.
+    /// The policy at either limit: wait, drop output or stop the job.
     pub policy: SpoolPolicy,
 }
 
-/// What keeps output out of the spool.
+/// The limit that keeps output out of the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// The limit of one job.
+    /// The limit of one job, `joblet.jobSpoolLimit`.
     Job,
-    /// The limit of all jobs.
+    /// The limit of all jobs together, `joblet.spoolLimit`.
     All,
-    /// The disk, or whatever else makes a write fail.
+    /// The disk, or another cause that makes a write fail.
     Disk,
 }
 
 impl Full {
-    /// What a job waits for.
+    /// The reason why a job waits, for its status and the log.
     pub fn reason(self) -> &'static str {
         match self {
             Full::Job => "room for its output: joblet.jobSpoolLimit is reached",
@@ -43,10 +43,10 @@ impl Full {
 }
 
 impl SpoolLimits {
-    /// Bytes that a job may write at once, where it has written `job` and all together `all`.
+    /// Bytes that may be moved at once for a job that has `job` bytes in the spool, where all jobs have `all` bytes.
     ///
     /// # Errors
-    /// What is full.
+    /// The limit that is reached.
     pub fn room(&self, job: u64, all: u64) -> Result<usize, Full> {
         // Every run of bytes costs a row too.
         let left = |limit: u64, used: u64| limit.saturating_sub(used).saturating_sub(ROW as u64);
@@ -57,7 +57,7 @@ impl SpoolLimits {
         }
     }
 
-    /// Why a job was ended.
+    /// The reason why a job was stopped at this limit.
     pub fn ended(&self, full: Full) -> String {
         match full {
             Full::All => format!(

@@ -1,26 +1,26 @@
-//! Output as lines: a view that readers ask for; the spool knows bytes only.
+//! Output as lines, for readers with a filter or a tail: the spool knows bytes only.
 
 use super::Stream;
 
-/// The longest line that is looked at as one; a longer one is looked at in pieces of this size. A reader holds at most
-/// this much of each stream, whatever the job prints.
+/// Bytes of the longest line that is handled as one; a longer line is handled in pieces of this size. A reader holds at
+/// most this much of each stream, whatever the job prints.
 pub const LONGEST: usize = 16 * 1024;
 
-/// Cuts each stream into lines.
+/// A cutter of each stream into lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// Of each stream, what stands behind its last line break.
+    /// The bytes of each stream behind its last line break.
     held: [Vec<u8>; 2],
 }
 
 impl Lines {
-    /// A stream's bytes go on behind these, of which the line that has not ended belongs to what comes.
+    /// Starts a stream behind these bytes: their last line, if it has not ended, is the beginning of the next line.
     pub(super) fn begin(&mut self, stream: Stream, before: &[u8]) {
         let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         self.held[stream.place()] = before[start..].to_vec();
     }
 
-    /// Hands out every line that ends in these bytes, with its line break.
+    /// Adds bytes of a stream and calls `line` for every line that ends in them, with its line break.
     pub(super) fn push(&mut self, stream: Stream, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         let held = &mut self.held[stream.place()];
         while !bytes.is_empty() {
@@ -41,28 +41,28 @@ impl Lines {
         }
     }
 
-    /// The line that has not ended, as far as it has come.
+    /// The beginning of the line that has not ended yet.
     pub(super) fn open(&self, stream: Stream) -> &[u8] {
         &self.held[stream.place()]
     }
 
-    /// The same, if there is one; it does not go on.
+    /// Takes the beginning of the line that has not ended, if there is one, as a whole line.
     pub(super) fn take(&mut self, stream: Stream) -> Option<Vec<u8>> {
         Some(std::mem::take(&mut self.held[stream.place()])).filter(|line| !line.is_empty())
     }
 }
 
-/// A text that lines are looked through for, in time that grows with the line alone (Knuth, Morris, Pratt): no line and
-/// no text, however chosen, makes it go back.
+/// A text to search for in lines, in time linear in the line (Knuth, Morris, Pratt): no choice of text and line makes
+/// the search go back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needle {
     text: Vec<u8>,
-    /// For each beginning of the text, how long the longest other beginning is that it ends with.
+    /// For each prefix of the text: the length of the longest shorter prefix that it ends with.
     back: Vec<usize>,
 }
 
 impl Needle {
-    /// Of a text that is not empty.
+    /// Prepares the search for a text, which must not be empty.
     pub fn new(text: &[u8]) -> Self {
         let mut back = vec![0; text.len()];
         let mut length = 0;
@@ -76,7 +76,7 @@ impl Needle {
         Needle { text: text.to_vec(), back }
     }
 
-    /// Whether the line has it.
+    /// Whether the line contains the text.
     pub(super) fn is_in(&self, line: &[u8]) -> bool {
         let mut length = 0;
         line.iter().any(|byte| {

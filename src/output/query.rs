@@ -4,33 +4,33 @@ use super::Stream;
 use super::lines::Needle;
 use super::spool::Row;
 
-/// What a reader wants; the default is everything, to the job's end.
+/// The wanted part of the output; the default is everything, to the job's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogQuery {
-    /// Only this stream.
+    /// The only stream that is wanted.
     pub stream: Option<Stream>,
-    /// Only lines with this text.
+    /// A text that wanted lines contain.
     pub filter: Option<Needle>,
-    /// Only what was read then or later, ns since the epoch.
+    /// The earliest time at which the daemon read it, ns since the epoch.
     pub since_ns: Option<i64>,
-    /// Only what was read then or before, ns since the epoch.
+    /// The latest time at which the daemon read it, ns since the epoch.
     pub until_ns: Option<i64>,
-    /// Of what is there at first, only the last so many wanted lines.
+    /// The number of wanted lines to keep, from the end, of the output that exists at first.
     pub tail: Option<u64>,
-    /// End at what is there at first.
+    /// Whether to end where the output ends at first.
     pub no_follow: bool,
-    /// Only rows from this sequence on.
+    /// The first row that is wanted, by its sequence.
     pub from_sequence: u64,
 }
 
 impl LogQuery {
-    /// Whether a row is of the wanted stream and not too old.
+    /// Whether a row belongs to the wanted stream and is not too old.
     pub(super) fn wants(&self, row: &Row) -> bool {
         self.stream.is_none_or(|stream| stream == row.stream)
             && self.since_ns.is_none_or(|since| row.time_ns >= since)
     }
 
-    /// Whether a row, and so what follows it, is too new.
+    /// Whether a row of this time, and so every later row, is too new.
     pub(super) fn is_past(&self, time_ns: i64) -> bool {
         self.until_ns.is_some_and(|until| time_ns > until)
     }

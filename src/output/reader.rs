@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use super::spool::{HEADER, INDEX, ROW, Row, Span, place};
 use super::{OutputError, Stream};
 
-/// A run of bytes of one stream.
+/// A run of bytes of one stream, or a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// Place in the job's output, from 1.
+    /// The position in the job's output, from 1 across both streams.
     pub sequence: u64,
-    /// Which stream.
+    /// The stream that the bytes belong to.
     pub stream: Stream,
-    /// When it was read from the job, ns since the epoch.
+    /// The time at which the daemon read them from the job, ns since the epoch.
     pub time_ns: i64,
-    /// The bytes.
+    /// The bytes as the job wrote them.
     pub bytes: Vec<u8>,
-    /// Bytes that are missing here; there are no others then.
+    /// Bytes that were discarded here. A chunk that counts such has no bytes of its own.
     pub lost: u64,
 }
 
@@ -32,7 +32,7 @@ pub struct SpoolReader {
 }
 
 impl SpoolReader {
-    /// Opens a spool at its first row.
+    /// Opens a spool with the cursor at its first row.
     ///
     /// # Errors
     /// The file that could not be opened, or an index of another version.
@@ -54,12 +54,12 @@ impl SpoolReader {
         Ok(SpoolReader { dir: dir.to_owned(), index, streams, next: 0 })
     }
 
-    /// Rows read so far.
+    /// The number of rows read so far.
     pub fn position(&self) -> u64 {
         self.next
     }
 
-    /// Goes on behind so many rows.
+    /// Moves the cursor behind the first `rows` rows.
     pub(super) fn seek(&mut self, rows: u64) {
         self.next = rows;
     }
@@ -77,14 +77,14 @@ impl SpoolReader {
         Ok(Some(chunk))
     }
 
-    /// The row behind so many rows.
+    /// The row behind the first `rows` rows.
     pub(super) fn row(&self, rows: u64) -> Result<Row, OutputError> {
         let mut block = [0; ROW];
         self.index.read_exact_at(&mut block, place(rows)).map_err(|source| self.unread(INDEX, source))?;
         Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join(INDEX) })
     }
 
-    /// What a row speaks of.
+    /// The bytes or the gap that a row describes.
     pub(super) fn chunk(&self, row: Row) -> Result<Chunk, OutputError> {
         let Row { sequence, stream, time_ns, span } = row;
         let (bytes, lost) = match span {
@@ -94,15 +94,15 @@ impl SpoolReader {
         Ok(Chunk { sequence, stream, time_ns, bytes, lost })
     }
 
-    /// At most `length` bytes of the stream that stand before a row.
+    /// At most `length` bytes of the row's stream that precede the row.
     pub(super) fn before(&self, row: &Row, length: usize) -> Result<Vec<u8>, OutputError> {
         let Span::Bytes { offset, .. } = row.span else { return Ok(Vec::new()) };
         let length = length.min(offset as usize);
         self.bytes(row.stream, offset - length as u64, length)
     }
 
-    /// How many of the first `rows` rows are older than what `is_new` holds for, by halving: times grow from row to
-    /// row, unless somebody has set the clock back.
+    /// The number of rows, among the first `rows`, before the first one that `is_new` accepts. A binary search finds
+    /// it: times grow from row to row unless the clock was set back.
     pub(super) fn older(&self, rows: u64, is_new: impl Fn(i64) -> bool) -> Result<u64, OutputError> {
         let (mut low, mut high) = (0, rows);
         while low < high {
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(reader.position(), 3);
     }
 
-    /// Stored by version 1, to be read for ever.
+    /// A spool that version 1 has stored: every later version must read it.
     #[test]
     fn the_golden_spool_is_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spool-1");
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(got, want);
     }
 
-    /// The same with a gap, as versions write it that drop output.
+    /// A spool with gaps, as versions write it that can drop output.
     #[test]
     fn the_golden_spool_with_gaps_is_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spool-1-gap");

@@ -1,8 +1,8 @@
-//! Going on with a spool whose daemon has died.
+//! Writing on in a spool whose daemon has died.
 //!
-//! What is in the streams' files is the truth; the index may lag behind it by what was moved last, end in the middle
-//! of a row, and after a power cut speak of bytes that never reached the disk. So its rows are believed up to the
-//! first one that does not fit, and everything in the files behind those is given new rows.
+//! The streams' files hold the truth. The index may lack the bytes that were moved last, may end in the middle of a
+//! row, and after a power cut may describe bytes that never reached the disk. So its rows are valid up to the first one
+//! that does not fit, and everything in the files behind those gets new rows.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -13,15 +13,15 @@ use super::spool::{CHUNK, HEADER, INDEX, ROW, Row, Span, SpoolWriter, Tail, plac
 use super::{OutputError, Stream};
 
 impl SpoolWriter {
-    /// Opens the spool of an unfinished job behind its last byte. Bytes without a row get one, with the time at which
-    /// their file was last written; no byte is lost or doubled, and sequences go on. It reads the whole index.
+    /// Opens the spool of an unfinished job behind its last byte and reads the whole index. Bytes without a row get one,
+    /// with the time at which their file was last written. No byte is lost or doubled, and sequences continue.
     ///
     /// # Errors
     /// The file that could not be opened, read or written, or an index of another version.
     pub fn reopen(dir: &Path) -> Result<Self, OutputError> {
         let open = |name: &str| {
             let path = dir.join(name);
-            // A daemon that died while it made the spool has not made every file.
+            // A daemon that died while it created the spool has not created every file.
             let mut options = OpenOptions::new();
             let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
             opened
@@ -42,16 +42,16 @@ impl SpoolWriter {
         times.sort_by_key(|(time_ns, _)| *time_ns);
         let mut spool =
             SpoolWriter { streams: [stdout.0, stderr.0], index, rows: 0, gaps: Default::default() };
-        let recovered = spool.believe_index().and_then(|()| {
-            // What was written first comes first.
+        let recovered = spool.read_index().and_then(|()| {
+            // The stream that was written first comes first.
             times.into_iter().try_for_each(|(time_ns, stream)| spool.note(stream, time_ns).map(drop))
         });
         recovered.map_err(|source| OutputError::Reopen { path, source })?;
         Ok(spool)
     }
 
-    /// Takes over the rows that fit to each other and to the streams' files, and cuts off what is behind them.
-    fn believe_index(&mut self) -> io::Result<()> {
+    /// Takes over the rows that fit to each other and to the streams' files, and truncates the index behind them.
+    fn read_index(&mut self) -> io::Result<()> {
         let mut blocks = vec![0; CHUNK];
         'index: loop {
             let read = self.index.read_at(&mut blocks, place(self.rows))?;
@@ -78,7 +78,7 @@ impl SpoolWriter {
     }
 }
 
-/// Whether this is an index of ours. A beginning of one is made whole.
+/// Whether this is an index of version 1. A partial header is completed.
 fn has_header(mut index: &File, meta: &Metadata) -> io::Result<bool> {
     let mut header = [0; HEADER.len()];
     let length = HEADER.len().min(meta.len() as usize);
@@ -107,7 +107,7 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000_000_000_000;
 
-    /// Writes through a pipe, as a job does.
+    /// Writes bytes through a pipe, as a job does.
     fn splice(spool: &mut SpoolWriter, stream: Stream, bytes: &[u8]) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         rustix::io::write(&write, bytes).unwrap();
@@ -132,7 +132,7 @@ mod tests {
         file.set_len((file.metadata().unwrap().len() as f64 * share) as u64).unwrap();
     }
 
-    /// Mostly whole, as when only the daemon died.
+    /// Cuts that are mostly none, as when only the daemon died.
     fn share() -> impl Strategy<Value = f64> {
         prop_oneof![2 => Just(1.0), 3 => 0.0..1.0f64]
     }
@@ -165,7 +165,7 @@ mod tests {
                 want[usize::from(is_stderr)].extend(vec![0xaa; length]);
             }
             let all = chunks(&dir, spool.rows());
-            prop_assert_eq!(&all[..recovered.len()], &recovered[..], "rows changed after they were told");
+            prop_assert_eq!(&all[..recovered.len()], &recovered[..], "rows changed after they were published");
             prop_assert_eq!(of(&all, Stream::Stdout), &want[0][..]);
             prop_assert_eq!(of(&all, Stream::Stderr), &want[1][..]);
             prop_assert!(all.iter().enumerate().all(|(n, chunk)| chunk.sequence == n as u64 + 1));

@@ -1,4 +1,4 @@
-//! Writing one job's spool.
+//! The writer of one job's spool and the rows of its index.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,49 +10,49 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::{OutputError, Stream};
 
-/// First bytes of an index.
+/// The first bytes of an index.
 pub const HEADER: [u8; 32] = *b"JOBLET SPOOL INDEX 1\n\0\0\0\0\0\0\0\0\0\0\0";
-/// Bytes of the header and of each row.
+/// Bytes of each row; the header has as many.
 pub const ROW: usize = 32;
-/// Most bytes of one row: what a reader holds at a time, and thousands of them may not read. Earlier versions wrote
-/// rows of up to 64 KiB.
+/// Most bytes of one row. Each reader holds one row at a time, and thousands of clients may not read theirs. Earlier
+/// versions wrote rows of up to 64 KiB.
 pub const CHUNK: usize = 16 * 1024;
 /// Kinds of rows: the 30th byte, which was zero when there was one kind.
 const BYTES: u8 = 0;
 const LOST: u8 = 1;
-/// File name of the index.
+/// The file name of the index.
 pub(super) const INDEX: &str = "index";
 
-/// Rows that a finished spool has; 0 where there is none.
+/// The number of rows in a finished spool; 0 where there is no spool.
 pub(super) fn rows_stored(dir: &Path) -> u64 {
     let length = std::fs::metadata(dir.join(INDEX)).map_or(0, |index| index.len());
     length.saturating_sub(HEADER.len() as u64) / ROW as u64
 }
 
-/// One row of the index.
+/// One row of the spool's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// Place in the job's output, from 1.
+    /// The position in the job's output, from 1 across both streams.
     pub sequence: u64,
-    /// When it was read, ns since the epoch.
+    /// The time at which the daemon read it from the job, ns since the epoch.
     pub time_ns: i64,
-    /// Which stream.
+    /// The stream that the job wrote to.
     pub stream: Stream,
-    /// What it speaks of.
+    /// The bytes or the gap that the row describes.
     pub span: Span,
 }
 
-/// A run of bytes, or a hole in their place.
+/// A run of bytes, or a gap in their place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    /// Bytes of the stream's file.
+    /// A range of the stream's file.
     Bytes {
-        /// Where they start.
+        /// The first byte's offset in the file.
         offset: u64,
-        /// How many.
+        /// The number of bytes.
         length: u32,
     },
-    /// So many bytes were read from the job and thrown away.
+    /// A number of bytes that were read from the job and discarded.
     Lost(u64),
 }
 
@@ -72,7 +72,7 @@ impl Row {
         block
     }
 
-    /// `None` for a block that is no row.
+    /// Decodes a block of the index; `None` for one that is no row.
     pub fn decode(block: &[u8; ROW]) -> Option<Row> {
         let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
         let stream = match block[28] {
@@ -92,19 +92,19 @@ impl Row {
     }
 }
 
-/// Where the row behind `rows` rows is in the index.
+/// The offset in the index of the row behind the first `rows` rows.
 pub(super) fn place(rows: u64) -> u64 {
     HEADER.len() as u64 + rows * ROW as u64
 }
 
-/// What one splice did.
+/// The result of one splice(2).
 #[derive(Debug, PartialEq, Eq)]
 pub enum SpliceResult {
-    /// So many bytes are in the file.
+    /// The number of bytes that were moved into the file.
     Moved(usize),
-    /// The pipe is empty for now.
+    /// The pipe is empty, but still has a writer.
     Empty,
-    /// The last writer is gone and all is read.
+    /// The last writer is gone and all bytes are read.
     End,
 }
 
@@ -113,35 +113,36 @@ pub enum SpliceResult {
 pub struct SpoolWriter {
     pub(super) streams: [Tail; 2],
     pub(super) index: File,
-    /// Rows in the index, those of open gaps too.
+    /// Rows in the index, including those of open gaps.
     pub(super) rows: u64,
     pub(super) gaps: [Gap; 2],
 }
 
-/// What a stream has lost.
+/// The bytes that a stream has lost.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
-    /// Its row, and the bytes it counts. It counts on in place, and readers do not see it, until it is closed.
+    /// The sequence of the open gap's row, and the bytes it counts. The row is rewritten in place as the gap grows, and
+    /// readers do not see it until the gap is closed.
     open: Option<(u64, u64)>,
-    /// Bytes counted by its closed rows.
+    /// Bytes counted by the rows of closed gaps.
     counted: u64,
 }
 
-/// Where a stream's file ends.
+/// The end of a stream's file.
 #[derive(Debug)]
 pub(super) struct Tail {
     pub(super) file: File,
-    /// Bytes in the file.
+    /// The number of bytes in the file.
     pub(super) end: u64,
-    /// Bytes that the index speaks of. Less than `end` only where a row could not be written yet.
+    /// Bytes that the index describes; less than `end` only where a row could not be written yet.
     pub(super) noted: u64,
 }
 
 impl SpoolWriter {
-    /// Makes the spool directory and its files.
+    /// Creates the spool directory and its files.
     ///
     /// # Errors
-    /// The path that could not be made.
+    /// The path that could not be created.
     pub fn create(dir: &Path) -> Result<Self, OutputError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -160,22 +161,22 @@ impl SpoolWriter {
         Ok(SpoolWriter { streams, index, rows: 0, gaps: Default::default() })
     }
 
-    /// Rows that may be read: the highest sequence.
+    /// The number of rows that may be read, which is the highest readable sequence.
     pub fn rows(&self) -> u64 {
         let open = self.gaps.iter().filter_map(|gap| gap.open);
         open.map(|(sequence, _)| sequence - 1).min().unwrap_or(self.rows)
     }
 
-    /// Bytes of its files.
+    /// The bytes of all its files, as the limits count them.
     pub fn bytes(&self) -> u64 {
         place(self.rows) + self.streams.iter().map(|tail| tail.end).sum::<u64>()
     }
 
-    /// Moves at most `budget` bytes from a non-blocking pipe into the stream's file and notes them.
+    /// Moves at most `budget` bytes from a non-blocking pipe into the stream's file and writes their row.
     ///
     /// # Errors
-    /// The disk's: the bytes are still in the pipe (splice failed), or in the file without a row, which the next
-    /// call writes first.
+    /// The error of the disk. The bytes are still in the pipe (splice failed), or in the file without a row, which the
+    /// next call writes first.
     pub fn splice_from(
         &mut self,
         pipe: impl AsFd,
@@ -201,7 +202,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Writes the rows of what is in a stream's file and not in the index; tells how many bytes that is.
+    /// Writes rows for the bytes that are in a stream's file and not in the index, and returns their number.
     pub(super) fn note(&mut self, stream: Stream, time_ns: i64) -> io::Result<usize> {
         let mut bytes = 0;
         loop {
@@ -220,10 +221,10 @@ impl SpoolWriter {
         }
     }
 
-    /// Moves at most `budget` bytes from a non-blocking pipe into `null` and counts them in the index.
+    /// Discards at most `budget` bytes of a non-blocking pipe into `null` and counts them in the index.
     ///
     /// # Errors
-    /// The disk's; what is counted is written with the next row.
+    /// The error of the disk. The count is written with the next row.
     pub fn discard_from(
         &mut self,
         pipe: impl AsFd,
@@ -245,10 +246,10 @@ impl SpoolWriter {
         }
     }
 
-    /// A gap is closed, and so seen, when it has doubled what the stream has lost: at once at first, and then so
-    /// seldom that a flood without end makes no index without end.
+    /// Counts lost bytes in the stream's gap. The gap is closed, which shows it to readers, when it has doubled what the
+    /// stream has lost: at once at first, then ever more seldom, so that an endless flood makes no endless index.
     fn lose(&mut self, stream: Stream, bytes: u64, now_ns: i64) -> io::Result<()> {
-        // What could not be noted when it was moved comes before the gap.
+        // Bytes that have no row yet come before the gap.
         self.note(stream, now_ns)?;
         let rows = &mut self.rows;
         let gap = &mut self.gaps[stream.place()];
@@ -263,10 +264,10 @@ impl SpoolWriter {
         if doubled { self.close_gaps(now_ns) } else { Ok(()) }
     }
 
-    /// Lets readers see every gap: what comes next is none.
+    /// Closes every gap, which shows it to readers; later losses start a new gap.
     ///
     /// # Errors
-    /// The disk's; the gaps stay open.
+    /// The error of the disk. The gaps stay open.
     pub fn close_gaps(&mut self, now_ns: i64) -> io::Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let gap = &mut self.gaps[stream.place()];
@@ -351,7 +352,7 @@ mod tests {
             (Stream::Stdout, 5, 0),
         ];
         assert_eq!(b.read(), want);
-        // The next daemon reads the same.
+        // The next daemon reads the same rows.
         b.spool = SpoolWriter::reopen(&b.dir).unwrap();
         assert_eq!(b.read(), want);
     }

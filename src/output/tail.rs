@@ -1,17 +1,17 @@
-//! Where the last lines of a job's output begin.
+//! The search for the first of a job's last lines.
 //!
-//! They are counted forward in a window before the end, which grows until it has enough of them: nothing is kept but
-//! the number, so a tail of a million lines costs no more memory than one of ten, and the last ten of a large log cost
-//! a few reads.
+//! Lines are counted forward in a window before the end, which grows until it holds enough of them. Only their number is
+//! kept, so a tail of a million lines costs no more memory than one of ten, and the last ten lines of a large log cost a
+//! few reads.
 
 use super::cutter::Cutter;
 use super::query::LogQuery;
 use super::{OutputError, SpoolReader};
 
-/// Rows of the first window. Each next one has [`GROWTH`] times as many.
+/// Rows of the first window. Each next window has [`GROWTH`] times as many.
 const FIRST: u64 = 16;
 const GROWTH: u64 = 8;
-/// Rows that are looked at in one step.
+/// Rows that are examined in one step.
 const STEP: usize = 256;
 
 /// A count of wanted lines under way.
@@ -19,9 +19,9 @@ const STEP: usize = 256;
 pub(super) struct Count {
     start: u64,
     edge: u64,
-    /// How many are wanted.
+    /// The number of lines that are wanted.
     wanted: u64,
-    /// Rows of the window.
+    /// Rows of the window before the edge.
     window: u64,
     at: u64,
     cutter: Cutter,
@@ -29,7 +29,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// Of the last so many lines between two rows.
+    /// Starts the search for the last `wanted` lines between the rows `start` and `edge`.
     pub(super) fn new(start: u64, edge: u64, wanted: u64) -> Self {
         let mut count = Count { start, edge, wanted, window: 0, at: 0, cutter: Cutter::default(), lines: 0 };
         count.look_from(FIRST);
@@ -47,7 +47,7 @@ impl Count {
         self.edge.saturating_sub(self.window).max(self.start)
     }
 
-    /// Counts on. When it is done: the row to begin at, and how many wanted lines to pass over there.
+    /// Counts further. When it is done, it returns the row to begin at and the number of wanted lines to skip there.
     ///
     /// # Errors
     /// The file that could not be read.
@@ -65,7 +65,7 @@ impl Count {
             if query.wants(&row) {
                 let lines = &mut self.lines;
                 self.cutter.push(reader, row, |line| *lines += u64::from(query.wants_line(line)))?;
-                // One read of the disk a step.
+                // A step reads the disk once.
                 return Ok(None);
             }
         }
@@ -74,7 +74,7 @@ impl Count {
 
     fn decide(&mut self, query: &LogQuery) -> Option<(u64, u64)> {
         self.lines += self.cutter.open(query);
-        // One more than is wanted: the first line of a window may have begun before it.
+        // One line more than wanted is needed: the first one may have begun before the window.
         if self.lines <= self.wanted && self.begin() > self.start {
             self.look_from(self.window.saturating_mul(GROWTH));
             return None;

@@ -11,7 +11,7 @@ use crate::stream;
 /// or that the job was ended for. The collector publishes rows and limits, the loop the end; both, and readers, look.
 pub struct Watermark {
     rows: Arc<stream::Watermark>,
-    /// What each stream waits for.
+    /// The limit that each stream waits for, as [`number`] encodes it.
     waits: [AtomicU8; 2],
     /// The limit for which the job is to end.
     over: AtomicU8,
