@@ -1,35 +1,35 @@
-//! Many samples as one: the average, least, most or sum of each number over an interval.
+//! Many samples as one: the average, minimum, maximum or sum of each number over an interval.
 //!
-//! A sample is folded as the tree of numbers that its JSON is, so that no field can be forgotten. A number counts
-//! where it is present; what no sample of the interval has is absent in the result.
+//! A sample is folded as its JSON tree of numbers, so that no field can be forgotten. A number counts where it is
+//! present; one that no sample of the interval has is absent in the result.
 
 use serde_json::{Map, Number, Value};
 
 use super::Sample;
 
-/// What is made of the values of one number.
+/// The operation on the values of one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Their arithmetic mean; of counters, rounded to a whole number.
+    /// The arithmetic mean, for counters rounded to a whole number.
     Average,
-    /// The least.
+    /// The smallest of the values.
     Least,
-    /// The greatest.
+    /// The largest of the values.
     Most,
-    /// Their sum, at most what 64 bits hold.
+    /// The sum, which saturates at 64 bits.
     Sum,
 }
 
-/// Folds samples that come in the order of their time.
+/// A fold of samples that come in the order of their time.
 #[derive(Debug)]
 pub struct Fold {
     how: How,
-    /// ns; `None`: everything becomes one.
+    /// The length of an interval in ns; `None` folds everything into one sample.
     interval: Option<i64>,
     open: Option<Bucket>,
 }
 
-/// One interval: from a whole multiple of its length since the epoch to the next.
+/// One interval, from a whole multiple of its length since the epoch to the next multiple.
 #[derive(Debug)]
 struct Bucket {
     number: i64,
@@ -39,19 +39,19 @@ struct Bucket {
     count: Counts,
 }
 
-/// How often each number was present, by its path.
+/// The number of samples that had each number, by its path.
 type Counts = std::collections::HashMap<String, u64>;
 
-/// What is no measurement, and is taken from the last sample.
+/// Fields that are no measurements, and are taken from the last sample.
 const FIXED: [&str; 6] = ["version", "timestamp", "uptime", "sample_interval", "cgroup_path", "limits"];
 
 impl Fold {
-    /// Over intervals of so many seconds, at least 1; `None`: over everything.
+    /// A fold over intervals of so many seconds, at least 1; `None` folds all samples into one.
     pub fn new(how: How, seconds: Option<u32>) -> Fold {
         Fold { how, interval: seconds.map(|s| i64::from(s.max(1)) * 1_000_000_000), open: None }
     }
 
-    /// Takes a sample in. If it begins a new interval, the one before comes back.
+    /// Adds a sample. One that begins a new interval completes the interval before, which is returned.
     pub fn push(&mut self, sample: Sample) -> Option<Sample> {
         let number = self.interval.map_or(0, |ns| sample.time_ns.div_euclid(ns));
         let done = if self.open.as_ref().is_some_and(|b| b.number != number) { self.finish() } else { None };
@@ -70,7 +70,7 @@ impl Fold {
         done
     }
 
-    /// What is left, when no more samples come.
+    /// Completes the last interval, when no more samples come.
     pub fn finish(&mut self) -> Option<Sample> {
         let Bucket { first_ns, last, mut sums, count, .. } = self.open.take()?;
         if self.how == How::Average {
@@ -80,7 +80,7 @@ impl Fold {
         let interval_s = u32::try_from(seconds).unwrap_or(u32::MAX);
         let mut whole = tree(&Sample { interval_s, ..last });
         whole.extend(sums);
-        // A tree of the shape that it was made from; were it none, there would be no sample to tell.
+        // The tree has the shape of the samples it was made from, so it is a sample again.
         serde_json::from_value(Value::Object(whole)).ok()
     }
 }

@@ -1,24 +1,24 @@
-//! Parsers of a cgroup's accounting files, pure on text.
+//! Parsers of a cgroup's accounting files, pure functions of text.
 
 use std::collections::BTreeMap;
 
 use super::sample::{Kinds, Throttling, Traffic};
 
-/// Devices that are listed one by one, and interfaces (see [`proc`](super::proc)); totals count all.
+/// Most devices in a list, and most interfaces (see [`proc`](super::proc)); totals count all of them.
 pub const LISTED: usize = 64;
 
-/// The number beside a key in a file of `key number` lines.
+/// The number behind a key in a file of `key number` lines.
 pub fn value(text: &str, key: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(name, _)| *name == key).and_then(|(_, number)| number.trim().parse().ok())
 }
 
-/// The number that is all of a file; `None` for `max`.
+/// The number that is the whole content of a file; `None` for `max`.
 pub fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// `cpu.stat`: usage, user and system time in microseconds, and what the limit did.
+/// Parses `cpu.stat`: usage, user and system time in microseconds, and the effect of the limit.
 pub fn cpu_stat(text: &str) -> Option<([u64; 3], Option<Throttling>)> {
     let times = [value(text, "usage_usec")?, value(text, "user_usec")?, value(text, "system_usec")?];
     let throttling = || {
@@ -31,7 +31,7 @@ pub fn cpu_stat(text: &str) -> Option<([u64; 3], Option<Throttling>)> {
     Some((times, throttling()))
 }
 
-/// `memory.stat`, in one pass: it has fifty lines.
+/// Parses `memory.stat` in one pass, because it has fifty lines.
 pub fn memory_stat(text: &str) -> Kinds {
     let mut kinds = Kinds::default();
     for (name, number) in text.lines().filter_map(|line| line.split_once(' ')) {
@@ -54,8 +54,8 @@ pub fn memory_stat(text: &str) -> Kinds {
     kinds
 }
 
-/// `io.stat`: what went to and from each device, and to and from all. A device that was removed is
-/// `(unknown)`; it counts.
+/// Parses `io.stat`: the traffic of each device, and of all devices. A device that was removed is `(unknown)`; it
+/// counts.
 pub fn io_stat(text: &str) -> (BTreeMap<String, Traffic>, Traffic) {
     let (mut devices, mut total) = (BTreeMap::new(), Traffic::default());
     for line in text.lines() {
@@ -75,7 +75,7 @@ pub fn io_stat(text: &str) -> (BTreeMap<String, Traffic>, Traffic) {
             *place = number.parse().unwrap_or(0);
         }
         total.add(&traffic);
-        // A device that the job has not touched has a line without numbers.
+        // A device that the job has not used has a line without numbers.
         if devices.len() < LISTED && traffic != Traffic::default() {
             devices.insert(device.to_owned(), traffic);
         }
@@ -98,7 +98,7 @@ impl Traffic {
     }
 }
 
-/// `cgroup.procs`: numbers of processes as the reader's namespace has them; 0 is one of another namespace.
+/// Parses `cgroup.procs`: process ids in the reader's namespace; 0 is a process of another namespace.
 pub fn processes(text: &str) -> impl Iterator<Item = i32> {
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0)
 }

@@ -1,21 +1,22 @@
-//! Pressure stall information: how much of its time a group waited (the kernel's `psi.rst`).
+//! Pressure stall information: the share of time in which a cgroup waited (the kernel's `psi.rst`).
 
 use serde::{Deserialize, Serialize};
 
-/// Percent of the last 10, 60 and 300 seconds.
+/// Waiting time in percent of the last 10, 60 and 300 seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
-    /// Some process waited.
+    /// Percent of the last 10 seconds in which some process waited.
     pub pressure_some_10: f64,
-    /// The same.
+    /// Percent of the last 60 seconds in which some process waited.
     pub pressure_some_60: f64,
-    /// The same.
+    /// Percent of the last 300 seconds in which some process waited.
     pub pressure_some_300: f64,
-    /// All that were not idle waited. `cpu.pressure` has it since Linux 5.13; 0 before.
+    /// Percent of the last 10 seconds in which all processes that were not idle waited. `cpu.pressure` has it since
+    /// Linux 5.13; 0 before.
     pub pressure_full_10: f64,
-    /// The same.
+    /// Percent of the last 60 seconds in which all waited, as above.
     pub pressure_full_60: f64,
-    /// The same.
+    /// Percent of the last 300 seconds in which all waited, as above.
     pub pressure_full_300: f64,
 }
 

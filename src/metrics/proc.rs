@@ -1,35 +1,35 @@
-//! Parsers of /proc, pure on text (proc(5)).
+//! Parsers of /proc (proc(5)), pure functions of text.
 
 use super::group::LISTED;
 use super::sample::{Network, Packets};
 
-/// What a process is doing.
+/// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// It runs or could.
+    /// It runs or is ready to run.
     Running,
-    /// It waits, for a disk too.
+    /// It waits, which includes waiting for a disk.
     Sleeping,
     /// It was stopped by a signal or a tracer.
     Stopped,
-    /// It ended and was not waited for.
+    /// It has ended, and its parent has not waited for it.
     Zombie,
 }
 
-/// From `/proc/<pid>/status`.
+/// The values read from `/proc/<pid>/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// Its state.
+    /// The state of the process.
     pub doing: Doing,
-    /// Its threads.
+    /// The number of its threads.
     pub threads: u64,
-    /// Resident memory in bytes: anonymous, of files, shared. Kernel threads and zombies have none.
+    /// Resident memory in bytes: anonymous, of files, and shared. Kernel threads and zombies have none.
     pub resident: [u64; 3],
 }
 
-/// Reads `/proc/<pid>/status`; `None` without a state.
+/// Parses `/proc/<pid>/status`; `None` without a state.
 pub fn status(text: &str) -> Option<Status> {
-    // A process may have any name, but never a line break in it: the kernel shows it escaped.
+    // A process may have any name, but the kernel escapes a line break in it.
     let field =
         |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let doing = match field("State")?.chars().next()? {
@@ -46,16 +46,16 @@ pub fn status(text: &str) -> Option<Status> {
     })
 }
 
-/// The soft limit of open files in `/proc/<pid>/limits`.
+/// Parses the soft limit of open files in `/proc/<pid>/limits`.
 pub fn max_open_files(text: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Reads `/proc/<pid>/net/dev`: interfaces and their sum, without rates. `None`: no interface.
+/// Parses `/proc/<pid>/net/dev`: interfaces and their sum, without rates; `None` without an interface.
 pub fn net_dev(text: &str) -> Option<Network> {
     let mut network = Network::default();
     let mut any = false;
-    // Names have no colon (dev_valid_name of the kernel), and the two lines of heading have none.
+    // Interface names have no colon (the kernel's dev_valid_name), and neither have the two header lines.
     for (name, numbers) in text.lines().filter_map(|line| line.split_once(':')) {
         let mut n = [0u64; 16];
         let mut words = numbers.split_whitespace();

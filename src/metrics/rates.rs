@@ -1,16 +1,16 @@
-//! What changed from one sample to the next, per time.
+//! The rates of change from one sample to the next.
 
 use super::sample::{IoRates, Sample, Traffic};
 
-/// Samples that are closer than this tell nothing about a rate, ns.
+/// The least distance of two samples from which a rate is computed, ns.
 const LEAST: u64 = 1_000_000;
 
-/// Fills the rates of `now` from the sample before. What cannot be told, because a counter went back or the two
-/// are too close, stays absent.
+/// Fills the rates of `now` from the sample before. A rate stays absent where a counter went back or the two samples are
+/// too close.
 pub fn fill(now: &mut Sample, before: &Sample) {
     let Some(ns) = now.uptime_ns.checked_sub(before.uptime_ns).filter(|ns| *ns >= LEAST) else { return };
     let per_second = |now: u64, before: u64| Some(now.checked_sub(before)? as f64 * 1e9 / ns as f64);
-    // Microseconds of a second are ten-thousandths of a percent.
+    // One microsecond in a second is a ten-thousandth of a percent.
     let percent = |now, before| per_second(now, before).map(|micros| micros / 1e4);
     if let (Some(now), Some(before)) = (&mut now.cpu, &before.cpu) {
         now.usage_percent = percent(now.usage_usec, before.usage_usec);

@@ -1,4 +1,4 @@
-//! One sample, as it is stored. What has no source is `None` and not in the file.
+//! One sample as it is stored. A number without a source is `None` and not in the file.
 
 use std::collections::BTreeMap;
 
@@ -7,54 +7,54 @@ use serde::{Deserialize, Serialize};
 use super::pressure::Pressure;
 use crate::job;
 
-/// The version that [`Sample::version`] says.
+/// The current format version, see [`Sample::version`].
 pub const VERSION: u32 = 1;
 
-/// All that was measured of a job at one moment. Counters count from the job's start.
+/// All measurements of a job at one moment. Counters count from the job's start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Of the format: [`VERSION`].
+    /// The version of the format: [`VERSION`].
     pub version: u32,
-    /// When, ns since the epoch.
+    /// The time of the sample, ns since the epoch.
     #[serde(rename = "timestamp")]
     pub time_ns: i64,
-    /// The same on a clock that nobody sets: ns since the host was started (CLOCK_BOOTTIME). Rates go by it.
+    /// The same time on a clock that cannot be set: ns since the host was started (CLOCK_BOOTTIME). Rates use it.
     #[serde(rename = "uptime")]
     pub uptime_ns: u64,
     /// Seconds to the next sample, unless the job ends before.
     #[serde(rename = "sample_interval")]
     pub interval_s: u32,
-    /// Processor.
+    /// Use of the processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
-    /// Memory.
+    /// Use of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// Block devices.
+    /// Use of block devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io: Option<Io>,
-    /// The job's own network; absent where it has the host's.
+    /// Use of the job's own network; absent where it has the host's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// Processes.
+    /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
-    /// The job's group.
+    /// The path of the job's cgroup.
     pub cgroup_path: String,
-    /// The job's limits.
+    /// The limits that the job requested.
     pub limits: Limits,
 }
 
-/// Limits in the units of the wire; none is absent.
+/// Limits in the units of the wire; a limit that is not set is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Percent of one core.
+    /// Processor limit in percent of one core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// Bytes.
+    /// Memory limit in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
-    /// Bytes per second.
+    /// I/O limit in bytes per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io: Option<u32>,
 }
@@ -69,198 +69,198 @@ impl From<&job::Limits> for Limits {
     }
 }
 
-/// From `cpu.stat` and `cpu.pressure`. Times in microseconds.
+/// The values of `cpu.stat` and `cpu.pressure`, times in microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// User and system time of all processes, ended ones included.
+    /// User and system time of all processes, including ended ones.
     pub usage_usec: u64,
-    /// In user mode.
+    /// Time in user mode.
     pub user_usec: u64,
-    /// In the kernel.
+    /// Time in the kernel.
     pub system_usec: u64,
-    /// What the limit did; absent without the controller.
+    /// The effect of the limit; absent without the controller.
     #[serde(flatten)]
     pub throttling: Option<Throttling>,
     /// Share of one core since the sample before, percent: 100 is one core. Absent in the first sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_percent: Option<f64>,
-    /// Share of the time since the sample before in which the limit held the job back, percent; all its
-    /// processors count, so it may be above 100.
+    /// Share of the time since the sample before in which the limit throttled the job, percent. All its processors
+    /// count, so it may be above 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttle_percent: Option<f64>,
-    /// How much of its time the job waited for a processor.
+    /// Share of its time that the job waited for a processor.
     #[serde(flatten)]
     pub pressure: Option<Pressure>,
 }
 
-/// How often `cpu.max` held the job back.
+/// The effect of `cpu.max` on the job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttling {
     /// Periods in which the job wanted to run.
     pub nr_periods: u64,
-    /// Periods in which it used up its share.
+    /// Periods in which it used up its quota.
     pub nr_throttled: u64,
-    /// How long its processors waited.
+    /// Time that its processors were throttled, microseconds.
     pub throttled_usec: u64,
 }
 
-/// From `memory.*`, or from /proc where there is no such controller. Bytes.
+/// The values of `memory.*`, or of /proc without the memory controller, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
-    /// In use now.
+    /// Memory in use now.
     pub current: u64,
     /// The limit in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<u64>,
-    /// Most in use at one time; Linux 5.19.
+    /// Most memory in use at one time; since Linux 5.19.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<u64>,
-    /// `current` of `max`.
+    /// `current` in percent of `max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_percent: Option<f64>,
-    /// What it is used for.
+    /// The memory in use by kind.
     #[serde(flatten)]
     pub kinds: Kinds,
-    /// Allocations that the limit did not let pass.
+    /// Allocations that the limit refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_events: Option<u64>,
-    /// Processes killed for it.
+    /// Processes that the kernel killed for lack of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kill: Option<u64>,
-    /// How much of its time the job waited for memory.
+    /// Share of its time that the job waited for memory.
     #[serde(flatten)]
     pub pressure: Option<Pressure>,
 }
 
-/// The lines of `memory.stat` that are kept.
+/// The lines of `memory.stat` that a sample keeps, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kinds {
-    /// Anonymous memory.
+    /// Anonymous memory: heaps, stacks, private mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anon: Option<u64>,
-    /// Page cache, tmpfs and shared memory included.
+    /// Page cache, including tmpfs and shared memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<u64>,
-    /// Stacks of threads in the kernel.
+    /// Kernel stacks of the threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_stack: Option<u64>,
-    /// The kernel's own structures.
+    /// The kernel's own data structures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slab: Option<u64>,
-    /// Buffers of sockets.
+    /// Transmission buffers of sockets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sock: Option<u64>,
-    /// tmpfs and shared memory.
+    /// Memory of tmpfs and of shared mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shmem: Option<u64>,
-    /// Files that are mapped.
+    /// Page cache of mapped files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_mapped: Option<u64>,
     /// Page cache that is not on disk yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_dirty: Option<u64>,
-    /// Page cache on its way to disk.
+    /// Page cache that is being written to disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_writeback: Option<u64>,
-    /// Page faults so far.
+    /// Number of page faults so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pgfault: Option<u64>,
-    /// Those that waited for a disk.
+    /// Number of page faults that waited for a disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pgmajfault: Option<u64>,
 }
 
-/// From `io.stat` and `io.pressure`.
+/// The values of `io.stat` and `io.pressure`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Io {
-    /// By `major:minor`.
+    /// Traffic of each device, by `major:minor`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub devices: BTreeMap<String, Traffic>,
-    /// Of all devices.
+    /// Traffic of all devices together.
     #[serde(flatten)]
     pub total: Traffic,
-    /// Bytes per second since the sample before, and so on. Absent in the first sample.
+    /// Rates since the sample before; absent in the first sample.
     #[serde(flatten)]
     pub rates: Option<IoRates>,
-    /// How much of its time the job waited for a device.
+    /// Share of its time that the job waited for a device.
     #[serde(flatten)]
     pub pressure: Option<Pressure>,
 }
 
-/// What went to and from a block device.
+/// The traffic to and from a block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Bytes read.
+    /// Bytes read from the device.
     #[serde(rename = "rbytes")]
     pub read_bytes: u64,
-    /// Bytes written.
+    /// Bytes written to the device.
     #[serde(rename = "wbytes")]
     pub write_bytes: u64,
-    /// Requests to read.
+    /// Number of read requests.
     #[serde(rename = "rios")]
     pub read_ops: u64,
-    /// Requests to write.
+    /// Number of write requests.
     #[serde(rename = "wios")]
     pub write_ops: u64,
-    /// Bytes discarded.
+    /// Bytes discarded on the device.
     #[serde(rename = "dbytes")]
     pub discard_bytes: u64,
-    /// Requests to discard.
+    /// Number of discard requests.
     #[serde(rename = "dios")]
     pub discard_ops: u64,
 }
 
-/// Per second, since the sample before.
+/// Rates per second since the sample before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct IoRates {
-    /// Bytes.
+    /// Bytes read per second.
     pub read_bps: f64,
-    /// Bytes.
+    /// Bytes written per second.
     pub write_bps: f64,
-    /// Requests.
+    /// Read requests per second.
     pub read_iops: f64,
-    /// Requests.
+    /// Write requests per second.
     pub write_iops: f64,
 }
 
-/// From `/proc/<PID 1>/net/dev`.
+/// The values of `/proc/<PID 1>/net/dev`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Network {
-    /// By name.
+    /// Packets of each interface, by its name.
     pub interfaces: BTreeMap<String, Packets>,
-    /// Of all interfaces.
+    /// Packets of all interfaces together.
     #[serde(flatten)]
     pub total: Packets,
     /// Bytes received per second since the sample before. Absent in the first sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx_bps: Option<f64>,
-    /// Bytes sent per second.
+    /// Bytes sent per second since the sample before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tx_bps: Option<f64>,
 }
 
-/// What an interface received and sent.
+/// Bytes and packets that an interface received and sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packets {
-    /// Bytes received.
+    /// Bytes that were received.
     pub rx_bytes: u64,
-    /// Bytes sent.
+    /// Bytes that were sent.
     pub tx_bytes: u64,
-    /// Packets received.
+    /// Packets that were received.
     pub rx_packets: u64,
-    /// Packets sent.
+    /// Packets that were sent.
     pub tx_packets: u64,
-    /// Errors on the way in.
+    /// Errors while receiving.
     pub rx_errors: u64,
-    /// Errors on the way out.
+    /// Errors while sending.
     pub tx_errors: u64,
-    /// Packets dropped on the way in.
+    /// Packets dropped while receiving.
     pub rx_dropped: u64,
-    /// Packets dropped on the way out.
+    /// Packets dropped while sending.
     pub tx_dropped: u64,
 }
 
-/// From `pids.*`, and from /proc of the job's processes.
+/// The values of `pids.*`, and of /proc for the job's processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Processes and threads, as the limit counts them.
@@ -272,23 +272,23 @@ pub struct Process {
     /// Forks that the limit refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<u64>,
-    /// What the processes tell; absent when there are too many to ask.
+    /// Sums over the processes; absent when there are too many to read.
     #[serde(flatten)]
     pub walk: Option<Walk>,
 }
 
-/// Sums over the job's processes, its PID 1 included.
+/// Sums over the job's processes, including its PID 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
-    /// Threads.
+    /// Threads of all processes.
     pub threads: u64,
-    /// Processes that run or could.
+    /// Processes that run or are ready to run.
     pub running: u64,
-    /// Processes that wait, for a disk too.
+    /// Processes that wait, which includes waiting for a disk.
     pub sleeping: u64,
     /// Processes that were stopped.
     pub stopped: u64,
-    /// Processes that ended and were not waited for.
+    /// Processes that have ended, and whose parent has not waited for them.
     pub zombie: u64,
     /// Open descriptors of all processes.
     pub open_fds: u64,
@@ -355,7 +355,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A sample of a host that tells nothing but the time of its processors.
+    /// A sample of a host that reports only the time of its processors.
     pub(in crate::metrics) fn bare(seconds: u32) -> Sample {
         let cpu = Cpu { usage_usec: 3000, user_usec: 2000, system_usec: 1000, ..Cpu::default() };
         Sample {

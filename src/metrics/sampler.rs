@@ -1,8 +1,8 @@
 //! The thread that takes the samples of all jobs.
 //!
-//! A job's end waits for its last sample. Who asks for it lends the thread a priority: on a busy machine it comes
-//! before ordinary load then, as threads do that start jobs, until no last sample is asked for. Otherwise it is
-//! scheduled ordinarily, or a job with a thousand processes would have them asked at the cost of its neighbours.
+//! A job's end waits for its last sample, so [`Sampler::last`] lends the thread a real-time priority: on a busy machine
+//! it then runs before ordinary load, as the threads do that start jobs, until all last samples are taken. Otherwise the
+//! thread is scheduled ordinarily: reading a job with a thousand processes must not slow down its neighbours.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -29,26 +29,26 @@ use crate::sys::thread::{schedule_first_also, schedule_ordinarily};
 const WAKE: Token = Token(0);
 /// Most commands that wait for the thread. Admission keeps far below: one `Watch` and one `Last` for each live job.
 const COMMANDS: usize = 1 << 20;
-/// Samples that are due within this part of the interval are taken together, so that a thousand jobs wake the
-/// thread fifty times in an interval and not a thousand times.
+/// The part of an interval within which due samples are taken together, so that a thousand jobs wake the thread fifty
+/// times in an interval and not a thousand times.
 const TOGETHER: u32 = 50;
 
-/// Told how many bytes of a job's samples may be read. Must not block.
+/// Called with the number of bytes of a job's samples that may be read. It must not block.
 pub type Publish = Box<dyn Fn(u64) + Send>;
 
-/// A job that runs.
+/// A running job to be sampled.
 pub struct Watched {
-    /// Whose samples.
+    /// The id of the job.
     pub id: JobId,
-    /// Its PID 1 as the host counts.
+    /// Its PID 1, by the host's process id.
     pub pid: i32,
-    /// Its group.
+    /// The directory of its cgroup.
     pub group: PathBuf,
-    /// Its limits.
+    /// The limits that each sample repeats.
     pub limits: job::Limits,
-    /// Its spool.
+    /// The directory of its spool, where the samples go.
     pub dir: PathBuf,
-    /// Whom to tell of samples.
+    /// The receiver of the number of readable bytes.
     pub publish: Publish,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// Reads what the caller wants to know of a job at its end.
+/// Reads the caller's evidence at the end of a job.
 type ReadAtEnd<E> = Box<dyn FnOnce() -> E + Send>;
 
 enum Command<E> {
@@ -67,10 +67,10 @@ enum Command<E> {
     Stop,
 }
 
-/// Handle of the sampler thread. `E` is what the caller reads at a job's end, see [`Sampler::last`].
+/// The handle of the sampler thread. `E` is the evidence that the caller reads at a job's end, see [`Sampler::last`].
 pub struct Sampler<E> {
     commands: Mailbox<Command<E>>,
-    /// The thread's number.
+    /// The thread's id, to lend it a priority.
     thread: i32,
 }
 
@@ -91,7 +91,7 @@ impl<E: Send + 'static> Sampler<E> {
     /// once for each [`Sampler::last`], with what its closure read.
     ///
     /// # Errors
-    /// No epoll instance or no thread.
+    /// The system refuses an epoll instance or a thread.
     pub fn start(
         base: Duration,
         sampled: impl Fn(JobId, E) + Send + 'static,
@@ -118,8 +118,8 @@ impl<E: Send + 'static> Sampler<E> {
         Ok((Sampler { commands, thread }, handle))
     }
 
-    /// Samples a job from now on: one that has just begun to run, or one that an earlier daemon started. Older
-    /// samples of it stay, and rates go on from the last of them.
+    /// Samples a job from now on, which has just started or was started by an earlier daemon. Its older samples stay, and
+    /// the next rates start from the last of them.
     pub fn watch(&self, job: Watched) {
         self.send(Command::Watch(Box::new(job)));
     }
@@ -128,12 +128,12 @@ impl<E: Send + 'static> Sampler<E> {
     /// sampler's thread right after that sample is stored, or at once where the job is unknown; `sampled` gets its
     /// result. It may read files, but it delays the samples of all other jobs.
     pub fn last(&self, id: JobId, read: impl FnOnce() -> E + Send + 'static) {
-        // Where the host refuses it, the loop has said so at its own start.
+        // Where the host refuses it, the loop has logged that at its own start.
         let _ = schedule_first_also(self.thread);
         self.send(Command::Last(id, Box::new(read)));
     }
 
-    /// Ends the thread.
+    /// Ends the sampler thread.
     pub fn stop(&self) {
         self.send(Command::Stop);
     }
@@ -160,7 +160,7 @@ struct SamplerThread<E> {
     inbox: Inbox<Command<E>>,
     base: Duration,
     jobs: HashMap<JobId, Job>,
-    // An entry for each job, and for those that ended within the last interval.
+    // One entry for each job, also for a job that ended within the last interval.
     due: BinaryHeap<Reverse<(Instant, JobId)>>,
     scratch: Scratch,
 }
@@ -178,7 +178,7 @@ impl<E> SamplerThread<E> {
             }
             let together = Instant::now() + self.base / TOGETHER;
             loop {
-                // Jobs that end come first: somebody waits for them.
+                // Jobs that end come first, because their end waits for the sample.
                 if !self.handle(sampled) {
                     return;
                 }
@@ -188,7 +188,7 @@ impl<E> SamplerThread<E> {
         }
     }
 
-    /// Carries out what was ordered meanwhile; false: no more is to come.
+    /// Carries out the commands so far; false when the thread must end.
     fn handle(&mut self, sampled: &dyn Fn(JobId, E)) -> bool {
         let mut lent = false;
         while let Some(command) = self.inbox.take() {
@@ -205,7 +205,7 @@ impl<E> SamplerThread<E> {
             }
         }
         if lent {
-            // It fails for nobody; and nothing but a priority would be kept.
+            // A thread's way back never fails; a failure would only keep the priority.
             let _ = schedule_ordinarily();
         }
         true
@@ -223,7 +223,7 @@ impl<E> SamplerThread<E> {
         }
     }
 
-    /// The next job whose time has come, or comes before `until`.
+    /// The next job that is due now or before `until`.
     fn next_due(&mut self, until: Instant) -> Option<(Instant, JobId)> {
         while let Some(Reverse((at, id))) = self.due.peek().copied() {
             if at > until {
@@ -241,7 +241,7 @@ impl<E> SamplerThread<E> {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let next = job.sample(self.base, &mut self.scratch, id);
         let now = Instant::now();
-        // From when it was due, so that nothing drifts; who is a whole interval late has missed one.
+        // Counted from the time it was due, so that nothing drifts. A job that is a whole interval late misses one.
         let next = if at + next > now { at + next } else { now + next };
         self.due.push(Reverse((next, id)));
     }
@@ -260,8 +260,8 @@ impl Job {
         Ok(Job { source, series, before, limits, group, publish })
     }
 
-    /// Takes a sample and stores it; how long to wait for the next. A sample that cannot be stored is lost, and
-    /// one without any number is none.
+    /// Takes a sample, stores it and returns the time to the next. A sample that cannot be stored is lost; one without
+    /// any number is not stored.
     fn sample(&mut self, base: Duration, scratch: &mut Scratch, id: JobId) -> Duration {
         let wait = interval(base, self.series.bytes());
         let readings = self.source.read(scratch);
@@ -322,15 +322,15 @@ mod tests {
 
     impl Bench {
         fn new(interval: Duration) -> Bench {
-            let (tell, ended) = unbounded();
+            let (send, ended) = unbounded();
             let (sampler, thread) =
-                Sampler::start(interval, move |id, read| tell.send((id, read)).unwrap()).unwrap();
+                Sampler::start(interval, move |id, read| send.send((id, read)).unwrap()).unwrap();
             Bench { sampler, thread, ended, spool: tempfile::tempdir().unwrap(), id: JobId::random() }
         }
 
-        /// Samples a group; what was published comes back.
+        /// Samples a cgroup and returns the published numbers of bytes.
         fn watch(&self, group: &Path) -> Receiver<u64> {
-            let (tell, told) = unbounded();
+            let (publish, published) = unbounded();
             let limits = job::Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 };
             self.sampler.watch(Watched {
                 id: self.id,
@@ -339,10 +339,10 @@ mod tests {
                 limits,
                 dir: self.spool.path().to_owned(),
                 publish: Box::new(move |bytes| {
-                    let _ = tell.send(bytes);
+                    let _ = publish.send(bytes);
                 }),
             });
-            told
+            published
         }
 
         /// Ends the job; its closure counts the samples that are stored when it runs.
@@ -375,11 +375,14 @@ mod tests {
     fn a_job_has_a_sample_at_its_start_and_one_at_its_end() {
         let bench = Bench::new(HOUR);
         let group = group_with(&[("cpu.stat", STAT), ("cgroup.procs", "")]);
-        let told = bench.watch(group.path());
-        let first = told.recv_timeout(PATIENCE).unwrap();
+        let published = bench.watch(group.path());
+        let first = published.recv_timeout(PATIENCE).unwrap();
         fs::write(group.path().join("cpu.stat"), STAT.replace("100", "900")).unwrap();
         bench.end();
-        assert!(told.recv_timeout(PATIENCE).unwrap() > first, "the last one is told before the end is");
+        assert!(
+            published.recv_timeout(PATIENCE).unwrap() > first,
+            "the last sample is published before the end is reported"
+        );
         let usage: Vec<u64> = bench.samples().iter().map(|s| s.cpu.as_ref().unwrap().usage_usec).collect();
         assert_eq!(usage, [100, 900]);
         assert_eq!(bench.samples()[0].cpu.as_ref().unwrap().usage_percent, None);
@@ -390,9 +393,9 @@ mod tests {
     fn a_job_is_sampled_at_the_interval_and_later_ones_have_rates() {
         let bench = Bench::new(Duration::from_millis(5));
         let group = group_with(&[("cpu.stat", STAT)]);
-        let told = bench.watch(group.path());
+        let published = bench.watch(group.path());
         for _ in 0..5 {
-            told.recv_timeout(PATIENCE).unwrap();
+            published.recv_timeout(PATIENCE).unwrap();
         }
         bench.end();
         let samples = bench.samples();
@@ -409,9 +412,9 @@ mod tests {
         let bench = Bench::new(HOUR);
         bench.watch(group.path()).recv_timeout(PATIENCE).unwrap();
         bench.end();
-        let told = bench.watch(group.path());
-        let older = told.recv_timeout(PATIENCE).unwrap();
-        assert!(told.recv_timeout(PATIENCE).unwrap() > older, "the older ones are told of first");
+        let published = bench.watch(group.path());
+        let older = published.recv_timeout(PATIENCE).unwrap();
+        assert!(published.recv_timeout(PATIENCE).unwrap() > older, "the older ones are published first");
         assert_eq!(bench.samples().len(), 3);
         bench.end();
     }
@@ -421,8 +424,8 @@ mod tests {
         let bench = Bench::new(HOUR);
         bench.end();
         let group = group_with(&[("cpu.stat", STAT)]);
-        let told = bench.watch(group.path());
-        told.recv_timeout(PATIENCE).unwrap();
+        let published = bench.watch(group.path());
+        published.recv_timeout(PATIENCE).unwrap();
         let path = group.path().to_owned();
         drop(group);
         bench.end();

@@ -1,4 +1,4 @@
-//! The file of a job's samples: appended to by one writer, read by any number of readers from their cursors.
+//! The file of a job's samples: one writer appends, any number of readers have a cursor each.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -8,24 +8,24 @@ use std::time::Duration;
 use super::MetricsError;
 use super::sample::{Sample, VERSION};
 
-/// Name of the file in a job's spool.
+/// The name of the file in a job's spool.
 pub const FILE: &str = "metrics.jsonl";
-/// Longest line, with its end. One with all devices and interfaces that are listed has less than half of it.
+/// Bytes of the longest line with its line break. A line with full lists of devices and interfaces has less than half.
 pub const LINE: usize = 64 << 10;
-/// Bytes after which the interval of a job is twice as long.
+/// Bytes of growth after which the interval of a job doubles.
 pub const STEP: u64 = 4 << 20;
-/// Longest interval: a file that has become so large has a sample a week.
+/// The longest interval: a very large file gets one sample a week.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Bytes that a reader takes at a time.
+/// Bytes that a reader reads at once.
 const BLOCK: usize = 16 << 10;
 
-/// How long to wait for the next sample of a job whose file has so many bytes.
+/// The interval to the next sample of a job whose file has so many bytes.
 pub fn interval(base: Duration, bytes: u64) -> Duration {
     let doublings = u32::try_from(bytes / STEP).unwrap_or(u32::MAX).min(31);
     base.saturating_mul(1 << doublings).min(LONGEST.max(base))
 }
 
-/// The writer.
+/// The writer of one job's samples.
 #[derive(Debug)]
 pub struct Series {
     path: PathBuf,
@@ -34,11 +34,11 @@ pub struct Series {
 }
 
 impl Series {
-    /// Opens the file in a job's spool, or makes it. Half a line at its end is cut off. The last sample comes
-    /// along, if it can be read: rates go on from it.
+    /// Opens the file in a job's spool, or creates it, and cuts off half a line at its end. The last sample is returned
+    /// too, because the next rates start from it.
     ///
     /// # Errors
-    /// The disk's refusal; or it is no file of samples.
+    /// The file cannot be opened or read, or it holds no samples.
     pub fn open(dir: &Path) -> Result<(Series, Option<Sample>), MetricsError> {
         let path = dir.join(FILE);
         let failed = |source| MetricsError::Open { path: path.clone(), source };
@@ -54,7 +54,7 @@ impl Series {
         file.read_exact_at(&mut tail, start).map_err(failed)?;
         let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
             if start == 0 {
-                // Killed within its first line.
+                // The daemon was killed within the first line.
                 file.set_len(0).map_err(failed)?;
                 return Ok((Series { path, file, bytes: 0 }, None));
             }
@@ -69,15 +69,15 @@ impl Series {
         Ok((Series { path, file, bytes }, Some(last)))
     }
 
-    /// Bytes of whole lines.
+    /// The number of bytes in whole lines.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Adds a sample.
+    /// Appends a sample to the file.
     ///
     /// # Errors
-    /// The disk's refusal. The sample is lost then, and the file as it was.
+    /// The sample cannot be written. It is lost then, and the file is unchanged.
     pub fn append(&mut self, sample: &Sample) -> Result<(), MetricsError> {
         let failed = |source| MetricsError::Append { path: self.path.clone(), source };
         let mut line = serde_json::to_vec(sample).map_err(|e| failed(e.into()))?;
@@ -87,7 +87,7 @@ impl Series {
             return Err(MetricsError::Format { path: self.path.clone(), why });
         }
         if let Err(why) = self.file.write_all_at(&line, self.bytes) {
-            // Where this fails too, the next line is written over it, and readers are not told of it.
+            // Where this fails too, the next line overwrites the rest, and readers never get that far.
             let _ = self.file.set_len(self.bytes);
             return Err(failed(why));
         }
@@ -101,18 +101,18 @@ impl Series {
 pub struct SeriesReader {
     path: PathBuf,
     file: File,
-    /// Where `block` begins in the file.
+    /// The offset of `block` in the file.
     offset: u64,
     block: Vec<u8>,
-    /// How much of it was read.
+    /// The number of bytes of `block` that were read.
     at: usize,
 }
 
 impl SeriesReader {
-    /// Opens the file in a job's spool at its first sample; `None` where there is none.
+    /// Opens the file in a job's spool at its first sample; `None` where no file exists.
     ///
     /// # Errors
-    /// It is there and cannot be opened.
+    /// The file exists and cannot be opened.
     pub fn open(dir: &Path) -> Result<Option<SeriesReader>, MetricsError> {
         let path = dir.join(FILE);
         match File::open(&path) {
@@ -122,10 +122,10 @@ impl SeriesReader {
         }
     }
 
-    /// The next sample, if it ends within the first `bytes` of the file. Half a line is none.
+    /// The next sample, if it ends within the first `bytes` of the file. Half a line is no sample.
     ///
     /// # Errors
-    /// The file that could not be read.
+    /// The file cannot be read, or holds something else than samples.
     pub fn next(&mut self, bytes: u64) -> Result<Option<Sample>, MetricsError> {
         loop {
             if let Some(length) = self.block[self.at..].iter().position(|byte| *byte == b'\n') {
@@ -141,14 +141,14 @@ impl SeriesReader {
                 });
             }
             if self.refill(bytes)? == 0 {
-                // Who waits keeps no room: there may be thousands. Half a line is read anew; it may be cut off.
+                // A waiting reader keeps no buffer: there may be thousands. Half a line is read anew; it may be cut off.
                 (self.offset, self.at, self.block) = (self.offset + self.at as u64, 0, Vec::new());
                 return Ok(None);
             }
         }
     }
 
-    /// Reads on; the number of bytes that came.
+    /// Reads the next bytes of the file and returns their number.
     fn refill(&mut self, bytes: u64) -> Result<usize, MetricsError> {
         self.block.drain(..self.at);
         self.offset += self.at as u64;
@@ -192,9 +192,9 @@ mod tests {
         let samples: Vec<Sample> = (0..100).map(sample).collect();
         let mut reader = SeriesReader::open(dir.path()).unwrap().unwrap();
         for (n, sample) in samples.iter().enumerate() {
-            let told = series.bytes();
+            let before = series.bytes();
             series.append(sample).unwrap();
-            assert_eq!(reader.next(told).unwrap(), None, "sample {n} was not told yet");
+            assert_eq!(reader.next(before).unwrap(), None, "sample {n} was not published yet");
             assert_eq!(reader.next(series.bytes()).unwrap().as_ref(), Some(sample));
             assert_eq!(reader.next(series.bytes()).unwrap(), None);
             assert_eq!(reader.block.capacity(), 0);
@@ -221,7 +221,7 @@ mod tests {
             let (mut series, last) = Series::open(dir.path()).unwrap();
             assert_eq!(last, Some(sample(0)));
             series.append(&bare(7)).unwrap();
-            assert_eq!(all(&mut reader, u64::MAX), [bare(7)], "a reader of before goes on behind the cut");
+            assert_eq!(all(&mut reader, u64::MAX), [bare(7)], "an earlier reader continues behind the cut");
         }
         fs::write(&path, &whole[..10]).unwrap();
         assert_eq!(Series::open(dir.path()).unwrap().1, None);
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(interval(base, u64::MAX), LONGEST);
     }
 
-    /// Stored by version 1, to be read for ever.
+    /// Samples that version 1 has stored: every later version must read them.
     #[test]
     fn the_golden_samples_are_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics-1");

@@ -1,8 +1,8 @@
-//! Where a job's numbers are read: the files below its group's descriptor, and /proc of its processes.
+//! The reader of a job's numbers: the files below its cgroup's descriptor, and /proc of its processes.
 //!
-//! A group may vanish and processes end while they are looked at: what cannot be read then is absent. The number
-//! of a process that ended may belong to another one before its files are read; the kernel gives numbers out in
-//! turn, so that takes a full round of them within microseconds.
+//! A cgroup may vanish and processes may end while they are read: a number that cannot be read then is absent. The id of
+//! an ended process may belong to another one before its files are read. The kernel assigns ids in turn, so that takes a
+//! full round of them within microseconds.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -17,47 +17,47 @@ use super::pressure::{Pressure, pressure};
 use super::proc::{self, Doing};
 use super::sample::{Cpu, Io, Memory, Network, Process, Walk};
 
-/// Processes of one job that are looked at one by one, a quarter of the default limit: each costs some ten
-/// microseconds. Of a job with more, `pids.current` tells the number, and what only its processes know is absent.
+/// Most processes of one job that are read one by one, a quarter of the default limit: each costs some ten
+/// microseconds. A job with more has their number from `pids.current`, and numbers that only processes have are absent.
 pub const PROCESSES: usize = 1024;
-/// Most of a file that is read: `cgroup.procs` of 4096 processes has 32 KiB.
+/// Most bytes of a file that are read: `cgroup.procs` of 4096 processes has 32 KiB.
 const LONGEST: u64 = 1 << 20;
-/// Processes whose limit of open files is read. It is inherited; the second one is the command.
+/// Processes whose limit of open files is read. The limit is inherited; the second process is the command.
 const LIMITS_READ: usize = 2;
-/// Descriptors that are counted one by one in a sample, on kernels before 6.2.
+/// Most descriptors that are counted one by one in a sample, on kernels before 6.2.
 const DESCRIPTORS: usize = 1 << 16;
 
-/// What was read at one moment.
+/// The numbers that were read at one moment.
 #[derive(Debug, Default, PartialEq)]
 pub struct Readings {
-    /// Processor.
+    /// Use of the processor.
     pub cpu: Option<Cpu>,
-    /// Memory.
+    /// Use of memory.
     pub memory: Option<Memory>,
-    /// Block devices.
+    /// Use of block devices.
     pub io: Option<Io>,
-    /// Network.
+    /// Use of the network.
     pub network: Option<Network>,
-    /// Processes.
+    /// Processes and threads.
     pub process: Option<Process>,
 }
 
-/// The files of one job. One descriptor, and a second one where the job has a network of its own.
+/// The files of one job: one descriptor, and a second one where the job has a network of its own.
 #[derive(Debug)]
 pub struct Source {
     group: OwnedFd,
     network: Option<File>,
 }
 
-/// Room for a file's text that is used again and again.
+/// A buffer for a file's text that is reused for every file.
 #[derive(Debug, Default)]
 pub struct Scratch(Vec<u8>);
 
 impl Source {
-    /// Opens a job's group, and the network of its PID 1 if that lives and has its own.
+    /// Opens a job's cgroup, and the network of its PID 1 if that process lives and has its own.
     ///
     /// # Errors
-    /// The group cannot be opened; it may be gone.
+    /// The cgroup cannot be opened; it may be gone.
     pub fn open(path: &Path, pid: i32) -> io::Result<Source> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let group = rustix::fs::open(path, flags, Mode::empty())?;
@@ -66,7 +66,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Reads everything that there is.
+    /// Reads every number that has a source.
     pub fn read(&self, scratch: &mut Scratch) -> Readings {
         let crowd = self.text(scratch, "cgroup.procs", |text| group::processes(text).collect::<Vec<_>>());
         let crowd = crowd.map(|pids| walk(&pids, scratch));
@@ -79,7 +79,7 @@ impl Source {
         }
     }
 
-    /// Whether the process is in the group: only then its number is still that of the job's PID 1.
+    /// Whether the process is in the cgroup: only then its id is still that of the job's PID 1.
     fn has(&self, pid: i32) -> bool {
         self.text(&mut Scratch::default(), "cgroup.procs", |text| group::processes(text).any(|p| p == pid))
             .unwrap_or(false)
@@ -109,7 +109,7 @@ impl Source {
         })
     }
 
-    /// Without the controller: what the processes hold.
+    /// The memory without its controller: the sum over the processes.
     fn memory_of(&self, crowd: Option<(Walk, [u64; 3])>, scratch: &mut Scratch) -> Option<Memory> {
         let (_, [anon, mapped, shared]) = crowd?;
         let current = anon.saturating_add(mapped).saturating_add(shared);
@@ -176,10 +176,10 @@ impl Scratch {
     }
 }
 
-/// The list of interfaces of a process, where they are not ours. The descriptor keeps the namespace, and with it
+/// The interfaces of a process in another network namespace than ours. The descriptor keeps the namespace, and with it
 /// the numbers, when the process is gone.
 fn own_network(pid: i32) -> Option<File> {
-    let namespace = |who: &str| fs::metadata(format!("/proc/{who}/ns/net")).ok().map(|m| (m.dev(), m.ino()));
+    let namespace = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|m| (m.dev(), m.ino()));
     let pid = pid.to_string();
     if namespace(&pid)? == namespace("self")? {
         return None;
@@ -187,7 +187,7 @@ fn own_network(pid: i32) -> Option<File> {
     File::open(format!("/proc/{pid}/net/dev")).ok()
 }
 
-/// Asks each process; `None` when there are too many.
+/// Reads each process; `None` when there are too many.
 fn walk(pids: &[i32], scratch: &mut Scratch) -> Option<(Walk, [u64; 3])> {
     if pids.len() > PROCESSES {
         return None;
@@ -196,7 +196,7 @@ fn walk(pids: &[i32], scratch: &mut Scratch) -> Option<(Walk, [u64; 3])> {
     let counted = fs::metadata("/proc/self/fd").is_ok_and(|fds| fds.len() > 0);
     for (n, pid) in pids.iter().enumerate() {
         let read = |file: &str| File::open(format!("/proc/{pid}/{file}")).ok();
-        // Ended since the list was read.
+        // The process has ended since the list was read.
         let Some(status) = read("status").and_then(|file| proc::status(&scratch.fill(file)?)) else {
             continue;
         };
@@ -219,7 +219,7 @@ fn walk(pids: &[i32], scratch: &mut Scratch) -> Option<(Walk, [u64; 3])> {
     Some((walk, resident))
 }
 
-/// Open descriptors of a process. Since Linux 6.2 the size of the directory is their number.
+/// The number of open descriptors of a process. Since Linux 6.2 it is the size of the directory.
 fn descriptors(pid: i32, counted: bool, budget: &mut usize) -> u64 {
     let path = format!("/proc/{pid}/fd");
     if counted {
@@ -294,7 +294,7 @@ pub(super) mod tests {
         assert_eq!((io.devices["8:0"].read_ops, io.total.discard_ops, io.pressure.is_some()), (3, 6, true));
         let process = read.process.unwrap();
         assert_eq!((process.current, process.max, process.events), (Some(0), None, Some(3)));
-        assert_eq!(process.walk, Some(Walk::default()), "nobody is left: zero is what there is");
+        assert_eq!(process.walk, Some(Walk::default()), "no process is left, so the sums are zero");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::Watermark;
 
-/// The answer of a cursor that was asked for what comes next.
+/// The answer of a cursor to its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next<T> {
     /// The next item.
