@@ -1,10 +1,10 @@
-//! Connections that only cost us time are closed.
+//! Closing connections that make only useless calls.
 //!
-//! HTTP/2 lets a client open streams for nothing: ahead of the limit (which binds it only once it has said that
-//! it knows it), to be reset at once (CVE-2023-44487), or faster than it reads the refusals. Each is 10 KB of
-//! C-core's for as long as the client likes, and C-core 1.56 neither bounds them nor lets us end a connection.
-//! So calls that are refused, or end without a message, are counted by connection, and of the connection that
-//! has too many of them the socket is shut down: C-core finds it ended and lets go of everything.
+//! HTTP/2 lets a client open streams that do nothing: beyond the limit (which binds the client only once it has
+//! acknowledged it), to be reset at once (CVE-2023-44487), or faster than it reads the refusals. Each takes 10 KB of
+//! C-core's memory for as long as the client likes, and C-core 1.56 neither bounds them nor lets us close a connection.
+//! So refused calls, and calls that end without a message, are counted by connection. The socket of a connection with
+//! too many of them is shut down: C-core finds it closed and frees everything.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,18 +15,18 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 use crate::diag::{Level, limited};
 
-/// Useless calls of one connection until it is closed. An honest client has some: whoever ends while his calls
-/// are on their way.
+/// Useless calls of one connection until it is closed. An honest client has some, when it ends while its calls are
+/// under way.
 const MOST: u32 = 1000;
-/// Connections that are remembered. With more of them all are forgotten: each must cost us something again.
+/// Connections that are remembered. With more of them all are forgotten, and counted from zero again.
 const REMEMBERED: usize = 1024;
 
-/// Useless calls by connection.
+/// A counter of useless calls by connection.
 #[derive(Clone, Default)]
 pub(super) struct AbuseCounter(Arc<Mutex<HashMap<String, u32>>>);
 
 impl AbuseCounter {
-    /// Counts one against a connection, as [`RpcContext::peer`](grpcio::RpcContext::peer) names it.
+    /// Counts one useless call of a connection, named as by [`RpcContext::peer`](grpcio::RpcContext::peer).
     pub(super) fn count(&self, peer: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= REMEMBERED {
@@ -49,7 +49,7 @@ impl AbuseCounter {
 fn send_away(peer: &str) {
     let Some(address) = address(peer) else { return };
     match close(address) {
-        // What the connection had under way is counted too, and ends with it.
+        // The connection is closed already: calls that were under way in it are counted too.
         Ok(false) => {}
         Ok(true) => {
             limited!(Level::Warn, "connection closed: too many calls without use", peer = address);
@@ -58,13 +58,13 @@ fn send_away(peer: &str) {
     }
 }
 
-/// Shuts the socket with this peer down. C-core's descriptors are not ours, and their numbers change hands:
-/// what is looked at, and shut down, is a duplicate.
+/// Shuts the socket with this peer down. C-core owns the descriptors and reuses their numbers, so a duplicate is examined
+/// and shut down.
 fn close(peer: SocketAddr) -> std::io::Result<bool> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
     for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Of files no duplicate: closing one lets go of the file's locks (fcntl(2)).
+        // Files are not duplicated: closing a duplicate releases the file's locks (fcntl(2)).
         if !std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")) {
             continue;
         }
@@ -78,12 +78,12 @@ fn close(peer: SocketAddr) -> std::io::Result<bool> {
     Ok(false)
 }
 
-/// An IPv4 address for one that is written as IPv6.
+/// An address with IPv4 in its own form, also where it is written as IPv6.
 fn canonical(address: SocketAddr) -> (IpAddr, u16) {
     (address.ip().to_canonical(), address.port())
 }
 
-/// C-core's name of a peer: "ipv4:127.0.0.1:5000" or, as a URI, "ipv6:%5B::1%5D:5000".
+/// The address in C-core's name of a peer: "ipv4:127.0.0.1:5000" or, as a URI, "ipv6:%5B::1%5D:5000".
 fn address(peer: &str) -> Option<SocketAddr> {
     let (_, text) = peer.split_once(':')?;
     text.replace("%5B", "[").replace("%5D", "]").parse().ok()

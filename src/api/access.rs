@@ -1,10 +1,9 @@
-//! Who is trusted at this moment: the CA, the list of the revoked, and what both say of each certificate seen.
+//! The trust in clients: the CA, the revocation list, and the verdict of both on each certificate seen.
 //!
-//! TLS has verified a client's certificate when its connection began. Connections live long, so the question is
-//! asked again for every call, with the CA and the list of now: [`Access::replace`] puts new ones in their place
-//! and has every open stream ask again ([`Peer`]). Answers are remembered for a minute, because reading a
-//! certificate takes half a millisecond of the only gRPC thread; not for longer, because also CAs end, and clocks
-//! are set.
+//! TLS verifies a client's certificate when its connection begins. Connections live long, so every call verifies it
+//! again with the current CA and list. [`Access::replace`] replaces both and rechecks every open stream ([`Peer`]).
+//! Verdicts are kept for a minute, because reading a certificate takes half a millisecond of the only gRPC thread; not
+//! for longer, because CAs expire too, and clocks are set.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -21,19 +20,19 @@ use crate::certs::inspect;
 use crate::certs::revocation::Revocations;
 use crate::config::daemon::Security;
 
-/// What is kept of a certificate that is good.
+/// The part of a good certificate that later checks need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// `None`: the certificate gives none.
+    /// The client's role; `None` where the certificate names none.
     pub(super) role: Option<Role>,
-    /// Last second of its validity, Unix time.
+    /// The last second of its validity, Unix time.
     pub(super) not_after: i64,
 }
 
-/// Why a certificate gives no identity, in the words of errors.
+/// The reason why a certificate gives no identity, as errors state it.
 type Refusal = String;
 
-/// What decides.
+/// The CA and the revocation list, which decide on certificates.
 #[derive(Debug, Default)]
 struct Trust {
     cas: Vec<X509>,
@@ -64,20 +63,20 @@ impl Trust {
     }
 }
 
-/// Role and end of a certificate.
+/// The role and the end of a certificate.
 pub(super) fn identify(cert: &X509Ref) -> Option<Identity> {
     let mut units = cert.subject_name().entries_by_nid(Nid::ORGANIZATIONALUNITNAME);
     let role = match (units.next(), units.next()) {
-        // The bytes as they are signed: a text that is cut at a NUL would make "admin\0x" an admin.
+        // The bytes as they are signed: a text cut at a NUL would make "admin\0x" an admin.
         (Some(unit), None) => Role::from_unit(unit.data().as_slice()),
         _ => None,
     };
     Some(Identity { role, not_after: inspect::unix(cert.not_after())? })
 }
 
-/// Certificates that are remembered.
+/// Most certificates whose verdict is kept.
 const REMEMBERED: usize = 256;
-/// Seconds for which they are.
+/// Seconds for which a verdict is kept.
 const MEMORY: u64 = 60;
 
 type Verdict = Result<Identity, Refusal>;
@@ -85,10 +84,10 @@ type Verdict = Result<Identity, Refusal>;
 #[derive(Debug, Default)]
 struct State {
     trust: Trust,
-    /// When it was judged, and how, by the whole PEM text. When it is full it is emptied: the few certificates of a node are back after one
-    /// call each, and whoever has hundreds of them gains nothing by pushing others out.
+    /// Verdicts with their time, by the whole PEM text. A full map is emptied: the few certificates of a node are back
+    /// after one call each, and a client with hundreds of them gains nothing by pushing others out.
     known: HashMap<Vec<u8>, (i64, Verdict)>,
-    /// For the next connection.
+    /// New credentials for the next connection.
     fresh: Option<Security>,
 }
 
@@ -120,49 +119,49 @@ fn examine(security: &Security) -> Result<(Trust, InForce), ApiError> {
     Ok((trust, InForce { server_until, revoked, old_list }))
 }
 
-/// Looks at certificates and list as a start or a reload would.
+/// Checks certificates and revocation list as a start or a reload does.
 ///
 /// # Errors
-/// What cannot be used.
+/// A certificate, key or list that cannot be used.
 pub fn check(security: &Security) -> Result<InForce, ApiError> {
     examine(security).map(|(_, in_force)| in_force)
 }
 
-/// Shared by the check before every handler, the streams and the TLS handshakes.
+/// The current trust, shared by the check before every handler, the streams and the TLS handshakes.
 #[derive(Clone)]
 pub struct Access {
     state: Arc<Mutex<State>>,
     pump: StreamPump,
 }
 
-/// What is in force after [`Access::replace`].
+/// A summary of the credentials that are in force after [`Access::replace`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InForce {
-    /// Last second of the server's certificate, Unix time.
+    /// The last second of the server certificate's validity, Unix time.
     pub server_until: i64,
-    /// Certificates on the revocation list.
+    /// The number of certificates on the revocation list.
     pub revoked: usize,
-    /// The list says that there should be a newer one.
+    /// Whether the list's date for a newer one has passed.
     pub old_list: bool,
 }
 
 impl Access {
-    /// Trusts what `security` says, and has `pump` cut the streams of those who lose it.
+    /// Takes the trust from `security`; `pump` ends the streams of clients that lose it.
     ///
     /// # Errors
-    /// As [`Access::replace`].
+    /// The same as those of [`Access::replace`].
     pub(super) fn new(security: &Security, pump: StreamPump) -> Result<(Self, InForce), ApiError> {
         let access = Self { state: Arc::default(), pump };
         let in_force = access.replace(security)?;
         Ok((access, in_force))
     }
 
-    /// Puts other certificates, another CA and another list in the place of those in force. Connections that
-    /// are open stay open, also to a server certificate that is replaced; each call on them is judged anew.
-    /// Streams of clients that are not trusted any more end. Reads files: not for the loop nor gRPC's thread.
+    /// Replaces the certificates, the CA and the revocation list. Open connections stay open, also those with the
+    /// previous server certificate, and each call on them is verified anew. Streams of clients that are no longer trusted
+    /// end. It reads files, so neither the loop nor gRPC's thread may call it.
     ///
     /// # Errors
-    /// Something cannot be used; then everything stays as it was.
+    /// A certificate, key or list cannot be used; then nothing changes.
     pub fn replace(&self, security: &Security) -> Result<InForce, ApiError> {
         let server_until = tls::check(security)?;
         let trust = Trust::of(security)?;
@@ -177,19 +176,19 @@ impl Access {
         Ok(in_force)
     }
 
-    /// Who calls.
+    /// The identity of the caller.
     pub(super) fn identify(&self, ctx: &RpcContext<'_>) -> Result<Identity, RpcStatus> {
         let (pem, _) = chain(ctx).map_err(refused)?;
         self.state().verify(&pem).map_err(|why| refused(&why))
     }
 
-    /// Keeps who calls for as long as the call lasts.
+    /// The caller, to be checked again for as long as the call lasts.
     pub(super) fn peer(&self, ctx: &RpcContext<'_>) -> Peer {
         let (pem, first) = chain(ctx).unwrap_or_default();
         Peer { access: self.clone(), pem: pem.into(), first }
     }
 
-    /// The same for the client with this certificate.
+    /// The client with this certificate, as a caller.
     #[cfg(test)]
     pub(super) fn peer_of(&self, pem: &str) -> Peer {
         Peer { access: self.clone(), pem: pem.as_bytes().into(), first: pem.len() }
@@ -201,19 +200,19 @@ impl Access {
 }
 
 impl ServerCredentialsFetcher for Access {
-    /// Asked by C-core for each connection, on gRPC's thread. New credentials come with new keys for session
-    /// tickets: no session goes on from before.
+    /// Called by C-core for each connection, on gRPC's thread. New credentials come with new keys for session tickets, so
+    /// no earlier session is resumed.
     fn fetch(&self) -> Result<Option<ServerCredentialsBuilder>, Box<dyn Error>> {
         Ok(self.state().fresh.take().map(|security| tls::credentials(&security)))
     }
 }
 
-/// The client of a call that lasts.
+/// The client of a call, which may outlive the trust in it.
 #[derive(Clone)]
 pub(super) struct Peer {
     access: Access,
     pem: Arc<[u8]>,
-    /// Bytes of the client's own certificate, at the beginning.
+    /// The number of bytes, at the beginning, that are the client's own certificate.
     first: usize,
 }
 
@@ -223,13 +222,13 @@ impl Peer {
         self.access.state().verify(&self.pem).map(drop).map_err(|why| refused(&why))
     }
 
-    /// The client's certificate. What it has sent with it is left out: it can send anything.
+    /// The client's own certificate, without those sent along with it: a client can send any.
     pub(super) fn certificate(&self) -> &[u8] {
         &self.pem[..self.first]
     }
 }
 
-/// The client's certificate and what it sent with it to its CA, in PEM; and how many bytes the first has.
+/// The client's certificate and those sent along with it, in PEM, and the number of bytes of the first.
 fn chain(ctx: &RpcContext<'_>) -> Result<(Vec<u8>, usize), &'static str> {
     let peer = ctx.auth_context().ok_or("no peer information found")?;
     if !peer.peer_is_authenticated() {
@@ -238,7 +237,7 @@ fn chain(ctx: &RpcContext<'_>) -> Result<(Vec<u8>, usize), &'static str> {
     let property = |name| peer.into_iter().find(|p| p.name() == name).map(|p| p.value());
     let mut pem = property("x509_pem_cert").ok_or("no client certificate found")?.to_vec();
     let first = pem.len();
-    // On our side of TLS (SSL_get_peer_cert_chain(3)) this is what stands between it and the CA, if anything.
+    // On the server's side (SSL_get_peer_cert_chain(3)) the chain holds the certificates between it and the CA, if any.
     pem.extend(property("x509_pem_cert_chain").unwrap_or_default());
     Ok((pem, first))
 }

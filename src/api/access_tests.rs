@@ -9,7 +9,7 @@ use super::*;
 use crate::certs::authority::{Authority, Pair};
 use crate::job::Secret;
 
-/// A self-signed certificate with these OUs, valid until `not_after`.
+/// A self-signed certificate with these OUs that is valid until `not_after`.
 fn pem(units: &[&str], not_after: i64) -> Vec<u8> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
@@ -104,7 +104,7 @@ impl Node {
 }
 
 impl Access {
-    /// What time does to a certificate, at once.
+    /// Makes a certificate expire at once.
     pub(in crate::api) fn end_now(&self, cert: &str) {
         let ended = Ok(Identity { role: Some(Role::Admin), not_after: unix_now() - 1 });
         self.state().known.insert(cert.into(), (unix_now(), ended));

@@ -1,7 +1,7 @@
-//! Who may do what: a role from the client's certificate, and one table over every RPC of every service.
+//! The permissions of clients: a role from the client's certificate, and one table of all RPCs of all services.
 //!
-//! The check runs before each handler, for each call: a connection that outlives its certificate, or its CA's
-//! or its own place in our trust ([`access`](super::access)), loses its rights. A method without a row is denied.
+//! The check runs before each handler, for each call. A connection loses its rights when its certificate expires or is
+//! revoked, or when its CA is replaced ([`access`](super::access)). A method without a row is denied.
 
 use grpcio::{CheckResult, RpcContext, RpcStatus, RpcStatusCode, ServerChecker};
 
@@ -10,7 +10,7 @@ use super::role::Role;
 use super::status;
 use crate::diag::{Level, limited};
 
-/// One RPC: its full name, what it is called in errors, who may use it, and whether it is built.
+/// One RPC: its full name, its operation in errors, the roles that may call it, and whether it is built.
 struct Row(&'static str, &'static str, &'static [Role], Built);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -22,7 +22,7 @@ enum Built {
 const ADMIN: &[Role] = &[Role::Admin];
 const ALL: &[Role] = &[Role::Admin, Role::Viewer];
 
-/// Every RPC. `ALL_METHODS` of the generated code is held against it by a test.
+/// All RPCs; a test compares the table with `ALL_METHODS` of the generated code.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     Row("/joblet.JobService/RunJob", "run_job", ADMIN, Built::Yes),
@@ -58,8 +58,8 @@ const TABLE: &[Row] = &[
     Row("/joblet.RuntimeService/RemoveRuntime", "remove_runtime", ADMIN, Built::NotYet),
 ];
 
-/// Whether a role may call a method, and whether there is anything behind it. The right comes first: who may
-/// not use an RPC does not learn whether it is built.
+/// Checks that a role may call a method, and then that the method is built: a client without the right does not learn
+/// whether an RPC is built.
 fn permit(method: &str, role: Option<Role>) -> Result<(), RpcStatus> {
     let row = TABLE.iter().find(|row| row.0 == method);
     let operation = row.map_or(method, |row| row.1);
@@ -79,14 +79,14 @@ fn permit(method: &str, role: Option<Role>) -> Result<(), RpcStatus> {
     }
 }
 
-/// The check before every handler.
+/// The check of permissions before every handler.
 #[derive(Clone)]
 pub(super) struct Guard(pub(super) Access);
 
 impl ServerChecker for Guard {
     fn check(&mut self, ctx: &RpcContext<'_>) -> CheckResult {
         let method = String::from_utf8_lossy(ctx.method());
-        match self.0.identify(ctx).and_then(|who| permit(&method, who.role)) {
+        match self.0.identify(ctx).and_then(|identity| permit(&method, identity.role)) {
             Ok(()) => CheckResult::Continue,
             Err(status) => {
                 limited!(

@@ -1,4 +1,4 @@
-//! The only place that knows both worlds: a gRPC call on one side, the loop's queue on the other.
+//! The only place that knows both a gRPC call and the loop's queue of commands.
 
 use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
@@ -9,10 +9,10 @@ use super::status;
 use crate::daemon::command::{Answer, Command, CommandError, CommandSender};
 use crate::diag::{Level, event};
 
-/// A question that the loop has accepted, or why it was not put.
+/// The reply to a command that the loop has accepted, or the status that refuses it.
 pub(super) type Asked<T> = Result<oneshot::Receiver<Result<T, CommandError>>, RpcStatus>;
 
-/// Puts a question to the loop, unless the request was refused before. Never waits.
+/// Sends a command to the loop, unless the request was refused before. Never waits.
 pub(super) fn ask<T>(
     commands: &CommandSender,
     command: Result<impl FnOnce(Answer<T>) -> Command, Refusal>,
@@ -23,15 +23,15 @@ pub(super) fn ask<T>(
     Ok(asked)
 }
 
-/// Waits for the loop's answer.
+/// Waits for the loop's reply.
 pub(super) async fn answered<T>(asked: Asked<T>) -> Result<T, RpcStatus> {
     let answer = asked?.await;
-    // The loop drops a question unanswered only when it ends.
+    // The loop drops a command without a reply only when it ends.
     answer.unwrap_or(Err(CommandError::ShuttingDown)).map_err(|e| status::of_command(&e))
 }
 
-/// Answers a call: `put` makes of its message the question to the loop, and what makes the reply of the
-/// answer. The future keeps all of the call until C-core has taken the reply.
+/// Answers a call. `put` converts its message into a command for the loop, and into the function that converts the
+/// loop's reply. The future keeps the whole call until C-core has taken the reply.
 pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
     ctx: &RpcContext<'_>,
     permit: Result<CallPermit, RpcStatus>,
@@ -45,7 +45,7 @@ pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: 
     });
 }
 
-/// Answers a call whose message decides what is asked of the loop.
+/// Answers a call whose message decides which command the loop gets.
 pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Result<R, RpcStatus>> + Send>(
     ctx: &RpcContext<'_>,
     permit: Result<CallPermit, RpcStatus>,
@@ -74,7 +74,7 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
     });
 }
 
-/// A reply that found no client is no trouble of ours, but helps whoever looks for it.
+/// Logs a reply that found no client: no failure of the daemon, but useful for a diagnosis.
 pub(super) fn note(sent: grpcio::Result<()>) {
     if let Err(why) = sent {
         event!(Level::Debug, "a client did not wait for its answer", why = why);

@@ -1,8 +1,8 @@
-//! From the headers of a call to its message, and how many calls a client may have open.
+//! The limit of open calls for each client, and the wait from a call's headers to its message.
 //!
-//! grpcio hands a call over with its headers (`protos/stubs.rs` says why), so nothing has come of its message
-//! when the role is checked and the call is counted. A client that opens calls and sends nothing, or sends one
-//! byte a second, fills its own share and nobody else's.
+//! grpcio hands a call over with its headers (`protos/stubs.rs` says why), so nothing of its message has arrived when the
+//! role is checked and the call is counted. A client that opens calls and sends nothing, or one byte a second, uses up
+//! its own limit and no other client's.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -16,23 +16,23 @@ use super::abuse::AbuseCounter;
 use super::access::{Access, Peer};
 use super::status;
 
-/// Open calls of one client (streams are counted apart): half of what the loop's queue holds.
+/// Most open calls of one client, without its streams: half of the loop's queue.
 const CALLS: usize = 512;
-/// Open streams of one client: half of all.
+/// Most open streams of one client: half of all streams.
 const STREAMS: usize = 2048;
 
-/// Looks of one client that are served at one time; the others wait in its own queue. Looks are short, and come
-/// by the thousand: behind a queue of gRPC's one thread everybody would wait.
+/// Most short calls of one client that are served at one time; its others wait in a queue of their own. Short calls come
+/// by the thousand: in one queue of gRPC's only thread every client would wait for them.
 const AT_ONCE: usize = 4;
 
-/// What a call is counted as.
+/// The kind of a call, which decides how it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Changes something, and is answered when that is done.
+    /// A call that changes something and is answered when that is done.
     Call,
-    /// Answered at once.
+    /// A call that only reads and is answered at once.
     Look,
-    /// Answered as long as the job runs.
+    /// A call that is answered for as long as the job runs.
     Stream,
 }
 
@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// Open calls by client and kind. A client is a certificate: addresses cost nothing.
+/// The open calls by client and kind. A certificate identifies a client, because addresses cost nothing.
 #[derive(Clone)]
 pub(super) struct CallLimits {
     access: Access,
@@ -59,7 +59,7 @@ type Queues = Arc<Mutex<HashMap<u64, ClientQueue>>>;
 type Open = Arc<Mutex<HashMap<(u64, Kind), usize>>>;
 
 impl CallLimits {
-    /// Of the clients that `access` lets in.
+    /// The limits of the clients that `access` trusts.
     pub(super) fn new(access: Access) -> Self {
         Self {
             access,
@@ -70,10 +70,10 @@ impl CallLimits {
         }
     }
 
-    /// Counts a call until the share goes.
+    /// Counts a call for as long as its permit lives.
     ///
     /// # Errors
-    /// The client has too many open already.
+    /// The client has too many open calls of this kind.
     pub(super) fn acquire(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<CallPermit, RpcStatus> {
         self.acquire_for(self.access.peer(ctx), ctx.peer(), kind)
     }
@@ -100,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One open call, counted as long as it lives.
+/// The permit of one open call, counted for as long as it lives.
 pub(super) struct CallPermit {
     open: Open,
     queues: Queues,
@@ -111,7 +111,7 @@ pub(super) struct CallPermit {
 }
 
 impl CallPermit {
-    /// Waits until it is the call's turn among its client's, where it is a look.
+    /// Waits in the client's queue until the call may be served, where it is a short one.
     pub(super) async fn queue(&self) -> Option<QueuePermit> {
         match self.key.1 {
             Kind::Look => QueuePermit::next(&self.queues, self.key.0).await,
@@ -119,16 +119,16 @@ impl CallPermit {
         }
     }
 
-    /// Who calls.
+    /// The client that makes the call.
     pub(super) fn peer(&self) -> Peer {
         self.peer.clone()
     }
 
-    /// The one message of the call. The stream must live as long as the call: dropped earlier, it cancels it.
+    /// The one message of the call. The request stream must live as long as the call: dropped earlier, it cancels it.
     ///
     /// # Errors
-    /// No message, a part of one, or one that cannot be read, or the client was revoked while it came. Of a message that is too large C-core tells the
-    /// client itself.
+    /// The message is missing, partial or cannot be read, or the client was revoked while it arrived. C-core itself
+    /// reports a message that is too large to the client.
     pub(super) async fn message<Q>(&self, request: &mut RequestStream<Q>) -> Result<Q, RpcStatus> {
         let wrong = |text: &str| status::new(RpcStatusCode::INVALID_ARGUMENT, text);
         match request.next().await {
@@ -142,22 +142,22 @@ impl CallPermit {
     }
 }
 
-/// The looks of one client.
+/// The queue of one client's short calls.
 #[derive(Default)]
 struct ClientQueue {
     served: usize,
-    /// At most [`CALLS`].
+    /// The waiting calls, at most [`CALLS`].
     waiting: VecDeque<oneshot::Sender<QueuePermit>>,
 }
 
-/// One look that is served. When it goes, the next of its client is.
+/// The permit to serve one short call. When it is dropped, the client's next call gets it.
 pub(super) struct QueuePermit {
     queues: Queues,
     client: u64,
 }
 
 impl QueuePermit {
-    /// The client's next turn. `None`: it has gone lost with its queue, which nobody does.
+    /// Waits for a permit of this client. `None` would mean that its queue is lost, which does not happen.
     async fn next(queues: &Queues, client: u64) -> Option<QueuePermit> {
         let wait = {
             let mut all = lock(queues);
@@ -189,7 +189,7 @@ impl Drop for QueuePermit {
             next
         };
         if let Some(next) = next {
-            // Handed on without the lock: to a call that is gone it comes back, and goes on from there.
+            // Sent without the lock: a call that is gone drops it, which hands it to the next one.
             drop(next.send(QueuePermit { queues: self.queues.clone(), client: self.client }));
         }
     }
@@ -216,15 +216,15 @@ mod tests {
     fn client_has_its_own_permits_of_each_kind_and_gets_them_back() {
         let access = Node::new().access();
         let limits = CallLimits::new(access.clone());
-        let claim = |who: &str, kind| limits.acquire_for(access.peer_of(who), String::new(), kind);
-        let mut held: Vec<_> = (0..CALLS).map(|_| claim("greedy", Kind::Call).ok().unwrap()).collect();
-        let refused = claim("greedy", Kind::Call).err().unwrap();
+        let acquire = |client: &str, kind| limits.acquire_for(access.peer_of(client), String::new(), kind);
+        let mut held: Vec<_> = (0..CALLS).map(|_| acquire("greedy", Kind::Call).ok().unwrap()).collect();
+        let refused = acquire("greedy", Kind::Call).err().unwrap();
         assert_eq!(refused.code(), RpcStatusCode::RESOURCE_EXHAUSTED);
         assert!(refused.message().contains("this client has 512 calls open"), "{}", refused.message());
-        assert!(claim("greedy", Kind::Stream).is_ok() && claim("other", Kind::Call).is_ok());
+        assert!(acquire("greedy", Kind::Stream).is_ok() && acquire("other", Kind::Call).is_ok());
         held.pop();
-        held.push(claim("greedy", Kind::Call).ok().unwrap());
-        assert!(claim("greedy", Kind::Call).is_err());
+        held.push(acquire("greedy", Kind::Call).ok().unwrap());
+        assert!(acquire("greedy", Kind::Call).is_err());
         drop(held);
         assert!(lock(&limits.open).is_empty(), "a client without calls is forgotten");
     }
@@ -243,7 +243,7 @@ mod tests {
         served.pop();
         let first = waiting.remove(0).now_or_never().unwrap();
         assert!(first.is_some() && waiting[0].as_mut().now_or_never().is_none());
-        // One that is gone is passed over.
+        // A call that is gone is skipped.
         drop(waiting.remove(0));
         served.pop();
         assert!(waiting.remove(0).now_or_never().unwrap().is_some());

@@ -2,43 +2,42 @@
 //!
 //! # Threads
 //!
-//! * `grpc-0`: the one completion queue. It runs the [`auth`] check of every call, every handler and every
-//!   future that a handler spawns. Nothing here blocks or panics: one handler that does stops every client.
+//! * `grpc-0`: the only completion queue. It runs the [`auth`] check of every call, every handler and every future that
+//!   a handler spawns. Nothing here blocks or panics: a handler that does stops every client.
 //! * `log-pump` ([`crate::stream::pump`]): reads spools for all streams and fills their queues.
-//! * C-core's own (resolver, timers, event engine): they know nothing of us.
+//! * C-core's own threads (resolver, timers, event engine): they run no code of this project.
 //!
-//! The loop is elsewhere; this room reaches it through [`CommandSender`](crate::daemon::command::CommandSender) only.
+//! The loop runs elsewhere; this room reaches it through [`CommandSender`](crate::daemon::command::CommandSender) only.
 //!
 //! # A request
 //!
-//! C-core has verified the client's certificate and received the headers. The check of [`auth`] has the role from
-//! [`access`], which judges the certificate again, and looks the method up in one table: denied, not built yet,
-//! or through to the handler ([`service`]). [`limits`] counts the call as its client's and waits for the message
-//! (and asks [`access`] once more when it is there); [`abuse`] closes the connection of who sends none again
-//! and again. [`convert`] makes job words of it; every rule of syntax is checked there, and a refusal names the
-//! field. [`bridge`] sends the command and leaves a future that waits for the answer, converts it and owns the
-//! reply until C-core has taken it (a reply dropped earlier cancels the call). Errors become codes in [`status`]
-//! and nowhere else.
+//! C-core verifies the client's certificate and receives the headers. The check of [`auth`] gets the role from [`access`],
+//! which verifies the certificate again, and looks the method up in one table: denied, not built yet, or passed to the
+//! handler ([`service`]). [`limits`] counts the call for its client and waits for the message, after which [`access`]
+//! checks the client once more; [`abuse`] closes connections that again and again send none. [`convert`] makes a job's
+//! types of the message; it checks every rule of syntax, and its refusal names the field. [`bridge`] sends the command
+//! and leaves a future, which waits for the loop's reply, converts it, and owns it until C-core has taken it (a reply
+//! dropped earlier cancels the call). Only [`status`] maps errors to codes.
 //!
 //! # A byte of output
 //!
-//! The collector writes it into the job's spool and tells the pump the job's id. The pump reads the next rows
-//! for each stream of that job, as far as the stream's queue of a few chunks has room. A future on `grpc-0`
-//! takes chunks from the queue as HTTP/2 flow control lets it; what it takes wakes the pump. A slow reader
-//! thus costs a queue and a cursor, never the job and never another reader.
+//! The collector writes it into the job's spool and publishes it on the job's watermark, to which the pump listens. The
+//! pump reads the next rows for each stream of that job ([`streams`], [`logs`]), as far as the stream's queue has room. A
+//! future on `grpc-0` takes chunks from the queue as HTTP/2 flow control allows; each one taken wakes the pump. A slow
+//! reader thus costs a queue and a cursor, and delays neither the job nor another reader.
 //!
-//! A job's samples go the same way from their own file ([`samples`]), folded on the way where that is asked.
+//! A job's samples go the same way from their own file ([`samples`]), folded where the request says so.
 //!
 //! # A reload
 //!
-//! [`reload`] reads the configuration again and puts its certificates and revocation list into [`access`]. The
-//! next connection has the new server certificate, the next call is judged by the new CA and list, and the pump
-//! asks again for every open stream. Nothing else is touched: neither a connection nor a call is dropped.
+//! [`reload`] reads the configuration again and puts its certificates and revocation list into [`access`]. The next
+//! connection gets the new server certificate, the next call is verified with the new CA and list, and the pump rechecks
+//! every open stream. Nothing else changes: neither a connection nor a call is dropped.
 //!
 //! # The end
 //!
-//! [`Server::begin_shutdown`] stops accepting and ends every stream with UNAVAILABLE; the loop still
-//! answers what it has accepted. [`Server::finish`] waits for the calls and cancels those that linger.
+//! [`Server::begin_shutdown`] stops accepting and ends every stream with UNAVAILABLE; the loop still answers the commands
+//! that it has accepted. [`Server::finish`] waits for the calls and cancels those that remain.
 
 mod abuse;
 pub mod access;
@@ -64,7 +63,7 @@ pub use streams::start_pump;
 /// The pump of all streams, each of which ends with a gRPC status.
 pub type StreamPump = crate::stream::Pump<grpcio::RpcStatus>;
 
-/// Why there is no API.
+/// The reason why the API cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// A certificate or key of the configuration cannot be used.
@@ -72,21 +71,21 @@ pub enum ApiError {
     Credentials {
         /// The key below `security`.
         key: &'static str,
-        /// What is wrong with it, and what to do.
+        /// The problem and its remedy.
         why: String,
     },
     /// The port could not be bound.
     #[error("cannot listen on {address}: {why}")]
     Listen {
-        /// As configured.
+        /// The address as configured.
         address: String,
-        /// What the system says.
+        /// The error of the system and its remedy.
         why: String,
     },
-    /// C-core refused to make a server.
+    /// C-core refused to create a server.
     #[error("cannot make the gRPC server: {0}")]
     Build(grpcio::Error),
-    /// No thread for the streams.
+    /// The thread for the streams could not be started.
     #[error("cannot start the log pump: {0}")]
     StartPump(std::io::Error),
 }

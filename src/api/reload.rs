@@ -1,6 +1,6 @@
-//! What SIGHUP does: the log file is opened again (it may have been rotated), the configuration is read again, and
-//! what can change in a running daemon is put in force: all of `security` and `logging.level`. A key that changed besides is named in a warning and waits for a
-//! restart. What cannot be used changes nothing.
+//! The reload on SIGHUP: the log file is opened again (it may have been rotated), the configuration is read again, and
+//! the keys that can change in a running daemon take effect: all of `security`, and `logging.level`. A warning names
+//! every other key that changed; it waits for a restart. A configuration that cannot be used changes nothing.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use super::access::{Access, InForce};
 use crate::config::daemon::DaemonConfig;
 use crate::diag::{self, Level, event};
 
-/// Sections and keys that are read again.
+/// Sections and keys that a reload puts in force.
 const READ_AGAIN: [&str; 2] = ["security", "logging.level"];
 
-/// A daemon's configuration as it was at its start, and what can be changed of it.
+/// A daemon's configuration as it was at the start, and the credentials that a reload replaces.
 pub struct Reload {
     path: PathBuf,
     started: DaemonConfig,
@@ -21,13 +21,13 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// For the daemon that was started with the file at `path`.
+    /// The reload of a daemon that was started with the file at `path`.
     pub fn new(path: PathBuf, started: DaemonConfig, access: Access) -> Self {
         Self { path, started, access }
     }
 
-    /// Reads the files and puts them in force; says in the log what is in force now, or why it stays as it was.
-    /// Reads files: not for the loop.
+    /// Reads the files and puts them in force, and logs the result, or the reason why nothing changes. It reads files, so
+    /// the loop must not call it.
     pub fn run(&self) {
         if let Err(why) = diag::reopen() {
             event!(Level::Error, "lines go on into the log file that was open", error = why);
@@ -46,7 +46,7 @@ impl Reload {
             }
         };
         diag::set_level(loaded.config.logging.level.into());
-        grpcio::redirect_log(); // takes the level with it
+        grpcio::redirect_log(); // C-core logs at the new level too
         for warning in &loaded.warnings {
             event!(Level::Warn, warning);
         }
@@ -58,7 +58,7 @@ impl Reload {
     }
 }
 
-/// One line about certificates and revocation list.
+/// Logs one line about the certificates and the revocation list.
 pub fn say(what: &'static str, in_force: &InForce) {
     let until = jiff::Timestamp::from_second(in_force.server_until).unwrap_or_default();
     event!(Level::Info, what, serverCertUntil = until, revoked = in_force.revoked);
@@ -71,7 +71,7 @@ fn tree(config: &DaemonConfig) -> Value {
     serde_yaml::to_value(config).unwrap_or_default()
 }
 
-/// Keys of two configurations that differ and are not read again, such as "server.port". Never their values.
+/// The keys, such as "server.port", that differ and that a reload does not put in force; never their values.
 fn differences(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", old, new, &mut found);

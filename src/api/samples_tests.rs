@@ -28,7 +28,7 @@ impl Job {
         Job { source, series: Series::open(dir.path()).unwrap().0, _dir: dir }
     }
 
-    /// One more sample, so many seconds after the first golden one.
+    /// Adds a sample, so many seconds after the first golden one.
     fn add(&mut self, seconds: i64) {
         let mut sample = golden().remove(0);
         sample.time_ns += seconds * 1_000_000_000;
@@ -46,7 +46,7 @@ fn at(seconds: i64) -> i64 {
     golden()[0].time_ns + seconds * 1_000_000_000
 }
 
-/// Seconds and usage of what the stream has, and whether it is at its end.
+/// Seconds and usage of each sample of the stream, and whether it has ended.
 fn all(stream: &mut Messages) -> (Vec<(i64, u64)>, bool) {
     let mut found = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The listening server: made, bound, ended.
+//! The listening server, from its start to its shutdown.
 
 use std::ffi::CStr;
 use std::net::TcpListener;
@@ -17,46 +17,47 @@ use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::CommandSender;
 use crate::diag::{Level, event};
 
-/// Clients may ping this often without being sent away: half of the ten seconds that are promised, because
-/// pings arrive unevenly.
+/// The shortest interval of pings for which no client is disconnected: half of the promised ten seconds, because pings
+/// arrive unevenly.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Calls that C-core may have ready for us at one time; a slot is free again as soon as the headers of its call
-/// are there.
+/// Calls that C-core may have ready for us at one time; a slot is free again as soon as the headers of its call have
+/// arrived.
 const SLOTS: usize = 64;
-/// A client that has not finished its TLS handshake by then is sent away.
+/// Milliseconds after which a client that has not finished its TLS handshake is disconnected.
 const HANDSHAKE_MS: i32 = 5000;
-/// Bit 0 is "not compressed" (grpc_compression_algorithm of compression_types.h).
+/// The set of compression algorithms with bit 0 only, "not compressed" (grpc_compression_algorithm of
+/// compression_types.h).
 const IDENTITY_ONLY: i32 = 1;
-/// Least bytes of a reply: a chunk of output with its frame.
+/// The lowest limit of a reply in bytes: a chunk of output with its frame.
 const LEAST_REPLY: u32 = 128 << 10;
-/// Most bytes of a page: clients that were told nothing take messages of up to 4 MiB.
+/// Most bytes of a page: clients without a setting of their own take messages of up to 4 MiB.
 const PAGE: u64 = 7 << 19;
-/// Longest wait for calls after they were cancelled.
+/// The longest wait for calls after they were canceled.
 const CANCEL: Duration = Duration::from_secs(1);
-/// Longest wait for calls before that.
+/// The longest wait for calls before they are canceled.
 const LONGEST_GRACE: Duration = Duration::from_millis(3500);
 
-/// The API of a running daemon. To be ended with [`Server::begin_shutdown`] and [`Server::finish`].
+/// The API of a running daemon. [`Server::begin_shutdown`] and [`Server::finish`] end it.
 pub struct Server {
     server: grpcio::Server,
     pump: StreamPump,
     access: Access,
     in_force: InForce,
     port: u16,
-    /// Told when the last call is done; there once the shutdown has begun.
+    /// Receives when the last call is done; set once the shutdown has begun.
     down: Option<Receiver<()>>,
-    // After the server: its completion queue runs until the last call is gone.
+    // Dropped after the server, because its completion queue runs until the last call is gone.
     _env: Arc<Environment>,
 }
 
 impl Server {
-    /// Binds the configured address and serves. Port 0 takes a free one.
+    /// Binds the configured address and serves. Port 0 selects a free one.
     ///
-    /// Signals must be blocked before: C-core's threads inherit the mask. C-core's log lines go to `log` from
-    /// here on.
+    /// The caller has blocked signals before, because C-core's threads inherit the mask. C-core's log lines go to `log`
+    /// from here on.
     ///
     /// # Errors
-    /// Certificates that cannot be used, an address that cannot be bound.
+    /// A certificate cannot be used, or the address cannot be bound.
     pub fn start(
         config: &DaemonConfig,
         commands: CommandSender,
@@ -91,12 +92,12 @@ impl Server {
         self.port
     }
 
-    /// Who is trusted, to be replaced while the server runs.
+    /// The trust in clients, which can be replaced while the server runs.
     pub fn access(&self) -> Access {
         self.access.clone()
     }
 
-    /// What was in force at the start.
+    /// The credentials that were in force at the start.
     pub fn in_force(&self) -> &InForce {
         &self.in_force
     }
@@ -109,7 +110,7 @@ impl Server {
         let done = self.server.shutdown();
         self.pump.shut_down(streams::gone());
         let (send_down, down) = bounded(1);
-        // The future is completed by grpc-0; somebody has to wait for it who is not that thread.
+        // The thread grpc-0 completes the future, so another thread has to wait for it.
         let waiter = std::thread::Builder::new().name("grpc-down".into()).spawn(move || {
             let _ = futures_executor::block_on(done);
             let _ = send_down.send(());
@@ -120,8 +121,8 @@ impl Server {
         self.down = Some(down);
     }
 
-    /// Waits until all calls are done, for `grace` (3.5 s at most); what is left then is cancelled. Blocks for
-    /// no longer than 4.5 s.
+    /// Waits until all calls are done, for `grace` (3.5 s at most), and then cancels the rest. It blocks for 4.5 s at
+    /// most.
     pub fn finish(mut self, grace: Duration) {
         self.begin_shutdown();
         let Some(down) = self.down.take() else { return };
@@ -131,7 +132,7 @@ impl Server {
         self.server.cancel_all_calls();
         if down.recv_timeout(CANCEL).is_err() {
             event!(Level::Warn, "calls are left open: they do not end although they were cancelled");
-            // C-core aborts the process when a server is destroyed that is not down.
+            // C-core aborts the process when a server is destroyed before it is down.
             std::mem::forget(self);
         }
     }
@@ -143,7 +144,7 @@ fn settings(env: Arc<Environment>, grpc: &Grpc) -> ChannelBuilder {
     let argument = |name: &CStr, value| (name.to_owned(), value);
     let raw = [
         argument(c"grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
-        // The limit of a message is one of its compressed bytes: a megabyte could become a thousand.
+        // The limit of a message counts compressed bytes: a megabyte could become a thousand.
         argument(c"grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
         argument(c"grpc.per_message_decompression", 0),
     ];
@@ -156,13 +157,13 @@ fn settings(env: Arc<Environment>, grpc: &Grpc) -> ChannelBuilder {
         .keepalive_timeout(grpc.keep_alive_timeout)
         .keepalive_permit_without_calls(true)
         .http2_min_recv_ping_interval_without_data(PING_INTERVAL)
-        // A second daemon on the same port is an error, not a lottery.
+        // A second daemon on the same port must fail, and not share the connections.
         .reuse_port(false);
     raw.into_iter().fold(builder, |builder, (name, value)| builder.raw_cfg_int(name, value))
 }
 
-/// Bytes of a few of the largest requests together. Who is not allowed to upload can still send a message
-/// before the check sees the call; C-core ends streams that would need more than this.
+/// Bytes of a few of the largest requests together. A client without the right to upload can still send a message before
+/// the check sees the call; C-core ends streams that would need more than this.
 fn large(grpc: &Grpc) -> u64 {
     (4 * u64::from(grpc.max_recv_msg_size)).max(256 << 20)
 }
@@ -176,7 +177,7 @@ fn address(host: &str, port: u16) -> String {
     }
 }
 
-/// C-core says only that it did not work; the system tells why to whoever tries the same.
+/// The reason why the address cannot be bound. C-core does not report it, so the same bind is tried again here.
 fn why_not(address: &str) -> String {
     match TcpListener::bind(address) {
         Err(why) if why.kind() == std::io::ErrorKind::AddrInUse => {

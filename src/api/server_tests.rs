@@ -1,4 +1,4 @@
-//! A real server and real clients on the loopback interface; only the loop behind the door is a stand-in.
+//! A real server and real clients on the loopback interface; only the loop is a stand-in.
 
 use std::thread;
 use std::time::Instant;
@@ -28,7 +28,7 @@ use crate::sys::mailbox::mailbox;
 
 const YEAR: i64 = 4_000_000_000;
 
-/// A grace that nobody uses up who has nothing left to wait for, however busy the machine is.
+/// A grace period so long that no shutdown uses it up on a busy machine, unless a call remains open.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// A CA with the certificates of one node.
@@ -67,7 +67,7 @@ struct Bench {
     ca: Authority,
     server: Option<Server>,
     port: u16,
-    /// Told of each call that will not be answered.
+    /// Receives for each call that will not be answered.
     held: Receiver<()>,
     watermark: Arc<Watermark>,
     dir: tempfile::TempDir,
@@ -117,7 +117,7 @@ impl Bench {
                     Command::Status { job, answer } => {
                         let _ = answer.send(Err(CommandError::NotFound(job.to_string())));
                     }
-                    // Never answered, like a job that does not want to stop.
+                    // Never answered, like a job that does not stop.
                     Command::Stop { answer, .. } => {
                         unanswered.push(answer);
                         tell_held.send(()).unwrap();
@@ -158,7 +158,7 @@ impl Bench {
         }
     }
 
-    /// Ends the server and tells how long that took.
+    /// Ends the server and returns the time that this took.
     fn end(&mut self, grace: Duration) -> Duration {
         let start = Instant::now();
         self.server.take().unwrap().finish(grace);
@@ -288,7 +288,7 @@ fn flood_arrives_whole_and_in_order_beside_an_unread_stream() {
     }
     assert!(futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).is_none());
     job.join().unwrap();
-    // The one that never read holds the shutdown up for the grace and no longer.
+    // A client that never reads delays the shutdown by the grace period and no longer.
     assert!(bench.end(Duration::from_millis(200)) < Duration::from_secs(3));
 }
 

@@ -1,18 +1,18 @@
-//! Errors as gRPC codes and texts.
+//! The mapping of errors to gRPC codes and texts.
 
 use grpcio::{Metadata, MetadataBuilder, RpcStatus, RpcStatusCode};
 
 use super::convert::Refusal;
 use crate::daemon::command::CommandError;
 
-/// Longest text in bytes. It travels in a header, percent-encoded; peers take 8 KiB of all headers together
+/// Bytes of the longest text. It travels percent-encoded in a header; peers accept 8 KiB of all headers together
 /// (`GRPC_ARG_MAX_METADATA_SIZE`) and report a longer text as an error of their own.
 const LONGEST: usize = 2048;
 
-/// A status with a text that every peer takes.
+/// A status with a text that every peer accepts.
 pub(super) fn new(code: RpcStatusCode, text: &str) -> RpcStatus {
     let mut room = LONGEST;
-    // What is not printable ASCII is sent as %XX for each byte.
+    // A character that is not printable ASCII is sent as %XX for each of its bytes.
     let kept = text.char_indices().find_map(|(at, c)| {
         let cost = if c == ' ' || c.is_ascii_graphic() { 1 } else { 3 * c.len_utf8() };
         match room.checked_sub(cost) {
@@ -30,7 +30,7 @@ pub(super) fn new(code: RpcStatusCode, text: &str) -> RpcStatus {
     RpcStatus::with_message(code, text)
 }
 
-/// What the loop refused.
+/// The status of a command that the loop refused.
 pub(super) fn of_command(error: &CommandError) -> RpcStatus {
     let code = match error {
         CommandError::NotFound(_) => RpcStatusCode::NOT_FOUND,
@@ -43,15 +43,15 @@ pub(super) fn of_command(error: &CommandError) -> RpcStatus {
     new(code, &error.to_string())
 }
 
-/// Notifiers a client that came at a bad time when to come again, in seconds (the name and unit of RFC 9110, section 10.2.3).
-/// Initial metadata: grpcio sends no other with an error.
+/// Metadata that asks a refused client to retry after so many seconds (name and unit of RFC 9110, section 10.2.3). It is
+/// initial metadata, because grpcio sends no other with an error.
 pub(super) fn retry_after() -> Option<Metadata> {
     let mut hint = MetadataBuilder::new();
     hint.add_str("retry-after", "1").ok()?;
     Some(hint.build())
 }
 
-/// What this room refused.
+/// The status of a request that this room refused.
 pub(super) fn of_refusal(refusal: &Refusal) -> RpcStatus {
     let code = match refusal {
         Refusal::Invalid(_) | Refusal::Upload(_) => RpcStatusCode::INVALID_ARGUMENT,

@@ -18,7 +18,7 @@ use crate::stream::pump::STREAMS;
 
 type Reader = StreamReader<DataChunk, RpcStatus>;
 
-/// A job's output in a directory of its own, and the pump that reads it.
+/// A job's output in a directory of its own, with the pump that reads it.
 struct Bench {
     dir: tempfile::TempDir,
     pump: StreamPump,
@@ -246,7 +246,7 @@ fn reload_ends_all_streams_of_a_revoked_client_and_no_others() {
     assert_eq!(end(&mut others).0, RpcStatusCode::OK);
 }
 
-fn is_cut(stream: &mut Reader) -> bool {
+fn is_canceled(stream: &mut Reader) -> bool {
     stream.poll_canceled(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
@@ -258,9 +258,9 @@ fn revoked_client_that_does_not_read_is_cancelled_at_next_check() {
     bench.node.revoke(Some(&bench.client));
     bench.access.replace(&bench.node.security).unwrap();
     let start = Instant::now();
-    assert!(!is_cut(&mut deaf), "it is told first");
+    assert!(!is_canceled(&mut deaf), "its end is sent first");
     bench.pump.recheck();
-    while !is_cut(&mut deaf) {
+    while !is_canceled(&mut deaf) {
         assert!(start.elapsed() < Duration::from_secs(20));
         thread::yield_now();
     }

@@ -1,5 +1,5 @@
-//! The server's certificate and key, looked at before C-core gets them: what is wrong with a handshake is told
-//! to nobody, so what can be known beforehand is said at start, with the key of the configuration.
+//! The server's certificate and key, checked before C-core gets them. C-core reports no reason for a failed handshake, so
+//! every problem that can be found beforehand is reported at start, with its configuration key.
 
 use grpcio::{CertificateRequestType, ServerCredentialsBuilder};
 use openssl::asn1::Asn1Time;
@@ -11,33 +11,33 @@ use super::ApiError;
 use crate::certs::inspect;
 use crate::config::daemon::Security;
 
-/// How clients are asked for a certificate. What [`credentials`] says of it counts for nothing in a fetcher.
+/// The request for a client certificate. A fetcher passes it to C-core by itself and ignores that of [`credentials`].
 pub(super) const CLIENTS: CertificateRequestType =
     CertificateRequestType::RequestAndRequireClientCertificateAndVerify;
 
-/// Credentials that demand a client certificate of our CA, of what was checked.
+/// Credentials from checked texts that demand a client certificate of our CA.
 pub(super) fn credentials(security: &Security) -> ServerCredentialsBuilder {
     ServerCredentialsBuilder::new()
         .root_cert(security.ca_cert.as_bytes(), CLIENTS)
         .add_cert(security.server_cert.clone().into_bytes(), security.server_key.expose().as_bytes().to_vec())
 }
 
-/// Notifiers until when the server's certificate lasts, Unix time.
+/// Checks the server's certificate and key, and returns the last second of its validity, Unix time.
 ///
 /// # Errors
-/// A text that is no PEM, a certificate that has expired or is too weak, a key that is not the certificate's.
+/// A text is no PEM, a certificate has expired or is too weak, or the key does not match the certificate.
 pub(super) fn check(security: &Security) -> Result<i64, ApiError> {
     let chain = certificates("serverCert", &security.server_cert)?;
     certificates("caCert", &security.ca_cert)?;
     let key = security.server_key.expose();
     text("serverKey", key)?;
-    // Without the callback OpenSSL asks the terminal for the password of an encrypted key.
+    // Without the callback OpenSSL prompts on the terminal for the password of an encrypted key.
     let key = PKey::private_key_from_pem_callback(key.as_bytes(), |_| Ok(0))
         .map_err(|_| wrong("serverKey", "it is no private key in PEM without a password"))?;
     if !chain[0].public_key().is_ok_and(|public| public.public_eq(&key)) {
         return Err(wrong("serverKey", "it does not belong to security.serverCert"));
     }
-    // What C-core does with it, which would only log what OpenSSL refuses: a weak key or signature.
+    // The same calls as C-core's, which only logs a key or signature that OpenSSL refuses as weak.
     let used = || {
         let mut context = SslContext::builder(SslMethod::tls_server())?;
         context.set_certificate(&chain[0])?;
@@ -47,7 +47,7 @@ pub(super) fn check(security: &Security) -> Result<i64, ApiError> {
     inspect::unix(chain[0].not_after()).ok_or_else(|| wrong("serverCert", "its last day cannot be read"))
 }
 
-/// At least one certificate, none of them expired.
+/// The certificates of a text: at least one, and none of them expired.
 pub(super) fn certificates(key: &'static str, pem: &str) -> Result<Vec<X509>, ApiError> {
     text(key, pem)?;
     let all = X509::stack_from_pem(pem.as_bytes()).unwrap_or_default();
@@ -66,7 +66,7 @@ pub(super) fn certificates(key: &'static str, pem: &str) -> Result<Vec<X509>, Ap
     }
 }
 
-/// A NUL in a PEM text would end it early in C-core.
+/// Refuses a NUL in a PEM text, which would end the text early in C-core.
 fn text(key: &'static str, pem: &str) -> Result<(), ApiError> {
     if pem.contains('\0') { Err(wrong(key, "it contains a NUL character")) } else { Ok(()) }
 }

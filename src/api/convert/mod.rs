@@ -1,8 +1,8 @@
-//! Between messages and job words.
+//! The conversion between messages and the types of a job.
 //!
-//! [`request`] is the door where everything outside becomes a typed word or a refusal that names the field;
-//! behind it nobody checks again. [`reply`] and [`sample`] are the way back. Both are pure: what they need to know of the node
-//! is in [`Rules`].
+//! [`request`] converts every field of a message into a typed value, or refuses it and names the field; no later code
+//! checks again. [`reply`] and [`sample`] convert back. Both directions are pure functions: [`Rules`] holds the facts of
+//! the node that they need.
 
 pub(super) mod reply;
 pub(super) mod request;
@@ -15,7 +15,7 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::{InvalidField, Limits, NetworkMode};
 use crate::upload::UploadError;
 
-/// Why a request is not handed on.
+/// The reason why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// INVALID_ARGUMENT: a field breaks a rule.
@@ -24,28 +24,28 @@ pub enum Refusal {
     /// INVALID_ARGUMENT: an upload breaks a rule.
     #[error(transparent)]
     Upload(UploadError),
-    /// UNIMPLEMENTED.
+    /// UNIMPLEMENTED: this version does not support the request.
     #[error("{0}")]
     Unsupported(String),
-    /// PERMISSION_DENIED: this node's configuration does not allow it to anybody.
+    /// PERMISSION_DENIED: this node's configuration allows it to no client.
     #[error("{0}")]
     Forbidden(String),
-    /// NOT_FOUND: no id looks like that.
+    /// NOT_FOUND: the text cannot be a job's id.
     #[error("job not found: {0}")]
     NotFound(String),
-    /// RESOURCE_EXHAUSTED.
+    /// RESOURCE_EXHAUSTED: a limit of the daemon is reached.
     #[error("{0}")]
     Exhausted(String),
 }
 
-/// What a request is held against, and filled up with: the node's defaults and bounds.
+/// The node's defaults and bounds, which fill and check a request.
 #[derive(Debug, Clone)]
 pub struct Rules {
     cpu: Option<CpuPercent>,
     memory: Option<MemoryMib>,
     io: Option<IoBytes>,
     pids: u32,
-    /// Largest memory limit in MiB.
+    /// The largest memory limit, in MiB.
     max_memory_mib: u64,
     cores: CoreSet,
     network: NetworkMode,
@@ -56,17 +56,17 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of a node with these `cores` (those that jobs can be put on) and this much memory.
+    /// The rules of a node whose jobs may run on these `cores`, and that has this much memory.
     ///
     /// # Errors
-    /// A default of the configuration that no job could have.
+    /// A default of the configuration is not valid for a job.
     pub fn new(config: &DaemonConfig, cores: CoreSet, host_memory_mib: u64) -> Result<Self, InvalidField> {
         let jobs = &config.joblet;
         let max_memory_mib = match jobs.max_memory_limit {
             0 => host_memory_mib,
             limit => u64::from(limit),
         };
-        // A host that is smaller than the default is no reason to refuse every job that names no limit.
+        // On a host smaller than the default, jobs without a limit are not refused but get all its memory.
         let memory = u64::from(jobs.default_memory_limit).min(max_memory_mib);
         Ok(Rules {
             cpu: given(jobs.default_cpu_limit.into(), CpuPercent::new)?,
@@ -88,13 +88,13 @@ impl Rules {
 }
 
 impl Rules {
-    /// The limits of a job that asks for none.
+    /// The limits of a job that requests none.
     pub fn usual(&self) -> Limits {
         Limits { cpu: self.cpu, memory: self.memory, io: self.io, cores: None, pids: self.pids }
     }
 }
 
-/// 0 is "not given" everywhere on the wire and in the configuration.
+/// The value of a field: 0 means "not given" everywhere on the wire and in the configuration.
 fn given<T>(
     value: i64,
     parse: impl FnOnce(i64) -> Result<T, InvalidField>,

@@ -1,4 +1,4 @@
-//! From job words to messages. Values of secrets end here as `***`.
+//! From the types of a job to messages. Values of secrets become `***` here.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::pb::joblet::{
     RunJobResponse, SecurityLayer, StopJobRes,
 };
 
-/// What stands for the value of a secret.
+/// The replacement for the value of a secret.
 const MASK: &str = "***";
 
 /// The reply to RunJob.
@@ -47,7 +47,7 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
     }
 }
 
-/// The reply to RunJob with `explain`: no id, no status, no time, for there is no job.
+/// The reply to RunJob with `explain`. It has no id, status or time, because no job exists.
 pub(in crate::api) fn plan(explained: Explained) -> RunJobResponse {
     let Explained { spec, unenforced, plan } = explained;
     RunJobResponse {
@@ -115,7 +115,7 @@ pub(in crate::api) fn security(view: JobView, layers: Vec<Layer>, rules: &Rules)
     GetJobStatusRes { security_layers, ..status(view, rules) }
 }
 
-/// One row of a list.
+/// One job as an entry of a list.
 fn job(view: JobView, rules: &Rules) -> Job {
     let end = End::of(view.ending.as_ref());
     Job {
@@ -150,11 +150,11 @@ fn job(view: JobView, rules: &Rules) -> Job {
     }
 }
 
-/// Tag and length in front of an entry of a list, at most.
+/// Most bytes of the tag and length before an entry of a list.
 const ENTRY: u64 = 6;
 
-/// A page of at most `bytes` serialized bytes, but of one job at least, so that every job can be reached. The
-/// token names the last job that is in it.
+/// A page of at most `bytes` serialized bytes, but with one job at least, so that every job can be reached. The token
+/// names its last job.
 pub(in crate::api) fn page(page: JobPage, rules: &Rules, bytes: u64) -> Jobs {
     let mut jobs = Jobs::default();
     let mut room = bytes;
@@ -238,7 +238,7 @@ pub(in crate::api) fn chunk(chunk: Chunk) -> DataChunk {
     }
 }
 
-/// How a job ended, as fields; zero and empty before it has.
+/// The end of a job as fields; zero and empty before it has ended.
 #[derive(Default)]
 struct End {
     code: i32,
@@ -270,7 +270,7 @@ fn io(limits: &Limits) -> i32 {
     number(limits.io.map(|io| io.get()))
 }
 
-/// 0 is "no limit" on the wire.
+/// A limit on the wire, where 0 means "no limit".
 fn number(limit: Option<u32>) -> i32 {
     i32::try_from(limit.unwrap_or(0)).unwrap_or(i32::MAX)
 }
@@ -279,14 +279,14 @@ fn cores(limits: &Limits) -> String {
     limits.cores.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-/// RFC 3339 in UTC, whole seconds; empty for what has not happened.
+/// A time as RFC 3339 in UTC, in whole seconds; empty for an event that has not happened.
 fn time(ns: Option<i64>) -> String {
     ns.and_then(|ns| Timestamp::from_second(ns.div_euclid(1_000_000_000)).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()
 }
 
-/// The same with the fraction of a second that the client gave, if it gave one.
+/// A time like [`time`], with the fraction of a second that the client gave, if any.
 fn precise_time(ns: Option<i64>) -> String {
     ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok()).map(|at| at.to_string()).unwrap_or_default()
 }
@@ -295,7 +295,7 @@ fn position(position: u32) -> i32 {
     i32::try_from(position).unwrap_or(i32::MAX)
 }
 
-/// Plain variables; those whose name says that they are secret are masked all the same.
+/// Plain variables, of which those with the name of a secret are masked too.
 fn plain(variables: Vec<(String, String)>) -> HashMap<String, String> {
     let masked = |(name, value): (String, String)| {
         let value = if env::looks_secret(&name) { MASK.to_owned() } else { value };

@@ -1,4 +1,4 @@
-//! From messages to job words. Whatever is wrong is refused here, by the field's name.
+//! From messages to the types of a job. A field that breaks a rule is refused here by its name.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,18 +19,18 @@ use crate::pb::joblet::{
 };
 use crate::upload::{self, Upload};
 
-/// Longest text of a short field (cpuCores, network, timeout) in bytes. A core set of single numbers for the
-/// largest machine stays below it.
+/// Bytes of the longest text in a short field (cpuCores, network, timeout). A core set of single numbers for the largest
+/// machine stays below it.
 const SHORT: usize = 4096;
-/// Longest filter of a log in bytes.
+/// Bytes of the longest filter of a log.
 const FILTER: usize = 1024;
-/// Characters of a text that an error repeats.
+/// Most characters of a text that an error repeats.
 const REPEATED: usize = 64;
 
-/// A whole request to run a job.
+/// Converts a whole request to run a job.
 ///
 /// # Errors
-/// The first field that is not supported, not for clients, or breaks a rule.
+/// The first field that is not supported, not allowed to clients, or breaks a rule.
 pub(in crate::api) fn run(
     request: RunJobRequest,
     rules: &Rules,
@@ -65,7 +65,7 @@ pub(in crate::api) fn run(
     Ok((spec, uploads))
 }
 
-/// Refuses what a job could be asked for and would silently not get.
+/// Refuses fields that the daemon would silently ignore.
 fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
     for (field, set) in [
         ("volumes", !request.volumes.is_empty()),
@@ -100,7 +100,7 @@ fn invalid<T>(text: String) -> Result<T, Refusal> {
     Err(InvalidField::new(text).into())
 }
 
-/// Bounds a text before anything copies it into an error.
+/// Refuses a long text before anything copies it into an error.
 fn short(field: &str, text: &str) -> Result<(), Refusal> {
     if text.len() > SHORT {
         return invalid(format!("{field} has {} bytes, at most {SHORT} are allowed", text.len()));
@@ -130,10 +130,10 @@ fn limits(request: &RunJobRequest, rules: &Rules) -> Result<Limits, Refusal> {
     })
 }
 
-/// Latest start, years from now.
+/// The latest start that can be scheduled, in years from now.
 const SCHEDULE_YEARS: i64 = 10;
 
-/// When to start, ns since the epoch; a time that is past means at once, as none does.
+/// The time of the start, ns since the epoch; a past time means at once, like no time.
 fn schedule(text: &str) -> Result<Option<i64>, Refusal> {
     if text.is_empty() {
         return Ok(None);
@@ -194,7 +194,7 @@ fn uploads(files: Vec<FileUpload>) -> Result<Vec<Upload>, Refusal> {
         .map(|file| Upload {
             path: file.path,
             content: file.content,
-            // Go's clients send their own bits beside the permissions.
+            // Clients in Go send bits of their own beside the permissions.
             mode: file.mode & 0o777,
             is_directory: file.isDirectory,
         })
@@ -203,10 +203,10 @@ fn uploads(files: Vec<FileUpload>) -> Result<Vec<Upload>, Refusal> {
     Ok(uploads)
 }
 
-/// Bytes of upload paths that a job's status repeats.
+/// Most bytes of upload paths that a job's status repeats.
 const SHOWN_PATHS: usize = 64 * 1024;
 
-/// The paths for status: all of them, unless there are so many that they would fill replies.
+/// The upload paths that a status shows: all, unless they are so many that they would fill replies.
 fn shown_paths(uploads: &[Upload]) -> Vec<String> {
     let mut room = SHOWN_PATHS;
     let mut shown: Vec<String> = Vec::new();
@@ -223,7 +223,7 @@ fn shown_paths(uploads: &[Upload]) -> Vec<String> {
 
 type Variables = (Vec<(String, String)>, Vec<(String, Secret)>);
 
-/// Both maps in the order of their names, which a map does not keep. A secret hides a plain variable.
+/// Both maps, sorted by name, because a map keeps no order. A secret hides the plain variable of its name.
 fn variables(plain: HashMap<String, String>, secret: HashMap<String, String>) -> Variables {
     let mut plain: Vec<_> = plain.into_iter().filter(|(name, _)| !secret.contains_key(name)).collect();
     plain.sort_unstable();
@@ -235,7 +235,7 @@ fn variables(plain: HashMap<String, String>, secret: HashMap<String, String>) ->
 /// The job that a request names.
 ///
 /// # Errors
-/// Nothing given, too short a prefix, or a text that is longer than any id.
+/// No id, a prefix that is too short, or a text that is longer than any id.
 pub(in crate::api) fn job(uuid: &str) -> Result<JobRef, Refusal> {
     let text = uuid.trim();
     if text.len() > REPEATED {
@@ -244,7 +244,7 @@ pub(in crate::api) fn job(uuid: &str) -> Result<JobRef, Refusal> {
     Ok(JobRef::parse(text)?)
 }
 
-/// The start of a text as an error may repeat it.
+/// The beginning of a text, as much as an error may repeat.
 fn repeated(text: &str) -> String {
     let mut start: String = text.chars().take(REPEATED).collect();
     if start.len() < text.len() {
@@ -253,10 +253,11 @@ fn repeated(text: &str) -> String {
     start.escape_debug().to_string()
 }
 
-/// Whose output is wanted, and which part of it.
+/// The job whose output is wanted, and the wanted part of it.
 ///
 /// # Errors
-/// As [`job`]; a stream that does not exist, a filter that is too long or has a line break, a range that has no place.
+/// Those of [`job`]; an unknown stream, a filter that is too long or has a line break, an end before the
+/// start.
 pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, LogQuery), Refusal> {
     let stream = match request.stream.enum_value() {
         Ok(OutputStream::OUTPUT_STREAM_UNSPECIFIED) => None,
@@ -286,7 +287,7 @@ pub(in crate::api) fn logs(request: &GetJobLogsReq) -> Result<(JobRef, LogQuery)
     Ok((job(&request.uuid)?, query))
 }
 
-/// A time in ns since the epoch; 0: none.
+/// A time in ns since the epoch, where 0 means none.
 fn moment(field: &str, ns: i64) -> Result<Option<i64>, Refusal> {
     if ns < 0 {
         return invalid(format!("{field} cannot be negative"));
@@ -304,10 +305,10 @@ fn filter(text: &str) -> Result<Option<Needle>, Refusal> {
     Ok((!text.is_empty()).then(|| Needle::new(text.as_bytes())))
 }
 
-/// The job whose samples are wanted, and which of them.
+/// The job whose samples are wanted, and the wanted ones.
 ///
 /// # Errors
-/// As [`job`]; or a range or fold that says nothing.
+/// Those of [`job`]; a negative number, an end before the start, an unknown fold, or an interval without a fold.
 pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, SampleQuery), Refusal> {
     for (field, negative) in [
         ("since_ns", request.since_ns < 0),
@@ -343,10 +344,10 @@ pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Sa
     Ok((job(&request.uuid)?, query))
 }
 
-/// Which part of the list is wanted; `None` where no job can be in it.
+/// The wanted part of the list; `None` where no job can be in it.
 ///
 /// # Errors
-/// A negative limit, a foreign token, a word that is no status.
+/// A negative limit, an unknown token, or a word that is no status.
 pub(in crate::api) fn page(request: &EmptyRequest) -> Result<Option<Page>, Refusal> {
     let Ok(limit) = usize::try_from(request.limit) else {
         return invalid("limit cannot be negative".to_owned());
@@ -369,7 +370,7 @@ pub(in crate::api) fn page(request: &EmptyRequest) -> Result<Option<Page>, Refus
     Ok((!nobody).then(|| Page { limit, after, statuses: statuses.into_iter().flatten().collect() }))
 }
 
-/// A status word; `None` for the one that only jobs of workflows can have.
+/// The status that a word names; `None` for the one that only jobs of workflows can have.
 fn status(word: &str) -> Result<Option<Status>, Refusal> {
     let upper = if word.len() <= REPEATED { word.to_ascii_uppercase() } else { String::new() };
     match Status::ALL.into_iter().find(|status| status.as_str() == upper) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::daemon::DaemonConfig;
 use crate::pb::joblet::{JobRequirement, OutputStream};
 
-/// What makes a good message a bad one.
+/// A change that makes a valid message invalid.
 type Change<M> = fn(&mut M);
 
 fn rules_of(config: &DaemonConfig) -> Rules {
@@ -28,7 +28,7 @@ fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The kind of a refusal and its text.
+/// The kind and the text of a refusal.
 fn refused(request: RunJobRequest) -> (char, String) {
     refused_by(request, &rules())
 }

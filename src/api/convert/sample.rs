@@ -1,4 +1,4 @@
-//! Samples to messages. A group that is absent stays absent: clients ask whether it is there.
+//! From samples to messages. An absent group stays absent: clients check whether it is present.
 
 use protobuf::MessageField;
 
@@ -11,7 +11,7 @@ use crate::pb::joblet::{
     JobProcessMetrics, JobResourceLimits, NetworkInterfaceMetrics,
 };
 
-/// A sample of a job.
+/// Converts one sample of a job.
 pub(in crate::api) fn message(id: JobId, sample: &Sample) -> JobMetricsSample {
     JobMetricsSample {
         jobId: id.to_string(),
@@ -41,7 +41,7 @@ fn limits(limits: &Limits) -> JobResourceLimits {
     }
 }
 
-/// Fills the six fields that three messages share by name.
+/// Fills the six fields whose names three messages share.
 macro_rules! fill_pressure {
     ($message:ident, $pressure:expr) => {
         let pressure: Pressure = $pressure.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! JobService.
+//! The handlers of JobService.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ impl JobService for Jobs {
     ) {
         let Jobs { commands, rules, upload_limit, call_limits, .. } = self.clone();
         bridge::serve(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, async move |req| {
-            // Held until the loop has answered: what the request carries lives as long.
+            // Held until the loop has answered, because the uploads of the request live as long.
             let _upload_permit =
                 upload_limit.acquire(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
             let explain = req.explain;
@@ -169,12 +169,12 @@ impl JobService for Jobs {
     }
 }
 
-/// Now, ns since the epoch.
+/// The current time, ns since the epoch.
 fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
-/// The answer about jobs that cannot exist: the loop is not asked.
+/// An empty list, for a page that no job can be in: the loop gets no command.
 fn empty_page<E>() -> oneshot::Receiver<Result<JobPage, E>> {
     let (answer, asked) = oneshot::channel();
     // Fails only without a receiver, and `asked` is right here.

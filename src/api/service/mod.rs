@@ -1,8 +1,8 @@
-//! The handlers. A handler never waits: it converts, puts a question to the loop and leaves a future behind.
+//! The handlers. A handler never waits: it converts the message, sends a command to the loop and leaves a future.
 //!
-//! [`auth`](super::auth) has let the call through before a handler sees it, and has answered all calls of what
-//! is not built: the four services at the end have no handlers of their own, but must be registered, because
-//! C-core answers for a method that it does not know without asking who calls.
+//! [`auth`](super::auth) has permitted the call before a handler sees it, and answers all calls of methods that are not
+//! built. The four services at the end have no handlers of their own, but must be registered: C-core answers a method
+//! that it does not know without a check of the client.
 
 mod job;
 mod stream;
@@ -21,13 +21,13 @@ use crate::pb::joblet_grpc::{
     create_monitoring_service, create_network_service, create_runtime_service, create_volume_service,
 };
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Clone)]
 pub(super) struct Jobs {
     commands: CommandSender,
     rules: Arc<Rules>,
     pump: StreamPump,
-    /// Serialized bytes of one page of a list.
+    /// Most serialized bytes of one page of a list.
     page_bytes: u64,
     upload_limit: UploadLimit,
     call_limits: CallLimits,
@@ -47,8 +47,8 @@ impl Jobs {
     }
 }
 
-/// Bytes of all requests for a job whose start is not answered yet. The loop's queue counts commands; what
-/// they carry, uploads above all, is bounded here.
+/// The limit of the bytes of all RunJob requests that are not answered yet. The loop's queue bounds the number of
+/// commands; this bounds their size, which is mostly uploads.
 #[derive(Clone)]
 struct UploadLimit {
     bytes: Arc<AtomicU64>,
@@ -59,7 +59,7 @@ impl UploadLimit {
     fn acquire(&self, bytes: u64) -> Result<UploadPermit, Refusal> {
         let permit = UploadPermit { all: self.bytes.clone(), bytes };
         let others = self.bytes.fetch_add(bytes, Ordering::SeqCst);
-        // One request alone is always taken: gRPC has bounded it.
+        // A single request is always accepted: gRPC has bounded its size.
         if others > 0 && others.saturating_add(bytes) > self.limit {
             return Err(Refusal::Exhausted(format!(
                 "too many jobs are being started: their uploads have {} MiB, {} MiB are allowed; try again",
@@ -71,7 +71,7 @@ impl UploadLimit {
     }
 }
 
-/// A share of [`UploadLimit`], given back when it goes.
+/// The bytes of one request, released when it is dropped.
 #[derive(Debug)]
 struct UploadPermit {
     all: Arc<AtomicU64>,
@@ -92,7 +92,7 @@ impl VolumeService for NotBuilt {}
 impl MonitoringService for NotBuilt {}
 impl RuntimeService for NotBuilt {}
 
-/// All five services.
+/// All five services of the protocol.
 pub(super) fn all(jobs: Jobs) -> [Service; 5] {
     [
         create_job_service(jobs),

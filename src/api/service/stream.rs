@@ -1,4 +1,4 @@
-//! Calls that are answered by a stream: from its queue onto the wire, as fast as the client reads.
+//! Calls that a stream answers: from its queue to the client, as fast as the client reads.
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
@@ -12,8 +12,8 @@ use crate::api::limits::CallPermit;
 use crate::api::streams::{self, JobSource};
 use crate::stream::{Queued, Source, StreamReader};
 
-/// Serves the whole call. `put` converts its message into a question to the loop, and into the function that makes a
-/// source of the answer.
+/// Serves the whole call. `put` converts its message into a command for the loop, and into the function that makes a
+/// source of the loop's reply.
 pub(super) async fn follow<Q, T, S: Source, M: Send + 'static, C: FnOnce(T) -> JobSource<S, M>>(
     pump: StreamPump,
     permit: Result<CallPermit, RpcStatus>,
@@ -33,9 +33,9 @@ pub(super) async fn follow<Q, T, S: Source, M: Send + 'static, C: FnOnce(T) -> J
     });
 }
 
-/// Sends messages until the end, each when C-core has taken the one before: of a client that does not read, one
-/// waits here and one in the stream's queue. While there is none, the call itself is polled, so that a client
-/// that goes is noticed at once. A cut one that does not read is cancelled with the sink.
+/// Sends messages until the end, each when C-core has taken the one before. For a client that does not read, one message
+/// waits here and one in the stream's queue. While no message exists, the call itself is polled, so that a client that
+/// disconnects is noticed at once. A client that lost its permission and does not read is canceled with the sink.
 async fn send<M>(mut reader: StreamReader<M, RpcStatus>, mut sink: DuplexSink<M>) -> grpcio::Result<()> {
     loop {
         let item = poll_fn(|cx| {
@@ -47,7 +47,7 @@ async fn send<M>(mut reader: StreamReader<M, RpcStatus>, mut sink: DuplexSink<M>
             reader.poll_item(cx).map(Ok::<_, grpcio::Error>)
         });
         match item.await? {
-            // Without a buffer hint: C-core would keep the last line of a quiet job until the next one.
+            // Without a buffer hint, with which C-core would keep the last line of a quiet job until the next one.
             Some(Queued::Item(message)) => sink.start_send_unpin((message, WriteFlags::default()))?,
             Some(Queued::End(Ok(()))) => return sink.close().await,
             Some(Queued::End(Err(status))) => return sink.fail(status).await,
