@@ -139,7 +139,8 @@ tier_checks() {
 tier_unit() { run_tests unit; }
 tier_kernel() { rooted kernel && run_tests kernel; }
 tier_e2e() { rooted e2e && run_tests e2e; }
-tier_vm() { run_tests vm; }
+# A test waits for the verdict of its guest: with a thread for each, guests that may run side by side do.
+tier_vm() { run_tests vm --test-threads=100; }
 # One test at a time: the load is each test's own.
 # shellcheck disable=SC2046 # words
 tier_soak() { rooted soak && JOBLET_TEST_SOAK=1 run_tests soak --exact --test-threads=1 --show-output $(soak_tests); }

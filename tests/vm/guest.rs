@@ -10,11 +10,13 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, Once, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-/// Guests measure time: two at once would measure each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// A guest that measures time holds this alone, because another guest would distort its figures; the others share it.
+static PROCESSORS: RwLock<()> = RwLock::new(());
+/// Two guests must not fill the cache of kernel and packages at once.
+static PACKING: Mutex<()> = Mutex::new(());
 /// A guest takes about five minutes where it has two processors to itself, and three times that beside builds and other tests.
 const LONGEST: Duration = Duration::from_secs(1500);
 /// The part of the kernel's command line that all guests share. A busy host may be late with the ticks by which the kernel
@@ -34,6 +36,8 @@ const PROGRAMS: [(&str, &str); 6] = [
 pub(super) struct Guest {
     /// The name of the file in the test cache that keeps the console of the last boot.
     pub(super) name: &'static str,
+    /// Whether the guest measures time and therefore runs without another guest.
+    pub(super) alone: bool,
     /// Every test, in the order in which the guest runs them.
     pub(super) tests: &'static [&'static str],
     /// Packs the guest in a directory of its own, in which the file `tests` lies already, and returns the arguments of the
@@ -88,7 +92,12 @@ impl Guest {
     }
 
     fn run(&self) -> Boot {
-        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_alone, _shared);
+        if self.alone {
+            _alone = PROCESSORS.write().unwrap_or_else(PoisonError::into_inner);
+        } else {
+            _shared = PROCESSORS.read().unwrap_or_else(PoisonError::into_inner);
+        }
         for (program, package) in PROGRAMS {
             let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
             if !found.is_ok_and(|o| o.status.success()) {
@@ -102,7 +111,9 @@ impl Guest {
         let mut qemu = Command::new("qemu-system-x86_64");
         // No KVM: a device that is present may still hang, and TCG boots in seconds.
         qemu.args("-accel tcg -cpu max -smp 2 -m 1024 -nographic -no-reboot -net none".split(' '));
+        let packing = PACKING.lock().unwrap_or_else(PoisonError::into_inner);
         qemu.args((self.pack)(out.path()));
+        drop(packing);
         let (output, late) = match Running::start(&mut qemu).end_within(LONGEST) {
             Ok(output) => (output, false),
             Err(output) => (output, true),
@@ -151,9 +162,10 @@ pub(super) fn disk(image: &Path, serial: &str) -> Vec<String> {
 
 /// The tests of a guest, each of which looks for its own name on the console.
 macro_rules! in_guest {
-    ($guest:ident, $file:literal, $pack:path: $($name:ident)*) => {
+    ($guest:ident, $file:literal, alone: $alone:literal, $pack:path: $($name:ident)*) => {
         static $guest: $crate::vm::guest::Guest = $crate::vm::guest::Guest {
             name: $file,
+            alone: $alone,
             tests: &[$(stringify!($name)),*],
             pack: $pack,
             boot: std::sync::OnceLock::new(),
@@ -170,8 +182,14 @@ macro_rules! in_guest {
 
 #[test]
 fn failed_boot_is_remembered_and_not_repeated() {
-    let guest =
-        Guest { name: "none", tests: &[], pack: |_| vec![], boot: OnceLock::new(), shown: Once::new() };
+    let guest = Guest {
+        name: "none",
+        alone: false,
+        tests: &[],
+        pack: |_| vec![],
+        boot: OnceLock::new(),
+        shown: Once::new(),
+    };
     for _ in 0..2 {
         let boot = guest.boot_once(|guest| {
             assert!(guest.boot.get().is_none(), "a second boot");

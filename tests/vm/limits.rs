@@ -37,7 +37,7 @@ fn image(out: &Path) -> Vec<String> {
     arguments
 }
 
-in_guest! { GUEST, "limits", image:
+in_guest! { GUEST, "limits", alone: true, image:
     a_strict_node_starts_where_every_controller_is
     the_doctor_finds_no_fault_on_a_strict_node
     limits_of_a_running_job_are_read_back_from_its_group

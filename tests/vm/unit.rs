@@ -6,7 +6,7 @@ use crate::helper::daemon::{JOBLET, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
-fn image(out: &Path) -> Vec<String> {
+pub(super) fn image(out: &Path) -> Vec<String> {
     let (cache, tests, hog) = (cache().join("vm"), out.join("tests"), c("hog_memory"));
     pack("debian.sh", &[&cache, out, &tests, Path::new(JOBLET), Path::new(RNX), &hog]);
     let mut arguments = vec!["-kernel".to_owned(), out.join("vmlinuz").display().to_string()];
@@ -18,7 +18,7 @@ fn image(out: &Path) -> Vec<String> {
     arguments
 }
 
-in_guest! { GUEST, "unit", image:
+in_guest! { GUEST, "unit", alone: false, image:
     the_installer_says_what_it_would_do_and_does_nothing
     the_installer_makes_a_node_from_nothing
     impossible_installation_is_refused_and_changes_nothing
@@ -33,12 +33,5 @@ in_guest! { GUEST, "unit", image:
     an_upgrade_replaces_the_programs_under_running_jobs
     unused_signals_do_no_harm_and_term_keeps_jobs_and_streams
     a_stop_is_clean_and_keeps_the_jobs_and_nothing_else
-    a_node_that_is_to_stop_its_jobs_does_and_leaves_nothing
-    stopping_the_jobs_unit_sends_term_and_ends_all_jobs
-    outside_changes_to_job_cgroups_are_detected_or_repaired
-    task_limit_refuses_new_jobs_by_name_and_keeps_running_ones
-    a_full_disk_holds_jobs_up_and_loses_nothing
-    power_cut_loses_running_jobs_by_name_and_keeps_all_others
-    a_start_that_fails_says_why_in_the_journal
     uninstall_ends_jobs_and_keeps_data_and_purge_keeps_nothing
 }
