@@ -95,7 +95,7 @@ impl Job {
         let mut options = fs::OpenOptions::new();
         let mut end = options.read(true).custom_flags(libc::O_NONBLOCK).open(kept).expect("init lingers");
         let mut bytes = Vec::new();
-        // WouldBlock while somebody could still write, end of file when nobody can.
+        // WouldBlock while a writer remains, end of file when none does.
         let _ = end.read_to_end(&mut bytes);
         bytes
     }

@@ -48,7 +48,7 @@ fn every_signal_that_kills_is_recorded_as_it_was() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     for number in 1..=64 {
-        // Ignored by default: CHLD, CONT, URG, WINCH. Stopping: STOP; TSTP, TTIN and TTOU stop nobody whose group
+        // Ignored by default: CHLD, CONT, URG, WINCH. Stopping: STOP; TSTP, TTIN and TTOU stop no process whose group
         // is orphaned, as a session leader's is whose parent has another session (setpgid(2)).
         let harmless = [17, 18, 20, 21, 22, 23, 28].contains(&number);
         if number == 19 {

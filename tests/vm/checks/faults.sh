@@ -178,7 +178,7 @@ data_directory_at_its_quota_delays_jobs_and_loses_nothing() {
     flood=$(rnx job run -q sh -c 'i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo $i; head -c 80000 /dev/zero; echo; done; exit 8')
     until_true 120 sh -c "command rnx --config $node/rnx-config.yml job status $flood | grep -q 'cannot be written\|disk is full'" || bad="$bad; it does not wait: $(rnx job status "$flood")"
     echo "at the quota: $(rnx job status "$flood" | tr '\n' ' ')"
-    # What little is left is enough for some.
+    # The remaining space is enough for a few jobs.
     bad="$bad$(comes_to_refuse "$data.*quota" true)"
     bad="$bad$(idle "$(faulty_daemon)")"
     set_quota $faulty user 0 0
