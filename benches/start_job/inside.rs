@@ -163,9 +163,6 @@ fn config(dir: &Path, payload: &Path, reuse: bool, forgets: bool) -> DaemonConfi
     config
 }
 
-/// The readers that wait for events, by job.
-type Waiting = Arc<Mutex<HashMap<JobId, Thread>>>;
-
 #[derive(Clone)]
 struct Client {
     commands: CommandSender,

@@ -293,9 +293,11 @@ impl Threads {
 
     /// The thread that creates sandboxes ahead of jobs.
     fn start_pool(&mut self, spawner: &Arc<Spawner>, size: usize) -> Result<Pool, DaemonError> {
-        let (requests, queue): (_, Receiver<(CreateRequest, Token)>) = bounded(size);
+        let (requests, queue): (_, Receiver<(Box<CreateRequest>, Token)>) = bounded(size);
         let answer = self.answer();
-        let created = move |created, under_way| answer(WorkerEvent::Created(Box::new(created), under_way));
+        let created = move |created: Result<_, _>, under_way| {
+            answer(WorkerEvent::Created(created.map(Box::new), under_way));
+        };
         self.handles.push(spawner.start_pool_thread(queue, created)?);
         Ok(Pool::new(size, requests))
     }

@@ -173,7 +173,7 @@ impl EventLoop {
 
 fn handle_worker(core: &mut Core, event: WorkerEvent) {
     match event {
-        WorkerEvent::Created(created, under_way) => lifecycle::on_created(core, *created, under_way),
+        WorkerEvent::Created(created, under_way) => lifecycle::on_created(core, created, under_way),
         WorkerEvent::Started(result) => lifecycle::on_started(core, *result),
         WorkerEvent::OutputComplete(id) => lifecycle::on_output_complete(core, id),
         WorkerEvent::Evidence(id, evidence) => lifecycle::on_evidence(core, id, *evidence),

@@ -13,7 +13,7 @@ use crate::state::Outcome;
 #[derive(Debug)]
 pub(super) enum WorkerEvent {
     /// A warm sandbox is ready, or could not be created.
-    Created(Box<Result<WarmSandbox, CreateError>>, Token),
+    Created(Result<Box<WarmSandbox>, Box<CreateError>>, Token),
     /// A spawner is done with a start.
     Started(Box<StartResult>),
     /// A job's output is complete.

@@ -68,19 +68,6 @@ pub enum DaemonError {
         /// The directory that is locked.
         path: PathBuf,
     },
-    /// Strict mode, and a host that cannot keep what the configuration promises.
-    #[error(
-        "this host is not fit for cgroup.enforcement: strict: {first}; {remedy} (failing: {failing}); \
-         `joblet doctor` shows all, and cgroup.enforcement: best-effort starts nevertheless"
-    )]
-    Unfit {
-        /// The first check that fails, with what was seen.
-        first: String,
-        /// The remedy of that check.
-        remedy: String,
-        /// The names of all checks that fail.
-        failing: String,
-    },
     /// epoll, eventfd or signalfd.
     #[error("cannot set up the event loop: {doing}: {source}")]
     Loop {

@@ -33,7 +33,7 @@ pub(super) struct Pool {
     // How many are wanted.
     size: usize,
     creating: Counter,
-    requests: Sender<(CreateRequest, Token)>,
+    requests: Sender<(Box<CreateRequest>, Token)>,
     usual: Option<Limits>,
     // When nothing has started or ended for long enough; a timer looks as long as it is set.
     quiet_at: Option<Instant>,
@@ -41,7 +41,7 @@ pub(super) struct Pool {
 
 impl Pool {
     /// An empty pool for `size` sandboxes, which the thread that reads `requests` creates.
-    pub(super) fn new(size: usize, requests: Sender<(CreateRequest, Token)>) -> Self {
+    pub(super) fn new(size: usize, requests: Sender<(Box<CreateRequest>, Token)>) -> Self {
         Pool { ready: Vec::new(), size, creating: Counter::default(), requests, usual: None, quiet_at: None }
     }
 
@@ -68,7 +68,7 @@ impl Pool {
     ///
     /// # Errors
     /// The thread is gone.
-    pub(super) fn request(&self, request: CreateRequest) -> Result<(), CreateRequest> {
+    pub(super) fn request(&self, request: Box<CreateRequest>) -> Result<(), Box<CreateRequest>> {
         self.requests.send((request, self.creating.token())).map_err(|back| back.into_inner().0)
     }
 

@@ -16,7 +16,6 @@ pub mod probe;
 pub mod quota;
 pub mod raw;
 pub mod thread;
-pub mod turns;
 
 pub use exit::exit_now;
 

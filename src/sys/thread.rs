@@ -30,7 +30,7 @@ pub fn join_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Puts the calling thread under SCHED_RR at the lowest priority: it runs before every thread that is scheduled
 /// ordinarily (sched(7)). Its children are scheduled ordinarily again. Such a thread must not spin for others, see
-/// [`super::turns`].
+/// [`super::mailbox`].
 ///
 /// # Errors
 /// No CAP_SYS_NICE, or a kernel that has given the thread's group no real-time share (CONFIG_RT_GROUP_SCHED).

@@ -12,7 +12,6 @@ use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, Evidence};
 use crate::daemon::jobs::Job;
-use crate::daemon::provision::Resources;
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
@@ -134,7 +133,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     }
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
-    let (run, held) = (job.run.take(), std::mem::replace(&mut job.held, Resources::default()));
+    let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
     core.jobs.has_ended(id);
     answer_starters(core, id);
     drop(run);

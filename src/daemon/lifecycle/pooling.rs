@@ -43,13 +43,13 @@ fn refill(core: &mut Core) {
         && let Some(lease) = core.supply.identities.take()
     {
         let id = JobId::random();
-        let request = CreateRequest {
+        let request = Box::new(CreateRequest {
             id,
             limits,
             network: core.supply.networks.source(NetworkMode::None),
             held: Resources::with_identity(Identity::new(lease)),
             output: Watermark::new(),
-        };
+        });
         if let Err(back) = core.pool.request(request) {
             back.held.release(&mut core.supply, &mut core.cleanup);
             diag::limited!(Level::Error, "the thread that creates warm sandboxes is gone");
@@ -73,13 +73,14 @@ pub(in crate::daemon) fn take_warm(core: &mut Core, limits: &Limits) -> Option<W
 /// tells its client why.
 pub(in crate::daemon) fn on_created(
     core: &mut Core,
-    created: Result<WarmSandbox, CreateError>,
+    created: Result<Box<WarmSandbox>, Box<CreateError>>,
     _under_way: Token,
 ) {
     match created {
-        Ok(sandbox) if core.shutdown.begun => discard(core, sandbox),
-        Ok(sandbox) => core.pool.add(sandbox),
-        Err(CreateError { id, held, why }) => {
+        Ok(sandbox) if core.shutdown.begun => discard(core, *sandbox),
+        Ok(sandbox) => core.pool.add(*sandbox),
+        Err(error) => {
+            let CreateError { id, held, why } = *error;
             diag::limited!(Level::Warn, "cannot create a warm sandbox for a next job", error = why.why);
             give_up(core, id, held);
         }

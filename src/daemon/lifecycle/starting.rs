@@ -34,7 +34,8 @@ pub(in crate::daemon) fn cold_sandbox(
     let lease = lease.ok_or_else(|| "all host ids are in use; raise process.subidCount".to_owned())?;
     let network = core.supply.networks.source(spec.network);
     let held = Resources::with_identity(Identity::new(lease));
-    Ok(JobSandbox::Cold(CreateRequest { id, limits: spec.limits.clone(), network, held, output }))
+    let request = CreateRequest { id, limits: spec.limits.clone(), network, held, output };
+    Ok(JobSandbox::Cold(Box::new(request)))
 }
 
 /// Starts a job that had to wait. Its id is known to its client, so no warm sandbox will do.

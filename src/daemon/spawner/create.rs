@@ -57,9 +57,9 @@ impl Spawner {
     pub(super) fn create(
         &self,
         context: &mut Result<CloneContext, SandboxError>,
-        request: CreateRequest,
-    ) -> Result<WarmSandbox, CreateError> {
-        let CreateRequest { id, limits, network, mut held, output } = request;
+        request: Box<CreateRequest>,
+    ) -> Result<WarmSandbox, Box<CreateError>> {
+        let CreateRequest { id, limits, network, mut held, output } = *request;
         let acquired = match context {
             Ok(context) => held.acquire(&self.node, context, id, &limits, network),
             Err(why) => Err(StartError::from(&*why)),
@@ -71,7 +71,7 @@ impl Spawner {
                 self.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake: None });
                 Ok(WarmSandbox { id, limits, output, init, work, held })
             }
-            Err(why) => Err(CreateError { id, held, why }),
+            Err(why) => Err(Box::new(CreateError { id, held, why })),
         }
     }
 }

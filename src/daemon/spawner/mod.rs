@@ -66,8 +66,8 @@ impl Spawner {
     /// No thread.
     pub(super) fn start_pool_thread(
         self: &Arc<Self>,
-        requests: Receiver<(CreateRequest, Token)>,
-        answer: impl Fn(Result<WarmSandbox, CreateError>, Token) + Send + 'static,
+        requests: Receiver<(Box<CreateRequest>, Token)>,
+        answer: impl Fn(Result<WarmSandbox, Box<CreateError>>, Token) + Send + 'static,
     ) -> Result<JoinHandle<()>, DaemonError> {
         let spawner = self.clone();
         let work = move || {

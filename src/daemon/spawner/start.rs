@@ -47,7 +47,7 @@ pub(in crate::daemon) enum JobSandbox {
     /// One that was ready.
     Warm(Box<WarmSandbox>),
     /// One that has to be created first.
-    Cold(CreateRequest),
+    Cold(Box<CreateRequest>),
 }
 
 impl JobSandbox {
@@ -133,7 +133,8 @@ impl Spawner {
             JobSandbox::Warm(sandbox) => *sandbox,
             JobSandbox::Cold(request) => match self.create(context, request) {
                 Ok(sandbox) => sandbox,
-                Err(CreateError { id, held, why }) => {
+                Err(error) => {
+                    let CreateError { id, held, why } = *error;
                     return StartResult { id, held, result: Err(why), under_way };
                 }
             },
