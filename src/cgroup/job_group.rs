@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::files::Group;
 use super::stat::{self, CpuStat, MemoryEvents};
-use super::{CgroupError, tree};
+use super::{CgroupError, Removal, removal};
 use crate::job::JobId;
 
 /// A job's group. Dropping it closes the descriptor and leaves the group: only the daemon removes groups.
@@ -17,15 +17,6 @@ use crate::job::JobId;
 pub struct JobCgroup {
     id: JobId,
     group: Group,
-}
-
-/// The result of a removal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// The group is gone.
-    Done,
-    /// The kernel has not let go of every process yet: try again in a moment.
-    Busy,
 }
 
 impl JobCgroup {
@@ -132,7 +123,7 @@ impl JobCgroup {
     /// # Errors
     /// Anything but "busy".
     pub fn remove(&self) -> Result<Removal, CgroupError> {
-        tree::remove(&self.group.path)
+        removal::remove(&self.group.path)
     }
 }
 

@@ -29,6 +29,7 @@ mod files;
 mod job_group;
 mod limits;
 mod locate;
+mod removal;
 mod stat;
 mod survey;
 mod tree;
@@ -38,7 +39,8 @@ use std::path::PathBuf;
 
 pub use controller::{ControllerSet, Unenforced, Why};
 pub use disk::Disk;
-pub use job_group::{JobCgroup, Removal};
+pub use job_group::JobCgroup;
+pub use removal::Removal;
 pub use stat::{CpuStat, MemoryEvents, Throttling};
 pub use survey::{Survey, survey};
 pub use tree::{CgroupTree, GroupState, Placement};

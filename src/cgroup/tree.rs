@@ -4,9 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::io::Errno;
-
 use super::files::Group;
+use super::removal::{is_busy, names_of_groups, removal, remove, rmdir};
 use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, limits, locate};
 use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, JobId, Layer, Limits};
@@ -15,8 +14,6 @@ use crate::job::{Controller, Enforcement, JobId, Layer, Limits};
 const MAIN: &str = "joblet-main";
 /// Before a job's id in the name of its group.
 const JOB: &str = "job-";
-/// Deepest tree of groups that is removed below a job's; jobs cannot make any.
-const DEEPEST: usize = 16;
 /// Where the kernel lists the cores that are online.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
@@ -324,61 +321,6 @@ fn step_aside(own: &Group) -> Result<bool, CgroupError> {
         Group::make(&own.path.join(MAIN))?.write("cgroup.procs", &me)?;
     }
     Ok(true)
-}
-
-/// Removes a group and the groups below it.
-pub(super) fn remove(path: &Path) -> Result<Removal, CgroupError> {
-    let first = rmdir(path);
-    if !first.as_ref().is_err_and(is_busy) {
-        return removal(path, first);
-    }
-    // Busy by processes, or by groups below.
-    match remove_below(path, DEEPEST).and_then(|()| rmdir(path)) {
-        Err(e) if is_busy(&e) => Ok(Removal::Busy),
-        other => removal(path, other),
-    }
-}
-
-fn remove_below(path: &Path, depth: usize) -> io::Result<()> {
-    for name in names_of_groups(path)? {
-        let child = path.join(name);
-        if depth > 0 {
-            remove_below(&child, depth - 1)?;
-        }
-        rmdir(&child)?;
-    }
-    Ok(())
-}
-
-fn names_of_groups(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            names.push(entry.file_name());
-        }
-    }
-    Ok(names)
-}
-
-/// rmdir(2); a missing directory counts as removed.
-fn rmdir(path: &Path) -> io::Result<()> {
-    match fs::remove_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn removal(path: &Path, result: io::Result<()>) -> Result<Removal, CgroupError> {
-    match result {
-        Ok(()) => Ok(Removal::Done),
-        Err(source) => Err(CgroupError::Remove { group: path.to_owned(), source }),
-    }
-}
-
-/// The cgroup file system answers EBUSY for processes and children alike.
-fn is_busy(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }
 
 #[cfg(test)]
