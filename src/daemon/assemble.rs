@@ -94,11 +94,11 @@ fn raise_open_files() {
 }
 
 impl Daemon {
-    /// Prepares directories, groups, sandboxes and threads. `shutdown_begins` is called on the loop when the end is asked
-    /// for.
+    /// Prepares directories, groups, sandboxes and threads. `shutdown_begins` is called on the loop when a
+    /// shutdown begins.
     ///
     /// # Errors
-    /// What the host refuses; nothing runs then.
+    /// The host's refusal; nothing runs then.
     pub fn new(
         config: &DaemonConfig,
         signals: SignalFd,
@@ -231,7 +231,7 @@ impl Places {
     }
 }
 
-/// What all jobs of the node share.
+/// The part of the node that all jobs share.
 fn node(config: &DaemonConfig, places: &Places, disk: Option<Arc<WorkDisk>>) -> Result<Node, DaemonError> {
     Ok(Node {
         tree: Arc::new(tree(config)?),
@@ -252,7 +252,7 @@ struct Threads {
 }
 
 impl Threads {
-    /// What a thread calls with what it has to say.
+    /// The way in which a thread answers the loop.
     fn answer(&self) -> impl Fn(WorkerEvent) + Send + Clone + 'static {
         let to_loop = self.to_loop.clone();
         move |event| {
@@ -353,7 +353,7 @@ fn lock(run_dir: &Path) -> Result<File, DaemonError> {
     let dir =
         File::open(run_dir).map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
     // A daemon that was killed may have a child that has not left its descriptors yet: that one takes a moment, a
-    // daemon that lives has the lock for good. Who waits for it in vain ends with this process.
+    // daemon that lives has the lock for good. A thread that waits in vain ends with this process.
     let (locked, lock) = bounded(1);
     let wait = move || {
         let _ = dir.lock().and_then(|()| locked.send(dir).map_err(io::Error::other));
@@ -399,7 +399,7 @@ fn work_on_disk(config: &DaemonConfig, work: &WorkDisk) -> Result<bool, DaemonEr
     }
 }
 
-/// What an earlier daemon left in `<dataDir>/work`.
+/// The directories that an earlier daemon left in `<dataDir>/work`.
 fn left_work(work: &WorkDisk) -> Vec<Leftover> {
     work.leftovers().unwrap_or_else(|why| {
         let path = work.path().display();

@@ -43,7 +43,7 @@ pub(super) enum CleanupTask {
     File(PathBuf),
     /// A directory to remove with all that is in it.
     Directory(PathBuf),
-    /// What a job left behind, to be read.
+    /// The evidence of a job, to be read.
     Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
     /// Something else that may wait for a disk or for the kernel.
     Run(Box<dyn FnOnce() + Send>),
@@ -76,7 +76,7 @@ pub(super) struct BusyCgroup {
 #[derive(Debug)]
 pub(super) struct PendingCleanup(#[expect(dead_code, reason = "counts as long as it lives")] Token);
 
-/// What the threads answer.
+/// An answer of one of the threads.
 #[derive(Debug)]
 pub(super) enum CleanupEvent {
     /// A cgroup is gone, or cannot be removed.
@@ -85,10 +85,10 @@ pub(super) enum CleanupEvent {
     CgroupBusy(BusyCgroup),
     /// Nothing is left in a network namespace.
     NetworkClean(OwnedFd),
-    /// What a job left behind.
+    /// The evidence of a job, read.
     Evidence(JobId, Box<Evidence>),
-    /// A directory in place of /work is gone and the host id of its job free; `None`: it could not be removed, or was
-    /// nobody's.
+    /// A directory in place of /work is gone and the host id of its job free; `None`: it could not be removed, or belonged
+    /// to no job.
     WorkDone(Option<Lease>, PendingCleanup),
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Cleanup {
 }
 
 impl Cleanup {
-    /// Hands tasks to the threads that read these queues. What waits in them is bounded: tasks by the number of jobs,
+    /// Hands tasks to the threads that read these queues. The queues are bounded: tasks by the number of jobs,
     /// removals of /work by the host ids that they hold.
     pub(super) fn new(tasks: Sender<CleanupTask>, removals: Sender<WorkRemoval>) -> Self {
         Cleanup { tasks, removals, pending: Counter::default() }

@@ -21,12 +21,12 @@ use crate::job::Enforcement;
 use crate::metrics::Sampler;
 use crate::output::{Collector, SpoolLimits};
 
-/// The owners.
+/// The owners of everything mutable.
 #[derive(Debug)]
 pub(super) struct Core {
     /// Numbers and words of the configuration.
     pub(super) settings: Settings,
-    /// What the node's jobs share, and worker threads too.
+    /// The part of the node that jobs and worker threads share.
     pub(super) node: Arc<Node>,
     /// All jobs, and facts about them that are not stepped yet.
     pub(super) jobs: JobTable,
@@ -36,19 +36,19 @@ pub(super) struct Core {
     pub(super) schedule: Schedule,
     /// Inputs of jobs that wait.
     pub(super) staging: Staging,
-    /// What is lent to jobs.
+    /// The host ids and networks that are lent to jobs.
     pub(super) supply: Supply,
     /// Jobs that are being started.
     pub(super) starts: Starts,
-    /// Warm sandboxes.
+    /// The pool of warm sandboxes.
     pub(super) pool: Pool,
     /// Records of jobs.
     pub(super) ledger: Ledger,
-    /// What is being removed.
+    /// Removals that are under way.
     pub(super) cleanup: Cleanup,
     /// Output and samples of jobs.
     pub(super) streams: Streams,
-    /// What becomes due, and the descriptors that are watched.
+    /// Timers, and the descriptors that are watched.
     pub(super) clock: Clock,
     /// Whether the daemon is to end.
     pub(super) shutdown: Shutdown,
@@ -57,19 +57,19 @@ pub(super) struct Core {
 /// Numbers and words of the configuration that steps need.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// `joblet.maxQueuedJobs`
+    /// `joblet.maxQueuedJobs`: jobs that may wait.
     pub(super) max_queued: usize,
-    /// `state.retention.max`
+    /// `state.retention.max`: finished jobs that are kept.
     pub(super) retention_max: usize,
-    /// `state.retention.days`, ns.
+    /// `state.retention.days`: age of a finished job that is forgotten, ns.
     pub(super) retention_ns: i64,
     /// Whether running jobs outlive an orderly end of the daemon (`joblet.onShutdown: keep`).
     pub(super) keep_jobs: bool,
-    /// `joblet.stopGracePeriod`
+    /// `joblet.stopGracePeriod`: from TERM to KILL.
     pub(super) stop_grace: Duration,
-    /// `joblet.cleanupTimeout`
+    /// `joblet.cleanupTimeout`: bound of waiting for a finished job's output.
     pub(super) cleanup_timeout: Duration,
-    /// `cgroup.enforcement`
+    /// `cgroup.enforcement`: whether a missing controller refuses a job.
     pub(super) enforcement: Enforcement,
     /// `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
     pub(super) spool_limits: SpoolLimits,
@@ -84,10 +84,10 @@ pub(super) struct Streams {
     pub(super) sampler: Sampler<Evidence>,
 }
 
-/// What wakes the loop.
+/// The things that wake the loop.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// What becomes due.
+    /// Timers of the loop.
     pub(super) timers: Timers,
     /// The descriptors that are watched.
     pub(super) sources: Sources,
@@ -101,7 +101,7 @@ pub(super) struct Clock {
 pub(super) struct Shutdown {
     /// Called when the end begins.
     pub(super) begins: Box<dyn Fn()>,
-    /// Whether the end was asked for.
+    /// Whether the shutdown has begun.
     pub(super) begun: bool,
     /// Whether it takes too long, so that the loop leaves what is still under way.
     pub(super) gave_up: bool,

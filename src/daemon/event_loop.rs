@@ -36,7 +36,7 @@ enum Event {
     ShutDown,
 }
 
-/// The loop.
+/// The loop, its sources and its owners.
 pub(super) struct EventLoop {
     poll: Poll,
     signals: SignalFd,
@@ -67,7 +67,7 @@ impl EventLoop {
         &mut self.core
     }
 
-    /// Turns until the end was asked for and everything is given back.
+    /// Turns until the daemon shuts down and everything is given back.
     pub(super) fn run(&mut self) {
         schedule_first();
         let mut events = Events::with_capacity(256);
@@ -90,8 +90,8 @@ impl EventLoop {
         self.core.shutdown.gave_up || self.core.shutdown.begun && lifecycle::is_idle(&self.core)
     }
 
-    /// Steps what the last turn left, then takes in what this one has collected, one by one. What acting leaves is stepped
-    /// after the next event, or in the next turn, which comes at once then.
+    /// Steps what the last turn left, then takes in what this one has collected, one by one. Facts left by an
+    /// effect are stepped after the next event, or in the next turn, which comes at once then.
     fn turn(&mut self, events: &Events) {
         self.step_facts();
         for event in self.collect(events) {
@@ -152,7 +152,7 @@ impl EventLoop {
         }
     }
 
-    /// Steps the facts that are there now, and acts on them. What acting leaves is not among them.
+    /// Steps the facts that are there now, and acts on them. Facts left by their effects are not among them.
     fn step_facts(&mut self) {
         for (id, fact) in self.core.jobs.take_facts() {
             self.step(id, fact);

@@ -1,4 +1,4 @@
-//! What worker threads tell the loop.
+//! The answers and observations of worker threads.
 
 use super::cleanup::CleanupEvent;
 use super::evidence::Evidence;

@@ -1,4 +1,4 @@
-//! What a job leaves behind, read by a worker thread when PID 1 is gone: the loop opens no file of a job.
+//! The evidence of a job's end, read by a worker thread when PID 1 is gone: the loop opens no file of a job.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::cgroup::JobCgroup;
 use crate::job::exit_file::{self, ExitFile};
 
-/// What a job left behind.
+/// Everything that tells how a job ended and what it used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Evidence {
     /// What PID 1 wrote about the end; `None` where it wrote nothing.
@@ -20,7 +20,7 @@ pub(super) struct Evidence {
     pub(super) oom: bool,
 }
 
-/// What reads the evidence of a job, on another thread.
+/// A function that reads the evidence of a job, for another thread.
 pub(super) fn reader(
     exit_file: &Arc<File>,
     cgroup: Option<&JobCgroup>,

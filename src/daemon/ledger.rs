@@ -1,4 +1,4 @@
-//! Records of jobs: which version was asked for, which is on disk, and how many writes are under way. The thread that
+//! Records of jobs: the version sent to the disk, the version that is there, and how many writes are under way. The thread that
 //! writes them is `state::writer`.
 
 use crossbeam_channel::Sender;

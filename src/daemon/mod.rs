@@ -87,7 +87,7 @@ pub enum DaemonError {
     /// The cgroups of jobs cannot be set up.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
-    /// What all sandboxes share cannot be prepared.
+    /// The shared part of all sandboxes cannot be prepared.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
     /// The job database cannot be used.

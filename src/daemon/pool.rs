@@ -26,7 +26,7 @@ use crate::sandbox::Init;
 /// How long nothing starts or ends before sandboxes are created.
 const QUIET: Duration = Duration::from_millis(5);
 
-/// The pool.
+/// The pool of warm sandboxes.
 #[derive(Debug)]
 pub(super) struct Pool {
     ready: Vec<WarmSandbox>,

@@ -1,4 +1,4 @@
-//! What the loop's poll watches: typed tokens that are never reused, and registrations that end by drop.
+//! The sources of the loop's poll: typed tokens that are never reused, and registrations that end by drop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ impl Sources {
         Ok(Registered { token, fd, shared: self.0.clone() })
     }
 
-    /// What a token stands for; `None` where its registration is gone.
+    /// The source behind a token; `None` where its registration is gone.
     pub(super) fn of(&self, token: Token) -> Option<Source> {
         self.0.known.borrow().get(&token).copied()
     }

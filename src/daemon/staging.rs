@@ -20,7 +20,7 @@ pub(super) struct StagingRequest {
     pending: Token,
 }
 
-/// What became of the inputs of one job.
+/// The result of writing one job's inputs.
 #[derive(Debug)]
 pub(super) struct Staged {
     /// The job's identity.
@@ -90,7 +90,7 @@ pub(super) fn start(
     thread.spawn(work).map_err(|source| DaemonError::Thread { name: "staging", source })
 }
 
-/// Takes out of a request what is not the job table's: files, and the values of variables. What stays shows no secret.
+/// Takes out of a request what is not the job table's: files, and the values of variables. The rest shows no secret.
 pub(super) fn unpack(spec: &mut JobSpec, uploads: Vec<Upload>) -> JobInputs {
     let shown = spec.environment.iter();
     let shown = shown.map(|(name, value)| (name.clone(), env::shown(name, value).to_owned())).collect();

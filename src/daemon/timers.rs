@@ -65,7 +65,7 @@ impl<T> Ord for Entry<T> {
 }
 
 impl<T> Heap<T> {
-    /// No timer.
+    /// A heap without timers.
     pub(super) fn new() -> Self {
         Heap { heap: BinaryHeap::new(), count: 0 }
     }

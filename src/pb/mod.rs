@@ -1,7 +1,7 @@
 //! The wire: messages and stubs of the crate `joblet-proto` (`protos/`), and the test that their numbers stay.
 //!
 //! Only the edges import this room; inside, a request is a `daemon::command::Command`, and a job a `job::JobView`.
-//! What is generated, and how, stands in the head of that crate.
+//! The head of that crate says what is generated, and how.
 
 pub use joblet_proto::*;
 

@@ -399,12 +399,12 @@ impl TestDaemon {
             config.lines().find_map(|line| line.trim().strip_prefix("warmSandboxes: ")?.parse().ok());
         let (warm, pid) = (wanted.unwrap_or(WARM_SANDBOXES), self.pid());
         // The second joblet-init belongs to a warm sandbox in the making.
-        let counts = [("/memfd:order (deleted)", warm), ("/memfd:joblet-init (deleted)", 1)];
+        let counts = [("/memfd:exec-request (deleted)", warm), ("/memfd:joblet-init (deleted)", 1)];
         eventually("the warm sandboxes are ready", || {
             let now = residue::descriptors(pid);
             let made = counts.iter().all(|(kind, wanted)| now.get(*kind).unwrap_or(&0) == wanted);
             // The last warm sandbox has its order before the rest.
-            let made = made && residue::waits(pid, "berths");
+            let made = made && residue::waits(pid, "pool");
             holds(made || self.log().contains("cannot make a berth"))
         });
     }

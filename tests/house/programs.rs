@@ -49,7 +49,7 @@ fn joblet_init_is_small_static_and_needs_no_library() {
     let out = Command::new("readelf").args(["--wide", "--program-headers", "--dynamic"]).arg(&init).output();
     let text = String::from_utf8_lossy(&out.expect("readelf is installed (binutils)").stdout).into_owned();
     assert!(!text.contains("INTERP") && !text.contains("NEEDED"), "{text}");
-    // What is not linked dynamically and fits in so little cannot hold a runtime; its strings say so too.
+    // A static program of this size cannot hold a runtime; its strings say so too.
     let words = String::from_utf8_lossy(&bytes);
     assert!(RUNTIMES.iter().all(|name| !words.contains(name)));
 }

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("joblet", &["*"]),
     // A crate of its own, which build.rs compiles: `crate` is not ours there.
     ("init", &["*"]),
-    // Level 3. Of the daemon, api knows the commands only.
+    // Level 3. The api knows only the commands of the daemon.
     (
         "api",
         &[

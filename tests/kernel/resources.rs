@@ -1,5 +1,5 @@
 //! Every kind of thing that a job holds has its part everywhere: a step of the plan, a layer that is read back, a
-//! way back to the host. What a kind must have to compile is in `src/daemon/provision/mod.rs`.
+//! way back to the host. `src/daemon/provision/mod.rs` lists the parts without which a kind does not compile.
 
 use std::path::Path;
 

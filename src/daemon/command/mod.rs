@@ -1,4 +1,4 @@
-//! What may be asked of the loop: the requests ([`request`]), and a file for what each of them does.
+//! The requests to the loop ([`request`]), and one file for the work that each of them causes.
 //!
 //! A handler reads owners and answers at once, or notes facts about a job and leaves its answer with the job's waiters.
 //! The API's side of a request stands in `api/service/`, the client's in `rnx/command/`, under the same name.
@@ -22,7 +22,7 @@ pub use request::{
     SampleSource,
 };
 
-/// Carries one command out. An answer whose client is gone is dropped. What it makes happen to jobs it leaves as facts.
+/// Carries one command out. An answer whose client is gone is dropped. It leaves facts about jobs for the loop to step.
 pub(super) fn handle(core: &mut Core, command: Command) {
     match command {
         Command::Run { spec, uploads, answer } => run::handle(core, *spec, uploads, answer),

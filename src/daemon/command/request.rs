@@ -1,4 +1,4 @@
-//! What may be asked of the loop, and the way in.
+//! The requests to the loop, their answers, and the way in.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
 pub enum Command {
     /// Start a job. Answered when its process runs, or could not be started.
     Run {
-        /// What to run.
+        /// The job to run.
         spec: Box<JobSpec>,
         /// Files for /work, already checked.
         uploads: Vec<Upload>,
@@ -32,80 +32,80 @@ pub enum Command {
     },
     /// Tell what a start would do, and do nothing.
     Explain {
-        /// What would run.
+        /// The job that would run.
         spec: Box<JobSpec>,
         /// Files for /work, already checked.
         uploads: Vec<Upload>,
-        /// The plan.
+        /// The plan, sentence by sentence.
         answer: Answer<Explained>,
     },
     /// Show one job.
     Status {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
-        /// The job.
+        /// The job as it is now.
         answer: Answer<JobView>,
     },
     /// Show what stands around a running job, read back from the kernel.
     Security {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// The job and its layers.
         answer: Answer<(JobView, Vec<Layer>)>,
     },
     /// Show jobs, oldest first.
     List {
-        /// Which.
+        /// The page of the list.
         page: Page,
-        /// They.
+        /// The page, oldest jobs first.
         answer: Answer<JobPage>,
     },
     /// End a running job. Answered when it is terminal.
     Stop {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// The job as it ended.
         answer: Answer<JobView>,
     },
     /// Keep a scheduled job from starting. Answered when that is recorded.
     Cancel {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// The job as it ended.
         answer: Answer<JobView>,
     },
     /// Forget a terminal job and its output.
     Delete {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// Its whole id, when its files are gone.
         answer: Answer<JobId>,
     },
     /// Forget all terminal jobs.
     DeleteAll {
-        /// What became of them.
+        /// The number of jobs deleted and skipped.
         answer: Answer<Deleted>,
     },
     /// Open a job's output for reading.
     Logs {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// The place to read from.
         answer: Answer<LogSource>,
     },
     /// Open a job's samples for reading.
     Samples {
-        /// Which.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// The place to read from.
         answer: Answer<SampleSource>,
     },
 }
 
-/// What a start would do.
+/// The plan of a start that is not made.
 #[derive(Debug)]
 pub struct Explained {
-    /// What would run, under which limits.
+    /// The job that would run, with its limits.
     pub spec: Box<JobSpec>,
     /// Limits that this host cannot enforce (best-effort mode), in words.
     pub unenforced: Vec<String>,
@@ -124,14 +124,14 @@ pub struct Page {
     pub statuses: Vec<Status>,
 }
 
-/// Most jobs of one page, whatever was asked.
+/// The largest number of jobs on one page.
 pub(in crate::daemon) const PAGE_MAX: usize = 5000;
 
 /// A page ends behind the job whose texts bring it to so many bytes: arguments and variables of one job may
 /// be megabytes, and the loop copies them.
 pub(in crate::daemon) const PAGE_BYTES: usize = 8 << 20;
 
-/// One page.
+/// One page of the list of jobs.
 #[derive(Debug, Clone, Default)]
 pub struct JobPage {
     /// Jobs with their serials, by which a next page begins.
@@ -152,7 +152,7 @@ pub struct Deleted {
 /// Where a job's output is read.
 #[derive(Debug, Clone)]
 pub struct LogSource {
-    /// Whose output it is.
+    /// The job whose output it is.
     pub id: JobId,
     /// The spool; it may not exist where the job never came so far.
     pub dir: PathBuf,
@@ -163,7 +163,7 @@ pub struct LogSource {
 /// Where a job's samples are read.
 #[derive(Debug, Clone)]
 pub struct SampleSource {
-    /// Whose samples they are.
+    /// The job whose samples they are.
     pub id: JobId,
     /// The spool; it has no samples where the job never ran.
     pub dir: PathBuf,
@@ -174,7 +174,7 @@ pub struct SampleSource {
 /// Why the loop refused. The API knows a gRPC code for each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// NOT_FOUND.
+    /// NOT_FOUND: no job has this id or prefix.
     #[error("job not found: {0}")]
     NotFound(String),
     /// INVALID_ARGUMENT: a prefix that several jobs have.
@@ -185,16 +185,16 @@ pub enum CommandError {
         /// Whole ids, at most ten of them.
         candidates: Vec<String>,
     },
-    /// FAILED_PRECONDITION.
+    /// FAILED_PRECONDITION: the job is not in a state for it.
     #[error("{0}")]
     WrongState(String),
-    /// RESOURCE_EXHAUSTED.
+    /// RESOURCE_EXHAUSTED: a bound of the node is reached.
     #[error("{0}")]
     Exhausted(String),
     /// INTERNAL: the job could not be set up; it is stored as FAILED.
     #[error("{0}")]
     SetUp(String),
-    /// UNAVAILABLE.
+    /// UNAVAILABLE: nothing is accepted any more.
     #[error("the daemon is shutting down")]
     ShuttingDown,
 }

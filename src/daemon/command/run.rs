@@ -25,7 +25,7 @@ use crate::upload::{JobInputs, Upload};
 /// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.
 const DESCRIPTORS_KEPT: u64 = 64;
 
-/// What becomes of a request that is accepted.
+/// The fate of a request that is accepted.
 enum Admitted {
     /// It starts in this sandbox, with this slot.
     Starts(JobSandbox, Slot),

@@ -32,7 +32,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<(JobView, 
 
 /// A job that is to be looked at.
 struct Look {
-    // Of its PID 1: while that lives, the numbers that we read are the job's.
+    // The pidfd of PID 1: while that lives, the numbers that we read are the job's.
     pidfd: OwnedFd,
     promise: Promise,
     limits: Limits,
@@ -57,11 +57,11 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
 }
 
 impl Look {
-    /// Reads everything.
+    /// Reads all layers back.
     fn run(self, view: JobView) -> Result<(JobView, Vec<Layer>), CommandError> {
         let gone = || not_running(view.id, view.status.as_str());
         match self.read(view.id) {
-            // What was read of a job that has ended meanwhile may be another process's.
+            // The numbers of a job that has ended meanwhile may be another process's.
             _ if has_ended(&self.pidfd) => Err(gone()),
             Err(why) if is_gone(&why) => Err(gone()),
             Err(why) => Err(CommandError::SetUp(format!("cannot read job {} back: {why}", view.id))),
@@ -85,7 +85,7 @@ fn not_running(id: JobId, status: &str) -> CommandError {
     CommandError::WrongState(format!("job is not running: {id} (current status: {status})"))
 }
 
-/// What files of a process or group answer when it has gone.
+/// Whether an error means that the process or the group has gone.
 fn is_gone(why: &io::Error) -> bool {
     let errno = why.raw_os_error().map(Errno::from_raw_os_error);
     why.kind() == io::ErrorKind::NotFound || matches!(errno, Some(Errno::SRCH | Errno::NODEV))

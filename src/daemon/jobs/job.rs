@@ -17,20 +17,20 @@ use crate::stream;
 
 use super::slots::{Slot, Slots, Ticket};
 
-/// One job. What exists only while it has a process is in [`Run`], what has to be given back in [`Resources`].
+/// One job. [`Run`] has the things that exist only while it has a process, [`Resources`] those that are given back.
 #[derive(Debug)]
 pub(in crate::daemon) struct Job {
     /// The job's identity.
     pub(in crate::daemon) id: JobId,
     /// Number in the order of acceptance; set by [`JobTable::insert`](super::JobTable::insert).
     pub(in crate::daemon) serial: u64,
-    /// What it runs. There are no values of secrets in it.
+    /// The request, without the values of secrets.
     pub(in crate::daemon) spec: Arc<JobSpec>,
     /// Where it is in its life.
     pub(in crate::daemon) state: State,
     /// When things happened to it.
     pub(in crate::daemon) times: Times,
-    /// What of it is on disk.
+    /// How much of it is on disk.
     pub(in crate::daemon) durability: Durability,
     /// Its right to run, or its place in the queue for one.
     pub(in crate::daemon) standing: Standing,
@@ -40,11 +40,11 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) samples: Stream<stream::Watermark>,
     /// Its process, from the clone to the end of the job.
     pub(in crate::daemon) run: Option<Run>,
-    /// What it holds, until all of it is given back at its end.
+    /// The resources that it holds until its end.
     pub(in crate::daemon) held: Resources,
     /// By what a later daemon finds its processes.
     pub(in crate::daemon) trace: Trace,
-    /// What it used, and which of its limits the host cannot keep.
+    /// Its use of memory and processor, and the limits that the host cannot keep.
     pub(in crate::daemon) usage: Usage,
     /// Calls that wait for it.
     pub(in crate::daemon) waiters: Waiters,
@@ -68,7 +68,7 @@ pub(in crate::daemon) struct Times {
 /// How much of a job would survive the daemon now.
 #[derive(Debug, Clone, Default)]
 pub(in crate::daemon) struct Durability {
-    /// The number of records that were asked for.
+    /// The number of records that were sent to the disk.
     pub(in crate::daemon) version: u64,
     /// The newest of them that is on disk; 0 where none is.
     pub(in crate::daemon) durable: u64,
@@ -114,7 +114,7 @@ pub(in crate::daemon) struct Run {
     pub(in crate::daemon) oom_score: Option<File>,
     /// How PID 1 itself ended, in words; `None` while it lives.
     pub(in crate::daemon) init_end: Option<String>,
-    /// What was read after its end.
+    /// The evidence of its end, once it is read.
     pub(in crate::daemon) evidence: Option<Evidence>,
 }
 
@@ -127,7 +127,7 @@ pub(in crate::daemon) struct Trace {
     pub(in crate::daemon) process: Option<Process>,
 }
 
-/// What a job used.
+/// The use of a job, and its unenforced limits.
 #[derive(Debug, Clone, Default)]
 pub(in crate::daemon) struct Usage {
     /// Peak memory in bytes.

@@ -16,7 +16,7 @@ use rustix::time::{
 use crate::daemon::sources::{Registered, Source, Sources};
 use crate::job::JobId;
 
-/// The schedule.
+/// The jobs that wait for a time, and their timer.
 #[derive(Debug)]
 pub(in crate::daemon) struct Schedule {
     timer: Registered,

@@ -8,7 +8,7 @@ use crate::daemon::command::request::CommandError;
 use crate::job::state::Fact;
 use crate::job::{JobId, JobRef};
 
-/// All jobs.
+/// All jobs that the daemon knows.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct JobTable {
     jobs: BTreeMap<u64, Job>,

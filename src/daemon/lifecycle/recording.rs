@@ -1,4 +1,4 @@
-//! Records of jobs: when one is asked for, and what happens when it is on disk.
+//! Records of jobs: when one is written, and what happens when it is on disk.
 
 use super::forgetting::forget;
 use super::standing::{leave_queues, release_slot};

@@ -58,7 +58,8 @@ struct Found {
     pid: i32,
 }
 
-/// Takes over what an earlier daemon had, and removes what is nobody's. `work` is what is on disk in place of /work.
+/// Takes over what an earlier daemon had, and removes what belongs to no job. `work` lists the directories on disk in
+/// place of /work.
 pub(in crate::daemon) fn take_over(core: &mut Core, records: Vec<Record>, work: Vec<Leftover>) {
     let mut queued = Vec::new();
     for record in with_intents(core, records) {
@@ -226,7 +227,7 @@ fn continue_running(core: &mut Core, job: Job) {
     let id = job.id;
     core.jobs.restore(job);
     run_timeout(core, id);
-    // It may stand in its intent alone. And where its end was asked for, it is not known whether TERM was sent: it is
+    // It may stand in its intent alone. And where a stop was requested, it is not known whether TERM was sent: it is
     // when this is recorded.
     save(core, id);
     watch_use(core, id);

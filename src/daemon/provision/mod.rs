@@ -1,4 +1,4 @@
-//! What a job holds, from the first thing that is made for it to the last that is given back.
+//! The resources of a job, from the first thing that is made for it to the last that is given back.
 //!
 //! | kind | acquired | given back |
 //! |---|---|---|
@@ -50,11 +50,11 @@ pub(super) trait Kind: Sized {
     /// What `--explain` says of it before the steps of the child, in the order of a start.
     fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String>;
 
-    /// What an earlier daemon's job holds of it; `None` where there is nothing.
+    /// This kind as an earlier daemon's job holds it; `None` where there is nothing.
     fn adopt(from: &mut Adoption<'_>) -> Option<Self>;
 }
 
-/// What `--explain` is asked for.
+/// The request of `--explain`.
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
     /// The job that would run.
@@ -72,29 +72,29 @@ pub(super) struct Adoption<'a> {
     pub(super) id: JobId,
     /// The host id in its record.
     pub(super) host_id: Option<u32>,
-    /// What the node's jobs share.
+    /// The part of the node that jobs share.
     pub(super) node: &'a Node,
     /// Where its identity goes back to.
     pub(super) supply: &'a mut Supply,
 }
 
-/// What is lent to jobs and comes back from them.
+/// The stock of things that are lent to jobs and come back from them.
 #[derive(Debug)]
 pub(super) struct Supply {
-    /// Host ids.
+    /// Host ids that are free.
     pub(super) identities: crate::sandbox::identity::Leases,
     /// Network namespaces that earlier jobs left clean.
     pub(super) networks: KeptNetworks,
 }
 
-/// What one job holds. A field that is empty was not acquired, or is given back.
+/// Everything that one job holds. An empty field was not acquired, or is given back.
 #[derive(Debug, Default)]
 pub(super) struct Resources {
     /// Its host id.
     pub(super) identity: Option<Identity>,
-    /// Its cgroup.
+    /// Its cgroup, with its limits.
     pub(super) cgroup: Option<JobCgroup>,
-    /// What is mounted at its /work.
+    /// Its /work: a directory or a tmpfs.
     pub(super) work: Option<Work>,
     /// Its network namespace, where that may be used again.
     pub(super) network: Option<Network>,
@@ -122,7 +122,7 @@ pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
     said
 }
 
-/// What [`Resources::acquire`] made besides resources.
+/// The product of [`Resources::acquire`] besides resources.
 #[derive(Debug)]
 pub(super) struct Acquired {
     /// PID 1, which waits behind its walls.
@@ -138,7 +138,7 @@ pub(super) struct Acquired {
 }
 
 impl Resources {
-    /// What the loop itself can give a job that is about to be created.
+    /// The resources that the loop itself gives a job that is about to be created.
     pub(super) fn with_identity(identity: Identity) -> Self {
         Resources { identity: Some(identity), ..Resources::default() }
     }
@@ -147,7 +147,7 @@ impl Resources {
     /// costs nothing to undo first, the clone last, because the child is born in its cgroup.
     ///
     /// # Errors
-    /// What could not be had; what was acquired before it stays in `self` and is to be released.
+    /// The resource that could not be had; those acquired before stay in `self` and are to be released.
     pub(super) fn acquire(
         &mut self,
         node: &Node,
@@ -207,7 +207,7 @@ impl Resources {
         }
     }
 
-    /// What a job of an earlier daemon holds. Its mounts are known only when its PID 1 is found.
+    /// The resources of an earlier daemon's job. Its mounts are known only when its PID 1 is found.
     pub(super) fn adopt(from: &mut Adoption<'_>) -> Self {
         Resources {
             identity: Identity::adopt(from),

@@ -1,4 +1,4 @@
-//! What all jobs of the node share, and why a job could not be started.
+//! The part of the node that all jobs share, and the reason why a job could not be started.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::cgroup::{CgroupTree, Disk};
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Sandbox, SandboxError};
 
-/// What all jobs of the node share.
+/// The part of the node that all jobs share.
 #[derive(Debug)]
 pub(in crate::daemon) struct Node {
     /// Template root, joblet-init and policy of every sandbox.
@@ -16,15 +16,15 @@ pub(in crate::daemon) struct Node {
     pub(in crate::daemon) tree: Arc<CgroupTree>,
     /// Disks that `io.max` is written for.
     pub(in crate::daemon) disks: Vec<Disk>,
-    /// `<dataDir>/spool`.
+    /// `<dataDir>/spool`, with a directory for each job's output.
     pub(in crate::daemon) spool: PathBuf,
-    /// `<dataDir>/run`.
+    /// `<dataDir>/run`, with the exit files.
     pub(in crate::daemon) run_dir: PathBuf,
     /// Holds each job's /work; `None` where that is a tmpfs.
     pub(in crate::daemon) disk: Option<Arc<WorkDisk>>,
-    /// `filesystem.workQuota`, bytes.
+    /// `filesystem.workQuota`: bound of a job's /work, bytes.
     pub(in crate::daemon) work_quota: u64,
-    /// `network.reuseNamespaces`.
+    /// `network.reuseNamespaces`: whether clean network namespaces are kept.
     pub(in crate::daemon) reuse_networks: bool,
 }
 

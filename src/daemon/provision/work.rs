@@ -1,4 +1,4 @@
-//! What is mounted at a job's /work: a directory with a quota, or a tmpfs.
+//! The /work of a job: a directory with a quota, or a tmpfs.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;

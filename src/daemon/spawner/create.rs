@@ -18,7 +18,7 @@ pub(in crate::daemon) struct CreateRequest {
     pub(in crate::daemon) limits: Limits,
     /// Where its network comes from.
     pub(in crate::daemon) network: NetworkSource,
-    /// What it holds already: its identity.
+    /// The resources that it holds already: its identity.
     pub(in crate::daemon) held: Resources,
     /// How far its output has come.
     pub(in crate::daemon) output: Arc<Watermark>,
@@ -37,7 +37,7 @@ pub(in crate::daemon) struct WarmSandbox {
     pub(in crate::daemon) init: Init,
     /// The root of its /work, to be filled.
     pub(in crate::daemon) work: OwnedFd,
-    /// What it holds.
+    /// The resources that it holds.
     pub(in crate::daemon) held: Resources,
 }
 
@@ -46,9 +46,9 @@ pub(in crate::daemon) struct WarmSandbox {
 pub(in crate::daemon) struct CreateError {
     /// The id that its job would have had.
     pub(in crate::daemon) id: JobId,
-    /// What it had acquired.
+    /// The resources that it had acquired.
     pub(in crate::daemon) held: Resources,
-    /// The reason.
+    /// The reason for its client.
     pub(in crate::daemon) why: StartError,
 }
 

@@ -27,10 +27,10 @@ use crate::upload::Stage;
 pub(super) use create::{CreateError, CreateRequest, WarmSandbox};
 pub(super) use start::{InputSource, JobSandbox, StartRequest, StartResult, Started};
 
-/// What all spawner threads share.
+/// The state that all spawner threads share.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    /// What all jobs share.
+    /// The part of the node that all jobs share.
     pub(super) node: Arc<Node>,
     /// Takes the output pipes of created sandboxes.
     pub(super) collector: Collector,
@@ -114,7 +114,7 @@ impl Starts {
 }
 
 /// Lets the calling thread run before ordinary load, which is what a node that runs jobs is full of: a start passes
-/// through several threads, and each would wait its turn. What it clones is scheduled ordinarily. A tuning: logged once
+/// through several threads, and each would wait its turn. A child that it clones is scheduled ordinarily. A tuning: logged once
 /// where the host refuses it.
 pub(super) fn schedule_first() {
     if let Err(why) = schedule() {

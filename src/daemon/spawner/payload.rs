@@ -1,4 +1,4 @@
-//! What joblet-init is told to execute: argv, environment and working directory.
+//! The request for joblet-init: argv, environment and working directory of the payload.
 
 use std::ffi::CString;
 use std::io;

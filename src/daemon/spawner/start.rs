@@ -22,7 +22,7 @@ use crate::upload::{self, JobInputs, Upload, UploadError};
 pub(in crate::daemon) struct StartRequest {
     /// Where it starts.
     pub(in crate::daemon) sandbox: JobSandbox,
-    /// What it runs.
+    /// The job's request.
     pub(in crate::daemon) spec: Arc<JobSpec>,
     /// Its files and variables.
     pub(in crate::daemon) inputs: InputSource,
@@ -91,12 +91,12 @@ fn trace(init: &Init) -> Option<Process> {
     Some(Process { pid: init.pid, start_time })
 }
 
-/// What became of a start.
+/// The result of a start.
 #[derive(Debug)]
 pub(in crate::daemon) struct StartResult {
     /// The job's identity.
     pub(in crate::daemon) id: JobId,
-    /// What it holds, whatever became of it.
+    /// The resources that it holds, whatever became of it.
     pub(in crate::daemon) held: Resources,
     /// PID 1, or why there is none. The output is with the collector already.
     pub(in crate::daemon) result: Result<Started, StartError>,
@@ -104,7 +104,7 @@ pub(in crate::daemon) struct StartResult {
     pub(in crate::daemon) under_way: Token,
 }
 
-/// The loop's part of a started PID 1. What the daemon wrote the request into is closed by now.
+/// The loop's part of a started PID 1. The file of the exec request is closed by now.
 #[derive(Debug)]
 pub(in crate::daemon) struct Started {
     /// PID 1 of the job.
