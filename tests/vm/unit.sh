@@ -438,6 +438,8 @@ uninstall_ends_jobs_and_keeps_data_and_purge_keeps_nothing() {
 # The checks of the installer make the node; a guest without them needs one before its first check.
 if ! grep -q the_installer /checks/tests && [ ! -e $node ]; then
     install_joblet --host guest || echo "no node"
+    # With few warm sandboxes a limit of processes is reached after few jobs. The first check restarts the daemon with this.
+    configure $node/joblet-config.yml joblet warmSandboxes 2
 fi
 run_checks /checks/tests
 echo "--- the journal"
