@@ -405,7 +405,7 @@ impl TestDaemon {
             let made = counts.iter().all(|(kind, wanted)| now.get(*kind).unwrap_or(&0) == wanted);
             // The last warm sandbox has its order before the rest.
             let made = made && residue::waits(pid, "pool");
-            holds(made || self.log().contains("cannot make a berth"))
+            holds(made || self.log().contains("cannot create a warm sandbox"))
         });
     }
 

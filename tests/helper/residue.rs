@@ -157,6 +157,8 @@ fn without_ids(path: &str) -> String {
         Some(_) if uuid::Uuid::parse_str(&part[part.len() - 36..]).is_ok() => {
             format!("{}ID", &part[..part.len() - 36])
         }
+        // The number of a process, in /proc.
+        None if !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) => "N".to_owned(),
         _ => part.to_owned(),
     };
     path.split('/').map(part).collect::<Vec<_>>().join("/")
