@@ -43,10 +43,22 @@ impl Watch {
         note.note(&format!("rnx: lost the server at {address} ({why}); waiting for it to come back"));
         let bound = most.map_or(LONGEST, |most| most.min(LONGEST));
         let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
-        let job =
-            self.server.ask_when_there(bound, |jobs, option| jobs.get_job_status_opt(&request, option))?;
-        self.asked = Instant::now();
-        Ok(job)
+        let until = Instant::now() + bound;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let answer =
+                self.server.ask_when_there(left, |jobs, option| jobs.get_job_status_opt(&request, option));
+            match answer {
+                // The server that came back has gone again before it answered.
+                Err(e) if e.is_unreachable() && self.broken < TRIES && Instant::now() < until => {
+                    self.broken += 1;
+                }
+                answer => {
+                    self.asked = Instant::now();
+                    return answer;
+                }
+            }
+        }
     }
 
     /// The job's status, also from a server that came back.

@@ -133,7 +133,7 @@ impl Wait {
             let ids: Vec<&str> = jobs.iter().map(|job| job.uuid.as_str()).collect();
             match self.server.first_end(&ids, self.time_limit.left()) {
                 Ok(at) => {
-                    jobs[at] = status(self.server, &jobs[at].uuid, QUERY)?;
+                    jobs[at] = watch.status(&jobs[at].uuid, QUERY)?;
                     if !is_terminal_status(&jobs[at].status) {
                         return Err(cut_off(&jobs[at]));
                     }
@@ -156,7 +156,7 @@ impl Wait {
             back => jobs[0] = back?,
         }
         for job in &mut jobs[1..] {
-            *job = status(self.server, &job.uuid, QUERY)?;
+            *job = watch.status(&job.uuid, QUERY)?;
         }
         Ok(())
     }
