@@ -90,7 +90,7 @@ impl<T> Mailbox<T> {
         Ok(())
     }
 
-    /// Sends, and sleeps while the mailbox is full. Never called by a thread that serves others.
+    /// Sends, and sleeps while the mailbox is full. Never called by a thread for which the receiver waits.
     ///
     /// # Errors
     /// The inbox is gone.
@@ -114,7 +114,8 @@ impl<T> Inbox<T> {
         let item = queue.items.pop_front();
         drop(queue);
         if was_full {
-            self.0.room.notify_one();
+            // All of them: the next takes find a mailbox that is not full, and wake nobody.
+            self.0.room.notify_all();
         }
         item
     }
@@ -212,6 +213,26 @@ mod tests {
             taken.extend(inbox.take());
         }
         assert_eq!((taken, thread.join().unwrap()), (vec![1, 2], Ok(())));
+    }
+
+    #[test]
+    fn every_sender_that_waits_finds_room() {
+        let (_poll, sender, inbox) = with_poll(2);
+        sender.try_send(0).unwrap();
+        sender.try_send(1).unwrap();
+        let waiting = |item| {
+            let other = sender.clone();
+            std::thread::spawn(move || other.send(item))
+        };
+        let threads: Vec<_> = (2..8).map(waiting).collect();
+        let mut taken = Vec::new();
+        while taken.len() < 8 {
+            // Both at once, so that the second take finds a mailbox that is not full.
+            taken.extend([inbox.take(), inbox.take()].into_iter().flatten());
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, (0..8).collect::<Vec<_>>());
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap().is_ok()));
     }
 
     #[test]
