@@ -141,7 +141,7 @@ impl<T> Writer<T> {
                 self.checkpoint();
             }
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || !self.gone.is_empty() {
             self.write(tell);
         }
         if self.commits > 0 {
@@ -191,7 +191,7 @@ impl<T> Writer<T> {
     fn checkpoint(&mut self) {
         self.commits = 0;
         if let Err(why) = self.database.checkpoint() {
-            diag::limited!(Level::Warn, "cannot tidy up the job database", error = why);
+            diag::limited!(Level::Warn, "cannot checkpoint the job database", error = why);
         }
     }
 }
