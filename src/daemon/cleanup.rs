@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::Level;
@@ -70,6 +71,25 @@ impl fmt::Debug for CleanupTask {
 pub(super) struct BusyCgroup {
     group: JobCgroup,
     pending: PendingCleanup,
+    since: Instant,
+    is_late: bool,
+}
+
+/// How long a busy cgroup is left alone before the next try, and how long after [`BusyCgroup::next_try`] has warned.
+const BUSY_AGAIN: Duration = Duration::from_millis(10);
+const LATE_AGAIN: Duration = Duration::from_secs(1);
+
+impl BusyCgroup {
+    /// When to try again to remove it. Beyond `bound` (`joblet.cleanupTimeout`) it is logged once and tried less often:
+    /// a process in it hangs in the kernel.
+    pub(super) fn next_try(&mut self, now: Instant, bound: Duration) -> Instant {
+        if !self.is_late && now.saturating_duration_since(self.since) > bound {
+            self.is_late = true;
+            let id = self.group.id();
+            diag::event!(Level::Warn, "a job's cgroup still has processes, removing it later", jobId = id);
+        }
+        now + if self.is_late { LATE_AGAIN } else { BUSY_AGAIN }
+    }
 }
 
 /// Counts one removal until the loop has heard of its end.
@@ -110,7 +130,7 @@ pub(super) struct Cleanup {
 }
 
 impl Cleanup {
-    /// Hands tasks to the threads that read these queues. The queues are bounded: tasks by the number of jobs,
+    /// Hands tasks to the threads that read these queues. Their queues hold no more than: tasks by the number of kept jobs and open calls,
     /// removals of /work by the host ids that they hold.
     pub(super) fn new(tasks: Sender<CleanupTask>, removals: Sender<WorkRemoval>) -> Self {
         Cleanup { tasks, removals, pending: Counter::default() }
@@ -129,7 +149,8 @@ impl Cleanup {
     /// Has a cgroup removed, and whatever is in it killed.
     pub(super) fn remove_cgroup(&self, group: JobCgroup) {
         let pending = PendingCleanup(self.pending.token());
-        self.send(CleanupTask::Cgroup(BusyCgroup { group, pending }));
+        let cgroup = BusyCgroup { group, pending, since: Instant::now(), is_late: false };
+        self.send(CleanupTask::Cgroup(cgroup));
     }
 
     /// Tries again to remove a cgroup that was busy.

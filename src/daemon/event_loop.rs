@@ -24,9 +24,6 @@ use crate::job::exit::StopCause;
 use crate::job::state::{Fact, State, step};
 use crate::sys::mailbox::Inbox;
 
-/// How long a busy cgroup is left alone before the next try.
-const BUSY_AGAIN: Duration = Duration::from_millis(10);
-
 /// Something that a turn has collected.
 enum Event {
     Source(Source),
@@ -181,8 +178,9 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::Recorded(outcome) => lifecycle::on_recorded(core, outcome),
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
         WorkerEvent::Cleanup(CleanupEvent::CgroupDone(pending)) => drop(pending),
-        WorkerEvent::Cleanup(CleanupEvent::CgroupBusy(cgroup)) => {
-            core.clock.timers.set(Instant::now() + BUSY_AGAIN, Timer::Cgroup(cgroup));
+        WorkerEvent::Cleanup(CleanupEvent::CgroupBusy(mut cgroup)) => {
+            let at = cgroup.next_try(Instant::now(), core.settings.cleanup_timeout);
+            core.clock.timers.set(at, Timer::Cgroup(cgroup));
         }
         WorkerEvent::Cleanup(CleanupEvent::NetworkClean(namespace)) => core.supply.networks.keep(namespace),
         WorkerEvent::Cleanup(CleanupEvent::Evidence(id, evidence)) => {
