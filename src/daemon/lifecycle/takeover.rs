@@ -75,8 +75,8 @@ pub(in crate::daemon) fn take_over(core: &mut Core, records: Vec<Record>, work: 
         }
     }
     for Leftover { name, project } in work {
-        // That of a waiting job was removed with all that its start had made.
-        let has_it = |job: &Job| job.held.identity.is_some() || job.state.waits();
+        // That of a waiting job was removed with all that its start had made; a job that ends gives its own back.
+        let has_it = |job: &Job| !job.state.is_finished();
         let lives = |id: JobId| core.jobs.get(id).is_some_and(has_it);
         let text = OsStr::from_bytes(name.to_bytes()).to_str();
         if !text.and_then(JobId::parse).is_some_and(lives) {
