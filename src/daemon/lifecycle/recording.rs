@@ -38,7 +38,11 @@ pub(in crate::daemon) fn on_recorded(core: &mut Core, outcome: Outcome<PendingWr
                 answer_starters(core, id);
             }
             (false, true) => core.jobs.note(id, Fact::Unrecorded),
-            (false, false) => refuse_unrecorded(core, id, trouble.as_deref().unwrap_or_default()),
+            (false, false) => {
+                // A stop of a job that runs does not wait for the disk.
+                core.jobs.note(id, Fact::Unrecorded);
+                refuse_unrecorded(core, id, trouble.as_deref().unwrap_or_default());
+            }
         }
     }
 }
