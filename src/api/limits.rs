@@ -1,6 +1,6 @@
 //! The limit of open calls for each client, and the wait from a call's headers to its message.
 //!
-//! grpcio hands a call over with its headers (`protos/stubs.rs` says why), so nothing of its message has arrived when the
+//! grpcio hands a call over with its headers (`protos/build/stubs.rs` says why), so nothing of its message has arrived when the
 //! role is checked and the call is counted. A client that opens calls and sends nothing, or one byte a second, uses up
 //! its own limit and no other client's.
 

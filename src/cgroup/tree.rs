@@ -26,7 +26,7 @@ pub struct Placement<'a> {
     pub self_cgroup: &'a str,
     /// `cgroup.baseDir`, where configured; made where it does not exist.
     pub base_dir: Option<&'a Path>,
-    /// The name of the group that holds the jobs' groups, such as `joblet-50051`: of this daemon alone, and
+    /// The name of the group that holds the jobs' groups, such as `joblet-1a2b3c4d`, a hash of dataDir: of this daemon alone, and
     /// the same after a restart.
     pub name: &'a str,
     /// The controllers of `cgroup.enableControllers`.

@@ -346,7 +346,7 @@ fn open_database(config: &DaemonConfig) -> Result<(Option<Database>, Vec<Record>
     }
 }
 
-/// One daemon per dataDir: two would kill each other's jobs in the sweep. The lock is on the directory itself,
+/// One daemon per dataDir: two would kill each other's jobs when it takes over. The lock is on the directory itself,
 /// so there is no file to leave behind.
 fn lock(run_dir: &Path) -> Result<File, DaemonError> {
     let path = run_dir.to_owned();
@@ -425,7 +425,7 @@ fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
     Ok(tree)
 }
 
-/// Notifiers data directories apart in the name of a group; FNV-1a, 32 bits.
+/// Tells data directories apart in the name of a group; FNV-1a, 32 bits.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use log::Level;
+
 use crate::cgroup::JobCgroup;
+use crate::diag;
 use crate::job::exit_file::{self, ExitFile};
 
 /// Everything that tells how a job ended and what it used.
@@ -26,7 +29,18 @@ pub(super) fn reader(
     cgroup: Option<&JobCgroup>,
 ) -> impl FnOnce() -> Evidence + Send + 'static {
     let exit_file = exit_file.clone();
-    let cgroup = cgroup.and_then(|cgroup| cgroup.try_clone().ok());
+    let cgroup = cgroup.and_then(|cgroup| {
+        let copy = cgroup.try_clone();
+        if let Err(why) = &copy {
+            diag::limited!(
+                Level::Warn,
+                "cannot read a job's cgroup at its end",
+                jobId = cgroup.id(),
+                error = why
+            );
+        }
+        copy.ok()
+    });
     move || read(read_exit(&exit_file), cgroup.as_ref())
 }
 

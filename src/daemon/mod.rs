@@ -9,18 +9,20 @@
 //! pidfds, report pipes, signals, timers --------> |          |
 //! ```
 //!
-//! A turn has three phases that never mix: *collect* ([`event_loop`]) takes what has come and changes nothing, *step*
-//! (`job::state::step`, pure) turns each fact about a job into a new state and effects, *act* ([`lifecycle`]) carries the
-//! effects out. An effect may leave facts to step next; it never steps them. The loop waits in its poll and nowhere
-//! else; it opens no file of a job and touches no directory: worker threads do.
+//! A turn *collects* ([`event_loop`]) everything that has come, and changes nothing meanwhile. Each event is then handled:
+//! owners take it in and leave facts about jobs. *Step* (`job::state::step`, pure) turns a fact into a new state and
+//! effects, and *act* ([`lifecycle`]) carries the effects out; an effect may leave facts to step next, and never steps
+//! them. The loop waits in its poll and nowhere else; it opens no file of a job and touches no directory: worker threads
+//! do.
 //!
 //! Every mutable thing has one owner in [`core::Core`]. The functions of [`command`] (one file a request) and
 //! [`lifecycle`] connect them; [`provision`] says what a job holds, how it gets it and how it is given back. Where a stop
 //! request goes: `api/service/job.rs` -> mailbox -> `command/stop.rs` -> `Fact::Stop` -> `job/state.rs` -> `Effect::Save`
-//! (`lifecycle/recording.rs`) -> `Fact::Recorded` -> `Effect::Terminate` (`lifecycle/running.rs`).
+//! (`lifecycle/recording.rs`) -> `Fact::Recorded` -> `Effect::Terminate` (`lifecycle/running.rs`); its answer: `InitGone`
+//! -> `Fact::OutputComplete` -> `Fact::Recorded` -> `Effect::Finish` (`lifecycle/finishing.rs`).
 //!
-//! Bounds: commands by [`command::QUEUE`]; starts, worker events and cleanup tasks by the number of live jobs, which
-//! admission bounds (`joblet.maxConcurrentJobs`); removals of /work by the host ids that they hold
+//! Bounds: commands by [`command::QUEUE`]; starts and worker events by the number of live jobs, which admission bounds
+//! (`joblet.maxConcurrentJobs`); cleanup tasks by the number of jobs that are kept and by open calls; removals of /work by the host ids that they hold
 //! (`process.subidCount`) and by what an earlier daemon left; warm sandboxes by `joblet.warmSandboxes`; jobs that wait,
 //! and with them inputs to stage, by `joblet.maxQueuedJobs`; records by all of these.
 
@@ -79,7 +81,7 @@ pub enum DaemonError {
     /// A thread cannot be started.
     #[error("cannot start the {name} thread: {source}")]
     Thread {
-        /// The path of the directory.
+        /// The name of the thread.
         name: &'static str,
         /// The system's answer.
         source: io::Error,

@@ -17,7 +17,7 @@ use crate::sys::exit_now;
 /// The code that shells report for a program that Ctrl-C ended: 128+2.
 const INTERRUPTED: i32 = 130;
 
-/// Notifiers the waiting thread which job it is about, once that is known.
+/// Tells the waiting thread which job it is about, once that is known.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<OnceLock<Watched>>);
 

@@ -8,7 +8,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<SampleSour
     let source = core.jobs.find(wanted).map(|job| SampleSource {
         id: job.id,
         dir: core.node.spool.join(job.id.to_string()),
-        watermark: job.samples.watermark.clone(),
+        watermark: job.samples.clone(),
     });
     let _ = answer.send(source);
 }

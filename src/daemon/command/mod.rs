@@ -1,7 +1,8 @@
 //! The requests to the loop ([`request`]), and one file for the work that each of them causes.
 //!
 //! A handler reads owners and answers at once, or notes facts about a job and leaves its answer with the job's waiters.
-//! The API's side of a request stands in `api/service/`, the client's in `rnx/command/`, under the same name.
+//! The API's side of a request stands in `api/service/job.rs` and `api/convert/`, the client's in
+//! `rnx/command/`.
 
 mod cancel;
 mod delete;

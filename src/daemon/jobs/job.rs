@@ -35,9 +35,9 @@ pub(in crate::daemon) struct Job {
     /// Its right to run, or its place in the queue for one.
     pub(in crate::daemon) standing: Standing,
     /// Its output, and how far that has come.
-    pub(in crate::daemon) output: Stream<Watermark>,
-    /// Its samples, and how far they have come.
-    pub(in crate::daemon) samples: Stream<stream::Watermark>,
+    pub(in crate::daemon) output: Output,
+    /// How far its samples have come.
+    pub(in crate::daemon) samples: Arc<stream::Watermark>,
     /// Its process, from the clone to the end of the job.
     pub(in crate::daemon) run: Option<Run>,
     /// The resources that it holds until its end.
@@ -90,12 +90,12 @@ pub(in crate::daemon) enum Standing {
     Running(#[expect(dead_code, reason = "counts as long as the job has it")] Slot),
 }
 
-/// One stream of a job that readers follow.
+/// The output of a job.
 #[derive(Debug)]
-pub(in crate::daemon) struct Stream<W> {
+pub(in crate::daemon) struct Output {
     /// How far it has come.
-    pub(in crate::daemon) watermark: Arc<W>,
-    /// Whether nothing more of it is to come. The collector may say so before the spawner has answered.
+    pub(in crate::daemon) watermark: Arc<Watermark>,
+    /// Whether all of it is in the spool. The collector may say so before the spawner has answered.
     pub(in crate::daemon) complete: bool,
 }
 
@@ -166,9 +166,8 @@ impl Job {
             times: Times { created_ns: now_ns(), ..Times::default() },
             durability: Durability::default(),
             standing: Standing::Out,
-            output: Stream { watermark: output, complete: false },
-            // No sample is to come until it is sampled.
-            samples: Stream { watermark: samples, complete: true },
+            output: Output { watermark: output, complete: false },
+            samples,
             run: None,
             held: Resources::default(),
             trace: Trace::default(),
@@ -254,7 +253,7 @@ impl Job {
     /// Readers of the job end when they have read everything.
     pub(in crate::daemon) fn end_streams(&self) {
         self.output.watermark.end();
-        self.samples.watermark.end();
+        self.samples.end();
     }
 
     /// The job as clients see it.

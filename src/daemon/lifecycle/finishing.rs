@@ -33,11 +33,8 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
 
 /// The last sample of a job is stored, and what it left behind is read.
 pub(in crate::daemon) fn on_evidence(core: &mut Core, id: JobId, evidence: Evidence) {
-    if let Some(job) = core.jobs.get_mut(id) {
-        job.samples.complete = true;
-        if let Some(run) = &mut job.run {
-            run.evidence = Some(evidence);
-        }
+    if let Some(run) = core.jobs.get_mut(id).and_then(|job| job.run.as_mut()) {
+        run.evidence = Some(evidence);
     }
     conclude_if_complete(core, id);
 }

@@ -101,7 +101,7 @@ pub(super) fn discard(core: &mut Core, sandbox: WarmSandbox) {
     give_up(core, id, held);
 }
 
-/// No job will ever have this id: its spool goes too.
+/// No job runs under this id: its spool goes too.
 fn give_up(core: &mut Core, id: JobId, held: Resources) {
     core.cleanup.remove_directory(core.node.spool.join(id.to_string()));
     held.release(&mut core.supply, &mut core.cleanup);

@@ -90,9 +90,9 @@ pub(super) fn run_timeout(core: &mut Core, id: JobId) {
 
 /// Has a running job sampled from now on; one of an earlier daemon too, whose samples then go on.
 pub(super) fn watch_use(core: &mut Core, id: JobId) {
-    let Some(job) = core.jobs.get_mut(id) else { return };
+    let Some(job) = core.jobs.get(id) else { return };
     let (Some(run), Some(group)) = (&job.run, &job.held.cgroup) else { return };
-    let samples = job.samples.watermark.clone();
+    let samples = job.samples.clone();
     core.streams.sampler.watch(Watched {
         id,
         pid: run.pid,
@@ -101,7 +101,6 @@ pub(super) fn watch_use(core: &mut Core, id: JobId) {
         dir: core.node.spool.join(id.to_string()),
         publish: Box::new(move |bytes| samples.publish(bytes)),
     });
-    job.samples.complete = false;
 }
 
 /// joblet-init must outlive the kernel's choice at the memory limit, to record it. Only now: the payload would have

@@ -37,7 +37,7 @@ pub(super) use network::{KeptNetworks, Network, NetworkSource};
 pub(super) use node::{Node, StartError};
 pub(super) use work::{Work, name as work_name, scratch_bytes};
 
-/// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/explain.rs`
+/// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
 /// looks for each of them in a real plan and a real job.
 pub(super) trait Kind: Sized {
     /// Name of the field of [`Resources`] and of the file beside this one.
@@ -143,7 +143,7 @@ impl Resources {
         Resources { identity: Some(identity), ..Resources::default() }
     }
 
-    /// Gets everything that a job with these limits needs and creates its PID 1, on a spawner thread. The order: what
+    /// Gets everything that a job with these limits needs and creates its PID 1, on a spawner or on the pool thread. The order: what
     /// costs nothing to undo first, the clone last, because the child is born in its cgroup.
     ///
     /// # Errors
