@@ -32,6 +32,8 @@ use crate::sys::thread::join_network;
 pub(super) enum CleanupTask {
     /// A job's cgroup, from which whatever is left is killed.
     Cgroup(BusyCgroup),
+    /// The cgroup of a job that is to end now.
+    Kill(JobCgroup),
     /// A killed child of ours, to be reaped.
     Reap(OwnedFd),
     /// A mount namespace to close: with its last reference the kernel takes its mounts apart, and waits.
@@ -54,6 +56,7 @@ impl fmt::Debug for CleanupTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CleanupTask::Cgroup(cgroup) => write!(f, "Cgroup({:?})", cgroup.group),
+            CleanupTask::Kill(group) => write!(f, "Kill({group:?})"),
             CleanupTask::Reap(_) => write!(f, "Reap"),
             CleanupTask::Close(_) => write!(f, "Close"),
             CleanupTask::Network(_) => write!(f, "Network"),
@@ -151,6 +154,11 @@ impl Cleanup {
         let pending = PendingCleanup(self.pending.token());
         let cgroup = BusyCgroup { group, pending, since: Instant::now(), is_late: false };
         self.send(CleanupTask::Cgroup(cgroup));
+    }
+
+    /// Has everything in a cgroup killed, without its processor limit in the way.
+    pub(super) fn kill_cgroup(&self, group: JobCgroup) {
+        self.send(CleanupTask::Kill(group));
     }
 
     /// Tries again to remove a cgroup that was busy.
@@ -264,6 +272,11 @@ pub(super) fn start_removal(
 fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
     match task {
         CleanupTask::Cgroup(cgroup) => answer(remove_cgroup(cgroup)),
+        CleanupTask::Kill(group) => {
+            if let Err(why) = group.kill() {
+                diag::limited!(Level::Warn, "cannot kill a job's cgroup", jobId = group.id(), error = why);
+            }
+        }
         CleanupTask::Reap(pidfd) => {
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }

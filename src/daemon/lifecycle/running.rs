@@ -128,9 +128,15 @@ pub(super) fn terminate(core: &mut Core, id: JobId) {
     core.clock.timers.set(Instant::now() + core.settings.stop_grace, Timer::Grace(id));
 }
 
-/// Kills everything in the job, whatever it forked: with PID 1 the kernel kills the whole pid namespace. The cgroup is
-/// killed by the cleanup thread, before it is removed.
+/// Kills everything in the job, whatever it forked: with PID 1 the kernel kills the whole pid namespace. The cleanup thread
+/// kills the cgroup too, which lifts the processor limit: throttled processes would take seconds to die.
 pub(super) fn kill(core: &mut Core, id: JobId) {
+    if let Some(cgroup) = core.jobs.get(id).and_then(|job| job.held.cgroup.as_ref()) {
+        match cgroup.try_clone() {
+            Ok(copy) => core.cleanup.kill_cgroup(copy),
+            Err(why) => diag::limited!(Level::Warn, "cannot kill a job's cgroup", jobId = id, error = why),
+        }
+    }
     signal(core, id, Signal::KILL);
 }
 
