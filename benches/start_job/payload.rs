@@ -17,7 +17,7 @@ pub fn assemble(benchmark: &str) -> PathBuf {
     let dir = directory(&target).join(benchmark);
     fs::create_dir_all(&dir).expect("root can write there");
     let program = dir.join("payload");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/start_job/payload.S");
+    let source = Path::new("benches/start_job/payload.S");
     let done = Command::new("cc")
         .args(["-nostdlib", "-static", "-Wl,--build-id=none", "-o"])
         .arg(&program)

@@ -174,14 +174,14 @@ fn pages_that_a_failed_sync_lost_reach_the_disk_before_new_ones() {
 /// Written by version 1, to be read for ever.
 #[test]
 fn the_golden_database_is_read() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/state-1.db");
+    let golden = Path::new("tests/golden/state-1.db");
     let all =
         [record(1, Stage::Scheduled), record(2, Stage::Active(None)), record(3, Stage::Ended(ending()))];
     let dir = tempfile::tempdir().unwrap();
     if std::env::var_os("JOBLET_GOLDEN").is_some() && !golden.exists() {
         stored(dir.path(), &all);
-        std::fs::copy(dir.path().join("state.db"), &golden).unwrap();
+        std::fs::copy(dir.path().join("state.db"), golden).unwrap();
     }
-    std::fs::copy(&golden, dir.path().join("state.db")).unwrap();
+    std::fs::copy(golden, dir.path().join("state.db")).unwrap();
     assert_eq!(Database::open(dir.path()).unwrap().1, all.map(shown));
 }

@@ -1,6 +1,7 @@
 //! Commands of `rnx` beyond one request and one answer: names for jobs, waiting, filters, and a person at a terminal.
 
 use crate::helper::daemon::RNX;
+use crate::helper::programs::source;
 use crate::helper::rnx::{Output, Running};
 use crate::helper::wait::holds;
 use crate::helper::{TestDaemon, eventually, gate, soak};
@@ -8,7 +9,7 @@ use std::process::Command;
 
 /// Runs rnx on a terminal and types keys when certain words have appeared.
 fn at_a_terminal(d: &TestDaemon, typed: &[(&str, &str)], args: &[&str]) -> Output {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py");
+    let script = source("tests/clients/terminal.py");
     let mut command = Command::new("/usr/bin/python3");
     command.arg(script).args(typed.iter().flat_map(|(words, keys)| [words, keys])).arg("--");
     command.arg(RNX).arg("--config").arg(d.dir().join("rnx-config.yml")).args(args);

@@ -2,6 +2,7 @@
 
 use crate::helper::TestDaemon;
 use crate::helper::daemon::RNX;
+use crate::helper::programs::source;
 use crate::helper::rnx::{Output, Running};
 use std::path::Path;
 use std::process::Command;
@@ -33,7 +34,7 @@ fn in_bash(d: &TestDaemon, line: &str) -> Vec<String> {
 /// A shell on a terminal, at whose prompts these lines are typed.
 fn typed_in(d: &TestDaemon, shell_words: &[&str], steps: &[(&str, &str)]) -> Output {
     let mut command = shell(d, "/usr/bin/python3");
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py"));
+    command.arg(source("tests/clients/terminal.py"));
     command.args(steps.iter().flat_map(|(words, keys)| [words, keys])).arg("--").args(shell_words);
     Running::start(command.env("PS1", "ready> ")).finish()
 }

@@ -6,9 +6,10 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file of the source tree.
+/// A file of the source tree that cargo runs the tests of. The path at compile time would not do: cargo takes programs of
+/// another checkout from a shared target directory as they are.
 pub fn source(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into())).join(relative)
 }
 
 /// A script or data file under `tests/jobs`.

@@ -13,7 +13,7 @@ const README_LINES: usize = 250;
 const README_COLUMNS: usize = 120;
 
 fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(".")
 }
 
 fn read(relative: impl AsRef<Path>) -> String {

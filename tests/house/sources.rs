@@ -84,7 +84,7 @@ impl Source {
 }
 
 fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(".")
 }
 
 /// The Rust files below these directories of the repository.

@@ -11,7 +11,7 @@ use crate::event_loop::{LoopUnderTest, spec};
 
 /// The fields of `struct Resources`, as they are written.
 fn fields() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon/provision/mod.rs");
+    let path = Path::new("src/daemon/provision/mod.rs");
     let text = std::fs::read_to_string(path).unwrap();
     let body = text.split("struct Resources {").nth(1).unwrap().split('}').next().unwrap();
     let field = |line: &str| Some(line.trim().strip_prefix("pub(super) ")?.split(':').next()?.to_owned());
@@ -26,7 +26,7 @@ fn every_kind_of_resource_has_a_file_and_a_field() {
     assert_eq!(fields(), named);
     for [name, ..] in resource_kinds() {
         let file = format!("src/daemon/provision/{name}.rs");
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file} is missing");
+        assert!(Path::new(&file).exists(), "{file} is missing");
     }
 }
 
