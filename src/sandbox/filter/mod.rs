@@ -16,12 +16,12 @@
 //!
 //! Errors are chosen for the caller's sake: ENOSYS where programs know how to do without the call
 //! (`clone3`, `io_uring_setup`, key rings), EPERM where they would report a lack of privilege anyway,
-//! EAFNOSUPPORT for address families. A program of another architecture is killed (SIGSYS): with every call
+//! EAFNOSUPPORT for address families, EINVAL for `splice` and its relatives, as for files that cannot be spliced. A program of another architecture is killed (SIGSYS): with every call
 //! refused it could not even exit.
 //!
-//! Arguments: every argument looked at here is an `int` or `unsigned int` to the kernel, which ignores the
-//! upper half of the register, and so must the filter (a filter that compared all 64 bits let TIOCSTI
-//! through: CVE-2019-7303, CVE-2019-10063). The filter cannot read memory behind a pointer: that is why
+//! Arguments: every argument looked at here, but the address in `sendfile`, is an `int` or `unsigned int` to the
+//! kernel, which ignores the upper half of the register, and so must the filter (a filter that compared all 64 bits let
+//! TIOCSTI through: CVE-2019-7303, CVE-2019-10063). The filter cannot read memory behind a pointer: that is why
 //! `clone3`, whose flags stand there, does not exist for a job.
 
 mod compile;

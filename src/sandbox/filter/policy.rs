@@ -4,7 +4,7 @@
 
 use super::Action::{Allow, Errno, KillProcess};
 use super::{ARCH_X86_64, Policy, Row, Rule, Test};
-use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
+use libc::{EAFNOSUPPORT, EINVAL, ENOSYS, EPERM};
 
 /// The policy of every job.
 pub const JOB: Policy =
@@ -129,6 +129,11 @@ const PERSONALITY: Rule = when(
     ),
 );
 
+/// sendfile(2) without an offset is the only form that reads from sockets, pipes and terminals, which may be silent for
+/// ever: with an offset the kernel refuses what cannot seek (ESPIPE). nginx, Apache, Java and Python give one. Of a pointer
+/// the filter sees the lower half; an address whose lower half is zero is refused too, and the caller falls back.
+const SENDFILE: Rule = when(2, Test::Is(0), &Rule::Do(Errno(EINVAL)), &YES);
+
 /// A first argument of 0 names the calling process itself.
 const ONLY_OWN: Rule = when(0, Test::Is(0), &YES, &REFUSED);
 
@@ -143,6 +148,8 @@ const URING: &str = "a second system call interface that this filter cannot see 
 const GONE: &str = "removed from or never built into x86_64 kernels";
 const HANDLES: &str = "opens files by inode number, past every mount (Shocker)";
 const WATCH: &str = "watches and may veto file access of a whole mount";
+const PIPES: &str = "keeps the lock of a pipe while it waits for its other side; whoever reads the job's output would \
+                     wait for that lock. Programs fall back to read and write on EINVAL";
 const PAGES: &str = "own pages only; steering another process's memory is a supervisor's business";
 
 /// Every number of the kernel's table, in its order.
@@ -153,7 +160,8 @@ const TABLE: &[Row] = &[
     check(16, "ioctl", IOCTL, "TIOCSTI and TIOCLINUX type into a terminal that others read (CVE-2017-5226); \
                TIOCSETD loads line disciplines, old code with old flaws (CVE-2017-2636, CVE-2023-6546)"),
     allow(17, "pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise shmget
-               shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid sendfile"),
+               shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid"),
+    check(40, "sendfile", SENDFILE, PIPES),
     check(41, "socket", SOCKET, "local, IPv4, IPv6 and routing sockets; the other families (packet, vsock, \
                crypto, CAN, ...), netlink protocols and transports are modules loaded on first use, and not \
                all of them know of network namespaces; raw sockets forge other hosts' packets"),
@@ -231,7 +239,10 @@ const TABLE: &[Row] = &[
     allow(260, "fchownat futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
                pselect6 ppoll"),
     check(272, "unshare", UNSHARE, "as clone; a process may part from its own table of descriptors and the like"),
-    allow(273, "set_robust_list get_robust_list splice tee sync_file_range vmsplice"),
+    allow(273, "set_robust_list get_robust_list"),
+    refuse(275, "splice tee", EINVAL, PIPES),
+    allow(277, "sync_file_range"),
+    refuse(278, "vmsplice", EINVAL, PIPES),
     check(279, "move_pages", ONLY_OWN, PAGES),
     allow(280, "utimensat epoll_pwait signalfd timerfd_create eventfd fallocate timerfd_settime timerfd_gettime
                accept4 signalfd4 eventfd2 epoll_create1 dup3 pipe2 inotify_init1 preadv pwritev
