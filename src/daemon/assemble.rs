@@ -44,6 +44,7 @@ use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::state::salvage::{Salvaged, salvage};
 use crate::state::{self, Change, Database, Record};
+use crate::sys::clock::now_ns;
 use crate::sys::mailbox::{Mailbox, mailbox};
 use crate::upload::Stage;
 
@@ -210,7 +211,7 @@ pub fn recover(config: &DaemonConfig) -> Result<Salvaged, DaemonError> {
     let run_dir = directories::make(&config.data_dir, "run")?;
     let spool = directories::make(&config.data_dir, "spool")?;
     let _lock = lock(&run_dir)?;
-    Ok(salvage(&config.data_dir, &exit_files(&run_dir), &spool, super::now_ns())?)
+    Ok(salvage(&config.data_dir, &exit_files(&run_dir), &spool, now_ns())?)
 }
 
 fn setting_up(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {

@@ -5,11 +5,11 @@ use crossbeam_channel::Sender;
 use log::Level;
 
 use super::jobs::Job;
-use super::now_ns;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::State;
 use crate::state::{Change, Record, intent};
+use crate::sys::clock::now_ns;
 
 /// Counts one record until the loop has heard whether it is on disk.
 #[derive(Debug)]

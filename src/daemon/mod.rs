@@ -48,7 +48,9 @@ mod token;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use crate::sys::clock::monotonic_ns;
 
 pub use assemble::Daemon;
 pub use provision::kinds as resource_kinds;
@@ -101,17 +103,6 @@ pub enum DaemonError {
     /// The sampler cannot be started.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
-}
-
-/// Now, ns since the epoch.
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
-}
-
-/// CLOCK_MONOTONIC, ns: the clock of [`Instant`], which a later process of the same boot can read on.
-fn monotonic_ns() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
 /// The moment at which that clock shows `at_ns`; now if it is past.

@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use log::Level;
 use mio::{Events, Poll, Token, Waker};
@@ -23,6 +23,7 @@ use super::source::{Readings, Scratch, Source};
 use super::{MetricsError, rates};
 use crate::diag;
 use crate::job::{self, JobId};
+use crate::sys::clock::now_ns;
 use crate::sys::mailbox::{Inbox, Mailbox, SendError, mailbox};
 use crate::sys::thread::{schedule_first_also, schedule_ordinarily};
 
@@ -271,7 +272,7 @@ impl Job {
         let Readings { cpu, memory, io, network, process } = readings;
         let mut sample = Sample {
             version: VERSION,
-            time_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64),
+            time_ns: now_ns(),
             uptime_ns: uptime_ns(),
             interval_s: u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             cpu,

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use log::Level;
 use mio::unix::SourceFd;
@@ -19,6 +19,7 @@ use super::{Full, OutputError, SpoolLimits, Stream, Watermark};
 use crate::diag;
 use crate::job::JobId;
 use crate::job::SpoolPolicy;
+use crate::sys::clock::now_ns;
 use crate::sys::mailbox::{Inbox, Mailbox, SendError, mailbox};
 
 /// Time after which a stream whose disk is full tries again. The job waits with its pipe full.
@@ -411,8 +412,4 @@ fn request_end(id: JobId, job: &Job, full: Full, notify: &dyn Fn(JobId, Collecto
         job.watermark.set_over(full);
         notify(id, CollectorEvent::OverLimit);
     }
-}
-
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }

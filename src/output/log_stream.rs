@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::spool::rows_stored;
 use super::{Chunk, LogCursor, LogQuery, OutputError, Watermark};
 use crate::stream::{self, Next, Source};
+use crate::sys::clock::now_ns;
 
 /// A cursor into a job's output with the watermark that moves it on.
 #[derive(Debug)]
@@ -52,10 +53,6 @@ impl Source for LogStream {
         let (rows, ended) = self.look();
         self.cursor.next(rows, ended, now_ns())
     }
-}
-
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
 //! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, network interface flags, probes that
-//! change nothing, an exit without exit handlers. A wrapper is safe or it is `unsafe fn` with its preconditions;
+//! change nothing, an exit without exit handlers. Two need no `unsafe`: `mailbox` and `clock`. A wrapper is safe or it is `unsafe fn` with its preconditions;
 //! nothing is "usually fine".
 
 #![allow(unsafe_code)]
 
+pub mod clock;
 pub mod clone;
 pub mod exit;
 pub mod mailbox;

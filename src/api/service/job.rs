@@ -1,7 +1,5 @@
 //! The handlers of JobService.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext};
 use protobuf::Message;
@@ -20,6 +18,7 @@ use crate::pb::joblet::{
     Jobs as JobList, RunJobRequest, RunJobResponse, StopJobReq, StopJobRes,
 };
 use crate::pb::joblet_grpc::JobService;
+use crate::sys::clock::now_ns;
 
 impl JobService for Jobs {
     fn run_job(
@@ -167,11 +166,6 @@ impl JobService for Jobs {
         };
         ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));
     }
-}
-
-/// The current time, ns since the epoch.
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
 /// An empty list, for a page that no job can be in: the loop gets no command.

@@ -14,12 +14,13 @@ use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
 };
 use crate::daemon::spawner::{InputSource, JobSandbox};
-use crate::daemon::{now_ns, staging};
+use crate::daemon::staging;
 use crate::job::exit::start_failure;
 use crate::job::state::{Fact, State};
 use crate::job::{Controller, JobId, JobSpec, JobView, NetworkMode};
 use crate::output::Watermark;
 use crate::stream;
+use crate::sys::clock::now_ns;
 use crate::upload::{JobInputs, Upload};
 
 /// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.

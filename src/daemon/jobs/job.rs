@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::daemon::command::request::{Answer, CommandError};
 use crate::daemon::evidence::Evidence;
-use crate::daemon::now_ns;
 use crate::daemon::provision::Resources;
 use crate::daemon::sources::Registered;
 use crate::job::state::Fact;
@@ -14,6 +13,7 @@ use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
 use crate::stream;
+use crate::sys::clock::now_ns;
 
 use super::slots::{Slot, Slots, Ticket};
 

@@ -7,10 +7,10 @@ use log::Level;
 
 use crate::daemon::cleanup::CleanupTask;
 use crate::daemon::core::Core;
-use crate::daemon::now_ns;
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::JobId;
+use crate::sys::clock::now_ns;
 
 /// From one look for expired jobs to the next.
 const EXPIRY: Duration = Duration::from_secs(3600);

@@ -11,11 +11,12 @@ use super::pooling::refill_later;
 use super::recording::answer_starters;
 use crate::daemon::core::Core;
 use crate::daemon::timers::Timer;
-use crate::daemon::{command_line, instant_of, monotonic_ns, now_ns};
+use crate::daemon::{command_line, instant_of};
 use crate::diag;
 use crate::job::JobId;
 use crate::job::state::Fact;
 use crate::metrics::Watched;
+use crate::sys::clock::{monotonic_ns, now_ns};
 
 /// The report pipe has its word. End of file: the payload was executed. Four bytes of errno: it was not, and the exit
 /// file will tell.

@@ -39,7 +39,7 @@ use crate::daemon::jobs::job::Standing;
 use crate::daemon::jobs::{Job, Run};
 use crate::daemon::provision::{Adoption, Mounts, Resources, work_name};
 use crate::daemon::sources::Source;
-use crate::daemon::{now_ns, staging};
+use crate::daemon::staging;
 use crate::diag;
 use crate::init_abi::slot;
 use crate::job::JobId;
@@ -50,6 +50,7 @@ use crate::sandbox::create::{exit_file_path, exit_files};
 use crate::sandbox::work::Leftover;
 use crate::state::{Record, Stage, intent};
 use crate::stream;
+use crate::sys::clock::now_ns;
 use crate::sys::pidfd;
 
 /// A PID 1 that lives.

@@ -6,12 +6,12 @@ use super::recording::{answer_starters, save};
 use super::standing::{grant_slots, leave_queues};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::job::Standing;
-use crate::daemon::now_ns;
 use crate::daemon::staging::{self, Staged};
 use crate::diag;
 use crate::job::JobId;
 use crate::job::exit::start_failure;
 use crate::job::state::Fact;
+use crate::sys::clock::now_ns;
 use crate::upload::JobInputs;
 
 /// Has the inputs of a waiting job written, if its record does not hold them all.
