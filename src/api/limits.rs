@@ -15,6 +15,7 @@ use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 use super::abuse::AbuseCounter;
 use super::access::{Access, Peer};
 use super::status;
+use crate::stream::Client;
 
 /// Most open calls of one client, without its streams: half of the loop's queue.
 const CALLS: usize = 512;
@@ -119,7 +120,12 @@ impl CallPermit {
         }
     }
 
-    /// The client that makes the call.
+    /// The number that tells this client from the others as long as the server runs.
+    pub(super) fn client(&self) -> Client {
+        self.key.0
+    }
+
+    /// The certificate of the client that makes the call.
     pub(super) fn peer(&self) -> Peer {
         self.peer.clone()
     }

@@ -13,7 +13,7 @@ use super::{ApiError, StreamPump, status};
 use crate::daemon::command::CommandError;
 use crate::diag::{Level, event};
 use crate::job::JobId;
-use crate::stream::{Next, OpenError, Source, StreamReader, Watermark};
+use crate::stream::{Client, Next, OpenError, Source, StreamReader, Watermark};
 
 /// Starts the thread that feeds all streams.
 ///
@@ -51,13 +51,15 @@ impl<S: Source, M: Send + 'static> Source for JobSource<S, M> {
     }
 }
 
-/// Opens a stream for a client, which ends when the client's certificate is no longer good.
+/// Opens a stream for a client, which ends when the client's certificate is no longer good. Streams of one client share
+/// its turns.
 ///
 /// # Errors
 /// Too many streams, or the daemon is shutting down.
 pub(super) fn open<S: Source, M: Send + 'static>(
     pump: &StreamPump,
     source: JobSource<S, M>,
+    client: Client,
     peer: Peer,
 ) -> Result<StreamReader<M, RpcStatus>, RpcStatus> {
     let job = source.job;
@@ -66,7 +68,7 @@ pub(super) fn open<S: Source, M: Send + 'static>(
             event!(Level::Warn, "stream cut", jobId = job, why = status.message());
         })
     };
-    pump.open(source, Box::new(recheck)).map_err(|why| match why {
+    pump.open(client, source, Box::new(recheck)).map_err(|why| match why {
         OpenError::TooMany => status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &why.to_string()),
         OpenError::Closed => gone(),
     })

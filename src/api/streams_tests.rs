@@ -63,7 +63,7 @@ impl Bench {
     }
 
     fn open_for(&self, query: LogQuery) -> Result<Reader, RpcStatus> {
-        open(&self.pump, self.source(query), self.peer())
+        open(&self.pump, self.source(query), 1, self.peer())
     }
 
     fn peer(&self) -> Peer {

@@ -89,8 +89,8 @@ impl LogCursor {
             }
             Stage::Before if rows == 0 => Ok(Next::End),
             Stage::Before => self.begin(rows),
-            Stage::Count(reader, mut count) => {
-                self.stage = match count.step(&reader, &self.query)? {
+            Stage::Count(mut reader, mut count) => {
+                self.stage = match count.step(&mut reader, &self.query)? {
                     None => Stage::Count(reader, count),
                     Some((start, skip)) => self.start(reader, start, skip),
                 };
@@ -147,7 +147,7 @@ impl LogCursor {
                 let next = self.idle(at);
                 return Ok(self.again(reader, next));
             }
-            let row = reader.row(at)?;
+            let row = reader.row(at, rows)?;
             if self.query.is_past(row.time_ns) {
                 return Ok(self.end(at));
             }

@@ -22,6 +22,9 @@ pub struct Chunk {
     pub lost: u64,
 }
 
+/// Rows of the index that are read at once. Each of thousands of readers that do not go on holds as many.
+const AHEAD: u64 = 64;
+
 /// A cursor into one job's spool. It keeps the files open, so a deleted job can be read to its end.
 #[derive(Debug)]
 pub struct SpoolReader {
@@ -29,6 +32,9 @@ pub struct SpoolReader {
     index: File,
     streams: [File; 2],
     next: u64,
+    /// Rows that were read ahead, the first of them behind `ahead_from` rows.
+    ahead: Vec<u8>,
+    ahead_from: u64,
 }
 
 impl SpoolReader {
@@ -51,7 +57,8 @@ impl SpoolReader {
             return Err(OutputError::Format { path });
         }
         let streams = [open(Stream::Stdout.file_name())?, open(Stream::Stderr.file_name())?];
-        Ok(SpoolReader { dir: dir.to_owned(), index, streams, next: 0 })
+        let dir = dir.to_owned();
+        Ok(SpoolReader { dir, index, streams, next: 0, ahead: Vec::new(), ahead_from: 0 })
     }
 
     /// The number of rows read so far.
@@ -72,16 +79,41 @@ impl SpoolReader {
         if self.next >= rows {
             return Ok(None);
         }
-        let chunk = self.chunk(self.row(self.next)?)?;
+        let row = self.row(self.next, rows)?;
+        let chunk = self.chunk(row)?;
         self.next += 1;
         Ok(Some(chunk))
     }
 
-    /// The row behind the first `rows` rows.
-    pub(super) fn row(&self, rows: u64) -> Result<Row, OutputError> {
+    /// The row behind the first `at` rows. Further ones of the first `rows` rows, which may be read too, are read with it:
+    /// rows that may be read never change.
+    pub(super) fn row(&mut self, at: u64, rows: u64) -> Result<Row, OutputError> {
+        let (blocks, _) = self.ahead.as_chunks::<ROW>();
+        let behind = at.checked_sub(self.ahead_from).and_then(|n| blocks.get(usize::try_from(n).ok()?));
+        if let Some(block) = behind {
+            return self.decode(block);
+        }
+        let wanted = rows.saturating_sub(at).clamp(1, AHEAD) as usize;
+        // Exactly as much: a reader that follows a job row by row holds one row.
+        let mut ahead = vec![0; wanted * ROW];
+        self.index.read_exact_at(&mut ahead, place(at)).map_err(|source| self.unread(INDEX, source))?;
+        (self.ahead, self.ahead_from) = (ahead, at);
+        self.ahead.first_chunk().map_or_else(|| Err(self.wrong()), |block| self.decode(block))
+    }
+
+    /// Reads one row, without others.
+    fn row_alone(&self, at: u64) -> Result<Row, OutputError> {
         let mut block = [0; ROW];
-        self.index.read_exact_at(&mut block, place(rows)).map_err(|source| self.unread(INDEX, source))?;
-        Row::decode(&block).ok_or_else(|| OutputError::Format { path: self.dir.join(INDEX) })
+        self.index.read_exact_at(&mut block, place(at)).map_err(|source| self.unread(INDEX, source))?;
+        self.decode(&block)
+    }
+
+    fn decode(&self, block: &[u8; ROW]) -> Result<Row, OutputError> {
+        Row::decode(block).ok_or_else(|| self.wrong())
+    }
+
+    fn wrong(&self) -> OutputError {
+        OutputError::Format { path: self.dir.join(INDEX) }
     }
 
     /// The bytes or the gap that a row describes.
@@ -107,7 +139,7 @@ impl SpoolReader {
         let (mut low, mut high) = (0, rows);
         while low < high {
             let middle = low + (high - low) / 2;
-            if is_new(self.row(middle)?.time_ns) { high = middle } else { low = middle + 1 }
+            if is_new(self.row_alone(middle)?.time_ns) { high = middle } else { low = middle + 1 }
         }
         Ok(low)
     }

@@ -53,14 +53,14 @@ impl Count {
     /// The file that could not be read.
     pub(super) fn step(
         &mut self,
-        reader: &SpoolReader,
+        reader: &mut SpoolReader,
         query: &LogQuery,
     ) -> Result<Option<(u64, u64)>, OutputError> {
         for _ in 0..STEP {
             if self.at >= self.edge {
                 return Ok(self.decide(query));
             }
-            let row = reader.row(self.at)?;
+            let row = reader.row(self.at, self.edge)?;
             self.at += 1;
             if query.wants(&row) {
                 let lines = &mut self.lines;

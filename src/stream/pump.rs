@@ -1,9 +1,14 @@
 //! The thread that moves items from all sources into the queues of their streams.
 //!
-//! Events drive it: a stream was opened or closed, a watermark has moved, a stream has room again. A stream is then
-//! *advanced*: items go from its [`Source`] into its queue until the queue is full (its reader wakes the pump through
-//! the stream's waker), the source is pending (its [`Watermark`] wakes the pump), or its turn is over. Reading blocks
-//! on the disk at worst, never on a client. A source that ends at a time of day is called again at that time.
+//! Events drive it: a stream was opened or closed, a watermark has moved, a stream has room again. Such a stream gets a
+//! turn: it is *advanced*, which moves items from its [`Source`] into its queue until the queue is full (its reader
+//! wakes the pump through the stream's waker), the source is pending (its [`Watermark`] wakes the pump), or the slice
+//! of its client is over. Reading blocks on the disk at worst, never on a client. A source that ends at a time of day is
+//! called again at that time.
+//!
+//! Clients take turns ([`turns`](super::turns)): each has a slice of [`SLICE`], in which its own streams take turns. A line that a
+//! client waits for is thus delayed by one slice of each other client that reads at that moment, however many streams
+//! those have. All events that have come are noted before each slice.
 //!
 //! The queue of events has no bound of its own. Its content is bounded: for each stream at most one "ready", one
 //! "open" and one "closed", for each listener one "moved", and at most [`STREAMS`] streams.
@@ -24,13 +29,16 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::Stream as _;
 
 use super::source::{Next, Source};
+use super::turns::Turns;
 use super::watermark::{Listener, Watermark};
 
 /// Items in a stream's queue beside one: none. An item may have 16 KiB, and thousands of clients that do not read have
 /// as many queues.
 const QUEUED: usize = 0;
-/// Items of one stream before the others have their turn.
-const TURN: usize = 64;
+/// Time of one client before the others have theirs. A step of a source may exceed it, by a read of the disk at most.
+const SLICE: Duration = Duration::from_millis(1);
+/// Events that are noted between two slices, so that events alone never keep streams from their turns.
+const EVENTS: usize = 1024;
 /// Most streams at one time. Each has one item in its queue and the open files of its source.
 pub const STREAMS: usize = 4096;
 /// Longest time between two checks whether the clients of open streams may go on reading.
@@ -62,6 +70,9 @@ pub type Recheck<E> = Box<dyn Fn() -> Result<(), E> + Send>;
 /// The identity of a watermark that some stream keeps alive.
 type Key = usize;
 
+/// The number that tells the clients of streams apart, whatever it is made of. Streams of one client share its slices.
+pub type Client = u64;
+
 enum Event<E> {
     Open(u64, Box<OpenStream<E>>),
     Ready(u64),
@@ -69,6 +80,8 @@ enum Event<E> {
     Closed(u64),
     /// Time has passed: [`PumpThread::wait`] finds out what is due.
     Timeout,
+    /// It is the turn of a client.
+    Slice,
     Recheck,
     Shutdown(E),
 }
@@ -114,6 +127,8 @@ impl<E: Clone + Send + 'static> Pump<E> {
             streams: HashMap::new(),
             ending: HashMap::new(),
             idle: HashMap::new(),
+            turns: Turns::new(),
+            events: 0,
             recheck_at: Instant::now(),
             alarms: BTreeSet::new(),
         };
@@ -121,12 +136,13 @@ impl<E: Clone + Send + 'static> Pump<E> {
         Ok(pump)
     }
 
-    /// Opens a stream of this source's items, as long as `recheck` lets its client read.
+    /// Opens a stream of this source's items for a client, as long as `recheck` lets it read.
     ///
     /// # Errors
     /// Too many streams are open, or the pump has been shut down.
     pub fn open<S: Source<Error = E>>(
         &self,
+        client: Client,
         source: S,
         recheck: Recheck<E>,
     ) -> Result<StreamReader<S::Item, E>, OpenError> {
@@ -140,6 +156,8 @@ impl<E: Clone + Send + 'static> Pump<E> {
         let reader = StreamReader { items, canceled, id, events: self.events.clone() };
         let room = Arc::new(Room { id, pending: AtomicBool::new(false), events: self.events.clone() });
         let stream = OpenStream {
+            client,
+            has_turn: false,
             watermark: source.watermark().clone(),
             recheck,
             cancel,
@@ -225,6 +243,9 @@ impl<E: Send + 'static> Wake for Room<E> {
 
 /// The pump's end of a stream.
 struct OpenStream<E> {
+    client: Client,
+    /// Whether it stands among the streams that have something to do.
+    has_turn: bool,
     watermark: Arc<Watermark>,
     recheck: Recheck<E>,
     cancel: oneshot::Sender<()>,
@@ -241,7 +262,7 @@ enum AfterTurn {
     Full,
     /// It has read everything: its watermark wakes it.
     Idle,
-    /// It has more, and the others come first.
+    /// It has more, and its client's time is over.
     Again,
     /// It has its last element, or its reader is gone.
     Done,
@@ -249,8 +270,8 @@ enum AfterTurn {
 
 /// A source with its queue, whatever its items are.
 trait Advance<E>: Send {
-    /// Fills the queue for one turn; its reader wakes the stream through `cx`.
-    fn advance(&mut self, cx: &mut Context<'_>) -> AfterTurn;
+    /// Fills the queue until that time; its reader wakes the stream through `cx`.
+    fn advance(&mut self, cx: &mut Context<'_>, until: Instant) -> AfterTurn;
     /// Sends the end although the queue may be full.
     fn end(&self, why: E);
 }
@@ -261,8 +282,8 @@ struct Flow<S: Source> {
 }
 
 impl<S: Source> Advance<S::Error> for Flow<S> {
-    fn advance(&mut self, cx: &mut Context<'_>) -> AfterTurn {
-        for _ in 0..TURN {
+    fn advance(&mut self, cx: &mut Context<'_>, until: Instant) -> AfterTurn {
+        loop {
             match self.queue.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return AfterTurn::Done,
@@ -270,7 +291,8 @@ impl<S: Source> Advance<S::Error> for Flow<S> {
             }
             let element = match self.source.next() {
                 Ok(Next::Item(item)) => Queued::Item(item),
-                Ok(Next::Yield) => continue,
+                Ok(Next::Yield) if Instant::now() < until => continue,
+                Ok(Next::Yield) => return AfterTurn::Again,
                 Ok(Next::Pending) => return AfterTurn::Idle,
                 Ok(Next::End) => Queued::End(Ok(())),
                 Err(why) => Queued::End(Err(why)),
@@ -279,8 +301,10 @@ impl<S: Source> Advance<S::Error> for Flow<S> {
             if self.queue.start_send(element).is_err() || last {
                 return AfterTurn::Done;
             }
+            if Instant::now() >= until {
+                return AfterTurn::Again;
+            }
         }
-        AfterTurn::Again
     }
 
     fn end(&self, why: S::Error) {
@@ -290,9 +314,9 @@ impl<S: Source> Advance<S::Error> for Flow<S> {
 }
 
 impl<E: Send + 'static> OpenStream<E> {
-    fn advance(&mut self) -> AfterTurn {
+    fn advance(&mut self, until: Instant) -> AfterTurn {
         let waker = Waker::from(self.room.clone());
-        self.flow.advance(&mut Context::from_waker(&waker))
+        self.flow.advance(&mut Context::from_waker(&waker), until)
     }
 
     fn key(&self) -> Key {
@@ -322,6 +346,10 @@ struct PumpThread<E> {
     /// Streams that wait for their watermark. Streams that wait for their readers are not here: a crowd that does not
     /// read costs nothing when a watermark moves.
     idle: HashMap<Key, Idle>,
+    /// Streams that have something to do.
+    turns: Turns<Client>,
+    /// Events since the last slice.
+    events: usize,
     /// The time of the next recheck, if there are streams then.
     recheck_at: Instant,
     /// Times at which streams are to be advanced.
@@ -333,8 +361,9 @@ impl<E: Clone + Send + 'static> PumpThread<E> {
         while let Some(event) = self.wait(inbox) {
             match event {
                 Event::Open(id, stream) => self.open(id, *stream),
-                Event::Ready(id) => self.advance(id),
-                Event::Moved(key) => self.advance_idle(key),
+                Event::Ready(id) => self.give_turn(id),
+                Event::Moved(key) => self.wake_idle(key),
+                Event::Slice => self.slice(),
                 Event::Closed(id) => {
                     drop(self.forget(id));
                     self.ending.remove(&id);
@@ -365,6 +394,12 @@ impl<E: Clone + Send + 'static> PumpThread<E> {
         if let (Some(Duration::ZERO), Some((at, id))) = (to_alarm, alarm) {
             self.alarms.remove(&(at, id));
             return Some(Event::Ready(id));
+        }
+        if !self.turns.is_empty() {
+            self.events += 1;
+            let event = if self.events > EVENTS { None } else { inbox.try_recv().ok() };
+            // A stream has a sender too, so the inbox is not closed.
+            return Some(event.unwrap_or(Event::Slice));
         }
         let wake_at = to_alarm.map_or(self.recheck_at, |wait| self.recheck_at.min(Instant::now() + wait));
         match inbox.recv_deadline(wake_at) {
@@ -401,29 +436,55 @@ impl<E: Clone + Send + 'static> PumpThread<E> {
         self.alarms.extend(stream.wake_at.map(|at| (at, id)));
         self.streams.insert(id, stream);
         match permitted {
-            Ok(()) => self.advance(id),
+            Ok(()) => self.give_turn(id),
             Err(why) => self.end(id, why),
         }
     }
 
-    fn advance_idle(&mut self, key: Key) {
+    /// Notes that a stream has something to do.
+    fn give_turn(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !std::mem::replace(&mut stream.has_turn, true) {
+            self.turns.add(stream.client, id);
+        }
+    }
+
+    /// Advances streams of the client whose turn it is.
+    fn slice(&mut self) {
+        self.events = 0;
+        if self.turns.begin_slice().is_none() {
+            return;
+        }
+        let until = Instant::now() + SLICE;
+        while Instant::now() < until
+            && let Some(id) = self.turns.next_stream()
+        {
+            self.advance(id, until);
+        }
+        self.turns.end_slice();
+    }
+
+    /// Gives a turn to the streams that wait for a watermark, which has moved.
+    fn wake_idle(&mut self, key: Key) {
         let Some(idle) = self.idle.get_mut(&key) else { return };
         let ids = std::mem::take(&mut idle.streams);
         // Once for all these streams, before any of them looks at the watermark.
         idle.listener.acknowledge();
-        for id in ids {
-            self.advance(id);
-        }
-        if self.idle.get(&key).is_some_and(|idle| idle.streams.is_empty()) {
+        if ids.is_empty() {
+            // It moved again before any of them came back: until then it need not tell us.
             self.idle.remove(&key);
+        }
+        for id in ids {
+            self.give_turn(id);
         }
     }
 
-    fn advance(&mut self, id: u64) {
+    fn advance(&mut self, id: u64, until: Instant) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.has_turn = false;
         stream.room.pending.store(false, Ordering::SeqCst);
         loop {
-            match stream.advance() {
+            match stream.advance(until) {
                 AfterTurn::Full => {}
                 AfterTurn::Idle => match self.idle.get_mut(&stream.key()) {
                     Some(idle) => idle.streams.push(id),
@@ -434,7 +495,7 @@ impl<E: Clone + Send + 'static> PumpThread<E> {
                         continue;
                     }
                 },
-                AfterTurn::Again => stream.room.notify(),
+                AfterTurn::Again => self.give_turn(id),
                 AfterTurn::Done => drop(self.forget(id)),
             }
             return;

@@ -33,7 +33,7 @@ impl Source for Numbers {
 }
 
 fn open(pump: &Pump<&'static str>, watermark: &Arc<Watermark>) -> StreamReader<Item, &'static str> {
-    pump.open(Numbers::new(watermark), Box::new(|| Ok(()))).unwrap()
+    pump.open(1, Numbers::new(watermark), Box::new(|| Ok(()))).unwrap()
 }
 
 /// The items of a stream up to its end.
@@ -59,7 +59,7 @@ fn unread_stream_holds_a_few_chunks_and_blocks_no_other_stream() {
     let mut cx = Context::from_waker(&room);
     let mut slow = Flow { source: Numbers::new(&watermark), queue };
     for _ in 0..3 {
-        assert_eq!(slow.advance(&mut cx), AfterTurn::Full);
+        assert_eq!(slow.advance(&mut cx, Instant::now() + SLICE), AfterTurn::Full);
         assert_eq!(slow.source.read, QUEUED as u64 + 1);
     }
     assert!(ready.is_empty());
@@ -69,7 +69,7 @@ fn unread_stream_holds_a_few_chunks_and_blocks_no_other_stream() {
     // Reading one makes room for one, and wakes the pump.
     assert!(items.try_recv().is_ok());
     assert!(matches!(ready.try_recv(), Ok(Event::Ready(1))));
-    assert_eq!(slow.advance(&mut cx), AfterTurn::Full);
+    assert_eq!(slow.advance(&mut cx, Instant::now() + SLICE), AfterTurn::Full);
     assert_eq!(slow.source.read, QUEUED as u64 + 2);
 }
 
@@ -99,7 +99,52 @@ fn shutdown_ends_streams_and_refuses_new_ones() {
     let mut reader = open(&pump, &watermark);
     pump.shut_down("closing");
     assert_eq!(all(&mut reader), (vec![], Err("closing")));
-    while pump.open(Numbers::new(&watermark), Box::new(|| Ok(()))).err() != Some(OpenError::Closed) {
+    while pump.open(1, Numbers::new(&watermark), Box::new(|| Ok(()))).err() != Some(OpenError::Closed) {
         thread::yield_now();
     }
+}
+
+/// Steps without an end and without an item, each of them one count and some time.
+struct Search {
+    steps: Arc<AtomicU64>,
+    watermark: Arc<Watermark>,
+}
+
+impl Source for Search {
+    type Item = Item;
+    type Error = &'static str;
+
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+
+    fn next(&mut self) -> Result<Next<Item>, &'static str> {
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        let end = Instant::now() + SLICE / 4;
+        while Instant::now() < end {}
+        Ok(Next::Yield)
+    }
+}
+
+#[test]
+fn crowd_of_one_client_delays_another_by_one_slice() {
+    let pump = Pump::start("pump").unwrap();
+    let (steps, watermark) = (Arc::<AtomicU64>::default(), Watermark::new());
+    let search = || Search { steps: steps.clone(), watermark: watermark.clone() };
+    let crowd: Vec<_> = (0..200).map(|_| pump.open(1, search(), Box::new(|| Ok(()))).unwrap()).collect();
+    let live = Watermark::new();
+    let mut other = pump.open(2, Numbers::new(&live), Box::new(|| Ok(()))).unwrap();
+    // It is idle by now, or has the second slice.
+    let mut waits = Vec::new();
+    for line in 1..=50 {
+        let before = steps.load(Ordering::SeqCst);
+        live.publish(line);
+        let item = futures_executor::block_on(futures_util::future::poll_fn(|cx| other.poll_item(cx)));
+        assert_eq!(item, Some(Queued::Item(line)));
+        waits.push(steps.load(Ordering::SeqCst) - before);
+    }
+    waits.sort_unstable();
+    // A slice has four steps. Our own thread may have to wait for a processor meanwhile.
+    assert!(waits[25] <= 8, "steps of the crowd before each line: {waits:?}");
+    drop(crowd);
 }
