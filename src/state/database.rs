@@ -51,13 +51,20 @@ impl Database {
         check(&connection, &path)?;
         let records = read(&connection, &path)?;
         // Without a checkpoint of SQLite's own: the writer does it when nothing waits. NORMAL: the writer syncs.
-        let settings = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;";
+        // Deleted records are overwritten in the file; [`Database::erase`] does it in the log.
+        let settings = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; \
+                        PRAGMA secure_delete=ON;";
         // The empty transaction makes the log. SQLite keeps this one file for as long as the connection lives. It holds
         // no locks, so that opening it here takes none away (close(2) would, of the database itself).
         connection.execute_batch(&format!("{settings} BEGIN IMMEDIATE; COMMIT;")).map_err(damaged)?;
         let log = path.with_extension("db-wal");
-        let log = lengthened(&log).map_err(|source| StateError::Open { path: log, source })?;
+        let log = opened_log(&log).map_err(|source| StateError::Open { path: log, source })?;
         Ok((Database { path, connection, log, owed: None }, records))
+    }
+
+    /// Whether an earlier daemon has left a log, which may hold what was deleted since.
+    pub fn has_traces(&self) -> bool {
+        wal::written(&self.log).is_ok_and(|written| written.len() > wal::HEADER)
     }
 
     /// Commits newest records and removals in one transaction: *written*, not yet durable.
@@ -124,17 +131,37 @@ impl Database {
         let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         done.map_err(|e| write_failed(&self.path, e))
     }
+
+    /// Moves the log into the database and empties it, so that no file of the database holds a deleted record.
+    ///
+    /// # Errors
+    /// The disk's; the log, or its old blocks, may stay then.
+    pub fn erase(&mut self) -> Result<(), StateError> {
+        self.rewrite_log()?;
+        let busy =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let failed = |source| StateError::Write { path: self.path.clone(), source };
+        if busy.map_err(|e| write_failed(&self.path, e))? != 0 {
+            return Err(failed(io::ErrorKind::ResourceBusy.into()));
+        }
+        lengthen(&self.log).map_err(failed)
+    }
 }
 
 /// Bytes that the log has from the start, some 500 commits. Making it longer costs each fdatasync(2) a commit of the file
 /// system's own journal.
 const LOG: u64 = 8 << 20;
 
-/// Lengthens the log with zeros, which SQLite takes for space not written yet.
-fn lengthened(path: &Path) -> io::Result<File> {
+fn opened_log(path: &Path) -> io::Result<File> {
     let log = OpenOptions::new().read(true).write(true).open(path)?;
     // The disk may hold less of it than the kernel shows us: an earlier daemon's last sync may have failed.
     log.write_all_at(&wal::written(&log)?, 0)?;
+    lengthen(&log)?;
+    Ok(log)
+}
+
+/// Lengthens the log with zeros, which SQLite takes for space not written yet.
+fn lengthen(log: &File) -> io::Result<()> {
     let zeros = [0; 64 << 10];
     for at in (log.metadata()?.len()..LOG).step_by(zeros.len()) {
         // A disk without room for it has room for records, perhaps.
@@ -142,8 +169,7 @@ fn lengthened(path: &Path) -> io::Result<File> {
             break;
         }
     }
-    log.sync_all()?;
-    Ok(log)
+    log.sync_all()
 }
 
 /// CRC-32 of a record's text.

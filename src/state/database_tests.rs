@@ -185,3 +185,45 @@ fn the_golden_database_is_read() {
     std::fs::copy(golden, dir.path().join("state.db")).unwrap();
     assert_eq!(Database::open(dir.path()).unwrap().1, all.map(shown));
 }
+
+/// A deleted record was still in the free pages of the database, and in its log.
+#[test]
+fn deleted_records_are_in_no_file_of_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut database, _) = Database::open(dir.path()).unwrap();
+    let marked = |serial: u64, mark: &str| {
+        let mut record = record(serial, Stage::Queued);
+        // As long as several pages, and as part of one.
+        Arc::make_mut(&mut record.spec).args =
+            vec![mark.repeat(if serial.is_multiple_of(2) { 2000 } else { 3 })];
+        record
+    };
+    let records: Vec<Record> = (1..=40).map(|serial| marked(serial, "gone-marker")).collect();
+    let kept = marked(41, "kept-marker");
+    let all = records.iter().chain([&kept]).map(|record| (record.serial, record)).collect();
+    database.write(&all, &[]).unwrap();
+    database.sync().unwrap();
+    database.checkpoint().unwrap();
+    // Replaced once more, so that both the file and the log have it.
+    database.write(&all, &[]).unwrap();
+    let holds = |mark: &str| {
+        ["state.db", "state.db-wal"].map(|name| {
+            let bytes = std::fs::read(dir.path().join(name)).unwrap();
+            bytes.windows(mark.len()).any(|window| window == mark.as_bytes())
+        })
+    };
+    assert_eq!(holds("gone-marker"), [true, true]);
+    database.write(&BTreeMap::new(), &(1..=40).collect::<Vec<_>>()).unwrap();
+    database.sync().unwrap();
+    assert!(database.has_traces());
+    database.erase().unwrap();
+    assert_eq!(holds("gone-marker"), [false, false]);
+    assert_eq!(holds("kept-marker"), [true, false]);
+    assert!(!database.has_traces());
+    assert_eq!(std::fs::metadata(dir.path().join("state.db-wal")).unwrap().len(), LOG);
+    // It goes on as before.
+    database.write(&[(1, &records[0])].into_iter().collect(), &[]).unwrap();
+    database.sync().unwrap();
+    drop(database);
+    assert_eq!(Database::open(dir.path()).unwrap().1.len(), 2);
+}

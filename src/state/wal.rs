@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-const HEADER: usize = 32;
+/// Bytes before the first frame.
+pub(super) const HEADER: usize = 32;
 const FRAME: usize = 24;
 
 /// The log from its beginning to the end of its newest round.

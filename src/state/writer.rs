@@ -20,6 +20,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(250);
 /// Commits after which the log is moved, as soon as it is quiet, and at the latest.
 const COMMITS: (u32, u32) = (64, 512);
+/// Time from a deletion until no file of the database holds the deleted records. Emptying the log writes all of its
+/// space anew, so deletions within this time share one.
+const ERASE: Duration = Duration::from_secs(30);
 
 /// A task that runs on the writer's thread once a change is durable.
 type WhenDurable = Box<dyn FnOnce() + Send>;
@@ -80,6 +83,7 @@ pub fn start<T: Send + 'static>(
     // No bound of its own: each live job has a few changes under way, and admission bounds the jobs.
     let (changes, inbox) = crossbeam_channel::unbounded();
     let writer = Writer {
+        erase_at: database.has_traces().then(|| Instant::now() + ERASE),
         database,
         waiting: BTreeMap::new(),
         gone: Vec::new(),
@@ -106,6 +110,8 @@ struct Pending {
 /// The state of the writer's thread.
 struct Writer<T> {
     database: Database,
+    // When deleted records must be gone from the log too.
+    erase_at: Option<Instant>,
     // The newest record of each job, by serial.
     waiting: BTreeMap<u64, Pending>,
     gone: Vec<u64>,
@@ -119,14 +125,25 @@ impl<T> Writer<T> {
     fn run(mut self, inbox: &Receiver<Change<T>>, tell: &dyn Fn(Outcome<T>)) {
         loop {
             let pending = !self.waiting.is_empty() || !self.gone.is_empty();
-            let first = match (pending, self.commits >= COMMITS.0) {
-                (true, _) => inbox.recv_deadline(Instant::now() + AGAIN),
-                (false, true) => inbox.recv_timeout(QUIET),
-                (false, false) => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            if !pending && self.erase_at.is_some_and(|at| at <= Instant::now()) {
+                self.erase();
+            }
+            let wait = match (pending, self.commits >= COMMITS.0) {
+                (true, _) => Some(Instant::now() + AGAIN),
+                (false, true) => Some(Instant::now() + QUIET),
+                (false, false) => None,
+            };
+            let first = match (wait, self.erase_at) {
+                (None, None) => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (Some(at), None) | (None, Some(at)) => inbox.recv_deadline(at),
+                (Some(at), Some(erase_at)) => inbox.recv_deadline(at.min(erase_at)),
             };
             match first {
                 Ok(change) => self.take(change),
                 Err(RecvTimeoutError::Timeout) if pending => {}
+                Err(RecvTimeoutError::Timeout) if self.erase_at.is_some_and(|at| at <= Instant::now()) => {
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.checkpoint();
                     continue;
@@ -144,7 +161,8 @@ impl<T> Writer<T> {
         if !self.waiting.is_empty() || !self.gone.is_empty() {
             self.write(tell);
         }
-        if self.commits > 0 {
+        // With the connection SQLite closes the log, and removes it.
+        if self.commits > 0 || self.erase_at.is_some() {
             self.checkpoint();
         }
     }
@@ -179,6 +197,9 @@ impl<T> Writer<T> {
         if let Err(why) = &durable {
             diag::limited!(Level::Error, "cannot record jobs; trying again", error = why);
         } else {
+            if !self.gone.is_empty() {
+                self.erase_at.get_or_insert_with(|| Instant::now() + ERASE);
+            }
             self.gone.clear();
             let puts = std::mem::take(&mut self.waiting);
             let durable = puts.into_values().flat_map(|put| put.durable);
@@ -186,6 +207,19 @@ impl<T> Writer<T> {
         }
         let trouble = durable.err().map(|why| why.to_string());
         tell(Outcome { trouble, records, tickets: std::mem::take(&mut self.tickets) });
+    }
+
+    /// Empties the log. A failure is tried again later, with the next deletions.
+    fn erase(&mut self) {
+        (self.commits, self.erase_at) = (0, None);
+        if let Err(why) = self.database.erase() {
+            self.erase_at = Some(Instant::now() + ERASE);
+            diag::limited!(
+                Level::Warn,
+                "deleted records are still in the log of the job database",
+                error = why
+            );
+        }
     }
 
     fn checkpoint(&mut self) {
