@@ -34,6 +34,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.JobService/GetJobLogs", "get_job_logs", ALL, Built::Yes),
     Row("/joblet.JobService/ListJobs", "list_jobs", ALL, Built::Yes),
     Row("/joblet.JobService/GetJobMetrics", "get_job_metrics", ALL, Built::Yes),
+    Row("/joblet.JobService/StreamJobMetrics", "get_job_metrics", ALL, Built::Yes),
     Row("/joblet.JobService/RunWorkflow", "run_job", ADMIN, Built::NotYet),
     Row("/joblet.JobService/GetWorkflowStatus", "get_workflow_status", ALL, Built::NotYet),
     Row("/joblet.JobService/ListWorkflows", "list_workflows", ALL, Built::NotYet),
@@ -56,6 +57,8 @@ const TABLE: &[Row] = &[
     Row("/joblet.RuntimeService/StreamingInstallRuntimeFromLocal", "build_runtime", ADMIN, Built::NotYet),
     Row("/joblet.RuntimeService/ValidateRuntimeSpec", "get_runtime", ALL, Built::NotYet),
     Row("/joblet.RuntimeService/RemoveRuntime", "remove_runtime", ADMIN, Built::NotYet),
+    Row("/joblet.RuntimeService/BuildRuntime", "build_runtime", ADMIN, Built::NotYet),
+    Row("/joblet.RuntimeService/ValidateRuntimeYAML", "get_runtime", ALL, Built::NotYet),
 ];
 
 /// Checks that a role may call a method, and then that the method is built: a client without the right does not learn

@@ -18,6 +18,7 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
         "ListJobs",
         "GetJobLogs",
         "GetJobMetrics",
+        "StreamJobMetrics",
         "GetWorkflowStatus",
         "ListWorkflows",
         "GetWorkflowJobs",
@@ -28,6 +29,7 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
         "ListRuntimes",
         "GetRuntimeInfo",
         "ValidateRuntimeSpec",
+        "ValidateRuntimeYAML",
     ];
     let denied = |method, role| match permit(method, role) {
         Err(status) => status.code() == RpcStatusCode::PERMISSION_DENIED,

@@ -9,7 +9,7 @@ use crate::daemon::command::SampleSource;
 use crate::diag::{Level, limited};
 use crate::job::JobId;
 use crate::metrics::{MetricsError, SampleQuery, SampleStream};
-use crate::pb::joblet::JobMetricsSample;
+use crate::pb::joblet::{JobMetricsEvent, JobMetricsSample};
 
 /// The samples of a job that a client wants, from the first one on. A range that ends before `now_ns` waits for none.
 pub(super) fn stream(
@@ -21,6 +21,16 @@ pub(super) fn stream(
         job: source.id,
         source: SampleStream::new(source.dir, source.watermark, query, now_ns),
         message: |job, sample| sample::message(job, &sample),
+        failure: unreadable,
+    }
+}
+
+/// All samples of a job in short, from the first one to its end.
+pub(super) fn events(source: SampleSource, now_ns: i64) -> JobSource<SampleStream, JobMetricsEvent> {
+    JobSource {
+        job: source.id,
+        source: SampleStream::new(source.dir, source.watermark, SampleQuery::default(), now_ns),
+        message: |job, sample| sample::event(job, &sample),
         failure: unreadable,
     }
 }

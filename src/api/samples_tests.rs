@@ -133,10 +133,13 @@ fn groups_without_a_source_are_absent_in_the_message() {
     assert!(full.cpu.is_some() && full.memory.is_some() && full.io.is_some() && full.network.is_some());
     assert_eq!(
         (full.memory.max, full.memory.peak, full.limits.memory),
-        (536_870_912, Some(300_000_000), 536_870_912)
+        (Some(536_870_912), Some(300_000_000), 536_870_912)
     );
     assert_eq!((full.io.devices["259:0"].writeOps, full.network.interfaces["lo"].rxBytes), (2, 100));
-    assert_eq!((full.process.max, full.process.openFDs, full.cpu.pressureSome10), (4096, 8, 1.5));
+    assert_eq!(
+        (full.process.max, full.process.openFDs, full.cpu.pressureSome10),
+        (Some(4096), Some(8), Some(1.5))
+    );
     assert!(bare.cpu.is_some() && bare.memory.is_none() && bare.io.is_none());
     assert!(bare.network.is_none() && bare.process.is_none() && bare.limits.memory == 0);
 }
@@ -152,4 +155,52 @@ fn unreadable_samples_end_the_stream_with_an_error() {
     };
     assert_eq!(status.code(), RpcStatusCode::INTERNAL);
     assert!(status.message().starts_with("failed to stream metrics: cannot read samples from"), "{status:?}");
+}
+
+/// A host without controllers shows fewer numbers, not zeros.
+#[test]
+fn numbers_without_a_source_are_absent_in_the_message() {
+    let [full, _] = golden().try_into().unwrap();
+    let mut few = full.clone();
+    if let (Some(cpu), Some(memory)) = (&mut few.cpu, &mut few.memory) {
+        (cpu.throttling, cpu.pressure, cpu.throttle_percent) = (None, None, None);
+        (memory.max, memory.oom_events, memory.oom_kill) = (None, None, None);
+        (memory.kinds.slab, memory.kinds.pgfault) = (None, None);
+    }
+    let id = JobId::random();
+    let (full, few) = (sample::message(id, &full), sample::message(id, &few));
+    assert!(full.cpu.nrPeriods.is_some() && full.memory.pgFault.is_some() && full.memory.oomKill.is_some());
+    assert_eq!((few.cpu.nrPeriods, few.cpu.throttledUsec, few.cpu.pressureSome10), (None, None, None));
+    assert_eq!((few.memory.pgFault, few.memory.slab, few.memory.max), (None, None, None));
+    assert_eq!((few.memory.oomEvents, few.memory.oomKill), (None, None));
+}
+
+#[test]
+fn events_have_the_history_then_what_comes_then_the_end() {
+    let mut job = Job::new();
+    job.add(0);
+    let mut events = events(job.source.clone(), at(1000));
+    let mut next = || match events.next() {
+        Ok(Next::Item(event)) => Some(event),
+        _ => None,
+    };
+    let first = next().unwrap();
+    assert_eq!((first.timestamp, first.job_uuid.as_str()), (at(0), &*job.source.id.to_string()));
+    assert_eq!((first.memory_limit, first.gpu_percent), (Some(536_870_912), None));
+    assert_eq!(next(), None);
+    job.add(5);
+    assert_eq!(next().map(|event| event.timestamp), Some(at(5)));
+    job.source.watermark.end();
+    assert_eq!(next(), None);
+    assert!(matches!(events.next(), Ok(Next::End)));
+}
+
+#[test]
+fn a_limit_ends_the_stream_behind_so_many_samples() {
+    let mut job = Job::new();
+    (0..4).for_each(|n| job.add(5 * n));
+    let mut two = job.stream(SampleQuery { limit: Some(2), ..SampleQuery::default() });
+    assert_eq!(all(&mut two), (vec![(0, 0), (5, 5)], true));
+    let mut later = job.stream(SampleQuery { limit: Some(1), since_ns: at(7), ..SampleQuery::default() });
+    assert_eq!(all(&mut later), (vec![(10, 10)], true));
 }

@@ -15,7 +15,7 @@ use crate::job::exit_file::{self, ExitFile};
 pub(super) struct Evidence {
     /// What PID 1 wrote about the end; `None` where it wrote nothing.
     pub(super) exit: Option<ExitFile>,
-    /// Peak memory in bytes, where the cgroup tells.
+    /// Peak memory in bytes, where the cgroup or a sample tells.
     pub(super) peak_bytes: Option<u64>,
     /// Processor time in microseconds, where the cgroup or the exit file tells.
     pub(super) cpu_usec: Option<u64>,
@@ -23,11 +23,12 @@ pub(super) struct Evidence {
     pub(super) oom: bool,
 }
 
-/// A function that reads the evidence of a job, for another thread.
+/// A function that reads the evidence of a job, for another thread. It gets the most memory that the job's samples have
+/// shown, for a host whose cgroup does not tell.
 pub(super) fn reader(
     exit_file: &Arc<File>,
     cgroup: Option<&JobCgroup>,
-) -> impl FnOnce() -> Evidence + Send + 'static {
+) -> impl FnOnce(Option<u64>) -> Evidence + Send + 'static {
     let exit_file = exit_file.clone();
     let cgroup = cgroup.and_then(|cgroup| {
         let copy = cgroup.try_clone();
@@ -41,7 +42,10 @@ pub(super) fn reader(
         }
         copy.ok()
     });
-    move || read(read_exit(&exit_file), cgroup.as_ref())
+    move |sampled| {
+        let evidence = read(read_exit(&exit_file), cgroup.as_ref());
+        Evidence { peak_bytes: evidence.peak_bytes.or(sampled), ..evidence }
+    }
 }
 
 /// The content of an exit file; `None` where PID 1 has not written it.

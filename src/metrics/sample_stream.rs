@@ -13,6 +13,8 @@ pub struct SampleQuery {
     pub since_ns: i64,
     /// The latest time of a sample, ns since the epoch.
     pub until_ns: Option<i64>,
+    /// Most samples, or folds of them; the stream ends with the last one.
+    pub limit: Option<u32>,
     /// How samples are folded into one; `None` for samples as they are.
     pub how: Option<How>,
     /// Seconds that each fold covers; `None` folds all samples that are stored at first into one.
@@ -29,6 +31,8 @@ pub struct SampleStream {
     follows: bool,
     /// Opened when there is something to read: a job that never ran has no file.
     reader: Option<SeriesReader>,
+    /// The number of samples that the reader may still get.
+    left: u32,
     over: bool,
 }
 
@@ -39,7 +43,16 @@ impl SampleStream {
         let fold = query.how.map(|how| Fold::new(how, query.interval_s));
         let whole = query.how.is_some() && query.interval_s.is_none();
         let follows = !whole && query.until_ns.is_none_or(|until| until > now_ns);
-        SampleStream { dir, watermark, query, fold, follows, reader: None, over: false }
+        SampleStream {
+            dir,
+            watermark,
+            query,
+            fold,
+            follows,
+            reader: None,
+            left: query.limit.unwrap_or(u32::MAX),
+            over: false,
+        }
     }
 
     fn read(&mut self, bytes: u64) -> Result<Option<Sample>, MetricsError> {
@@ -47,6 +60,25 @@ impl SampleStream {
             self.reader = SeriesReader::open(&self.dir)?;
         }
         self.reader.as_mut().map_or(Ok(None), |reader| reader.next(bytes))
+    }
+
+    /// The next sample or fold, whatever the limit.
+    fn advance(&mut self) -> Result<Next<Sample>, MetricsError> {
+        if self.over {
+            let last = self.fold.take().and_then(|mut fold| fold.finish());
+            return Ok(last.map_or(Next::End, Next::Item));
+        }
+        let (bytes, ended) = self.watermark.look();
+        // Once the samples have ended the whole file counts, also that of a job which an earlier daemon finished: its
+        // watermark has ended without a byte.
+        match self.read(if ended { u64::MAX } else { bytes })? {
+            Some(sample) => Ok(self.take(sample)),
+            None if self.follows && !ended => Ok(Next::Pending),
+            None => {
+                self.over = true;
+                Ok(Next::Yield)
+            }
+        }
     }
 
     fn take(&mut self, sample: Sample) -> Next<Sample> {
@@ -72,20 +104,12 @@ impl Source for SampleStream {
     }
 
     fn next(&mut self) -> Result<Next<Sample>, MetricsError> {
-        if self.over {
-            let last = self.fold.take().and_then(|mut fold| fold.finish());
-            return Ok(last.map_or(Next::End, Next::Item));
+        if self.left == 0 {
+            return Ok(Next::End);
         }
-        let (bytes, ended) = self.watermark.look();
-        // Once the samples have ended the whole file counts, also that of a job which an earlier daemon finished: its
-        // watermark has ended without a byte.
-        match self.read(if ended { u64::MAX } else { bytes })? {
-            Some(sample) => Ok(self.take(sample)),
-            None if self.follows && !ended => Ok(Next::Pending),
-            None => {
-                self.over = true;
-                Ok(Next::Yield)
-            }
-        }
+        let next = self.advance()?;
+        // Without a limit the count is not used up by any file that exists.
+        self.left -= u32::from(matches!(next, Next::Item(_)));
+        Ok(next)
     }
 }

@@ -59,8 +59,8 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// Reads the caller's evidence at the end of a job.
-type ReadAtEnd<E> = Box<dyn FnOnce() -> E + Send>;
+/// Reads the caller's evidence at the end of a job; it gets the most memory that a sample of the job has shown.
+type ReadAtEnd<E> = Box<dyn FnOnce(Option<u64>) -> E + Send>;
 
 enum Command<E> {
     Watch(Box<Watched>),
@@ -127,8 +127,9 @@ impl<E: Send + 'static> Sampler<E> {
 
     /// Takes one last sample of a job that has ended and whose group is still there, then no more. `read` runs on the
     /// sampler's thread right after that sample is stored, or at once where the job is unknown; `sampled` gets its
-    /// result. It may read files, but it delays the samples of all other jobs.
-    pub fn last(&self, id: JobId, read: impl FnOnce() -> E + Send + 'static) {
+    /// result. It may read files, but it delays the samples of all other jobs. It gets the most memory that the samples
+    /// have shown, in bytes.
+    pub fn last(&self, id: JobId, read: impl FnOnce(Option<u64>) -> E + Send + 'static) {
         // Where the host refuses it, the loop has logged that at its own start.
         let _ = schedule_first_also(self.thread);
         self.send(Command::Last(id, Box::new(read)));
@@ -196,10 +197,12 @@ impl<E> SamplerThread<E> {
             match command {
                 Command::Watch(job) => self.watch(*job),
                 Command::Last(id, read) => {
-                    if let Some(mut job) = self.jobs.remove(&id) {
+                    let job = self.jobs.remove(&id);
+                    let peak = job.and_then(|mut job| {
                         job.sample(self.base, &mut self.scratch, id);
-                    }
-                    sampled(id, read());
+                        job.before?.memory?.peak
+                    });
+                    sampled(id, read(peak));
                     lent = true;
                 }
                 Command::Stop => return false,
@@ -286,6 +289,7 @@ impl Job {
         if let Some(before) = &self.before {
             rates::fill(&mut sample, before);
         }
+        keep_peak(&mut sample, self.before.as_ref());
         match self.series.append(&sample) {
             Ok(()) => {
                 (self.publish)(self.series.bytes());
@@ -295,6 +299,14 @@ impl Job {
         }
         wait
     }
+}
+
+/// Where the host keeps no peak of memory (kernels before 5.19, groups without the controller), the samples keep the
+/// most that one of them has shown.
+fn keep_peak(now: &mut Sample, before: Option<&Sample>) {
+    let Some(memory) = &mut now.memory else { return };
+    let earlier = before.and_then(|sample| sample.memory.as_ref()?.peak).unwrap_or(0);
+    memory.peak.get_or_insert(earlier.max(memory.current));
 }
 
 fn uptime_ns() -> u64 {
@@ -349,7 +361,7 @@ mod tests {
         /// Ends the job; its closure counts the samples that are stored when it runs.
         fn end(&self) {
             let dir = self.spool.path().to_owned();
-            self.sampler.last(self.id, move || samples_in(&dir).len());
+            self.sampler.last(self.id, move |_peak| samples_in(&dir).len());
             assert_eq!(self.ended.recv_timeout(PATIENCE), Ok((self.id, self.samples().len())));
         }
 
@@ -434,6 +446,23 @@ mod tests {
         bench.watch(&path);
         bench.end();
         bench.sampler.stop();
+    }
+
+    #[test]
+    fn samples_keep_a_peak_where_the_host_keeps_none() {
+        let bench = Bench::new(HOUR);
+        let group = group_with(&[("memory.current", "700\n")]);
+        bench.watch(group.path()).recv_timeout(PATIENCE).unwrap();
+        fs::write(group.path().join("memory.current"), "20\n").unwrap();
+        bench.sampler.last(bench.id, |peak| peak.unwrap_or(0) as usize);
+        assert_eq!(bench.ended.recv_timeout(PATIENCE), Ok((bench.id, 700)));
+        let peaks: Vec<_> = bench.samples().into_iter().map(|s| s.memory.unwrap().peak).collect();
+        assert_eq!(peaks, [Some(700), Some(700)]);
+        // The host's own peak is truer.
+        fs::write(group.path().join("memory.peak"), "900\n").unwrap();
+        bench.watch(group.path()).recv_timeout(PATIENCE).unwrap();
+        bench.end();
+        assert_eq!(bench.samples().last().unwrap().memory.as_ref().unwrap().peak, Some(900));
     }
 
     #[test]

@@ -109,11 +109,12 @@ impl Source {
         })
     }
 
-    /// The memory without its controller: the sum over the processes.
+    /// The memory without its controller: the sum over the processes. A job of which no process is left has none.
     fn memory_of(&self, crowd: Option<(Walk, [u64; 3])>, scratch: &mut Scratch) -> Option<Memory> {
-        let (_, [anon, mapped, shared]) = crowd?;
+        let (walk, [anon, mapped, shared]) = crowd?;
         let current = anon.saturating_add(mapped).saturating_add(shared);
-        if current == 0 {
+        // The kernel did not tell of those that are there.
+        if current == 0 && walk.threads > 0 {
             return None;
         }
         let mut memory = Memory { current, ..Memory::default() };
@@ -295,6 +296,14 @@ pub(super) mod tests {
         let process = read.process.unwrap();
         assert_eq!((process.current, process.max, process.events), (Some(0), None, Some(3)));
         assert_eq!(process.walk, Some(Walk::default()), "no process is left, so the sums are zero");
+    }
+
+    #[test]
+    fn last_sample_without_a_controller_has_memory() {
+        let memory = read(&[CPU, ("cgroup.procs", "")]).memory.unwrap();
+        assert_eq!((memory.current, memory.kinds.anon, memory.kinds.slab), (0, Some(0), None));
+        // Without a list of processes nothing is known.
+        assert_eq!(read(&[CPU]).memory, None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwins
 
 use super::error::{Error, Result};
 use super::out::{self, Out};
-use super::render::metrics::{additions, bytes, percent, rate, time};
+use super::render::metrics::{ABSENT, additions, bytes, percent, rate, time};
 use super::render::short;
 use super::server::Server;
 use super::terminal::one_line;
@@ -230,9 +230,9 @@ fn lines(samples: &[JobMetricsSample], width: usize) -> Vec<String> {
     let (cpu, memory, io) = headings(last);
     type Number = fn(&JobMetricsSample) -> Option<f64>;
     let curves: [(String, Number); 3] = [
-        (cpu, |s| s.cpu.as_ref().map(|cpu| cpu.usagePercent)),
+        (cpu, |s| s.cpu.as_ref().and_then(|cpu| cpu.usagePercent)),
         (memory, |s| s.memory.as_ref().map(|memory| memory.current as f64)),
-        (io, |s| s.io.as_ref().map(|io| io.readBPS + io.writeBPS)),
+        (io, |s| s.io.as_ref().and_then(|io| Some(io.readBPS? + io.writeBPS?))),
     ];
     for (heading, number) in curves {
         let shown = &samples[samples.len().saturating_sub(width)..];
@@ -240,7 +240,7 @@ fn lines(samples: &[JobMetricsSample], width: usize) -> Vec<String> {
         lines.extend([heading, sparkline(&values), String::new()]);
     }
     if let Some(net) = last.network.as_ref() {
-        lines.push(format!("Network    RX {}, TX {}", rate(net.rxBPS), rate(net.txBPS)));
+        lines.push(format!("Network    RX {}, TX {}", shown(net.rxBPS, rate), shown(net.txBPS, rate)));
     }
     lines.push(additions(last).join(", "));
     lines.iter().map(|line| cut(line, width)).collect()
@@ -253,21 +253,26 @@ fn headings(last: &JobMetricsSample) -> (String, String, String) {
         || absent("CPU       "),
         |cpu| {
             let most = last.limits.as_ref().filter(|l| l.cpu > 0).map(|l| format!("{}%", l.cpu));
-            format!("CPU        {}{}", percent(cpu.usagePercent), limit(most))
+            format!("CPU        {}{}", shown(cpu.usagePercent, percent), limit(most))
         },
     );
     let memory = last.memory.as_ref().map_or_else(
         || absent("Memory    "),
         |memory| {
-            let most = Some(memory.max).filter(|max| *max > 0).map(|max| bytes(max as f64));
+            let most = memory.max.filter(|max| *max > 0).map(|max| bytes(max as f64));
             format!("Memory     {}{}", bytes(memory.current as f64), limit(most))
         },
     );
     let io = last.io.as_ref().map_or_else(
         || absent("I/O       "),
-        |io| format!("I/O        read {}, write {}", rate(io.readBPS), rate(io.writeBPS)),
+        |io| format!("I/O        read {}, write {}", shown(io.readBPS, rate), shown(io.writeBPS, rate)),
     );
     (cpu, memory, io)
+}
+
+/// A number in words, or the mark of an absent one.
+fn shown(number: Option<f64>, words: fn(f64) -> String) -> String {
+    number.map_or_else(|| ABSENT.to_owned(), words)
 }
 
 /// A column a value, as high as it is to the highest; a gap where there is none.
@@ -299,10 +304,10 @@ mod tests {
             jobId: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
             timestamp: 1_705_314_600,
             sampleIntervalSeconds: 5,
-            cpu: MessageField::some(JobCPUMetrics { usagePercent: percent, ..Default::default() }),
+            cpu: MessageField::some(JobCPUMetrics { usagePercent: Some(percent), ..Default::default() }),
             memory: MessageField::some(JobMemoryMetrics {
                 current: 1 << 28,
-                max: 1 << 29,
+                max: Some(1 << 29),
                 ..Default::default()
             }),
             limits: MessageField::some(JobResourceLimits { cpu: 50, ..Default::default() }),

@@ -6,7 +6,7 @@ use crate::helper::rnx::Running;
 use crate::helper::wait::{eventually, holds};
 use futures_util::StreamExt;
 use grpcio::{ClientSStreamReceiver, RpcStatusCode};
-use joblet::pb::joblet::{JobMetricsRequest, JobMetricsSample};
+use joblet::pb::joblet::{JobMetricsRequest, JobMetricsSample, StreamJobMetricsRequest};
 use joblet::pb::joblet_grpc::JobServiceClient;
 use serde_json::Value;
 use std::fs;
@@ -78,8 +78,8 @@ fn shortest_job_has_a_sample_at_its_start_and_one_at_its_end() {
     }
     let last = &samples[1];
     assert!(last.cpu.usageUsec > 0 && last.cpu.usageUsec >= samples[0].cpu.usageUsec, "{last:?}");
-    assert_eq!((last.process.threads, last.process.openFDs), (0, 0), "nobody is left");
-    assert_eq!(samples[0].cpu.usagePercent, 0.0, "there is nothing to compare the first one with");
+    assert_eq!((last.process.threads, last.process.openFDs), (Some(0), Some(0)), "nobody is left");
+    assert_eq!(samples[0].cpu.usagePercent, None, "there is nothing to compare the first one with");
     let stored = file(&d, &id);
     assert_eq!(fs::metadata(&stored).unwrap().permissions().mode() & 0o777, 0o600);
     d.rnx(["job", "delete", &id]).ok();
@@ -114,10 +114,13 @@ fn a_busy_job_shows_its_processor_time_and_its_processes() {
     let id = d.submit(["--upload", &hog, "./hog_cpu"]);
     let mut stream = open(&d, &about(&id));
     let busy = eventually("a sample shows a busy job", || {
-        next(&mut stream).filter(|s| s.cpu.usagePercent > 5.0 && s.process.running > 0)
+        next(&mut stream).filter(|s| s.cpu.usagePercent > Some(5.0) && s.process.running > Some(0))
     });
-    assert!(busy.cpu.userUsec > 0 && busy.process.current >= 2 && busy.process.threads >= 2, "{busy:?}");
-    assert!(busy.process.openFDs > 3 && busy.process.maxFDs >= 64, "{busy:?}");
+    assert!(
+        busy.cpu.userUsec > 0 && busy.process.current >= Some(2) && busy.process.threads >= Some(2),
+        "{busy:?}"
+    );
+    assert!(busy.process.openFDs > Some(3) && busy.process.maxFDs >= Some(64), "{busy:?}");
     assert!(busy.network.interfaces.contains_key("lo") && busy.network.interfaces.len() == 1, "{busy:?}");
     d.rnx(["job", "stop", &id]).ok();
     let rest: Vec<_> = std::iter::from_fn(|| next(&mut stream)).collect();
@@ -133,15 +136,24 @@ fn memory_needs_no_controller_and_unknown_values_are_absent() {
     let id = d.submit(["/usr/bin/python3", "-c", script]);
     let mut stream = open(&d, &about(&id));
     let holding = eventually("a sample shows the memory", || {
-        next(&mut stream).filter(|s| s.memory.is_some() && s.memory.anon >= 64 << 20)
+        next(&mut stream).filter(|s| s.memory.is_some() && s.memory.anon >= Some(64 << 20))
     });
     assert!(holding.memory.current >= 64 << 20, "{holding:?}");
     let group = PathBuf::from(&holding.cgroupPath);
     assert_eq!(holding.io.is_some(), group.join("io.stat").exists());
-    assert_eq!(holding.memory.max > 0, group.join("memory.max").exists());
-    assert_eq!(holding.memory.peak.is_some(), group.join("memory.peak").exists());
+    assert_eq!(holding.memory.max.is_some(), group.join("memory.max").exists());
+    if !group.join("memory.stat").exists() {
+        assert_eq!((holding.memory.slab, holding.memory.pgFault, holding.memory.oomKill), (None, None, None));
+    }
+    if !fs::read_to_string(group.join("cpu.stat")).unwrap().contains("nr_periods") {
+        assert_eq!((holding.cpu.nrPeriods, holding.cpu.throttledUsec), (None, None));
+    }
     d.rnx(["job", "stop", &id]).ok();
-    while next(&mut stream).is_some() {}
+    let last = std::iter::from_fn(|| next(&mut stream)).last().unwrap();
+    assert!(last.memory.is_some(), "{last:?}");
+    assert!(last.memory.peak >= Some(64 << 20), "a host that keeps no peak shows the sampled one: {last:?}");
+    let status = d.status(&id);
+    assert!(status["peakMemoryBytes"].as_u64().is_some_and(|peak| peak >= 64 << 20), "{status}");
 }
 
 #[test]
@@ -228,7 +240,7 @@ fn samples_outlive_the_daemon_and_go_on_with_the_next_one() {
     let first = &after[lines.len()];
     assert!(first.cpu.usageUsec > after[lines.len() - 1].cpu.usageUsec, "{first:?}");
     assert!(
-        first.cpu.usagePercent > 0.0,
+        first.cpu.usagePercent > Some(0.0),
         "its rate is that since the last one of the daemon before: {first:?}"
     );
     d.rnx(["job", "stop", &id]).ok();
@@ -326,8 +338,9 @@ fn rnx_prints_a_sample_in_three_lines_or_as_a_line_of_json() {
     let lines = d.rnx(["--json", "job", "metrics", &id[..8]]).ok();
     let samples: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(samples.len(), 2);
+    assert!(samples[0]["cpu"]["usagePercent"].is_null() && samples[1]["cpu"]["usagePercent"].is_f64());
     for sample in &samples {
-        assert!(sample["timestamp"].is_i64() && sample["cpu"]["usagePercent"].is_f64(), "{sample}");
+        assert!(sample["timestamp"].is_i64() && sample["cpu"]["usageUsec"].is_u64(), "{sample}");
         assert_eq!(sample["memory"].is_object(), sample["memory"]["current"].is_u64());
         assert_eq!(
             (&sample["jobId"], &sample["limits"]["memory"]),
@@ -343,4 +356,28 @@ fn rnx_prints_a_sample_in_three_lines_or_as_a_line_of_json() {
     assert!(none.code == 1 && none.stderr.contains(&said), "{}", none.stderr);
     assert_eq!(d.rnx(["job", "metrics", "--aggregate=median", &id]).code, 2);
     assert_eq!(d.rnx(["job", "metrics", &joblet::job::JobId::random().to_string()]).code, 5);
+}
+
+#[test]
+fn stream_of_metrics_events_has_history_then_live_to_the_end() {
+    let d = node();
+    let id = d.submit(["sleep", "1000"]);
+    let mut long = open(&d, &about(&id));
+    let seen = next(&mut long).unwrap();
+    let viewer = d.client("viewer");
+    let request = StreamJobMetricsRequest { job_uuid: id[..8].to_owned(), ..Default::default() };
+    let mut events = viewer.stream_job_metrics(&request).unwrap();
+    let mut event = || futures_executor::block_on(events.next()).map(Result::unwrap);
+    let first = event().unwrap();
+    assert_eq!((first.job_uuid.as_str(), first.timestamp / 1_000_000_000), (id.as_str(), seen.timestamp));
+    assert_eq!((first.cpu_percent, first.gpu_percent), (None, None), "nothing to compare the first with");
+    let second = event().unwrap();
+    assert!(second.timestamp > first.timestamp && second.cpu_percent.is_some(), "{second:?}");
+    d.rnx(["job", "stop", &id]).ok();
+    let rest: Vec<_> = std::iter::from_fn(event).collect();
+    assert_eq!(rest.len() + 2, fs::read_to_string(file(&d, &id)).unwrap().lines().count());
+    let start = rest[0].timestamp;
+    let some = JobMetricsRequest { uuid: id, start_time: start, limit: 1, ..Default::default() };
+    let samples = all(&d, &some);
+    assert_eq!(samples.iter().map(|s| s.timestamp).collect::<Vec<_>>(), [start / 1_000_000_000]);
 }

@@ -314,13 +314,19 @@ pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Sa
         ("since_ns", request.since_ns < 0),
         ("until_ns", request.until_ns < 0),
         ("interval_s", request.interval_s < 0),
+        ("start_time", request.start_time < 0),
+        ("end_time", request.end_time < 0),
+        ("limit", request.limit < 0),
     ] {
         if negative {
             return invalid(format!("{field} cannot be negative"));
         }
     }
-    if request.until_ns != 0 && request.until_ns < request.since_ns {
-        return invalid("until_ns is before since_ns".to_owned());
+    // Two clients' names for one range; 0 is no bound.
+    let since_ns = request.since_ns.max(request.start_time);
+    let until_ns = [request.until_ns, request.end_time].into_iter().filter(|end| *end != 0).min();
+    if until_ns.is_some_and(|until| until < since_ns) {
+        return invalid("until_ns is before since_ns, or end_time before start_time".to_owned());
     }
     let how = match request.aggregate.as_str() {
         "" => None,
@@ -336,8 +342,9 @@ pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Sa
         return invalid("interval_s needs aggregate: avg, min, max or sum".to_owned());
     }
     let query = SampleQuery {
-        since_ns: request.since_ns,
-        until_ns: Some(request.until_ns).filter(|until| *until != 0),
+        since_ns,
+        until_ns,
+        limit: Some(request.limit.unsigned_abs()).filter(|limit| *limit != 0),
         how,
         interval_s: Some(request.interval_s.unsigned_abs()).filter(|seconds| *seconds != 0),
     };

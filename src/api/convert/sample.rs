@@ -1,4 +1,4 @@
-//! From samples to messages. An absent group stays absent: clients check whether it is present.
+//! From samples to messages. An absent group or number stays absent: clients check whether it is present.
 
 use protobuf::MessageField;
 
@@ -7,8 +7,8 @@ use crate::metrics::Sample;
 use crate::metrics::pressure::Pressure;
 use crate::metrics::sample::{Cpu, Io, Limits, Memory, Network, Packets, Process, Traffic};
 use crate::pb::joblet::{
-    DeviceIOMetrics, JobCPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsSample, JobNetworkMetrics,
-    JobProcessMetrics, JobResourceLimits, NetworkInterfaceMetrics,
+    DeviceIOMetrics, JobCPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsEvent, JobMetricsSample,
+    JobNetworkMetrics, JobProcessMetrics, JobResourceLimits, NetworkInterfaceMetrics,
 };
 
 /// Converts one sample of a job.
@@ -28,6 +28,28 @@ pub(in crate::api) fn message(id: JobId, sample: &Sample) -> JobMetricsSample {
     }
 }
 
+/// Converts one sample of a job into the short form of StreamJobMetrics.
+pub(in crate::api) fn event(id: JobId, sample: &Sample) -> JobMetricsEvent {
+    let (disk, network) = (sample.io.as_ref().map(|io| io.total), sample.network.as_ref().map(|n| n.total));
+    let memory = sample.memory.as_ref();
+    JobMetricsEvent {
+        timestamp: sample.time_ns,
+        job_uuid: id.to_string(),
+        cpu_percent: sample.cpu.as_ref().and_then(|cpu| cpu.usage_percent),
+        memory_bytes: memory.map(|memory| large(memory.current)),
+        memory_limit: memory.and_then(|memory| memory.max).map(large),
+        disk_read_bytes: disk.map(|total| large(total.read_bytes)),
+        disk_write_bytes: disk.map(|total| large(total.write_bytes)),
+        net_recv_bytes: network.map(|total| large(total.rx_bytes)),
+        net_sent_bytes: network.map(|total| large(total.tx_bytes)),
+        ..JobMetricsEvent::default()
+    }
+}
+
+fn large(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -44,27 +66,27 @@ fn limits(limits: &Limits) -> JobResourceLimits {
 /// Fills the six fields whose names three messages share.
 macro_rules! fill_pressure {
     ($message:ident, $pressure:expr) => {
-        let pressure: Pressure = $pressure.unwrap_or_default();
-        $message.pressureSome10 = pressure.pressure_some_10;
-        $message.pressureSome60 = pressure.pressure_some_60;
-        $message.pressureSome300 = pressure.pressure_some_300;
-        $message.pressureFull10 = pressure.pressure_full_10;
-        $message.pressureFull60 = pressure.pressure_full_60;
-        $message.pressureFull300 = pressure.pressure_full_300;
+        let pressure: Option<&Pressure> = $pressure.as_ref();
+        $message.pressureSome10 = pressure.map(|p| p.pressure_some_10);
+        $message.pressureSome60 = pressure.map(|p| p.pressure_some_60);
+        $message.pressureSome300 = pressure.map(|p| p.pressure_some_300);
+        $message.pressureFull10 = pressure.map(|p| p.pressure_full_10);
+        $message.pressureFull60 = pressure.map(|p| p.pressure_full_60);
+        $message.pressureFull300 = pressure.map(|p| p.pressure_full_300);
     };
 }
 
 fn cpu(cpu: &Cpu) -> JobCPUMetrics {
-    let throttling = cpu.throttling.unwrap_or_default();
+    let throttling = cpu.throttling.as_ref();
     let mut message = JobCPUMetrics {
         usageUsec: cpu.usage_usec,
         userUsec: cpu.user_usec,
         systemUsec: cpu.system_usec,
-        nrPeriods: throttling.nr_periods,
-        nrThrottled: throttling.nr_throttled,
-        throttledUsec: throttling.throttled_usec,
-        usagePercent: cpu.usage_percent.unwrap_or(0.0),
-        throttlePercent: cpu.throttle_percent.unwrap_or(0.0),
+        nrPeriods: throttling.map(|t| t.nr_periods),
+        nrThrottled: throttling.map(|t| t.nr_throttled),
+        throttledUsec: throttling.map(|t| t.throttled_usec),
+        usagePercent: cpu.usage_percent,
+        throttlePercent: cpu.throttle_percent,
         ..JobCPUMetrics::default()
     };
     fill_pressure!(message, cpu.pressure);
@@ -75,21 +97,21 @@ fn memory(memory: &Memory) -> JobMemoryMetrics {
     let kinds = &memory.kinds;
     let mut message = JobMemoryMetrics {
         current: memory.current,
-        max: memory.max.unwrap_or(0),
-        usagePercent: memory.usage_percent.unwrap_or(0.0),
-        anon: kinds.anon.unwrap_or(0),
-        file: kinds.file.unwrap_or(0),
-        kernelStack: kinds.kernel_stack.unwrap_or(0),
-        slab: kinds.slab.unwrap_or(0),
-        sock: kinds.sock.unwrap_or(0),
-        shmem: kinds.shmem.unwrap_or(0),
-        fileMapped: kinds.file_mapped.unwrap_or(0),
-        fileDirty: kinds.file_dirty.unwrap_or(0),
-        fileWriteback: kinds.file_writeback.unwrap_or(0),
-        pgFault: kinds.pgfault.unwrap_or(0),
-        pgMajFault: kinds.pgmajfault.unwrap_or(0),
-        oomEvents: memory.oom_events.unwrap_or(0),
-        oomKill: memory.oom_kill.unwrap_or(0),
+        max: memory.max,
+        usagePercent: memory.usage_percent,
+        anon: kinds.anon,
+        file: kinds.file,
+        kernelStack: kinds.kernel_stack,
+        slab: kinds.slab,
+        sock: kinds.sock,
+        shmem: kinds.shmem,
+        fileMapped: kinds.file_mapped,
+        fileDirty: kinds.file_dirty,
+        fileWriteback: kinds.file_writeback,
+        pgFault: kinds.pgfault,
+        pgMajFault: kinds.pgmajfault,
+        oomEvents: memory.oom_events,
+        oomKill: memory.oom_kill,
         peak: memory.peak,
         ..JobMemoryMetrics::default()
     };
@@ -98,7 +120,7 @@ fn memory(memory: &Memory) -> JobMemoryMetrics {
 }
 
 fn io(io: &Io) -> JobIOMetrics {
-    let (total, rates) = (&io.total, io.rates.unwrap_or_default());
+    let (total, rates) = (&io.total, io.rates.as_ref());
     let mut message = JobIOMetrics {
         devices: io.devices.iter().map(|(name, traffic)| (name.clone(), device(name, traffic))).collect(),
         totalReadBytes: total.read_bytes,
@@ -107,10 +129,10 @@ fn io(io: &Io) -> JobIOMetrics {
         totalWriteOps: total.write_ops,
         totalDiscardBytes: total.discard_bytes,
         totalDiscardOps: total.discard_ops,
-        readBPS: rates.read_bps,
-        writeBPS: rates.write_bps,
-        readIOPS: rates.read_iops,
-        writeIOPS: rates.write_iops,
+        readBPS: rates.map(|r| r.read_bps),
+        writeBPS: rates.map(|r| r.write_bps),
+        readIOPS: rates.map(|r| r.read_iops),
+        writeIOPS: rates.map(|r| r.write_iops),
         ..JobIOMetrics::default()
     };
     fill_pressure!(message, io.pressure);
@@ -142,8 +164,8 @@ fn network(network: &Network) -> JobNetworkMetrics {
         totalTxErrors: total.tx_errors,
         totalRxDropped: total.rx_dropped,
         totalTxDropped: total.tx_dropped,
-        rxBPS: network.rx_bps.unwrap_or(0.0),
-        txBPS: network.tx_bps.unwrap_or(0.0),
+        rxBPS: network.rx_bps,
+        txBPS: network.tx_bps,
         ..JobNetworkMetrics::default()
     }
 }
@@ -164,18 +186,18 @@ fn interface(name: &str, packets: &Packets) -> NetworkInterfaceMetrics {
 }
 
 fn process(process: &Process) -> JobProcessMetrics {
-    let walk = process.walk.unwrap_or_default();
+    let walk = process.walk.as_ref();
     JobProcessMetrics {
-        current: process.current.unwrap_or(0),
-        max: process.max.unwrap_or(0),
-        events: process.events.unwrap_or(0),
-        threads: walk.threads,
-        running: walk.running,
-        sleeping: walk.sleeping,
-        stopped: walk.stopped,
-        zombie: walk.zombie,
-        openFDs: walk.open_fds,
-        maxFDs: walk.max_fds,
+        current: process.current,
+        max: process.max,
+        events: process.events,
+        threads: walk.map(|w| w.threads),
+        running: walk.map(|w| w.running),
+        sleeping: walk.map(|w| w.sleeping),
+        stopped: walk.map(|w| w.stopped),
+        zombie: walk.map(|w| w.zombie),
+        openFDs: walk.map(|w| w.open_fds),
+        maxFDs: walk.map(|w| w.max_fds),
         ..JobProcessMetrics::default()
     }
 }

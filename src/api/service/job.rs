@@ -14,8 +14,9 @@ use crate::metrics::SampleQuery;
 use crate::output::LogQuery;
 use crate::pb::joblet::{
     CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,
-    EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
-    Jobs as JobList, RunJobRequest, RunJobResponse, StopJobReq, StopJobRes,
+    EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsEvent, JobMetricsRequest,
+    JobMetricsSample, Jobs as JobList, RunJobRequest, RunJobResponse, StopJobReq, StopJobRes,
+    StreamJobMetricsRequest,
 };
 use crate::pb::joblet_grpc::JobService;
 use crate::sys::clock::now_ns;
@@ -163,6 +164,21 @@ impl JobService for Jobs {
             };
             let command = job.map(|job| move |answer| Command::Samples { job, answer });
             (bridge::ask(&commands, command), move |source| samples::stream(source, query, now_ns()))
+        };
+        ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));
+    }
+
+    fn stream_job_metrics(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<StreamJobMetricsRequest>,
+        sink: DuplexSink<JobMetricsEvent>,
+    ) {
+        let Jobs { commands, pump, call_limits, .. } = self.clone();
+        let put = move |req: StreamJobMetricsRequest| {
+            let job = request::job(&req.job_uuid);
+            let command = job.map(|job| move |answer| Command::Samples { job, answer });
+            (bridge::ask(&commands, command), move |source| samples::events(source, now_ns()))
         };
         ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));
     }

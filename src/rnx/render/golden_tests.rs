@@ -359,24 +359,40 @@ fn sample() -> JobMetricsSample {
         DeviceIOMetrics { device: "259:0".into(), readBytes: 4096, readOps: 1, ..Default::default() };
     let lo =
         NetworkInterfaceMetrics { interface: "lo".into(), rxBytes: 100, rxPackets: 1, ..Default::default() };
-    let cpu = JobCPUMetrics { usageUsec: 3000, usagePercent: 45.2, nrPeriods: 9, ..Default::default() };
-    let memory =
-        JobMemoryMetrics { current: 256 << 20, max: 512 << 20, peak: Some(300 << 20), ..Default::default() };
+    let cpu = JobCPUMetrics {
+        usageUsec: 3000,
+        usagePercent: Some(45.2),
+        nrPeriods: Some(9),
+        throttlePercent: Some(0.0),
+        ..Default::default()
+    };
+    let memory = JobMemoryMetrics {
+        current: 256 << 20,
+        max: Some(512 << 20),
+        peak: Some(300 << 20),
+        ..Default::default()
+    };
     let io = JobIOMetrics {
         devices: [("259:0".into(), device)].into(),
         totalReadBytes: 4096,
-        readBPS: 10_485_760.0,
-        writeBPS: 5_242_880.0,
+        readBPS: Some(10_485_760.0),
+        writeBPS: Some(5_242_880.0),
         ..Default::default()
     };
     let network = JobNetworkMetrics {
         interfaces: [("lo".into(), lo)].into(),
         totalRxBytes: 100,
-        rxBPS: 1_258_291.2,
-        txBPS: 838_860.8,
+        rxBPS: Some(1_258_291.2),
+        txBPS: Some(838_860.8),
         ..Default::default()
     };
-    let process = JobProcessMetrics { current: 3, max: 4096, threads: 3, openFDs: 12, ..Default::default() };
+    let process = JobProcessMetrics {
+        current: Some(3),
+        max: Some(4096),
+        threads: Some(3),
+        openFDs: Some(12),
+        ..Default::default()
+    };
     JobMetricsSample {
         jobId: ID.into(),
         timestamp: 1_705_314_601,

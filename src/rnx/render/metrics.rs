@@ -11,16 +11,17 @@ use crate::pb::joblet::{
 };
 
 /// The text for a number that the host cannot provide.
-const ABSENT: &str = "n/a";
+pub(crate) const ABSENT: &str = "n/a";
 
 /// The three lines of the reference, and one of ours below them.
 pub(crate) fn text(sample: &JobMetricsSample) -> String {
     let of = |number: Option<String>| number.unwrap_or_else(|| ABSENT.into());
-    let cpu = of(sample.cpu.as_ref().map(|cpu| percent(cpu.usagePercent)));
+    let cpu = of(sample.cpu.as_ref().and_then(|cpu| cpu.usagePercent).map(percent));
     let memory = of(sample.memory.as_ref().map(|memory| bytes(memory.current as f64)));
-    let io = |resolve: fn(&JobIOMetrics) -> f64| of(sample.io.as_ref().map(|io| rate(resolve(io))));
-    let net =
-        |resolve: fn(&JobNetworkMetrics) -> f64| of(sample.network.as_ref().map(|net| rate(resolve(net))));
+    let io = |resolve: fn(&JobIOMetrics) -> Option<f64>| of(sample.io.as_ref().and_then(resolve).map(rate));
+    let net = |resolve: fn(&JobNetworkMetrics) -> Option<f64>| {
+        of(sample.network.as_ref().and_then(resolve).map(rate))
+    };
     let mut text = format!("Timestamp: {}\n", time(sample.timestamp));
     let (read, write) = (io(|io| io.readBPS), io(|io| io.writeBPS));
     let _ = writeln!(text, "CPU: {cpu}, Memory: {memory}, I/O Read: {read}, I/O Write: {write}");
@@ -38,14 +39,18 @@ pub(crate) fn additions(sample: &JobMetricsSample) -> Vec<String> {
     if let Some(peak) = sample.memory.as_ref().and_then(|memory| memory.peak) {
         more.push(format!("Memory Peak: {}", bytes(peak as f64)));
     }
-    if let Some(cpu) = sample.cpu.as_ref().filter(|cpu| cpu.nrPeriods > 0) {
-        more.push(format!("Throttled: {}", percent(cpu.throttlePercent)));
+    let throttled = sample.cpu.as_ref().filter(|cpu| cpu.nrPeriods > Some(0));
+    if let Some(share) = throttled.and_then(|cpu| cpu.throttlePercent) {
+        more.push(format!("Throttled: {}", percent(share)));
     }
     if let Some(process) = sample.process.as_ref() {
-        more.push(format!("Processes: {}", process.current));
-        // The server sends none of them for a job with too many processes to read one by one.
-        if process.threads > 0 {
-            more.push(format!("Threads: {}, Open Files: {}", process.threads, process.openFDs));
+        more.extend(process.current.map(|current| format!("Processes: {current}")));
+        // The server sends none of them for a job with too many processes to read one by one, nor has a job that is
+        // over any.
+        if let (Some(threads), Some(files)) =
+            (process.threads.filter(|threads| *threads > 0), process.openFDs)
+        {
+            more.push(format!("Threads: {threads}, Open Files: {files}"));
         }
     }
     more
@@ -101,11 +106,19 @@ pub(crate) fn json(sample: &JobMetricsSample) -> Value {
     Value::Object(object)
 }
 
-/// An object of fields of a message under their own names.
+/// An object of fields of a message under their own names, without those that are absent.
 macro_rules! fields {
     ($message:ident: $($name:ident)*) => {
-        json!({ $(stringify!($name): $message.$name),* })
+        present(json!({ $(stringify!($name): $message.$name),* }))
     };
+}
+
+/// An object without its empty values.
+fn present(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    object
 }
 
 fn cpu(m: &JobCPUMetrics) -> Value {
@@ -114,13 +127,9 @@ fn cpu(m: &JobCPUMetrics) -> Value {
 }
 
 fn memory(m: &JobMemoryMetrics) -> Value {
-    let mut value = fields!(m: current max usagePercent anon file kernelStack slab sock shmem fileMapped fileDirty
+    fields!(m: current max usagePercent anon file kernelStack slab sock shmem fileMapped fileDirty
         fileWriteback pgFault pgMajFault oomEvents oomKill
-        pressureSome10 pressureSome60 pressureSome300 pressureFull10 pressureFull60 pressureFull300);
-    if let Some(peak) = m.peak {
-        value["peak"] = json!(peak);
-    }
-    value
+        pressureSome10 pressureSome60 pressureSome300 pressureFull10 pressureFull60 pressureFull300 peak)
 }
 
 fn io(m: &JobIOMetrics) -> Value {
