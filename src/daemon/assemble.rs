@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::cleanup::{self, Cleanup};
 use super::command::{Command, CommandSender, QUEUE};
 use super::core::{Clock, Core, Settings, Shutdown, Streams};
+use super::drains::Drains;
 use super::event_loop::EventLoop;
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
+use super::inspection::Inspection;
 use super::jobs::{JobTable, Schedule, Slots};
 use super::ledger::{Ledger, PendingWrite};
 use super::lifecycle;
@@ -55,6 +58,8 @@ const SPAWNERS: usize = 2;
 /// for a thread.
 const ANSWERS: usize = 4096;
 
+/// How long the end waits for the threads. They remove what was deleted, and write the last records.
+const THREADS_WAIT: Duration = Duration::from_secs(10);
 /// How long a new daemon waits for the lock of one that is gone.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -152,7 +157,13 @@ impl Daemon {
             ledger: threads.start_ledger(database)?,
             cleanup: threads.start_cleanup(work)?,
             streams,
-            clock: Clock { timers: Timers::new(), sources, watches_starts: false, oom_warned: false },
+            clock: Clock {
+                timers: Timers::new(),
+                drains: Drains::default(),
+                sources,
+                watches_starts: false,
+                oom_warned: false,
+            },
             shutdown: Shutdown { begins, begun: false, gave_up: false },
         };
         let event_loop = EventLoop::new(poll, signals, workers, commands, core);
@@ -192,14 +203,42 @@ impl Daemon {
         let tree = core.node.tree.clone();
         // Its queue ends go with it; the threads see that and end.
         drop(event_loop);
-        for thread in threads {
-            if thread.join().is_err() {
-                diag::event!(Level::Error, "a thread ended by a panic");
-            }
-        }
+        join_all(threads, THREADS_WAIT);
         if let Err(why) = tree.remove() {
             diag::event!(Level::Warn, "cannot remove our cgroup", path = tree.path().display(), error = why);
         }
+    }
+}
+
+/// Joins threads, so long at most. A thread that hangs in the kernel, such as on a disk that does not answer, ends with
+/// the process; the next daemon does what it has left.
+fn join_all(threads: Vec<JoinHandle<()>>, bound: Duration) {
+    let (joined, end) = bounded(1);
+    let names: Vec<(String, Arc<AtomicBool>)> =
+        threads.iter().map(|t| (t.thread().name().unwrap_or_default().to_owned(), Arc::default())).collect();
+    let over: Vec<Arc<AtomicBool>> = names.iter().map(|(_, over)| over.clone()).collect();
+    let join = move || {
+        for (thread, over) in threads.into_iter().zip(over) {
+            if thread.join().is_err() {
+                diag::event!(Level::Error, "a thread ended by a panic");
+            }
+            over.store(true, Ordering::SeqCst);
+        }
+        let _ = joined.send(());
+    };
+    if let Err(why) = std::thread::Builder::new().name("join".into()).spawn(join) {
+        diag::event!(Level::Warn, "cannot wait for the threads", error = why);
+        return;
+    }
+    if end.recv_timeout(bound).is_err() {
+        let hangs = names.iter().find(|(_, over)| !over.load(Ordering::SeqCst));
+        let name = hangs.map_or("", |(name, _)| name.as_str());
+        diag::event!(
+            Level::Error,
+            "a thread does not end, leaving",
+            thread = name,
+            waited = format!("{bound:?}")
+        );
     }
 }
 
@@ -262,7 +301,7 @@ impl Threads {
         }
     }
 
-    /// The threads that take what jobs give: their output, and what they use.
+    /// The threads that take what jobs give, their output and what they use, and that look at them.
     fn start_streams(&mut self, config: &DaemonConfig) -> Result<Streams, DaemonError> {
         let answer = self.answer();
         let (collector, thread) = Collector::start(spool_limits(config), move |id, event| {
@@ -278,7 +317,9 @@ impl Threads {
                 answer(WorkerEvent::Evidence(id, Box::new(evidence)));
             })?;
         self.handles.push(thread);
-        Ok(Streams { collector, sampler })
+        let (inspection, thread) = Inspection::start()?;
+        self.handles.push(thread);
+        Ok(Streams { collector, sampler, inspection })
     }
 
     /// The threads that start jobs. Their queue holds as many as may run at one time.
@@ -467,6 +508,15 @@ mod tests {
     fn data_directories_have_groups_of_their_own() {
         assert_ne!(fnv1a(b"/opt/joblet"), fnv1a(b"/opt/joblet2"));
         assert_eq!(fnv1a(b""), 0x811c_9dc5);
+    }
+
+    #[test]
+    fn a_thread_that_hangs_does_not_keep_the_daemon() {
+        let (end, wait) = bounded::<()>(0);
+        let hangs = std::thread::spawn(move || _ = wait.recv());
+        join_all(vec![std::thread::spawn(|| {}), hangs], Duration::from_millis(1));
+        drop(end);
+        join_all(vec![std::thread::spawn(|| {})], Duration::from_secs(3600));
     }
 
     #[test]

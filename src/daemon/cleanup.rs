@@ -2,6 +2,7 @@
 //! the loop. Directories of jobs on disk have a thread of their own: a hostile one takes seconds, for which neither
 //! groups nor answers wait.
 
+use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs::{self, File};
@@ -28,6 +29,9 @@ use crate::sandbox::work::WorkDisk;
 use crate::state::{Record, sidecar};
 use crate::sys::thread::join_network;
 
+/// Runs when the last of some directories is removed.
+pub(super) type WhenRemoved = Box<dyn FnOnce() + Send>;
+
 /// Something to remove, or to put away.
 pub(super) enum CleanupTask {
     /// A job's cgroup, from which whatever is left is killed.
@@ -44,12 +48,11 @@ pub(super) enum CleanupTask {
     Record(PathBuf, Box<Record>),
     /// A file to remove.
     File(PathBuf),
-    /// A directory to remove with all that is in it.
-    Directory(PathBuf),
+    /// Directories to remove with all that is in them, one after the other, with other tasks in between; then what is
+    /// done behind the last one.
+    Directories(VecDeque<PathBuf>, Option<WhenRemoved>),
     /// The evidence of a job, to be read.
     Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
-    /// Something else that may wait for a disk or for the kernel.
-    Run(Box<dyn FnOnce() + Send>),
 }
 
 impl fmt::Debug for CleanupTask {
@@ -62,9 +65,8 @@ impl fmt::Debug for CleanupTask {
             CleanupTask::Network(_) => write!(f, "Network"),
             CleanupTask::Record(path, _) => write!(f, "Record({})", path.display()),
             CleanupTask::File(path) => write!(f, "File({})", path.display()),
-            CleanupTask::Directory(path) => write!(f, "Directory({})", path.display()),
+            CleanupTask::Directories(paths, _) => write!(f, "Directories({})", paths.len()),
             CleanupTask::Evidence(id, _) => write!(f, "Evidence({id})"),
-            CleanupTask::Run(_) => write!(f, "Run"),
         }
     }
 }
@@ -79,7 +81,7 @@ pub(super) struct BusyCgroup {
 }
 
 /// How long a busy cgroup is left alone before the next try, and how long after [`BusyCgroup::next_try`] has warned.
-const BUSY_AGAIN: Duration = Duration::from_millis(10);
+pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(10);
 const LATE_AGAIN: Duration = Duration::from_secs(1);
 
 impl BusyCgroup {
@@ -202,17 +204,12 @@ impl Cleanup {
 
     /// Has a directory removed with all that is in it.
     pub(super) fn remove_directory(&self, path: PathBuf) {
-        self.send(CleanupTask::Directory(path));
+        self.send(CleanupTask::Directories([path].into(), None));
     }
 
     /// Has the evidence of a job read, where the sampler does not come to it.
     pub(super) fn read_evidence(&self, id: JobId, read: impl FnOnce() -> Evidence + Send + 'static) {
         self.send(CleanupTask::Evidence(id, Box::new(read)));
-    }
-
-    /// Has something else done that may wait.
-    pub(super) fn run(&self, task: impl FnOnce() + Send + 'static) {
-        self.send(CleanupTask::Run(Box::new(task)));
     }
 
     fn send(&self, task: CleanupTask) {
@@ -231,8 +228,14 @@ pub(super) fn start(
     answer: impl Fn(CleanupEvent) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
-        for task in tasks {
-            carry_out(task, &answer);
+        let mut removals = Removals::default();
+        // A removal of many directories lets every task that has come go first, and another removal take turns with it.
+        while let Some(task) = removals.next_task(&tasks) {
+            match task {
+                Some(CleanupTask::Directories(paths, done)) => removals.add(paths, done),
+                Some(task) => carry_out(task, &answer),
+                None => removals.step(|path| log_refusal(fs::remove_dir_all(path), path)),
+            }
         }
     };
     let thread = std::thread::Builder::new().name("cleanup".into());
@@ -269,6 +272,40 @@ pub(super) fn start_removal(
     thread.spawn(work).map(drop).map_err(|source| DaemonError::Thread { name: "removal", source })
 }
 
+/// Removals of directories that are under way, each with what is done behind its last one.
+#[derive(Default)]
+struct Removals {
+    waiting: VecDeque<(VecDeque<PathBuf>, Option<WhenRemoved>)>,
+}
+
+impl Removals {
+    fn add(&mut self, paths: VecDeque<PathBuf>, done: Option<WhenRemoved>) {
+        self.waiting.push_back((paths, done));
+    }
+
+    /// The next task; `Some(None)`: none has come, and there is something to remove. `None`: nothing comes any more, and
+    /// nothing is left to remove.
+    fn next_task(&self, tasks: &Receiver<CleanupTask>) -> Option<Option<CleanupTask>> {
+        if self.waiting.is_empty() {
+            return tasks.recv().ok().map(Some);
+        }
+        Some(tasks.try_recv().ok())
+    }
+
+    /// Removes one directory of the removal that waits longest, which then waits behind the others.
+    fn step(&mut self, remove: impl FnOnce(&Path)) {
+        let Some((mut paths, done)) = self.waiting.pop_front() else { return };
+        if let Some(path) = paths.pop_front() {
+            remove(&path);
+        }
+        if paths.is_empty() {
+            done.into_iter().for_each(|done| done());
+        } else {
+            self.waiting.push_back((paths, done));
+        }
+    }
+}
+
 fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
     match task {
         CleanupTask::Cgroup(cgroup) => answer(remove_cgroup(cgroup)),
@@ -297,9 +334,9 @@ fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
             }
         }
         CleanupTask::File(path) => log_refusal(fs::remove_file(&path), &path),
-        CleanupTask::Directory(path) => log_refusal(fs::remove_dir_all(&path), &path),
+        // The thread removes them step by step.
+        CleanupTask::Directories(..) => {}
         CleanupTask::Evidence(id, read) => answer(CleanupEvent::Evidence(id, Box::new(read()))),
-        CleanupTask::Run(task) => task(),
     }
 }
 
@@ -346,6 +383,36 @@ pub(super) fn log_refusal(result: io::Result<()>, path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever deleted one job waited for all jobs of somebody else, and so did the ends of running jobs.
+    #[test]
+    fn removal_of_many_lets_others_go_between() {
+        let (send, tasks) = crossbeam_channel::unbounded();
+        let (done, order) = crossbeam_channel::unbounded();
+        let mut removals = Removals::default();
+        let told = |word: &'static str| {
+            let done = done.clone();
+            Some(Box::new(move || done.send(word.to_owned()).unwrap()) as WhenRemoved)
+        };
+        removals.add((0..100).map(|n| format!("a{n}").into()).collect(), told("many"));
+        removals.add([PathBuf::from("b")].into(), told("one"));
+        let (removed, task) = (done.clone(), done.clone());
+        let step = |removals: &mut Removals| match removals.next_task(&tasks) {
+            Some(None) => removals.step(|path| removed.send(path.display().to_string()).unwrap()),
+            Some(Some(_)) => task.send("task".to_owned()).unwrap(),
+            None => panic!("it is not over"),
+        };
+        step(&mut removals);
+        send.send(CleanupTask::File("f".into())).unwrap();
+        (0..4).for_each(|_| step(&mut removals));
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["a0", "task", "b", "one", "a1", "a2"]);
+        drop(send);
+        while !removals.waiting.is_empty() {
+            removals.step(|_| {});
+        }
+        assert!(removals.next_task(&tasks).is_none());
+        assert_eq!(order.try_iter().last().as_deref(), Some("many"));
+    }
 
     #[test]
     fn network_with_a_socket_is_not_clean() {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cleanup::Cleanup;
+use super::drains::Drains;
 use super::evidence::Evidence;
+use super::inspection::Inspection;
 use super::jobs::{JobTable, Schedule, Slots};
 use super::ledger::Ledger;
 use super::pool::Pool;
@@ -75,13 +77,15 @@ pub(super) struct Settings {
     pub(super) spool_limits: SpoolLimits,
 }
 
-/// The threads that take what jobs give.
+/// The threads that take what jobs give, and look at them.
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Empties the output pipes of jobs.
     pub(super) collector: Collector,
     /// Takes samples of running jobs.
     pub(super) sampler: Sampler<Evidence>,
+    /// Looks at running jobs.
+    pub(super) inspection: Inspection,
 }
 
 /// The things that wake the loop.
@@ -89,6 +93,8 @@ pub(super) struct Streams {
 pub(super) struct Clock {
     /// Timers of the loop.
     pub(super) timers: Timers,
+    /// Jobs that have ended and are not complete.
+    pub(super) drains: Drains,
     /// The descriptors that are watched.
     pub(super) sources: Sources,
     /// Whether a timer looks for children that hang in the kernel.

@@ -198,11 +198,12 @@ fn handle_timer(core: &mut Core, timer: Timer) {
     match timer {
         Timer::Grace(id) => core.jobs.note(id, Fact::GraceOver),
         Timer::Timeout(id) => core.jobs.note(id, Fact::Stop(StopCause::Timeout)),
-        Timer::Complete(id) => lifecycle::collect_late(core, id),
+        Timer::Drains => lifecycle::on_late(core),
         Timer::Cgroup(cgroup) => core.cleanup.try_again(cgroup),
         Timer::Stuck => lifecycle::end_stuck(core),
         Timer::Quiet => lifecycle::refill_if_quiet(core),
         Timer::Expired => lifecycle::expire(core),
+        Timer::Schedule => lifecycle::on_due(core),
         Timer::ShutdownOver => {
             let (jobs, groups) = (core.jobs.live(), core.cleanup.pending());
             diag::event!(Level::Error, "shutdown takes too long, leaving", jobs = jobs, groups = groups);

@@ -5,6 +5,7 @@
 //! spawners, pool thread --WorkerEvent-----------> | THE LOOP |--CreateRequest--> pool thread
 //! collector, sampler --WorkerEvent--------------> |          |--pipes (by the spawners), jobs that run or end-->
 //! cleanup, removal --WorkerEvent----------------> |          |--CleanupTask, WorkRemoval-->
+//!                                                 |          |--looks at jobs--> inspection
 //! state, staging: on disk, or not --WorkerEvent-> |          |--records, inputs-->
 //! pidfds, report pipes, signals, timers --------> |          |
 //! ```
@@ -23,7 +24,7 @@
 //!
 //! Bounds: commands by [`command::QUEUE`]; starts and worker events by the number of live jobs, which admission bounds
 //! (`joblet.maxConcurrentJobs`); cleanup tasks by the number of jobs that are kept and by open calls; removals of /work by the host ids that they hold
-//! (`process.subidCount`) and by what an earlier daemon left; warm sandboxes by `joblet.warmSandboxes`; jobs that wait,
+//! (`process.subidCount`) and by what an earlier daemon left; looks at running jobs by [`inspection`]; warm sandboxes by `joblet.warmSandboxes`; jobs that wait,
 //! and with them inputs to stage, by `joblet.maxQueuedJobs`; records by all of these.
 
 pub mod assemble;
@@ -31,9 +32,11 @@ mod cleanup;
 pub mod command;
 mod core;
 mod directories;
+mod drains;
 mod event_loop;
 mod events;
 mod evidence;
+mod inspection;
 mod jobs;
 mod ledger;
 mod lifecycle;

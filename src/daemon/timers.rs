@@ -15,8 +15,8 @@ pub(super) enum Timer {
     Grace(JobId),
     /// The timeout of a job is over.
     Timeout(JobId),
-    /// A job that has ended has had long enough for its output and its evidence.
-    Complete(JobId),
+    /// Jobs that have ended have had long enough for their output and their evidence.
+    Drains,
     /// A busy cgroup is to be removed now.
     Cgroup(BusyCgroup),
     /// Children that hang in the kernel are to be looked for.
@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Quiet,
     /// Old jobs are to be forgotten.
     Expired,
+    /// The timer of scheduled jobs failed: their times are to be looked at again.
+    Schedule,
     /// The daemon's own end takes too long.
     ShutdownOver,
 }

@@ -1,11 +1,8 @@
 //! DeleteJob and DeleteAllJobs: terminal jobs are forgotten. Answered when their records and their files are gone.
 
-use std::fs;
-
 use super::request::{Answer, CommandError, Deleted};
-use crate::daemon::cleanup::{CleanupTask, log_refusal};
 use crate::daemon::core::Core;
-use crate::daemon::lifecycle::{forget_then, spools};
+use crate::daemon::lifecycle::forget_then;
 use crate::job::{JobId, JobRef};
 
 /// Deletes one job.
@@ -33,12 +30,7 @@ pub(super) fn handle_all(core: &mut Core, answer: Answer<Deleted>) {
 
 /// Forgets jobs, removes their output, then answers.
 fn remove<T: Send + 'static>(core: &mut Core, ids: &[JobId], answer: Answer<T>, reply: T) {
-    let spools = spools(core, ids);
-    let task = move || {
-        for path in &spools {
-            log_refusal(fs::remove_dir_all(path), path);
-        }
+    forget_then(core, ids, move || {
         let _ = answer.send(Ok(reply));
-    };
-    forget_then(core, ids, vec![CleanupTask::Run(Box::new(task))]);
+    });
 }

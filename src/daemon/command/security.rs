@@ -1,5 +1,5 @@
 //! GetJobStatus with `security`: what stands around a running job. The loop says which job it is and what was
-//! promised; the cleanup thread reads.
+//! promised; the inspection thread reads.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,9 +19,13 @@ use crate::sandbox::security::{Promise, read_back};
 
 /// Hands a running job to the worker that looks at it.
 pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<(JobView, Vec<Layer>)>) {
+    if let Some(why) = core.streams.inspection.is_full() {
+        let _ = answer.send(Err(CommandError::Exhausted(why)));
+        return;
+    }
     let look = core.jobs.find(wanted).map(|job| (job.view(&core.slots), look(job, core.node.clone())));
     match look {
-        Ok((view, Ok(look))) => core.cleanup.run(move || {
+        Ok((view, Ok(look))) => core.streams.inspection.run(move || {
             let _ = answer.send(look.run(view));
         }),
         Ok((_, Err(why))) | Err(why) => {

@@ -41,6 +41,9 @@ impl Schedule {
     }
 
     /// Adds a job: `at` in ns since the epoch, `serial` its place in the order of acceptance.
+    ///
+    /// # Errors
+    /// The timer cannot be set. The job waits all the same, and [`Schedule::due`] finds it when it is called next.
     pub(in crate::daemon) fn add(&mut self, at: i64, serial: u64, id: JobId) -> io::Result<()> {
         self.waiting.insert((at, serial, id));
         self.arm()
@@ -56,18 +59,19 @@ impl Schedule {
         self.waiting.len()
     }
 
-    /// Takes out the jobs whose time has come, the earliest first.
-    pub(in crate::daemon) fn due(&mut self, now_ns: i64) -> io::Result<Vec<JobId>> {
+    /// Takes out the jobs whose time has come, the earliest first, and sets the timer for the others. A timer that cannot
+    /// be read or set keeps no job back that is due; the caller then comes again by another clock.
+    pub(in crate::daemon) fn due(&mut self, now_ns: i64) -> (Vec<JobId>, io::Result<()>) {
         let mut word = [0u8; 8];
-        match rustix::io::read(&self.timer, &mut word) {
+        let read = match rustix::io::read(&self.timer, &mut word) {
             // The clock was set, or nothing has come due: either way the times are looked at.
-            Ok(_) | Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
-            Err(why) => return Err(why.into()),
-        }
+            Ok(_) | Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(why) => Err(why.into()),
+        };
         let later = self.waiting.split_off(&(now_ns.saturating_add(1), 0, JobId::nil()));
         let due = std::mem::replace(&mut self.waiting, later);
-        self.arm()?;
-        Ok(due.into_iter().map(|(_, _, id)| id).collect())
+        let ready = read.and(self.arm());
+        (due.into_iter().map(|(_, _, id)| id).collect(), ready)
     }
 
     fn arm(&self) -> io::Result<()> {
@@ -100,9 +104,32 @@ mod tests {
         for (at, serial, id) in [(20, 9, ids[0]), (10, 8, ids[1]), (10, 7, ids[2]), (30, 1, ids[3])] {
             schedule.add(at, serial, id).unwrap();
         }
-        assert_eq!(schedule.due(9).unwrap(), []);
-        assert_eq!(schedule.due(20).unwrap(), [ids[2], ids[1], ids[0]]);
+        let due = |schedule: &mut Schedule, now| {
+            let (due, ready) = schedule.due(now);
+            ready.unwrap();
+            due
+        };
+        assert_eq!(due(&mut schedule, 9), []);
+        assert_eq!(due(&mut schedule, 20), [ids[2], ids[1], ids[0]]);
         schedule.remove(30, 1, ids[3]);
-        assert_eq!((schedule.len(), schedule.due(i64::MAX).unwrap()), (0, vec![]));
+        assert_eq!((schedule.len(), due(&mut schedule, i64::MAX)), (0, vec![]));
+    }
+
+    /// Jobs that were due when the timer for the others could not be set were in neither list any more.
+    #[test]
+    fn due_jobs_are_not_lost_when_the_timer_fails() {
+        let poll = mio::Poll::new().unwrap();
+        let sources = Sources::new(poll.registry().try_clone().unwrap());
+        let mut schedule = Schedule::new(&sources).unwrap();
+        let (now, later) = (JobId::random(), JobId::random());
+        schedule.add(10, 1, now).unwrap();
+        schedule.add(20, 2, later).unwrap();
+        // Anything but a timer: timerfd_settime(2) refuses it.
+        let (pipe, _writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        schedule.timer = sources.watch(Source::Schedule, pipe).unwrap();
+        let (due, ready) = schedule.due(10);
+        assert_eq!((due, ready.is_err(), schedule.len()), (vec![now], true, 1));
+        assert!(schedule.add(30, 3, JobId::random()).is_err());
+        assert_eq!(schedule.due(40).0.len(), 2, "both are found by another clock");
     }
 }

@@ -11,7 +11,7 @@ use super::standing::{leave_queues, release_slot};
 use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, Evidence};
-use crate::daemon::jobs::Job;
+use crate::daemon::jobs::{Job, JobTable};
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
@@ -28,7 +28,25 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
     // The cgroup is there until the job is finished, and tells all that it used.
     let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref());
     core.streams.sampler.last(id, read);
-    core.clock.timers.set(Instant::now() + bound, Timer::Complete(id));
+    let drains = |id| is_draining(&core.jobs, id);
+    if let Some(at) = core.clock.drains.add(Instant::now() + bound, id, drains) {
+        core.clock.timers.set(at, Timer::Drains);
+    }
+}
+
+fn is_draining(jobs: &JobTable, id: JobId) -> bool {
+    jobs.get(id).is_some_and(|job| matches!(job.state, State::Draining(_)))
+}
+
+/// Some jobs that have ended have had long enough for their output and their evidence.
+pub(in crate::daemon) fn on_late(core: &mut Core) {
+    let (late, next) = core.clock.drains.late(Instant::now(), |id| is_draining(&core.jobs, id));
+    for id in late {
+        collect_late(core, id);
+    }
+    if let Some(at) = next {
+        core.clock.timers.set(at, Timer::Drains);
+    }
 }
 
 /// The last sample of a job is stored, and what it left behind is read.
@@ -105,7 +123,7 @@ pub(super) fn conclude(
 
 /// The output did not end although no process is left: somebody outside holds the pipe. Or the sampler does not answer,
 /// because the disk hangs: then the evidence is read by the cleanup thread.
-pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
+fn collect_late(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let (State::Draining(_), Some(run)) = (&job.state, &job.run) else { return };
     if run.evidence.is_none() {

@@ -1,11 +1,12 @@
 //! Forgetting finished jobs: their records, their output, their timers.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use log::Level;
 
-use crate::daemon::cleanup::CleanupTask;
+use crate::daemon::cleanup::{CleanupTask, WhenRemoved};
 use crate::daemon::core::Core;
 use crate::daemon::timers::Timer;
 use crate::diag;
@@ -17,19 +18,18 @@ const EXPIRY: Duration = Duration::from_secs(3600);
 
 /// Takes jobs out of the table and their records off the disk; then their output and their inputs are removed.
 pub(in crate::daemon) fn forget(core: &mut Core, ids: &[JobId]) {
-    let mut tasks: Vec<CleanupTask> = Vec::new();
-    tasks.extend(spools(core, ids).into_iter().map(CleanupTask::Directory));
-    tasks.extend(ids.iter().map(|id| CleanupTask::File(core.staging.path(*id))));
-    forget_then(core, ids, tasks);
+    let staged = ids.iter().map(|id| CleanupTask::File(core.staging.path(*id))).collect();
+    forget_with(core, ids, staged, None);
 }
 
-/// The spools of jobs.
-pub(in crate::daemon) fn spools(core: &Core, ids: &[JobId]) -> Vec<PathBuf> {
-    ids.iter().map(|id| core.node.spool.join(id.to_string())).collect()
+/// The same for jobs that are over, whose inputs are gone; `done` runs when nothing is left of them.
+pub(in crate::daemon) fn forget_then(core: &mut Core, ids: &[JobId], done: impl FnOnce() + Send + 'static) {
+    forget_with(core, ids, Vec::new(), Some(Box::new(done)));
 }
 
-/// Takes jobs out of the table and their records off the disk; the tasks are done when those are gone.
-pub(in crate::daemon) fn forget_then(core: &mut Core, ids: &[JobId], tasks: Vec<CleanupTask>) {
+fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, done: Option<WhenRemoved>) {
+    let spools: VecDeque<PathBuf> = ids.iter().map(|id| core.node.spool.join(id.to_string())).collect();
+    tasks.push(CleanupTask::Directories(spools, done));
     let serials = ids.iter().filter_map(|id| Some(core.jobs.remove(*id)?.serial)).collect();
     let queue = core.cleanup.queue();
     core.ledger.delete(serials, move || {
@@ -50,8 +50,9 @@ pub(super) fn forget_old(core: &mut Core) {
     let (jobs, live) = (&core.jobs, core.jobs.live());
     let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
     core.clock.timers.weed(live, |timer| match timer {
-        Timer::Grace(id) | Timer::Timeout(id) | Timer::Complete(id) => lives(id),
-        Timer::Cgroup(_) | Timer::Stuck | Timer::Quiet | Timer::Expired | Timer::ShutdownOver => true,
+        Timer::Grace(id) | Timer::Timeout(id) => lives(id),
+        Timer::Cgroup(_) | Timer::Drains | Timer::Stuck | Timer::Quiet => true,
+        Timer::Expired | Timer::Schedule | Timer::ShutdownOver => true,
     });
 }
 

@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,7 +32,8 @@ use super::recording::save;
 use super::running::{run_timeout, watch_use};
 use super::standing::grant_slots;
 use super::waiting::wait_for_time;
-use crate::cgroup::JobCgroup;
+use crate::cgroup::{JobCgroup, Removal};
+use crate::daemon::cleanup::BUSY_AGAIN;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, read_exit};
 use crate::daemon::jobs::job::Standing;
@@ -149,13 +150,19 @@ fn restore(core: &mut Core, mut record: Record) {
 
 fn restore_waiting(core: &mut Core, job: Job) {
     let (id, scheduled) = (job.id, job.state == State::Scheduled);
-    if let Err(why) = undo_start(core, id) {
-        diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
-    }
+    let undone = undo_start(core, id);
     let path = core.staging.path(id);
     let gone = staging::is_needed(&job.spec) && !path.exists();
     core.jobs.restore(job);
-    if gone {
+    if let Err(why) = undone {
+        diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
+        let text =
+            format!("what an earlier start of the job had made cannot be removed: {why}; run it again");
+        core.jobs.note(id, Fact::NotStarted(start_failure(text)));
+        if let Ok(Some(group)) = core.node.tree.reopen(id) {
+            core.cleanup.remove_cgroup(group);
+        }
+    } else if gone {
         let text = format!("the inputs of the job are gone from {}; run it again", path.display());
         core.jobs.note(id, Fact::NotStarted(start_failure(text)));
     } else if scheduled {
@@ -178,13 +185,26 @@ fn undo_start(core: &Core, id: JobId) -> io::Result<()> {
         for init in &inits {
             end(init, core.settings.cleanup_timeout)?;
         }
-        group.remove().map_err(io::Error::other)?;
+        until_removed(core.settings.cleanup_timeout, || group.remove().map_err(io::Error::other))?;
     }
     if let Some(disk) = &core.node.disk {
         gone(disk.remove(&work_name(id), None))?;
     }
     gone(fs::remove_dir_all(core.node.spool.join(&name)))?;
     gone(fs::remove_file(exit_file_path(&core.node.run_dir, &name)))
+}
+
+/// Tries to remove a group until its processes have left it, so long at most. The next start makes a group of the same
+/// name, and the loop does not turn yet.
+fn until_removed(bound: Duration, mut remove: impl FnMut() -> io::Result<Removal>) -> io::Result<()> {
+    let end = Instant::now() + bound;
+    while remove()? == Removal::Busy {
+        if Instant::now() >= end {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(BUSY_AGAIN);
+    }
+    Ok(())
 }
 
 fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_restarted: bool) {
@@ -363,4 +383,22 @@ fn is_first(pid: i32) -> bool {
 fn writable(end: OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", end.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A start met the group of the one before, whose processes had not left it yet.
+    #[test]
+    fn busy_group_is_removed_before_the_job_starts_again() {
+        let mut tries = [Removal::Busy, Removal::Busy, Removal::Done].into_iter();
+        let long = Duration::from_secs(3600);
+        until_removed(long, || Ok(tries.next().unwrap())).unwrap();
+        assert!(tries.next().is_none());
+        let late = until_removed(Duration::ZERO, || Ok(Removal::Busy)).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        let failed = until_removed(long, || Err(io::ErrorKind::PermissionDenied.into())).unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::PermissionDenied);
+    }
 }

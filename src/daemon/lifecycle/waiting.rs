@@ -1,5 +1,8 @@
 //! Jobs that do not start at once: they wait for their time, then for a slot.
 
+use std::io;
+use std::time::{Duration, Instant};
+
 use log::Level;
 
 use super::recording::{answer_starters, save};
@@ -7,12 +10,16 @@ use super::standing::{grant_slots, leave_queues};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::staging::{self, Staged};
+use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::JobId;
 use crate::job::exit::start_failure;
 use crate::job::state::Fact;
 use crate::sys::clock::now_ns;
 use crate::upload::JobInputs;
+
+/// Time to the next look at scheduled jobs whose timer failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Has the inputs of a waiting job written, if its record does not hold them all.
 pub(in crate::daemon) fn put_aside(core: &mut Core, id: JobId, inputs: JobInputs) {
@@ -51,20 +58,28 @@ pub(in crate::daemon) fn on_staged(core: &mut Core, staged: Staged) {
 pub(in crate::daemon) fn wait_for_time(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let at = job.spec.not_before_ns.unwrap_or(0);
-    if let Err(why) = core.schedule.add(at, job.serial, id) {
-        diag::limited!(Level::Error, "cannot set the timer of scheduled jobs", error = why);
-    }
+    let set = core.schedule.add(at, job.serial, id);
+    look_again_after(core, set);
 }
 
 /// The timer of scheduled jobs has fired, or the clock was set.
 pub(in crate::daemon) fn on_due(core: &mut Core) {
-    match core.schedule.due(now_ns()) {
-        Ok(due) => {
-            for id in due {
-                core.jobs.note(id, Fact::Due);
-            }
-        }
-        Err(why) => diag::limited!(Level::Error, "cannot read the timer of scheduled jobs", error = why),
+    let (due, ready) = core.schedule.due(now_ns());
+    for id in due {
+        core.jobs.note(id, Fact::Due);
+    }
+    look_again_after(core, ready);
+}
+
+/// Looks at the times of scheduled jobs again in a while, where their own timer failed.
+fn look_again_after(core: &mut Core, set: io::Result<()>) {
+    if let Err(why) = set {
+        diag::limited!(
+            Level::Error,
+            "the timer of scheduled jobs fails, looking at their times instead",
+            error = why
+        );
+        core.clock.timers.set(Instant::now() + LOOK_AGAIN, Timer::Schedule);
     }
 }
 
