@@ -1,7 +1,7 @@
 //! The system call policy, tested from inside: raw calls, and the errno of each.
 
 use joblet::sandbox::filter::{ARCH_X86_64, Action, JOB, verdict};
-use libc::{EAFNOSUPPORT, EINVAL, ENOSYS, EPERM};
+use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOSYS, ENOTTY, EPERM};
 
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Order};
@@ -79,6 +79,7 @@ const REFUSED: &[Call] = &[
     ("move_pages",        libc::SYS_move_pages,        "1", EPERM),
     ("migrate_pages",     libc::SYS_migrate_pages,     "1", EPERM),
     ("prlimit64 of init", libc::SYS_prlimit64,         "1,7,0,0", EPERM),
+    ("prlimit64, disguised", libc::SYS_prlimit64,      "0x100000001,7,0,0", EPERM),
     ("process_madvise",   libc::SYS_process_madvise,   "0", EPERM),
     ("pidfd_getfd",       libc::SYS_pidfd_getfd,       "0,0", EPERM),
     ("kcmp",              libc::SYS_kcmp,              "1,2", EPERM),
@@ -106,6 +107,28 @@ const REFUSED: &[Call] = &[
     ("tee",               libc::SYS_tee,               "0,1,1,0", EINVAL),
     ("vmsplice",          libc::SYS_vmsplice,          "1,0,0,0", EINVAL),
     ("sendfile, no offset", libc::SYS_sendfile,        "1,0,0,1", EINVAL),
+    // Pools of the whole host: asynchronous IO, huge pages, compiled programs; and pages that jobs share unasked.
+    ("io_setup",          libc::SYS_io_setup,          "1,0", ENOSYS),
+    ("io_destroy",        libc::SYS_io_destroy,        "0", ENOSYS),
+    ("io_getevents",      libc::SYS_io_getevents,      "0,1,1,0,0", ENOSYS),
+    ("io_submit",         libc::SYS_io_submit,         "0,1,0", ENOSYS),
+    ("io_cancel",         libc::SYS_io_cancel,         "0,0,0", ENOSYS),
+    ("io_pgetevents",     333,                           "0,1,1,0,0,0", ENOSYS),
+    ("huge pages",        libc::SYS_mmap,              "0,0x200000,3,0x40022,-1,0", ENOMEM),
+    ("huge memory file",  libc::SYS_memfd_create,      "sx,4", EINVAL),
+    ("socket filter",     libc::SYS_setsockopt,        "0,1,26,0,0", EPERM),
+    ("socket program",    libc::SYS_setsockopt,        "0,1,50,0,0", EPERM),
+    ("port group filter", libc::SYS_setsockopt,        "0,1,51,0,0", EPERM),
+    ("port group program", libc::SYS_setsockopt,       "0,1,52,0,0", EPERM),
+    ("seccomp listener",  libc::SYS_seccomp,           "1,8,0", EINVAL),
+    ("merged pages",      libc::SYS_madvise,           "0,0,12", EINVAL),
+    ("all pages merged",  libc::SYS_prctl,             "67,1", EINVAL),
+    ("core scheduling",   libc::SYS_prctl,             "62,1,0,0,0", EINVAL),
+    // Names of the host's disks.
+    ("uuid",              libc::SYS_ioctl,             "0,0x80111500,0", ENOTTY),
+    ("uuid of ext4",      libc::SYS_ioctl,             "0,0x8008662c,0", ENOTTY),
+    ("name in sysfs",     libc::SYS_ioctl,             "0,0x80811501,0", ENOTTY),
+    ("label",             libc::SYS_ioctl,             "0,0x81009431,0", ENOTTY),
     // Numbers that the policy does not know: those of a later kernel and of the x32 convention.
     ("number 9999",       9999,                        "0", ENOSYS),
     ("x32 write",         0x4000_0001,                 "1,sx,1", ENOSYS),
@@ -122,6 +145,14 @@ const ALLOWED: &[Call] = &[
     ("clone",             libc::SYS_clone,                   "17", 0),
     ("unshare files",     libc::SYS_unshare,                 "0x400", 0),
     ("seccomp",           libc::SYS_seccomp,                 "2,0,0x7ffc0000", 0),
+    ("filter of its own", libc::SYS_seccomp,                 "1,1,0", 0),
+    ("filter by prctl",   libc::SYS_prctl,                   "22,2,0", 0),
+    ("socket option",     libc::SYS_setsockopt,              "0,1,2,0,4", 0),
+    ("option of TCP",     libc::SYS_setsockopt,              "0,6,26,0,4", 0),
+    ("memory",            libc::SYS_mmap,                    "0,4096,3,0x22,-1,0", 0),
+    ("memory file",       libc::SYS_memfd_create,            "sx,1", 0),
+    ("limits by own pid", libc::SYS_prlimit64,               "2,7,0,0", 0),
+    ("own pages by pid",  libc::SYS_move_pages,              "2,0,0,0,0,0", 0),
     ("personality query", libc::SYS_personality,             "0xffffffff", 0),
 ];
 

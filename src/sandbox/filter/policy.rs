@@ -4,7 +4,7 @@
 
 use super::Action::{Allow, Errno, KillProcess};
 use super::{ARCH_X86_64, Policy, Row, Rule, Test};
-use libc::{EAFNOSUPPORT, EINVAL, ENOSYS, EPERM};
+use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOSYS, ENOTTY, EPERM};
 
 /// The policy of every job.
 pub const JOB: Policy =
@@ -13,6 +13,9 @@ pub const JOB: Policy =
 const YES: Rule = Rule::Do(Allow);
 const REFUSED: Rule = Rule::Do(Errno(EPERM));
 const NO_SUCH_FAMILY: Rule = Rule::Do(Errno(EAFNOSUPPORT));
+const UNKNOWN: Rule = Rule::Do(Errno(EINVAL));
+const NO_SUCH_REQUEST: Rule = Rule::Do(Errno(ENOTTY));
+const NO_MEMORY: Rule = Rule::Do(Errno(ENOMEM));
 
 /// Calls that every program may make; the other layers guard the little that they can reach.
 const fn allow(first: u32, names: &'static str) -> Row {
@@ -65,6 +68,27 @@ const BLOCKS: Test = type_of_node(libc::S_IFBLK);
 const MKNOD: Rule = when(1, CHARACTERS, &REFUSED, &when(1, BLOCKS, &REFUSED, &YES));
 const MKNODAT: Rule = when(2, CHARACTERS, &REFUSED, &when(2, BLOCKS, &REFUSED, &YES));
 
+/// Requests for the UUID, the label and the path in /sys of a file system (linux/fs.h, fs/ext4/ext4.h).
+const FS_IOC_GETFSUUID: u32 = 0x8011_1500;
+const FS_IOC_GETFSSYSFSPATH: u32 = 0x8081_1501;
+const FS_IOC_GETFSLABEL: u32 = 0x8100_9431;
+const EXT4_IOC_GETFSUUID: u32 = 0x8008_662c;
+const NAMES_OF_DISKS: Rule = when(
+    1,
+    Test::Is(FS_IOC_GETFSUUID),
+    &NO_SUCH_REQUEST,
+    &when(
+        1,
+        Test::Is(FS_IOC_GETFSSYSFSPATH),
+        &NO_SUCH_REQUEST,
+        &when(
+            1,
+            Test::Is(FS_IOC_GETFSLABEL),
+            &NO_SUCH_REQUEST,
+            &when(1, Test::Is(EXT4_IOC_GETFSUUID), &NO_SUCH_REQUEST, &YES),
+        ),
+    ),
+);
 const IOCTL: Rule = when(
     1,
     Test::Is(libc::TIOCSTI as u32),
@@ -73,9 +97,51 @@ const IOCTL: Rule = when(
         1,
         Test::Is(libc::TIOCLINUX as u32),
         &REFUSED,
-        &when(1, Test::Is(libc::TIOCSETD as u32), &REFUSED, &YES),
+        &when(1, Test::Is(libc::TIOCSETD as u32), &REFUSED, &NAMES_OF_DISKS),
     ),
 );
+
+const fn option(is: i32) -> Test {
+    Test::Is(is as u32)
+}
+const PROGRAM_OPTIONS: Rule = when(
+    2,
+    option(libc::SO_ATTACH_FILTER),
+    &REFUSED,
+    &when(
+        2,
+        option(libc::SO_ATTACH_BPF),
+        &REFUSED,
+        &when(
+            2,
+            option(libc::SO_ATTACH_REUSEPORT_CBPF),
+            &REFUSED,
+            &when(2, option(libc::SO_ATTACH_REUSEPORT_EBPF), &REFUSED, &YES),
+        ),
+    ),
+);
+const SETSOCKOPT: Rule = when(1, Test::Is(libc::SOL_SOCKET as u32), &PROGRAM_OPTIONS, &YES);
+
+/// A listener keeps its program alive by a descriptor, without a process.
+const SECCOMP: Rule = when(
+    0,
+    Test::Is(libc::SECCOMP_SET_MODE_FILTER),
+    &when(1, Test::HasAny(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32), &UNKNOWN, &YES),
+    &YES,
+);
+
+/// `PR_SET_MEMORY_MERGE` of linux/prctl.h; the libc crate has no name for it.
+const PR_SET_MEMORY_MERGE: u32 = 67;
+const PRCTL: Rule = when(
+    0,
+    Test::Is(PR_SET_MEMORY_MERGE),
+    &UNKNOWN,
+    &when(0, Test::Is(libc::PR_SCHED_CORE as u32), &UNKNOWN, &YES),
+);
+const MADVISE: Rule = when(2, Test::Is(libc::MADV_MERGEABLE as u32), &UNKNOWN, &YES);
+
+const MMAP: Rule = when(3, Test::HasAny(libc::MAP_HUGETLB as u32), &NO_MEMORY, &YES);
+const MEMFD_CREATE: Rule = when(1, Test::HasAny(libc::MFD_HUGETLB), &UNKNOWN, &YES);
 
 /// The lower bits of socket(2)'s type; the rest are SOCK_CLOEXEC and SOCK_NONBLOCK (linux/net.h).
 const SOCKET_TYPE: u32 = 0xf;
@@ -134,8 +200,8 @@ const PERSONALITY: Rule = when(
 /// the filter sees the lower half; an address whose lower half is zero is refused too, and the caller falls back.
 const SENDFILE: Rule = when(2, Test::Is(0), &Rule::Do(Errno(EINVAL)), &YES);
 
-/// A first argument of 0 names the calling process itself.
-const ONLY_OWN: Rule = when(0, Test::Is(0), &YES, &REFUSED);
+/// Every process of a job that a number can name is the job's own, but its first: that is joblet-init.
+const NOT_INIT: Rule = when(0, Test::Is(1), &REFUSED, &YES);
 
 const MOUNTS: &str = "the job's file tree is a wall; mounts are made before the job starts (CVE-2022-0492, \
                       CVE-2022-0185)";
@@ -150,24 +216,35 @@ const HANDLES: &str = "opens files by inode number, past every mount (Shocker)";
 const WATCH: &str = "watches and may veto file access of a whole mount";
 const PIPES: &str = "keeps the lock of a pipe while it waits for its other side; whoever reads the job's output would \
                      wait for that lock. Programs fall back to read and write on EINVAL";
-const PAGES: &str = "own pages only; steering another process's memory is a supervisor's business";
+const PAGES: &str = "steers another process's memory, which is a supervisor's business";
+const AIO: &str = "takes from fs.aio-max-nr, one pool of the whole host without an owner; libraries fall back to \
+                   threads or to ordinary reads and writes on ENOSYS";
+const HUGE: &str = "the pool of huge pages is the host's, and no memory limit counts them; programs take ordinary \
+                    pages where the pool is empty";
+const MERGING: &str = "the kernel merges equal pages of different jobs, whose timing tells one what another holds \
+                       (PR_SET_MEMORY_MERGE, MADV_MERGEABLE)";
 
 /// Every number of the kernel's table, in its order.
 #[rustfmt::skip] // one row a line, as in a table
 const TABLE: &[Row] = &[
-    allow(0, "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction
-              rt_sigprocmask rt_sigreturn"),
+    allow(0, "read write open close stat fstat lstat poll lseek"),
+    check(9, "mmap", MMAP, HUGE),
+    allow(10, "mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn"),
     check(16, "ioctl", IOCTL, "TIOCSTI and TIOCLINUX type into a terminal that others read (CVE-2017-5226); \
-               TIOCSETD loads line disciplines, old code with old flaws (CVE-2017-2636, CVE-2023-6546)"),
-    allow(17, "pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise shmget
-               shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid"),
+               TIOCSETD loads line disciplines, old code with old flaws (CVE-2017-2636, CVE-2023-6546); the \
+               host's disks have names that identify the host"),
+    allow(17, "pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore"),
+    check(28, "madvise", MADVISE, MERGING),
+    allow(29, "shmget shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid"),
     check(40, "sendfile", SENDFILE, PIPES),
     check(41, "socket", SOCKET, "local, IPv4, IPv6 and routing sockets; the other families (packet, vsock, \
                crypto, CAN, ...), netlink protocols and transports are modules loaded on first use, and not \
                all of them know of network namespaces; raw sockets forge other hosts' packets"),
     allow(42, "connect accept sendto recvfrom sendmsg recvmsg shutdown bind listen getsockname getpeername"),
     check(53, "socketpair", SOCKETPAIR, "as socket; only local sockets make useful pairs"),
-    allow(54, "setsockopt getsockopt"),
+    check(54, "setsockopt", SETSOCKOPT, "programs for sockets are compiled into a pool of the whole host \
+               (net.core.bpf_jit_limit); libraries filter by themselves where they cannot attach one"),
+    allow(55, "getsockopt"),
     check(56, "clone", CLONE, "a new user namespace gives every capability inside it, and with them the code \
                behind mount, nftables and more; the other namespaces need one"),
     allow(57, "fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv msgctl
@@ -196,7 +273,9 @@ const TABLE: &[Row] = &[
                (CVE-2014-9322, CVE-2015-5157)"),
     refuse(155, "pivot_root", EPERM, MOUNTS),
     refuse(156, "_sysctl", ENOSYS, GONE),
-    allow(157, "prctl arch_prctl"),
+    check(157, "prctl", PRCTL, "PR_SET_MEMORY_MERGE: as madvise; PR_SCHED_CORE keeps the other thread of a core \
+               idle for everybody else"),
+    allow(158, "arch_prctl"),
     refuse(159, "adjtimex", EPERM, TIME),
     allow(160, "setrlimit"),
     refuse(161, "chroot", EPERM, MOUNTS),
@@ -217,7 +296,7 @@ const TABLE: &[Row] = &[
                flistxattr removexattr lremovexattr fremovexattr tkill time futex sched_setaffinity
                sched_getaffinity"),
     refuse(205, "set_thread_area", ENOSYS, GONE),
-    allow(206, "io_setup io_destroy io_getevents io_submit io_cancel"),
+    refuse(206, "io_setup io_destroy io_getevents io_submit io_cancel", ENOSYS, AIO),
     refuse(211, "get_thread_area", ENOSYS, GONE),
     refuse(212, "lookup_dcookie", EPERM, "a profiler's names for the host's files"),
     allow(213, "epoll_create"),
@@ -233,7 +312,7 @@ const TABLE: &[Row] = &[
     allow(247, "waitid"),
     refuse(248, "add_key request_key keyctl", ENOSYS, KEYS),
     allow(251, "ioprio_set ioprio_get inotify_init inotify_add_watch inotify_rm_watch"),
-    check(256, "migrate_pages", ONLY_OWN, PAGES),
+    check(256, "migrate_pages", NOT_INIT, PAGES),
     allow(257, "openat mkdirat"),
     check(259, "mknodat", MKNODAT, "as mknod"),
     allow(260, "fchownat futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
@@ -243,15 +322,15 @@ const TABLE: &[Row] = &[
     refuse(275, "splice tee", EINVAL, PIPES),
     allow(277, "sync_file_range"),
     refuse(278, "vmsplice", EINVAL, PIPES),
-    check(279, "move_pages", ONLY_OWN, PAGES),
+    check(279, "move_pages", NOT_INIT, PAGES),
     allow(280, "utimensat epoll_pwait signalfd timerfd_create eventfd fallocate timerfd_settime timerfd_gettime
                accept4 signalfd4 eventfd2 epoll_create1 dup3 pipe2 inotify_init1 preadv pwritev
                rt_tgsigqueueinfo"),
     refuse(298, "perf_event_open", EPERM, "measures more than the job, and had many flaws (CVE-2013-2094)"),
     allow(299, "recvmmsg"),
     refuse(300, "fanotify_init fanotify_mark", EPERM, WATCH),
-    check(302, "prlimit64", ONLY_OWN, "the limits of the job's first process, which has the same id, must not \
-               be the job's to lower: without files or file size it could neither be told nor tell the end"),
+    check(302, "prlimit64", NOT_INIT, "the limits of the job's first process must not be the job's to lower: \
+               without files or file size it could neither be told nor tell the end"),
     refuse(303, "name_to_handle_at open_by_handle_at", EPERM, HANDLES),
     refuse(305, "clock_adjtime", EPERM, TIME),
     allow(306, "syncfs sendmmsg"),
@@ -261,15 +340,19 @@ const TABLE: &[Row] = &[
     refuse(312, "kcmp", EPERM, "compares kernel addresses: made for checkpointing, a help to attackers"),
     refuse(313, "finit_module", EPERM, MODULES),
     allow(314, "sched_setattr sched_getattr renameat2"),
-    allow_because(317, "seccomp", "only ever narrows: browsers and sandboxes inside the job use it"),
-    allow(318, "getrandom memfd_create"),
+    check(317, "seccomp", SECCOMP, "only ever narrows, and browsers and sandboxes inside the job use it; without \
+               listeners the programs of a job are bounded by its processes and the kernel's 32768 instructions \
+               for each"),
+    allow(318, "getrandom"),
+    check(319, "memfd_create", MEMFD_CREATE, HUGE),
     refuse(320, "kexec_file_load", EPERM, "another kernel"),
     refuse(321, "bpf", EPERM, "programs inside the kernel (CVE-2020-8835, CVE-2021-3490)"),
     allow(322, "execveat"),
     refuse(323, "userfaultfd", EPERM, "lets a job halt the kernel at a page fault of its choice, which turns \
                narrow races into sure ones"),
-    allow(324, "membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx
-               io_pgetevents rseq"),
+    allow(324, "membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx"),
+    refuse(333, "io_pgetevents", ENOSYS, AIO),
+    allow(334, "rseq"),
     allow_because(335, "uretprobe uprobe", "made by the kernel's own trampolines when the host traces a program; \
                refusing them would crash it, and from elsewhere they end the caller"),
     allow(424, "pidfd_send_signal"),

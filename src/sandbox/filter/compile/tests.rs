@@ -265,7 +265,7 @@ fn device_nodes_are_refused_and_fifos_are_not() {
 }
 
 #[test]
-fn odd_personalities_and_other_processes_pages_are_refused() {
+fn odd_personalities_are_refused() {
     let personality = |value: u32| answer(libc::SYS_personality, &[u64::from(value)]);
     for fine in [0, u32::MAX, libc::ADDR_NO_RANDOMIZE as u32] {
         assert_eq!(personality(fine), Action::Allow);
@@ -273,9 +273,16 @@ fn odd_personalities_and_other_processes_pages_are_refused() {
     for odd in [libc::MMAP_PAGE_ZERO as u32, libc::READ_IMPLIES_EXEC as u32, 8, 0x20000] {
         assert_eq!(personality(odd), NO);
     }
-    for nr in [libc::SYS_move_pages, libc::SYS_migrate_pages] {
-        assert_eq!(answer(nr, &[0]), Action::Allow);
+}
+
+#[test]
+fn own_pid_is_as_good_as_none_and_init_is_refused() {
+    for nr in [libc::SYS_prlimit64, libc::SYS_move_pages, libc::SYS_migrate_pages] {
+        for own in [0, 2, 4711, HIGH] {
+            assert_eq!(answer(nr, &[own]), Action::Allow);
+        }
         assert_eq!(answer(nr, &[1]), NO);
+        assert_eq!(answer(nr, &[1 | HIGH]), NO);
     }
 }
 
