@@ -61,13 +61,16 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     limits(spec, &mut steps);
     // Privileges go last: everything above needs them.
     steps.push(Step::ClearGroups);
+    steps.push(Step::NoNewPrivileges);
+    // The kernel compiles the policy into a pool of the whole host (net.core.bpf_jit_limit). Only as root of the host is
+    // the child exempt from its limit; a job could fill it, and every later start would fail (error 524). The policy
+    // allows the steps that follow.
+    steps.push(Step::Seccomp(spec.filter));
     steps.push(Step::JoinUser(spec.user_namespace));
     steps.push(Step::BecomeRootInside);
     steps.push(Step::DropCapabilities);
     // Overwrites the numbers 0 to 9, the namespace's own among them perhaps: nothing after it names another.
     steps.push(Step::Descriptors(spec.descriptors));
-    steps.push(Step::NoNewPrivileges);
-    steps.push(Step::Seccomp(spec.filter));
     steps.push(Step::Exec { linger_s: spec.linger_s });
     steps
 }

@@ -39,6 +39,8 @@ const REFUSED: &[Call] = &[
     ("clone user",        libc::SYS_clone,             NEWUSER, EPERM),
     ("clone3",            libc::SYS_clone3,            "0,88", ENOSYS),
     ("setns",             libc::SYS_setns,             "0,0", EPERM),
+    ("setns into mounts", libc::SYS_setns,             "0,0x20000", EPERM),
+    ("setns, all kinds",  libc::SYS_setns,             "0,0x7e020080", EPERM),
     // Key rings, io_uring.
     ("add_key",           libc::SYS_add_key,           "suser,sx,sy,1,-2", ENOSYS),
     ("request_key",       libc::SYS_request_key,       "suser,sx,0,-2", ENOSYS),

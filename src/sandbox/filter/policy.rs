@@ -200,6 +200,8 @@ const PERSONALITY: Rule = when(
 /// the filter sees the lower half; an address whose lower half is zero is refused too, and the caller falls back.
 const SENDFILE: Rule = when(2, Test::Is(0), &Rule::Do(Errno(EINVAL)), &YES);
 
+const SETNS: Rule = when(1, Test::Is(libc::CLONE_NEWUSER as u32), &YES, &REFUSED);
+
 /// Every process of a job that a number can name is the job's own, but its first: that is joblet-init.
 const NOT_INIT: Rule = when(0, Test::Is(1), &REFUSED, &YES);
 
@@ -334,7 +336,9 @@ const TABLE: &[Row] = &[
     refuse(303, "name_to_handle_at open_by_handle_at", EPERM, HANDLES),
     refuse(305, "clock_adjtime", EPERM, TIME),
     allow(306, "syncfs sendmmsg"),
-    refuse(308, "setns", EPERM, "a job stays in the namespaces it was put into"),
+    check(308, "setns", SETNS, "a job stays in the namespaces it was put into; the child enters its user namespace \
+               behind this filter, and a job that tries the same lacks CAP_SYS_ADMIN in every namespace (EPERM) or \
+               names its own (EINVAL)"),
     allow(309, "getcpu"),
     allow_because(310, "process_vm_readv process_vm_writev", "as ptrace, whose permission they ask for"),
     refuse(312, "kcmp", EPERM, "compares kernel addresses: made for checkpointing, a help to attackers"),

@@ -194,7 +194,10 @@ fn new_namespaces_are_refused_for_every_call_that_makes_them() {
     }
     assert_eq!(answer(libc::SYS_unshare, &[0x80]), NO, "a new time namespace");
     assert_eq!(answer(libc::SYS_clone3, &[]), Action::Errno(ENOSYS));
-    assert_eq!(answer(libc::SYS_setns, &[]), NO);
+    for kind in [0, 0x80, 0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x2000_0000, 0x4000_0000u64] {
+        assert_eq!(answer(libc::SYS_setns, &[3, kind]), NO);
+        assert_eq!(answer(libc::SYS_setns, &[3, kind | libc::CLONE_NEWUSER as u64]) == NO, kind != 0);
+    }
 }
 
 #[test]
