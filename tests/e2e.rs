@@ -31,6 +31,7 @@ mod e2e {
     mod metrics;
     mod node;
     mod output;
+    mod pools;
     mod promises;
     mod python_sdk;
     mod races;

@@ -17,6 +17,8 @@ mod guard;
 mod init;
 #[path = "kernel/job.rs"]
 mod job;
+#[path = "kernel/pools.rs"]
+mod pools;
 #[path = "kernel/refusals.rs"]
 mod refusals;
 #[path = "kernel/resources.rs"]

@@ -3,13 +3,16 @@
 //! Ids are leased from a configured range. The namespace of a lease is made once by the daemon, which writes
 //! its maps, and is joined by every later job of that lease. A child that wrote its own maps would race with
 //! its siblings (they share the daemon's memory descriptor, and another's setresuid clears "dumpable").
+//!
+//! The leased id also *owns* its namespace: whatever a job takes of the kernel's pools for users is counted for the owner
+//! of its namespace too. Were that root, one job could empty the pools of all others and of the host.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::sys::clone::Idle;
+use crate::sys::user_namespace::{self, Setting};
 
 use super::error::SandboxError;
 
@@ -106,13 +109,32 @@ pub fn check_range(base: u32, count: u32, files: [(&str, &str); 4]) -> Result<()
     Ok(())
 }
 
-/// Makes the user namespace in which ids 0 are `id` on the host and no other id exists.
+/// What a job may take of the kernel's pools (namespaces(7), inotify(7)). The host's own limit for one user holds too,
+/// where it is lower. A job makes no namespaces and watches no mounts; the filter refuses both before.
+const POOLS: &[Setting] = &[
+    (c"/proc/sys/user/max_user_namespaces", c"0"),
+    (c"/proc/sys/user/max_pid_namespaces", c"0"),
+    (c"/proc/sys/user/max_mnt_namespaces", c"0"),
+    (c"/proc/sys/user/max_ipc_namespaces", c"0"),
+    (c"/proc/sys/user/max_uts_namespaces", c"0"),
+    (c"/proc/sys/user/max_cgroup_namespaces", c"0"),
+    (c"/proc/sys/user/max_net_namespaces", c"0"),
+    (c"/proc/sys/user/max_time_namespaces", c"0"),
+    (c"/proc/sys/user/max_fanotify_groups", c"0"),
+    (c"/proc/sys/user/max_fanotify_marks", c"0"),
+    (c"/proc/sys/user/max_inotify_instances", c"128"),
+    // A watch keeps an inode of the host in memory, about a KiB that is not always the job's.
+    (c"/proc/sys/user/max_inotify_watches", c"16384"),
+];
+
+/// Makes the user namespace, owned by `id`, in which ids 0 are `id` on the host and no other id exists.
 ///
 /// # Errors
 /// The kernel's refusal, by step.
 pub fn make_namespace(id: u32) -> Result<OwnedFd, SandboxError> {
     let failed = |doing: &'static str| move |source| SandboxError::UserNamespace { doing, id, source };
-    let holder = Idle::start(libc::CLONE_NEWUSER as u64).map_err(failed("create it"))?;
+    let refused = |(doing, source)| SandboxError::UserNamespace { doing, id, source };
+    let holder = user_namespace::hold(id, POOLS).map_err(refused)?;
     let proc = format!("/proc/{}", holder.pid());
     // setgroups stays denied for ever: the payload has no business with groups (user_namespaces(7)).
     fs::write(format!("{proc}/setgroups"), "deny").map_err(failed("deny setgroups"))?;

@@ -210,13 +210,24 @@ pub struct Idle {
 impl Idle {
     /// Starts one in new `namespaces` (`CLONE_NEW*` flags).
     pub fn start(namespaces: u64) -> io::Result<Idle> {
+        let parent = std::process::id() as usize as *mut c_void;
+        // SAFETY: `pause_for_ever` touches no memory but its stack.
+        unsafe { Idle::run(namespaces, pause_for_ever, parent) }
+    }
+
+    /// Starts one that runs `entry(argument)`, which ends in [`pause_for_ever`].
+    ///
+    /// # Safety
+    /// As [`spawn`], but nobody waits: what `argument` points to must live as long as `entry` looks at it.
+    pub(super) unsafe fn run(
+        namespaces: u64,
+        entry: extern "C" fn(*mut c_void) -> !,
+        argument: *mut c_void,
+    ) -> io::Result<Idle> {
         let mut stack = ChildStack::new()?;
         let flags = libc::CLONE_VM as u64 | namespaces;
-        let parent = std::process::id() as usize as *mut c_void;
-        // SAFETY: `pause_for_ever` touches no memory but its stack, which the Idle keeps until the child is
-        // reaped.
-        let cloned =
-            unsafe { clone_on(&mut stack, &AtomicI32::new(NONE), flags, None, pause_for_ever, parent)? };
+        // SAFETY: the caller vouches for `entry` and `argument`; the Idle keeps the stack until the child is reaped.
+        let cloned = unsafe { clone_on(&mut stack, &AtomicI32::new(NONE), flags, None, entry, argument)? };
         Ok(Idle { cloned, _stack: stack })
     }
 
@@ -233,7 +244,7 @@ impl Drop for Idle {
 }
 
 /// Holds nothing but its namespaces, and ends with the daemon, which `parent` is.
-extern "C" fn pause_for_ever(parent: *mut c_void) -> ! {
+pub(super) extern "C" fn pause_for_ever(parent: *mut c_void) -> ! {
     let kill = libc::PR_SET_PDEATHSIG as usize;
     // SAFETY: plain numbers; the descriptors are copies of our own.
     unsafe { super::raw::syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]) };

@@ -1,8 +1,9 @@
 //! The kernel made safe: the only room besides `sandbox/child.rs` and joblet-init where `unsafe` may appear.
 //!
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
-//! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, network interface flags, probes that
-//! change nothing, an exit without exit handlers. Two need no `unsafe`: `mailbox` and `clock`. A wrapper is safe or it is `unsafe fn` with its preconditions;
+//! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, network interface flags, user namespaces, probes
+//! that change nothing, an exit without exit handlers. Two need no `unsafe`: `mailbox` and `clock`. A wrapper is safe or
+//! it is `unsafe fn` with its preconditions;
 //! nothing is "usually fine".
 
 #![allow(unsafe_code)]
@@ -17,6 +18,7 @@ pub mod probe;
 pub mod quota;
 pub mod raw;
 pub mod thread;
+pub mod user_namespace;
 
 pub use exit::exit_now;
 

@@ -5,11 +5,12 @@ use crate::helper::daemon::{JOBLET, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
-const HOGS: [&str; 8] = [
+const HOGS: [&str; 9] = [
     "hog_memory",
     "hog_cpu",
     "hog_processes",
     "hog_objects",
+    "pools",
     "unfair",
     "neighbour",
     "disk_rate",
@@ -64,6 +65,8 @@ in_guest! { GUEST, "limits", alone: true, image:
     a_jobs_files_are_gone_after_it_however_deep
     job_that_fills_its_directories_fills_them_for_itself_alone
     objects_of_the_kernel_are_bounded_and_go_with_their_job
+    emptied_pools_are_full_for_other_jobs_and_the_host
+    a_full_pool_of_compiled_programs_stops_no_start
     work_on_disk_outlives_the_daemon_but_not_its_job
     node_started_from_a_login_uses_the_configured_cgroup
     strict_node_refuses_unenforceable_limits_with_a_remedy
