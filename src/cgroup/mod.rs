@@ -13,6 +13,8 @@
 //! * A job's process starts in its group (CLONE_INTO_CGROUP with [`JobCgroup::dir_fd`]) after `limits`
 //!   wrote and read back every file, so no instruction of it runs unlimited. Moving a process by
 //!   `cgroup.procs` instead costs milliseconds and leaves a gap.
+//! * All jobs together have a limit of processes, so that the host can always fork (`processes`): `pids.max` of the group
+//!   above theirs, or, without the controller, a lower limit for each ([`CgroupTree::share`]).
 //! * A missing controller is known before a job starts: [`CgroupTree::enforce`] refuses the job or lists
 //!   the limits that are not in force, as `cgroup.enforcement` says.
 //! * The end: [`JobCgroup::kill`] (the kernel kills the group as a whole, forks in flight included), then
@@ -29,6 +31,7 @@ mod files;
 mod job_group;
 mod limits;
 mod locate;
+mod processes;
 mod removal;
 mod stat;
 mod survey;
@@ -40,6 +43,7 @@ use std::path::PathBuf;
 pub use controller::{ControllerSet, Unenforced, Why};
 pub use disk::Disk;
 pub use job_group::JobCgroup;
+pub use processes::{Share, most_processes, share};
 pub use removal::Removal;
 pub use stat::{CpuStat, MemoryEvents, Throttling};
 pub use survey::{Survey, survey};

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::files::Group;
+use super::processes::{Share, most_processes, share};
 use super::removal::{is_busy, names_of_groups, removal, remove, rmdir};
 use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, limits, locate};
 use crate::job::limits::CoreSet;
@@ -48,13 +49,15 @@ pub struct CgroupTree {
     group: Group,
     controllers: ControllerSet,
     missing: Vec<(Controller, Why)>,
+    most_processes: u32,
 }
 
 impl CgroupTree {
-    /// Makes the tree of this process, from /proc/self. See [`CgroupTree::discover`].
+    /// Makes the tree of this process, from /proc/self, and limits the processes of all jobs together. See
+    /// [`CgroupTree::discover`].
     ///
     /// # Errors
-    /// As [`CgroupTree::discover`]; also when /proc cannot be read.
+    /// As [`CgroupTree::discover`]; also when /proc cannot be read, or the limit cannot be written.
     pub fn of_this_process(
         base_dir: Option<&Path>,
         name: &str,
@@ -64,13 +67,30 @@ impl CgroupTree {
             fs::read_to_string(file).map_err(|source| CgroupError::Read { file: file.into(), source })
         };
         let (mountinfo, self_cgroup) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
-        CgroupTree::discover(&Placement {
+        let mut tree = CgroupTree::discover(&Placement {
             mountinfo: &mountinfo,
             self_cgroup: &self_cgroup,
             base_dir,
             name,
             wanted,
-        })
+        })?;
+        tree.limit_processes(most_processes()?)?;
+        Ok(tree)
+    }
+
+    /// Limits the processes of all jobs together, where the controller is.
+    fn limit_processes(&mut self, most: u32) -> Result<(), CgroupError> {
+        self.most_processes = most;
+        if self.controllers.contains(Controller::Pids) {
+            self.group.write("pids.max", &most.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// How many jobs may run, of at most `jobs`, and how many processes each may have, where no group limits the
+    /// processes of all of them together; `None` where one does.
+    pub fn share(&self, jobs: u32) -> Option<Share> {
+        (!self.controllers.contains(Controller::Pids)).then(|| share(self.most_processes, jobs))
     }
 
     /// Makes the tree, or finds it as the last daemon left it, and enables the available controllers.
@@ -104,7 +124,7 @@ impl CgroupTree {
             let first = why.iter().find(|(of, _)| *of == controller).map(|(_, why)| why.clone());
             (controller, first.unwrap_or(Why::NotConfigured))
         });
-        Ok(CgroupTree { controllers, missing: missing.collect(), group })
+        Ok(CgroupTree { controllers, missing: missing.collect(), group, most_processes: u32::MAX })
     }
 
     /// The directory of the tree.

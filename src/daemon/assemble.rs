@@ -34,7 +34,7 @@ use super::staging::{self, Staging};
 use super::timers::Timers;
 use super::token::Token;
 use super::{DaemonError, directories};
-use crate::cgroup::{CgroupTree, Disk};
+use crate::cgroup::{CgroupTree, Disk, Share};
 use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
 use crate::diag;
 use crate::job::limits::CoreSet;
@@ -67,6 +67,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 pub struct Daemon {
     commands: CommandSender,
     cores: CoreSet,
+    share: Option<Share>,
     event_loop: EventLoop,
     threads: Vec<JoinHandle<()>>,
     _lock: File,
@@ -120,6 +121,8 @@ impl Daemon {
         let left = left_work(&work);
         let node = Arc::new(node(config, &places, on_disk.then(|| work.clone()))?);
         let cores = node.tree.cores()?;
+        let share = share(config, &node.tree);
+        let jobs = share.map_or(config.joblet.max_concurrent_jobs, |share| share.jobs) as usize;
 
         let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
         let registry = poll.registry().try_clone().map_err(setting_up("copy the epoll instance"))?;
@@ -148,11 +151,11 @@ impl Daemon {
             settings: settings(config),
             node,
             jobs: JobTable::default(),
-            slots: Slots::new(config.joblet.max_concurrent_jobs as usize),
+            slots: Slots::new(jobs),
             schedule,
             staging: threads.start_staging(stage)?,
             supply,
-            starts: threads.start_spawners(&spawner, config.joblet.max_concurrent_jobs as usize)?,
+            starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
             ledger: threads.start_ledger(database)?,
             cleanup: threads.start_cleanup(work)?,
@@ -169,7 +172,7 @@ impl Daemon {
         let event_loop = EventLoop::new(poll, signals, workers, commands, core);
         let mut event_loop = event_loop.map_err(setting_up("watch signals"))?;
         lifecycle::takeover::take_over(event_loop.core(), records, left);
-        Ok(Daemon { commands: sender, cores, event_loop, threads: threads.handles, _lock: lock })
+        Ok(Daemon { commands: sender, cores, share, event_loop, threads: threads.handles, _lock: lock })
     }
 
     /// The way in.
@@ -180,6 +183,11 @@ impl Daemon {
     /// Cores that jobs may run on.
     pub fn cores(&self) -> &CoreSet {
         &self.cores
+    }
+
+    /// The most processes that a job may have here; `None`: what the configuration says.
+    pub fn most_processes(&self) -> Option<u32> {
+        self.share.map(|share| share.processes)
     }
 
     /// Fills the pool with sandboxes for jobs with these limits, until jobs have asked for others.
@@ -465,6 +473,22 @@ fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
         diag::event!(Level::Warn, what, controller = controller.name(), reason = why, remedy = why.remedy());
     }
     Ok(tree)
+}
+
+/// The share of each job in the host's processes, where no controller limits all jobs together.
+fn share(config: &DaemonConfig, tree: &CgroupTree) -> Option<Share> {
+    let joblet = &config.joblet;
+    let share = tree.share(joblet.max_concurrent_jobs)?;
+    if share.processes < joblet.default_pids_limit || share.jobs < joblet.max_concurrent_jobs {
+        diag::event!(
+            Level::Warn,
+            "no pids controller: jobs have fewer processes, so that the host can always fork",
+            processes = share.processes.min(joblet.default_pids_limit),
+            jobs = share.jobs,
+            remedy = "raise kernel.pid_max and kernel.threads-max, or lower joblet.maxConcurrentJobs"
+        );
+    }
+    Some(share)
 }
 
 /// Tells data directories apart in the name of a group; FNV-1a, 32 bits.

@@ -109,6 +109,7 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
 
 fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: StreamPump) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
+    let rules = rules.with_processes(daemon.most_processes());
     let usual = rules.usual();
     let server = Server::start(config, daemon.commands(), rules, pump)?;
     daemon.make_ready(usual);

@@ -88,6 +88,12 @@ impl Rules {
 }
 
 impl Rules {
+    /// The same with a lower limit of processes, if the node has one.
+    #[must_use]
+    pub fn with_processes(self, most: Option<u32>) -> Self {
+        Rules { pids: most.map_or(self.pids, |most| self.pids.min(most)), ..self }
+    }
+
     /// The limits of a job that requests none.
     pub fn usual(&self) -> Limits {
         Limits { cpu: self.cpu, memory: self.memory, io: self.io, cores: None, pids: self.pids }
