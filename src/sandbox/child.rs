@@ -94,7 +94,8 @@ fn walk(step: &Step<'_>) -> Done {
             mount(Some(c"tmpfs"), Some(c"tmpfs"), at, flags, Some(c"size=0,nr_inodes=1,mode=555"))
         }
         Step::ReadOnly { at } => read_only(at),
-        Step::WriteZero { at } => write_zero(at),
+        Step::Write { text, at } => write(text, at),
+        Step::Unmount { at } => call(libc::SYS_umount2, [at.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop),
         Step::Hostname(name) => {
             call(libc::SYS_sethostname, [name.as_ptr() as usize, name.as_bytes().len(), 0, 0, 0, 0]).map(drop)
         }
@@ -184,10 +185,10 @@ fn read_only(at: &CStr) -> Done {
     mount(None, None, at, flags, None)
 }
 
-fn write_zero(at: &CStr) -> Done {
+fn write(text: &CStr, at: &CStr) -> Done {
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as usize;
     let file = call(libc::SYS_openat, [libc::AT_FDCWD as usize, at.as_ptr() as usize, flags, 0, 0, 0])?;
-    let done = call(libc::SYS_write, [file, c"0".as_ptr() as usize, 1, 0, 0, 0]);
+    let done = call(libc::SYS_write, [file, text.as_ptr() as usize, text.count_bytes(), 0, 0, 0]);
     call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
     done.map(drop)
 }
@@ -277,7 +278,7 @@ mod tests {
         let at: &'static CStr = Box::leak(CString::new(fifo.to_str().unwrap()).unwrap().into_boxed_c_str());
         let last = std::fs::File::open("/dev/null").unwrap();
         let own = Step::OwnDescriptors { first: 3, last: last.as_raw_fd() };
-        let steps = [own, Step::Umask, Step::WriteZero { at }, Step::Umask];
+        let steps = [own, Step::Umask, Step::Write { text: c"0", at }, Step::Umask];
         let (mut stack, watch) = (ChildStack::new().unwrap(), Watch::default());
         let walked = std::thread::scope(|scope| {
             let child = scope.spawn(|| run(&mut stack, &watch, 0, None, &steps));

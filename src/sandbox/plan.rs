@@ -47,6 +47,13 @@ const NOFILE_SOFT: u64 = 1024;
 const NOFILE_HARD: u64 = 1 << 20;
 const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 
+/// Settings of a new network namespace: every port is the job's own, and so is every echo socket (ip(7), icmp(7)). The
+/// group is the kernel's largest, because the leased id is not in the plan.
+const NETWORK_SETTINGS: [(&CStr, &CStr); 2] = [
+    (c"/proc/sys/net/ipv4/ip_unprivileged_port_start", c"0"),
+    (c"/proc/sys/net/ipv4/ping_group_range", c"0 2147483647"),
+];
+
 /// The steps, in the order in which the child takes them.
 pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     let (first, last) = spec.numbers;
@@ -76,10 +83,22 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
 }
 
 fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
-    let pids_only = if spec.proc_pids_only { c"subset=pid,hidepid=invisible" } else { c"" };
-    steps.push(mount(c"proc", c"/proc", SAFE | libc::MS_NOEXEC, pids_only.to_owned()));
+    let proc = |options: &CStr| mount(c"proc", c"/proc", SAFE | libc::MS_NOEXEC, options.to_owned());
+    let new_network = matches!(spec.network, Network::Own);
+    if new_network || !spec.proc_pids_only {
+        steps.push(proc(c""));
+    }
+    if new_network {
+        steps.extend(NETWORK_SETTINGS.iter().map(|(at, text)| Step::Write { text, at }));
+    }
+    if spec.proc_pids_only {
+        if new_network {
+            steps.push(Step::Unmount { at: c"/proc" });
+        }
+        steps.push(proc(c"subset=pid,hidepid=invisible"));
+    }
     if spec.reset_oom_score {
-        steps.push(Step::WriteZero { at: c"/proc/self/oom_score_adj" });
+        steps.push(Step::Write { text: c"0", at: c"/proc/self/oom_score_adj" });
     }
     if !spec.proc_pids_only {
         let masks = spec.masks;

@@ -64,9 +64,16 @@ pub enum Step<'a> {
         /// The path to make read-only.
         at: CString,
     },
-    /// `0` into a file, which must exist.
-    WriteZero {
+    /// A few bytes into a file, which must exist.
+    Write {
+        /// The bytes to write.
+        text: &'static CStr,
         /// The file to write.
+        at: &'static CStr,
+    },
+    /// The mount on top of a directory taken away.
+    Unmount {
+        /// The mount point.
         at: &'static CStr,
     },
     /// Host name of the job.
@@ -124,7 +131,10 @@ impl fmt::Display for Step<'_> {
             Step::Place { what, at, .. } => write!(f, "mount {what} at {}", at.to_string_lossy()),
             Step::Hide { at, .. } | Step::HideDirectory { at } => write!(f, "hide {}", at.to_string_lossy()),
             Step::ReadOnly { at } => write!(f, "make {} read-only", at.to_string_lossy()),
-            Step::WriteZero { at } => write!(f, "write 0 to {}", at.to_string_lossy()),
+            Step::Write { text, at } => {
+                write!(f, "write {} to {}", text.to_string_lossy(), at.to_string_lossy())
+            }
+            Step::Unmount { at } => write!(f, "unmount {}", at.to_string_lossy()),
             Step::Hostname(name) => write!(f, "set hostname {}", name.to_string_lossy()),
             Step::Descriptors(fds) => {
                 write!(
