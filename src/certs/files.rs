@@ -36,15 +36,23 @@ pub(super) fn write_ca(dir: &Path, ca: &Pair) -> Result<(), CertError> {
 }
 
 /// Makes a directory that only its owner can enter; one that is there is left as it is. A link in its place is
-/// refused: keys are not written to a place of another user's choice.
+/// refused, and so is a directory that somebody else owns, may write into or can replace: keys are not written to a
+/// place of another user's choice.
 pub(super) fn private_dir(path: &Path) -> Result<(), CertError> {
     let wrong = |source| CertError::Write { what: "make directory", path: path.into(), source };
     match DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             let meta = fs::symlink_metadata(path).map_err(wrong)?;
-            if meta.is_dir() { Ok(()) } else { Err(wrong(io::Error::other("it is there and no directory"))) }
+            if !meta.is_dir() {
+                return Err(wrong(io::Error::other("it is there and no directory")));
+            }
         }
-        other => other.map_err(wrong),
+        other => other.map_err(wrong)?,
+    }
+    let dir = File::open(path).map_err(wrong)?;
+    match permissions::exposure(path, &dir, permissions::UNCHANGED).map_err(wrong)? {
+        None => Ok(()),
+        Some(exposure) => Err(wrong(io::Error::other(exposure))),
     }
 }
 

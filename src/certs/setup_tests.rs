@@ -168,3 +168,28 @@ fn arguments_are_read_and_wrong_ones_are_named() {
     }
     assert!(command(&["--help".into()]).unwrap().contains("--enforcement"));
 }
+
+#[test]
+fn directory_of_somebody_else_gets_no_key() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let refused = |dir: &Path, why: &str| {
+        let error = run(&options(dir)).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "nothing was written");
+    };
+    let (foreign, open) = (root.path().join("foreign"), root.path().join("open"));
+    for dir in [&foreign, &open] {
+        fs::create_dir(dir).unwrap();
+    }
+    std::os::unix::fs::chown(&foreign, Some(4711), None).unwrap();
+    refused(&foreign, "it belongs to uid 4711; run: chown 0 ");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&open, "others can change it (mode 0777); run: chmod go-w ");
+    // One above is enough: its owner can put another directory in the place.
+    let below = foreign.join("node");
+    fs::create_dir(&below).unwrap();
+    refused(&below, "uid 4711, the owner of ");
+}

@@ -46,20 +46,33 @@ pub fn exposure(path: &Path, file: &File, forbidden: u32) -> io::Result<Option<E
     if meta.uid() != 0 && meta.uid() != me {
         return found(format!("it belongs to uid {}", meta.uid()), format!("chown {me} {shown}"));
     }
-    let real = path.canonicalize()?;
-    for (height, dir) in real.ancestors().skip(1).enumerate() {
-        let meta = dir.metadata()?;
-        if meta.mode() & STICKY != 0 {
-            continue;
-        }
-        if meta.mode() & 0o002 != 0 {
-            return found("everybody can replace it".into(), format!("chmod o-w {}", dir.display()));
-        }
-        if height == 0 && foreign_group_writes(&meta) {
-            return found(
-                format!("group {} can replace it", meta.gid()),
-                format!("chmod g-w {}", dir.display()),
-            );
+    replaceable(path)
+}
+
+/// Who else can replace a file or directory: whoever may write into a directory on the way to it, or owns one. A link on
+/// the way is judged by the directories that it stands in and by those that it leads to.
+///
+/// # Errors
+/// The system refuses access to a directory.
+pub fn replaceable(path: &Path) -> io::Result<Option<Exposure>> {
+    let me = rustix::process::geteuid().as_raw();
+    for path in [std::path::absolute(path)?, path.canonicalize()?] {
+        for dir in path.ancestors().skip(1) {
+            let (meta, shown) = (dir.metadata()?, dir.display());
+            let (why, remedy) = if meta.uid() != 0 && meta.uid() != me {
+                // The sticky bit does not bind the directory's owner.
+                let why = format!("uid {}, the owner of {shown}, can replace it", meta.uid());
+                (why, format!("chown {me} {shown}"))
+            } else if meta.mode() & STICKY != 0 {
+                continue;
+            } else if meta.mode() & 0o002 != 0 {
+                ("everybody can replace it".to_owned(), format!("chmod o-w {shown}"))
+            } else if foreign_group_writes(&meta) {
+                (format!("group {} can replace it", meta.gid()), format!("chmod g-w {shown}"))
+            } else {
+                continue;
+            };
+            return Ok(Some(Exposure { why, remedy }));
         }
     }
     Ok(None)
@@ -93,7 +106,8 @@ fn foreign_group_writes(dir: &Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
 
@@ -133,5 +147,34 @@ mod tests {
         assert!(look(&file, SECRET).unwrap().contains("everybody can replace it; run: chmod o-w /"));
         chmod(&open, 0o1777);
         assert_eq!(look(&file, SECRET), None);
+    }
+
+    #[test]
+    fn owner_and_group_of_any_directory_above_expose_a_file() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (above, below) = (dir.path().join("above"), dir.path().join("above/a/b"));
+        fs::create_dir_all(&below).unwrap();
+        let (file, link) = (below.join("f"), above.join("link"));
+        fs::write(&file, "").unwrap();
+        chmod(&file, 0o600);
+        assert_eq!(look(&file, SECRET), None);
+        // The sticky bit does not bind the owner.
+        chmod(&above, 0o1755);
+        chown(&above, Some(4711), None).unwrap();
+        let said = look(&file, SECRET).unwrap();
+        assert!(said.contains("uid 4711, the owner of") && said.contains("run: chown 0 /"), "{said}");
+        chown(&above, Some(0), Some(4711)).unwrap();
+        chmod(&above, 0o775);
+        assert!(look(&file, SECRET).unwrap().contains("group 4711 can replace it; run: chmod g-w /"));
+        // A link that somebody else can point elsewhere, to a file that nobody can replace.
+        let good = dir.path().join("good");
+        fs::write(&good, "").unwrap();
+        chmod(&good, 0o600);
+        symlink(&good, &link).unwrap();
+        assert_eq!(look(&good, SECRET), None);
+        assert!(look(&link, SECRET).unwrap().contains("group 4711 can replace it"));
     }
 }

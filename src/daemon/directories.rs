@@ -9,11 +9,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::DaemonError;
+use crate::config::permissions;
 
 /// Makes `<data_dir>/<name>` with mode 0700, unless it is there; dataDir itself too.
 ///
 /// # Errors
-/// The file system's refusal; a directory that is a link, somebody else's, or open to others' writes.
+/// The file system's refusal; a directory that is a link, somebody else's, or open to others' writes; one above that
+/// lets others replace dataDir.
 pub(super) fn make(data_dir: &Path, name: &str) -> Result<PathBuf, DaemonError> {
     let path = data_dir.join(name);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
@@ -28,7 +30,11 @@ pub(super) fn make(data_dir: &Path, name: &str) -> Result<PathBuf, DaemonError> 
             return Err(DaemonError::MakeDirectory { path: dir.to_owned(), source });
         }
     }
-    Ok(path)
+    let refused = |source| DaemonError::MakeDirectory { path: data_dir.to_owned(), source };
+    match permissions::replaceable(data_dir).map_err(refused)? {
+        None => Ok(path),
+        Some(why) => Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, why))),
+    }
 }
 
 /// Why this is no directory to write into as root.
@@ -74,5 +80,12 @@ mod tests {
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         assert!(refusal(&open).contains("others may write into it"), "{}", refusal(&open));
+        let below = open.join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        assert!(
+            refusal(&below).contains("everybody can replace it; run: chmod o-w /"),
+            "{}",
+            refusal(&below)
+        );
     }
 }
