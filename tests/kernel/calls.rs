@@ -109,6 +109,13 @@ const REFUSED: &[Call] = &[
     ("tee",               libc::SYS_tee,               "0,1,1,0", EINVAL),
     ("vmsplice",          libc::SYS_vmsplice,          "1,0,0,0", EINVAL),
     ("sendfile, no offset", libc::SYS_sendfile,        "1,0,0,1", EINVAL),
+    // Owners that do not exist in a job.
+    ("chown user",        libc::SYS_chown,             "s/tmp,1000,0", EPERM),
+    ("chown group",       libc::SYS_chown,             "s/tmp,0,1000", EPERM),
+    ("lchown group alone", libc::SYS_lchown,           "s/tmp,-1,65534", EPERM),
+    ("fchown",            libc::SYS_fchown,            "1,1,1", EPERM),
+    ("fchownat user",     libc::SYS_fchownat,          "-100,s/tmp,1,-1,0", EPERM),
+    ("fchownat group",    libc::SYS_fchownat,          "-100,s/tmp,0,1,0", EPERM),
     // Pools of the whole host: asynchronous IO, huge pages, compiled programs; and pages that jobs share unasked.
     ("io_setup",          libc::SYS_io_setup,          "1,0", ENOSYS),
     ("io_destroy",        libc::SYS_io_destroy,        "0", ENOSYS),
@@ -151,6 +158,8 @@ const ALLOWED: &[Call] = &[
     ("filter by prctl",   libc::SYS_prctl,                   "22,2,0", 0),
     ("socket option",     libc::SYS_setsockopt,              "0,1,2,0,4", 0),
     ("option of TCP",     libc::SYS_setsockopt,              "0,6,26,0,4", 0),
+    ("chown to itself",   libc::SYS_chown,                   "s/work,0,0", 0),
+    ("chown of nothing",  libc::SYS_fchownat,                "-100,s/work,-1,-1,0", 0),
     ("memory",            libc::SYS_mmap,                    "0,4096,3,0x22,-1,0", 0),
     ("memory file",       libc::SYS_memfd_create,            "sx,1", 0),
     ("limits by own pid", libc::SYS_prlimit64,               "2,7,0,0", 0),

@@ -202,6 +202,14 @@ const SENDFILE: Rule = when(2, Test::Is(0), &Rule::Do(Errno(EINVAL)), &YES);
 
 const SETNS: Rule = when(1, Test::Is(libc::CLONE_NEWUSER as u32), &YES, &REFUSED);
 
+/// The ids that chown(2) may name: the job's own, and the one that changes nothing.
+const OWN_ID: Test = Test::Is(0);
+const SAME_ID: Test = Test::Is(u32::MAX);
+const CHOWN_GROUP: Rule = when(2, OWN_ID, &YES, &when(2, SAME_ID, &YES, &REFUSED));
+const CHOWN: Rule = when(1, OWN_ID, &CHOWN_GROUP, &when(1, SAME_ID, &CHOWN_GROUP, &REFUSED));
+const CHOWNAT_GROUP: Rule = when(3, OWN_ID, &YES, &when(3, SAME_ID, &YES, &REFUSED));
+const CHOWNAT: Rule = when(2, OWN_ID, &CHOWNAT_GROUP, &when(2, SAME_ID, &CHOWNAT_GROUP, &REFUSED));
+
 /// Every process of a job that a number can name is the job's own, but its first: that is joblet-init.
 const NOT_INIT: Rule = when(0, Test::Is(1), &REFUSED, &YES);
 
@@ -219,6 +227,8 @@ const WATCH: &str = "watches and may veto file access of a whole mount";
 const PIPES: &str = "keeps the lock of a pipe while it waits for its other side; whoever reads the job's output would \
                      wait for that lock. Programs fall back to read and write on EINVAL";
 const PAGES: &str = "steers another process's memory, which is a supervisor's business";
+const OWNERS: &str = "no id but the job's own exists in it; the kernel answers EINVAL for others, and programs that go on \
+                      where they lack the privilege expect EPERM";
 const AIO: &str = "takes from fs.aio-max-nr, one pool of the whole host without an owner; libraries fall back to \
                    threads or to ordinary reads and writes on ENOSYS";
 const HUGE: &str = "the pool of huge pages is the host's, and no memory limit counts them; programs take ordinary \
@@ -251,8 +261,9 @@ const TABLE: &[Row] = &[
                behind mount, nftables and more; the other namespaces need one"),
     allow(57, "fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv msgctl
                fcntl flock fsync fdatasync truncate ftruncate getdents getcwd chdir fchdir rename mkdir rmdir
-               creat link unlink symlink readlink chmod fchmod chown fchown lchown umask gettimeofday getrlimit
-               getrusage sysinfo times"),
+               creat link unlink symlink readlink chmod fchmod"),
+    check(92, "chown fchown lchown", CHOWN, OWNERS),
+    allow(95, "umask gettimeofday getrlimit getrusage sysinfo times"),
     allow_because(101, "ptrace", "debuggers work on the job's own processes; others cannot be named, since the \
                pid namespace has no number for them, and its init is not dumpable"),
     allow(102, "getuid"),
@@ -317,7 +328,8 @@ const TABLE: &[Row] = &[
     check(256, "migrate_pages", NOT_INIT, PAGES),
     allow(257, "openat mkdirat"),
     check(259, "mknodat", MKNODAT, "as mknod"),
-    allow(260, "fchownat futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
+    check(260, "fchownat", CHOWNAT, OWNERS),
+    allow(261, "futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
                pselect6 ppoll"),
     check(272, "unshare", UNSHARE, "as clone; a process may part from its own table of descriptors and the like"),
     allow(273, "set_robust_list get_robust_list"),
