@@ -7,7 +7,7 @@ use std::time::Duration;
 pub enum UnitError {
     /// Not of the shape that a duration has.
     #[error(
-        "cannot read {text:?} as a duration; write numbers with units, such as \"30s\", \"100ms\" or \"2h30m\""
+        "cannot read {text:?} as a duration; write numbers with units, such as \"30s\", \"100ms\", \"2h30m\" or \"2d\""
     )]
     ParseDuration {
         /// The text that was given.
@@ -28,7 +28,7 @@ pub enum UnitError {
 }
 
 /// Longest spelling first, because "m" also begins "ms".
-const TIME_UNITS: [(&str, u64); 7] = [
+const TIME_UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),
@@ -36,12 +36,13 @@ const TIME_UNITS: [(&str, u64); 7] = [
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
 ];
 
 /// Longest duration that is taken: nanoseconds in an i64, what Go's durations and the wire can hold (292 years).
 const MAX_NANOS: u64 = i64::MAX as u64;
 
-/// Reads a duration in Go's notation: one or more numbers, each with a unit of ns, us, ms, s, m or h, which
+/// Reads a duration in Go's notation and in days: one or more numbers, each with a unit of ns, us, ms, s, m, h or d, which
 /// add up; a fraction is allowed ("1.5h"). "0" needs no unit.
 ///
 /// # Errors
@@ -159,6 +160,8 @@ mod tests {
             (".5s", 500_000_000),
             (" 5us ", 5_000),
             ("1m1ms1ns", 60_001_000_001),
+            ("2d", 172_800_000_000_000),
+            ("1d12h", 129_600_000_000_000),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
         }
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn a_duration_without_unit_with_a_sign_or_with_junk_is_refused() {
         for text in
-            ["", " ", "30", "-1s", "+1s", "1d", "s", "1s2", "1 s", ".s", "1..5s", "1h-1m", "１s", "1e3s"]
+            ["", " ", "30", "-1s", "+1s", "1w", "s", "1s2", "1 s", ".s", "1..5s", "1h-1m", "１s", "1e3s"]
         {
             assert!(matches!(parse_duration(text), Err(UnitError::ParseDuration { .. })), "{text}");
         }

@@ -1,4 +1,4 @@
-//! Points in time as people write them: `--schedule`, `--since`, `--until`.
+//! Points in time as people write them: `--schedule`, `--since`, `--until`; and spans of time: `--timeout`, `--interval`.
 //!
 //! Three forms. A time with an offset (RFC 3339) is absolute. A time without one is local time where rnx runs. Once
 //! a year a local time does not exist, and rnx refuses it; once a year it occurs twice, and rnx takes the earlier
@@ -6,12 +6,15 @@
 //! back. Every form becomes one absolute time, and the server never learns of our time zone. Pure: the caller passes the
 //! time, and with it the time zone.
 
+use std::time::Duration;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Unit, Zoned};
 
 use super::super::error::Result;
 use super::value::invalid;
+use crate::job::units;
 
 /// The longest delay of a schedule, seconds: a year, as the API's other clients have it.
 const LONGEST_DELAY: u64 = 365 * DAY;
@@ -75,6 +78,22 @@ pub(crate) fn past(flag: &str, text: &str, now: &Zoned) -> Result<Given> {
             Ok(Given { time: shifted(now, back).map_err(refuse)?, note: None })
         }
         other => resolve(other, now, Timestamp::MIN).map_err(refuse),
+    }
+}
+
+/// Reads a span of time such as `--timeout`: every duration that `--schedule` takes, fractions and milliseconds, or a plain
+/// number of seconds, as timeout(1) has it.
+pub(crate) fn span(flag: &str, text: &str) -> Result<Duration> {
+    let refused = match units::parse_duration(text) {
+        Ok(span) => return Ok(span),
+        Err(why) => why.to_string(),
+    };
+    if let Ok(seconds) = text.trim().parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    match duration(text.trim()) {
+        Ok(Form::Duration { seconds, ahead: false }) => Ok(Duration::from_secs(seconds)),
+        _ => Err(invalid(flag, text, &refused).hint("30s, 5m, 2h30m, 2d, or a number of seconds: 90")),
     }
 }
 

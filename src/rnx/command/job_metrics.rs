@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use super::super::cli::flag::{Group, switch, value};
-use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, value};
+use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, time, value};
 use super::super::error::{Error, Result};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
@@ -14,7 +14,6 @@ use super::super::render::metrics;
 use super::super::resolve;
 use super::super::watch;
 use super::{connect, range};
-use crate::job::units;
 use crate::pb::joblet::JobMetricsRequest;
 
 /// `rnx job metrics` as parser, help, completion and manual show it.
@@ -108,7 +107,7 @@ fn request(values: &Values, out: Out) -> Result<JobMetricsRequest> {
 /// `--interval` in whole seconds.
 fn seconds(text: &str) -> Result<i32> {
     let wrong = |why: &str| value::invalid("interval", text, why);
-    let interval = units::parse_duration(text).map_err(|e| wrong(&e.to_string()))?;
+    let interval = time::span("interval", text)?;
     match i32::try_from(interval.as_secs()) {
         Ok(seconds @ 1..) if interval == Duration::from_secs(interval.as_secs()) => Ok(seconds),
         _ => Err(wrong("it is a whole number of seconds, from 1s")),

@@ -69,7 +69,12 @@ static FLAGS: &[Flag] = &[
     value("max-memory", "MB", Group::Limits, "Memory in MB, or with a unit: 512M, 2G (default: server)"),
     value("max-iobps", "BYTES", Group::Limits, "I/O in bytes a second, or with a unit: 4M (0 = unlimited)"),
     value("cpu-cores", "CORES", Group::Limits, "Cores the job may use: 3, 0-2, 0,2,4"),
-    value("timeout", "TIME", Group::Limits, "Stop the job after this time: 30s, 5m, 1h30m (default: server)"),
+    value(
+        "timeout",
+        "TIME",
+        Group::Limits,
+        "Stop the job after this time: 30s, 5m, 1h30m, 2d (default: server)",
+    ),
     list("upload", None, "FILE", "Put this file into the job's /work, under its base name"),
     list(
         "upload-dir",
@@ -266,8 +271,8 @@ fn request(
         request.maxIobps = value::bytes("max-iobps", &text)?;
     }
     if let Some(text) = values.last("timeout") {
-        units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
-        request.timeout = text;
+        // In the units of the contract, which has no long names.
+        request.timeout = units::format_duration(time::span("timeout", &text)?);
     }
     request.cpuCores = values.last("cpu-cores").unwrap_or_default();
     request.network = values.last("network").unwrap_or_default();

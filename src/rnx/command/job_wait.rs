@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use grpcio::RpcStatusCode;
 
 use super::super::cli::flag::{Group, switch, value};
-use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, value};
+use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, time};
 use super::super::error::{Error, Result};
 use super::super::exit;
 use super::super::interrupt::Interrupt;
@@ -81,8 +81,7 @@ struct TimeLimit(Option<(Instant, Duration)>);
 impl TimeLimit {
     fn of(values: &Values) -> Result<Self> {
         let Some(text) = values.last("timeout") else { return Ok(TimeLimit(None)) };
-        let bound =
-            units::parse_duration(&text).map_err(|e| value::invalid("timeout", &text, &e.to_string()))?;
+        let bound = time::span("timeout", &text)?;
         // A time beyond the range of the clock means no timeout.
         Ok(TimeLimit(Instant::now().checked_add(bound).map(|end| (end, bound))))
     }
