@@ -54,8 +54,10 @@ pub(crate) fn collect(values: &Values, env: &dyn Fn(&str) -> Option<OsString>) -
 
 fn inherited(flag: &str, name: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<String> {
     let Some(found) = env(name) else {
-        let text = format!("--{flag} {name}: rnx's own environment has no {name}");
-        return Err(Error::usage(text).hint(format!("export it first, or write --{flag} {name}=VALUE")));
+        // A secret that was typed where its name belongs is not repeated.
+        let shown = if flag == "env" || value::is_usual_name(name) { name } else { "***" };
+        let text = format!("--{flag} {shown}: rnx's own environment has no {shown}");
+        return Err(Error::usage(text).hint(format!("export it first, or write --{flag} {shown}=VALUE")));
     };
     let content = found.into_string().map_err(|_| {
         Error::usage(format!("--{flag} {name}: the value in rnx's environment is not valid UTF-8"))
@@ -117,6 +119,8 @@ mod tests {
     #[test]
     fn error_names_the_missing_variable_or_file_but_no_value() {
         assert_eq!(why(&["-e", "NOPE"]), "--env NOPE: rnx's own environment has no NOPE");
+        assert_eq!(why(&["-s", "NOPE"]), "--secret-env NOPE: rnx's own environment has no NOPE");
+        assert!(!why(&["-s", "hunter2-hunter2"]).contains("hunter2"));
         assert_eq!(why(&["--secret-file", "K"]), "--secret-file K names no file: --secret-file K=FILE");
         assert!(why(&["--secret-file", "K=/nowhere/x"]).contains("cannot read /nowhere/x: No such file"));
         let file = tempfile::NamedTempFile::new().unwrap();

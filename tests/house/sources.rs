@@ -34,7 +34,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "rnx",
-        &["pb", "config", "job::id", "job::limits", "job::units", "job::Secret", "certs", "sys::exit_now"],
+        &[
+            "pb",
+            "config",
+            "job::env",
+            "job::id",
+            "job::limits",
+            "job::units",
+            "job::Secret",
+            "certs",
+            "sys::exit_now",
+        ],
     ),
     // Level 2.
     ("daemon", &["@1", "@0"]),

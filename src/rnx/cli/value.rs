@@ -2,11 +2,12 @@
 //! error can name it.
 
 use super::super::error::{Error, Result};
+use crate::job::env;
 
 const KIB: u64 = 1024;
 
 /// The longest value of an environment variable, bytes; the kernel takes 128 KiB for `K=V` as a whole.
-pub(crate) const MAX_ENV_VALUE: usize = 32_768;
+pub(crate) const MAX_ENV_VALUE: usize = env::MAX_VALUE;
 
 /// `invalid value "x" for --max-cpu: why`.
 pub(crate) fn invalid(flag: &str, value: &str, why: &str) -> Error {
@@ -64,19 +65,20 @@ fn whole(digits: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// Splits `K=V` and checks the name; without `=` the value is `None`. `secret` keeps what was typed out of
+/// Splits `K=V` and checks both as the server does; without `=` the value is `None`. `secret` keeps what was typed out of
 /// the error: a forgotten name would print the value.
 pub(crate) fn pair(flag: &str, text: &str, secret: bool) -> Result<(String, Option<String>)> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_string())),
         None => (text, None),
     };
-    if !is_env_name(name) {
-        let shown = if secret { "***" } else { name };
+    if let Err(why) = env::check(name, "") {
         let hint =
             format!("--{flag} takes KEY=VALUE, or KEY alone to take the value from rnx's own environment");
-        let why = "use letters, digits and _, not beginning with a digit";
-        return Err(Error::usage(format!("invalid environment variable name '{shown}': {why}")).hint(hint));
+        let hidden =
+            "invalid environment variable name '***': it is empty, too long, or one that joblet sets itself";
+        let text = if secret { hidden.to_owned() } else { why.0 };
+        return Err(Error::usage(text).hint(hint));
     }
     if let Some(value) = &value {
         check_env_value(name, value)?;
@@ -99,10 +101,11 @@ pub(crate) fn check_env_value(name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_env_name(name: &str) -> bool {
+/// Whether a text looks like the name of a variable: a secret that was typed in its place seldom does.
+pub(crate) fn is_usual_name(name: &str) -> bool {
     let mut letters = name.bytes();
-    letters.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && letters.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    letters.next().is_some_and(|b| b.is_ascii_uppercase() || b == b'_')
+        && letters.all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 #[cfg(test)]
@@ -147,8 +150,13 @@ mod tests {
         assert_eq!(pair("env", "A=b=c", false).unwrap(), ("A".into(), Some("b=c".into())));
         assert_eq!(pair("env", "_x1=", false).unwrap(), ("_x1".into(), Some(String::new())));
         assert_eq!(pair("env", "HOME", false).unwrap(), ("HOME".into(), None));
-        for text in ["", "=x", "1A=x", "A B=x", "Ä=x", "A-B=x"] {
-            assert!(pair("env", text, false).is_err(), "{text}");
+        for name in ["my.prop", "1A", "A B", "Ä", "A-B", "npm_config_//registry/:_auth"] {
+            let taken = pair("env", &format!("{name}=1"), false).unwrap();
+            assert_eq!(taken, (name.to_owned(), Some("1".into())));
+        }
+        for text in ["", "=x", "JOB_ID=x", "JOBLET_X", &format!("{}=x", "A".repeat(257))] {
+            let e = pair("env", text, false).unwrap_err().to_string();
+            assert!(e.starts_with("invalid environment variable name"), "{e}");
         }
         let long = format!("A={}", "x".repeat(MAX_ENV_VALUE + 1));
         assert!(
@@ -161,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_error_about_a_secret_never_repeats_it() {
-        let e = pair("secret-env", "hunter2-hunter2", true).unwrap_err();
+        let e = pair("secret-env", "JOB_hunter2", true).unwrap_err();
         assert!(!format!("{e} {:?}", e.hint_text()).contains("hunter2"));
     }
 
