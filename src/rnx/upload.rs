@@ -57,8 +57,10 @@ impl Uploads {
             let shown = path.display().to_string();
             let file = File::open(&path).map_err(|e| cannot(&shown, &e.to_string()))?;
             let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+            // Files of /proc and /sys have no size, and yet content.
+            let most = if bytes == 0 { MAX_REQUEST } else { bytes };
             // One byte more than it had: a file that grows meanwhile is an error, not cut.
-            let mut file = file.take(bytes + 1);
+            let mut file = file.take(most + 1);
             while file
                 .by_ref()
                 .take(AT_ONCE)
@@ -68,10 +70,14 @@ impl Uploads {
             {
                 each(done + content.len() as u64, self.bytes);
             }
-            if content.len() as u64 > bytes {
+            let length = content.len() as u64;
+            if bytes > 0 && length > bytes {
                 return Err(cannot(&shown, "it grew while it was read"));
             }
-            done += bytes;
+            // The content of a file without a size is planned for as it is read.
+            self.planned += length.saturating_sub(bytes);
+            check_size(self.planned)?;
+            done += length;
             self.entries[entry].content = content;
         }
         Ok(())
