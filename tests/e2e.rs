@@ -30,6 +30,7 @@ mod e2e {
     mod logs;
     mod metrics;
     mod node;
+    mod odd_input;
     mod ordinary;
     mod output;
     mod pools;

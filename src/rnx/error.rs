@@ -102,18 +102,18 @@ impl Error {
         matches!(self, Error::Connect(_) | Error::Call(RpcStatusCode::UNAVAILABLE, _))
     }
 
-    /// The exit code for this failure; `every` is the one that the command has for all of them. `job run` answers
-    /// 125 as docker does, because every other number may be the job's own.
+    /// The exit code for this failure; `every` is the one that the command has for all that keep a job from running. `job
+    /// run` answers 125 as docker does, because every other number may be the job's own.
     pub(crate) fn exit_code(&self, every: Option<i32>) -> i32 {
         if self.is_broken_pipe() {
             return BROKEN_PIPE;
         }
-        if let Some(code) = every {
-            return code;
-        }
         match self {
+            // The job may have run: that is not what 125 says.
+            Error::Print(_) => 1,
+            _ if every.is_some() => every.unwrap_or(1),
             Error::Parse(_) => 2,
-            Error::Configure(_) | Error::Upload(_) | Error::Follow(_) | Error::Print(_) => 1,
+            Error::Configure(_) | Error::Upload(_) | Error::Follow(_) => 1,
             Error::Certify(_) | Error::Connect(_) => 3,
             Error::Call(code, message) => call_exit_code(*code, &message.text),
         }
@@ -195,6 +195,7 @@ mod tests {
     fn a_reader_that_went_away_ends_us_as_sigpipe_would() {
         let gone = Error::Print(io::ErrorKind::BrokenPipe.into());
         assert_eq!((gone.exit_code(None), gone.exit_code(RUN)), (141, 141));
-        assert_eq!(Error::Print(io::ErrorKind::StorageFull.into()).exit_code(None), 1);
+        let full = Error::Print(io::ErrorKind::StorageFull.into());
+        assert_eq!((full.exit_code(None), full.exit_code(RUN)), (1, 1));
     }
 }

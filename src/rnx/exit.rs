@@ -6,6 +6,8 @@ use crate::pb::joblet::GetJobStatusRes;
 
 /// rnx or the daemon failed; the job did not run, or its code is not known.
 pub(crate) const FAILED: i32 = 125;
+/// Our stdout could not take the output of a job that succeeded.
+pub(crate) const NOT_WRITTEN: i32 = 1;
 /// The code of a timeout, as coreutils `timeout` has it.
 const TIMEOUT: i32 = 124;
 /// 128 + SIGKILL, which the kernel's OOM killer sends.

@@ -205,7 +205,7 @@ impl Scan {
             let flag = known
                 .iter()
                 .find(|f| f.short == Some(letter))
-                .ok_or_else(|| Error::usage(format!("unknown flag: -{letter}")).hint(see_help(words)))?;
+                .ok_or_else(|| unknown_letter(letter, words))?;
             if flag.kind == Kind::Switch {
                 self.push(flag, &format!("-{letter}"), None)?;
                 continue;
@@ -276,7 +276,29 @@ fn gather(command: Option<&'static Command>, flags: &[String]) -> Result<Matches
     options.parse(flags).map_err(|e| Error::usage(e.to_string()))
 }
 
+/// The flags of other programs for input and terminals, which jobs do not have.
+const INPUT: [&str; 3] = ["stdin", "interactive", "tty"];
+
+/// The refusal of a flag of [`INPUT`] by its name.
+fn no_input(typed: &str, words: &[String]) -> Option<Error> {
+    let text = format!("{typed} is not supported: a job has no standard input and no terminal");
+    let error =
+        Error::usage(text).hint("put the input into a file and --upload it, or pass it as an argument");
+    (words == ["job", "run"]).then_some(error)
+}
+
+fn unknown_letter(letter: char, words: &[String]) -> Error {
+    let input = INPUT.iter().any(|name| name.starts_with(letter) && letter != 's');
+    let refused = input.then(|| no_input(&format!("-{letter}"), words)).flatten();
+    refused.unwrap_or_else(|| Error::usage(format!("unknown flag: -{letter}")).hint(see_help(words)))
+}
+
 fn unknown_flag(name: &str, known: &[&'static Flag], words: &[String]) -> Error {
+    if INPUT.contains(&name)
+        && let Some(refused) = no_input(&format!("--{name}"), words)
+    {
+        return refused;
+    }
     let error = Error::usage(format!("unknown flag: --{name}"));
     let listed = known.iter().filter(|f| !f.hidden).map(|f| f.long);
     if let Some(near) = suggest::nearest(name, listed) {

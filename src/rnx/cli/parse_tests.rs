@@ -76,6 +76,17 @@ fn mistakes_are_named_and_near_misses_suggested() {
     let cases = [
         ("job run --max-memroy=1 true", "unknown flag: --max-memroy", "did you mean --max-memory?"),
         ("job run --gpu=1 true", "unknown flag: --gpu", "see `rnx help job run`"),
+        (
+            "job run --stdin cat",
+            "--stdin is not supported: a job has no standard input and no terminal",
+            "--upload",
+        ),
+        (
+            "run -it sh",
+            "-i is not supported: a job has no standard input and no terminal",
+            "put the input into a file and --upload it, or pass it as an argument",
+        ),
+        ("job list --tty", "unknown flag: --tty", "see `rnx help job list`"),
         ("job run -x true", "unknown flag: -x", "see `rnx help job run`"),
         ("--max-cpu=1 job run true", "unknown flag: --max-cpu", "--max-cpu belongs behind `rnx job run`"),
         ("job list --follow", "unknown flag: --follow", "--follow belongs behind `rnx job run`"),

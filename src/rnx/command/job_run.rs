@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::cli::flag::{Group, RAW, list, switch, value};
 use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, time, value};
+use super::super::delivery::Delivery;
 use super::super::error::{Error, Result};
 use super::super::exit;
 use super::super::interrupt::Interrupt;
@@ -17,6 +18,7 @@ use super::super::reconnect::Watch;
 use super::super::render::text::Sent;
 use super::super::render::{json, text};
 use super::super::server::Server;
+use super::super::stdin;
 use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
 use super::{QUERY, connect, job_delete::delete};
@@ -119,6 +121,7 @@ Exit codes: 0 when the job was started; with --wait or --follow the job's own co
   124    its timeout was reached     143  stopped by request (job stop, daemon shut down)
   153    it wrote more output than it may
   125    rnx or the daemon failed, the job did not run or its code is not known
+  1      also: the output could not be written; the job ran, and rnx job log has it
   126    the command cannot be executed
   127    the command was not found
   130    Ctrl-C while waiting; the job keeps running";
@@ -183,17 +186,33 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
             _ => interrupt.about(&started.jobUuid),
         }
     }
-    announce(out, options, &started, sent)?;
+    let unread = warn_of_input(out, options.quiet);
+    let mut delivery = Delivery::of(out, &started.jobUuid);
+    delivery.write(|| announce(out, options, &started, sent))?;
     if options.after != After::Return {
-        return follow_to_end(server, out, options, started, sent);
+        let code = follow_to_end(server, out, options, started, sent, delivery)?;
+        // Input may come later than the start.
+        if !unread {
+            warn_of_input(out, options.quiet);
+        }
+        return Ok(code);
     }
     if started.exit_reason != "start_failed" {
-        return Ok(0);
+        return Ok(delivery.exit_code(0));
     }
     if options.quiet && !out.json {
         out.note(&text::failed_start(&started.jobUuid, &started.message));
     }
     Ok(exit::of_failed_start(started.exitCode))
+}
+
+/// Says that the job has nothing of what waits on our stdin; whether something waits there.
+fn warn_of_input(out: Out, quiet: bool) -> bool {
+    let unread = stdin::has_data();
+    if unread && !quiet {
+        out.note("warning: the job does not get standard input; put the input into a file and --upload it");
+    }
+    unread
 }
 
 /// Prints the plan of a start, which the server makes without starting anything.
@@ -334,41 +353,49 @@ fn follow_to_end(
     options: RunOptions,
     mut started: RunJobResponse,
     sent: Sent,
+    mut delivery: Delivery,
 ) -> Result<i32> {
     let uuid = started.jobUuid.clone();
-    let ended = watch(server, out, options, &uuid)?;
+    let ended = watch(server, out, options, &uuid, &mut delivery)?;
     if out.json && options.after == After::Follow {
-        out.value_line(&Event { event: "ended", body: json::shown(&ended) })?;
+        delivery.write(|| out.value_line(&Event { event: "ended", body: json::shown(&ended) }))?;
     } else if out.json {
         json::merge_end(&mut started, &ended);
-        out.value(&json::started(&started, sent))?;
+        delivery.write(|| out.value(&json::started(&started, sent)))?;
     }
     if let Some(line) = text::end_summary(&ended) {
         out.note(&line);
     }
     let code = exit::of_job(&ended);
-    if options.remove && code == 0 {
+    if options.remove && code == 0 && !delivery.is_incomplete() {
         // The job has succeeded, and that is the answer; a failed deletion is only a note.
         if let Err(e) = delete(server, &uuid) {
             out.note(&format!("warning: the job was not deleted: {}", one_line(&e.to_string())));
         }
     }
-    Ok(code)
+    Ok(delivery.exit_code(code))
 }
 
 /// Follows the output, or waits for its end, which is that of the job; then returns the job's status.
-fn watch(server: &'static Server, out: Out, options: RunOptions, uuid: &str) -> Result<GetJobStatusRes> {
+fn watch(
+    server: &'static Server,
+    out: Out,
+    options: RunOptions,
+    uuid: &str,
+    delivery: &mut Delivery,
+) -> Result<GetJobStatusRes> {
     let mut printer = Printer::new(out, Streams::Apart, options.raw);
     let mut watch = Watch::new(server);
     let wanted = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
     let followed = match (options.after, out.json) {
         (After::Follow, true) => {
-            watch.output(&wanted, |chunk| out.value_line(&Event::<json::Chunk<'_>>::of(chunk)))
+            let line = |chunk: &DataChunk| out.value_line(&Event::<json::Chunk<'_>>::of(chunk));
+            watch.output(&wanted, |chunk| delivery.write(|| line(chunk)))
         }
-        (After::Follow, false) => watch.output(&wanted, |chunk| printer.chunk(chunk)),
+        (After::Follow, false) => watch.output(&wanted, |chunk| delivery.write(|| printer.chunk(chunk))),
         _ => watch.end(uuid),
     };
-    printer.finish()?;
+    delivery.write(|| printer.finish())?;
     let lost = |e: Error| match e {
         Error::Print(e) => Error::Print(e),
         e => {
