@@ -1,11 +1,12 @@
 #!/bin/bash
 # Installs the tools that the tests need and runs the tests: as root, on a bare Debian 12 machine that reaches package registries.
 #
-#   tests/run.sh            all tiers but soak: checks unit kernel e2e vm
-#   tests/run.sh TIER...    some of: checks unit kernel e2e vm soak
+#   tests/run.sh            all tiers but programs and soak: checks unit kernel e2e vm
+#   tests/run.sh TIER...    some of: checks unit kernel e2e vm programs soak
 #   tests/run.sh fast       unit kernel e2e: no check of the sources, no virtual machine
 #
-# The tests of all requested tiers are built once, before the first of them runs. The tier soak repeats the long loops of the
+# The tests of all requested tiers are built once, before the first of them runs. The tier programs installs about fifty
+# programs of Debian with apt and compares each inside and outside of a job; e2e has the first twelve of them. The tier soak repeats the long loops of the
 # tiers kernel and e2e (tests/helper/soak.rs) for hours. The script ends with the time of each tier, the names of failed and
 # skipped tests, and the line "N passed, N failed, N skipped". A test that cannot run on this host reports that through
 # $JOBLET_SKIP_LOG (tests/helper/skip.rs) and counts as skipped, not as passed.
@@ -70,8 +71,9 @@ targets() {
     case $1 in
     unit) echo --lib --test house ;;
     kernel) echo --test kernel ;;
-    e2e) echo --test e2e ;;
+    e2e) echo --test e2e --test programs ;;
     vm) echo --test vm ;;
+    programs) echo --test programs ;;
     soak) echo --test kernel --test e2e ;;
     esac
 }
@@ -138,7 +140,9 @@ tier_checks() {
 
 tier_unit() { run_tests unit; }
 tier_kernel() { rooted kernel && run_tests kernel; }
-tier_e2e() { rooted e2e && run_tests e2e; }
+tier_e2e() { rooted e2e && run_tests e2e --skip programs::table::long; }
+# One test at a time: some programs take a processor and a gigabyte.
+tier_programs() { rooted programs && run_tests programs --test-threads=1; }
 # A test waits for the verdict of its guest: with a thread for each, guests that may run side by side do.
 tier_vm() { run_tests vm --test-threads=100; }
 # One test at a time: the load is each test's own.
