@@ -86,6 +86,36 @@ pub fn format_duration(duration: Duration) -> String {
     out
 }
 
+/// Writes a duration as Go prints one, which other clients of the API expect: "1h0m0s", "1m30s", "1.5s", "100ms".
+pub fn go_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos < 1_000_000_000 {
+        let small = [("ms", 1_000_000), ("\u{b5}s", 1000)].into_iter().find(|(_, unit)| nanos >= *unit);
+        return match small {
+            _ if nanos == 0 => "0s".into(),
+            Some((name, unit)) => format!("{}{name}", decimal(nanos, unit)),
+            None => format!("{nanos}ns"),
+        };
+    }
+    let minutes = duration.as_secs() / 60;
+    let seconds = decimal(nanos - u128::from(minutes) * 60_000_000_000, 1_000_000_000);
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// `nanos` in a unit of so many ns, a power of ten, without zeros at the end.
+fn decimal(nanos: u128, unit: u128) -> String {
+    let width = unit.ilog10() as usize;
+    let fraction = format!("{:0width$}", nanos % unit);
+    match fraction.trim_end_matches('0') {
+        "" => (nanos / unit).to_string(),
+        digits => format!("{}.{digits}", nanos / unit),
+    }
+}
+
 /// Reads a size in bytes: a number, alone or with K, M, G or T, each also as KB or KiB. All of them count in
 /// 1024s, as the kernel's own files and the memory limits of jobs do. A fraction is allowed ("1.5G").
 ///
@@ -176,6 +206,27 @@ mod tests {
         }
         for text in ["9999999999h", "99999999999999999999s", "2562048h", "2562047h2562047h"] {
             assert!(matches!(parse_duration(text), Err(UnitError::TooLarge { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_of_replies_are_written_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5\u{b5}s"),
+            (100_000_000, "100ms"),
+            (2_050_000, "2.05ms"),
+            (1_000_000_000, "1s"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (9_000_000_000_001, "2h30m0.000000001s"),
+            (3_240_000_000_000_000, "900h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
         }
     }
 

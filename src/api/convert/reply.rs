@@ -32,7 +32,7 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
-        scheduledTime: precise_time(view.scheduled_ns),
+        scheduledTime: time(view.scheduled_ns),
         queue_position: position(view.queue_position),
         exit_reason: end.reason,
         signal: end.signal,
@@ -80,7 +80,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
-        scheduledTime: precise_time(view.scheduled_ns),
+        scheduledTime: time(view.scheduled_ns),
         queue_position: position(view.queue_position),
         environment: plain(view.environment),
         secret_environment: secret(view.secret_names),
@@ -131,7 +131,7 @@ fn job(view: JobView, rules: &Rules) -> Job {
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
-        scheduledTime: precise_time(view.scheduled_ns),
+        scheduledTime: time(view.scheduled_ns),
         queue_position: position(view.queue_position),
         environment: plain(view.environment),
         secret_environment: secret(view.secret_names),
@@ -284,11 +284,6 @@ fn time(ns: Option<i64>) -> String {
     ns.and_then(|ns| Timestamp::from_second(ns.div_euclid(1_000_000_000)).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()
-}
-
-/// A time like [`time`], with the fraction of a second that the client gave, if any.
-fn precise_time(ns: Option<i64>) -> String {
-    ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok()).map(|at| at.to_string()).unwrap_or_default()
 }
 
 fn position(position: u32) -> i32 {

@@ -42,7 +42,7 @@ fn view() -> JobView {
         peak_memory_bytes: Some(67_108_864),
         cpu_time_usec: Some(5),
         unenforced: vec!["memory".into()],
-        scheduled_ns: Some(1_500_000_000),
+        scheduled_ns: Some(1_000_000_000_999_999_999),
         queue_position: 3,
         wait_reason: "waits".into(),
     }
@@ -60,6 +60,7 @@ fn a_status_shows_everything_and_no_secret() {
     assert_eq!((shown.maxCPU, shown.maxMemory, shown.maxIOBPS), (250, 64, 0));
     assert_eq!((shown.cpuCores.as_str(), shown.status.as_str()), ("0-1", "FAILED"));
     assert_eq!(shown.created_time, "2001-09-09T01:46:40Z");
+    assert_eq!([&shown.scheduledTime, &again.scheduledTime], ["2001-09-09T01:46:40Z"; 2], "whole seconds");
     assert_eq!(shown.startTime, "2001-09-09T01:46:41Z");
     assert_eq!(shown.endTime, "2001-09-09T01:46:42Z");
     assert_eq!((shown.exitCode, shown.signal, shown.exit_reason.as_str()), (137, 9, "oom"));

@@ -170,7 +170,8 @@ fn network(asked: &str, rules: &Rules) -> Result<NetworkMode, Refusal> {
     }
 }
 
-/// The client's timeout, or the node's where that is shorter or the only one.
+/// The client's timeout, or the node's where it gives none. One above the node's is refused: a job that is stopped
+/// sooner than its client asked for would look like a fault.
 fn timeout(asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
     if asked.is_empty() {
         return Ok(rules.job_timeout);
@@ -185,7 +186,14 @@ fn timeout(asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
             "invalid timeout \"{asked}\": it must be longer than 0; leave it out for the node's own bound"
         ));
     }
-    Ok(Some(rules.job_timeout.map_or(wanted, |bound| wanted.min(bound))))
+    match rules.job_timeout {
+        Some(bound) if wanted > bound => invalid(format!(
+            "invalid timeout \"{asked}\": joblet.jobTimeout of this node allows at most {}; ask for less, or raise \
+             that key",
+            units::format_duration(bound)
+        )),
+        _ => Ok(Some(wanted)),
+    }
 }
 
 fn uploads(files: Vec<FileUpload>) -> Result<Vec<Upload>, Refusal> {

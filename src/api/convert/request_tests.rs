@@ -196,9 +196,15 @@ fn a_refusal_never_repeats_a_secret() {
 }
 
 #[test]
-fn a_timeout_lowers_the_nodes_bound_and_never_raises_it() {
+fn a_timeout_above_the_nodes_bound_is_refused_and_names_the_key() {
     let timeout = |text: &str| accepted(RunJobRequest { timeout: text.into(), ..request() }).0.timeout;
-    assert_eq!(timeout("90m"), Some(Duration::from_secs(3600)));
+    assert_eq!(timeout("1h"), Some(Duration::from_secs(3600)));
+    let (kind, text) = refused(RunJobRequest { timeout: "90m".into(), ..request() });
+    assert_eq!(kind, 'i');
+    assert_eq!(
+        text,
+        "invalid timeout \"90m\": joblet.jobTimeout of this node allows at most 1h; ask for less, or raise that key"
+    );
     assert_eq!(timeout("1m30s"), Some(Duration::from_secs(90)));
     for bad in ["0s", "0", "30", "1x", "9999999h"] {
         let (kind, text) = refused(RunJobRequest { timeout: bad.into(), ..request() });

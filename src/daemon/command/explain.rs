@@ -4,6 +4,7 @@
 use super::request::{Answer, CommandError, Explained};
 use crate::daemon::core::Core;
 use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
+use crate::job::units::format_duration;
 use crate::job::{Controller, JobSpec, NetworkMode};
 use crate::sandbox::{Network, SandboxError, SandboxSpec, filter};
 use crate::upload::Upload;
@@ -48,6 +49,11 @@ fn command(spec: &JobSpec) -> String {
     let words: Vec<_> =
         std::iter::once(&spec.command).chain(&spec.args).map(|word| format!("{word:?}")).collect();
     let variables = spec.environment.len() + spec.secrets.len();
-    let bound = spec.timeout.map(|bound| format!(", for at most {bound:?}")).unwrap_or_default();
-    format!("start {} in {}, with {variables} variables of yours{bound}", words.join(" "), spec.work_dir)
+    let bound = spec.timeout.map(|bound| format!(", for at most {}", format_duration(bound)));
+    format!(
+        "start {} in {}, with {variables} variables of yours{}",
+        words.join(" "),
+        spec.work_dir,
+        bound.unwrap_or_default()
+    )
 }

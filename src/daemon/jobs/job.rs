@@ -8,7 +8,7 @@ use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::Resources;
 use crate::daemon::sources::Registered;
 use crate::job::state::Fact;
-use crate::job::{JobId, JobSpec, JobView, State};
+use crate::job::{JobId, JobSpec, JobView, State, units};
 use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
@@ -280,7 +280,7 @@ impl Job {
             network: spec.network,
             work_dir: spec.work_dir.clone(),
             uploads: spec.upload_paths.clone(),
-            timeout: spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
+            timeout: spec.timeout.map(units::go_duration).unwrap_or_default(),
             peak_memory_bytes: self.usage.peak_bytes,
             cpu_time_usec: self.usage.cpu_usec,
             unenforced: self.usage.unenforced.clone(),

@@ -16,7 +16,7 @@ use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
 use crate::job::state::{Fact, State};
-use crate::job::{Ending, ExitReason, JobId};
+use crate::job::{Ending, ExitReason, JobId, units};
 use crate::output::Full;
 
 /// PID 1 is gone, and with it every process of the job: its last sample is taken, and what it left behind is read, by
@@ -103,7 +103,7 @@ pub(super) fn conclude(
         memory_mib: job.spec.limits.memory.map(|memory| memory.mib()),
         peak_bytes: evidence.peak_bytes,
         work_in_memory: node.disk.is_none(),
-        timeout: job.spec.timeout.map(|t| format!("{t:?}")).unwrap_or_default(),
+        timeout: job.spec.timeout.map(units::format_duration).unwrap_or_default(),
         command: job.spec.command.clone(),
         work_dir: job.spec.work_dir.clone(),
         output_limit: settings.spool_limits.ended(job.output.watermark.over().unwrap_or(Full::Job)),
