@@ -12,15 +12,17 @@ use openssl::{asn1::Asn1Integer, bn::BigNum, error::ErrorStack, x509::X509};
 use super::{
     CertError,
     authority::{Authority, Pair, Role, check_host},
+    client_file::{self, Client},
     describe::{self, Description, Node},
     files::{self, REVOKED},
     inspect,
     revocation::Revocations,
 };
+use crate::config::client::ClientConfig;
 
 const ABOUT: &str = "Usage:
   joblet certs init   --dir DIR                                   make a CA in DIR/ca and its empty revocation list
-  joblet certs issue  --dir DIR --role admin|viewer --name NAME   make a client's certificate and key
+  joblet certs issue  --dir DIR --role admin|viewer --name NAME   make a client's certificate, key and rnx-config.yml
   joblet certs issue  --dir DIR --server --name NAME [--host H]...   make a server's
   joblet certs show   [--dir DIR] [--json] PATH...                describe what is in files or directories
   joblet certs revoke --dir DIR FILE|SERIAL...                    put certificates on the list DIR/revoked.pem
@@ -33,8 +35,19 @@ fn flags() -> Flags {
         .optopt("", "dir", "directory of the node, with the CA in ca/", "DIR")
         .optopt("", "role", "what the client may do: admin or viewer", "ROLE")
         .optflag("", "server", "a certificate for the server instead of a client")
-        .optopt("", "name", "name of the client, and of the files: NAME-cert.pem, NAME-key.pem", "NAME")
+        .optopt(
+            "",
+            "name",
+            "name of the client, and of the files: NAME-cert.pem, NAME-key.pem, NAME-rnx-config.yml",
+            "NAME",
+        )
         .optmulti("", "host", "a name or address of the server, besides localhost; may be repeated", "H")
+        .optopt(
+            "",
+            "address",
+            "where the client finds the node, HOST:PORT (as DIR/rnx-config.yml has it)",
+            "ADDR",
+        )
         .optopt("", "days", "days until the certificate ends, 1 to 3650 (825)", "N")
         .optopt("", "out", "where the files go (DIR/certs)", "DIR")
         .optflag("", "json", "show as JSON")
@@ -45,6 +58,9 @@ fn flags() -> Flags {
 fn wrong(why: impl Into<String>) -> CertError {
     CertError::ReadArguments { command: "certs", why: why.into() }
 }
+
+/// Where rnx looks for a node that nothing names.
+const DEFAULT_ADDRESS: &str = "localhost:50051";
 
 type Verb = fn(&Matches) -> Result<String, CertError>;
 
@@ -62,13 +78,13 @@ pub fn command(args: &[String]) -> Result<String, CertError> {
     };
     let (allowed, run): (&[&str], Verb) = match verb.as_str() {
         "init" => (&["dir"], init),
-        "issue" => (&["dir", "role", "server", "name", "host", "days", "out"], issue),
+        "issue" => (&["dir", "role", "server", "name", "host", "address", "days", "out"], issue),
         "show" => (&["dir", "json"], show),
         "revoke" => (&["dir"], revoke),
         other => return Err(wrong(format!("{other:?} is not init, issue, show or revoke"))),
     };
     let given = flags().parse(rest).map_err(|e| wrong(e.to_string()))?;
-    let all = ["dir", "role", "server", "name", "host", "days", "out", "json"];
+    let all = ["dir", "role", "server", "name", "host", "address", "days", "out", "json"];
     if let Some(flag) = all.iter().find(|flag| given.opt_present(flag) && !allowed.contains(flag)) {
         return Err(wrong(format!("--{flag} is not for {verb}")));
     }
@@ -116,6 +132,11 @@ fn issue(given: &Matches) -> Result<String, CertError> {
         return Err(wrong("--host is for --server only"));
     }
     hosts.iter().try_for_each(|host| check_host(host))?;
+    let address = given.opt_str("address");
+    if role.is_none() && address.is_some() {
+        return Err(wrong("--address is for clients only"));
+    }
+    address.iter().try_for_each(|address| check_address(address))?;
     let days = match given.opt_str("days") {
         None => None,
         Some(days) => Some(
@@ -133,25 +154,50 @@ fn issue(given: &Matches) -> Result<String, CertError> {
         None => ca.server(&hosts, super::now())?,
     };
     let out = given.opt_str("out").map_or_else(|| dir.join("certs"), PathBuf::from);
-    write_pair(&out, &name, &pair)?;
-    let cert = parse(&pair.cert)?;
-    Ok(Description::of(
-        &out.join(format!("{name}-cert.pem")).display().to_string(),
-        &cert,
-        None,
-        super::now(),
-    )?
-    .to_string())
+    let config = role.map(|_| out.join(format!("{name}-rnx-config.yml")));
+    let text =
+        config.as_ref().map(|_| Ok::<_, CertError>(client_config(&dir, address, &pair, &ca.pair()?.cert)));
+    write_pair(&out, &name, &pair, config.as_deref().zip(text.transpose()?))?;
+    let file = out.join(format!("{name}-cert.pem")).display().to_string();
+    let described = Description::of(&file, &parse(&pair.cert)?, None, super::now())?;
+    Ok(match config {
+        Some(config) => format!("{described}  client       rnx --config {} job list\n", config.display()),
+        None => described.to_string(),
+    })
 }
 
-/// The key first: a certificate that is there can be used.
-fn write_pair(out: &Path, name: &str, pair: &Pair) -> Result<(), CertError> {
+/// The configuration of the client that gets this certificate. What is not given is as the node's own client has it.
+fn client_config(dir: &Path, address: Option<String>, pair: &Pair, ca: &str) -> String {
+    let own = ClientConfig::load(Some(&dir.join("rnx-config.yml"))).ok();
+    let own = own.as_ref().and_then(|own| own.config.node(own.config.default_node().ok()?).ok());
+    let known = own.map(|node| node.address.clone()).filter(|address| !address.is_empty());
+    let address = address.or(known).unwrap_or_else(|| DEFAULT_ADDRESS.into());
+    let node_id = own.map(|node| node.node_id.as_str()).unwrap_or_default();
+    let client = Client { name: "default", address: &address, node_id, pair, ca };
+    client_file::text("joblet certs issue", &[client])
+}
+
+/// `host:port`.
+fn check_address(address: &str) -> Result<(), CertError> {
+    let parts = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
+    let Some((host, _)) = parts else {
+        return Err(wrong(format!("--address {address:?} is not of the form HOST:PORT")));
+    };
+    check_host(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
+}
+
+/// The key first: a certificate that is there can be used. With it goes the client's configuration, path and text.
+fn write_pair(out: &Path, name: &str, pair: &Pair, config: Option<(&Path, String)>) -> Result<(), CertError> {
     files::private_dir(out)?;
     let [cert, key] = ["cert", "key"].map(|part| out.join(format!("{name}-{part}.pem")));
-    refuse_existing(cert.clone())?;
-    refuse_existing(key.clone())?;
+    for path in
+        [Some(cert.as_path()), Some(&key), config.as_ref().map(|(path, _)| *path)].into_iter().flatten()
+    {
+        refuse_existing(path.into())?;
+    }
     files::replace(&key, pair.key.expose(), 0o600)?;
-    files::replace(&cert, &pair.cert, 0o644)
+    files::replace(&cert, &pair.cert, 0o644)?;
+    config.map_or(Ok(()), |(path, text)| files::replace(path, &text, 0o600))
 }
 
 /// It becomes the common name and part of file names.
@@ -193,17 +239,19 @@ fn show(given: &Matches) -> Result<String, CertError> {
     let node = given.opt_present("dir").then(|| node(&root(given)?)).transpose()?;
     let mut found: Vec<Description> = Vec::new();
     for path in given.free.iter().map(Path::new) {
+        // A configuration repeats the CA for every node, and the certificates of the files beside it.
+        let mut of_path: Vec<Description> = Vec::new();
         for file in files_of(path)? {
-            let mut of_file: Vec<Description> = Vec::new();
             for cert in certificates_in(&read(&file)?) {
                 let one = Description::of(&file.display().to_string(), &cert, node.as_ref(), super::now())?;
-                // A configuration repeats the CA for every node.
-                if !of_file.iter().any(|other| other.fingerprint == one.fingerprint) {
-                    of_file.push(one);
+                let is_repeated = file.extension().is_some_and(|e| e == "yml")
+                    && of_path.iter().any(|other| other.fingerprint == one.fingerprint);
+                if !is_repeated {
+                    of_path.push(one);
                 }
             }
-            found.append(&mut of_file);
         }
+        found.append(&mut of_path);
     }
     if given.opt_present("json") {
         return Ok(serde_json::to_string_pretty(&found).unwrap_or_default());
@@ -229,7 +277,8 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, CertError> {
             files.push(file);
         }
     }
-    files.sort();
+    // Configurations last: what they repeat is named by its own file.
+    files.sort_by_key(|file| (file.extension().is_some_and(|e| e == "yml"), file.clone()));
     Ok(files)
 }
 

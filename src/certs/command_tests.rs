@@ -35,6 +35,8 @@ fn a_client_is_issued_shown_and_revoked() {
     assert_eq!((&shown[0]["usage"][0], &shown[0]["role"][0]), (&"client".into(), &"viewer".into()));
     assert!(shown[0].get("problem").is_none() && shown[0]["revoked"].is_null(), "{shown:?}");
 
+    let all = json(&["show", "--json", &format!("{dir}/certs")]);
+    assert_eq!(all.len(), 2, "the certificate once, and the CA of the configuration: {all:?}");
     assert!(
         run(&["revoke", "--dir", &dir, &cert])
             .unwrap()
@@ -43,6 +45,36 @@ fn a_client_is_issued_shown_and_revoked() {
     assert!(run(&["revoke", "--dir", &dir, &cert]).unwrap().contains("was revoked before"));
     let shown = json(&["show", "--json", "--dir", &dir, &cert]);
     assert!(shown[0]["revoked"].is_string() && shown[0]["problem"] == "it is revoked", "{shown:?}");
+}
+
+#[test]
+fn a_client_gets_a_configuration_that_it_can_use_at_once() {
+    let (_root, dir) = with_ca();
+    let issue = |name: &str, more: &[&str]| {
+        let words = [&["issue", "--dir", &dir, "--role", "viewer", "--name", name], more].concat();
+        let said = run(&words).unwrap();
+        let path = format!("{dir}/certs/{name}-rnx-config.yml");
+        assert!(said.contains(&format!("rnx --config {path} job list")), "{said}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let loaded = ClientConfig::load(Some(Path::new(&path))).unwrap();
+        assert_eq!(loaded.warnings, [""; 0]);
+        let node = loaded.config.node(loaded.config.default_node().unwrap()).unwrap().clone();
+        inspect::check(&node.cert, &node.key, &node.ca, inspect::Use::Client, crate::certs::now()).unwrap();
+        (node.address, node.node_id)
+    };
+    assert_eq!(issue("alone", &[]), ("localhost:50051".into(), String::new()));
+    assert_eq!(issue("told", &["--address", "[::1]:6001"]).0, "[::1]:6001");
+    let own = "nodes: {default: {address: 'n1.example:6001', nodeId: n-1}}\n";
+    fs::write(format!("{dir}/rnx-config.yml"), own).unwrap();
+    assert_eq!(issue("of-a-node", &[]), ("n1.example:6001".into(), "n-1".into()));
+    for wrong in ["n1", "n1:0", ":1", "a b:1", "n1:70000"] {
+        refusal(&["issue", "--dir", &dir, "--role", "viewer", "--name", "x", "--address", wrong]);
+        assert!(!Path::new(&format!("{dir}/certs/x-key.pem")).exists(), "{wrong}");
+    }
+    assert!(
+        refusal(&["issue", "--dir", &dir, "--server", "--name", "s", "--address", "a:1"])
+            .contains("--address")
+    );
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::{
 use openssl::error::ErrorStack;
 
 pub mod authority;
+mod client_file;
 pub mod command;
 mod describe;
 mod files;

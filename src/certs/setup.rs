@@ -20,6 +20,7 @@ use getopts::Options as Flags;
 use super::{
     CertError,
     authority::{Authority, Pair, Role, check_host},
+    client_file::{self, Client, block, quoted},
     files::{self, REVOKED},
     inspect,
 };
@@ -263,37 +264,10 @@ impl Set {
     }
 
     fn client_config(&self, address: &str) -> String {
-        let node = |name: &str, pair: &Pair| {
-            format!(
-                "  {name}:\n    address: {}\n    nodeId: {}\n{}{}{}",
-                quoted(address),
-                quoted(&self.node_id),
-                block(4, "cert", &pair.cert),
-                block(4, "key", pair.key.expose()),
-                block(4, "ca", &self.ca.cert),
-            )
-        };
-        format!(
-            "# Written by `joblet setup`. Holds private keys: whoever can read this file can use the node.\n\
-             version: \"3.0\"\nnodes:\n{}{}",
-            node("default", &self.admin),
-            node("viewer", &self.viewer),
-        )
+        let (node_id, ca) = (self.node_id.as_str(), self.ca.cert.as_str());
+        let client = |name, pair| Client { name, address, node_id, pair, ca };
+        client_file::text("joblet setup", &[client("default", &self.admin), client("viewer", &self.viewer)])
     }
-}
-
-/// A text as a YAML scalar: JSON's strings are YAML's.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// A PEM text as a YAML literal block.
-fn block(indent: usize, key: &str, pem: &str) -> String {
-    let mut out = format!("{:indent$}{key}: |\n", "");
-    for line in pem.lines() {
-        out += &format!("{:indent$}  {line}\n", "");
-    }
-    out
 }
 
 impl fmt::Display for Report {
@@ -304,7 +278,15 @@ impl fmt::Display for Report {
         writeln!(f, "CA            {dir}/ca ({})", if self.kept_ca { "kept" } else { "new" })?;
         writeln!(f, "certificates  {dir}/certs (server, admin, viewer; valid until {until})")?;
         writeln!(f, "daemon        joblet --foreground --config {dir}/joblet-config.yml")?;
-        write!(f, "client        rnx --config {dir}/rnx-config.yml job run echo hello   # {}", self.address)
+        writeln!(
+            f,
+            "client        rnx --config {dir}/rnx-config.yml job run echo hello   # {}",
+            self.address
+        )?;
+        write!(
+            f,
+            "this shell    export RNX_CONFIG={dir}/rnx-config.yml   # from here on rnx needs no --config"
+        )
     }
 }
 

@@ -15,9 +15,10 @@ use crate::job::Secret;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientConfig {
-    /// Version of the format.
+    /// Version of the format. Another major version is used with a warning: a client harms only itself.
+    #[serde(deserialize_with = "values::any_version")]
     pub version: Version,
-    /// The nodes by name; `default` is the one for a command line without `--node`.
+    /// The nodes by name; [`ClientConfig::default_node`] is the one for a command line without `--node`.
     #[serde(deserialize_with = "values::section")]
     pub nodes: BTreeMap<String, Node>,
 }
@@ -26,6 +27,8 @@ pub struct ClientConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Node {
+    /// Whether a command line without `--node` means this node.
+    pub is_default: bool,
     /// Address as `host:port`.
     pub address: String,
     /// The node's own name for itself; may be empty.
@@ -57,6 +60,16 @@ impl ClientConfig {
             return Err(ConfigError::FindNodes { path });
         }
         let mut warnings = check::unread_keys(&tree, &known(), &[]);
+        if !config.version.is_known() {
+            let (shown, version) = (path.display(), &config.version);
+            warnings.push(format!(
+                "{shown} has version {version}; this rnx reads 3.x, and uses what it knows of it"
+            ));
+        }
+        if let [first, second, ..] = config.marked()[..] {
+            warnings
+                .push(format!("the nodes {first} and {second} both have isDefault: true; rnx uses {first}"));
+        }
         if config.nodes.values().any(|node| !node.key.expose().is_empty()) && open_to_others(&file) {
             let shown = path.display();
             warnings
@@ -65,15 +78,37 @@ impl ClientConfig {
         Ok(Loaded { config, path, warnings })
     }
 
+    /// The name of the node for a command line that names none: the one with `isDefault: true`, else `default`,
+    /// else the only one.
+    ///
+    /// # Errors
+    /// Several nodes, and none of them is the default.
+    pub fn default_node(&self) -> Result<&str, ConfigError> {
+        let by_name = || self.nodes.get_key_value("default").map(|(name, _)| name.as_str());
+        let only = || self.nodes.keys().next().filter(|_| self.nodes.len() == 1).map(String::as_str);
+        let marked = self.marked().first().copied();
+        marked
+            .or_else(by_name)
+            .or_else(only)
+            .ok_or_else(|| ConfigError::FindDefaultNode { known: self.names() })
+    }
+
+    /// The names of the nodes that say that they are the default.
+    fn marked(&self) -> Vec<&str> {
+        self.nodes.iter().filter(|(_, node)| node.is_default).map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn names(&self) -> String {
+        self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
     /// The node of this name.
     ///
     /// # Errors
     /// There is none of this name.
     pub fn node(&self, name: &str) -> Result<&Node, ConfigError> {
-        self.nodes.get(name).ok_or_else(|| ConfigError::FindNode {
-            name: name.into(),
-            known: self.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-        })
+        let missing = || ConfigError::FindNode { name: name.into(), known: self.names() };
+        self.nodes.get(name).ok_or_else(missing)
     }
 }
 
@@ -131,14 +166,45 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_nodes_or_of_another_major_version_is_refused() {
+    fn a_file_without_nodes_is_refused() {
         for text in ["", "version: 3.0", "nodes:"] {
             assert!(
                 load(text, 0o600).unwrap_err().to_string().starts_with("no nodes configured in /"),
                 "{text:?}"
             );
         }
-        assert!(load("version: 4.0", 0o600).unwrap_err().to_string().contains("this joblet reads 3.x"));
+    }
+
+    #[test]
+    fn a_file_of_another_major_version_warns_and_is_used() {
+        for version in ["4.0", "\"2\"", "5"] {
+            let loaded = load(&TWO.replace("\"3.0\"", version), 0o600).unwrap();
+            assert_eq!(loaded.config.node("viewer").unwrap().address, "b:2");
+            let wanted = format!("has version {}; this rnx reads 3.x", version.trim_matches('"'));
+            assert!(
+                loaded.warnings.len() == 1 && loaded.warnings[0].contains(&wanted),
+                "{:?}",
+                loaded.warnings
+            );
+        }
+        assert!(load(&TWO.replace("3.0", "3.9"), 0o600).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn the_default_node_is_marked_or_named_default_or_the_only_one() {
+        let default = |nodes: &str| {
+            let loaded = load(&format!("nodes: {{{nodes}}}"), 0o600).unwrap();
+            (loaded.config.default_node().map(str::to_owned).map_err(|e| e.to_string()), loaded.warnings)
+        };
+        let (first, second) = ("a: {address: 'a:1'}", "b: {address: 'b:1', isDefault: true}");
+        assert_eq!(default(&format!("{first}, default: {{}}, {second}")), (Ok("b".into()), vec![]));
+        assert_eq!(default(&format!("{first}, default: {{}}")), (Ok("default".into()), vec![]));
+        assert_eq!(default(first), (Ok("a".into()), vec![]));
+        let none = default(&format!("{first}, c: {{}}")).0.unwrap_err();
+        assert!(none.contains("(there are: a, c)") && none.contains("--node"), "{none}");
+        let (name, warnings) = default(&format!("{second}, c: {{isDefault: true}}"));
+        assert_eq!(name, Ok("b".into()));
+        assert!(warnings[0].contains("b and c both have isDefault: true; rnx uses b"), "{warnings:?}");
     }
 
     #[test]

@@ -59,6 +59,18 @@ pub enum ConfigError {
         /// The name that was given.
         path: PathBuf,
     },
+    /// The same, but a place could not be looked at.
+    #[error("cannot read client configuration {}: permission denied", path.display())]
+    ReachClientConfig {
+        /// The first of these places.
+        path: PathBuf,
+    },
+    /// The same for the daemon.
+    #[error("cannot read configuration {}: permission denied", path.display())]
+    ReachDaemonConfig {
+        /// The first of these places.
+        path: PathBuf,
+    },
     /// The file is there but cannot be read.
     #[error("cannot read configuration {}: {source}", path.display())]
     Read {
@@ -110,6 +122,14 @@ pub enum ConfigError {
     FindNodes {
         /// Path of the file.
         path: PathBuf,
+    },
+    /// Several nodes, and none of them is the default.
+    #[error(
+        "no node of the configuration is the default (there are: {known}); name one with --node, or mark one with isDefault: true"
+    )]
+    FindDefaultNode {
+        /// The names that exist.
+        known: String,
     },
     /// The file has no node of this name.
     #[error("node '{name}' not found in configuration (there are: {known})")]

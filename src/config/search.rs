@@ -1,7 +1,7 @@
 //! The search order of the two files. The first that exists is taken; one that is named must exist.
 
 use std::{
-    env,
+    env, io,
     path::{Path, PathBuf},
 };
 
@@ -26,30 +26,35 @@ pub const DAEMON: [&str; 4] = [
 /// The daemon's file: `named`, `$JOBLET_CONFIG_PATH`, then [`DAEMON`].
 ///
 /// # Errors
-/// Nothing is named and no place has a file. (A named file that is missing fails when it is read.)
+/// Nothing is named and no place has a file, or none that can be looked at. (A named file that is missing fails when
+/// it is read.)
 pub fn daemon(named: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = named.map(Path::to_path_buf).or_else(|| env("JOBLET_CONFIG_PATH").map(PathBuf::from))
     {
         return Ok(absolute(&path));
     }
-    first(DAEMON.map(PathBuf::from))
-        .ok_or_else(|| ConfigError::FindDaemonConfig { searched: DAEMON.join(", ") })
+    first(DAEMON.map(PathBuf::from)).map_err(|denied| match denied {
+        Some(path) => ConfigError::ReachDaemonConfig { path },
+        None => ConfigError::FindDaemonConfig { searched: DAEMON.join(", ") },
+    })
 }
 
 /// The client's file: `named`, `$RNX_CONFIG`, `$RNX_CONFIG_PATH` (the Python SDK's name for it), then the
 /// working directory, the home directory and the system's.
 ///
 /// # Errors
-/// A named file that does not exist, or none anywhere.
+/// A named file that does not exist, or none anywhere, or none that can be looked at.
 pub fn client(named: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     let named = named
         .map(Path::to_path_buf)
         .or_else(|| env("RNX_CONFIG").or_else(|| env("RNX_CONFIG_PATH")).map(PathBuf::from));
     if let Some(path) = named {
-        return if path.exists() {
-            Ok(absolute(&path))
-        } else {
-            Err(ConfigError::FindNamedClientConfig { path })
+        return match path.try_exists() {
+            Ok(true) => Ok(absolute(&path)),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ConfigError::Read { path, source })
+            }
+            _ => Err(ConfigError::FindNamedClientConfig { path }),
         };
     }
     let home = env("HOME").map(|home| Path::new(&home).join(".rnx/rnx-config.yml"));
@@ -58,11 +63,26 @@ pub fn client(named: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, Con
         .into_iter()
         .chain(home)
         .chain(["/etc/joblet/rnx-config.yml", "/opt/joblet/config/rnx-config.yml"].map(PathBuf::from));
-    first(places).ok_or(ConfigError::FindClientConfig)
+    first(places).map_err(|denied| match denied {
+        Some(path) => ConfigError::ReachClientConfig { path },
+        None => ConfigError::FindClientConfig,
+    })
 }
 
-fn first(places: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
-    places.into_iter().find(|place| place.is_file()).map(|place| absolute(&place))
+/// The first place that has a file. Without one, the first place that could not be looked at: a directory that others
+/// keep for themselves may have it, and "not found" would send its reader to look elsewhere.
+fn first(places: impl IntoIterator<Item = PathBuf>) -> Result<PathBuf, Option<PathBuf>> {
+    let mut denied = None;
+    for place in places {
+        match place.metadata() {
+            Ok(meta) if meta.is_file() => return Ok(absolute(&place)),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                denied.get_or_insert_with(|| absolute(&place));
+            }
+            _ => {}
+        }
+    }
+    Err(denied)
 }
 
 /// Absolute, because the daemon changes its working directory later and passes the path to children.

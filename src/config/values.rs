@@ -107,11 +107,29 @@ impl Default for Version {
     }
 }
 
+impl Version {
+    /// Whether the keys of this version mean what we take them for.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.split('.').next() == Some("3")
+    }
+}
+
+/// A version that need not be known: the caller warns.
+pub(super) fn any_version<'de, D: Deserializer<'de>>(d: D) -> Result<Version, D::Error> {
+    scalar(d, |text| Ok::<_, std::convert::Infallible>(Version(text.into())))
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.escape_debug().to_string())
+    }
+}
+
 impl<'de> Deserialize<'de> for Version {
     /// Any 3.x; another major version is an error, because its keys may mean something else.
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        scalar(d, |text| match text.split('.').next() {
-            Some("3") => Ok(Version(text.into())),
+        scalar(d, |text| match Version(text.into()) {
+            known if known.is_known() => Ok(known),
             _ => Err(format!("version {text:?} is not supported; this joblet reads 3.x")),
         })
     }

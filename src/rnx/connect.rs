@@ -19,9 +19,6 @@ const DEFAULT_CERT: &str = "certs/client-cert.pem";
 const DEFAULT_KEY: &str = "certs/client-key.pem";
 const DEFAULT_CA: &str = "certs/ca-cert.pem";
 
-/// The node of a command line that names none.
-pub(crate) const DEFAULT_NODE: &str = "default";
-
 /// Everything needed to open a channel.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -93,12 +90,14 @@ struct Gather<'a> {
     values: &'a Values,
     env: Environment<'a>,
     node: Option<Node>,
+    /// Why there is no node.
+    missing: Option<ConfigError>,
     warnings: Vec<String>,
 }
 
 impl<'a> Gather<'a> {
     fn new(values: &'a Values, env: Environment<'a>) -> Result<Self> {
-        let mut gather = Gather { values, env, node: None, warnings: Vec::new() };
+        let mut gather = Gather { values, env, node: None, missing: None, warnings: Vec::new() };
         let all = [
             ("server", "JOBLET_SERVER"),
             ("cert", "JOBLET_CERT_PATH"),
@@ -120,16 +119,19 @@ impl<'a> Gather<'a> {
 
     fn open_configuration(&mut self) -> Result<()> {
         let named = node_name(self.values, self.env);
-        let loaded = match configuration(self.values) {
+        let loaded = match ClientConfig::load(self.values.last("config").as_deref().map(Path::new)) {
             Ok(loaded) => loaded,
-            Err(Error::Configure(s))
-                if s.text == ConfigError::FindClientConfig.to_string() && named.is_none() =>
+            // The defaults of the API reference may do.
+            Err(why @ (ConfigError::FindClientConfig | ConfigError::ReachClientConfig { .. }))
+                if named.is_none() =>
             {
+                self.missing = Some(why);
                 return Ok(());
             }
-            Err(e) => return Err(e),
+            Err(e) => return Err(configure(e)),
         };
-        let node = loaded.config.node(named.as_deref().unwrap_or(DEFAULT_NODE)).map_err(configure)?;
+        let name = named.as_deref().map_or_else(|| loaded.config.default_node(), Ok).map_err(configure)?;
+        let node = loaded.config.node(name).map_err(configure)?;
         self.node = Some(node.clone());
         self.warnings = loaded.warnings;
         Ok(())
@@ -145,9 +147,16 @@ impl<'a> Gather<'a> {
             return self.read(wanted, &path);
         }
         let Some(node) = &self.node else {
-            if !Path::new(wanted.default).exists() {
-                let places = format!("neither a configuration nor {} exists; {NO_PLACE}", wanted.default);
-                return Err(configure(ConfigError::FindClientConfig).hint(places));
+            // A file that cannot be looked at is named when it is read.
+            if matches!(Path::new(wanted.default).try_exists(), Ok(false)) {
+                return Err(match self.missing.take() {
+                    Some(denied @ ConfigError::ReachClientConfig { .. }) => configure(denied),
+                    _ => {
+                        let text =
+                            format!("neither a configuration nor {} exists; {NO_PLACE}", wanted.default);
+                        configure(ConfigError::FindClientConfig).hint(text)
+                    }
+                });
             }
             return self.read(wanted, wanted.default);
         };
@@ -184,7 +193,17 @@ fn open_to_others(_: &Path) -> bool {
 }
 
 fn configure(e: ConfigError) -> Error {
-    Error::Configure(e.to_string().into())
+    let is_denied = match &e {
+        ConfigError::ReachClientConfig { .. } => true,
+        ConfigError::Read { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    let error = Error::Configure(e.to_string().into());
+    if is_denied {
+        error.hint("run rnx as a user who may read it, or name a file of your own with --config")
+    } else {
+        error
+    }
 }
 
 /// `host:port`, `host`, `1.2.3.4:5`, `[::1]:5` or a bare IPv6 address.

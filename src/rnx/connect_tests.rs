@@ -52,6 +52,18 @@ fn flags_win_over_the_environment_and_that_over_the_node() {
 }
 
 #[test]
+fn only_node_of_a_file_is_used_without_its_name() {
+    let (_dir, config) = place();
+    let text = "version: 4.0\nnodes: {prod: {address: 'prod:9', cert: c, key: k, ca: a}}\n";
+    fs::write(&config, text).unwrap();
+    let s = gather(&format!("--config {}", config.display()), &[]).unwrap();
+    assert_eq!((s.host.as_str(), s.port, s.warnings.len()), ("prod", 9, 1), "{:?}", s.warnings);
+    fs::write(&config, "nodes: {a: {}, b: {}}\n").unwrap();
+    let e = gather(&format!("--config {}", config.display()), &[]).unwrap_err().to_string();
+    assert!(e.starts_with("no node of the configuration is the default (there are: a, b)"), "{e}");
+}
+
+#[test]
 fn node_flag_is_not_overridden_by_the_environment() {
     let (_dir, config) = place();
     let env = [("JOBLET_SERVER", "env:7"), ("RNX_NODE", "default")];

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::super::cli::{Command, Invocation, Operands, Run};
-use super::super::connect::{DEFAULT_NODE, configuration};
+use super::super::connect::configuration;
 use super::super::error::Result;
 use super::super::out::Out;
 use super::super::terminal::one_line;
@@ -47,6 +47,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
 
 /// `status` is that of the configuration: whether the node has all that a connection needs.
 fn json(config: &ClientConfig) -> Vec<Listed<'_>> {
+    let default = config.default_node().ok();
     let listed = config.nodes.iter().map(|(name, node)| Listed {
         name,
         address: &node.address,
@@ -56,16 +57,17 @@ fn json(config: &ClientConfig) -> Vec<Listed<'_>> {
         } else {
             "configured"
         },
-        default: name == DEFAULT_NODE,
+        default: Some(name.as_str()) == default,
     });
     listed.collect()
 }
 
 fn text(config: &ClientConfig) -> String {
     let mut text = String::from("Available nodes from configuration:\n");
+    let default = config.default_node().ok();
     let masked = |pem: &str| if pem.is_empty() { "-" } else { "***" };
     for (name, node) in &config.nodes {
-        let mark = if name == DEFAULT_NODE { "* " } else { "  " };
+        let mark = if Some(name.as_str()) == default { "* " } else { "  " };
         let id = if node.node_id.is_empty() { "-".into() } else { one_line(&node.node_id) };
         let _ = writeln!(text, "{mark}{}", one_line(name));
         let _ = writeln!(text, "    Address: {}", one_line(&node.address));
@@ -91,6 +93,7 @@ mod tests {
             cert: "CERT".into(),
             key: Secret::new("KEY"),
             ca: "CA".into(),
+            is_default: false,
         };
         let bare = Node { address: "b:1".into(), ..Default::default() };
         let config = ClientConfig {
