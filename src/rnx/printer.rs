@@ -24,6 +24,8 @@ pub(crate) struct Printer {
     stdout: Sink,
     stderr: Sink,
     stamps: Option<Stamps>,
+    /// The stream that wrote last: both may be on one terminal, and then its line is the open one.
+    last_is_stderr: bool,
 }
 
 #[derive(Debug)]
@@ -43,20 +45,27 @@ impl Printer {
             stdout: Sink { to_stderr: false, filter: safe(io::stdout().is_terminal()) },
             stderr: Sink { to_stderr, filter: safe(err_terminal) },
             stamps: None,
+            last_is_stderr: false,
         }
     }
 
-    /// From now on each line has the time in front at which its beginning was written.
+    /// From now on each line has the time in front at which its beginning was written, and nothing may go back over
+    /// it.
     pub(crate) fn stamp_lines(&mut self) {
         self.stamps = Some(Stamps::default());
+        for sink in [&mut self.stdout, &mut self.stderr] {
+            sink.filter = sink.filter.take().map(|_| Filter::strict());
+        }
     }
 
     /// Prints one chunk.
     pub(crate) fn chunk(&mut self, chunk: &DataChunk) -> Result<()> {
         if chunk.lost_bytes > 0 {
+            self.break_line()?;
             self.out.note(&format!("rnx: {} bytes of output are missing here", chunk.lost_bytes));
         }
         let is_stderr = chunk.stream.enum_value_or_default() == OutputStream::OUTPUT_STREAM_STDERR;
+        self.last_is_stderr = is_stderr;
         let sink = if is_stderr { &mut self.stderr } else { &mut self.stdout };
         match &mut self.stamps {
             Some(stamps) => sink.write(&stamps.stamped(is_stderr, chunk)),
@@ -68,6 +77,15 @@ impl Printer {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.stdout.finish()?;
         self.stderr.finish()
+    }
+
+    /// Ends a line on the terminal that the job has left open, so that a line of ours gets one of its own.
+    pub(crate) fn break_line(&mut self) -> Result<()> {
+        let sink = if self.last_is_stderr { &mut self.stderr } else { &mut self.stdout };
+        match &sink.filter {
+            Some(filter) if filter.is_line_open() => sink.write(b"\n"),
+            _ => Ok(()),
+        }
     }
 }
 

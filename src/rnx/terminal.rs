@@ -1,10 +1,11 @@
 //! Filters the bytes that a job, or a person who may name one, writes to a user's terminal.
 //!
 //! A terminal obeys bytes: they retitle windows, write the clipboard (OSC 52), answer queries as if typed,
-//! overwrite what stood there (`\r`, cursor moves), or reverse the reading order (bidi controls). So on a
-//! terminal only text, newlines, tabs and SGR colours pass; everything else is shown as what it is: `^[` for
-//! ESC, `^M` for CR, `<U+202E>` for a bidi control or a C1 control, `\xff` for a byte that is not UTF-8.
-//! Pipes and files never come here: they get the bytes as they are.
+//! overwrite other lines (cursor moves), or reverse the reading order (bidi controls). So on a terminal only text,
+//! newlines, tabs, SGR colours and the three means of a progress bar pass: `\r`, backspace and erase-in-line, which
+//! reach no further than the line that the job itself is writing. Where rnx writes on that line too ([`Filter::strict`]),
+//! these three are shown like everything else: `^[` for ESC, `^M` for CR, `<U+202E>` for a bidi control or a C1
+//! control, `\xff` for a byte that is not UTF-8. Pipes and files never come here: they get the bytes as they are.
 
 /// The longest SGR sequence let through; real ones have less than 30 bytes.
 const MAX_SGR: usize = 64;
@@ -17,9 +18,25 @@ pub(crate) struct Filter {
     held: Vec<u8>,
     /// Colours were changed and not reset.
     coloured: bool,
+    /// What a progress bar does to its line is shown and not done.
+    strict: bool,
+    /// Something stands on the last line.
+    open: bool,
+    /// The cursor is at the left edge of that line.
+    at_edge: bool,
 }
 
 impl Filter {
+    /// A filter for lines whose beginning rnx has written: nothing may go back over it.
+    pub(crate) fn strict() -> Self {
+        Filter { strict: true, ..Filter::default() }
+    }
+
+    /// Whether something stands on the last line, so that a line of ours would not begin at its left edge.
+    pub(crate) fn is_line_open(&self) -> bool {
+        self.open
+    }
+
     /// The printable form of this chunk and of the bytes that were held back before it.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(chunk);
@@ -41,6 +58,7 @@ impl Filter {
     /// The bytes that were held back, made visible, and the colours reset.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
+        self.open |= !self.held.is_empty();
         for byte in std::mem::take(&mut self.held) {
             match byte {
                 0x20..=0x7e => out.push(byte),
@@ -56,6 +74,19 @@ impl Filter {
 
     /// Prints the first sequence and returns its length; `None`: its end has not come yet.
     fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        let printed = out.len();
+        let used = self.sequence(bytes, out)?;
+        match &out[printed..] {
+            [b'\r'] => self.at_edge = true,
+            [0x08] | [0x1b, b'[', .., b'm'] => {}
+            // The bar takes itself away.
+            [0x1b, b'[', .., b'K'] => self.open &= !self.at_edge,
+            shown => (self.open, self.at_edge) = (!shown.ends_with(b"\n"), false),
+        }
+        Some(used)
+    }
+
+    fn sequence(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         match bytes[0] {
             b'\n' | b'\t' | 0x20..=0x7e => {
                 // The common case, in one piece.
@@ -65,6 +96,10 @@ impl Filter {
                 Some(end)
             }
             0x1b => self.escape(bytes, out),
+            b'\r' | 0x08 if !self.strict => {
+                out.push(bytes[0]);
+                Some(1)
+            }
             b'\r' => match bytes.get(1) {
                 None => None,
                 Some(b'\n') => {
@@ -84,7 +119,8 @@ impl Filter {
         }
     }
 
-    /// ESC: an SGR sequence passes whole; of anything else the ESC alone is shown and the rest is text.
+    /// ESC: an SGR sequence and an erase-in-line pass whole; of anything else the ESC alone is shown and the rest is
+    /// text.
     fn escape(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let window = &bytes[..bytes.len().min(MAX_SGR)];
         let end = window.iter().skip(2).position(|b| !matches!(b, b'0'..=b'9' | b';' | b':')).map(|n| n + 2);
@@ -93,6 +129,14 @@ impl Filter {
             (Some(b'['), None) if window.len() < MAX_SGR => return None,
             (Some(b'['), Some(end)) if window[end] == b'm' && is_colour(&window[2..end]) => {
                 self.coloured = !matches!(&window[2..end], b"" | b"0");
+                out.extend_from_slice(&window[..=end]);
+                return Some(end + 1);
+            }
+            (Some(b'['), Some(end))
+                if !self.strict
+                    && window[end] == b'K'
+                    && matches!(&window[2..end], b"" | b"0" | b"1" | b"2") =>
+            {
                 out.extend_from_slice(&window[..=end]);
                 return Some(end + 1);
             }
@@ -214,7 +258,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn whole(bytes: &[u8]) -> String {
-        let mut filter = Filter::default();
+        through(Filter::default(), bytes)
+    }
+
+    fn through(mut filter: Filter, bytes: &[u8]) -> String {
         let mut out = filter.push(bytes);
         out.extend(filter.finish());
         String::from_utf8(out).unwrap()
@@ -229,6 +276,9 @@ mod tests {
             "\x1b[1;31mred\x1b[0m\n",
             "\x1b[38;5;8mgrey\x1b[m",
             "\x1b[48;2;1;2;8mx\x1b[0m",
+            " 10 %\r 20 %\r\x1b[K\r\x1b[0K\x1b[1K\x1b[2K done\n",
+            "|\x08/\x08-\x08 \x08",
+            "end\r",
         ] {
             assert_eq!(whole(text.as_bytes()), text);
         }
@@ -247,8 +297,8 @@ mod tests {
             (b"\x1bc", "^[c"),
             (b"\x1b[8mhidden", "^[[8mhidden"),
             (b"\x1b[31;8mhidden", "^[[31;8mhidden"),
-            (b"good\rEVIL\n", "good^MEVIL\n"),
-            (b"\x07\x08\x7f\x00", "^G^H^?^@"),
+            (b"\x07\x7f\x00\x0b\x0c", "^G^?^@^K^L"),
+            (b"\x1b[A\x1b[1G\x1b[3K\x1b[?K\x1b[2;1K\x1b[J", "^[[A^[[1G^[[3K^[[?K^[[2;1K^[[J"),
             ("\u{9b}2J".as_bytes(), "<U+009B>2J"),
             (b"\x9b2J", "\\x9b2J"),
             ("a\u{202e}b\u{200b}c\u{feff}".as_bytes(), "a<U+202E>b<U+200B>c<U+FEFF>"),
@@ -256,12 +306,40 @@ mod tests {
             (b"\xed\xa0\x80", "\\xed\\xa0\\x80"),
             (b"end\x1b", "end^["),
             (b"end\x1b[31", "end^[[31"),
-            (b"end\r", "end^M"),
         ];
         for (input, expected) in cases {
             assert_eq!(whole(input), *expected);
         }
         assert!(whole(&[b"\x1b[".as_slice(), &[b'1'; 200], b"m"].concat()).starts_with("^[[111"));
+    }
+
+    #[test]
+    fn nothing_goes_back_over_a_line_that_rnx_began() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"good\rEVIL\n", "good^MEVIL\n"),
+            (b"\x08\x1b[2K\x1b[K", "^H^[[2K^[[K"),
+            (b"dos\r\n\x1b[31mred\x1b[0m", "dos\r\n\x1b[31mred\x1b[0m"),
+            (b"end\r", "end^M"),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(through(Filter::strict(), input), *expected);
+        }
+    }
+
+    #[test]
+    fn progress_bar_is_shown_as_it_comes_and_leaves_an_open_line() {
+        let mut filter = Filter::default();
+        assert!(!filter.is_line_open());
+        assert_eq!(filter.push(b" 50 %\r"), b" 50 %\r", "not held back until the next step");
+        assert!(filter.is_line_open());
+        filter.push(b"100 %\r\x1b[K");
+        assert!(!filter.is_line_open(), "it has taken itself away");
+        filter.push(b"\x1b[31mred\n\x1b[0m");
+        assert!(!filter.is_line_open());
+        filter.push(b"\x1b");
+        assert!(!filter.is_line_open(), "nothing was printed yet");
+        filter.finish();
+        assert!(filter.is_line_open());
     }
 
     #[test]
@@ -303,6 +381,9 @@ mod tests {
                 b"\xe4\xb8",
                 b"\xc2\x9b",
                 b"\r\n",
+                b"\r",
+                b"\x08",
+                b"\x1b[2K",
                 b"\x1b[8m"
             ])
             .prop_map(<[u8]>::to_vec),
@@ -330,14 +411,19 @@ mod tests {
         }
 
         #[test]
-        fn nothing_but_colours_and_line_ends_reaches_the_terminal(bytes in noise()) {
-            let mut shown = whole(&bytes);
+        fn nothing_but_colours_and_its_own_line_is_a_jobs_to_change(bytes in noise(), strict in any::<bool>()) {
+            let mut shown = through(Filter { strict, ..Filter::default() }, &bytes);
             while let Some(at) = shown.find("\x1b[") {
-                let end = shown[at..].find('m').unwrap() + at;
+                let end = shown[at..].find(['m', 'K']).unwrap() + at;
+                let is_erase = shown[end..].starts_with('K');
+                prop_assert!(!is_erase || (!strict && end - at <= 3));
                 prop_assert!(shown[at + 2..end].bytes().all(|b| b.is_ascii_digit() || b";:".contains(&b)));
                 shown.replace_range(at..=end, "");
             }
-            let is_bad = |c: &char| (c.is_control() && !"\n\t".contains(*c)) || is_hidden(*c);
+            let own_line = if strict { "" } else { "\r\x08" };
+            let is_bad = |c: &char| {
+                (c.is_control() && !"\n\t".contains(*c) && !own_line.contains(*c)) || is_hidden(*c)
+            };
             let bad = shown.replace("\r\n", "\n").chars().find(is_bad);
             prop_assert_eq!(bad, None);
         }
