@@ -39,6 +39,7 @@ mod progress;
 mod reconnect;
 mod render;
 mod resolve;
+mod screen;
 mod server;
 mod stdin;
 mod terminal;

@@ -12,27 +12,26 @@ use std::thread;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use super::command::QUERY;
 use super::error::{Error, Result};
 use super::out::{self, Out};
+use super::render::chart::{AXIS, Chart};
+use super::render::fit::cut;
 use super::render::metrics::{ABSENT, additions, bytes, percent, rate, time};
-use super::render::short;
+use super::render::span::took;
+use super::render::{command_line, short};
+use super::screen;
 use super::server::Server;
 use super::terminal::one_line;
-use crate::pb::joblet::{JobMetricsRequest, JobMetricsSample};
+use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample};
 use crate::sys::exit_now;
 
 /// Longest time from a sample to its drawing.
 const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Samples that are kept for curves: more than a terminal has columns.
 const KEPT: usize = 1024;
-/// Eight heights of a cell.
-const HEIGHTS: [char; 8] =
-    ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
-/// Columns and rows of a terminal that does not report its size.
-const SIZE: (u16, u16) = (80, 24);
-
 /// Whether a view is possible: keys and curves need a terminal as input and output.
 pub(crate) fn is_possible() -> bool {
     let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb" || t.is_empty());
@@ -76,6 +75,10 @@ pub(crate) fn show(
 ) -> Result<()> {
     let (tell, samples) = channel();
     let uuid = request.uuid.clone();
+    let asked = GetJobStatusReq { uuid: uuid.clone(), ..Default::default() };
+    // Only for the first line: whether there are samples is the server's next answer.
+    let job = server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&asked, option));
+    let about = job.map(|job| about(&job)).unwrap_or_default();
     let read = move || {
         let ended = server.samples(&request, |sample| {
             // A receiver that is gone means that the user has left.
@@ -87,7 +90,7 @@ pub(crate) fn show(
         }
     };
     thread::Builder::new().name("samples".into()).spawn(read)?;
-    let mut view = View { samples: Vec::new() };
+    let mut view = View { samples: Vec::new(), about, colour: out.colour };
     let screen = Screen::take()?;
     let left = watch(&samples, &signals, &mut view);
     drop(screen);
@@ -98,6 +101,12 @@ pub(crate) fn show(
         Some(last) => out.text(&super::render::metrics::text(last)),
         None => Err(no_samples(&uuid)),
     }
+}
+
+/// Name and command of a job on one line.
+fn about(job: &GetJobStatusRes) -> String {
+    let command = command_line(&job.command, &job.args);
+    if job.name.is_empty() { command } else { format!("{}   {command}", one_line(&job.name)) }
 }
 
 /// Draws until the end; the signal that ended it, if one did.
@@ -116,7 +125,7 @@ fn watch(
                 Err(TryRecvError::Disconnected) => return Ok(None),
             }
         }
-        let frame = view.frame(size());
+        let frame = view.frame(screen::size(&io::stdout()));
         if frame != drawn {
             out::bytes(&mut io::stdout().lock(), frame.as_bytes())?;
             drawn = frame;
@@ -146,13 +155,6 @@ fn leaves() -> Result<bool> {
         Ok(n) => Ok(keys[..n].iter().any(|key| matches!(key, b'q' | b'Q' | 3 | 4))),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
         Err(why) => Err(io::Error::from(why).into()),
-    }
-}
-
-fn size() -> (u16, u16) {
-    match tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col, size.ws_row),
-        _ => SIZE,
     }
 }
 
@@ -195,6 +197,9 @@ pub(crate) fn no_samples(uuid: &str) -> Error {
 /// The state of the picture.
 struct View {
     samples: Vec<JobMetricsSample>,
+    /// Name and command of the job, as far as they are known.
+    about: String,
+    colour: bool,
 }
 
 impl View {
@@ -208,42 +213,70 @@ impl View {
     /// Everything from the upper left corner on, what was there before erased line by line: so nothing flickers.
     fn frame(&self, (columns, rows): (u16, u16)) -> String {
         let mut frame = String::from("\x1b[H");
-        let lines = lines(&self.samples, usize::from(columns));
+        let lines = self.lines(columns.into(), rows.into());
         for (n, line) in lines.iter().take(usize::from(rows)).enumerate() {
             let end = if n == 0 { "" } else { "\r\n" };
             frame += &format!("{end}{line}\x1b[K");
         }
         frame + "\x1b[J"
     }
+
+    /// The lines of the view, none wider than the terminal. The charts share the rows that the texts leave.
+    fn lines(&self, width: usize, rows: usize) -> Vec<String> {
+        let Some(last) = self.samples.last() else {
+            return vec![cut("waiting for the first sample   (q leaves)", width)];
+        };
+        let every = last.sampleIntervalSeconds;
+        let mut lines = vec![
+            format!("{}   {}", one_line(short(&last.jobId)), self.about),
+            format!("{}   every {every} s   (q leaves)", time(last.timestamp)),
+        ];
+        let mut below = Vec::new();
+        if let Some(net) = last.network.as_ref() {
+            below.push(format!("Network    RX {}, TX {}", shown(net.rxBPS, rate), shown(net.txBPS, rate)));
+        }
+        below.push(additions(last).join(", "));
+        // Three headings and the line of times stand between.
+        let room = rows.saturating_sub(lines.len() + below.len() + 4) / 3;
+        for (heading, number, limit, unit) in curves(last) {
+            let values: Vec<Option<f64>> = self.samples.iter().map(number).collect();
+            lines.push(heading);
+            let chart = Chart { values: &values, limit, unit, colour: self.colour };
+            lines.iter_mut().for_each(|line| *line = cut(line, width));
+            lines.extend(chart.rows(width, room.max(1)));
+        }
+        lines.push(times(self.samples.len(), every, width));
+        lines.extend(below.iter().map(|line| cut(line, width)));
+        lines
+    }
 }
 
-/// The lines of the view, none wider than the terminal.
-fn lines(samples: &[JobMetricsSample], width: usize) -> Vec<String> {
-    let Some(last) = samples.last() else {
-        return vec![cut("waiting for the first sample   (q leaves)", width)];
-    };
-    let job = one_line(short(&last.jobId));
-    let mut lines = vec![
-        format!("job {job}   {}   every {} s   (q leaves)", time(last.timestamp), last.sampleIntervalSeconds),
-        String::new(),
-    ];
+type Number = fn(&JobMetricsSample) -> Option<f64>;
+
+/// Heading, number, limit and unit of each chart.
+fn curves(last: &JobMetricsSample) -> [(String, Number, Option<f64>, fn(f64) -> String); 3] {
     let (cpu, memory, io) = headings(last);
-    type Number = fn(&JobMetricsSample) -> Option<f64>;
-    let curves: [(String, Number); 3] = [
-        (cpu, |s| s.cpu.as_ref().and_then(|cpu| cpu.usagePercent)),
-        (memory, |s| s.memory.as_ref().map(|memory| memory.current as f64)),
-        (io, |s| s.io.as_ref().and_then(|io| Some(io.readBPS? + io.writeBPS?))),
-    ];
-    for (heading, number) in curves {
-        let shown = &samples[samples.len().saturating_sub(width)..];
-        let values: Vec<Option<f64>> = shown.iter().map(number).collect();
-        lines.extend([heading, sparkline(&values), String::new()]);
+    let positive = |limit: f64| Some(limit).filter(|limit| *limit > 0.0);
+    let most_cpu = last.limits.as_ref().and_then(|limits| positive(f64::from(limits.cpu)));
+    let most_memory = last.memory.as_ref().and_then(|memory| memory.max).and_then(|max| positive(max as f64));
+    [
+        (cpu, |s| s.cpu.as_ref().and_then(|cpu| cpu.usagePercent), most_cpu, |share| format!("{share:.0}%")),
+        (memory, |s| s.memory.as_ref().map(|memory| memory.current as f64), most_memory, bytes),
+        (io, |s| s.io.as_ref().and_then(|io| Some(io.readBPS? + io.writeBPS?)), None, rate),
+    ]
+}
+
+/// The line below the charts: how long ago the oldest column was, and now.
+fn times(samples: usize, every: i32, width: usize) -> String {
+    let Some(room) = width.checked_sub(AXIS) else { return String::new() };
+    let columns = samples.min(room);
+    let seconds = u64::try_from(every).unwrap_or(0) * columns.saturating_sub(1) as u64;
+    let (oldest, newest) = (format!("{} ago", took(seconds)), "now");
+    let blanks = " ".repeat(AXIS + room - columns);
+    match columns.checked_sub(oldest.len() + newest.len() + 1) {
+        Some(between) => format!("{blanks}{oldest}{}{newest}", " ".repeat(between + 1)),
+        None => format!("{newest:>width$}").chars().take(width).collect(),
     }
-    if let Some(net) = last.network.as_ref() {
-        lines.push(format!("Network    RX {}, TX {}", shown(net.rxBPS, rate), shown(net.txBPS, rate)));
-    }
-    lines.push(additions(last).join(", "));
-    lines.iter().map(|line| cut(line, width)).collect()
 }
 
 fn headings(last: &JobMetricsSample) -> (String, String, String) {
@@ -275,24 +308,6 @@ fn shown(number: Option<f64>, words: fn(f64) -> String) -> String {
     number.map_or_else(|| ABSENT.to_owned(), words)
 }
 
-/// A column a value, as high as it is to the highest; a gap where there is none.
-fn sparkline(values: &[Option<f64>]) -> String {
-    let top = values.iter().flatten().copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
-    let column = |value: &Option<f64>| match value {
-        Some(value) if top > 0.0 && *value > 0.0 => {
-            let height = (value / top * HEIGHTS.len() as f64).ceil() as usize;
-            HEIGHTS[height.clamp(1, HEIGHTS.len()) - 1]
-        }
-        Some(_) => HEIGHTS[0],
-        None => ' ',
-    };
-    values.iter().map(column).collect()
-}
-
-fn cut(line: &str, width: usize) -> String {
-    line.chars().take(width).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,27 +330,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_curve_is_as_high_as_its_values_and_has_gaps() {
-        let values = [Some(0.0), Some(1.0), None, Some(4.0), Some(8.0), Some(f64::NAN)];
-        assert_eq!(sparkline(&values), "\u{2581}\u{2581} \u{2584}\u{2588}\u{2581}");
-        assert_eq!(sparkline(&[Some(0.0); 3]), "\u{2581}\u{2581}\u{2581}");
-        assert_eq!(sparkline(&[]), "");
+    fn view(samples: Vec<JobMetricsSample>) -> View {
+        View { samples, about: "train   python3 train.py".into(), colour: false }
     }
 
     #[test]
-    fn watch_view_shows_curves_and_marks_unmeasured_values() {
-        let samples = [sample(10.0), sample(45.2)];
-        let lines = lines(&samples, 80);
-        assert_eq!(lines[0], "job f47ac10b   2024-01-15T10:30:00Z   every 5 s   (q leaves)");
-        assert_eq!((lines[2].as_str(), lines[3].as_str()), ("CPU        45.2% of 50%", "\u{2582}\u{2588}"));
-        assert_eq!(lines[5], "Memory     256MB of 512MB");
-        assert_eq!(lines[8], "I/O        n/a");
+    fn watch_view_shows_charts_and_marks_unmeasured_values() {
+        let lines = view(vec![sample(10.0), sample(45.2)]).lines(80, 24);
+        assert_eq!(lines[0], "f47ac10b   train   python3 train.py");
+        assert_eq!(lines[1], "2024-01-15T10:30:00Z   every 5 s   (q leaves)");
+        assert_eq!(lines[2], "CPU        45.2% of 50%");
+        // 24 rows less two lines above, one below, three headings and the line of times.
+        assert!(lines[3].starts_with("    50% \u{2502}\u{b7}") && lines[7].starts_with("      0 \u{2502}"));
+        assert!(lines[7].ends_with("\u{2588}\u{2588}"), "{:?}", lines[7]);
+        assert_eq!(lines[8], "Memory     256MB of 512MB");
+        assert!(lines[9].starts_with("  512MB \u{2502}"));
+        assert_eq!(lines[14], "I/O        n/a");
+        assert!(lines[20].ends_with("now"), "{lines:?}");
+        assert_eq!(lines.len(), 22);
+    }
+
+    #[test]
+    fn line_of_times_says_how_old_the_oldest_column_is() {
+        assert_eq!(times(100, 5, AXIS + 20), format!("{}1m35s ago        now", " ".repeat(AXIS)));
+        assert_eq!(times(2, 5, AXIS + 20), format!("{}now", " ".repeat(AXIS + 17)));
+        assert_eq!(times(2, 5, 4), "");
     }
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_frame_higher() {
-        let mut view = View { samples: vec![] };
+        let mut view = view(vec![]);
         for n in 0..2 * KEPT {
             view.add(sample(n as f64));
         }

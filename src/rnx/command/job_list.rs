@@ -2,13 +2,15 @@
 
 use std::io::{self, IsTerminal};
 
-use super::super::cli::flag::{Group, value};
+use super::super::cli::flag::{Group, switch, value};
 use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, value};
 use super::super::error::{Error, Result};
 use super::super::out::Out;
+use super::super::render::overview::overview;
 use super::super::render::table::{Style, table};
 use super::super::render::{json, text};
-use super::{QUERY, connect};
+use super::super::screen;
+use super::{QUERY, connect, glob};
 use crate::pb::joblet::{EmptyRequest, Job, Jobs};
 
 /// `rnx job list` as parser, help, completion and manual show it.
@@ -19,8 +21,14 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::Nothing,
     flags: FLAGS,
     summary: "List all jobs, oldest first",
-    about: "",
-    examples: &["rnx job list", "rnx job list -o wide"],
+    about: "On a terminal a table as wide as the terminal, with eight letters of each id.\n\
+            Elsewhere one line for each job: id, status, start time, command.",
+    examples: &[
+        "rnx job list",
+        "rnx job list --last 10 --reverse",
+        "rnx job list --status running --name train-*",
+        "rnx job list -o wide",
+    ],
     statuses: &[],
     failure: None,
     run: Run::Plain(run),
@@ -36,8 +44,10 @@ static FLAGS: &[Flag] = &[
             "Only jobs in one of these: RUNNING,FAILED or one a flag",
         )
     },
-    value("name", "NAME", Group::Selection, "Only jobs of this name"),
+    value("name", "NAME", Group::Selection, "Only jobs of this name; * ? and [a-z] are patterns"),
     value("limit", "N", Group::Selection, "At most N jobs, the oldest that fit"),
+    value("last", "N", Group::Selection, "At most N jobs, the newest that fit"),
+    switch("reverse", Some('r'), Group::Output, "The newest first"),
     Flag {
         short: Some('o'),
         ..value("output", "table|wide|json", Group::Output, "As a table, one with every column, or JSON")
@@ -46,6 +56,7 @@ static FLAGS: &[Flag] = &[
 
 enum Form {
     Lines,
+    Overview,
     Table { wide: bool },
     Json,
 }
@@ -54,6 +65,7 @@ enum Form {
 fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let form = match invocation.values.last("output").as_deref() {
         _ if out.json => Form::Json,
+        None if io::stdout().is_terminal() => Form::Overview,
         None => Form::Lines,
         Some("json") => Form::Json,
         Some("table") => Form::Table { wide: false },
@@ -66,6 +78,10 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
         wanted.jobs(|request| server.ask(QUERY, |jobs, option| jobs.list_jobs_opt(request, option)))?;
     match form {
         Form::Lines => out.text(&text::list(&jobs, out.colour)),
+        Form::Overview => {
+            let now = jiff::Timestamp::now().to_string();
+            out.text(&overview(&jobs, screen::columns(&io::stdout()), &now, out.colour))
+        }
         Form::Json => out.value(&jobs.iter().map(json::listed).collect::<Vec<_>>()),
         Form::Table { wide } => {
             let cut = io::stdout().is_terminal();
@@ -80,14 +96,35 @@ pub(crate) struct Wanted {
     /// In capitals; empty means every status.
     statuses: Vec<String>,
     /// The client filters by name, because the server does not.
-    name: Option<String>,
+    name: Option<Name>,
     limit: Option<i32>,
+    /// The newest so many. The server lists from the oldest on, so the client reads them all and keeps these.
+    last: Option<usize>,
+    newest_first: bool,
+}
+
+/// A name that is looked for.
+#[derive(Debug)]
+enum Name {
+    /// This name. A command that changes a job never takes a pattern for its name.
+    Exact(String),
+    /// Every name of this pattern.
+    Pattern(String),
+}
+
+impl Name {
+    fn takes(&self, name: &str) -> bool {
+        match self {
+            Name::Exact(exact) => name == exact,
+            Name::Pattern(pattern) => glob::matches(pattern, name),
+        }
+    }
 }
 
 impl Wanted {
     /// Jobs of this name.
     pub(crate) fn named(name: &str) -> Self {
-        Wanted { name: Some(name.to_string()), ..Default::default() }
+        Wanted { name: Some(Name::Exact(name.to_string())), ..Default::default() }
     }
 
     /// Jobs in one of these statuses, or all where none is given.
@@ -103,15 +140,36 @@ impl Wanted {
             let why = "name one status or more, such as RUNNING,FAILED";
             return Err(value::invalid("status", &given.concat(), why));
         }
-        let limit = values.last("limit").map(|text| match text.parse() {
-            Ok(n @ 1..) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
-            _ => Err(value::invalid("limit", &text, "give how many jobs, a whole number from 1 on")),
-        });
-        Ok(Wanted { statuses, name: values.last("name"), limit: limit.transpose()? })
+        let number = |flag: &str| {
+            let number = values.last(flag).map(|text| match text.parse::<i32>() {
+                Ok(n @ 1..) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
+                _ => Err(value::invalid(flag, &text, "give how many jobs, a whole number from 1 on")),
+            });
+            number.transpose()
+        };
+        let (limit, last) = (number("limit")?, number("last")?);
+        if limit.is_some() && last.is_some() {
+            return Err(Error::usage("--limit and --last exclude each other: the oldest, or the newest"));
+        }
+        Ok(Wanted {
+            statuses,
+            name: values.last("name").map(Name::Pattern),
+            limit,
+            last: last.and_then(|n| usize::try_from(n).ok()),
+            newest_first: values.is("reverse"),
+        })
     }
 
-    /// The jobs, oldest first, page after page: one reply holds as much as a message may.
-    pub(crate) fn jobs(&self, mut page: impl FnMut(&EmptyRequest) -> Result<Jobs>) -> Result<Vec<Job>> {
+    /// The jobs in the wanted order, page after page: one reply holds as much as a message may.
+    pub(crate) fn jobs(&self, page: impl FnMut(&EmptyRequest) -> Result<Jobs>) -> Result<Vec<Job>> {
+        let mut jobs = self.oldest_first(page)?;
+        if self.newest_first {
+            jobs.reverse();
+        }
+        Ok(jobs)
+    }
+
+    fn oldest_first(&self, mut page: impl FnMut(&EmptyRequest) -> Result<Jobs>) -> Result<Vec<Job>> {
         let most = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let mut request = EmptyRequest { statuses: self.statuses.clone(), ..Default::default() };
         if self.name.is_none() {
@@ -120,8 +178,12 @@ impl Wanted {
         let mut jobs = Vec::new();
         loop {
             let answer = page(&request)?;
-            let fits = |job: &Job| self.name.as_ref().is_none_or(|name| job.name == *name);
+            let fits = |job: &Job| self.name.as_ref().is_none_or(|name| name.takes(&job.name));
             jobs.extend(answer.jobs.into_iter().filter(fits).take(most - jobs.len()));
+            if let Some(last) = self.last {
+                // No more is held than these and one page.
+                jobs.drain(..jobs.len().saturating_sub(last));
+            }
             if answer.next_page_token.is_empty() || jobs.len() == most {
                 return Ok(jobs);
             }
@@ -190,10 +252,38 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_are_kept_and_come_first_on_request() {
+        let found = |line: &str| ask(&wanted(line).unwrap()).0;
+        assert_eq!(found("job list --last 3"), ["d", "e", "f"]);
+        assert_eq!(found("job list --last 3 --reverse"), ["f", "e", "d"]);
+        assert_eq!(found("job list -r --limit 2"), ["b", "a"]);
+        assert_eq!(found("job list --last 2 --name x"), ["e", "f"]);
+        assert_eq!(found("job list --last 100"), ["a", "b", "c", "d", "e", "f"]);
+        let (_, asked) = ask(&wanted("job list --last 3").unwrap());
+        assert!(asked.iter().all(|r| r.limit == 0), "the server's limit counts from the oldest on");
+        let e = wanted("job list --last 3 --limit 3").unwrap_err();
+        assert!(e.to_string().contains("exclude each other"), "{e}");
+    }
+
+    #[test]
+    fn a_listed_name_may_be_a_pattern_and_a_looked_up_name_is_none() {
+        assert_eq!(ask(&wanted("job list --name [xy]").unwrap()).0, ["a", "c", "d", "e", "f"]);
+        assert_eq!(ask(&Wanted::named("[xy]")).0, [""; 0]);
+        assert_eq!(ask(&Wanted::named("*")).0, [""; 0]);
+    }
+
+    #[test]
     fn a_limit_is_a_number_from_one_on_and_a_status_is_a_word() {
-        for line in
-            ["--limit 0", "--limit x", "--limit +3", "--limit=-1", "--limit 99999999999", "--status ,"]
-        {
+        for line in [
+            "--limit 0",
+            "--limit x",
+            "--limit +3",
+            "--limit=-1",
+            "--limit 99999999999",
+            "--status ,",
+            "--last 0",
+            "--last x",
+        ] {
             let e = wanted(&format!("job list {line}")).unwrap_err();
             assert!(e.to_string().starts_with("invalid value "), "{line}: {e}");
         }

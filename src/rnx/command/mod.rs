@@ -18,6 +18,7 @@ use super::terminal::one_line;
 use crate::config::search::process_environment;
 
 pub(crate) mod completion;
+mod glob;
 mod help;
 mod job_cancel;
 mod job_delete;

@@ -3,9 +3,13 @@
 //! fixed; what we add stands below them. Every text of a job or of a user goes through
 //! [`one_line`](super::terminal::one_line): a name cannot add lines to a list, nor command a terminal.
 
+pub(crate) mod chart;
+pub(crate) mod fit;
 pub(crate) mod json;
 pub(crate) mod metrics;
+pub(crate) mod overview;
 pub(crate) mod security;
+pub(crate) mod span;
 pub(crate) mod table;
 pub(crate) mod text;
 mod words;

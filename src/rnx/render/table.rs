@@ -1,11 +1,12 @@
 //! `job list -o table` and `-o wide`.
 
 use super::super::terminal::one_line;
+use super::fit::{cut, padded, width};
 use super::text::{NO_JOBS, start_of, status_word};
-use super::words::{command_line, is_terminal_status};
+use super::words::{command_line, has_exit_code};
 use crate::pb::joblet::Job;
 
-/// Where commands are cut on a terminal, characters; pipes and `wide` get them whole.
+/// Where commands are cut on a terminal, columns; pipes and `wide` get them whole.
 const COMMAND_WIDTH: usize = 80;
 
 /// One column: its heading and what a job has in it.
@@ -30,7 +31,7 @@ const WIDE: &[Column] = &[
     ("SCHEDULED", |j| time(&j.scheduledTime)),
     ("QUEUE", |j| if j.queue_position > 0 { j.queue_position.to_string() } else { "-".into() }),
     ("WAIT REASON", |j| or_dash(&j.wait_reason)),
-    ("EXIT", |j| if is_terminal_status(&j.status) { j.exitCode.to_string() } else { "-".into() }),
+    ("EXIT", |j| if has_exit_code(&j.status) { j.exitCode.to_string() } else { "-".into() }),
     ("REASON", |j| or_dash(&j.exit_reason)),
     ("CPU", |j| j.maxCPU.to_string()),
     ("MEMORY", |j| j.maxMemory.to_string()),
@@ -61,15 +62,14 @@ pub(crate) fn table(jobs: &[Job], style: Style) -> String {
     for job in jobs {
         rows.push(columns.iter().map(|(heading, cell)| fit(heading, one_line(&cell(job)), style)).collect());
     }
-    let longest = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let longest = |i: usize| rows.iter().map(|r| width(&r[i])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(longest).collect();
     let status = columns.iter().position(|(heading, _)| *heading == "STATUS");
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
-            let padding = " ".repeat(width - cell.chars().count());
+        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, columns))| {
             let coloured = style.colour && number > 0 && Some(at) == status;
-            status_word(cell, coloured) + &padding
+            status_word(cell, coloured) + &padded("", columns - width(cell))
         });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
@@ -83,10 +83,7 @@ pub(crate) fn table(jobs: &[Job], style: Style) -> String {
 }
 
 fn fit(heading: &str, cell: String, style: Style) -> String {
-    if heading != "COMMAND" || style.wide || !style.cut || cell.chars().count() <= COMMAND_WIDTH {
-        return cell;
-    }
-    cell.chars().take(COMMAND_WIDTH - 3).chain("...".chars()).collect()
+    if heading != "COMMAND" || style.wide || !style.cut { cell } else { cut(&cell, COMMAND_WIDTH) }
 }
 
 fn or_dash(text: &str) -> String {

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::super::terminal::one_line;
-use super::words::{command_line, is_terminal_status, short, signal_name};
+use super::span::{between, measured, took};
+use super::words::{command_line, has_exit_code, is_terminal_status, network, short, signal_name};
 use crate::pb::joblet::{CancelJobRes, DeleteAllJobsRes, GetJobStatusRes, Job, RunJobResponse, StopJobRes};
 
 /// Number of files and variables that a `job run` sent.
@@ -33,7 +35,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String 
     line(&mut text, "StartTime", &job.startTime);
     raw_line(&mut text, "MaxCPU", &job.maxCpu.to_string());
     raw_line(&mut text, "MaxMemory", &job.maxMemory.to_string());
-    line(&mut text, "Network", &job.network);
+    line(&mut text, "Network", network(&job.network));
     if sent.files > 0 {
         raw_line(&mut text, "Files", &format!("{} uploaded successfully", sent.files));
     }
@@ -61,18 +63,18 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool) -> String {
     raw_line(&mut text, "MaxCPU", &job.maxCPU.to_string());
     raw_line(&mut text, "MaxMemory", &job.maxMemory.to_string());
     raw_line(&mut text, "MaxIOBPS", &job.maxIOBPS.to_string());
-    raw_line(&mut text, "ExitCode", &job.exitCode.to_string());
+    raw_line(&mut text, "ExitCode", &exit_code(&job.status, job.exitCode));
     ending(&mut text, &job.exit_reason, job.signal, &job.message);
     waiting(&mut text, job.queue_position, &job.wait_reason);
     for (label, value) in [
-        ("Name", &job.name),
-        ("Node ID", &job.nodeId),
-        ("Created At", &job.created_time),
-        ("Scheduled At", &job.scheduledTime),
-        ("Network", &job.network),
-        ("CPU Cores", &job.cpuCores),
-        ("Timeout", &job.timeout),
-        ("Working Directory", &job.workDir),
+        ("Name", job.name.as_str()),
+        ("Node ID", job.nodeId.as_str()),
+        ("Created At", job.created_time.as_str()),
+        ("Scheduled At", job.scheduledTime.as_str()),
+        ("Network", network(&job.network)),
+        ("CPU Cores", job.cpuCores.as_str()),
+        ("Timeout", job.timeout.as_str()),
+        ("Working Directory", job.workDir.as_str()),
     ] {
         some_line(&mut text, label, value);
     }
@@ -110,7 +112,7 @@ pub(crate) fn list(jobs: &[Job], colour: bool) -> String {
 }
 
 /// ` (queue position 3: waits for a place)`, or nothing.
-fn queued(job: &Job) -> String {
+pub(crate) fn queued(job: &Job) -> String {
     let place = (job.queue_position > 0).then(|| format!("queue position {}", job.queue_position));
     let reason = (!job.wait_reason.is_empty()).then(|| one_line(&job.wait_reason));
     match (place, reason) {
@@ -123,9 +125,14 @@ fn queued(job: &Job) -> String {
 /// The text of an empty list.
 pub(crate) const NO_JOBS: &str = "No jobs found\n";
 
-/// When the job started, or will.
+/// When the job started, was about to, or will. A job that was canceled or stopped before its start has no such time.
 pub(crate) fn start_of(job: &Job) -> Option<&str> {
-    let time = if job.startTime.is_empty() { &job.scheduledTime } else { &job.startTime };
+    let time = match job.status.as_str() {
+        _ if !job.startTime.is_empty() => &job.startTime,
+        "FAILED" => &job.created_time,
+        "CANCELED" | "STOPPED" => return None,
+        _ => &job.scheduledTime,
+    };
     (!time.is_empty()).then_some(time)
 }
 
@@ -150,8 +157,10 @@ pub(crate) fn canceled(job: &CancelJobRes, when: &str, colour: bool) -> String {
 
 /// One job of `job wait`.
 pub(crate) fn waited(job: &GetJobStatusRes, colour: bool) -> String {
-    let mut text =
-        format!("{} {} ExitCode: {}", one_line(&job.uuid), status_word(&job.status, colour), job.exitCode);
+    let mut text = format!("{} {}", one_line(&job.uuid), status_word(&job.status, colour));
+    if has_exit_code(&job.status) {
+        let _ = write!(text, " ExitCode: {}", job.exitCode);
+    }
     if !job.exit_reason.is_empty() {
         let _ = write!(text, " Reason: {}", one_line(&job.exit_reason));
     }
@@ -196,6 +205,32 @@ pub(crate) fn failed_start(uuid: &str, message: &str) -> String {
     format!("rnx: job {} failed to start: {}", one_line(short(uuid)), one_line(message))
 }
 
+/// How to see more of a job that was started: `Output: rnx job log f47ac10b`.
+pub(crate) fn next_steps(job: &RunJobResponse) -> String {
+    let id = one_line(short(&job.jobUuid));
+    match job.status.as_str() {
+        "SCHEDULED" => {
+            format!("Output, once it has started: rnx job log {id}   Cancel it: rnx job cancel {id}")
+        }
+        _ => format!("Output: rnx job log {id}   Wait for its end: rnx job wait {id}"),
+    }
+}
+
+/// The line at the end of a job that exited by itself: `exit 0 in 23.7 s, peak 310 of 512 MiB`. `ran` is the time
+/// that was measured here; the times of the server are whole seconds.
+pub(crate) fn exit_summary(job: &GetJobStatusRes, ran: Option<Duration>) -> String {
+    let mut text = format!("exit {}", job.exitCode);
+    let seconds = || between(&job.startTime, &job.endTime).map(took);
+    if let Some(time) = ran.map(measured).or_else(seconds) {
+        let _ = write!(text, " in {time}");
+    }
+    if let Some(peak) = job.peak_memory_bytes {
+        let limit = if job.maxMemory > 0 { format!(" of {}", job.maxMemory) } else { String::new() };
+        let _ = write!(text, ", peak {}{limit} MiB", peak.div_ceil(1 << 20));
+    }
+    text
+}
+
 /// The line with the reason of an end other than an exit code of the job's own.
 pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
     let message = one_line(&job.message);
@@ -223,6 +258,11 @@ pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
 /// A size in MiB with one decimal: `12.3 MiB`.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The exit code, where there is one: 0 for a job that runs would look like its success.
+fn exit_code(status: &str, code: i32) -> String {
+    if has_exit_code(status) { code.to_string() } else { String::new() }
 }
 
 fn line(text: &mut String, label: &str, value: &str) {

@@ -22,6 +22,16 @@ pub(crate) fn is_terminal_status(status: &str) -> bool {
     matches!(status, "COMPLETED" | "FAILED" | "STOPPED" | "CANCELED")
 }
 
+/// Whether a job in this status has an exit code: it ran, or it was about to.
+pub(crate) fn has_exit_code(status: &str) -> bool {
+    matches!(status, "COMPLETED" | "FAILED" | "STOPPED")
+}
+
+/// A network as texts have it.
+pub(crate) fn network(mode: &str) -> &str {
+    if mode == "host" { "host (shared with system)" } else { mode }
+}
+
 /// A command and its arguments as one would type them into a shell: words that need it are quoted, so that
 /// it can be seen where one ends, and control characters become `$'...'`.
 pub(crate) fn command_line(command: &str, args: &[String]) -> String {
