@@ -50,7 +50,8 @@ impl Out {
         let _ = bytes(&mut io::stderr().lock(), format!("{text}\n").as_bytes());
     }
 
-    /// Reports a failure in the output form of the command line.
+    /// Reports a failure: with `--json` as an object on stdout, and always as a sentence on stderr, where a person
+    /// looks for it when the output goes into a pipe.
     pub(crate) fn failure(&self, error: &Error) {
         if error.is_broken_pipe() {
             return;
@@ -58,8 +59,18 @@ impl Out {
         if self.json {
             // If even this cannot be printed, the exit code still says it.
             let _ = self.value(&failure_json(error));
-            return;
         }
+        self.sentence(error);
+    }
+
+    /// The object of a failure, as a part of a larger one.
+    pub(crate) fn failure_value(error: &Error) -> serde_json::Value {
+        // Texts and lists of texts always have a JSON form.
+        serde_json::to_value(failure_json(error)).unwrap_or_default()
+    }
+
+    /// A failure as a sentence on stderr, with its hint.
+    pub(crate) fn sentence(&self, error: &Error) {
         self.note(&format!("Error: {}", terminal::lines(&error.to_string())));
         if let Some(hint) = error.hint_text() {
             self.note(&format!("hint: {}", terminal::lines(hint)));

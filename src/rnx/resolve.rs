@@ -27,6 +27,19 @@ pub(crate) fn job(server: &Server, invocation: &Invocation) -> Result<String> {
     id_of(server, text)
 }
 
+/// The whole ids of the jobs that the operands name, each job once, in their order. Every word is resolved before
+/// anything is done: a word that names no job stops a command before it changes another.
+pub(crate) fn jobs(server: &Server, invocation: &Invocation) -> Result<Vec<String>> {
+    let mut uuids: Vec<String> = Vec::with_capacity(invocation.operands.len());
+    for text in &invocation.operands {
+        let uuid = id_of(server, text)?;
+        if !uuids.contains(&uuid) {
+            uuids.push(uuid);
+        }
+    }
+    Ok(uuids)
+}
+
 /// The whole id of the job that this word names.
 ///
 /// A whole id is not looked up: the next call finds out whether there is such a job.

@@ -315,7 +315,8 @@ mod tests {
         assert_eq!(jobs("job status --security ab").statuses, [""; 0]);
         assert_eq!(jobs("job wait a b c").taken, ["a", "b"]);
         assert_eq!(jobs("--node=n job log ").values.last("node").as_deref(), Some("n"));
-        assert_eq!(words("job stop a "), [""; 0], "there is one already");
+        assert_eq!(jobs("job stop a ").taken, ["a"]);
+        assert_eq!(words("job cancel a "), [""; 0], "there is one already");
     }
 
     proptest! {

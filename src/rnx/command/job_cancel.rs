@@ -33,7 +33,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let request = CancelJobReq { uuid: uuid.clone(), ..Default::default() };
     let job =
         server.ask(QUERY, |jobs, option| jobs.cancel_job_opt(&request, option)).map_err(|e| match e {
-            Error::Call(RpcStatusCode::FAILED_PRECONDITION, _) => {
+            Error::Call(RpcStatusCode::FAILED_PRECONDITION, _) if can_be_stopped(&e.to_string()) => {
                 let hint = format!("rnx job stop {} ends a job that has started", one_line(short(&uuid)));
                 e.hint(hint)
             }
@@ -52,5 +52,26 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
         out.value(&json::canceled(&job, &when))
     } else {
         out.text(&text::canceled(&job, &when, out.colour))
+    }
+}
+
+/// Whether the refusal is about a job that runs or is about to: one that has ended needs no advice.
+fn can_be_stopped(refusal: &str) -> bool {
+    ["RUNNING", "INITIALIZING"].iter().any(|status| refusal.ends_with(&format!("(current status: {status})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_job_that_has_not_ended_can_be_stopped() {
+        let refusal = |status: &str| format!("Job is not scheduled: f47ac10b (current status: {status})");
+        for status in ["RUNNING", "INITIALIZING"] {
+            assert!(can_be_stopped(&refusal(status)), "{status}");
+        }
+        for status in ["COMPLETED", "FAILED", "STOPPED", "CANCELED"] {
+            assert!(!can_be_stopped(&refusal(status)), "{status}");
+        }
     }
 }

@@ -6,29 +6,32 @@ use super::super::out::Out;
 use super::super::render::{json, text};
 use super::super::resolve;
 use super::super::server::Server;
-use super::{CHANGE, connect};
+use super::{CHANGE, connect, several};
 use crate::pb::joblet::{DeleteJobReq, DeleteJobRes};
 
 /// `rnx job delete` as parser, help, completion and manual show it.
 pub(super) static COMMAND: Command = Command {
     path: &["job", "delete"],
     alias: false,
-    usage: "<job-uuid>",
-    operands: Operands::One("job-uuid"),
+    usage: "<job-uuid>...",
+    operands: Operands::Many("job-uuid"),
     flags: &[],
-    summary: "Delete a finished job with its output",
+    summary: "Delete finished jobs with their output",
     about: "It never asks.",
-    examples: &["rnx job delete f47ac10b-58cc-4372-a567-0e02b2c3d479"],
+    examples: &["rnx job delete f47ac10b-58cc-4372-a567-0e02b2c3d479", "rnx job delete train evaluate"],
     statuses: &["COMPLETED", "FAILED", "STOPPED", "CANCELED"],
     failure: None,
-    run: Run::Plain(run),
+    run: Run::WithCode(run),
 };
 
-/// Deletes a finished job.
-fn run(invocation: &Invocation, out: Out) -> Result<()> {
+/// Deletes finished jobs.
+fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let server = connect(&invocation.values, out)?;
-    let answer = delete(server, &resolve::job(server, invocation)?)?;
-    if out.json { out.value(&json::deleted(&answer)) } else { out.text(&text::deleted(&answer.uuid)) }
+    let print = |answer: &DeleteJobRes| {
+        if out.json { out.value(&json::deleted(answer)) } else { out.text(&text::deleted(&answer.uuid)) }
+    };
+    let value = |answer: &DeleteJobRes| serde_json::to_value(json::deleted(answer));
+    several::each(out, &resolve::jobs(server, invocation)?, |uuid| delete(server, uuid), print, value)
 }
 
 /// Deletes one job; an answer that says it did not is a failure.

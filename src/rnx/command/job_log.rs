@@ -18,12 +18,14 @@ use crate::pb::joblet::{GetJobLogsReq, OutputStream};
 pub(super) static COMMAND: Command = Command {
     path: &["job", "log"],
     alias: true,
-    usage: "[flags] <job-uuid>",
-    operands: Operands::One("job-uuid"),
+    usage: "[flags] <job-uuid>...",
+    operands: Operands::Many("job-uuid"),
     flags: FLAGS,
     summary: "Print what a job has written, then follow it to its end",
     about: "Both streams of the job go to stdout; the heading goes to stderr. Ctrl-C ends the command with\n\
-            130 and leaves the job alone. Without --filter, --tail and --timestamps the bytes are exact.",
+            130 and leaves the job alone. Without --filter, --tail and --timestamps the bytes are exact.\n\
+            Of several jobs the output comes one after the other, each to its end; --json has the job's\n\
+            uuid on each line then.",
     examples: &[
         "rnx job log f47ac10b-58cc-4372-a567-0e02b2c3d479",
         "rnx job log f47ac10b | grep ERROR",
@@ -70,21 +72,31 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = Interrupt::watch();
     let server = connect(values, out)?;
-    let id = resolve::job(server, invocation)?;
-    interrupt.about(&id);
-    request.uuid.clone_from(&id);
-    let mut watch = Watch::new(server);
-    if out.json {
-        return watch.output(&request, |chunk| out.value_line(&json::chunk(chunk)));
+    let uuids = resolve::jobs(server, invocation)?;
+    if let Some(first) = uuids.first() {
+        interrupt.about(first);
     }
-    out.note(&text::log_heading(&id));
-    let mut printer = Printer::new(out, Streams::Merged, values.is("raw"));
-    if values.is("timestamps") {
-        printer.stamp_lines();
+    for uuid in &uuids {
+        request.uuid.clone_from(uuid);
+        let mut watch = Watch::new(server);
+        if out.json {
+            let of = (uuids.len() > 1).then_some(uuid.as_str());
+            watch.output(&request, |chunk| out.value_line(&json::chunk(chunk).of(of)))?;
+            continue;
+        }
+        out.note(&text::log_heading(uuid));
+        let mut printer = Printer::new(out, Streams::Merged, values.is("raw"));
+        if values.is("timestamps") {
+            printer.stamp_lines();
+        }
+        let ended = watch.output(&request, |chunk| printer.chunk(chunk));
+        printer.finish()?;
+        ended?;
+        if uuids.last() != Some(uuid) {
+            printer.break_line()?;
+        }
     }
-    let ended = watch.output(&request, |chunk| printer.chunk(chunk));
-    printer.finish()?;
-    ended
+    Ok(())
 }
 
 /// The request for the wanted part, without the job's id.

@@ -6,23 +6,24 @@ use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::{json, security, text};
 use super::super::resolve;
-use super::{QUERY, connect};
-use crate::pb::joblet::GetJobStatusReq;
+use super::{QUERY, connect, several};
+use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
 
 /// `rnx job status` as parser, help, completion and manual show it.
 pub(super) static COMMAND: Command = Command {
     path: &["job", "status"],
     alias: true,
-    usage: "[flags] <job-uuid>",
-    operands: Operands::One("job-uuid"),
+    usage: "[flags] <job-uuid>...",
+    operands: Operands::Many("job-uuid"),
     flags: FLAGS,
-    summary: "Show everything about one job",
+    summary: "Show everything about a job",
     about: "The first four characters of the id are enough when no other job shares them.\n\
             With --security: each layer around a running job, as promised and as the kernel shows it:\n\
             namespaces, ids, capabilities, seccomp, limits, mounts. Exit code 1: one is not as promised.",
     examples: &[
         "rnx job status f47ac10b-58cc-4372-a567-0e02b2c3d479",
         "rnx --json job status f47ac10b | jq -r .status",
+        "rnx job status train evaluate",
         "rnx job status --security f47ac10b",
     ],
     statuses: &[],
@@ -40,19 +41,23 @@ static FLAGS: &[Flag] = &[switch(
 /// Prints everything about one job, or with `--security` what the kernel shows around it; the exit code is 1
 /// when a layer is not as promised.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
-    let server = connect(&invocation.values, out)?;
     let asked = invocation.values.is("security");
-    let uuid = resolve::job(server, invocation)?;
-    let request = GetJobStatusReq { uuid, security: asked, ..Default::default() };
-    let job = server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option))?;
-    if !asked {
-        if out.json {
-            out.value(&json::shown(&job))?
-        } else {
-            out.text(&text::status(&job, out.colour))?
-        }
-        return Ok(0);
+    if asked && invocation.operands.len() > 1 {
+        return Err(Error::usage("--security is about one job, and there are several"));
     }
+    let server = connect(&invocation.values, out)?;
+    let status = |uuid: &str| {
+        let request = GetJobStatusReq { uuid: uuid.into(), security: asked, ..Default::default() };
+        server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option))
+    };
+    if !asked {
+        let print = |job: &GetJobStatusRes| {
+            if out.json { out.value(&json::shown(job)) } else { out.text(&text::status(job, out.colour)) }
+        };
+        let value = |job: &GetJobStatusRes| serde_json::to_value(json::shown(job));
+        return several::each(out, &resolve::jobs(server, invocation)?, status, print, value);
+    }
+    let job = status(&resolve::job(server, invocation)?)?;
     let layers = &job.security_layers;
     if layers.is_empty() {
         // An older server passes the question over.

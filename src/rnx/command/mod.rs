@@ -32,6 +32,7 @@ mod job_stop;
 mod job_wait;
 mod man;
 mod nodes;
+mod several;
 pub(crate) mod version;
 
 /// Every command, in the order in which help shows them.

@@ -312,6 +312,9 @@ pub(crate) fn deleted_all(answer: &DeleteAllJobsRes) -> DeletedAll<'_> {
 /// One line of `job log --json`. `data` is text; where the bytes are not, `data_base64` has them exactly.
 #[derive(Debug, Serialize)]
 pub(crate) struct Chunk<'a> {
+    /// The job, where the output of several is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<&'a str>,
     timestamp: Option<String>,
     stream: &'static str,
     seq: u64,
@@ -322,12 +325,20 @@ pub(crate) struct Chunk<'a> {
     lost_bytes: Option<u64>,
 }
 
+impl<'a> Chunk<'a> {
+    /// The same with the id of its job.
+    pub(crate) fn of(self, uuid: Option<&'a str>) -> Self {
+        Chunk { uuid, ..self }
+    }
+}
+
 /// Makes a [`Chunk`] from the server's message.
 pub(crate) fn chunk(chunk: &DataChunk) -> Chunk<'_> {
     let data = String::from_utf8_lossy(&chunk.payload);
     let exact = data.as_bytes() == chunk.payload;
     let time = jiff::Timestamp::from_nanosecond(chunk.timestamp_ns.into()).ok();
     Chunk {
+        uuid: None,
         timestamp: time.filter(|_| chunk.timestamp_ns != 0).map(|t| format!("{t:.9}")),
         stream: match chunk.stream.enum_value_or_default() {
             OutputStream::OUTPUT_STREAM_STDERR => "stderr",
