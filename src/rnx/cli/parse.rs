@@ -314,6 +314,9 @@ fn unknown_flag(name: &str, known: &[&'static Flag], words: &[String]) -> Error 
 fn unknown_command(words: &[String]) -> Error {
     let typed = words.join(" ");
     let error = Error::usage(format!("unknown command: {typed}"));
+    if let Some(text) = command::explanation(words) {
+        return error.hint(text);
+    }
     let names: Vec<String> = COMMANDS.iter().map(|c| c.name()).chain(["job".to_string()]).collect();
     match suggest::nearest(&typed, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean `rnx {near}`?")),

@@ -54,13 +54,56 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &help::COMMAND,
 ];
 
-/// The command that these words name; a hidden alias counts (`run` for `job run`).
+/// Words of other tools that mean one of our commands and change nothing, alone and behind `job`. Help does not list
+/// them.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("ps", "list"),
+    ("ls", "list"),
+    ("logs", "log"),
+    ("inspect", "status"),
+    ("show", "status"),
+    ("info", "status"),
+];
+
+/// Words of other tools that are not taken, because they would end or delete something, or because what they mean
+/// there does not exist here. The sentence says what does.
+const EXPLAINED_WORDS: &[(&str, &str)] = &[
+    ("rm", "rnx job delete <job> deletes a finished job with its output"),
+    ("kill", "rnx job stop <job> ends a job: SIGTERM, then SIGKILL for everything in it"),
+    ("top", "rnx job metrics --watch <job> shows what a job uses; rnx job list --status running lists them"),
+    ("stats", "rnx job metrics <job> prints what a job uses"),
+    ("exec", "a job runs one command; start another job with rnx job run"),
+    ("attach", "rnx job log <job> follows the output of a job"),
+    ("start", "rnx job run <command> starts a job"),
+    ("restart", "a job runs once; start it again with rnx job run"),
+    ("prune", "rnx job delete-all deletes all finished jobs"),
+];
+
+/// The command that these words name; a hidden alias counts (`run` for `job run`, `ps` for `job list`).
 pub(crate) fn find(words: &[&str]) -> Option<&'static Command> {
-    let mut all = COMMANDS.iter().copied();
-    all.clone().find(|c| c.path == words).or_else(|| {
-        let [word] = words else { return None };
-        all.find(|c| c.alias && c.path.last() == Some(word))
-    })
+    let all = || COMMANDS.iter().copied();
+    if let Some(found) = all().find(|c| c.path == words) {
+        return Some(found);
+    }
+    let (word, is_short) = match words {
+        [word] => (*word, true),
+        ["job", word] => (*word, false),
+        _ => return None,
+    };
+    if let Some((_, verb)) = OTHER_WORDS.iter().find(|(other, _)| *other == word) {
+        return all().find(|c| c.path == ["job", *verb]);
+    }
+    all().find(|c| is_short && c.alias && c.path.last() == Some(&word))
+}
+
+/// What to type instead of a word of another tool: `kill`, `job rm`.
+pub(crate) fn explanation(words: &[String]) -> Option<&'static str> {
+    let word = match words {
+        [word] => word,
+        [family, word] if family == "job" => word,
+        _ => return None,
+    };
+    EXPLAINED_WORDS.iter().find(|(other, _)| other == word).map(|(_, text)| *text)
 }
 
 /// The topic that a word of an older client names.
@@ -145,8 +188,36 @@ mod tests {
         for word in ["run", "list", "status", "stop", "log"] {
             assert_eq!(find(&[word]).map(|c| c.path), Some(&["job", word][..]));
         }
-        assert!(find(&["delete"]).is_none());
+        for (word, verb) in [("ps", "list"), ("ls", "list"), ("logs", "log"), ("inspect", "status")] {
+            assert_eq!(find(&[word]).map(|c| c.path), Some(&["job", verb][..]));
+            assert_eq!(find(&["job", word]).map(|c| c.path), Some(&["job", verb][..]));
+        }
+        for word in ["delete", "rm", "kill", "top"] {
+            assert!(
+                find(&[word]).is_none() && (word == "delete" || find(&["job", word]).is_none()),
+                "{word}"
+            );
+        }
         assert!(find(&["job"]).is_none() && is_family("job") && !is_family("nodes"));
+    }
+
+    #[test]
+    fn words_of_other_tools_do_what_help_says_or_are_explained() {
+        for (word, text) in EXPLAINED_WORDS {
+            assert!(find(&[word]).is_none() && find(&["job", word]).is_none(), "{word}");
+            assert_eq!(explanation(&["job".into(), word.to_string()]), Some(*text));
+            for named in text.split("rnx ").skip(1) {
+                let words: Vec<&str> = named.split([' ', ';']).take(2).collect();
+                assert!(find(&words).is_some(), "{word}: {named}");
+            }
+        }
+        for (word, verb) in OTHER_WORDS {
+            assert!(
+                !["stop", "cancel", "delete", "delete-all", "run"].contains(verb),
+                "{word} changes something"
+            );
+        }
+        assert_eq!(explanation(&["nodes".into(), "rm".into()]), None);
     }
 
     #[test]
