@@ -44,6 +44,7 @@ mod server;
 mod stdin;
 mod terminal;
 mod upload;
+mod warned;
 mod watch;
 
 use cli::Parsed;

@@ -1,4 +1,5 @@
-//! The progress of an upload, on a terminal: one line on stderr that is drawn over itself and removed at the end.
+//! Progress on a terminal, of an upload or of a wait: one line on stderr that is drawn over itself and removed at the
+//! end.
 //! Into pipes and files, and with `--quiet` or `--json`, nothing is written.
 //!
 //! Reading is measured. Sending is not: a request is one message, and gRPC does not report how much of a message
@@ -10,6 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::out::Out;
+use super::render::fit::cut;
+use super::screen;
 use super::upload::Uploads;
 
 /// How often the line is drawn.
@@ -27,9 +30,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// For these uploads; draws nothing when there are none.
     pub(crate) fn of(uploads: &Uploads, out: Out, quiet: bool) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let wanted = uploads.files() > 0 && !quiet && !out.json && !dumb;
-        Progress { seen: wanted && io::stderr().is_terminal(), drawn: None }
+        Progress { seen: uploads.files() > 0 && !quiet && is_possible(out), drawn: None }
     }
 
     /// Draws the line again: `done` of `all` bytes were read.
@@ -49,31 +50,41 @@ impl Progress {
     }
 
     /// Shows that so many bytes are being sent, until the returned value is dropped.
-    pub(crate) fn sending(&self, bytes: u64) -> Option<Sending> {
-        if !self.seen {
-            return None;
-        }
-        let (stop, stopped) = mpsc::channel();
+    pub(crate) fn sending(&self, bytes: u64) -> Option<Live> {
         let start = Instant::now();
-        draw(&sending(bytes, start.elapsed()));
-        let drawer = thread::Builder::new().name("progress".into()).spawn(move || {
-            while stopped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
-                draw(&sending(bytes, start.elapsed()));
-            }
-        });
-        // Without a thread the line stands still.
-        Some(Sending { stop: Some(stop), drawer: drawer.ok() })
+        self.seen.then(|| Live::draw(move || sending(bytes, start.elapsed())))
     }
 }
 
-/// A request that is being sent. Dropping it takes the line away.
+/// Whether a line may be drawn: stderr is a terminal that can, and its reader is a person.
+pub(crate) fn is_possible(out: Out) -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    !dumb && !out.json && io::stderr().is_terminal()
+}
+
+/// A line that a thread of its own draws anew until this is dropped, which takes the line away.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct Live {
     stop: Option<Sender<()>>,
     drawer: Option<JoinHandle<()>>,
 }
 
-impl Drop for Sending {
+impl Live {
+    /// Draws what `line` says now, and from time to time again.
+    pub(crate) fn draw(line: impl Fn() -> String + Send + 'static) -> Live {
+        let (stop, stopped) = mpsc::channel();
+        draw(&line());
+        let drawer = thread::Builder::new().name("progress".into()).spawn(move || {
+            while stopped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                draw(&line());
+            }
+        });
+        // Without a thread the line stands still.
+        Live { stop: Some(stop), drawer: drawer.ok() }
+    }
+}
+
+impl Drop for Live {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(drawer) = self.drawer.take() {
@@ -102,6 +113,8 @@ fn megabytes(bytes: u64) -> String {
 
 /// Draws over the old line. A terminal that has gone is no failure.
 fn draw(line: &str) {
+    // A line that wraps could not be drawn over; the last column is left free, because some terminals wrap there.
+    let line = cut(line, screen::columns(&io::stderr()).saturating_sub(1));
     let mut stderr = io::stderr().lock();
     let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
 }

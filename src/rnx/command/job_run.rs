@@ -1,6 +1,7 @@
 //! `rnx job run`
 
-use std::time::Duration;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use serde::Serialize;
@@ -21,7 +22,9 @@ use super::super::server::Server;
 use super::super::stdin;
 use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
+use super::super::warned::is_first_today;
 use super::{QUERY, connect, job_delete::delete};
+use crate::config::search::process_environment;
 use crate::job::units;
 use crate::pb::joblet::{DataChunk, GetJobLogsReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
 use protobuf::Message;
@@ -66,16 +69,21 @@ static FLAGS: &[Flag] = &[
         "max-cpu",
         "PERCENT",
         Group::Limits,
-        "CPU in percent of one core, 100 = one core (default: server)",
+        "CPU in percent of one core (default of a node: 100, one core)",
     ),
-    value("max-memory", "MB", Group::Limits, "Memory in MB, or with a unit: 512M, 2G (default: server)"),
+    value(
+        "max-memory",
+        "MB",
+        Group::Limits,
+        "Memory in MB, or with a unit: 512M, 2G (default of a node: 512)",
+    ),
     value("max-iobps", "BYTES", Group::Limits, "I/O in bytes a second, or with a unit: 4M (0 = unlimited)"),
     value("cpu-cores", "CORES", Group::Limits, "Cores the job may use: 3, 0-2, 0,2,4"),
     value(
         "timeout",
         "TIME",
         Group::Limits,
-        "Stop the job after this time: 30s, 5m, 1h30m, 2d (default: server)",
+        "Stop the job after this time: 30s, 5m, 1h30m, 2d (default and most of a node: 1h)",
     ),
     list("upload", None, "FILE", "Put this file into the job's /work, under its base name"),
     list(
@@ -116,9 +124,13 @@ Flags end at the first word that is not a flag, or at --. That word and everythi
 job's own command line and pass unchanged, also what looks like a flag. The command is executed
 directly, without a shell.
 
+Without flags a job gets what the node's configuration says, usually 1 CPU,
+512 MB, 1 h, and 100 ms between SIGTERM and SIGKILL when it is stopped. The
+uploads of one job are at most 128 MiB.
+
 Exit codes: 0 when the job was started; with --wait or --follow the job's own code, or
   128+n  killed by signal n          137  out of memory
-  124    its timeout was reached     143  stopped by request (job stop, daemon shut down)
+  124    its timeout was reached     143  stopped (job stop, daemon shut down)
   153    it wrote more output than it may
   125    rnx or the daemon failed, the job did not run or its code is not known
   1      also: the output could not be written; the job ran, and rnx job log has it
@@ -179,7 +191,13 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let sending = progress.sending(size);
     let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option));
     drop(sending);
-    let started = started?;
+    let mut started = started?;
+    let begun = Instant::now();
+    let limits = &started.unenforced_limits;
+    let is_text = !out.json && !options.quiet;
+    if is_text && !limits.is_empty() && !is_first_today(&process_environment, server.address(), limits) {
+        started.unenforced_limits.clear();
+    }
     if let Some(interrupt) = interrupt {
         match started.status.as_str() {
             "SCHEDULED" => interrupt.about_scheduled(&started.jobUuid),
@@ -190,7 +208,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let mut delivery = Delivery::of(out, &started.jobUuid);
     delivery.write(|| announce(out, options, &started, sent))?;
     if options.after != After::Return {
-        let code = follow_to_end(server, out, options, started, sent, delivery)?;
+        let code = follow_to_end(server, out, options, (started, begun), sent, delivery)?;
         // Input may come later than the start.
         if !unread {
             warn_of_input(out, options.quiet);
@@ -198,6 +216,9 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         return Ok(code);
     }
     if started.exit_reason != "start_failed" {
+        if is_text {
+            out.note(&text::next_steps(&started));
+        }
         return Ok(delivery.exit_code(0));
     }
     if options.quiet && !out.json {
@@ -351,19 +372,28 @@ fn follow_to_end(
     server: &'static Server,
     out: Out,
     options: RunOptions,
-    mut started: RunJobResponse,
+    (mut started, begun): (RunJobResponse, Instant),
     sent: Sent,
     mut delivery: Delivery,
 ) -> Result<i32> {
     let uuid = started.jobUuid.clone();
-    let ended = watch(server, out, options, &uuid, &mut delivery)?;
+    // A job that waits first has the times of the server only.
+    let runs = started.status == "RUNNING";
+    let mut printer = Printer::new(out, Streams::Apart, options.raw);
+    let ended = watch(server, out, options, &uuid, &mut printer, &mut delivery)?;
+    let ran = runs.then(|| begun.elapsed());
     if out.json && options.after == After::Follow {
         delivery.write(|| out.value_line(&Event { event: "ended", body: json::shown(&ended) }))?;
     } else if out.json {
         json::merge_end(&mut started, &ended);
         delivery.write(|| out.value(&json::started(&started, sent)))?;
     }
-    if let Some(line) = text::end_summary(&ended) {
+    let is_shown = options.after == After::Follow && !options.quiet && !out.json;
+    let line = text::end_summary(&ended);
+    if let Some(line) = line.or_else(|| is_shown.then(|| text::exit_summary(&ended, ran))) {
+        if io::stderr().is_terminal() {
+            delivery.write(|| printer.break_line())?;
+        }
         out.note(&line);
     }
     let code = exit::of_job(&ended);
@@ -382,9 +412,9 @@ fn watch(
     out: Out,
     options: RunOptions,
     uuid: &str,
+    printer: &mut Printer,
     delivery: &mut Delivery,
 ) -> Result<GetJobStatusRes> {
-    let mut printer = Printer::new(out, Streams::Apart, options.raw);
     let mut watch = Watch::new(server);
     let wanted = GetJobLogsReq { uuid: uuid.into(), ..Default::default() };
     let followed = match (options.after, out.json) {

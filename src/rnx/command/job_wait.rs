@@ -14,8 +14,9 @@ use super::super::error::{Error, Result};
 use super::super::exit;
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
+use super::super::progress::{self, Live};
 use super::super::reconnect::Watch;
-use super::super::render::{is_terminal_status, json, short, text};
+use super::super::render::{is_terminal_status, json, short, span, text};
 use super::super::resolve;
 use super::super::server::Server;
 use super::super::terminal::one_line;
@@ -66,8 +67,13 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     if let Some(job) = jobs.first() {
         interrupt.about(&job.uuid);
     }
-    let wait = Wait { server, out, time_limit };
-    let ended = if values.is("any") { vec![wait.for_any(jobs)?] } else { wait.for_all(jobs)? };
+    let wait = Wait { server, out, time_limit, begun: Instant::now(), all: jobs.len() };
+    let is_seen = progress::is_possible(out);
+    let waited = jobs.iter().any(|job| !is_terminal_status(&job.status));
+    let ended = if values.is("any") { vec![wait.for_any(jobs, 0)?] } else { wait.for_all(jobs)? };
+    if is_seen && waited {
+        out.note(&summary(&ended, wait.begun.elapsed()));
+    }
     if out.json {
         out.value(&ended.iter().map(json::shown).collect::<Vec<_>>())?;
     }
@@ -108,6 +114,9 @@ struct Wait {
     server: &'static Server,
     out: Out,
     time_limit: TimeLimit,
+    begun: Instant,
+    /// How many jobs the command names.
+    all: usize,
 }
 
 impl Wait {
@@ -115,13 +124,13 @@ impl Wait {
     fn for_all(&self, jobs: Vec<GetJobStatusRes>) -> Result<Vec<GetJobStatusRes>> {
         let mut ended = Vec::with_capacity(jobs.len());
         for job in jobs {
-            ended.push(self.for_any(vec![job])?);
+            ended.push(self.for_any(vec![job], ended.len())?);
         }
         Ok(ended)
     }
 
-    /// The first of these to end.
-    fn for_any(&self, mut jobs: Vec<GetJobStatusRes>) -> Result<GetJobStatusRes> {
+    /// The first of these to end, after `before` others of the command.
+    fn for_any(&self, mut jobs: Vec<GetJobStatusRes>, before: usize) -> Result<GetJobStatusRes> {
         let mut watch = Watch::new(self.server);
         loop {
             if let Some(at) = jobs.iter().position(|job| is_terminal_status(&job.status)) {
@@ -130,7 +139,10 @@ impl Wait {
                 return Ok(job);
             }
             let ids: Vec<&str> = jobs.iter().map(|job| job.uuid.as_str()).collect();
-            match self.server.first_end(&ids, self.time_limit.left()) {
+            let seen = self.progress(&jobs, before);
+            let first = self.server.first_end(&ids, self.time_limit.left());
+            drop(seen);
+            match first {
                 Ok(at) => {
                     jobs[at] = watch.status(&jobs[at].uuid, QUERY)?;
                     if !is_terminal_status(&jobs[at].status) {
@@ -146,6 +158,14 @@ impl Wait {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// On a terminal, the line that says what is waited for and for how long already.
+    fn progress(&self, jobs: &[GetJobStatusRes], before: usize) -> Option<Live> {
+        let what = waiting_for(jobs, before, self.all);
+        let begun = self.begun;
+        let line = move || format!("Waiting for {what}, {} so far", span::took(begun.elapsed().as_secs()));
+        progress::is_possible(self.out).then(|| Live::draw(line))
     }
 
     /// The server has gone: waits for it or its successor, then returns the status of each job.
@@ -169,6 +189,44 @@ impl Wait {
         }
         Ok(())
     }
+}
+
+/// `train (f47ac10b, RUNNING), 2 of 3 have ended`.
+fn waiting_for(jobs: &[GetJobStatusRes], before: usize, all: usize) -> String {
+    let of = |job: &GetJobStatusRes| {
+        let (id, status) = (one_line(short(&job.uuid)), one_line(&job.status));
+        match job.name.as_str() {
+            "" => format!("{id} ({status})"),
+            name => format!("{} ({id}, {status})", one_line(name)),
+        }
+    };
+    match jobs {
+        [one] if all == 1 => of(one),
+        [one] => format!("{}, {before} of {all} have ended", of(one)),
+        several => format!("the first of {} jobs", several.len()),
+    }
+}
+
+/// The sum of a wait: the end of one job, or how many ended in which way.
+fn summary(ended: &[GetJobStatusRes], taken: Duration) -> String {
+    let taken = span::measured(taken);
+    if let [job] = ended {
+        // The reason of an end that was not the job's own was given with its line.
+        return match text::end_summary(job) {
+            None => text::exit_summary(job, None),
+            Some(_) => format!("waited {taken}"),
+        };
+    }
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for job in ended {
+        match counts.iter_mut().find(|(status, _)| *status == job.status) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&job.status, 1)),
+        }
+    }
+    let counts: Vec<String> =
+        counts.iter().map(|(status, count)| format!("{count} {}", one_line(status))).collect();
+    format!("{} jobs ended: {}; waited {taken}", ended.len(), counts.join(", "))
 }
 
 fn status(server: &Server, uuid: &str, deadline: Duration) -> Result<GetJobStatusRes> {
@@ -202,6 +260,30 @@ mod tests {
         assert!(time_limit("job wait --timeout 0s x").unwrap().is_over());
         let refused = time_limit("job wait --timeout soon x").unwrap_err();
         assert!(refused.to_string().starts_with("invalid value \"soon\" for --timeout: "));
+    }
+
+    fn job(name: &str, status: &str) -> GetJobStatusRes {
+        GetJobStatusRes {
+            uuid: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
+            name: name.into(),
+            status: status.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_wait_says_what_it_waits_for_and_sums_up() {
+        let running = job("train", "RUNNING");
+        assert_eq!(waiting_for(&[job("", "RUNNING")], 0, 1), "f47ac10b (RUNNING)");
+        let one = waiting_for(std::slice::from_ref(&running), 2, 3);
+        assert_eq!(one, "train (f47ac10b, RUNNING), 2 of 3 have ended");
+        assert_eq!(waiting_for(&[running.clone(), running], 0, 2), "the first of 2 jobs");
+        let ended = [job("", "COMPLETED"), job("", "FAILED"), job("", "COMPLETED")];
+        let taken = Duration::from_millis(65_300);
+        assert_eq!(summary(&ended, taken), "3 jobs ended: 2 COMPLETED, 1 FAILED; waited 1m05s");
+        assert_eq!(summary(&ended[..1], taken), "exit 0");
+        let killed = GetJobStatusRes { exit_reason: "oom".into(), ..job("", "FAILED") };
+        assert_eq!(summary(&[killed], taken), "waited 1m05s");
     }
 
     #[test]
