@@ -43,6 +43,7 @@ mod e2e {
     mod shocks;
     mod spool_limits;
     mod survival;
+    mod terminal;
     mod uploads;
     mod waiting;
     mod walls;

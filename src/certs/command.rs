@@ -166,7 +166,7 @@ fn issue(given: &Matches) -> Result<String, CertError> {
     })
 }
 
-/// The configuration of the client that gets this certificate. What is not given is as the node's own client has it.
+/// The configuration of the client that gets this certificate; address and id are those of the node's own client.
 fn client_config(dir: &Path, address: Option<String>, pair: &Pair, ca: &str) -> String {
     let own = ClientConfig::load(Some(&dir.join("rnx-config.yml"))).ok();
     let own = own.as_ref().and_then(|own| own.config.node(own.config.default_node().ok()?).ok());
@@ -177,7 +177,7 @@ fn client_config(dir: &Path, address: Option<String>, pair: &Pair, ca: &str) -> 
     client_file::text("joblet certs issue", &[client])
 }
 
-/// `host:port`.
+/// Refuses an address that is not of the form `host:port`.
 fn check_address(address: &str) -> Result<(), CertError> {
     let parts = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
     let Some((host, _)) = parts else {

@@ -18,7 +18,7 @@ pub(crate) struct Filter {
     held: Vec<u8>,
     /// Colours were changed and not reset.
     coloured: bool,
-    /// What a progress bar does to its line is shown and not done.
+    /// The characters of a progress bar are shown and not obeyed.
     strict: bool,
     /// Something stands on the last line.
     open: bool,

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_named_once_a_day_and_server_and_again_when_they_change() {
+    fn limits_are_named_once_a_day_and_when_they_change() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("deep/rnx/warned");
         let first = |day: &str, address: &str, limit: &str| {

@@ -8,7 +8,7 @@ use crate::helper::{TestDaemon, eventually, gate, soak};
 use std::process::Command;
 
 /// Runs rnx on a terminal and types keys when certain words have appeared.
-fn at_a_terminal(d: &TestDaemon, typed: &[(&str, &str)], args: &[&str]) -> Output {
+pub(super) fn at_a_terminal(d: &TestDaemon, typed: &[(&str, &str)], args: &[&str]) -> Output {
     let script = source("tests/clients/terminal.py");
     let mut command = Command::new("/usr/bin/python3");
     command.arg(script).args(typed.iter().flat_map(|(words, keys)| [words, keys])).arg("--");

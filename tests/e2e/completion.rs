@@ -174,7 +174,7 @@ fn fish_completes_with_what_each_word_is() {
         command.args(["--no-config", "-c", "source $argv[1]; complete -C $argv[2]", &script, line]);
         Running::start(&mut command).finish().ok()
     };
-    assert_eq!(ask("rnx job sta"), "status\tShow everything about one job\n");
+    assert_eq!(ask("rnx job sta"), "status\tShow everything about a job\n");
     assert_eq!(ask("rnx job list --output=w"), "--output=wide\n");
     assert_eq!(ask("rnx job delete nig"), "nightly\tCOMPLETED true\n");
     assert!(ask("rnx job run --upload-dir=inp").contains("--upload-dir=inputs/"));

@@ -298,7 +298,9 @@ def until(mark):
     while mark not in seen:
         seen += os.read(master, 65536)
 until(b"Memory")
-print("curves", "\x1b[?1049h" in seen.decode(), "\u2581" in seen.decode())
+text = seen.decode()
+drawn = any(chr(c) in text for c in range(0x2581, 0x2589)) and "\u2502" in text and "sleep 1000" in text
+print("curves", "\x1b[?1049h" in text, drawn)
 fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 4, 9, 0, 0))
 seen = b""
 until(b"\x1b[H")

@@ -101,7 +101,12 @@ const fn global(long: &'static str, what: &'static str, env: &'static str, help:
 /// Flags of every command.
 pub(crate) static GLOBALS: &[Flag] = &[
     global("config", "FILE", "RNX_CONFIG", "Client configuration (rnx help config: where it is searched)"),
-    global("node", "NAME", "RNX_NODE", "Node of the configuration (default \"default\")"),
+    global(
+        "node",
+        "NAME",
+        "RNX_NODE",
+        "Node of the configuration (default: the one marked or named so, or the only one)",
+    ),
     switch("json", None, Group::Global, "Print JSON on stdout, failures too"),
     global("server", "ADDR", "JOBLET_SERVER", "Server address, host:port (default \"localhost:50051\")"),
     global("cert", "FILE", "JOBLET_CERT_PATH", "Client certificate (default \"certs/client-cert.pem\")"),
@@ -118,7 +123,7 @@ pub(crate) const RAW: Flag = switch(
     "raw",
     None,
     Group::Output,
-    "Print the job's bytes to a terminal as they are. Without it escape\n\
-     sequences other than colours are made visible there; pipes and files\n\
-     always get the bytes as they are",
+    "Print the job's bytes to a terminal as they are. Without it escape \
+     sequences other than colours and erase-in-line are made visible there; \
+     pipes and files always get the bytes as they are",
 );

@@ -8,6 +8,9 @@ use super::command::Command;
 use super::flag::{Flag, GLOBALS, Group, Kind, ROOT};
 use super::suggest;
 
+/// Columns of the narrowest usual terminal.
+const COLUMNS: usize = 80;
+
 /// Topics beside the commands: name, one line, text.
 pub(super) static TOPICS: &[(&str, &str, &str)] = &[
     ("config", "How rnx finds its server and its certificate", CONFIG),
@@ -20,18 +23,22 @@ Where rnx connects to, and with which certificate. For each of address, certific
 of these that gives it:
 
   1. the flag: --server, --cert, --key, --ca
-  2. the environment: JOBLET_SERVER, JOBLET_CERT_PATH, JOBLET_KEY_PATH, JOBLET_CA_PATH
-     (ignored when --node is given: that flag names the node)
-  3. a node of rnx-config.yml: --node NAME, else RNX_NODE, else \"default\"
-  4. localhost:50051, certs/client-cert.pem, certs/client-key.pem, certs/ca-cert.pem
+  2. the environment: JOBLET_SERVER, JOBLET_CERT_PATH, JOBLET_KEY_PATH,
+     JOBLET_CA_PATH (ignored when --node is given: that flag names the node)
+  3. a node of rnx-config.yml: --node NAME, else RNX_NODE, else the one with
+     isDefault: true, else \"default\", else the only one
+  4. localhost:50051, certs/client-cert.pem, certs/client-key.pem,
+     certs/ca-cert.pem
 
 rnx-config.yml is searched in this order:
-  --config FILE, $RNX_CONFIG, ./rnx-config.yml, ./config/rnx-config.yml, ~/.rnx/rnx-config.yml,
-  /etc/joblet/rnx-config.yml, /opt/joblet/config/rnx-config.yml
+  --config FILE, $RNX_CONFIG, ./rnx-config.yml, ./config/rnx-config.yml,
+  ~/.rnx/rnx-config.yml, /etc/joblet/rnx-config.yml,
+  /opt/joblet/config/rnx-config.yml
 
   version: \"3.0\"
   nodes:
     default:
+      isDefault: true
       address: \"host:50051\"
       cert: |
         -----BEGIN CERTIFICATE-----
@@ -46,10 +53,11 @@ was reached by. The file holds a private key: rnx warns when others can read it.
 const JOBS: &str = "\
 Wherever a command takes a <job-uuid>, each of these will do:
 
-  f47ac10b-58cc-4372-a567-0e02b2c3d479   the id
-  f47ac10b                               its beginning: four characters or more, if no other job shares them
-  nightly                                the name that it was given with --name, if no other job has it
-  @last                                  the newest job on the server
+  f47ac10b-58cc-4372-a567-0e02b2c3d479
+             the id
+  f47ac10b   its beginning: four characters or more, if no other job shares them
+  nightly    the name that it was given with --name, if no other job has it
+  @last      the newest job on the server
 
 A word that could be the beginning of an id is a name only if no id begins with it. Where several jobs fit
 nothing is done, the candidates are listed, and the exit code is 5.";
@@ -65,7 +73,8 @@ other commands   0  done
                  5  no such job, or an id that several jobs share
                  6  the job is in the wrong state
                  7  the server did not answer in time
-                 130  Ctrl-C while following; 141  the reader of the output went away";
+                 130  Ctrl-C while following
+                 141  the reader of the output went away";
 
 /// Help for these words: nothing, `job`, a command's words or a topic.
 pub(crate) fn help(words: &[String]) -> Result<String> {
@@ -78,7 +87,7 @@ pub(crate) fn help(words: &[String]) -> Result<String> {
         [family] if command::is_family(family) => return Ok(of_family(family)),
         [word] => {
             if let Some((_, _, text)) = TOPICS.iter().find(|(name, _, _)| name == word) {
-                return Ok(format!("{text}\n"));
+                return Ok(format!("{}\n", flowing(text)));
             }
         }
         _ => {}
@@ -87,6 +96,9 @@ pub(crate) fn help(words: &[String]) -> Result<String> {
     let names: Vec<String> = COMMANDS.iter().map(|c| c.name()).collect();
     let known = names.iter().map(String::as_str).chain(TOPICS.iter().map(|t| t.0));
     let error = Error::usage(format!("no help for {typed:?}"));
+    if let Some(text) = command::explanation(words) {
+        return Err(error.hint(text));
+    }
     Err(match suggest::nearest(&typed, known) {
         Some(near) => error.hint(format!("did you mean `rnx help {near}`?")),
         None => error.hint("rnx help lists the commands and topics".to_string()),
@@ -120,7 +132,7 @@ fn of_command(command: &Command) -> String {
     text.truncate(text.trim_end().len());
     text.push('\n');
     if !command.about.is_empty() {
-        let _ = write!(text, "\n{}\n", command.about);
+        let _ = write!(text, "\n{}\n", flowing(command.about));
     }
     list_flags(&mut text, command.all_flags());
     text.push_str("\nExamples:\n");
@@ -169,11 +181,45 @@ fn explanation(flag: &Flag) -> String {
 }
 
 fn line_of(text: &mut String, left: &str, width: usize, right: &str) {
-    let mut lines = right.lines();
-    let _ = writeln!(text, "  {left:width$}  {}", lines.next().unwrap_or_default());
-    for more in lines {
-        let _ = writeln!(text, "  {:width$}  {more}", "");
+    let lines = filled(right, COLUMNS.saturating_sub(width + 4));
+    for (n, line) in lines.iter().enumerate() {
+        let left = if n == 0 { left } else { "" };
+        let _ = writeln!(text, "  {left:width$}  {line}");
     }
+}
+
+/// A text with its paragraphs filled to the width of help. A line that is indented or has columns stays a line of
+/// its own.
+pub(super) fn flowing(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.contains("  ");
+    let mut lines: Vec<String> = Vec::new();
+    let mut paragraph = String::new();
+    for line in text.lines().chain([""]) {
+        if is_prose(line) {
+            paragraph.extend([line, " "]);
+            continue;
+        }
+        lines.extend(filled(&std::mem::take(&mut paragraph), COLUMNS));
+        lines.push(line.to_owned());
+    }
+    // The empty line that ended the last paragraph.
+    lines.pop();
+    lines.join("\n")
+}
+
+/// The words of a text in lines of at most so many columns; a longer word has a line of its own.
+fn filled(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -234,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_fit_a_terminal_of_110_columns() {
+    fn lines_fit_a_terminal_of_80_columns() {
         let texts = COMMANDS.iter().map(|c| c.name()).chain([
             "".into(),
             "job".into(),
@@ -243,9 +289,18 @@ mod tests {
         ]);
         for name in texts.chain(["exit-codes".to_string()]) {
             for line in help(&words(&name)).unwrap().lines() {
-                assert!(line.chars().count() <= 110, "{name}: {line}");
+                assert!(line.chars().count() <= COLUMNS, "{name}: {line}");
             }
         }
+    }
+
+    #[test]
+    fn paragraphs_are_filled_and_columns_stay() {
+        let text = format!("one two\nthree\n\n  a  b\nx  y\n{}", "word ".repeat(20).trim_end());
+        let shown = flowing(&text);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[..4], ["one two three", "", "  a  b", "x  y"]);
+        assert_eq!((lines[4].len(), lines[5].len(), lines.len()), (79, 19, 6));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::super::command::COMMANDS;
 use super::command::Command;
 use super::flag::{Flag, GLOBALS, Kind, ROOT};
-use super::help::TOPICS;
+use super::help::{TOPICS, flowing};
 
 /// rnx(1), for the macros of man(7).
 pub(crate) fn man() -> String {
@@ -20,7 +20,7 @@ pub(crate) fn man() -> String {
     flags(&mut page, GLOBALS.iter().chain(ROOT));
     for (name, line, text) in TOPICS {
         let _ = writeln!(page, ".SH \"{}\"\n{}.", escaped(&name.to_uppercase()), escaped(line));
-        verbatim(&mut page, text);
+        verbatim(&mut page, &flowing(text));
     }
     page.push_str(".SH ENVIRONMENT\nA variable stands in for a flag that is absent.\n");
     for flag in GLOBALS {
@@ -38,7 +38,7 @@ fn of_command(page: &mut String, command: &Command) {
     let usage = format!("rnx {} {}", command.name(), command.usage);
     let _ = writeln!(page, ".SS \"{}\"\n{}.", escaped(usage.trim_end()), escaped(command.summary));
     if !command.about.is_empty() {
-        verbatim(page, command.about);
+        verbatim(page, &flowing(command.about));
     }
     flags(page, command.flags.iter());
     page.push_str(".PP\nExamples:\n");

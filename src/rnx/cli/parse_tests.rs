@@ -79,7 +79,7 @@ fn mistakes_are_named_and_near_misses_suggested() {
         (
             "job run --stdin cat",
             "--stdin is not supported: a job has no standard input and no terminal",
-            "--upload",
+            "put the input into a file and --upload it, or pass it as an argument",
         ),
         (
             "run -it sh",

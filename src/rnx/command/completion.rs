@@ -26,7 +26,8 @@ pub(super) static COMMAND: Command = Command {
     flags: &[],
     summary: "Print what makes a shell complete rnx's words",
     about: "Commands, flags, their values, and the ids and names of jobs, for which rnx asks the server.\n\n  \
-            bash   rnx completion bash > /etc/bash_completion.d/rnx, or source <(rnx completion bash)\n  \
+            bash   rnx completion bash > /etc/bash_completion.d/rnx\n  \
+            \x20      or: source <(rnx completion bash)\n  \
             zsh    rnx completion zsh > \"${fpath[1]}/_rnx\"\n  \
             fish   rnx completion fish > ~/.config/fish/completions/rnx.fish",
     examples: &["rnx completion bash"],

@@ -23,7 +23,7 @@ pub(super) static COMMAND: Command = Command {
     usage: "[flags] <job-uuid>",
     operands: Operands::One("job-uuid"),
     flags: FLAGS,
-    summary: "Print what a job uses, from its start on, then follow it to its end",
+    summary: "Print what a job has used, then follow it to its end",
     about: "A job is sampled at its start, every few seconds, and at its end. CPU is in percent of one core; rates\n\
             are those since the sample before. n/a: this host cannot tell. With --json one object a line, with the\n\
             names of the API; what the host cannot tell is not there.\n\n\
@@ -33,7 +33,7 @@ pub(super) static COMMAND: Command = Command {
         "rnx job metrics f47ac10b-58cc-4372-a567-0e02b2c3d479",
         "rnx job metrics --watch train",
         "rnx job metrics --aggregate=max --interval=1m --since=1h f47ac10b",
-        "rnx --json job metrics f47ac10b | jq -c '{timestamp, cpu: .cpu.usagePercent, memory: .memory.current}'",
+        "rnx --json job metrics f47ac10b | jq -c '[.timestamp, .cpu.usagePercent]'",
     ],
     statuses: &[],
     failure: None,

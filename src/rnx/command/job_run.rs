@@ -133,7 +133,7 @@ Exit codes: 0 when the job was started; with --wait or --follow the job's own co
   124    its timeout was reached     143  stopped (job stop, daemon shut down)
   153    it wrote more output than it may
   125    rnx or the daemon failed, the job did not run or its code is not known
-  1      also: the output could not be written; the job ran, and rnx job log has it
+  1      also: its output was not written; it ran, and rnx job log has it
   126    the command cannot be executed
   127    the command was not found
   130    Ctrl-C while waiting; the job keeps running";

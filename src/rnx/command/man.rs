@@ -12,7 +12,7 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::Nothing,
     flags: &[],
     summary: "Print the manual page, for man",
-    about: "To read it: rnx man | man -l -   To install it: rnx man > /usr/local/share/man/man1/rnx.1",
+    about: "  to read it     rnx man | man -l -\n  to install it  rnx man > /usr/local/share/man/man1/rnx.1",
     examples: &["rnx man | man -l -"],
     statuses: &[],
     failure: None,

@@ -96,7 +96,7 @@ pub(crate) fn find(words: &[&str]) -> Option<&'static Command> {
     all().find(|c| is_short && c.alias && c.path.last() == Some(&word))
 }
 
-/// What to type instead of a word of another tool: `kill`, `job rm`.
+/// The command to type instead of a word of another tool, such as `kill` or `job rm`.
 pub(crate) fn explanation(words: &[String]) -> Option<&'static str> {
     let word = match words {
         [word] => word,

@@ -21,7 +21,7 @@ const YELLOW: &str = "\x1b[33m";
 const RED: &str = "\x1b[31m";
 const RESET: &str = "\x1b[0m";
 
-/// What is drawn.
+/// The values of one chart, and how they are drawn.
 pub(crate) struct Chart<'a> {
     /// A column each, the newest last; a gap where there is none.
     pub(crate) values: &'a [Option<f64>],
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_as_high_as_their_values_on_an_axis_with_its_limit() {
+    fn columns_are_as_high_as_their_values_below_the_limit() {
         let values = [Some(0.0), Some(25.0), None, Some(100.0), Some(62.5), Some(f64::NAN)];
         assert_eq!(
             chart(&values, Some(100.0), false).rows(AXIS + 8, 2),

@@ -3,7 +3,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// What stands in the place of the rest of a text.
+/// The mark in the place of the rest of a text.
 const MORE: &str = "...";
 
 /// The columns that a text takes.

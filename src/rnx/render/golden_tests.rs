@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::cli::help;
 use super::text::Sent;
-use super::{json, metrics, security, table, text};
+use super::{fit, json, metrics, overview, security, table, text};
 use crate::pb::joblet::*;
 
 const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
@@ -340,6 +340,107 @@ fn end_summary_is_one_line_unless_the_job_exited_by_itself() {
     );
     assert_eq!(end("exited", "FAILED", ""), None);
     assert_eq!(end("", "COMPLETED", ""), None);
+}
+
+#[test]
+fn job_that_exited_is_summed_up_in_one_line() {
+    let ended = GetJobStatusRes {
+        status: "FAILED".into(),
+        exitCode: 3,
+        endTime: "2024-01-15T10:31:05Z".into(),
+        peak_memory_bytes: Some((310 << 20) - 5),
+        ..running()
+    };
+    let measured = Some(std::time::Duration::from_millis(23_710));
+    assert_eq!(text::exit_summary(&ended, measured), "exit 3 in 23.7 s, peak 310 of 512 MiB");
+    assert_eq!(text::exit_summary(&ended, None), "exit 3 in 1m05s, peak 310 of 512 MiB");
+    let bare = GetJobStatusRes { peak_memory_bytes: None, startTime: String::new(), ..ended.clone() };
+    assert_eq!(text::exit_summary(&bare, None), "exit 3");
+    assert_eq!(
+        text::exit_summary(&GetJobStatusRes { maxMemory: 0, ..ended }, None),
+        "exit 3 in 1m05s, peak 310 MiB"
+    );
+    assert_eq!(
+        text::next_steps(&started()),
+        "Output: rnx job log f47ac10b   Wait for its end: rnx job wait f47ac10b"
+    );
+    let later = RunJobResponse { status: "SCHEDULED".into(), ..started() };
+    assert!(text::next_steps(&later).ends_with("   Cancel it: rnx job cancel f47ac10b"));
+}
+
+/// A fixed point in time after the jobs of the lists.
+const NOW: &str = "2024-01-15T12:00:00Z";
+
+#[test]
+fn list_on_a_terminal_is_as_wide_as_the_terminal() {
+    let mut jobs = seed_list();
+    for (job, seconds) in jobs.iter_mut().zip(["05", "06", "07"]) {
+        job.created_time = format!("2024-01-15T10:29:{seconds}Z");
+    }
+    jobs.extend(waiting_list());
+    let canceled = Job { name: "\u{4e16}\u{754c}".repeat(12), ..job(ID3, "CANCELED", "", "true") };
+    jobs.push(Job { scheduledTime: "2030-01-01T00:00:00Z".into(), ..canceled });
+    jobs.extend(hostile_list());
+    for columns in [80, 120, 40] {
+        let text = overview::overview(&jobs, columns, NOW, false);
+        golden(&format!("list-terminal-{columns}.txt"), &text);
+        assert!(text.lines().all(|line| fit::width(line) <= columns), "{text}");
+    }
+    for columns in 0..60 {
+        let text = overview::overview(&jobs, columns, NOW, false);
+        assert!(text.lines().all(|line| fit::width(line) <= columns), "{columns}: {text}");
+    }
+    let coloured = overview::overview(&jobs[..1], 80, NOW, true);
+    assert!(coloured.contains("\x1b[32mCOMPLETED\x1b[0m"), "{coloured:?}");
+    assert_eq!(overview::overview(&[], 80, NOW, false), "No jobs found\n");
+}
+
+#[test]
+fn ids_are_longer_where_eight_letters_are_not_enough() {
+    let twin = format!("{}ffff{}", &ID[..8], &ID[12..]);
+    let text = overview::overview(
+        &[job(ID, "RUNNING", TIME, "a"), job(&twin, "RUNNING", TIME, "b")],
+        80,
+        NOW,
+        false,
+    );
+    assert!(text.contains("\nf47ac10b-  ") && text.contains("\nf47ac10bf  "), "{text}");
+}
+
+#[test]
+fn times_of_jobs_that_never_ran_are_those_that_are_true() {
+    let of = |status: &str, reason: &str| {
+        text::list(
+            &[Job {
+                exit_reason: reason.into(),
+                created_time: "2024-01-15T10:29:59Z".into(),
+                scheduledTime: "2030-01-01T00:00:00Z".into(),
+                ..job(ID, status, "", "true")
+            }],
+            false,
+        )
+    };
+    assert!(of("FAILED", "start_failed").contains(" FAILED StartTime: 2024-01-15T10:29:59Z Command: "));
+    assert!(of("CANCELED", "canceled").contains(" CANCELED StartTime: N/A Command: "));
+    assert!(of("STOPPED", "stopped").contains(" STOPPED StartTime: N/A Command: "));
+    assert!(of("SCHEDULED", "").contains(" SCHEDULED StartTime: 2030-01-01T00:00:00Z Command: "));
+}
+
+#[test]
+fn network_of_the_host_is_named_as_in_the_reference() {
+    let host = RunJobResponse { network: "host".into(), ..started() };
+    assert!(text::started(&host, Sent::default(), false).contains("\nNetwork: host (shared with system)\n"));
+    let host = GetJobStatusRes { network: "host".into(), ..running() };
+    assert!(text::status(&host, false).contains("\nNetwork: host (shared with system)\n"));
+}
+
+#[test]
+fn a_job_without_an_end_shows_no_exit_code() {
+    for status in ["RUNNING", "SCHEDULED", "INITIALIZING", "CANCELED"] {
+        let job = GetJobStatusRes { status: status.into(), ..running() };
+        assert!(text::status(&job, false).contains("\nExitCode:\n"), "{status}");
+        assert!(!text::waited(&job, false).contains("ExitCode"), "{status}");
+    }
 }
 
 #[test]
