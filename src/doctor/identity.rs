@@ -6,7 +6,7 @@ use crate::sandbox::identity::check_range;
 use crate::sys::{clone::Idle, probe};
 
 /// Without one of these no job can be started: name and number of linux/capability.h.
-const NEEDED: [(&str, u32); 10] = [
+const NEEDED: [(&str, u32); 11] = [
     ("CAP_CHOWN", 0),
     ("CAP_DAC_OVERRIDE", 1),
     ("CAP_FOWNER", 3),
@@ -18,6 +18,7 @@ const NEEDED: [(&str, u32); 10] = [
     // The namespaces of a child that is not dumpable are opened through /proc; and descriptors of joblet-init.
     ("CAP_SYS_PTRACE", 19),
     ("CAP_SYS_ADMIN", 21),
+    ("CAP_MKNOD", 27),
 ];
 /// Without these jobs run, but less well.
 const BETTER: [(&str, u32, &str); 2] = [

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
+use rustix::io::Errno;
+use rustix::mount::{FsOpenFlags, fsopen};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::{Finding, Host};
@@ -37,6 +39,7 @@ pub(super) fn checks(host: &Host) -> Vec<Finding> {
         mount::set_attributes(null.as_fd(), c"", 0, false),
     ));
     all.push(call("kernel.seccomp", "seccomp filters answer with an errno", probe::seccomp_errno()));
+    all.push(overlay());
     all.push(memfd(host));
     all.push(pidfd_files(&null));
     all.push(pidfd_namespaces());
@@ -52,6 +55,20 @@ fn call(check: &str, seen: &str, answer: io::Result<()>) -> Finding {
             "start joblet as root; in a container, give it CAP_SYS_ADMIN",
         ),
         Err(why) => Finding::fail(check, why.to_string(), NEWER),
+    }
+}
+
+/// Asking for the file system loads its module.
+fn overlay() -> Finding {
+    const CHECK: &str = "kernel.overlay";
+    match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(_) => Finding::ok(CHECK, "overlayfs gives each job inodes of its own for the host's files"),
+        Err(Errno::PERM) => Finding::fail(
+            CHECK,
+            "not permitted",
+            "start joblet as root; in a container, give it CAP_SYS_ADMIN",
+        ),
+        Err(why) => Finding::fail(CHECK, why.to_string(), "modprobe overlay"),
     }
 }
 
