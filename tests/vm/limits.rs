@@ -2,8 +2,9 @@
 
 use super::guest::{BOOT, disk, pack};
 use crate::helper::daemon::{JOBLET, RNX};
-use crate::helper::programs::{c, cache};
-use std::path::Path;
+use crate::helper::programs::{c, cache, job};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const HOGS: [&str; 9] = [
     "hog_memory",
@@ -21,13 +22,22 @@ const HOGS: [&str; 9] = [
 const TOOLS: [&str; 5] =
     ["/usr/sbin/mke2fs", "/usr/bin/chattr", "/usr/sbin/filefrag", "/usr/sbin/dmsetup", "/usr/bin/setpriv"];
 
+/// `tests/jobs/parallelism.rs` compiled into `out`.
+fn parallelism(out: &Path) -> PathBuf {
+    let program = out.join("parallelism");
+    let done = Command::new("rustc").arg("-o").args([&program, &job("parallelism.rs")]).status();
+    assert!(done.expect("rustc is installed").success(), "parallelism.rs cannot be compiled");
+    program
+}
+
 fn image(out: &Path) -> Vec<String> {
-    let hogs = HOGS.map(c);
+    let (hogs, parallelism) = (HOGS.map(c), parallelism(out));
     let (cache, tests) = (cache().join("vm"), out.join("tests"));
     let mut files: Vec<&Path> = vec![&cache, out, &tests];
     files.extend([JOBLET, RNX].map(Path::new));
     files.extend(TOOLS.map(Path::new));
     files.extend(hogs.iter().map(|hog| hog.as_path()));
+    files.push(&parallelism);
     pack("image.sh", &files);
     let kernel = format!("-kernel {0}/vmlinuz -initrd {0}/initramfs -append", out.display());
     let mut arguments: Vec<String> = kernel.split(' ').map(str::to_owned).collect();
@@ -53,7 +63,8 @@ in_guest! { GUEST, "limits", alone: true, image:
     priority_affinity_and_threads_give_a_job_no_more_processor
     a_fork_bomb_ends_at_the_process_limit_and_a_stop_clears_it
     a_fork_bomb_does_not_double_the_latency_of_a_neighbour
-    a_job_sees_no_cgroup_of_the_host
+    a_job_sees_its_own_limits_and_no_other_cgroup
+    runtimes_size_themselves_by_the_limits_of_the_job
     a_work_directory_on_disk_ends_at_its_quota
     a_job_cannot_leave_the_quota_of_its_work_directory
     uploads_count_for_the_quota_of_a_work_directory

@@ -10,17 +10,17 @@ download_kernel() {
     [ -n "$package" ] && apt-get download -q "$package" >/dev/null 2>&1
 }
 
-# fetch_kernel CACHE: unpacks Debian's cloud kernel, which is never installed, and the modules for quotas and failing disks. The
-# kernel has ext4 and NVMe built in.
+# fetch_kernel CACHE: unpacks Debian's cloud kernel, which is never installed, and the modules for overlays, quotas and failing
+# disks. The kernel has ext4 and NVMe built in.
 fetch_kernel() {
     local cache=$1
     mkdir -p "$cache/modules"
-    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/dm-mod.ko" ] && return
+    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/dm-mod.ko" ] && [ -s "$cache/modules/overlay.ko" ] && return
     (
         cd "$(mktemp -d "$cache/deb.XXXXXX")"
         with_fresh_lists download_kernel
         dpkg --fsys-tarfile ./*.deb |
-            tar -x --wildcards './boot/vmlinuz-*' '*/quota_tree.ko' '*/quota_v2.ko' '*/dm-mod.ko'
+            tar -x --wildcards './boot/vmlinuz-*' '*/quota_tree.ko' '*/quota_v2.ko' '*/dm-mod.ko' '*/overlay.ko'
         find . -name '*.ko' -exec mv {} "$cache/modules/" \;
         mv boot/vmlinuz-* "$cache/vmlinuz.part"
         rm -rf "$PWD"

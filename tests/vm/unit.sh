@@ -6,6 +6,7 @@ export PATH=$PATH:/usr/local/bin
 node=/opt/joblet
 jobs=/sys/fs/cgroup/system.slice/joblet-jobs.service
 . /checks/common.sh
+busybox insmod /modules/overlay.ko
 
 # of PROPERTY: a property of the unit, as systemd has it now
 of() { systemctl show --value -p "$1" joblet; }

@@ -6,11 +6,27 @@ a_strict_node_starts_where_every_controller_is() {
     [ "$out" = inside ] && pass $1 || fail $1 "$out"
 }
 
-a_job_sees_no_cgroup_of_the_host() {
+a_job_sees_its_own_limits_and_no_other_cgroup() {
     local out
-    out=$(rnx job run --follow -q sh -c 'cat /proc/self/cgroup; ls /sys 2>/dev/null; mount | grep -c cgroup')
-    [ "$out" = "0::/
-0" ] && pass $1 || fail $1 "$out"
+    # The second one gets a warm sandbox, whose limits are changed before it starts.
+    for memory in 64 96; do
+        out=$(rnx job run --follow -q --max-memory=$memory --max-cpu=50 sh -c 'cd /sys/fs/cgroup; cat /proc/self/cgroup memory.max cpu.max
+            ls -d job-* */ 2>/dev/null; mount | grep -c cgroup; echo max 2>/dev/null >memory.max || echo refused')
+        [ "$out" = "0::/
+$((memory << 20))
+50000 100000
+1
+refused" ] || { fail $1 "$out"; return; }
+    done
+    pass $1
+}
+
+# What language runtimes do at their start: Rust's standard library divides cpu.max as Go, Java and .NET do.
+runtimes_size_themselves_by_the_limits_of_the_job() {
+    local out
+    out=$(rnx job run --follow -q --max-cpu=100 --upload=/usr/bin/parallelism ./parallelism; rnx job run --follow -q --max-cpu=200 --upload=/usr/bin/parallelism ./parallelism)
+    [ "$out" = "1
+2" ] && pass $1 || fail $1 "$out"
 }
 
 # second_node GROUP: starts another strict node beside the first, from GROUP; standard input has lines "section key value" for its
