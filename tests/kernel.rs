@@ -27,5 +27,7 @@ mod resources;
 mod spool;
 #[path = "kernel/survival.rs"]
 mod survival;
+#[path = "kernel/view.rs"]
+mod view;
 #[path = "kernel/walls.rs"]
 mod walls;

@@ -21,7 +21,7 @@ use joblet::daemon::command::{Answer, Command, CommandSender};
 use joblet::daemon::{Daemon, assemble};
 use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
-use joblet::sandbox::rootfs::DEFAULT_MOUNTS;
+use joblet::sandbox::rootfs::default_paths;
 
 use crate::clock;
 use crate::figures::Sample;
@@ -33,7 +33,7 @@ pub const ARGUMENT: &str = "--inside";
 /// Host paths of a job: the usual ones, and the payload's directory.
 pub fn mounts(program: &Path) -> Vec<PathBuf> {
     let own = program.parent().expect("the payload is in a directory").to_owned();
-    DEFAULT_MOUNTS.iter().map(PathBuf::from).chain([own]).collect()
+    default_paths().into_iter().chain([own]).collect()
 }
 
 /// Whether this tree has the configuration key `network.reuseNamespaces`.

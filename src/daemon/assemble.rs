@@ -499,6 +499,7 @@ fn fnv1a(bytes: &[u8]) -> u32 {
 fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
     SandboxConfig {
         mounts: config.filesystem.allowed_mounts.clone(),
+        extra_mounts: config.filesystem.extra_mounts.clone(),
         proc_pids_only: config.filesystem.proc == ProcMode::Pid,
         run_dir: run_dir.to_owned(),
         orphan_linger_s: config.joblet.orphan_linger.as_secs(),

@@ -7,12 +7,12 @@ use rustix::mount::{MountFlags, mount_remount};
 
 use super::create::Sandbox;
 use super::error::{SandboxError, preparing};
-use super::plan::{scratch, size};
+use super::plan::{run_bytes, scratch, size};
 use crate::sys;
 
 impl Sandbox {
     /// Changes the size limits of file systems in the mount namespace of a created sandbox: `scratch_bytes` for each
-    /// of /tmp and /dev/shm, `work_bytes` for a /work in memory. Call it on a thread of [`Sandbox::adopt_thread`],
+    /// of /tmp and /dev/shm, and /run at most, `work_bytes` for a /work in memory. Call it on a thread of [`Sandbox::adopt_thread`],
     /// before the payload starts.
     ///
     /// # Errors
@@ -28,6 +28,7 @@ impl Sandbox {
             let shared = scratch(scratch_bytes);
             mount_remount("/tmp", safe, shared.as_c_str())?;
             mount_remount("/dev/shm", safe | MountFlags::NOEXEC, shared.as_c_str())?;
+            mount_remount("/run", safe, scratch(run_bytes(scratch_bytes)).as_c_str())?;
             if let Some(bytes) = work_bytes {
                 mount_remount("/work", safe, size(bytes))?;
             }
@@ -36,6 +37,6 @@ impl Sandbox {
         preparing(sys::thread::join_mounts(mounts), "enter the job's mounts")?;
         let resized = resize();
         preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;
-        preparing(resized, "set the size of /tmp, /dev/shm and /work")
+        preparing(resized, "set the size of /tmp, /dev/shm, /run and /work")
     }
 }

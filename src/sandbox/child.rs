@@ -86,6 +86,17 @@ fn walk(step: &Step<'_>) -> Done {
         Step::Umask => call(libc::SYS_umask, [0o022, 0, 0, 0, 0, 0]).map(drop),
         Step::JoinNetwork(namespace) => join(*namespace, libc::CLONE_NEWNET),
         Step::LoopbackUp => loopback_up(),
+        Step::Overlay { at, options, .. } => {
+            // A source of this name: the job can read it in /proc/self/mountinfo.
+            mount(Some(c"joblet"), Some(c"overlay"), at, OVERLAY, Some(options))
+        }
+        Step::Bind { from, at, .. } => mount(Some(from), None, at, libc::MS_BIND | libc::MS_REC, None),
+        Step::Devices { at } => {
+            mount(Some(at), None, at, libc::MS_BIND, None)?;
+            let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NOEXEC;
+            mount(None, None, at, libc::MS_BIND | libc::MS_REMOUNT | flags, None)
+        }
+        Step::EnterRoot { at } => enter_root(at),
         Step::Mount { kind, at, flags, options } => mount(Some(kind), Some(kind), at, *flags, Some(options)),
         Step::Place { mount, at, .. } => place(*mount, at),
         Step::Hide { under, at } => mount(Some(under), None, at, libc::MS_BIND, None),
@@ -96,10 +107,18 @@ fn walk(step: &Step<'_>) -> Done {
         Step::ReadOnly { at } => read_only(at),
         Step::Write { text, at } => write(text, at),
         Step::Unmount { at } => call(libc::SYS_umount2, [at.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop),
+        Step::Directory { at } => {
+            let mode = 0o1777;
+            call(libc::SYS_mkdir, [at.as_ptr() as usize, mode, 0, 0, 0, 0])?;
+            // The mask has taken bits from it.
+            call(libc::SYS_chmod, [at.as_ptr() as usize, mode, 0, 0, 0, 0]).map(drop)
+        }
+        Step::NewFile { at, text } => new_file(at, text),
         Step::Hostname(name) => {
             call(libc::SYS_sethostname, [name.as_ptr() as usize, name.as_bytes().len(), 0, 0, 0, 0]).map(drop)
         }
         Step::Descriptors(fds) => descriptors(fds),
+        Step::StandardInput => standard_input(),
         Step::Rlimit { resource, soft, hard, .. } => rlimit(*resource, *soft, *hard),
         Step::ClearGroups => call(libc::SYS_setgroups, [0; 6]).map(drop),
         Step::JoinUser(namespace) => join(*namespace, libc::CLONE_NEWUSER),
@@ -150,7 +169,78 @@ fn loopback_up() -> Done {
     let done =
         call(libc::SYS_ioctl, [socket, libc::SIOCSIFFLAGS as usize, request.as_ptr() as usize, 0, 0, 0]);
     call(libc::SYS_close, [socket, 0, 0, 0, 0, 0])?;
-    done.map(drop)
+    done?;
+    second_addresses()
+}
+
+/// A message that adds an address to an interface (rtnetlink(7)): `struct nlmsghdr`, `struct ifaddrmsg`, one attribute.
+/// The kernel reads no more than its length.
+#[repr(C)]
+struct NewAddress {
+    length: u32,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    port: u32,
+    family: u8,
+    prefix: u8,
+    address_flags: u8,
+    scope: u8,
+    interface: u32,
+    attribute_length: u16,
+    attribute: u16,
+    address: [u8; 16],
+}
+
+impl NewAddress {
+    /// `address` on the loopback interface, which is the first of every namespace.
+    const fn on_loopback(family: i32, address: [u8; 16], bytes: u16, scope: u8) -> Self {
+        NewAddress {
+            length: 28 + bytes as u32,
+            kind: libc::RTM_NEWADDR,
+            flags: (libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16,
+            sequence: 0,
+            port: 0,
+            family: family as u8,
+            prefix: bytes as u8 * 8,
+            address_flags: 0,
+            scope,
+            interface: 1,
+            attribute_length: 4 + bytes,
+            attribute: libc::IFA_LOCAL,
+            address,
+        }
+    }
+}
+
+/// 127.0.1.1, the address of the host name, and fe80::1. getaddrinfo(3) with AI_ADDRCONFIG does not count 127.0.0.1 and
+/// ::1: in a namespace that has nothing else it finds no address for anything, not even for a numeric one.
+fn second_addresses() -> Done {
+    const NAME: NewAddress =
+        NewAddress::on_loopback(libc::AF_INET, [127, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 4, HOST);
+    const LINK_LOCAL: NewAddress = NewAddress::on_loopback(
+        libc::AF_INET6,
+        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        16,
+        libc::RT_SCOPE_LINK,
+    );
+    const HOST: u8 = libc::RT_SCOPE_HOST;
+    let kind = (libc::SOCK_RAW | libc::SOCK_CLOEXEC) as usize;
+    let socket = call(libc::SYS_socket, [libc::AF_NETLINK as usize, kind, 0, 0, 0, 0])?;
+    let named = request(socket, &NAME);
+    // A host without IPv6 has no such addresses, and needs none.
+    let _ = request(socket, &LINK_LOCAL);
+    call(libc::SYS_close, [socket, 0, 0, 0, 0, 0])?;
+    named
+}
+
+/// Sends a request and takes its answer: `struct nlmsghdr`, then the errno, negative.
+fn request(socket: usize, message: &NewAddress) -> Done {
+    let at = std::ptr::from_ref(message) as usize;
+    call(libc::SYS_sendto, [socket, at, message.length as usize, 0, 0, 0])?;
+    let mut answer = [0i32; 32];
+    call(libc::SYS_recvfrom, [socket, answer.as_mut_ptr() as usize, size_of_val(&answer), 0, 0, 0])?;
+    if answer[4] == 0 { Ok(()) } else { Err(-answer[4]) }
 }
 
 fn pointer(text: Option<&CStr>) -> usize {
@@ -174,6 +264,18 @@ fn place(mount: BorrowedFd<'_>, at: &CStr) -> Done {
     call(libc::SYS_move_mount, args).map(drop)
 }
 
+/// Flags of the mounts that show the host.
+const OVERLAY: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
+
+/// As switch_root(8) leaves an initramfs. The template lies below the new root, out of reach: the way out of a root takes
+/// CAP_SYS_CHROOT, setns(2) or a directory from outside, and a job has none of these. To unmount the template after
+/// pivot_root(2) would be to wait for RCU, up to a millisecond.
+fn enter_root(at: &CStr) -> Done {
+    call(libc::SYS_chdir, [at.as_ptr() as usize, 0, 0, 0, 0, 0])?;
+    mount(Some(c"."), None, c"/", libc::MS_MOVE, None)?;
+    call(libc::SYS_chroot, [c".".as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
 fn read_only(at: &CStr) -> Done {
     mount(Some(at), None, at, libc::MS_BIND, None)?;
     let flags = libc::MS_BIND
@@ -183,6 +285,21 @@ fn read_only(at: &CStr) -> Done {
         | libc::MS_NODEV
         | libc::MS_NOEXEC;
     mount(None, None, at, flags, None)
+}
+
+fn new_file(at: &CStr, text: &CStr) -> Done {
+    let flags = (libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC) as usize;
+    let file = call(libc::SYS_openat, [libc::AT_FDCWD as usize, at.as_ptr() as usize, flags, 0o444, 0, 0])?;
+    let done = call(libc::SYS_write, [file, text.as_ptr() as usize, text.count_bytes(), 0, 0, 0]);
+    call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+    done.map(drop)
+}
+
+fn standard_input() -> Done {
+    let args = [libc::AT_FDCWD as usize, c"/dev/null".as_ptr() as usize, libc::O_RDONLY as usize, 0, 0, 0];
+    let null = call(libc::SYS_openat, args)?;
+    call(libc::SYS_dup3, [null, 0, 0, 0, 0, 0])?;
+    call(libc::SYS_close, [null, 0, 0, 0, 0, 0]).map(drop)
 }
 
 fn write(text: &CStr, at: &CStr) -> Done {

@@ -8,12 +8,13 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
+use log::Level;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, makedev, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -23,10 +24,11 @@ use super::clone_context::{CloneContext, SLOTS};
 use super::error::{SandboxError, preparing};
 use super::identity;
 use super::plan::{PlanSpec, plan};
-use super::rootfs::{DEFAULT_MOUNTS, ProcMasks, Template};
+use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
 use super::spec::{Network, SandboxParts, SandboxSpec};
 use super::start::Init;
 use super::step::Step;
+use crate::diag;
 use crate::job::exit_file;
 use crate::sys::{
     self,
@@ -41,6 +43,8 @@ const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/joblet-init"));
 pub struct SandboxConfig {
     /// Host paths shown read-only; `None` is the built-in list.
     pub mounts: Option<Vec<PathBuf>>,
+    /// Host paths shown beside these.
+    pub extra_mounts: Vec<PathBuf>,
     /// procfs shows pids only (`filesystem.proc: pid`).
     pub proc_pids_only: bool,
     /// `<dataDir>/run`, which holds the exit files.
@@ -85,17 +89,19 @@ impl Sandbox {
     /// # Errors
     /// The step that the host refused; no job can run then.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let built_in = || DEFAULT_MOUNTS.iter().map(PathBuf::from).collect();
-        let mounts = config.mounts.clone().unwrap_or_else(built_in);
+        let template = Template::build(&host_paths(&config), &config.run_dir)?;
+        for note in &template.notes {
+            diag::event!(Level::Warn, "jobs do not see a host path as asked", reason = note);
+        }
         let exits = exit_files(&config.run_dir);
         preparing(std::fs::create_dir_all(&exits), &format!("make {}", exits.display()))?;
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         Ok(Sandbox {
-            template: Template::build(&mounts, &config.run_dir)?,
+            template,
             host_mounts: preparing(File::open("/proc/self/ns/mnt"), "open our mount namespace")?.into(),
             init: sealed_init()?,
             linger_s: text(&config.orphan_linger_s.to_string())?,
-            dev_null: preparing(OpenOptions::new().read(true).open("/dev/null"), "open /dev/null")?,
+            dev_null: null_device()?,
             filter: super::filter::program(),
             masks: ProcMasks::probe(),
             ceilings: hard_limits(),
@@ -214,6 +220,7 @@ impl Sandbox {
                 Network::Kept(_) => Network::Kept(network),
                 Network::Host => Network::Host,
             },
+            parts: &self.template.parts,
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
             scratch_bytes: spec.scratch_bytes,
@@ -288,6 +295,31 @@ impl Sandbox {
     pub fn exit_file_path(&self, id: &str) -> PathBuf {
         exit_file_path(&self.config.run_dir, id)
     }
+}
+
+/// The paths that jobs see, each with its key.
+fn host_paths(config: &SandboxConfig) -> Vec<HostPath> {
+    let with = |key| move |path: PathBuf| HostPath { path, key };
+    let listed: Vec<HostPath> = match &config.mounts {
+        Some(mounts) => mounts.iter().cloned().map(with(Some("filesystem.allowedMounts"))).collect(),
+        None => default_paths().into_iter().map(with(None)).collect(),
+    };
+    let extra = config.extra_mounts.iter().cloned().map(with(Some("filesystem.extraMounts")));
+    listed.into_iter().chain(extra).collect()
+}
+
+/// The null device for standard input until a child opens its own. Were it another file, or a link to one, that would be
+/// readable for every job (CVE-2025-31133).
+fn null_device() -> Result<File, SandboxError> {
+    let open = || -> io::Result<File> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open("/dev/null");
+        let null = file.ok().filter(|file| {
+            file.metadata().is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == makedev(1, 3))
+        });
+        null.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is not the character device 1:3"))
+    };
+    open().map_err(|source| SandboxError::Template { doing: "open /dev/null".into(), source })
 }
 
 /// The directory of the exit files, below `<dataDir>/run`.

@@ -39,6 +39,7 @@ mod child;
 mod clone_context;
 pub mod create;
 mod error;
+pub mod etc;
 pub mod filter;
 pub mod identity;
 pub mod plan;
@@ -48,6 +49,7 @@ pub mod security;
 mod spec;
 pub mod start;
 pub mod step;
+mod sysfs;
 pub mod work;
 
 pub use clone_context::CloneContext;

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
-use super::rootfs::ProcMasks;
+use super::rootfs::{NEW, Part, ProcMasks, ROOT_OPTIONS};
 use super::spec::Network;
 use super::step::Step;
 use crate::init_abi::slot;
@@ -13,11 +13,13 @@ use crate::init_abi::slot;
 pub struct PlanSpec<'a> {
     /// The network of the job.
     pub network: Network<'a>,
+    /// Mounts of the root beside the root itself.
+    pub parts: &'a [Part],
     /// procfs shows pids only (`filesystem.proc: pid`).
     pub proc_pids_only: bool,
     /// Paths of procfs to close.
     pub masks: &'a ProcMasks,
-    /// Bytes each of /tmp and /dev/shm may take.
+    /// Bytes each of /tmp, /dev/shm and /run may take.
     pub scratch_bytes: u64,
     /// The filled /work.
     pub work: BorrowedFd<'a>,
@@ -63,6 +65,7 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
         Network::Kept(namespace) => steps.push(Step::JoinNetwork(namespace)),
         Network::Host => {}
     }
+    root(spec, &mut steps);
     filesystems(spec, &mut steps);
     steps.push(Step::Hostname(spec.hostname.clone()));
     limits(spec, &mut steps);
@@ -78,8 +81,25 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     steps.push(Step::DropCapabilities);
     // Overwrites the numbers 0 to 9, the namespace's own among them perhaps: nothing after it names another.
     steps.push(Step::Descriptors(spec.descriptors));
+    steps.push(Step::StandardInput);
     steps.push(Step::Exec { linger_s: spec.linger_s });
     steps
+}
+
+/// The root is put together at /new, then entered; from then on paths are the job's.
+fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
+    steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options: ROOT_OPTIONS });
+    steps.push(Step::Bind { what: "/ without the host's /etc".into(), from: c"/overlay/root", at: c"/new" });
+    for part in spec.parts {
+        let (Part::Overlay { at, .. } | Part::Bind { at, .. }) = part;
+        let what = at.to_string_lossy().replacen(NEW, "", 1).into();
+        steps.push(match part {
+            Part::Overlay { at, options } => Step::Overlay { what, at, options },
+            Part::Bind { from, at } => Step::Bind { what, from, at },
+        });
+    }
+    steps.push(Step::Devices { at: c"/new/dev" });
+    steps.push(Step::EnterRoot { at: c"/new" });
 }
 
 fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
@@ -108,6 +128,14 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     }
     steps.push(mount(c"tmpfs", c"/tmp", SAFE, scratch(spec.scratch_bytes)));
     steps.push(mount(c"tmpfs", c"/dev/shm", SAFE | libc::MS_NOEXEC, scratch(spec.scratch_bytes)));
+    steps.push(mount(c"tmpfs", c"/run", SAFE, scratch(run_bytes(spec.scratch_bytes))));
+    // /var/lock and /var/log lead here.
+    steps.push(Step::Directory { at: c"/run/lock" });
+    steps.push(Step::Directory { at: c"/run/log" });
+    steps.push(Step::NewFile { at: c"/run/hosts", text: hosts(&spec.hostname) });
+    // In the job's cgroup namespace its own group is the root, and mount options of the host's tree are ignored.
+    let group = SAFE | libc::MS_NOEXEC | libc::MS_RDONLY;
+    steps.push(mount(c"cgroup2", c"/sys/fs/cgroup", group, CString::default()));
     // The kernel has 4096 for all of the host (kernel.pty.max), which one job could take.
     let terminals = c"newinstance,ptmxmode=0666,mode=0620,max=256";
     steps.push(mount(c"devpts", c"/dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals.to_owned()));
@@ -116,6 +144,21 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 
 fn mount<'a>(kind: &'static CStr, at: &'static CStr, flags: u64, options: CString) -> Step<'a> {
     Step::Mount { kind, at, flags, options }
+}
+
+/// The names that every job resolves without a name server. The host name has an address of its own, as Debian gives it
+/// (hosts(5)). It stands before localhost at ::1, which a resolver prefers, so that its full name is itself.
+fn hosts(hostname: &CStr) -> CString {
+    let name = hostname.to_string_lossy();
+    let text = format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t{name} localhost ip6-localhost ip6-loopback\n"
+    );
+    CString::new(text).expect("a C string has no NUL within")
+}
+
+/// Bytes of /run: pid files, sockets, locks, and logs of programs that keep one in /var/log.
+pub(super) fn run_bytes(scratch_bytes: u64) -> u64 {
+    scratch_bytes.min(64 << 20)
 }
 
 /// Options of a tmpfs that everybody in the job may write to. An inode costs the kernel about 1 KiB.

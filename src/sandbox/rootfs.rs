@@ -1,18 +1,37 @@
-//! The template: one mount namespace that holds the root every job starts from.
+//! The template: one mount namespace from which every job gets its root.
 //!
-//! A short-lived thread moves into a copy of the host's mounts, builds a read-only tmpfs root with the host
-//! directories a job may see bound into it, pivots onto it and detaches the old root. Only the namespace's
-//! descriptor is kept. A spawner thread joins it for the length of one clone, so that the child's own copy
-//! (`CLONE_NEWNS`) has a dozen mounts and not one of the host's: nothing to unmount, nothing to forget.
+//! A short-lived thread moves into a copy of the host's mounts, builds a read-only tmpfs with the parts of a root, pivots
+//! onto it and detaches the host's root. Only the namespace's descriptor is kept. A spawner thread joins it for the length
+//! of one clone, so that the child's own copy (`CLONE_NEWNS`) has a few mounts and not one of the host's: nothing to
+//! unmount, nothing to forget.
+//!
+//! ```text
+//! /layer/root   the root of jobs as files of ours: devices, made files, copies of files of /etc, the /sys tree
+//! /host/etc     the host's /etc. A directory of jobs' /etc is a directory of /layer with a redirect to one of these
+//! /host/N       the other host paths that jobs see: /usr, filesystem.allowedMounts, filesystem.extraMounts
+//! /host/empty   an empty directory: an overlay without an upper layer needs two lower ones
+//! /overlay      where the child mounts the overlay of /layer and /host/etc; its directory `root` goes to /new
+//! /new          the new root of one job, until the child moves it over /
+//! ```
+//!
+//! **Overlays.** A job that saw the host's own inodes could watch them (inotify names what others open and execute) and
+//! lock them (flock holds up programs of the host, and carries bits from job to job). An overlay has inodes of its own for
+//! the same files, and its files share the host's page cache. The child mounts new overlays for each job; one overlay for
+//! all jobs would be cheaper, but jobs would watch and lock each other's inodes there, and it would go on showing files that the host
+//! has replaced meanwhile.
+//!
+//! **Binds** remain for single files outside of /etc, and for directories that overlayfs does not take: those with
+//! another file system mounted below, and those of file systems without what it needs. The daemon logs each of the latter.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, PROC_SUPER_MAGIC, major, makedev, minor, mknodat};
+use rustix::fs::{CWD, FileType, Mode, PROC_SUPER_MAGIC, XattrFlags, makedev, mknodat, setxattr};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
     move_mount, open_tree, unmount,
@@ -21,49 +40,51 @@ use rustix::mount::{
 use crate::sys;
 
 use super::error::SandboxError;
+use super::{etc, sysfs};
 
-/// Host paths that a job sees read-only where the configuration names none. From /etc only the files that programs need
-/// to link, to find names and to check certificates.
-pub const DEFAULT_MOUNTS: &[&str] = &[
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/alternatives",
-    "/etc/localtime",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/ca-certificates",
-    "/etc/ca-certificates.conf",
-    "/etc/pki/tls/certs",
-    "/etc/pki/ca-trust",
-    "/etc/nsswitch.conf",
-];
+/// Directories of the host that a job sees read-only where the configuration names no list; [`etc::PROGRAM_FILES`] adds
+/// the paths below /etc.
+pub const DEFAULT_DIRECTORIES: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// Device nodes bound from the host, with their numbers (Documentation/admin-guide/devices.txt). /dev/null also
-/// covers the masked files of /proc: were it another file, or a link to one, that would be writable for every job
-/// (CVE-2025-31133).
+/// A host path that jobs see, and the configuration key that names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPath {
+    /// The absolute path, the same on the host and in a job.
+    pub path: PathBuf,
+    /// The key; `None` for paths of the built-in list.
+    pub key: Option<&'static str>,
+}
+
+/// The built-in list as it is on this host: [`DEFAULT_DIRECTORIES`] and [`etc::PROGRAM_FILES`].
+pub fn default_paths() -> Vec<PathBuf> {
+    DEFAULT_DIRECTORIES.iter().map(PathBuf::from).chain(etc::program_files(Path::new("/etc"))).collect()
+}
+
+/// Device nodes of jobs, with their numbers (Documentation/admin-guide/devices.txt). They are made and not bound: the
+/// host's /dev/null may be another file (CVE-2025-31133), and its inode is shared with every program of the host.
 const DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Links in /dev, as every program expects them.
-const DEVICE_LINKS: &[(&str, &str)] = &[
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// Empty directories: mount points of each job, and places programs expect to exist.
+/// Directories: mount points of each job, and places that programs expect to exist.
 const DIRECTORIES: &[&str] =
     &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var"];
+
+/// Symbolic links, as every program expects them. The host name differs from job to job and the root does not: the
+/// kernel knows the name, and each job's hosts file is in its /run.
+const LINKS: &[(&str, &str)] = &[
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
+    ("dev/ptmx", "pts/ptmx"),
+    ("etc/hostname", "/proc/sys/kernel/hostname"),
+    ("etc/hosts", "/run/hosts"),
+    ("etc/mtab", "/proc/self/mounts"),
+    ("var/lock", "/run/lock"),
+    ("var/log", "/run/log"),
+    ("var/run", "/run"),
+    ("var/tmp", "/tmp"),
+];
 
 /// Files we make, so that `id`, `whoami` and name look-ups work without anything of the host's.
 const FILES: &[(&str, &str)] = &[
@@ -72,28 +93,57 @@ const FILES: &[(&str, &str)] = &[
         "root:x:0:0:root:/work:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     ),
     ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-    ("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
     ("etc/resolv.conf", "# jobs have no name server\n"),
 ];
+
+/// The files of the root, in the template's namespace.
+const ROOT: &str = "layer/root";
+/// Where the child puts a root together. Paths of [`Part`] begin with it.
+pub(super) const NEW: &str = "/new";
+/// Options of the overlay that holds the root's files and the directories of /etc.
+pub(super) const ROOT_OPTIONS: &CStr = c"lowerdir=/layer:/host/etc,redirect_dir=follow";
+
+/// One mount of a job's root, for the child to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A read-only overlay.
+    Overlay {
+        /// The mount point, in the template's namespace.
+        at: CString,
+        /// Options of mount(2).
+        options: CString,
+    },
+    /// A copy of a mount, with those below it.
+    Bind {
+        /// The mount, in the template's namespace.
+        from: CString,
+        /// The mount point there.
+        at: CString,
+    },
+}
 
 /// The namespace that children copy.
 #[derive(Debug)]
 pub struct Template {
     /// Mount namespace with the pivoted root.
     pub namespace: OwnedFd,
+    /// The mounts that each child makes there, in this order.
+    pub parts: Vec<Part>,
+    /// Sentences for the daemon's log: host paths that jobs do not see as asked.
+    pub notes: Vec<String>,
 }
 
 impl Template {
-    /// Builds the template from `mounts` (host paths; missing ones are skipped). `anchor` is an existing
-    /// directory of ours on which the new root is mounted while it is built; no other process sees that.
+    /// Builds the template from `paths`; missing ones are skipped. The new root is mounted
+    /// on a directory below `run_dir` while it is built; no other process sees that.
     ///
     /// # Errors
     /// The step that failed, with its path.
-    pub fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
-        let (mounts, anchor) = (mounts.to_vec(), anchor.to_owned());
+    pub fn build(paths: &[HostPath], run_dir: &Path) -> Result<Template, SandboxError> {
+        let (paths, run_dir) = (paths.to_vec(), run_dir.to_owned());
         std::thread::Builder::new()
             .name("template".into())
-            .spawn(move || build(&mounts, &anchor))
+            .spawn(move || build(paths, &run_dir))
             .map_err(|source| SandboxError::Template { doing: "start a thread".into(), source })?
             .join()
             .map_err(|_| SandboxError::Template {
@@ -104,37 +154,54 @@ impl Template {
 }
 
 /// Names the step that ran when `result` failed.
-fn doing<T>(
+pub(super) fn doing<T>(
     result: Result<T, impl Into<io::Error>>,
     what: impl FnOnce() -> String,
 ) -> Result<T, SandboxError> {
     result.map_err(|e| SandboxError::Template { doing: what(), source: e.into() })
 }
 
-fn build(mounts: &[PathBuf], anchor: &Path) -> Result<Template, SandboxError> {
+fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxError> {
     is_procfs("/proc")?;
+    // On the file system of dataDir, which is most often that of /usr: the overlay of /usr then has one device number.
+    let (empty, anchor) = (run_dir.join("empty"), run_dir.join("root"));
+    for dir in [&empty, &anchor] {
+        doing(fs::create_dir_all(dir), || format!("make {}", dir.display()))?;
+        doing(fs::set_permissions(dir, Permissions::from_mode(0o555)), || {
+            format!("set mode of {}", dir.display())
+        })?;
+    }
     doing(sys::thread::unshare_mounts(), || "enter a new mount namespace".into())?;
     let namespace = doing(File::open("/proc/thread-self/ns/mnt"), || "open the new mount namespace".into())?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     doing(mount_change("/", private), || "make all mounts private".into())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    doing(mount("tmpfs", anchor, "tmpfs", flags, Some(c"mode=755,size=1m,nr_inodes=512")), || {
+    // Inodes for the copies of /etc and for the topology of some thousand processors.
+    doing(mount("tmpfs", &anchor, "tmpfs", flags, Some(c"mode=755,size=64m,nr_inodes=262144")), || {
         format!("mount a root at {}", anchor.display())
     })?;
-    stand_in(anchor)?;
+    stand_in(&anchor)?;
     // From here on every path of the new root is relative: the thread stands in it.
+    let mut template = Template { namespace: namespace.into(), parts: Vec::new(), notes: Vec::new() };
     furnish()?;
-    let mut binds = Vec::new();
-    for path in mounts {
-        binds.extend(make_place(path)?);
+    // A directory comes before those below it, and is mounted first.
+    paths.sort_by(|a, b| a.path.cmp(&b.path));
+    paths.dedup_by(|a, b| a.path == b.path);
+    let mut binds = vec![
+        Bind::directory(&empty, "host/empty"),
+        // Mounts on files of the host's /etc, as container runtimes make them, stay away: they are copied.
+        Bind { recursive: false, ..Bind::directory(Path::new("/etc"), "host/etc") },
+    ];
+    for path in &paths {
+        binds.extend(make_place(path, binds.len(), &mut template)?);
     }
-    binds.extend(make_devices()?);
-    cover_read_only(anchor)?;
+    cover_read_only(&anchor)?;
     binds.iter().try_for_each(bind)?;
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
     doing(unmount(".", UnmountFlags::DETACH), || "detach the old root".into())?;
     stand_in(Path::new("/"))?;
-    Ok(Template { namespace: namespace.into() })
+    try_overlays(&mut template)?;
+    Ok(template)
 }
 
 /// User maps, descriptors and namespaces are reached through /proc; a write to another file system mounted
@@ -165,113 +232,177 @@ fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
     stand_in(anchor)
 }
 
-/// One host path to bind into the new root.
+fn furnish() -> Result<(), SandboxError> {
+    for dir in ["host", "host/etc", "host/empty", "overlay", "new", "layer", ROOT] {
+        doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;
+    }
+    let root = Path::new(ROOT);
+    for dir in DIRECTORIES {
+        let at = root.join(dir);
+        doing(fs::create_dir(&at), || format!("make directory /{dir}"))?;
+        doing(fs::set_permissions(&at, Permissions::from_mode(0o755)), || format!("set mode of /{dir}"))?;
+    }
+    for (path, text) in FILES {
+        let at = root.join(path);
+        doing(fs::write(&at, text), || format!("make /{path}"))?;
+        doing(fs::set_permissions(&at, Permissions::from_mode(0o644)), || format!("set mode of /{path}"))?;
+    }
+    for (name, to) in LINKS {
+        doing(symlink(to, root.join(name)), || format!("link /{name}"))?;
+    }
+    for (name, major, minor) in DEVICES {
+        let at = root.join("dev").join(name);
+        let mode = Mode::from_raw_mode(0o666);
+        let made = mknodat(CWD, &at, FileType::CharacterDevice, mode, makedev(*major, *minor));
+        doing(made, || format!("make /dev/{name} (which needs CAP_MKNOD)"))?;
+        doing(fs::set_permissions(&at, Permissions::from_mode(0o666)), || {
+            format!("set mode of /dev/{name}")
+        })?;
+    }
+    let made = sysfs::copy_topology(Path::new("/sys"), &root.join("sys"));
+    doing(made, || "make the /sys tree".into())
+}
+
+/// One host path to bind below `host`.
 struct Bind {
     /// Path on the host.
     from: PathBuf,
-    /// Place in the new root.
+    /// Place in the template.
     to: PathBuf,
-    /// Mount attributes (`MOUNT_ATTR_*`).
-    attributes: u64,
     /// The file type when its place was made; it must be the same when it is opened.
     kind: FileType,
-    /// Its number, if it must be this device.
-    device: Option<u64>,
+    /// Whether mounts below it come too.
+    recursive: bool,
 }
 
-fn furnish() -> Result<(), SandboxError> {
-    for dir in DIRECTORIES {
-        doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;
-        doing(fs::set_permissions(dir, Permissions::from_mode(0o755)), || format!("set mode of /{dir}"))?;
+impl Bind {
+    fn directory(from: &Path, to: &str) -> Bind {
+        Bind { from: from.to_owned(), to: to.into(), kind: FileType::Directory, recursive: true }
     }
-    for (path, text) in FILES {
-        doing(fs::write(path, text), || format!("make /{path}"))?;
-        doing(fs::set_permissions(path, Permissions::from_mode(0o644)), || format!("set mode of /{path}"))?;
-    }
-    for (name, to) in DEVICE_LINKS {
-        doing(symlink(to, Path::new("dev").join(name)), || format!("link /dev/{name}"))?;
-    }
-    // The name differs from job to job, the root does not: the kernel knows it.
-    doing(symlink("/proc/sys/kernel/hostname", "etc/hostname"), || "link /etc/hostname".into())?;
-    doing(symlink("/proc/self/mounts", "etc/mtab"), || "link /etc/mtab".into())?;
-    doing(symlink("/tmp", "var/tmp"), || "link /var/tmp".into())
 }
 
-/// Makes the place of one host path: a symlink (merged-usr) is made again; a directory or file gets a mount point,
-/// and the bind for it is returned.
-fn make_place(path: &Path) -> Result<Option<Bind>, SandboxError> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(None) };
-    let Ok(inside) = path.strip_prefix("/") else {
-        return doing(Err(io::Error::from(io::ErrorKind::InvalidInput)), || {
-            format!("expose {}: it is not absolute", path.display())
-        });
+/// Makes the place of one host path: a symbolic link (merged-usr) is made again; a path below /etc becomes files of ours
+/// or a redirect; another directory or file gets a mount point, a part of the root and the bind that is returned.
+fn make_place(host: &HostPath, number: usize, template: &mut Template) -> Result<Option<Bind>, SandboxError> {
+    let path = host.path.as_path();
+    let shown = || match host.key {
+        Some(key) => format!("show {} ({key})", path.display()),
+        None => format!("show {}", path.display()),
     };
-    if let Some(parent) = inside.parent() {
-        doing(fs::create_dir_all(parent), || format!("make directory /{}", parent.display()))?;
-    }
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        if host.key.is_some() {
+            template.notes.push(format!("cannot {}: there is no such file", shown()));
+        }
+        return Ok(None);
+    };
+    let at = doing(place_in_root(path), shown)?;
     if meta.is_symlink() {
-        let to = doing(fs::read_link(path), || format!("read link {}", path.display()))?;
-        doing(symlink(&to, inside), || format!("link {}", path.display()))?;
+        let link = fs::read_link(path).and_then(|to| etc::replace(&at, |at| symlink(to, at)));
+        return doing(link, shown).map(|()| None);
+    }
+    if let Ok(below) = path.strip_prefix("/etc")
+        && !below.as_os_str().is_empty()
+    {
+        if meta.is_dir() {
+            doing(fs::create_dir_all(&at), shown)?;
+            let to = Path::new("/").join(below);
+            let redirect = to.as_os_str().as_bytes();
+            doing(setxattr(&at, "trusted.overlay.redirect", redirect, XattrFlags::empty()), shown)?;
+        } else if let Some(why) = doing(etc::copy_public(path, &at), shown)? {
+            template.notes.push(format!("cannot {}: {why}", shown()));
+        }
         return Ok(None);
     }
-    if meta.is_dir() {
-        doing(fs::create_dir_all(inside), || format!("make directory {}", path.display()))?;
+    let made = if meta.is_dir() { fs::create_dir_all(&at) } else { File::create(&at).map(drop) };
+    doing(made, shown)?;
+    let to = format!("host/{number}");
+    let made = if meta.is_dir() { fs::create_dir(&to) } else { File::create(&to).map(drop) };
+    doing(made, shown)?;
+    let text = |text: Vec<u8>| doing(CString::new(text).map_err(io::Error::other), shown);
+    let place = text([NEW.as_bytes(), path.as_os_str().as_bytes()].concat())?;
+    template.parts.push(if meta.is_dir() && !has_mounts_below(path) {
+        let options = text(format!("lowerdir=/host/empty:/{to},redirect_dir=nofollow").into_bytes())?;
+        Part::Overlay { at: place, options }
     } else {
-        doing(File::create(inside), || format!("make file {}", path.display()))?;
-    }
-    Ok(Some(Bind {
-        from: path.to_owned(),
-        to: inside.to_owned(),
-        attributes: sys::mount::READ_ONLY,
-        kind: FileType::from_raw_mode(meta.mode()),
-        device: None,
-    }))
+        Part::Bind { from: text(format!("/{to}").into_bytes())?, at: place }
+    });
+    let kind = FileType::from_raw_mode(meta.mode());
+    Ok(Some(Bind { from: path.to_owned(), to: to.into(), kind, recursive: true }))
 }
 
-fn make_devices() -> Result<Vec<Bind>, SandboxError> {
-    let mut binds = Vec::new();
-    for (name, major, minor) in DEVICES {
-        let at = Path::new("dev").join(name);
-        // A mount point of the same type as the file that covers it: find(1) believes the directory entry, and would
-        // have a `-type f` read /dev/zero for ever.
-        let made = mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
-        doing(made, || format!("make {}", at.display()))?;
-        binds.push(Bind {
-            from: Path::new("/dev").join(name),
-            to: at,
-            attributes: sys::mount::READ_ONLY & !libc::MOUNT_ATTR_NODEV,
-            kind: FileType::CharacterDevice,
-            device: Some(makedev(*major, *minor)),
-        });
+/// The place of a host path below [`ROOT`], with the directories above it made. A link among these is refused: an
+/// absolute one would lead to the host.
+fn place_in_root(path: &Path) -> io::Result<PathBuf> {
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let inside = path.strip_prefix("/").map_err(|_| wrong("it is not absolute".into()))?;
+    let mut at = PathBuf::from(ROOT);
+    for name in inside.parent().into_iter().flat_map(Path::components) {
+        at.push(name);
+        match fs::symlink_metadata(&at) {
+            Ok(meta) if meta.is_symlink() => {
+                let link = Path::new("/").join(at.strip_prefix(ROOT).unwrap_or(&at));
+                return Err(wrong(format!("{} is a link; name the path without links", link.display())));
+            }
+            Ok(_) => {}
+            Err(_) => fs::create_dir(&at)?,
+        }
     }
-    Ok(binds)
+    Ok(at.join(inside.file_name().unwrap_or_default()))
+}
+
+/// Whether another file system is mounted below this directory: an overlay would show the empty directory there.
+fn has_mounts_below(path: &Path) -> bool {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    // Spaces and the like are octal there, which matters only at the beginning of the path: those are binds then.
+    points.map(Path::new).any(|at| at != path && at.starts_with(path))
+        || path.as_os_str().as_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'\\')
 }
 
 /// Binds by descriptor: the file type is checked, and the attributes are set, on the detached copy that is then
 /// mounted. A link that has taken its place meanwhile is not followed.
 fn bind(bind: &Bind) -> Result<(), SandboxError> {
     let from = bind.from.display();
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_NO_AUTOMOUNT
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, bind.recursive);
     let tree = doing(open_tree(CWD, &bind.from, flags), || format!("open {from}"))?;
     let found = doing(rustix::fs::fstat(&tree), || format!("look at {from}"))?;
-    let same = FileType::from_raw_mode(found.st_mode) == bind.kind
-        && bind.device.is_none_or(|device| device == found.st_rdev);
-    let other = || match bind.device {
-        Some(d) => format!("it is not the character device {}:{}", major(d), minor(d)),
-        None => "it was replaced while the root was made".to_owned(),
-    };
-    let other = || io::Error::new(io::ErrorKind::InvalidData, other());
+    let same = FileType::from_raw_mode(found.st_mode) == bind.kind;
+    let other = || io::Error::new(io::ErrorKind::InvalidData, "it was replaced while the root was made");
     doing(same.then_some(()).ok_or_else(other), || format!("expose {from}"))?;
-    doing(sys::mount::set_attributes(tree.as_fd(), c"", bind.attributes, true), || {
+    doing(sys::mount::set_attributes(tree.as_fd(), c"", sys::mount::READ_ONLY, true), || {
         format!("make {from} read-only")
     })?;
     doing(move_mount(&tree, "", CWD, &bind.to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH), || {
         format!("mount {from}")
     })
+}
+
+/// Mounts each overlay once. The root's must succeed; a directory that overlayfs refuses becomes a bind.
+fn try_overlays(template: &mut Template) -> Result<(), SandboxError> {
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    let attempt = |options: &CStr| -> io::Result<()> {
+        mount("joblet", "/overlay", "overlay", flags, Some(options))?;
+        Ok(unmount("/overlay", UnmountFlags::DETACH)?)
+    };
+    doing(attempt(ROOT_OPTIONS), || {
+        "mount an overlay of the root and /etc (modprobe overlay loads overlayfs)".into()
+    })?;
+    for part in &mut template.parts {
+        let Part::Overlay { at, options } = part else { continue };
+        let Err(why) = attempt(options) else { continue };
+        let path = String::from_utf8_lossy(at.as_bytes()).replacen(NEW, "", 1);
+        template.notes.push(format!(
+            "jobs see the host's own inodes of {path}, which they can watch and lock: overlayfs refuses it: {why}"
+        ));
+        let from = options.to_string_lossy();
+        let from = from.split([':', ',']).nth(1).unwrap_or_default();
+        *part = Part::Bind { from: doing(CString::new(from), || format!("name {path}"))?, at: at.clone() };
+    }
+    Ok(())
 }
 
 /// Paths of procfs that show or control the host, split by the way they are closed. [`ProcMasks::probe`] looks once

@@ -41,16 +41,17 @@ const ROWS: [(&str, &str); 8] = [
 
 /// Mount points with attributes of their own. All others show the host and are read-only, without setuid programs
 /// and without devices.
-const OWN_MOUNTS: [(&str, &[&str]); 5] = [
+const OWN_MOUNTS: [(&str, &[&str]); 6] = [
     ("/work", &["nosuid", "nodev"]),
     ("/tmp", &["nosuid", "nodev"]),
+    ("/run", &["nosuid", "nodev"]),
     ("/proc", &["nosuid", "nodev", "noexec"]),
     ("/dev/shm", &["nosuid", "nodev", "noexec"]),
     ("/dev/pts", &["nosuid", "noexec"]),
 ];
 const OF_THE_HOST: &[&str] = &["ro", "nosuid", "nodev"];
-/// The harmless devices, which also lie over files of /proc that are hidden.
-const DEVICE: &[&str] = &["ro", "nosuid"];
+/// /dev with its six harmless devices, one of which also lies over files of /proc that are hidden.
+const DEVICES: &[&str] = &["ro", "nosuid", "noexec"];
 
 /// The layers of the payload among `processes` (numbers on the host, those of the job's group), and one for all of
 /// them together.
@@ -194,7 +195,7 @@ fn mount(line: &str) -> Option<Layer> {
     let kind = after.split(' ').next().unwrap_or_default();
     let wanted = match OWN_MOUNTS.iter().find(|(own, _)| *own == at) {
         Some((_, wanted)) => wanted,
-        None if kind == "devtmpfs" => DEVICE,
+        None if at == "/dev" || kind == "overlay" && at.starts_with("/proc/") => DEVICES,
         None => OF_THE_HOST,
     };
     let has = |option: &&str| options.split(',').any(|word| word == *option);
@@ -254,13 +255,14 @@ Max realtime priority     0                    0
 ";
     const MOUNTS: &str = "\
 45 47 0:41 / /work rw,nosuid,nodev,relatime - tmpfs none rw
-47 46 0:40 / / ro,nosuid,nodev,relatime - tmpfs tmpfs rw
-48 47 254:0 /usr /usr ro,nosuid,nodev,relatime - ext4 /dev/vda rw
-58 47 0:6 /null /dev/null ro,nosuid,relatime - devtmpfs devtmpfs rw
+47 46 0:40 /root / ro,nosuid,nodev,relatime - overlay joblet ro
+48 47 0:42 / /usr ro,nosuid,nodev,relatime - overlay joblet ro
+58 47 0:40 /root/dev /dev ro,nosuid,noexec,relatime - overlay joblet ro
 82 47 0:43 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
-83 82 0:6 /null /proc/kallsyms ro,nosuid,relatime - devtmpfs devtmpfs rw
+83 82 0:40 /root/dev/null /proc/kallsyms ro,nosuid,noexec,relatime - overlay joblet ro
 110 82 0:43 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
 111 47 0:45 / /tmp rw,nosuid,nodev,relatime - tmpfs tmpfs rw
+114 47 0:48 / /run rw,nosuid,nodev,relatime - tmpfs tmpfs rw
 112 47 0:46 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw
 113 47 0:47 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
 ";
@@ -300,7 +302,7 @@ Max realtime priority     0                    0
         let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
         assert_eq!(broken(&proc, PROMISE), Vec::<String>::new());
         let layers = read_back(proc.path(), &[4242], &PROMISE).unwrap();
-        assert_eq!(layers.len(), 7 + 5 + 3 + 8 + 10 + 1);
+        assert_eq!(layers.len(), 7 + 5 + 3 + 8 + 11 + 1);
     }
 
     #[test]
@@ -332,7 +334,7 @@ Max realtime priority     0                    0
     fn a_mount_that_lost_an_attribute_or_is_shared_is_named() {
         for (from, to, layer) in [
             ("/usr ro,nosuid", "/usr rw,nosuid", "mount /usr"),
-            ("/ / ro,nosuid,nodev", "/ / ro,nosuid", "mount /"),
+            ("/root / ro,nosuid,nodev", "/root / ro,nosuid", "mount /"),
             ("/tmp rw,nosuid,nodev", "/tmp rw,nodev", "mount /tmp"),
             ("noexec,relatime - proc", "relatime - proc", "mount /proc"),
             ("/usr ro,nosuid,nodev,relatime -", "/usr ro,nosuid,nodev,relatime shared:7 -", "mount /usr"),

@@ -18,7 +18,7 @@ pub enum Network<'a> {
 pub struct SandboxSpec<'a> {
     /// The host name inside the sandbox.
     pub hostname: &'a str,
-    /// Size limit of each of /tmp and /dev/shm, in bytes.
+    /// Size limit of each of /tmp, /dev/shm and /run, in bytes.
     pub scratch_bytes: u64,
     /// Most processes and threads of the job.
     pub pids: u32,

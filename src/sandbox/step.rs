@@ -3,6 +3,7 @@
 //! A new step is a variant here, an arm in `child.rs`, and a place in `plan.rs`. Every step isolates the job: when one
 //! fails the job does not start, and its sentence tells the client which and why.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,6 +28,34 @@ pub enum Step<'a> {
     JoinNetwork(BorrowedFd<'a>),
     /// Loopback of the new network namespace up.
     LoopbackUp,
+    /// A new read-only overlay.
+    Overlay {
+        /// The files behind it, for the sentence.
+        what: Cow<'a, str>,
+        /// The mount point.
+        at: &'a CStr,
+        /// The mount options, as text.
+        options: &'a CStr,
+    },
+    /// A copy of a mount, or of a directory of one, with the mounts below it.
+    Bind {
+        /// The files behind it, for the sentence.
+        what: Cow<'a, str>,
+        /// The mount or directory to copy.
+        from: &'a CStr,
+        /// The mount point.
+        at: &'a CStr,
+    },
+    /// A directory made a mount in which device nodes work.
+    Devices {
+        /// The path of the directory.
+        at: &'static CStr,
+    },
+    /// A mount moved over the root directory, and that as the root.
+    EnterRoot {
+        /// The mount to enter.
+        at: &'static CStr,
+    },
     /// A new filesystem: type, where, `MS_*` flags, options.
     Mount {
         /// The file system's type.
@@ -64,6 +93,18 @@ pub enum Step<'a> {
         /// The path to make read-only.
         at: CString,
     },
+    /// A new directory in which everybody in the job may make files.
+    Directory {
+        /// The path in the job.
+        at: &'static CStr,
+    },
+    /// A new file that nobody in the job may write.
+    NewFile {
+        /// The path in the job.
+        at: &'static CStr,
+        /// The text of the file.
+        text: CString,
+    },
     /// A few bytes into a file, which must exist.
     Write {
         /// The bytes to write.
@@ -80,6 +121,8 @@ pub enum Step<'a> {
     Hostname(CString),
     /// Descriptors 0 to 9 in place, all others closed.
     Descriptors([BorrowedFd<'a>; slot::COUNT]),
+    /// The job's own /dev/null as descriptor 0, the inode of which no other job has.
+    StandardInput,
     /// Soft and hard limit of one resource (setrlimit(2)).
     Rlimit {
         /// The resource's number (`RLIMIT_*`).
@@ -119,6 +162,10 @@ impl fmt::Display for Step<'_> {
             Step::Umask => write!(f, "set umask 022"),
             Step::JoinNetwork(_) => write!(f, "join a clean network namespace"),
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),
+            Step::Overlay { what, .. } => write!(f, "show {what} through an overlay of the job's own"),
+            Step::Bind { what, .. } => write!(f, "show {what}"),
+            Step::Devices { .. } => write!(f, "allow device nodes in /dev"),
+            Step::EnterRoot { .. } => write!(f, "enter the root"),
             Step::Mount { kind, at, options, .. } => {
                 write!(
                     f,
@@ -131,6 +178,8 @@ impl fmt::Display for Step<'_> {
             Step::Place { what, at, .. } => write!(f, "mount {what} at {}", at.to_string_lossy()),
             Step::Hide { at, .. } | Step::HideDirectory { at } => write!(f, "hide {}", at.to_string_lossy()),
             Step::ReadOnly { at } => write!(f, "make {} read-only", at.to_string_lossy()),
+            Step::Directory { at } => write!(f, "make the directory {}", at.to_string_lossy()),
+            Step::NewFile { at, .. } => write!(f, "make the file {}", at.to_string_lossy()),
             Step::Write { text, at } => {
                 write!(f, "write {} to {}", text.to_string_lossy(), at.to_string_lossy())
             }
@@ -143,6 +192,7 @@ impl fmt::Display for Step<'_> {
                     fds.iter().filter(|d| d.as_raw_fd() >= 0).count()
                 )
             }
+            Step::StandardInput => write!(f, "open /dev/null as standard input"),
             Step::Rlimit { name, soft, hard, .. } => write!(f, "set limit {name} to {soft}/{hard}"),
             Step::ClearGroups => write!(f, "drop supplementary groups"),
             Step::JoinUser(_) => write!(f, "join the leased user namespace"),

@@ -39,6 +39,40 @@ fn allowed_mounts_replace_the_list() {
 }
 
 #[test]
+fn extra_mounts_add_to_the_list_and_stay_up_to_date() {
+    let place = tempfile::Builder::new().prefix("joblet-extra.").tempdir_in("/srv").unwrap();
+    let dir = place.path().join("dir");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("old"), "old\n").unwrap();
+    fs::write(place.path().join("file"), "file\n").unwrap();
+    let at = |name: &str| place.path().join(name).display().to_string();
+    let d = TestDaemon::with([("filesystem.extraMounts", list(&[&at("dir"), &at("file"), &at("missing")]))]);
+    let missing = format!("cannot show {} (filesystem.extraMounts): there is no such file", at("missing"));
+    assert!(d.log().contains(&missing), "{}", d.log());
+    let script = format!(
+        "cat {}/* {}; ls /etc/alternatives >/dev/null && echo x >{}/old",
+        at("dir"),
+        at("file"),
+        at("dir")
+    );
+    let out = d.run(["sh", "-c", &script]);
+    assert!(out.text() == "old\nfile\n" && out.stderr.contains("Read-only file system"), "{out:?}");
+    // A package manager replaces files and adds some; the next job sees both.
+    fs::write(dir.join("replaced"), "new\n").unwrap();
+    fs::rename(dir.join("replaced"), dir.join("old")).unwrap();
+    fs::write(dir.join("other"), "other\n").unwrap();
+    assert_eq!(d.run(["sh", "-c", &script]).text(), "new\nother\nfile\n");
+}
+
+#[test]
+fn limits_of_a_warm_sandbox_bound_its_run_directory() {
+    let d = TestDaemon::start();
+    let script = "for at in /tmp /run; do head -c 40000000 /dev/zero 2>/dev/null >$at/fill; stat -c %s $at/fill; rm $at/fill; done";
+    // The sandbox was created for the default limit, of which half is more. The hosts file has one page of /run.
+    assert_eq!(d.run(["--max-memory=64", "sh", "-c", script]).ok(), "33554432\n33550336\n");
+}
+
+#[test]
 fn the_host_network_is_open_where_the_configuration_says_so() {
     let d = TestDaemon::with([("network.allow_host", true)]);
     let host = fs::read_link("/proc/self/ns/net").unwrap();

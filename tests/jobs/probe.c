@@ -98,7 +98,7 @@ static void devices(void)
     SAY("change a device's mode", chmod("/dev/null", 0));
     SAY("kernel messages", open("/dev/kmsg", O_RDONLY));
     SAY("memory", open("/dev/mem", O_RDONLY));
-    SAY("sys", open("/sys", O_RDONLY));
+    SAY("firmware", open("/sys/firmware", O_RDONLY));
 }
 
 static void outputs(void)

@@ -156,8 +156,13 @@ impl Bench {
 }
 
 pub fn sandbox(dir: &Path, orphan_linger_s: u64) -> Sandbox {
-    let config =
-        SandboxConfig { mounts: None, proc_pids_only: false, run_dir: dir.to_owned(), orphan_linger_s };
+    let config = SandboxConfig {
+        mounts: None,
+        extra_mounts: Vec::new(),
+        proc_pids_only: false,
+        run_dir: dir.to_owned(),
+        orphan_linger_s,
+    };
     Sandbox::new(config).unwrap()
 }
 

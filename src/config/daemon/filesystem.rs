@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::values;
+use crate::config::values::{self, section};
 
 /// The section `filesystem:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Filesystem {
     pub proc: ProcMode,
     /// Host paths that jobs see read-only, absolute; absent: the built-in list.
     pub allowed_mounts: Option<Vec<PathBuf>>,
+    /// Host paths that jobs see beside those, read-only, absolute.
+    #[serde(deserialize_with = "section")]
+    pub extra_mounts: Vec<PathBuf>,
     /// Bytes of /work, at least 1 MiB.
     #[serde(with = "values::size")]
     pub work_quota: u64,
@@ -48,6 +51,7 @@ impl Default for Filesystem {
         Self {
             proc: ProcMode::Masked,
             allowed_mounts: None,
+            extra_mounts: Vec::new(),
             work_quota: 1 << 30,
             work_backend: WorkBackend::Auto,
         }

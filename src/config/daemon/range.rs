@@ -10,7 +10,19 @@ use crate::job::units::format_duration;
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// Paths that every job has of its own; the host's mount in their place would break the isolation.
-const OWN_PLACES: [&str; 5] = ["/proc", "/dev", "/tmp", "/work", "/volumes"];
+const OWN_PLACES: [&str; 11] = [
+    "/proc",
+    "/dev",
+    "/sys",
+    "/tmp",
+    "/work",
+    "/volumes",
+    "/run",
+    "/var/run",
+    "/var/lock",
+    "/var/log",
+    "/var/tmp",
+];
 
 pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     between("joblet.defaultCpuLimit", c.joblet.default_cpu_limit, 0, 10_000)?;
@@ -84,14 +96,13 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     if let Some(list) = &c.security.revocation_list {
         absolute("security.revocationList", list)?;
     }
-    for path in c.filesystem.allowed_mounts.iter().flatten() {
-        absolute("filesystem.allowedMounts", path)?;
+    let allowed = c.filesystem.allowed_mounts.iter().flatten().map(|path| ("filesystem.allowedMounts", path));
+    let extra = c.filesystem.extra_mounts.iter().map(|path| ("filesystem.extraMounts", path));
+    for (key, path) in allowed.chain(extra) {
+        absolute(key, path)?;
         let ours = OWN_PLACES.iter().find(|own| path.starts_with(own) || Path::new(own).starts_with(path));
         if let Some(own) = ours {
-            return Err(format!(
-                "filesystem.allowedMounts: {} is refused: jobs have a {own} of their own",
-                path.display()
-            ));
+            return Err(format!("{key}: {} is refused: jobs have a {own} of their own", path.display()));
         }
     }
     if c.server.address.is_empty() {

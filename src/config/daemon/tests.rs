@@ -101,6 +101,15 @@ fn wrong_values_are_refused_by_name() {
         ("cgroup: {enableControllers: [devices]}", "unknown variant `devices`"),
         ("filesystem: {workBackend: nfs}", "expected one of `auto`, `disk`, `tmpfs`"),
         ("filesystem: {allowedMounts: [/usr/../etc]}", "filesystem.allowedMounts must be absolute path"),
+        ("filesystem: {extraMounts: [srv]}", "filesystem.extraMounts must be absolute path"),
+        (
+            "filesystem: {extraMounts: [/run/x]}",
+            "filesystem.extraMounts: /run/x is refused: jobs have a /run of",
+        ),
+        (
+            "filesystem: {allowedMounts: [/var]}",
+            "filesystem.allowedMounts: /var is refused: jobs have a /var/run",
+        ),
         ("network: {default_network: bridge}", "\"bridge\" is not built yet"),
         ("network: {default_network: host}", "needs network.allow_host: true"),
         ("logging: {level: loud}", "invalid log level: loud"),
