@@ -5,7 +5,7 @@
 //! when stderr is a pipe without a reader.
 
 use std::io::{self, IsTerminal};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -19,7 +19,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Tells the waiting thread which job it is about, once that is known.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupt(Arc<OnceLock<Watched>>);
+pub(crate) struct Interrupt(Arc<Mutex<Option<Watched>>>);
 
 #[derive(Debug)]
 struct Watched {
@@ -42,7 +42,7 @@ impl Interrupt {
                 let came = set.wait();
                 let restored = set.thread_unblock();
                 if came.is_ok() && restored.is_ok() {
-                    say(job.get());
+                    say(job.lock().unwrap_or_else(PoisonError::into_inner).as_ref());
                 }
                 exit_now(INTERRUPTED)
             });
@@ -64,8 +64,8 @@ impl Interrupt {
     }
 
     fn set(&self, uuid: &str, scheduled: bool) {
-        // Set once: a second call would be about the same job.
-        let _ = self.0.set(Watched { uuid: uuid.to_string(), scheduled });
+        let watched = Watched { uuid: uuid.to_string(), scheduled };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(watched);
     }
 }
 

@@ -73,10 +73,8 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let interrupt = Interrupt::watch();
     let server = connect(values, out)?;
     let uuids = resolve::jobs(server, invocation)?;
-    if let Some(first) = uuids.first() {
-        interrupt.about(first);
-    }
     for uuid in &uuids {
+        interrupt.about(uuid);
         request.uuid.clone_from(uuid);
         let mut watch = Watch::new(server);
         if out.json {

@@ -324,6 +324,7 @@ fn end_summary_is_one_line_unless_the_job_exited_by_itself() {
         ("disk_full", "FAILED", "killed: disk full", "rnx: job f47ac10b killed: disk full"),
         ("canceled", "CANCELED", "", "rnx: job f47ac10b was canceled before it started"),
         ("lost", "FAILED", "no exit record", "rnx: job f47ac10b is lost: no exit record"),
+        ("exited", "FAILED", "/work is full", "rnx: job f47ac10b exited with 0: /work is full"),
         ("", "RUNNING", "", "rnx: job f47ac10b is still RUNNING"),
         ("", "STOPPED", "", "rnx: job f47ac10b was stopped"),
     ];

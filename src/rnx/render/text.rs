@@ -237,7 +237,9 @@ pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
     let or = |fallback: String| if message.is_empty() { fallback } else { message.clone() };
     let also = if message.is_empty() { String::new() } else { format!(": {message}") };
     let what = match job.exit_reason.as_str() {
-        "exited" => return None,
+        "exited" if message.is_empty() => return None,
+        // The server knows more than the code says, such as that the job has filled its disk.
+        "exited" => format!("exited with {}: {message}", job.exitCode),
         "oom" => or(format!("killed: out of memory (limit {} MiB)", job.maxMemory)),
         "signaled" => format!("killed by signal {}", signal_name(job.signal)),
         "timeout" => or("ran longer than its timeout".into()),
