@@ -226,6 +226,8 @@ fn filled(text: &str, columns: usize) -> Vec<String> {
 mod tests {
     use super::super::parse::{Parsed, parse};
     use super::*;
+    use crate::config::daemon::DaemonConfig;
+    use crate::job::units::format_duration;
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_string).collect()
@@ -301,6 +303,23 @@ mod tests {
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[..4], ["one two three", "", "  a  b", "x  y"]);
         assert_eq!((lines[4].len(), lines[5].len(), lines.len()), (79, 19, 6));
+    }
+
+    #[test]
+    fn help_of_a_start_names_the_defaults_of_the_daemon() {
+        let shown = help(&words("job run")).unwrap();
+        let text = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        let node = DaemonConfig::default();
+        let (jobs, uploads) = (&node.joblet, node.grpc.max_recv_msg_size >> 20);
+        for default in [
+            format!("(default of a node: {}, one core)", jobs.default_cpu_limit),
+            format!("(default of a node: {})", jobs.default_memory_limit),
+            format!("(default and most of a node: {})", format_duration(jobs.job_timeout)),
+            format!("{} ms between SIGTERM and SIGKILL", jobs.stop_grace_period.as_millis()),
+            format!("at most {uploads} MiB"),
+        ] {
+            assert!(text.contains(&default), "{default}: {text}");
+        }
     }
 
     #[test]
