@@ -24,6 +24,7 @@ mod e2e {
     mod environment;
     mod explain;
     mod faults;
+    mod held_pipes;
     mod idle;
     mod lifecycle;
     mod limits;

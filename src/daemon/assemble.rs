@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::Level;
@@ -33,7 +33,7 @@ use super::spawner::{CreateRequest, Spawner, StartRequest, Starts, schedule_firs
 use super::staging::{self, Staging};
 use super::timers::Timers;
 use super::token::Token;
-use super::{DaemonError, directories};
+use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
 use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
 use crate::diag;
@@ -62,6 +62,9 @@ const ANSWERS: usize = 4096;
 const THREADS_WAIT: Duration = Duration::from_secs(10);
 /// How long a new daemon waits for the lock of one that is gone.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long it waits before it looks for what keeps that one.
+const LOCK_LOOK: Duration = Duration::from_millis(500);
 
 /// A daemon that is ready to run.
 pub struct Daemon {
@@ -113,7 +116,7 @@ impl Daemon {
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
         let places = Places::make(config)?;
-        let lock = lock(&places.run_dir)?;
+        let (lock, holders) = lock(&places.run_dir)?;
         let (database, records) = open_database(config)?;
         let supply = Supply { identities: leases(config)?, networks: KeptNetworks::default() };
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
@@ -171,7 +174,7 @@ impl Daemon {
         };
         let event_loop = EventLoop::new(poll, signals, workers, commands, core);
         let mut event_loop = event_loop.map_err(setting_up("watch signals"))?;
-        lifecycle::takeover::take_over(event_loop.core(), records, left);
+        lifecycle::takeover::take_over(event_loop.core(), records, left, &holders);
         Ok(Daemon { commands: sender, cores, share, event_loop, threads: threads.handles, _lock: lock })
     }
 
@@ -206,7 +209,7 @@ impl Daemon {
     pub fn close(self) {
         let Daemon { mut event_loop, threads, .. } = self;
         let core = event_loop.core();
-        core.streams.collector.stop();
+        lifecycle::end_holders(core);
         core.streams.sampler.stop();
         let tree = core.node.tree.clone();
         // Its queue ends go with it; the threads see that and end.
@@ -301,7 +304,7 @@ struct Threads {
 
 impl Threads {
     /// The way in which a thread answers the loop.
-    fn answer(&self) -> impl Fn(WorkerEvent) + Send + Clone + 'static {
+    fn answer(&self) -> impl Fn(WorkerEvent) + Send + Sync + Clone + 'static {
         let to_loop = self.to_loop.clone();
         move |event| {
             // The loop is gone only after all of its jobs are.
@@ -312,13 +315,14 @@ impl Threads {
     /// The threads that take what jobs give, their output and what they use, and that look at them.
     fn start_streams(&mut self, config: &DaemonConfig) -> Result<Streams, DaemonError> {
         let answer = self.answer();
-        let (collector, thread) = Collector::start(spool_limits(config), move |id, event| {
+        let collector = Collector::start(spool_limits(config), move |id, event| {
             answer(match event {
                 CollectorEvent::OutputComplete => WorkerEvent::OutputComplete(id),
                 CollectorEvent::OverLimit => WorkerEvent::OverLimit(id),
+                CollectorEvent::PipeHeld => WorkerEvent::PipeHeld(id),
+                CollectorEvent::PipeFree => WorkerEvent::PipeFree,
             });
         })?;
-        self.handles.push(thread);
         let answer = self.answer();
         let (sampler, thread) =
             Sampler::start(config.job_metrics.default_sample_rate, move |id, evidence: Evidence| {
@@ -397,11 +401,12 @@ fn open_database(config: &DaemonConfig) -> Result<(Option<Database>, Vec<Record>
 }
 
 /// One daemon per dataDir: two would kill each other's jobs when it takes over. The lock is on the directory itself,
-/// so there is no file to leave behind.
-fn lock(run_dir: &Path) -> Result<File, DaemonError> {
+/// so there is no file to leave behind. Also returns the PID 1s of jobs that kept the earlier daemon from its end.
+fn lock(run_dir: &Path) -> Result<(File, Vec<i32>), DaemonError> {
     let path = run_dir.to_owned();
-    let dir =
-        File::open(run_dir).map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source })?;
+    let open =
+        || File::open(run_dir).map_err(|source| DaemonError::MakeDirectory { path: path.clone(), source });
+    let (dir, asked) = (open()?, open()?);
     // A daemon that was killed may have a child that has not left its descriptors yet: that one takes a moment, a
     // daemon that lives has the lock for good. A thread that waits in vain ends with this process.
     let (locked, lock) = bounded(1);
@@ -410,7 +415,14 @@ fn lock(run_dir: &Path) -> Result<File, DaemonError> {
     };
     let thread = std::thread::Builder::new().name("lock".into()).spawn(wait);
     thread.map_err(|source| DaemonError::Thread { name: "lock", source })?;
-    lock.recv_timeout(LOCK_WAIT).map_err(|_| DaemonError::Locked { path })
+    let (deadline, mut holders) = (Instant::now() + LOCK_WAIT, Vec::new());
+    loop {
+        match lock.recv_timeout(LOCK_LOOK) {
+            Ok(dir) => return Ok((dir, holders)),
+            Err(_) if Instant::now() < deadline => holders.extend(predecessor::end_holders(&asked)),
+            Err(_) => return Err(DaemonError::Locked { path }),
+        }
+    }
 }
 
 fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {

@@ -175,6 +175,8 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::OutputComplete(id) => lifecycle::on_output_complete(core, id),
         WorkerEvent::Evidence(id, evidence) => lifecycle::on_evidence(core, id, *evidence),
         WorkerEvent::OverLimit(id) => core.jobs.note(id, Fact::Stop(StopCause::OutputLimit)),
+        WorkerEvent::PipeHeld(id) => core.jobs.note(id, Fact::Stop(StopCause::PipeHeld)),
+        WorkerEvent::PipeFree => {}
         WorkerEvent::Recorded(outcome) => lifecycle::on_recorded(core, outcome),
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
         WorkerEvent::Cleanup(CleanupEvent::CgroupDone(pending)) => drop(pending),

@@ -20,6 +20,10 @@ pub(super) enum WorkerEvent {
     OutputComplete(JobId),
     /// A job writes more output than is kept.
     OverLimit(JobId),
+    /// A job keeps the lock of an output pipe.
+    PipeHeld(JobId),
+    /// A job's output pipe, which was held, is free. It may be what the daemon's end waits for.
+    PipeFree,
     /// A job's last sample is stored, and what it left behind is read.
     Evidence(JobId, Box<Evidence>),
     /// Records are on disk, or cannot be written.

@@ -42,6 +42,7 @@ mod ledger;
 mod lifecycle;
 pub mod notify;
 mod pool;
+mod predecessor;
 mod provision;
 mod sources;
 mod spawner;

@@ -21,6 +21,8 @@ pub enum ExitReason {
     Stopped,
     /// It wrote more output than the node keeps.
     OutputLimit,
+    /// It kept the lock of its output pipe.
+    PipeHeld,
     /// A client canceled it before its time came.
     Canceled,
     /// The sandbox could not be created, or the command could not be executed.
@@ -39,6 +41,7 @@ impl ExitReason {
             ExitReason::Timeout => "timeout",
             ExitReason::Stopped => "stopped",
             ExitReason::OutputLimit => "output_limit",
+            ExitReason::PipeHeld => "pipe_held",
             ExitReason::Canceled => "canceled",
             ExitReason::StartFailed => "start_failed",
             ExitReason::Lost => "lost",
@@ -58,6 +61,8 @@ pub enum StopCause {
     Shutdown,
     /// A limit on its output.
     OutputLimit,
+    /// The lock of its output pipe, which it kept.
+    PipeHeld,
 }
 
 /// The end of a job, as it is stored and shown.
@@ -119,6 +124,10 @@ pub struct Witnesses {
 /// beyond the file size limit (setrlimit(2)).
 const OUTPUT_LIMIT_CODE: i32 = 128 + 25;
 
+/// The message of a job that was ended for keeping the lock of its output pipe.
+const PIPE_HELD: &str = "a process of the job kept its output pipe locked for two seconds, so that nobody could read it: it \
+                         wrote from a file that does not answer, or its processor limit left a write no time";
+
 /// The verdict: a wish to stop wins, then the kernel's count of memory kills, then the exit file, then `lost`.
 pub fn verdict(w: &Witnesses) -> Ending {
     match w.stopped {
@@ -133,6 +142,9 @@ pub fn verdict(w: &Witnesses) -> Ending {
         Some(StopCause::OutputLimit) => {
             let text = w.output_limit.clone();
             return ended(Status::Failed, ExitReason::OutputLimit, OUTPUT_LIMIT_CODE, 0, text);
+        }
+        Some(StopCause::PipeHeld) => {
+            return ended(Status::Failed, ExitReason::PipeHeld, 137, 9, PIPE_HELD.to_owned());
         }
         None => {}
     }

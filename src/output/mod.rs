@@ -1,11 +1,14 @@
 //! The output of a job: from its pipes into files, and from the files to any number of readers.
 //!
-//! The [`collector`] thread watches the read ends of all jobs' output pipes. It moves their bytes by splice(2) into the
+//! The [`collector`]'s thread watches the read ends of all jobs' output pipes. It moves their bytes by splice(2) into the
 //! job's *spool*: one raw file for each stream, and an index that says which bytes came when. The daemon never holds
 //! output in its memory, so a killed daemon loses none: the bytes are in a file, or still in the pipe, whose read end
 //! joblet-init keeps too. Each reader ([`log_stream`]) has a [`cursor`] into the index and reads all of it or the part
 //! that it wants at its own pace. History and live output are the same files, so there is no seam between them. Only
 //! its own flood slows a job down (its pipe stays full), never a reader.
+//!
+//! A call on a pipe may take as long as its job likes: then another thread goes on with all other pipes, and the job is
+//! ended after two seconds ([`handoff`]).
 //!
 //! The output of unfinished jobs has limits ([`limit`]). A job that reaches one waits with its pipe full, or loses what
 //! it writes (counted, in its place), or is stopped. A full disk makes jobs wait too.
@@ -23,12 +26,16 @@
 //! see a row without bytes. Bytes behind the last row are a chunk whose daemon died between splice and row; the next
 //! daemon writes that row ([`SpoolWriter::reopen`]).
 
+mod collection;
 pub mod collector;
 pub mod cursor;
 mod cutter;
+mod handoff;
+mod job_output;
 pub mod limit;
 pub mod lines;
 pub mod log_stream;
+mod pipe_call;
 pub mod query;
 pub mod reader;
 mod reopen;
@@ -41,8 +48,9 @@ use std::path::PathBuf;
 
 use crate::diag::disk_remedy;
 
-pub use collector::{Collector, CollectorEvent, JobOutput};
+pub use collector::Collector;
 pub use cursor::LogCursor;
+pub use job_output::{CollectorEvent, JobOutput};
 pub use limit::{Full, SpoolLimits};
 pub use log_stream::LogStream;
 pub use query::LogQuery;

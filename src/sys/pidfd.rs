@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 /// `PIDFD_GET_MNT_NAMESPACE` and `PIDFD_GET_NET_NAMESPACE` of linux/pidfd.h (6.11): `_IO(0xFF, n)`.
@@ -14,6 +17,22 @@ const GET_NET_NAMESPACE: usize = 0xFF04;
 pub fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
     let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+}
+
+/// Kills a process, and waits so long at most until it is gone: of a PID 1, with all that it has.
+///
+/// # Errors
+/// The kernel's refusal; or it is still there.
+pub fn end(process: &OwnedFd, bound: Duration) -> io::Result<()> {
+    let bound = Timespec::try_from(bound).map_err(io::Error::other)?;
+    match pidfd_send_signal(process, Signal::KILL) {
+        Err(Errno::SRCH) => return Ok(()),
+        sent => sent?,
+    }
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
 }
 
 /// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22); `None`: there is none.

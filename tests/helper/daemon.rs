@@ -378,6 +378,15 @@ impl TestDaemon {
         self.into_node()
     }
 
+    /// Leaves the daemon, which was sent a signal, to its end, and returns the node.
+    pub fn abandon(mut self) -> Node {
+        let here = Command::new("true").spawn().expect("a program to put in its place");
+        let mut child = std::mem::replace(&mut self.child, here);
+        std::thread::spawn(move || child.wait());
+        self.child.wait().expect("waiting for our own child");
+        self.into_node()
+    }
+
     fn into_node(mut self) -> Node {
         self.stopped = true;
         // The node is moved out; the rest drops without effect.

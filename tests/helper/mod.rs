@@ -24,6 +24,7 @@ pub mod programs;
 pub mod random;
 pub mod residue;
 pub mod rnx;
+pub mod slow_files;
 pub mod soak;
 pub mod wait;
 

@@ -153,8 +153,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     drop(SpoolWriter::create(&dir).unwrap());
     let (told, drained) = crossbeam_channel::bounded(1);
     let limits = SpoolLimits { all: 1 << 30, job: 1 << 30, policy: SpoolPolicy::Block };
-    let (collector, thread) =
-        Collector::start(limits, move |id, word| told.send((id, word)).unwrap()).unwrap();
+    let collector = Collector::start(limits, move |id, word| told.send((id, word)).unwrap()).unwrap();
     let [(out, out_end), (err, err_end)] =
         [(); 2].map(|()| pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap());
     rustix::io::write(&out_end, b"left in the pipe").unwrap();
@@ -178,8 +177,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     assert_eq!(drained.recv().unwrap(), (id, CollectorEvent::OutputComplete));
     let chunk = SpoolReader::open(&dir).unwrap().next(watermark.look().0).unwrap().unwrap();
     assert_eq!(chunk.bytes, b"left in the pipe");
-    collector.stop();
-    thread.join().unwrap();
+    assert_eq!(collector.stop(), []);
 }
 
 /// A file system of a few pages in a directory of its own.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use super::pooling::discard_all;
+use super::running::kill;
 use super::standing::leave_queues;
 use crate::daemon::core::Core;
 use crate::daemon::timers::Timer;
@@ -52,6 +53,21 @@ pub(in crate::daemon) fn is_idle(core: &Core) -> bool {
         || core.ledger.pending() > 0
         || core.staging.pending() > 0
         || core.cleanup.pending() > 0
-        || core.jobs.has_facts();
+        || core.jobs.has_facts()
+        // Its thread would keep our process from its end. The watchdog ends the job.
+        || core.streams.collector.is_held();
     !under_way && !core.jobs.iter().any(|job| unfinished(&job.state))
+}
+
+/// Ends the collector's threads, and the jobs that keep one from its end by a pipe: our process could not end before.
+/// The next daemon finds them dead.
+pub(in crate::daemon) fn end_holders(core: &mut Core) {
+    for id in core.streams.collector.stop() {
+        diag::event!(
+            Level::Warn,
+            "a job keeps the lock of its output pipe at our end, killing it",
+            jobId = id
+        );
+        kill(core, id);
+    }
 }

@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::finishing::{Lost, conclude};
 use super::forgetting::expire;
@@ -61,10 +59,19 @@ struct Found {
 }
 
 /// Takes over what an earlier daemon had, and removes what belongs to no job. `work` lists the directories on disk in
-/// place of /work.
-pub(in crate::daemon) fn take_over(core: &mut Core, records: Vec<Record>, work: Vec<Leftover>) {
+/// place of /work. `holders` are PID 1s that were killed, because a pipe of theirs kept the earlier daemon from its end.
+pub(in crate::daemon) fn take_over(
+    core: &mut Core,
+    records: Vec<Record>,
+    work: Vec<Leftover>,
+    holders: &[i32],
+) {
     let mut queued = Vec::new();
-    for record in with_intents(core, records) {
+    for mut record in with_intents(core, records) {
+        let holds = record.process.as_ref().is_some_and(|process| holders.contains(&process.pid));
+        if holds && record.stage == Stage::Active(None) {
+            record.stage = Stage::Active(Some(StopCause::PipeHeld));
+        }
         if record.stage == Stage::Queued {
             queued.push((record.queued_ns, record.serial, record.id));
         }
@@ -183,7 +190,7 @@ fn undo_start(core: &Core, id: JobId) -> io::Result<()> {
         let inits: Vec<OwnedFd> = inits.collect();
         group.kill().map_err(io::Error::other)?;
         for init in &inits {
-            end(init, core.settings.cleanup_timeout)?;
+            pidfd::end(init, core.settings.cleanup_timeout)?;
         }
         until_removed(core.settings.cleanup_timeout, || group.remove().map_err(io::Error::other))?;
     }
@@ -234,7 +241,8 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
                 diag::event!(Level::Error, "cannot kill a job's cgroup", jobId = id, error = why);
             }
             // Also where it has no group any more. Its id is given to another job next.
-            if let Some(Err(why)) = found.map(|found| end(&found.pidfd, core.settings.cleanup_timeout)) {
+            if let Some(Err(why)) = found.map(|found| pidfd::end(&found.pidfd, core.settings.cleanup_timeout))
+            {
                 diag::event!(Level::Error, "cannot end a job's processes", jobId = id, error = why);
             }
             let init_end = format!("cannot be taken over: {why}");
@@ -359,21 +367,8 @@ fn find_init(job: &Job) -> Option<Found> {
     (!ended).then_some(found)
 }
 
-/// Kills a process, and waits so long at most until it is gone: of a PID 1, with all that it has.
-fn end(process: &OwnedFd, bound: Duration) -> io::Result<()> {
-    let bound = Timespec::try_from(bound).map_err(io::Error::other)?;
-    match pidfd_send_signal(process, Signal::KILL) {
-        Err(Errno::SRCH) => return Ok(()),
-        sent => sent?,
-    }
-    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
-    }
-}
-
 /// Whether a process is number 1 of its pid namespace (proc_pid_status(5), NSpid).
-fn is_first(pid: i32) -> bool {
+pub(in crate::daemon) fn is_first(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1 && numbers.ends_with("\t1"))

@@ -196,8 +196,8 @@ const PERSONALITY: Rule = when(
 );
 
 /// sendfile(2) without an offset is the only form that reads from sockets, pipes and terminals, which may be silent for
-/// ever: with an offset the kernel refuses what cannot seek (ESPIPE). nginx, Apache, Java and Python give one. Of a pointer
-/// the filter sees the lower half; an address whose lower half is zero is refused too, and the caller falls back.
+/// ever: with an offset the kernel refuses what cannot seek (ESPIPE). nginx, Apache, Java and Python give one. The filter
+/// sees the lower half of an address; one whose lower half is zero is refused too, and the caller falls back.
 const SENDFILE: Rule = when(2, Test::Is(0), &Rule::Do(Errno(EINVAL)), &YES);
 
 const SETNS: Rule = when(1, Test::Is(libc::CLONE_NEWUSER as u32), &YES, &REFUSED);
