@@ -41,6 +41,7 @@ mod e2e {
     mod recovery;
     mod run;
     mod security;
+    mod session;
     mod shocks;
     mod spool_limits;
     mod survival;

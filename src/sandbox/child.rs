@@ -83,6 +83,7 @@ fn walk(step: &Step<'_>) -> Done {
     match step {
         Step::OwnDescriptors { first, last } => own_descriptors(*first as usize, *last as usize),
         Step::ResetSignals => reset_signals(),
+        Step::Session => call(libc::SYS_setsid, [0; 6]).map(drop),
         Step::Umask => call(libc::SYS_umask, [0o022, 0, 0, 0, 0, 0]).map(drop),
         Step::JoinNetwork(namespace) => join(*namespace, libc::CLONE_NEWNET),
         Step::LoopbackUp => loopback_up(),

@@ -22,6 +22,9 @@ pub enum Step<'a> {
     },
     /// Every signal back to its default action (ignored ones survive clone3 and execve(2)).
     ResetSignals,
+    /// A session of its own: no terminal of the daemon reaches the job, and the daemon's scheduling group (sched(7),
+    /// autogroup) is not the job's.
+    Session,
     /// The file mode creation mask 022.
     Umask,
     /// A network namespace that an earlier job left clean.
@@ -159,6 +162,7 @@ impl fmt::Display for Step<'_> {
         match self {
             Step::OwnDescriptors { .. } => write!(f, "take a descriptor table of its own"),
             Step::ResetSignals => write!(f, "reset signal actions"),
+            Step::Session => write!(f, "lead a session of its own, without a terminal"),
             Step::Umask => write!(f, "set umask 022"),
             Step::JoinNetwork(_) => write!(f, "join a clean network namespace"),
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),
