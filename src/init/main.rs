@@ -96,9 +96,9 @@ fn tend(payload: i32) -> i32 {
                 break;
             }
         }
-        let sys::Taken { signal, sender } = sys::wait_signal(None);
-        // Only from outside (the daemon): a signal that the job sends to its PID 1 is not sent back to it.
-        if FORWARDED.contains(&signal) && sender == 0 && !sys::kill(-payload, signal) {
+        let sys::Taken { signal, from_outside } = sys::wait_signal(None);
+        // A signal that the job sends to its PID 1 is not sent back to it.
+        if FORWARDED.contains(&signal) && from_outside && !sys::kill(-payload, signal) {
             sys::kill(payload, signal);
         }
     }

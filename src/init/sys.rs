@@ -69,8 +69,8 @@ fn set_mask(mask: u64) {
 /// A signal that was taken.
 pub struct Taken {
     pub signal: i32,
-    /// The sender's process id in the job's namespace; 0: a process outside of the job.
-    pub sender: i32,
+    /// Sent by kill(2) or pidfd_send_signal(2) from outside of the job.
+    pub from_outside: bool,
 }
 
 /// Waits for any blocked signal, at most `timeout_ns`; signal 0 when the time is over or nothing useful came.
@@ -79,10 +79,18 @@ pub fn wait_signal(timeout_ns: Option<i64>) -> Taken {
     let ns = timeout_ns.unwrap_or(0);
     let time = [ns / 1_000_000_000, ns % 1_000_000_000];
     let time_at = timeout_ns.map_or(0, |_| &raw const time as usize);
-    let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, padding, then the sender's pid
+    let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, padding, then the sender's pid and uid
     let args = [&raw const all as usize, &raw mut info as usize, time_at, 8, 0, 0];
     let signal = call(RT_SIGTIMEDWAIT, args).map_or(0, |signal| signal as i32);
-    Taken { signal, sender: info[4] }
+    Taken { signal, from_outside: is_from_outside(info[2], info[4], info[5]) }
+}
+
+/// Only the kernel writes SI_USER, with the sender's ids as this job sees them: a process outside of it has no pid here,
+/// and an unmapped uid (never 0). A job can choose pid and uid where it chooses a negative code (rt_sigqueueinfo(2)).
+/// Where its limit of pending signals is reached, the kernel drops what it wrote and reports SI_USER with pid and uid 0.
+fn is_from_outside(code: i32, pid: i32, uid: i32) -> bool {
+    const SI_USER: i32 = 0;
+    code == SI_USER && pid == 0 && uid != 0
 }
 
 /// Waits until a child has ended, at most `timeout_ns`. It is not reaped.
