@@ -11,6 +11,8 @@ mod helper;
 mod calls;
 #[path = "kernel/event_loop.rs"]
 mod event_loop;
+#[path = "kernel/first_process.rs"]
+mod first_process;
 #[path = "kernel/guard.rs"]
 mod guard;
 #[path = "kernel/init.rs"]

@@ -10,8 +10,10 @@ const CLONE: i64 = 56;
 const EXECVE: i64 = 59;
 const ACCESS: i64 = 21;
 const CLONE_VM_VFORK_SIGCHLD: usize = 0x100 | 0x4000 | 17;
+const SIGKILL: i32 = 9;
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
+const ENOEXEC: i32 = 8;
 const EACCES: i32 = 13;
 const ENOTDIR: i32 = 20;
 const ETXTBSY: i32 = 26;
@@ -67,10 +69,13 @@ pub fn start(request: &ExecRequest) -> (i32, (Begun, i32)) {
         // The payload before us: while we come first, nothing of it can be in our way. It has left our memory, but
         // not the kernel's part of its exec.
         sys::wait_child_end(FIRST_TURN_NS);
-        sys::demote(pid);
+        if !sys::demote(pid) {
+            // Nothing that a payload may do leads here.
+            sys::kill(pid, SIGKILL);
+        }
         sys::schedule_ordinarily();
     }
-    (pid, (shared.begun, shared.errno))
+    (pid, shared.outcome)
 }
 
 /// Not even a process could be made (pids.max of 1). The daemon sees a failed exec.

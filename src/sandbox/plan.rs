@@ -47,6 +47,9 @@ pub struct PlanSpec<'a> {
 /// Limits of open files: the soft limit of login shells, and the hard limit that a program may raise it to.
 const NOFILE_SOFT: u64 = 1024;
 const NOFILE_HARD: u64 = 1 << 20;
+/// Microseconds that a real-time thread may compute without sleeping (setrlimit(2)); the kernel counts in ticks of up to
+/// 10 ms. The first turn takes less than one, also where the machine is emulated.
+const RTTIME_USEC: u64 = 50_000;
 const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 
 /// Settings of a new network namespace: every port is the job's own, and so is every echo socket (ip(7), icmp(7)). The
@@ -104,10 +107,13 @@ fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 }
 
 fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
+    // The files of joblet-init, which is not dumpable, belong to the uid that the payload has too: without hidepid it
+    // could write its autogroup and its oom_score_adj.
+    let shown = c"hidepid=noaccess";
     let proc = |options: &CStr| mount(c"proc", c"/proc", SAFE | libc::MS_NOEXEC, options.to_owned());
     let new_network = matches!(spec.network, Network::Own);
     if new_network || !spec.proc_pids_only {
-        steps.push(proc(c""));
+        steps.push(proc(shown));
     }
     if new_network {
         steps.extend(NETWORK_SETTINGS.iter().map(|(at, text)| Step::Write { text, at }));
@@ -199,6 +205,8 @@ pub(super) fn rlimits(
         (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 4096, 4096),
         (libc::RLIMIT_NICE, "RLIMIT_NICE", 0, 0),
         (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO", 0, 0),
+        // The kernel kills a real-time thread that computes longer than its first turn could last.
+        (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME", RTTIME_USEC, RTTIME_USEC),
     ];
     wanted.into_iter().map(|(resource, name, soft, hard)| {
         let ceiling = ceilings.get(resource as usize).copied().unwrap_or(0);

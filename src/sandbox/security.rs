@@ -28,7 +28,7 @@ const MOST: usize = 256;
 const PAYLOAD: &str = "2";
 
 /// Rows of `/proc/PID/limits` (proc_pid_limits(5)) for the limits of the plan.
-const ROWS: [(&str, &str); 8] = [
+const ROWS: [(&str, &str); 9] = [
     ("RLIMIT_NOFILE", "Max open files"),
     ("RLIMIT_CORE", "Max core file size"),
     ("RLIMIT_NPROC", "Max processes"),
@@ -37,6 +37,7 @@ const ROWS: [(&str, &str); 8] = [
     ("RLIMIT_SIGPENDING", "Max pending signals"),
     ("RLIMIT_NICE", "Max nice priority"),
     ("RLIMIT_RTPRIO", "Max realtime priority"),
+    ("RLIMIT_RTTIME", "Max realtime timeout"),
 ];
 
 /// Mount points with attributes of their own. All others show the host and are read-only, without setuid programs
@@ -252,6 +253,7 @@ Max pending signals       4096                 4096                 signals
 Max msgqueue size         819200               819200               bytes
 Max nice priority         0                    0
 Max realtime priority     0                    0
+Max realtime timeout      50000                50000                us
 ";
     const MOUNTS: &str = "\
 45 47 0:41 / /work rw,nosuid,nodev,relatime - tmpfs none rw
@@ -302,7 +304,7 @@ Max realtime priority     0                    0
         let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
         assert_eq!(broken(&proc, PROMISE), Vec::<String>::new());
         let layers = read_back(proc.path(), &[4242], &PROMISE).unwrap();
-        assert_eq!(layers.len(), 7 + 5 + 3 + 8 + 11 + 1);
+        assert_eq!(layers.len(), 7 + 5 + 3 + 9 + 11 + 1);
     }
 
     #[test]
@@ -360,7 +362,7 @@ Max realtime priority     0                    0
         assert_eq!(verdicts(&lower), Vec::<String>::new());
         let higher = LIMITS.replace("64                   64", "64                   unlimited");
         assert_eq!(verdicts(&higher), ["RLIMIT_NPROC"]);
-        assert_eq!(verdicts("").len(), 8);
+        assert_eq!(verdicts("").len(), 9);
     }
 
     #[test]

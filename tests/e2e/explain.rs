@@ -60,7 +60,7 @@ fn the_plan_is_what_a_start_then_does() {
         assert!(step.len() == 1 && step[0].contains(&format!("size={}", size(at))), "{step:?}");
     }
     let limits = behind(&plan, "set limit ");
-    assert_eq!(limits.len(), 8, "{plan:?}");
+    assert_eq!(limits.len(), 9, "{plan:?}");
     for (name, row) in [("RLIMIT_NOFILE", "Max open files"), ("RLIMIT_NPROC", "Max processes")] {
         let line = parts[1].lines().find_map(|line| line.strip_prefix(row)).unwrap();
         let values: Vec<_> = line.split_whitespace().take(2).collect();

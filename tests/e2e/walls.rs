@@ -74,13 +74,10 @@ fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
             "list {path} gave {answer}"
         );
     }
-    for (path, answer) in found["links"].as_object().unwrap() {
-        assert_eq!(answer, "EACCES", "{path}");
-    }
     let symbols = found["kallsyms"].as_str().unwrap();
     assert!(symbols.lines().all(|l| l.starts_with("0000000000000000") || DENIED.contains(&l)), "{symbols}");
-    // A job may make itself and its init likelier victims of the OOM killer: all of its processes die together.
-    denied(&found, "write", &["/proc/self/oom_score_adj", "/proc/1/oom_score_adj"]);
+    // A job may make itself a likelier victim of the OOM killer.
+    denied(&found, "write", &["/proc/self/oom_score_adj"]);
     let writable = ["/tmp", "/work", "/dev/shm"];
     denied(&found, "create", &writable);
     for path in writable {
@@ -121,18 +118,30 @@ fn the_root_holds_no_mount_of_the_host_and_nothing_propagates() {
 fn a_job_has_no_capability_and_cannot_gain_one() {
     let d = TestDaemon::start();
     let found = look_around(&d);
-    for who in ["status", "init_status"] {
-        let status = &found[who];
-        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            let value = status[set].as_str().unwrap_or_default().trim();
-            // The payload has no capability here, and init keeps only those that it needs.
-            if who == "status" {
-                assert_eq!(value, "0000000000000000", "{who} {set}");
-            }
-        }
-        assert_eq!(status["NoNewPrivs"].as_str().unwrap().trim(), "1", "{who}");
-        assert_eq!(status["Seccomp"].as_str().unwrap().trim(), "2", "{who}");
+    let (none, one, filter) = ("0000000000000000", "1", "2");
+    let promised = [
+        ("CapInh", none),
+        ("CapPrm", none),
+        ("CapEff", none),
+        ("CapBnd", none),
+        ("CapAmb", none),
+        ("NoNewPrivs", one),
+        ("Seccomp", filter),
+    ];
+    for (name, value) in promised {
+        assert_eq!(found["status"][name].as_str().unwrap().trim(), value, "{name}");
     }
+    // Its joblet-init, and those of warm sandboxes, as the host sees them.
+    let job = d.submit(["sleep", "1000"]);
+    let processes = residue::processes_of(&d.uids());
+    for process in processes.iter().filter(|process| process.ends_with(" joblet-init")) {
+        let pid = process.split(' ').next().unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        for (name, value) in promised {
+            assert!(status.contains(&format!("{name}:\t{value}\n")), "{name} of joblet-init: {status}");
+        }
+    }
+    d.rnx(["job", "stop", &job]).ok();
     assert_eq!(found["ids"], serde_json::json!([0, 0, 0, 0]));
     let map: Vec<u32> =
         found["uid_map"].as_array().unwrap().iter().map(|w| w.as_str().unwrap().parse().unwrap()).collect();
@@ -164,14 +173,6 @@ fn only_three_streams_are_open_and_namespaces_are_the_jobs_own() {
     assert_eq!(found["cgroup"][0].as_str().unwrap().rsplit(':').next(), Some("/"), "{}", found["cgroup"]);
     let processes = found["processes"].as_array().unwrap();
     assert!(processes.len() <= 3, "{processes:?}");
-    assert_eq!(
-        found["init_environ"].as_str().map(|e| e.contains('=')),
-        Some(false),
-        "{}",
-        found["init_environ"]
-    );
-    let command = found["init_cmdline"].as_str().unwrap();
-    assert!(!command.contains(d.dir().to_str().unwrap()), "{command}");
     for sleeper in sleepers {
         d.rnx(["job", "stop", &sleeper]).ok();
     }
@@ -311,10 +312,10 @@ fn nothing_of_a_job_is_visible_in_the_hosts_mount_table() {
 }
 
 /// The daemon gives a start priority over ordinary load, and the job must not keep it (fields of proc(5): policy 0 is
-/// SCHED_OTHER, then neither the shell, nor its children, nor PID 1 have priority).
+/// SCHED_OTHER, then neither the shell nor its children have priority).
 #[test]
 fn a_job_is_scheduled_like_everybody() {
     let d = TestDaemon::start();
-    let script = "for i in $(seq 50); do cut -d' ' -f41 /proc/self/stat /proc/$$/stat /proc/1/stat; done | sort | uniq -c";
-    assert_eq!(d.run(["sh", "-c", script]).ok().split_whitespace().collect::<Vec<_>>(), ["150", "0"]);
+    let script = "for i in $(seq 50); do cut -d' ' -f41 /proc/self/stat /proc/$$/stat; done | sort | uniq -c";
+    assert_eq!(d.run(["sh", "-c", script]).ok().split_whitespace().collect::<Vec<_>>(), ["100", "0"]);
 }

@@ -64,7 +64,6 @@ for fd in os.listdir("/proc/self/fd"):
 found["descriptors"] = descriptors
 found["cwd"] = os.getcwd()
 found["status"] = dict(line.split(":\t", 1) for line in read("/proc/self/status", 1 << 16).splitlines() if ":\t" in line)
-found["init_status"] = dict(line.split(":\t", 1) for line in read("/proc/1/status", 1 << 16).splitlines() if ":\t" in line)
 found["uid_map"] = read("/proc/self/uid_map").split()
 found["ids"] = [os.getuid(), os.geteuid(), os.getgid(), os.getegid()]
 found["groups"] = os.getgroups()
@@ -73,8 +72,6 @@ found["mounts"] = read("/proc/self/mountinfo", 1 << 20).splitlines()
 found["cgroup"] = read("/proc/self/cgroup").split()
 found["hostname"] = socket.gethostname()
 found["environment"] = dict(os.environ)
-found["init_environ"] = read("/proc/1/environ")
-found["init_cmdline"] = read("/proc/1/cmdline")
 found["processes"] = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 found["interfaces"] = sorted(name for _, name in socket.if_nameindex())
 found["routes"] = read("/proc/net/route").splitlines()[1:]
@@ -86,23 +83,18 @@ found["sid_is_own"] = os.getsid(0) not in (0,)
 found["read"] = {path: read(path) for path in (
     "/etc/shadow", "/etc/gshadow", "/root/.ssh/id_rsa", "/home", "/dev/kmsg", "/dev/mem", "/dev/port", "/dev/sda", "/dev/vda",
     "/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/key-users", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-    "/proc/sched_debug", "/proc/interrupts", "/proc/1/mem", "/proc/1/maps", "/proc/1/exe", "/proc/sysrq-trigger",
+    "/proc/sched_debug", "/proc/interrupts", "/proc/sysrq-trigger",
+    "/proc/1/mem", "/proc/1/maps", "/proc/1/exe", "/proc/1/status", "/proc/1/environ", "/proc/1/cmdline", "/proc/1/cgroup",
     "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/vmallocinfo", "/proc/slabinfo", "/proc/kpagecount")}
 found["list"] = {path: outcome(lambda: os.listdir(path)) for path in (
-    "/sys", "/sys/firmware", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/1/root", "/proc/1/cwd",
+    "/sys", "/sys/firmware", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/1", "/proc/1/fd", "/proc/1/ns", "/proc/1/root", "/proc/1/cwd",
     "/root", "/home", "/opt", "/var", "/run", "/mnt", "/.oldroot", "/.old", "/oldroot", "/lost+found")}
-# Names of init's descriptors and namespaces are visible (init has our user id), but the objects behind them are not.
-found["links"] = {}
-for place in ("/proc/1/fd", "/proc/1/ns"):
-    for name in outcome(lambda: os.listdir(place)):
-        found["links"][f"{place}/{name}"] = outcome(lambda: os.readlink(f"{place}/{name}"))
-        found["links"][f"{place}/{name} opened"] = outcome(lambda: os.open(f"{place}/{name}", os.O_RDONLY))
 found["kallsyms"] = read("/proc/kallsyms", 4096)
 found["write"] = {path: write(path) for path in (
     "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sys/kernel/modprobe",
     "/proc/sys/kernel/hostname", "/proc/sys/kernel/panic", "/proc/sys/fs/binfmt_misc/register", "/proc/sys/net/ipv4/ip_forward",
     "/proc/irq/0/smp_affinity", "/proc/bus/pci/00/00.0", "/proc/fs/ext4", "/proc/self/oom_score_adj", "/proc/1/oom_score_adj",
-    "/proc/1/mem", "/proc/1/comm", "/proc/self/uid_map", "/proc/self/setgroups", "/sys/kernel/uevent_helper", "/sys/power/state",
+    "/proc/1/autogroup", "/proc/1/task/1/timerslack_ns", "/proc/1/mem", "/proc/1/comm", "/proc/self/uid_map", "/proc/self/setgroups", "/sys/kernel/uevent_helper", "/sys/power/state",
     "/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory.max", "/sys/kernel/mm/transparent_hugepage/enabled",
     "/usr/bin/env", "/bin/sh", "/etc/passwd", "/etc/hosts", "/etc/resolv.conf", "/proc/1/exe", "/proc/self/exe")}
 found["create"] = {path: create(f"{path}/joblet-test") for path in (

@@ -48,6 +48,18 @@ const REFUSED: &[Call] = &[
     ("io_uring_setup",    libc::SYS_io_uring_setup,    "8", ENOSYS),
     ("io_uring_enter",    libc::SYS_io_uring_enter,    "0", ENOSYS),
     ("io_uring_register", libc::SYS_io_uring_register, "0", ENOSYS),
+    // Priority and processors of joblet-init, by number, by group and by user.
+    ("sched_setscheduler", libc::SYS_sched_setscheduler, "1,0,0", EPERM),
+    ("sched_setparam",    libc::SYS_sched_setparam,    "1,0", EPERM),
+    ("sched_setattr",     libc::SYS_sched_setattr,     "1,0,0", EPERM),
+    ("sched_setaffinity", libc::SYS_sched_setaffinity, "1,8,0", EPERM),
+    ("setpriority",       libc::SYS_setpriority,       "0,1,19", EPERM),
+    ("setpriority, disguised", libc::SYS_setpriority,  "0,0x100000001,19", EPERM),
+    ("setpriority group", libc::SYS_setpriority,       "1,1,19", EPERM),
+    ("setpriority user",  libc::SYS_setpriority,       "2,0,19", EPERM),
+    ("ioprio_set",        libc::SYS_ioprio_set,        "1,1,24576", EPERM),
+    ("ioprio_set group",  libc::SYS_ioprio_set,        "2,1,24576", EPERM),
+    ("ioprio_set user",   libc::SYS_ioprio_set,        "3,0,24576", EPERM),
     // Interfaces to the kernel and to the host.
     ("bpf",               libc::SYS_bpf,               "0", EPERM),
     ("perf_event_open",   libc::SYS_perf_event_open,   "0,0,-1,-1", EPERM),
@@ -145,6 +157,8 @@ const REFUSED: &[Call] = &[
 
 #[rustfmt::skip]
 const ALLOWED: &[Call] = &[
+    ("setpriority own",   libc::SYS_setpriority,             "0,0,19", 0),
+    ("setpriority group", libc::SYS_setpriority,             "1,0,19", 0),
     ("socket",            libc::SYS_socket,                  "2,1,0", 0),
     ("socket6 udp",       libc::SYS_socket,                  "10,2,17", 0),
     ("unix socket",       libc::SYS_socket,                  "1,0x80801,0", 0),

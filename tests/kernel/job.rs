@@ -268,15 +268,21 @@ impl Running {
 
     /// Waits until the job's stdout has a line with exactly this word.
     pub fn hear(&self, word: &str) {
+        while self.line() != word {}
+    }
+
+    /// The next line of the job's stdout.
+    pub fn line(&self) -> String {
         rustix::io::ioctl_fionbio(&self.started.stdout, false).unwrap();
-        let mut acknowledged = Vec::new();
-        let line = format!("{word}\n");
-        while !acknowledged.ends_with(line.as_bytes()) {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
             let mut byte = [0];
             let got = rustix::io::read(&self.started.stdout, &mut byte).unwrap();
-            assert_eq!(got, 1, "the job ended; it said {:?}", String::from_utf8_lossy(&acknowledged));
-            acknowledged.extend(byte);
+            assert_eq!(got, 1, "the job ended; it said {:?}", String::from_utf8_lossy(&line));
+            line.extend(byte);
         }
+        line.pop();
+        String::from_utf8(line).unwrap()
     }
 }
 

@@ -210,9 +210,19 @@ const CHOWN: Rule = when(1, OWN_ID, &CHOWN_GROUP, &when(1, SAME_ID, &CHOWN_GROUP
 const CHOWNAT_GROUP: Rule = when(3, OWN_ID, &YES, &when(3, SAME_ID, &YES, &REFUSED));
 const CHOWNAT: Rule = when(2, OWN_ID, &CHOWNAT_GROUP, &when(2, SAME_ID, &CHOWNAT_GROUP, &REFUSED));
 
-/// Every process of a job that a number can name is the job's own, but its first: that is joblet-init.
-const NOT_INIT: Rule = when(0, Test::Is(1), &REFUSED, &YES);
+/// Every process of a job that a number can name is the job's own, but its first: that is joblet-init, which has the
+/// payload's uid.
+const JOBLET_INIT: Test = Test::Is(1);
+const NOT_INIT: Rule = when(0, JOBLET_INIT, &REFUSED, &YES);
 
+/// Priorities are set by kind and number: of a process, of a group (joblet-init leads group 1), or of all processes of a
+/// user, joblet-init among them. The libc crate lacks the kinds of ioprio_set(2), one above those of setpriority(2).
+const IOPRIO_WHO_USER: u32 = 3;
+const SETPRIORITY: Rule = when(0, Test::Is(libc::PRIO_USER), &REFUSED, &when(1, JOBLET_INIT, &REFUSED, &YES));
+const IOPRIO_SET: Rule = when(0, Test::Is(IOPRIO_WHO_USER), &REFUSED, &when(1, JOBLET_INIT, &REFUSED, &YES));
+
+const INIT: &str = "joblet-init's priority and processors are not the job's to change: it would be late to forward a \
+                    stop and to report the end";
 const MOUNTS: &str = "the job's file tree is a wall; mounts are made before the job starts (CVE-2022-0492, \
                       CVE-2022-0185)";
 const MODULES: &str = "kernel code";
@@ -278,9 +288,13 @@ const TABLE: &[Row] = &[
     refuse(136, "ustat", ENOSYS, "obsolete: tells of any device of the host by number; statfs replaces it"),
     allow(137, "statfs fstatfs"),
     refuse(139, "sysfs", ENOSYS, "obsolete: lists the host's file systems"),
-    allow(140, "getpriority setpriority sched_setparam sched_getparam sched_setscheduler sched_getscheduler
-               sched_get_priority_max sched_get_priority_min sched_rr_get_interval mlock munlock mlockall
-               munlockall"),
+    allow(140, "getpriority"),
+    check(141, "setpriority", SETPRIORITY, INIT),
+    check(142, "sched_setparam", NOT_INIT, INIT),
+    allow(143, "sched_getparam"),
+    check(144, "sched_setscheduler", NOT_INIT, INIT),
+    allow(145, "sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval mlock munlock
+               mlockall munlockall"),
     refuse(153, "vhangup", EPERM, "hangs up the terminal for everyone on it"),
     refuse(154, "modify_ldt", EPERM, "segments serve 16 and 32 bit code, which is refused anyway \
                (CVE-2014-9322, CVE-2015-5157)"),
@@ -306,8 +320,9 @@ const TABLE: &[Row] = &[
     refuse(179, "quotactl", EPERM, "quotas are what bounds the job's disk"),
     refuse(180, "nfsservctl getpmsg putpmsg afs_syscall tuxcall security", ENOSYS, GONE),
     allow(186, "gettid readahead setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr
-               flistxattr removexattr lremovexattr fremovexattr tkill time futex sched_setaffinity
-               sched_getaffinity"),
+               flistxattr removexattr lremovexattr fremovexattr tkill time futex"),
+    check(203, "sched_setaffinity", NOT_INIT, INIT),
+    allow(204, "sched_getaffinity"),
     refuse(205, "set_thread_area", ENOSYS, GONE),
     refuse(206, "io_setup io_destroy io_getevents io_submit io_cancel", ENOSYS, AIO),
     refuse(211, "get_thread_area", ENOSYS, GONE),
@@ -324,7 +339,8 @@ const TABLE: &[Row] = &[
     refuse(246, "kexec_load", EPERM, "another kernel"),
     allow(247, "waitid"),
     refuse(248, "add_key request_key keyctl", ENOSYS, KEYS),
-    allow(251, "ioprio_set ioprio_get inotify_init inotify_add_watch inotify_rm_watch"),
+    check(251, "ioprio_set", IOPRIO_SET, INIT),
+    allow(252, "ioprio_get inotify_init inotify_add_watch inotify_rm_watch"),
     check(256, "migrate_pages", NOT_INIT, PAGES),
     allow(257, "openat mkdirat"),
     check(259, "mknodat", MKNODAT, "as mknod"),
@@ -355,7 +371,8 @@ const TABLE: &[Row] = &[
     allow_because(310, "process_vm_readv process_vm_writev", "as ptrace, whose permission they ask for"),
     refuse(312, "kcmp", EPERM, "compares kernel addresses: made for checkpointing, a help to attackers"),
     refuse(313, "finit_module", EPERM, MODULES),
-    allow(314, "sched_setattr sched_getattr renameat2"),
+    check(314, "sched_setattr", NOT_INIT, INIT),
+    allow(315, "sched_getattr renameat2"),
     check(317, "seccomp", SECCOMP, "only ever narrows, and browsers and sandboxes inside the job use it; without \
                listeners the programs of a job are bounded by its processes and the kernel's 32768 instructions \
                for each"),
