@@ -68,7 +68,8 @@ pub mod report {
 /// |---|---|---|
 /// | 0 | 8 | magic `JBEXIT01`, in one `pwrite` with the whole block |
 /// | 8 | 4 | wait status of the payload, as waitpid(2) encodes it |
-/// | 12 | 4 | 0 the payload was executed, 1 it could not be, 2 its working directory could not be entered |
+/// | 12 | 1 | 0 the payload was executed, 1 it could not be, 2 its working directory could not be entered |
+/// | 13 | 3 | the [`Defect`](exit_file::Defect) of a program that could not be executed, 0 none |
 /// | 16 | 4 | errno of the call that failed, else 0 |
 /// | 20 | 4 | pid of the payload inside the job |
 /// | 24 | 8 | user CPU time of all reaped children, microseconds |
@@ -94,6 +95,24 @@ pub mod exit_file {
         NotEntered,
     }
 
+    /// The reason in the program's file for which it could not be executed.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum Defect {
+        /// The errno says all, or the file could not be read.
+        #[default]
+        None,
+        /// An ELF file of 32 bits for an x86 processor, whose system calls the filter kills.
+        Elf32,
+        /// An ELF file for another machine.
+        OtherMachine,
+        /// Neither an ELF file nor a script whose first line names an interpreter.
+        NoFormat,
+        /// A script whose first line ends with a carriage return, which becomes part of the interpreter's name.
+        CarriageReturn,
+        /// A script or a program whose interpreter does not exist inside the job.
+        NoInterpreter,
+    }
+
     /// The end of a payload as its PID 1 saw it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct ExitFile {
@@ -101,6 +120,8 @@ pub mod exit_file {
         pub wait_status: i32,
         /// The progress of the payload at its start.
         pub begun: Begun,
+        /// The defect of a program that could not be executed.
+        pub defect: Defect,
         /// errno of the call that failed.
         pub errno: i32,
         /// The payload's pid inside the job.
@@ -133,7 +154,7 @@ pub mod exit_file {
             }
             put(&mut block, 0, &MAGIC);
             put(&mut block, 8, &self.wait_status.to_le_bytes());
-            put(&mut block, 12, &(self.begun as i32).to_le_bytes());
+            put(&mut block, 12, &(self.begun as i32 | (self.defect as i32) << 8).to_le_bytes());
             put(&mut block, 16, &self.errno.to_le_bytes());
             put(&mut block, 20, &self.pid.to_le_bytes());
             block

@@ -1,8 +1,9 @@
 //! Starting the payload: vfork, own session, PATH search, execve(2).
 
 use crate::exec_request::ExecRequest;
-use crate::init_abi::exit_file::{Begun, ExitFile};
+use crate::init_abi::exit_file::{Begun, Defect, ExitFile};
 use crate::init_abi::{report, slot};
+use crate::program::Program;
 use crate::raw::{errno, syscall};
 use crate::sys;
 
@@ -31,17 +32,34 @@ struct Shared<'a> {
     request: &'a ExecRequest,
     /// We run before ordinary load.
     first: bool,
-    begun: Begun,
+    outcome: Outcome,
+}
+
+/// How far the payload came.
+#[derive(Clone, Copy)]
+pub struct Outcome {
+    pub begun: Begun,
+    pub defect: Defect,
+    pub errno: i32,
+}
+
+/// Why a program was not executed.
+#[derive(Clone, Copy)]
+struct Failure {
     errno: i32,
+    /// Whether the file exists.
+    exists: bool,
+    defect: Defect,
 }
 
 #[repr(C, align(16))]
 struct Stack([u8; STACK]);
 static mut CHILD_STACK: Stack = Stack([0; STACK]);
 
-/// Starts the payload; returns its pid, how far it came and the errno, which are known when vfork returns.
-pub fn start(request: &ExecRequest) -> (i32, (Begun, i32)) {
-    let mut shared = Shared { request, first: sys::is_first(), begun: Begun::Executed, errno: 0 };
+/// Starts the payload; returns its pid and how far it came, which is known when vfork returns.
+pub fn start(request: &ExecRequest) -> (i32, Outcome) {
+    let outcome = Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 };
+    let mut shared = Shared { request, first: sys::is_first(), outcome };
     let bottom = (&raw mut CHILD_STACK).cast::<u8>();
     // SAFETY: one past the end of that static.
     let top = unsafe { bottom.add(STACK) };
@@ -99,20 +117,22 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     for fd in [slot::EXIT_FILE, slot::CONTROL, slot::KEPT_OUT, slot::KEPT_ERR] {
         sys::close(fd);
     }
-    let (why, code) = match sys::enter(shared.request.work_dir) {
-        Err(why) => {
-            shared.begun = Begun::NotEntered;
-            (why, 126)
-        }
+    let (outcome, code) = match sys::enter(shared.request.work_dir) {
+        Err(errno) => (Outcome { begun: Begun::NotEntered, defect: Defect::None, errno }, 126),
         Ok(()) => {
             sys::unblock_all_signals();
-            let (why, exists) = if may_go(shared.first) { execute(shared.request) } else { (EPERM, true) };
-            shared.begun = Begun::NotExecuted;
-            (why, if why == ENOENT && !exists || why == ENOTDIR { 127 } else { 126 })
+            let failure = if may_go(shared.first) {
+                execute(shared.request)
+            } else {
+                Failure { errno: EPERM, exists: true, defect: Defect::None }
+            };
+            let Failure { errno, exists, defect } = failure;
+            let code = if errno == ENOENT && !exists || errno == ENOTDIR { 127 } else { 126 };
+            (Outcome { begun: Begun::NotExecuted, defect, errno }, code)
         }
     };
-    shared.errno = why;
-    send_report(why);
+    shared.outcome = outcome;
+    send_report(outcome.errno);
     sys::exit(code)
 }
 
@@ -123,24 +143,24 @@ fn may_go(first: bool) -> bool {
     !first || sys::schedule_second() || sys::schedule_ordinarily()
 }
 
-/// Tries the command, by PATH unless it has a slash; returns the errno that says most, and whether the file exists.
-fn execute(request: &ExecRequest) -> (i32, bool) {
+/// Tries the command, by PATH unless it has a slash; returns the failure that says most.
+fn execute(request: &ExecRequest) -> Failure {
     // SAFETY: the daemon's exec requests have a command.
     let command = unsafe { *request.argv };
     if find(command, b'/').is_some() {
         return attempt(command, request);
     }
     let mut path = path_of(request.environment);
-    let (mut worst, mut existed) = (ENOENT, false);
+    let mut worst = Failure { errno: ENOENT, exists: false, defect: Defect::None };
     let mut buffer = [0u8; PATH_MAX];
     loop {
         let dir_len = find(path, b':').unwrap_or_else(|| length(path));
         if let Some(()) = join(&mut buffer, path, dir_len, command) {
-            let (why, exists) = attempt(buffer.as_ptr(), request);
-            if why != ENOENT && why != ENOTDIR || exists {
+            let failure = attempt(buffer.as_ptr(), request);
+            if failure.errno != ENOENT && failure.errno != ENOTDIR || failure.exists {
                 // Like execvp(3): a file that may not be executed is passed over, but remembered.
-                (worst, existed) = (why, exists);
-                if why != EACCES {
+                worst = failure;
+                if failure.errno != EACCES {
                     break;
                 }
             }
@@ -154,12 +174,20 @@ fn execute(request: &ExecRequest) -> (i32, bool) {
         // SAFETY: past the ':', at most at the NUL.
         path = unsafe { path.add(1) };
     }
-    (worst, existed)
+    worst
 }
 
 /// execve(2); returns only when it failed. A file that exists although the answer is ENOENT lacks its
 /// interpreter.
-fn attempt(path: *const u8, request: &ExecRequest) -> (i32, bool) {
+fn attempt(path: *const u8, request: &ExecRequest) -> Failure {
+    // Opening a file that is not there costs a fraction of executing it, and a search meets a few of those.
+    let program = match Program::read(path) {
+        Ok(program) => program,
+        Err(errno) => return Failure { errno, exists: false, defect: Defect::None },
+    };
+    if program.as_ref().is_some_and(Program::is_elf32) {
+        return Failure { errno: ENOEXEC, exists: true, defect: Defect::Elf32 };
+    }
     let args = [path as usize, request.argv as usize, request.environment as usize, 0, 0, 0];
     let mut why = ETXTBSY;
     for _ in 0..BUSY_TRIES {
@@ -172,7 +200,8 @@ fn attempt(path: *const u8, request: &ExecRequest) -> (i32, bool) {
     }
     // SAFETY: a NUL-terminated path.
     let exists = errno(unsafe { syscall(ACCESS, [path as usize, 0, 0, 0, 0, 0]) }).is_ok();
-    (why, exists)
+    let defect = program.filter(|_| exists).map_or(Defect::None, |program| program.defect(why));
+    Failure { errno: why, exists, defect }
 }
 
 /// `dir/command` into the buffer; `None` if it does not fit. An empty dir is the current one.

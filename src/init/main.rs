@@ -28,12 +28,13 @@ mod exec_request;
 #[allow(dead_code)] // the daemon needs more of it
 mod init_abi;
 mod mem;
+mod program;
 #[path = "../sys/raw.rs"]
 #[allow(dead_code)]
 mod raw;
 mod sys;
 
-use init_abi::exit_file::{Begun, ExitFile};
+use init_abi::exit_file::ExitFile;
 use init_abi::slot;
 
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
@@ -68,7 +69,7 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     // Without a request the process that made this namespace is gone, and nobody else has processes here.
     let Some(request) = exec_request::wait() else { sys::exit(0) };
     let started_ns = sys::now_ns();
-    let (payload, begun) = exec::start(&request);
+    let (payload, outcome) = exec::start(&request);
     // The payload has its own copy by now: its secrets shall not stay in this process.
     request.forget();
     // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
@@ -76,7 +77,7 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
         sys::close(fd);
     }
     let wait_status = tend(payload);
-    write_exit_file(payload, wait_status, begun, started_ns);
+    write_exit_file(payload, wait_status, outcome, started_ns);
     sys::kill(-1, SIGKILL);
     while sys::wait_any(true).is_ok() {}
     await_release(linger_s);
@@ -104,11 +105,13 @@ fn tend(payload: i32) -> i32 {
     }
 }
 
-fn write_exit_file(pid: i32, wait_status: i32, (begun, errno): (Begun, i32), started_ns: i64) {
+fn write_exit_file(pid: i32, wait_status: i32, outcome: exec::Outcome, started_ns: i64) {
+    let exec::Outcome { begun, defect, errno } = outcome;
     let usage = sys::children_usage();
     let exit_file = ExitFile {
         wait_status,
         begun,
+        defect,
         errno,
         pid,
         user_usec: usage.user_usec,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Status;
-use super::exit_file::{Begun, ExitFile};
+use super::exit_file::{Begun, Defect, ExitFile};
 
 /// The reason on the wire (`exit_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +155,7 @@ pub fn verdict(w: &Witnesses) -> Ending {
     match w.record {
         Some(record) => match record.begun {
             Begun::Executed => from_status(record),
-            Begun::NotExecuted => exec_failure(&w.command, record.errno, code_of(record)),
+            Begun::NotExecuted => exec_failure(&w.command, record),
             Begun::NotEntered => {
                 let (dir, why) = (&w.work_dir, errno_words(record.errno));
                 start_failure(format!(
@@ -187,6 +187,10 @@ pub fn start_failure(sentence: String) -> Ending {
     ended(Status::Failed, ExitReason::StartFailed, -1, 0, sentence)
 }
 
+/// The signal for a system call that a filter refuses to let pass.
+const SIGSYS: i32 = 31;
+const BAD_CALL: &str = "; the job's filter ends programs that make system calls of another architecture, as 32-bit programs \
+                        do; a filter of the program's own may do the same";
 /// fork(2) and execve(2) at the limit of processes.
 const EAGAIN: i32 = 11;
 /// The same at the limit of memory.
@@ -194,25 +198,40 @@ const ENOMEM: i32 = 12;
 
 /// The end of a job whose command could not be executed: 127 where it does not exist, else 126 (as shells
 /// and chroot(1) count).
-fn exec_failure(command: &str, errno: i32, code: i32) -> Ending {
+fn exec_failure(command: &str, record: ExitFile) -> Ending {
+    let (errno, code) = (record.errno, code_of(record));
     let why = errno_words(errno);
-    let hint = match (code, errno) {
-        (127, _) => {
-            "; it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
+    let hint = match (record.defect, code, errno) {
+        (Defect::None, 127, _) => {
+            "it must exist inside the job: an uploaded file is called ./NAME, programs come from the host's /usr"
         }
-        (_, EAGAIN) => {
-            "; the limit of processes (joblet.defaultPidsLimit) has no room for it beside joblet-init, which counts, or that of \
+        (Defect::None, _, EAGAIN) => {
+            "the limit of processes (joblet.defaultPidsLimit) has no room for it beside joblet-init, which counts, or that of \
              all jobs (TasksMax of joblet-jobs.service) is reached"
         }
-        (_, ENOMEM) => "; the memory limit has no room for it",
-        _ => "; is it an executable for this machine, and does its interpreter exist inside the job?",
+        (Defect::None, _, ENOMEM) => "the memory limit has no room for it",
+        (Defect::None, _, _) => {
+            "is it an executable for this machine, and does its interpreter exist inside the job?"
+        }
+        (Defect::Elf32, _, _) => "a 32-bit program: this job's filter knows only x86-64",
+        (Defect::OtherMachine, _, _) => "a program for another machine than x86-64",
+        (Defect::NoFormat, _, _) => {
+            "it is no program, and no script whose first line names its interpreter, such as #!/bin/sh"
+        }
+        (Defect::CarriageReturn, _, _) => {
+            "its first line ends with a carriage return, which the kernel takes as part of the interpreter's name; end its \
+             lines with a line feed alone (dos2unix)"
+        }
+        (Defect::NoInterpreter, _, _) => {
+            "the interpreter that it names (the first line of a script, the loader of a program) does not exist inside the job"
+        }
     };
     ended(
         Status::Failed,
         ExitReason::StartFailed,
         code,
         0,
-        format!("cannot execute \"{command}\": {why}{hint}"),
+        format!("cannot execute \"{command}\": {why}; {hint}"),
     )
 }
 
@@ -229,7 +248,8 @@ fn from_status(record: ExitFile) -> Ending {
     let signal = record.wait_status & 0x7f;
     if signal != 0 {
         let core = if record.wait_status & 0x80 != 0 { " (core dumped)" } else { "" };
-        let text = format!("killed by signal {signal}{core}");
+        let hint = if signal == SIGSYS { BAD_CALL } else { "" };
+        let text = format!("killed by signal {signal}{core}{hint}");
         return ended(Status::Failed, ExitReason::Signaled, 128 + signal, signal, text);
     }
     let code = code_of(record);
@@ -279,6 +299,32 @@ mod tests {
             let message = told(errno, code);
             assert!(message.starts_with("cannot execute \"x\": ") && message.contains(hint), "{message}");
         }
+    }
+
+    #[test]
+    fn defect_of_a_program_is_named() {
+        for (defect, errno, hint) in [
+            (Defect::Elf32, 8, "Exec format error; a 32-bit program: this job's filter knows only x86-64"),
+            (Defect::OtherMachine, 8, "a program for another machine"),
+            (Defect::NoFormat, 8, "no script whose first line names its interpreter"),
+            (Defect::CarriageReturn, 2, "ends with a carriage return"),
+            (Defect::NoInterpreter, 2, "the interpreter that it names"),
+        ] {
+            let record = ExitFile {
+                begun: Begun::NotExecuted,
+                defect,
+                errno,
+                wait_status: 126 << 8,
+                ..Default::default()
+            };
+            let decoded = ExitFile::decode(&record.encode()).unwrap();
+            assert_eq!(decoded, record);
+            let ending = verdict(&Witnesses { record: Some(decoded), ..Default::default() });
+            assert_eq!((ending.reason, ending.code), (ExitReason::StartFailed, 126));
+            assert!(ending.message.contains(hint), "{}", ending.message);
+        }
+        assert!(verdict(&record(SIGSYS)).message.contains("another architecture"));
+        assert_eq!(verdict(&record(9)).message, "killed by signal 9");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use joblet::job::exit_file::Begun;
+use joblet::job::exit_file::{Begun, Defect};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::helper::skip::is_root;
@@ -118,6 +118,29 @@ fn processes_left_by_a_payload_are_killed_so_its_output_ends() {
     assert_eq!((done.stdout.as_str(), done.code), ("left\n", Some(3)));
 }
 
+/// The beginning of an ELF header (elf(5)).
+fn elf(class: u8, machine: u16) -> Vec<u8> {
+    let mut header = vec![0x7f, b'E', b'L', b'F', class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0];
+    header.extend(machine.to_le_bytes());
+    header.extend(1u32.to_le_bytes());
+    header.resize(64, 0);
+    header
+}
+
+/// A whole 32-bit program, which exits with 3.
+fn elf32(machine: u16) -> Vec<u8> {
+    const START: u32 = 0x0804_8000;
+    let code = [0xb8, 1, 0, 0, 0, 0xbb, 3, 0, 0, 0, 0xcd, 0x80]; // exit(3) by int 0x80
+    let mut bytes = elf(1, machine);
+    bytes.truncate(24);
+    let sizes = 84 + code.len() as u32;
+    bytes.extend([START + 84, 52, 0, 0].map(u32::to_le_bytes).concat());
+    bytes.extend([52u16, 32, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
+    bytes.extend([1, 0, START, START, sizes, sizes, 5, 4096].map(u32::to_le_bytes).concat());
+    bytes.extend(code);
+    bytes
+}
+
 /// A command with unusual files around it.
 fn odd(argv: &[&str]) -> Order {
     let mut order = Order::new(argv);
@@ -126,6 +149,10 @@ fn odd(argv: &[&str]) -> Order {
         ("no-elf", b"\x7fELF and then nothing".to_vec(), 0o755),
         ("no-bang", b"echo a script without its first line\n".to_vec(), 0o755),
         ("bad-bang", b"#!/no/such/shell\n".to_vec(), 0o755),
+        ("crlf", b"#!/bin/sh\r\necho hi\r\n".to_vec(), 0o755),
+        ("elf32", elf32(3), 0o755),
+        ("elf-x32", elf32(62), 0o755),
+        ("elf-arm64", elf(2, 183), 0o755),
         ("good", b"#!/bin/sh\necho \"$@\"\n".to_vec(), 0o755),
     ];
     order.links = vec![("loop", "loop"), ("nowhere", "/no/such/file")];
@@ -160,6 +187,34 @@ fn commands_that_fail_to_exec_end_with_126_or_127_and_the_errno() {
         assert_eq!(failed(&done), wanted, "{command}");
         assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""), "{command}");
     }
+}
+
+#[test]
+fn program_that_cannot_be_executed_has_its_defect_recorded() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    for (command, errno, defect) in [
+        // The kernel would execute it, and the filter kill it at its first call.
+        ("./elf32", ENOEXEC, Defect::Elf32),
+        ("./elf-x32", ENOEXEC, Defect::Elf32),
+        ("./elf-arm64", ENOEXEC, Defect::OtherMachine),
+        ("./no-bang", ENOEXEC, Defect::NoFormat),
+        ("./crlf", ENOENT, Defect::CarriageReturn),
+        ("./bad-bang", ENOENT, Defect::NoInterpreter),
+        ("./plain", EACCES, Defect::None),
+        ("./no-such-file", ENOENT, Defect::None),
+    ] {
+        let done = bench.run(&odd(&[command]));
+        let record = done.record.unwrap();
+        assert_eq!(
+            (record.begun, record.errno, record.defect),
+            (Begun::NotExecuted, errno, defect),
+            "{command}"
+        );
+    }
+    // One in the PATH, too.
+    let order = Order { environment: vec!["PATH=/usr/bin:/work".to_owned()], ..odd(&["elf32"]) };
+    assert_eq!(bench.run(&order).record.unwrap().defect, Defect::Elf32);
 }
 
 #[test]
