@@ -228,8 +228,8 @@ impl View {
         };
         let every = last.sampleIntervalSeconds;
         let mut lines = vec![
-            format!("{}   {}", one_line(short(&last.jobId)), self.about),
-            format!("{}   every {every} s   (q leaves)", time(last.timestamp)),
+            cut(&format!("{}   {}", one_line(short(&last.jobId)), self.about), width),
+            cut(&format!("{}   every {every} s   (q leaves)", time(last.timestamp)), width),
         ];
         let mut below = Vec::new();
         if let Some(net) = last.network.as_ref() {
@@ -240,9 +240,8 @@ impl View {
         let room = rows.saturating_sub(lines.len() + below.len() + 4) / 3;
         for (heading, number, limit, unit) in curves(last) {
             let values: Vec<Option<f64>> = self.samples.iter().map(number).collect();
-            lines.push(heading);
+            lines.push(cut(&heading, width));
             let chart = Chart { values: &values, limit, unit, colour: self.colour };
-            lines.iter_mut().for_each(|line| *line = cut(line, width));
             lines.extend(chart.rows(width, room.max(1)));
         }
         lines.push(times(self.samples.len(), every, width));
@@ -348,6 +347,17 @@ mod tests {
         assert_eq!(lines[14], "I/O        n/a");
         assert!(lines[20].ends_with("now"), "{lines:?}");
         assert_eq!(lines.len(), 22);
+    }
+
+    #[test]
+    fn colours_of_columns_cost_no_columns() {
+        let samples: Vec<_> = (0..200).map(|n| sample(f64::from(n % 50))).collect();
+        let plain = view(samples.clone()).lines(80, 24);
+        let coloured = View { colour: true, ..view(samples) }.lines(80, 24);
+        assert!(coloured.iter().any(|line| line.contains("\x1b[31m")));
+        let codes = ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"];
+        let bare = |line: &String| codes.iter().fold(line.clone(), |line, code| line.replace(code, ""));
+        assert_eq!(coloured.iter().map(bare).collect::<Vec<_>>(), plain);
     }
 
     #[test]
