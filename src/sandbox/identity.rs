@@ -109,22 +109,22 @@ pub fn check_range(base: u32, count: u32, files: [(&str, &str); 4]) -> Result<()
     Ok(())
 }
 
-/// What a job may take of the kernel's pools (namespaces(7), inotify(7)). The host's own limit for one user holds too,
+/// The sizes of a job's pools in the kernel (namespaces(7), inotify(7)). The host's own limit for one user holds too,
 /// where it is lower. A job makes no namespaces and watches no mounts; the filter refuses both before.
 const POOLS: &[Setting] = &[
-    (c"/proc/sys/user/max_user_namespaces", c"0"),
-    (c"/proc/sys/user/max_pid_namespaces", c"0"),
-    (c"/proc/sys/user/max_mnt_namespaces", c"0"),
-    (c"/proc/sys/user/max_ipc_namespaces", c"0"),
-    (c"/proc/sys/user/max_uts_namespaces", c"0"),
-    (c"/proc/sys/user/max_cgroup_namespaces", c"0"),
-    (c"/proc/sys/user/max_net_namespaces", c"0"),
-    (c"/proc/sys/user/max_time_namespaces", c"0"),
-    (c"/proc/sys/user/max_fanotify_groups", c"0"),
-    (c"/proc/sys/user/max_fanotify_marks", c"0"),
-    (c"/proc/sys/user/max_inotify_instances", c"128"),
+    (c"sys/user/max_user_namespaces", c"0"),
+    (c"sys/user/max_pid_namespaces", c"0"),
+    (c"sys/user/max_mnt_namespaces", c"0"),
+    (c"sys/user/max_ipc_namespaces", c"0"),
+    (c"sys/user/max_uts_namespaces", c"0"),
+    (c"sys/user/max_cgroup_namespaces", c"0"),
+    (c"sys/user/max_net_namespaces", c"0"),
+    (c"sys/user/max_time_namespaces", c"0"),
+    (c"sys/user/max_fanotify_groups", c"0"),
+    (c"sys/user/max_fanotify_marks", c"0"),
+    (c"sys/user/max_inotify_instances", c"128"),
     // A watch keeps an inode of the host in memory, about a KiB that is not always the job's.
-    (c"/proc/sys/user/max_inotify_watches", c"16384"),
+    (c"sys/user/max_inotify_watches", c"16384"),
 ];
 
 /// Makes the user namespace, owned by `id`, in which ids 0 are `id` on the host and no other id exists.

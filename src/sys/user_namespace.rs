@@ -6,6 +6,7 @@
 //! hosts let nobody else make one.
 
 use std::ffi::{CStr, c_void};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -17,10 +18,10 @@ use super::raw::{errno, syscall};
 /// `NS_GET_OWNER_UID` of linux/nsfs.h: `_IO(0xb7, 4)`.
 const NS_GET_OWNER_UID: usize = 0xb704;
 
-/// A setting of the new namespace: a file below `/proc/sys/user`, and its value.
+/// A setting of the new namespace: a file below `/proc`, and its value.
 pub type Setting = (&'static CStr, &'static CStr);
 
-/// What could not be done, and the kernel's answer.
+/// The step that failed, and the kernel's answer.
 pub type Refusal = (&'static str, io::Error);
 
 /// The steps of the child, which reports the number of the one that failed.
@@ -30,6 +31,8 @@ const STEPS: [&str; 3] = ["become its owner", "create it", "limit its pools"];
 struct Order {
     parent: usize,
     report: usize,
+    /// The root of procfs. The owner may have no way to it: `/` of some hosts is root's alone.
+    proc: usize,
     id: u32,
     settings: &'static [Setting],
 }
@@ -45,8 +48,10 @@ type Report = [i32; 2];
 pub fn hold(id: u32, settings: &'static [Setting]) -> Result<Idle, Refusal> {
     let starting = |why: rustix::io::Errno| ("start a process for it", why.into());
     let (heard, report) = pipe_with(PipeFlags::CLOEXEC).map_err(starting)?;
+    let proc = File::open("/proc").map_err(|why| ("open /proc for it", why))?;
+    let (reported, opened) = (report.as_raw_fd() as usize, proc.as_raw_fd() as usize);
     let parent = std::process::id() as usize;
-    let mut order = Order { parent, report: report.as_raw_fd() as usize, id, settings };
+    let mut order = Order { parent, report: reported, proc: opened, id, settings };
     // SAFETY: `child` makes raw calls only and leaves `order` alone once it has reported or ended; we read until then.
     let idle = unsafe { Idle::run(0, child, (&raw mut order).cast()) };
     // Ours goes, so that the child's end is an end of file.
@@ -105,7 +110,7 @@ fn prepare(order: &Order) -> Result<(), (i32, i32)> {
     become_owner(order.id as usize).map_err(|why| (0, why))?;
     call(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0]).map_err(|why| (1, why))?;
     for (file, value) in order.settings {
-        match set(file, value) {
+        match set(order.proc, file, value) {
             Ok(()) | Err(libc::ENOENT) => {}
             Err(why) => return Err((2, why)),
         }
@@ -125,9 +130,9 @@ fn become_owner(id: usize) -> Result<(), i32> {
     call(libc::SYS_capset, [header.as_ptr() as usize, sets.as_ptr() as usize, 0, 0, 0, 0]).map(drop)
 }
 
-fn set(file: &CStr, value: &CStr) -> Result<(), i32> {
+fn set(proc: usize, file: &CStr, value: &CStr) -> Result<(), i32> {
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as usize;
-    let fd = call(libc::SYS_openat, [libc::AT_FDCWD as usize, file.as_ptr() as usize, flags, 0, 0, 0])?;
+    let fd = call(libc::SYS_openat, [proc, file.as_ptr() as usize, flags, 0, 0, 0])?;
     let written = call(libc::SYS_write, [fd, value.as_ptr() as usize, value.count_bytes(), 0, 0, 0]);
     call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
     written.map(drop)
