@@ -106,8 +106,8 @@ fn walk(step: &Step<'_>) -> Done {
             mount(Some(c"tmpfs"), Some(c"tmpfs"), at, flags, Some(c"size=0,nr_inodes=1,mode=555"))
         }
         Step::ReadOnly { at } => read_only(at),
-        Step::Write { text, at } => write(text, at),
-        Step::Unmount { at } => call(libc::SYS_umount2, [at.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop),
+        Step::Write { text, at } => write(libc::AT_FDCWD, at, text),
+        Step::Setting { proc, file, value } => write(proc.as_raw_fd(), file, value),
         Step::Directory { at } => {
             let mode = 0o1777;
             call(libc::SYS_mkdir, [at.as_ptr() as usize, mode, 0, 0, 0, 0])?;
@@ -303,9 +303,9 @@ fn standard_input() -> Done {
     call(libc::SYS_close, [null, 0, 0, 0, 0, 0]).map(drop)
 }
 
-fn write(text: &CStr, at: &CStr) -> Done {
+fn write(dir: i32, file: &CStr, text: &CStr) -> Done {
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as usize;
-    let file = call(libc::SYS_openat, [libc::AT_FDCWD as usize, at.as_ptr() as usize, flags, 0, 0, 0])?;
+    let file = call(libc::SYS_openat, [dir as usize, file.as_ptr() as usize, flags, 0, 0, 0])?;
     let done = call(libc::SYS_write, [file, text.as_ptr() as usize, text.count_bytes(), 0, 0, 0]);
     call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
     done.map(drop)

@@ -13,8 +13,9 @@ use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use crate::init_abi::slot;
 use crate::sys::clone::{ChildStack, Watch};
 
-/// The descriptors of a child: those of joblet-init, its user namespace, its /work, its network namespace.
-pub(super) const SLOTS: usize = slot::COUNT + 3;
+/// The descriptors of a child: those of joblet-init, its user namespace, its /work, its network namespace, the host's
+/// procfs.
+pub(super) const SLOTS: usize = slot::COUNT + 4;
 
 /// One thread's means to clone children, one at a time.
 #[derive(Debug)]

@@ -62,6 +62,7 @@ pub struct Sandbox {
     init: OwnedFd,
     linger_s: CString,
     dev_null: File,
+    proc: File,
     filter: Vec<libc::sock_filter>,
     masks: ProcMasks,
     ceilings: [u64; 16],
@@ -102,6 +103,7 @@ impl Sandbox {
             init: sealed_init()?,
             linger_s: text(&config.orphan_linger_s.to_string())?,
             dev_null: null_device()?,
+            proc: preparing(File::open("/proc"), "open /proc")?,
             filter: super::filter::program(),
             masks: ProcMasks::probe(),
             ceilings: hard_limits(),
@@ -163,6 +165,7 @@ impl Sandbox {
                 Network::Kept(namespace) => namespace,
                 Network::Own | Network::Host => self.dev_null.as_fd(),
             },
+            self.proc.as_fd(),
         ]);
         preparing(filled, "fill the slots of a child")?;
         let remove_exit_file = |_: &SandboxError| {
@@ -212,6 +215,7 @@ impl Sandbox {
             user,
             work,
             network,
+            proc,
         ] = fds;
         Ok(PlanSpec {
             numbers,
@@ -230,6 +234,7 @@ impl Sandbox {
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
             descriptors: [null, out, err, exit_file, report, control, kept_out, kept_err, exec_request, init],
+            proc,
             user_namespace: user,
             filter: &self.filter,
             linger_s: &self.linger_s,

@@ -36,6 +36,8 @@ pub struct PlanSpec<'a> {
     pub numbers: (i32, i32),
     /// The descriptors of joblet-init by slot.
     pub descriptors: [BorrowedFd<'a>; slot::COUNT],
+    /// The root of the host's procfs.
+    pub proc: BorrowedFd<'a>,
     /// User namespace of the lease.
     pub user_namespace: BorrowedFd<'a>,
     /// The compiled system call policy.
@@ -54,10 +56,8 @@ const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 
 /// Settings of a new network namespace: every port is the job's own, and so is every echo socket (ip(7), icmp(7)). The
 /// group is the kernel's largest, because the leased id is not in the plan.
-const NETWORK_SETTINGS: [(&CStr, &CStr); 2] = [
-    (c"/proc/sys/net/ipv4/ip_unprivileged_port_start", c"0"),
-    (c"/proc/sys/net/ipv4/ping_group_range", c"0 2147483647"),
-];
+const NETWORK_SETTINGS: [(&CStr, &CStr); 2] =
+    [(c"sys/net/ipv4/ip_unprivileged_port_start", c"0"), (c"sys/net/ipv4/ping_group_range", c"0 2147483647")];
 
 /// The steps, in the order in which the child takes them.
 pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
@@ -65,7 +65,12 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     let mut steps =
         vec![Step::OwnDescriptors { first, last }, Step::ResetSignals, Step::Session, Step::Umask];
     match spec.network {
-        Network::Own => steps.push(Step::LoopbackUp),
+        Network::Own => {
+            steps.push(Step::LoopbackUp);
+            for (file, value) in NETWORK_SETTINGS {
+                steps.push(Step::Setting { proc: spec.proc, file, value });
+            }
+        }
         Network::Kept(namespace) => steps.push(Step::JoinNetwork(namespace)),
         Network::Host => {}
     }
@@ -109,21 +114,8 @@ fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     // The files of joblet-init, which is not dumpable, belong to the uid that the payload has too: without hidepid it
     // could write its autogroup and its oom_score_adj.
-    let shown = c"hidepid=noaccess";
-    let proc = |options: &CStr| mount(c"proc", c"/proc", SAFE | libc::MS_NOEXEC, options.to_owned());
-    let new_network = matches!(spec.network, Network::Own);
-    if new_network || !spec.proc_pids_only {
-        steps.push(proc(shown));
-    }
-    if new_network {
-        steps.extend(NETWORK_SETTINGS.iter().map(|(at, text)| Step::Write { text, at }));
-    }
-    if spec.proc_pids_only {
-        if new_network {
-            steps.push(Step::Unmount { at: c"/proc" });
-        }
-        steps.push(proc(c"subset=pid,hidepid=invisible"));
-    }
+    let shown = if spec.proc_pids_only { c"subset=pid,hidepid=invisible" } else { c"hidepid=noaccess" };
+    steps.push(mount(c"proc", c"/proc", SAFE | libc::MS_NOEXEC, shown.to_owned()));
     if spec.reset_oom_score {
         steps.push(Step::Write { text: c"0", at: c"/proc/self/oom_score_adj" });
     }
@@ -143,8 +135,8 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     // In the job's cgroup namespace its own group is the root, and mount options of the host's tree are ignored.
     let group = SAFE | libc::MS_NOEXEC | libc::MS_RDONLY;
     steps.push(mount(c"cgroup2", c"/sys/fs/cgroup", group, CString::default()));
-    // The kernel has 4096 for all of the host (kernel.pty.max), which one job could take.
-    let terminals = c"newinstance,ptmxmode=0666,mode=0620,max=256";
+    // The kernel has 4096 for everybody (kernel.pty.max) and keeps 1024 of them for the host: a hundred jobs share the rest.
+    let terminals = c"newinstance,ptmxmode=0666,mode=0620,max=30";
     steps.push(mount(c"devpts", c"/dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals.to_owned()));
     steps.push(Step::Place { mount: spec.work, what: "the work directory", at: c"/work" });
 }

@@ -115,10 +115,14 @@ pub enum Step<'a> {
         /// The file to write.
         at: &'static CStr,
     },
-    /// The mount on top of a directory taken away.
-    Unmount {
-        /// The mount point.
-        at: &'static CStr,
+    /// A setting of the new network namespace, by way of the host's procfs: the file shows the namespace of its writer.
+    Setting {
+        /// The root of the host's procfs.
+        proc: BorrowedFd<'a>,
+        /// The file below it.
+        file: &'static CStr,
+        /// The bytes to write.
+        value: &'static CStr,
     },
     /// Host name of the job.
     Hostname(CString),
@@ -187,7 +191,9 @@ impl fmt::Display for Step<'_> {
             Step::Write { text, at } => {
                 write!(f, "write {} to {}", text.to_string_lossy(), at.to_string_lossy())
             }
-            Step::Unmount { at } => write!(f, "unmount {}", at.to_string_lossy()),
+            Step::Setting { file, value, .. } => {
+                write!(f, "write {} to /proc/{}", value.to_string_lossy(), file.to_string_lossy())
+            }
             Step::Hostname(name) => write!(f, "set hostname {}", name.to_string_lossy()),
             Step::Descriptors(fds) => {
                 write!(
