@@ -12,7 +12,7 @@ use super::CgroupError;
 /// Fewer processes than this are of no use to a job: there would be fewer jobs instead.
 const LEAST: u32 = 16;
 
-/// What each of many jobs may have without a limit for all of them.
+/// The share of each job where no limit holds for all of them together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     /// Jobs at one time.
@@ -37,7 +37,7 @@ pub fn most_processes() -> Result<u32, CgroupError> {
 /// The share of each job where `most` processes are for all of them and up to `jobs` run.
 pub fn share(most: u32, jobs: u32) -> Share {
     let jobs = jobs.clamp(1, (most / LEAST).max(1));
-    // RLIMIT_NPROC is one more than the limit that a job is told.
+    // RLIMIT_NPROC is one more than a job's limit.
     Share { jobs, processes: (most / jobs).saturating_sub(1).max(1) }
 }
 

@@ -49,7 +49,7 @@ pub fn exposure(path: &Path, file: &File, forbidden: u32) -> io::Result<Option<E
     replaceable(path)
 }
 
-/// Who else can replace a file or directory: whoever may write into a directory on the way to it, or owns one. A link on
+/// A user or group that can replace a file or directory: it may write into a directory on the way, or owns one. A link on
 /// the way is judged by the directories that it stands in and by those that it leads to.
 ///
 /// # Errors

@@ -16,6 +16,7 @@
 mod groups;
 mod identity;
 mod kernel;
+mod pools;
 mod report;
 mod storage;
 mod trust;
@@ -128,6 +129,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     let mut all = kernel::checks(host);
     all.extend(groups::checks(host, config));
     all.extend(identity::checks(host, config));
+    all.extend(pools::checks(host, config));
     all.extend(storage::checks(config));
     all.extend(trust::checks(config));
     all
