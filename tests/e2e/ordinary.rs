@@ -1,4 +1,4 @@
-//! What ordinary programs do with themselves, and expect to work as on a host.
+//! Ordinary programs, which expect the same of their own processes and network as on a host.
 
 use crate::helper::TestDaemon;
 use std::fs;

@@ -1,6 +1,8 @@
 //! Pools of the kernel that the processes of a host share: a job that empties them empties its own share.
 
+use crate::helper::daemon::Node;
 use crate::helper::rnx::Running;
+use crate::helper::skip::has_cgroup_controller;
 use crate::helper::{TestDaemon, eventually, programs};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::collections::BTreeMap;
@@ -73,4 +75,28 @@ fn emptied_pools_are_full_for_other_jobs_and_the_host() {
 fn held(d: &TestDaemon, job: &str) -> Option<String> {
     let text = fs::read_to_string(d.dir().join("spool").join(job).join("stdout")).ok()?;
     text.ends_with("done\n").then_some(text)
+}
+
+#[test]
+fn limits_of_all_jobs_fit_into_the_processes_of_the_host() {
+    needs!(!has_cgroup_controller("pids"), "with the pids controller the group above the jobs has the limit");
+    let number = |name: &str| -> u64 {
+        fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap().trim().parse().unwrap()
+    };
+    let host = number("pid_max").min(number("threads-max"));
+    // More than fit at the default of 4096, on any host.
+    let jobs = host / 1000;
+    let node = Node::set_up();
+    node.set("process.subidCount", jobs + 16);
+    node.set("joblet.maxConcurrentJobs", jobs);
+    let d = node.start();
+    let text = d.run(["bash", "-c", "ulimit -u"]).ok();
+    let each: u64 = text.trim().parse().unwrap();
+    assert!(each >= 16 && each * jobs <= host / 4 * 3, "{jobs} jobs of {each} on a host of {host}");
+    d.until_logged("no pids controller: jobs have fewer processes");
+    // The limit is in force: fork fails in the job.
+    let upload = programs::c("hog_processes");
+    let text = d.run(["--upload", upload.to_str().unwrap(), "./hog_processes"]).ok();
+    let (forked, why) = text.trim().split_once(' ').unwrap();
+    assert!(forked.parse::<u64>().unwrap() < each && why == "EAGAIN", "{text}");
 }

@@ -78,6 +78,7 @@ in_guest! { GUEST, "limits", alone: true, image:
     objects_of_the_kernel_are_bounded_and_go_with_their_job
     emptied_pools_are_full_for_other_jobs_and_the_host
     a_full_pool_of_compiled_programs_stops_no_start
+    jobs_that_fork_without_end_leave_the_host_its_forks
     work_on_disk_outlives_the_daemon_but_not_its_job
     node_started_from_a_login_uses_the_configured_cgroup
     strict_node_refuses_unenforceable_limits_with_a_remedy

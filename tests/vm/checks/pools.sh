@@ -39,3 +39,25 @@ a_full_pool_of_compiled_programs_stops_no_start() {
     echo "$limit" >/proc/sys/net/core/bpf_jit_limit
     [ -z "$out" ] && pass $1 || fail $1 "$out"
 }
+
+# Two jobs whose own limits are above what the kernel has. The processes of the node's group end before those of the host.
+jobs_that_fork_without_end_leave_the_host_its_forks() {
+    local most tree first second_job why
+    most=$(cat /proc/sys/kernel/pid_max)
+    echo 1600 >/proc/sys/kernel/pid_max
+    printf '%s\n' 'cgroup baseDir /sys/fs/cgroup/forks' 'joblet defaultPidsLimit 4096' >/run/settings
+    second_node /sys/fs/cgroup/forks-daemon </run/settings || { echo $most >/proc/sys/kernel/pid_max; fail $1 "$(tail -1 /run/second.log)"; return; }
+    tree=$(echo /sys/fs/cgroup/forks/joblet-*)
+    [ "$(cat "$tree/pids.max")" = 1200 ] || why="pids.max is $(cat "$tree/pids.max")"
+    first=$(rnx job run -q hog_processes stay)
+    second_job=$(rnx job run -q hog_processes stay)
+    until_true 120 sh -c "[ \"\$(sed -n 's/^max //p' $tree/pids.events)\" -gt 0 ]" || why="$why; the group's limit is never reached: $(cat "$tree/pids.current")"
+    # The host forks as before, a hundred at a time.
+    (for n in $(seq 100); do sleep 5 & done; wait) 2>/run/forks.log || why="$why; the host: $(tail -1 /run/forks.log)"
+    [ -s /run/forks.log ] && why="$why; the host: $(tail -1 /run/forks.log)"
+    rnx job stop "$first" >/dev/null
+    rnx job stop "$second_job" >/dev/null
+    end_second_node
+    echo $most >/proc/sys/kernel/pid_max
+    [ -z "$why" ] && pass $1 || fail $1 "$why"
+}
