@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::rootfs::EMPTY;
 use super::step::Step;
 use crate::init_abi::slot;
 use crate::sys::clone::{self, ChildStack, Cloned, Watch};
@@ -101,10 +102,7 @@ fn walk(step: &Step<'_>) -> Done {
         Step::Mount { kind, at, flags, options } => mount(Some(kind), Some(kind), at, *flags, Some(options)),
         Step::Place { mount, at, .. } => place(*mount, at),
         Step::Hide { under, at } => mount(Some(under), None, at, libc::MS_BIND, None),
-        Step::HideDirectory { at } => {
-            let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-            mount(Some(c"tmpfs"), Some(c"tmpfs"), at, flags, Some(c"size=0,nr_inodes=1,mode=555"))
-        }
+        Step::HideDirectory { at } => mount(Some(EMPTY), None, at, libc::MS_BIND, None),
         Step::ReadOnly { at } => read_only(at),
         Step::Write { text, at } => write(libc::AT_FDCWD, at, text),
         Step::Setting { proc, file, value } => write(proc.as_raw_fd(), file, value),

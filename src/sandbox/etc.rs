@@ -5,7 +5,7 @@
 //!
 //! 1. it belongs to the installed software: a package ships it, or a tool makes it from installed packages;
 //! 2. it holds no secret, and nothing in it asks for one: no password, key, token or address of a proxy, a mirror or a
-//!    directory service;
+//!    directory service (lynx.cfg has room for a proxy, and lynx does not start without it);
 //! 3. it says nothing of this host, its users or its services.
 //!
 //! So the configuration of services (ssh, apache2, redis, cron, systemd), accounts (shadow, sudoers, pam.d), the identity of
@@ -114,6 +114,7 @@ pub const PROGRAM_FILES: &[(&str, &[&str])] = &[
             "gtk-2.0",
             "gtk-3.0",
             "libpaper.d",
+            "lynx",
             "man_db.conf",
             "manpath.config",
             "pango",
@@ -279,6 +280,15 @@ mod tests {
         for private in PRIVATE {
             let shown = PROGRAM_FILES.iter().flat_map(|(_, names)| *names).find(|name| shows(name, private));
             assert_eq!(shown, None, "{private}");
+        }
+    }
+
+    #[test]
+    fn the_security_page_lists_every_name() {
+        let page = include_str!("../../docs/security.md");
+        for name in PROGRAM_FILES.iter().flat_map(|(_, names)| *names) {
+            let last = name.rsplit('/').next().unwrap().trim_end_matches('*');
+            assert!(page.contains(last), "{name}");
         }
     }
 

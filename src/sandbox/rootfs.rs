@@ -67,7 +67,9 @@ const DEVICES: &[(&str, u32, u32)] =
 
 /// Directories: mount points of each job, and places that programs expect to exist.
 const DIRECTORIES: &[&str] =
-    &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var"];
+    &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var", "var/empty"];
+/// The directory among these that covers masked directories of /proc.
+pub(super) const EMPTY: &CStr = c"/var/empty";
 
 /// Symbolic links, as every program expects them. The host name differs from job to job and the root does not: the
 /// kernel knows the name, and each job's hosts file is in its /run.
@@ -411,7 +413,7 @@ fn try_overlays(template: &mut Template) -> Result<(), SandboxError> {
 pub struct ProcMasks {
     /// Files covered by /dev/null.
     pub files: Vec<CString>,
-    /// Directories covered by an empty tmpfs.
+    /// Directories covered by an empty one.
     pub directories: Vec<CString>,
     /// Files and directories bound read-only.
     pub read_only: Vec<CString>,

@@ -51,8 +51,10 @@ const OWN_MOUNTS: [(&str, &[&str]); 6] = [
     ("/dev/pts", &["nosuid", "noexec"]),
 ];
 const OF_THE_HOST: &[&str] = &["ro", "nosuid", "nodev"];
-/// /dev with its six harmless devices, one of which also lies over files of /proc that are hidden.
+/// /dev with its six harmless devices.
 const DEVICES: &[&str] = &["ro", "nosuid", "noexec"];
+/// One of these devices, or an empty directory, over what is hidden of /proc.
+const HIDDEN: &[&str] = &["ro", "nosuid"];
 
 /// The layers of the payload among `processes` (numbers on the host, those of the job's group), and one for all of
 /// them together.
@@ -196,7 +198,8 @@ fn mount(line: &str) -> Option<Layer> {
     let kind = after.split(' ').next().unwrap_or_default();
     let wanted = match OWN_MOUNTS.iter().find(|(own, _)| *own == at) {
         Some((_, wanted)) => wanted,
-        None if at == "/dev" || kind == "overlay" && at.starts_with("/proc/") => DEVICES,
+        None if at == "/dev" => DEVICES,
+        None if kind == "overlay" && at.starts_with("/proc/") => HIDDEN,
         None => OF_THE_HOST,
     };
     let has = |option: &&str| options.split(',').any(|word| word == *option);

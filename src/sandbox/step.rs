@@ -86,7 +86,7 @@ pub enum Step<'a> {
         /// The path to hide.
         at: CString,
     },
-    /// A directory hidden under an empty read-only tmpfs.
+    /// A directory hidden under a bind of an empty one: a file system of its own would cost four times as much.
     HideDirectory {
         /// The directory to hide.
         at: CString,
