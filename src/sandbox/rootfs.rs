@@ -174,6 +174,8 @@ fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxEr
         })?;
     }
     doing(sys::thread::unshare_mounts(), || "enter a new mount namespace".into())?;
+    // The thread's own from here on. Directories must be open to jobs, whatever mask the daemon has.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let namespace = doing(File::open("/proc/thread-self/ns/mnt"), || "open the new mount namespace".into())?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     doing(mount_change("/", private), || "make all mounts private".into())?;

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use joblet::sandbox::etc::PROGRAM_FILES;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::helper::programs::job;
 use crate::helper::skip::is_root;
-use crate::job::{Bench, Finished, Order, Running};
+use crate::job::{Bench, Finished, Ground, Order, Running, sandbox};
 
 /// Files that jobs and the host have in common, and directories around them.
 const SHARED: &[&str] = &[
@@ -142,6 +142,24 @@ fn no_private_file_of_etc_is_visible() {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     assert!(!done.stdout.contains(&host), "the host's name is in {}", done.stdout);
+}
+
+#[test]
+fn a_root_is_open_whatever_mask_the_daemon_has() {
+    needs!(is_root(), "needs root");
+    let ground = Ground::new();
+    let build = || {
+        joblet::sys::thread::unshare_fs().unwrap();
+        rustix::process::umask(Mode::from_raw_mode(0o077));
+        sandbox(&ground.dir, 60)
+    };
+    let sandbox = std::thread::scope(|scope| scope.spawn(build).join().unwrap());
+    let bench = Bench { sandbox, ground };
+    let done = bench.shell(
+        "ls -d /etc/alternatives/. /etc/ssl/certs/. /usr/. /sys/devices/system/cpu/cpu0/. | wc -l
+        find / -xdev -maxdepth 2 -type d ! -perm -o=rx; stat -c %a / /etc /dev /sys /var /dev/null",
+    );
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("4\n755\n755\n755\n755\n755\n666\n", ""));
 }
 
 #[test]
