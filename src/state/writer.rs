@@ -80,10 +80,21 @@ pub fn start<T: Send + 'static>(
     prepare: impl FnOnce() + Send + 'static,
     tell: impl Fn(Outcome<T>) + Send + 'static,
 ) -> Result<(Sender<Change<T>>, JoinHandle<()>), StateError> {
+    start_with(database, prepare, tell, ERASE)
+}
+
+/// The same with another time from a deletion until its traces are gone.
+fn start_with<T: Send + 'static>(
+    database: Database,
+    prepare: impl FnOnce() + Send + 'static,
+    tell: impl Fn(Outcome<T>) + Send + 'static,
+    erase: Duration,
+) -> Result<(Sender<Change<T>>, JoinHandle<()>), StateError> {
     // No bound of its own: each live job has a few changes under way, and admission bounds the jobs.
     let (changes, inbox) = crossbeam_channel::unbounded();
     let writer = Writer {
-        erase_at: database.has_traces().then(|| Instant::now() + ERASE),
+        erase,
+        erase_at: database.has_traces().then(|| Instant::now() + erase),
         database,
         waiting: BTreeMap::new(),
         gone: Vec::new(),
@@ -110,6 +121,8 @@ struct Pending {
 /// The state of the writer's thread.
 struct Writer<T> {
     database: Database,
+    // Time from a deletion until its traces are gone.
+    erase: Duration,
     // When deleted records must be gone from the log too.
     erase_at: Option<Instant>,
     // The newest record of each job, by serial.
@@ -198,7 +211,8 @@ impl<T> Writer<T> {
             diag::limited!(Level::Error, "cannot record jobs; trying again", error = why);
         } else {
             if !self.gone.is_empty() {
-                self.erase_at.get_or_insert_with(|| Instant::now() + ERASE);
+                let at = Instant::now() + self.erase;
+                self.erase_at.get_or_insert(at);
             }
             self.gone.clear();
             let puts = std::mem::take(&mut self.waiting);
@@ -213,7 +227,7 @@ impl<T> Writer<T> {
     fn erase(&mut self) {
         (self.commits, self.erase_at) = (0, None);
         if let Err(why) = self.database.erase() {
-            self.erase_at = Some(Instant::now() + ERASE);
+            self.erase_at = Some(Instant::now() + self.erase.max(AGAIN));
             diag::limited!(
                 Level::Warn,
                 "deleted records are still in the log of the job database",
@@ -236,6 +250,37 @@ mod tests {
     use crate::state::Stage;
     use crate::state::database::tests::record;
     use std::sync::mpsc;
+
+    /// The thread had nothing more to write, and the log kept the deleted record.
+    #[test]
+    fn quiet_thread_erases_what_was_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _) = Database::open(dir.path()).unwrap();
+        let (told, outcomes) = mpsc::channel();
+        let tell = move |outcome: Outcome<u8>| told.send(outcome.trouble).unwrap();
+        let (changes, thread) = start_with(database, || {}, tell, Duration::from_millis(1)).unwrap();
+        let record = Box::new(record(7, Stage::Queued));
+        let id = record.id.to_string();
+        let in_log = || {
+            let log = std::fs::read(dir.path().join("state.db-wal")).unwrap();
+            log.windows(id.len()).any(|window| window == id.as_bytes())
+        };
+        changes.send(Change::Put { record, version: 1, ticket: 1, durable: None }).unwrap();
+        assert_eq!(outcomes.recv().unwrap(), None);
+        assert!(in_log());
+        let (deleted, gone) = mpsc::channel();
+        changes
+            .send(Change::Delete { serials: vec![7], done: Box::new(move || deleted.send(()).unwrap()) })
+            .unwrap();
+        gone.recv().unwrap();
+        let start = Instant::now();
+        while in_log() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        drop(changes);
+        thread.join().unwrap();
+    }
 
     #[test]
     fn replaced_puts_keep_their_tickets_and_tasks() {
