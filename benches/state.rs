@@ -140,6 +140,7 @@ fn fill(dir: &Path, count: u64) {
         upload_paths: vec!["data.csv".into()],
         not_before_ns: None,
         request_id: String::new(),
+        client: Default::default(),
     };
     let ending = Ending {
         status: Status::Completed,

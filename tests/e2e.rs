@@ -14,6 +14,7 @@ mod e2e {
     mod abuse;
     mod access;
     mod appetite;
+    mod budgets;
     mod certificates;
     mod client;
     mod completion;

@@ -226,5 +226,6 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         upload_paths: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),
+        client: Default::default(),
     }
 }

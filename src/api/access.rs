@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerCredentialsBuilder, ServerCredentialsFetcher};
 use openssl::nid::Nid;
+use openssl::sha::sha256;
 use openssl::x509::{X509, X509Ref};
 
 use super::role::Role;
@@ -19,6 +20,7 @@ use super::{ApiError, StreamPump, status, tls};
 use crate::certs::inspect;
 use crate::certs::revocation::Revocations;
 use crate::config::daemon::Security;
+use crate::job::ClientId;
 
 /// The part of a good certificate that later checks need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,9 +224,10 @@ impl Peer {
         self.access.state().verify(&self.pem).map(drop).map_err(|why| refused(&why))
     }
 
-    /// The client's own certificate, without those sent along with it: a client can send any.
-    pub(super) fn certificate(&self) -> &[u8] {
-        &self.pem[..self.first]
+    /// The client, by its own certificate, without those sent along with it: a client can send any.
+    pub(super) fn client(&self) -> ClientId {
+        let digest = sha256(&self.pem[..self.first]);
+        ClientId::new(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 }
 

@@ -5,7 +5,6 @@
 //! its own limit and no other client's.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
@@ -15,7 +14,7 @@ use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 use super::abuse::AbuseCounter;
 use super::access::{Access, Peer};
 use super::status;
-use crate::stream::Client;
+use crate::job::ClientId;
 
 /// Most open calls of one client, without its streams: half of the loop's queue.
 const CALLS: usize = 512;
@@ -50,25 +49,18 @@ impl Kind {
 #[derive(Clone)]
 pub(super) struct CallLimits {
     access: Access,
-    clients: RandomState,
     open: Open,
     queues: Queues,
     abuse: AbuseCounter,
 }
 
-type Queues = Arc<Mutex<HashMap<u64, ClientQueue>>>;
-type Open = Arc<Mutex<HashMap<(u64, Kind), usize>>>;
+type Queues = Arc<Mutex<HashMap<ClientId, ClientQueue>>>;
+type Open = Arc<Mutex<HashMap<(ClientId, Kind), usize>>>;
 
 impl CallLimits {
     /// The limits of the clients that `access` trusts.
     pub(super) fn new(access: Access) -> Self {
-        Self {
-            access,
-            clients: RandomState::new(),
-            open: Open::default(),
-            queues: Queues::default(),
-            abuse: AbuseCounter::default(),
-        }
+        Self { access, open: Open::default(), queues: Queues::default(), abuse: AbuseCounter::default() }
     }
 
     /// Counts a call for as long as its permit lives.
@@ -80,7 +72,7 @@ impl CallLimits {
     }
 
     fn acquire_for(&self, peer: Peer, address: String, kind: Kind) -> Result<CallPermit, RpcStatus> {
-        let key = (self.clients.hash_one(peer.certificate()), kind);
+        let key = (peer.client(), kind);
         let (limit, what) = kind.limit();
         let mut open = lock(&self.open);
         let count = open.entry(key).or_default();
@@ -105,7 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct CallPermit {
     open: Open,
     queues: Queues,
-    key: (u64, Kind),
+    key: (ClientId, Kind),
     peer: Peer,
     address: String,
     abuse: AbuseCounter,
@@ -120,8 +112,8 @@ impl CallPermit {
         }
     }
 
-    /// The number that tells this client from the others as long as the server runs.
-    pub(super) fn client(&self) -> Client {
+    /// The client, to tell it from the others.
+    pub(super) fn client(&self) -> ClientId {
         self.key.0
     }
 
@@ -159,12 +151,12 @@ struct ClientQueue {
 /// The permit to serve one short call. When it is dropped, the client's next call gets it.
 pub(super) struct QueuePermit {
     queues: Queues,
-    client: u64,
+    client: ClientId,
 }
 
 impl QueuePermit {
     /// Waits for a permit of this client. `None` would mean that its queue is lost, which does not happen.
-    async fn next(queues: &Queues, client: u64) -> Option<QueuePermit> {
+    async fn next(queues: &Queues, client: ClientId) -> Option<QueuePermit> {
         let wait = {
             let mut all = lock(queues);
             let queue = all.entry(client).or_default();
@@ -238,12 +230,14 @@ mod tests {
     fn short_calls_of_a_client_are_served_a_few_at_a_time_in_order() {
         use futures_util::FutureExt;
         let queues = Queues::default();
-        let mut served: Vec<_> =
-            (0..AT_ONCE).map(|_| QueuePermit::next(&queues, 1).now_or_never().unwrap()).collect();
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(QueuePermit::next(&queues, 1))).collect();
+        let mut served: Vec<_> = (0..AT_ONCE)
+            .map(|_| QueuePermit::next(&queues, ClientId::new(1)).now_or_never().unwrap())
+            .collect();
+        let mut waiting: Vec<_> =
+            (0..3).map(|_| Box::pin(QueuePermit::next(&queues, ClientId::new(1)))).collect();
         assert!(waiting.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
         assert!(
-            QueuePermit::next(&queues, 2).now_or_never().unwrap().is_some(),
+            QueuePermit::next(&queues, ClientId::new(2)).now_or_never().unwrap().is_some(),
             "another client does not wait"
         );
         served.pop();

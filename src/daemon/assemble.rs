@@ -23,7 +23,7 @@ use super::event_loop::EventLoop;
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
 use super::inspection::Inspection;
-use super::jobs::{JobTable, Schedule, Slots};
+use super::jobs::{Backlog, BacklogLimits, JobTable, KeptLimits, Schedule, Slots};
 use super::ledger::{Ledger, PendingWrite};
 use super::lifecycle;
 use super::pool::Pool;
@@ -153,10 +153,10 @@ impl Daemon {
         let core = Core {
             settings: settings(config),
             node,
-            jobs: JobTable::default(),
+            jobs: JobTable::new(kept_limits(config)),
             slots: Slots::new(jobs),
             schedule,
-            staging: threads.start_staging(stage)?,
+            staging: threads.start_staging(stage, backlog_limits(config))?,
             supply,
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
@@ -368,13 +368,13 @@ impl Threads {
         Ok(Ledger::new(changes))
     }
 
-    /// The thread that writes the inputs of waiting jobs. The API bounds their bytes.
-    fn start_staging(&mut self, stage: Stage) -> Result<Staging, DaemonError> {
+    /// The thread that writes the inputs of waiting jobs.
+    fn start_staging(&mut self, stage: Stage, limits: BacklogLimits) -> Result<Staging, DaemonError> {
         let (requests, queue) = unbounded();
         let answer = self.answer();
         let thread = staging::start(stage.clone(), queue, move |staged| answer(WorkerEvent::Staged(staged)))?;
         self.handles.push(thread);
-        Ok(Staging::new(stage, requests))
+        Ok(Staging::new(stage, requests, Backlog::new(limits)))
     }
 
     /// The threads that remove what jobs leave.
@@ -530,6 +530,15 @@ fn settings(config: &DaemonConfig) -> Settings {
         enforcement: config.cgroup.enforcement,
         spool_limits: spool_limits(config),
     }
+}
+
+fn backlog_limits(config: &DaemonConfig) -> BacklogLimits {
+    BacklogLimits { all: config.joblet.queue_limit, client: config.joblet.client_queue_limit }
+}
+
+fn kept_limits(config: &DaemonConfig) -> KeptLimits {
+    let retention = &config.state.retention;
+    KeptLimits { output: retention.bytes, records: retention.record_bytes }
 }
 
 fn spool_limits(config: &DaemonConfig) -> SpoolLimits {

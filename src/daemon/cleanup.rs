@@ -51,6 +51,8 @@ pub(super) enum CleanupTask {
     /// Directories to remove with all that is in them, one after the other, with other tasks in between; then what is
     /// done behind the last one.
     Directories(VecDeque<PathBuf>, Option<WhenRemoved>),
+    /// Spools of jobs that are over, to be measured one after the other, with other tasks in between.
+    Measure(VecDeque<(JobId, PathBuf)>),
     /// The evidence of a job, to be read.
     Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
 }
@@ -66,6 +68,7 @@ impl fmt::Debug for CleanupTask {
             CleanupTask::Record(path, _) => write!(f, "Record({})", path.display()),
             CleanupTask::File(path) => write!(f, "File({})", path.display()),
             CleanupTask::Directories(paths, _) => write!(f, "Directories({})", paths.len()),
+            CleanupTask::Measure(jobs) => write!(f, "Measure({})", jobs.len()),
             CleanupTask::Evidence(id, _) => write!(f, "Evidence({id})"),
         }
     }
@@ -112,6 +115,8 @@ pub(super) enum CleanupEvent {
     NetworkClean(OwnedFd),
     /// The evidence of a job, read.
     Evidence(JobId, Box<Evidence>),
+    /// So many bytes of a job's output and samples are kept.
+    Measured(JobId, u64),
     /// A directory in place of /work is gone and the host id of its job free; `None`: it could not be removed, or belonged
     /// to no job.
     WorkDone(Option<Lease>, PendingCleanup),
@@ -207,6 +212,11 @@ impl Cleanup {
         self.send(CleanupTask::Directories([path].into(), None));
     }
 
+    /// Has the spools of jobs that are over measured.
+    pub(super) fn measure(&self, spools: VecDeque<(JobId, PathBuf)>) {
+        self.send(CleanupTask::Measure(spools));
+    }
+
     /// Has the evidence of a job read, where the sampler does not come to it.
     pub(super) fn read_evidence(&self, id: JobId, read: impl FnOnce() -> Evidence + Send + 'static) {
         self.send(CleanupTask::Evidence(id, Box::new(read)));
@@ -228,11 +238,17 @@ pub(super) fn start(
     answer: impl Fn(CleanupEvent) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
-        let mut removals = Removals::default();
+        let (mut removals, mut measures) = (Removals::default(), VecDeque::new());
         // A removal of many directories lets every task that has come go first, and another removal take turns with it.
-        while let Some(task) = removals.next_task(&tasks) {
+        while let Some(task) = removals.next_task(&tasks, !measures.is_empty()) {
             match task {
                 Some(CleanupTask::Directories(paths, done)) => removals.add(paths, done),
+                Some(CleanupTask::Measure(spools)) => measures.extend(spools),
+                None if removals.waiting.is_empty() => {
+                    if let Some((id, spool)) = measures.pop_front() {
+                        answer(CleanupEvent::Measured(id, size(&spool)));
+                    }
+                }
                 Some(task) => carry_out(task, &answer),
                 None => removals.step(|path| log_refusal(fs::remove_dir_all(path), path)),
             }
@@ -283,10 +299,10 @@ impl Removals {
         self.waiting.push_back((paths, done));
     }
 
-    /// The next task; `Some(None)`: none has come, and there is something to remove. `None`: nothing comes any more, and
-    /// nothing is left to remove.
-    fn next_task(&self, tasks: &Receiver<CleanupTask>) -> Option<Option<CleanupTask>> {
-        if self.waiting.is_empty() {
+    /// The next task; `Some(None)`: none has come, and there is something to remove or to measure. `None`: nothing comes any
+    /// more, and nothing is left to do.
+    fn next_task(&self, tasks: &Receiver<CleanupTask>, measures: bool) -> Option<Option<CleanupTask>> {
+        if self.waiting.is_empty() && !measures {
             return tasks.recv().ok().map(Some);
         }
         Some(tasks.try_recv().ok())
@@ -334,10 +350,16 @@ fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
             }
         }
         CleanupTask::File(path) => log_refusal(fs::remove_file(&path), &path),
-        // The thread removes them step by step.
-        CleanupTask::Directories(..) => {}
+        // The thread does them step by step.
+        CleanupTask::Directories(..) | CleanupTask::Measure(_) => {}
         CleanupTask::Evidence(id, read) => answer(CleanupEvent::Evidence(id, Box::new(read()))),
     }
+}
+
+/// Bytes of the files in a spool; it has no directories.
+fn size(spool: &Path) -> u64 {
+    let files = fs::read_dir(spool).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
 }
 
 fn remove_cgroup(cgroup: BusyCgroup) -> CleanupEvent {
@@ -397,7 +419,7 @@ mod tests {
         removals.add((0..100).map(|n| format!("a{n}").into()).collect(), told("many"));
         removals.add([PathBuf::from("b")].into(), told("one"));
         let (removed, task) = (done.clone(), done.clone());
-        let step = |removals: &mut Removals| match removals.next_task(&tasks) {
+        let step = |removals: &mut Removals| match removals.next_task(&tasks, false) {
             Some(None) => removals.step(|path| removed.send(path.display().to_string()).unwrap()),
             Some(Some(_)) => task.send("task".to_owned()).unwrap(),
             None => panic!("it is not over"),
@@ -410,7 +432,7 @@ mod tests {
         while !removals.waiting.is_empty() {
             removals.step(|_| {});
         }
-        assert!(removals.next_task(&tasks).is_none());
+        assert!(removals.next_task(&tasks, false).is_none());
         assert_eq!(order.try_iter().last().as_deref(), Some("many"));
     }
 

@@ -188,6 +188,7 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::Cleanup(CleanupEvent::Evidence(id, evidence)) => {
             lifecycle::on_evidence(core, id, *evidence);
         }
+        WorkerEvent::Cleanup(CleanupEvent::Measured(id, bytes)) => lifecycle::on_measured(core, id, bytes),
         WorkerEvent::Cleanup(CleanupEvent::WorkDone(lease, _pending)) => {
             if let Some(lease) = lease {
                 core.supply.identities.release(lease);

@@ -25,7 +25,7 @@
 //! Bounds: commands by [`command::QUEUE`]; starts and worker events by the number of live jobs, which admission bounds
 //! (`joblet.maxConcurrentJobs`); cleanup tasks by the number of jobs that are kept and by open calls; removals of /work by the host ids that they hold
 //! (`process.subidCount`) and by what an earlier daemon left; looks at running jobs by [`inspection`]; warm sandboxes by `joblet.warmSandboxes`; jobs that wait,
-//! and with them inputs to stage, by `joblet.maxQueuedJobs`; records by all of these.
+//! and with them inputs to stage, by `joblet.maxQueuedJobs` and their bytes ([`jobs`]); jobs that are over by `state.retention`; records by all of these.
 
 pub mod assemble;
 mod cleanup;

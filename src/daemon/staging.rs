@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use log::Level;
 
 use super::DaemonError;
+use super::jobs::Backlog;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::{JobId, JobSpec, env};
@@ -37,13 +38,19 @@ pub(super) struct Staging {
     stage: Stage,
     requests: Sender<StagingRequest>,
     pending: Counter,
+    backlog: Backlog,
 }
 
 impl Staging {
     /// Sends inputs to the thread that reads `requests`, which is bounded by the jobs that may wait
-    /// (`joblet.maxQueuedJobs`).
-    pub(super) fn new(stage: Stage, requests: Sender<StagingRequest>) -> Self {
-        Staging { stage, requests, pending: Counter::default() }
+    /// (`joblet.maxQueuedJobs`) and by their bytes.
+    pub(super) fn new(stage: Stage, requests: Sender<StagingRequest>, backlog: Backlog) -> Self {
+        Staging { stage, requests, pending: Counter::default(), backlog }
+    }
+
+    /// The bytes of jobs that have to wait.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Has the inputs of a job written.
@@ -100,6 +107,13 @@ pub(super) fn unpack(spec: &mut JobSpec, uploads: Vec<Upload>) -> JobInputs {
         environment: std::mem::replace(&mut spec.environment, shown),
         secrets: std::mem::replace(&mut spec.secrets, names),
     }
+}
+
+/// Bytes of a request: its texts, and its inputs with their values.
+pub(super) fn bytes(spec: &JobSpec, uploads: &[Upload]) -> u64 {
+    let files: usize = uploads.iter().map(|upload| upload.path.len() + upload.content.len()).sum();
+    let secrets: usize = spec.secrets.iter().map(|(name, value)| name.len() + value.expose().len()).sum();
+    (spec.text_bytes() + files + secrets) as u64
 }
 
 /// Whether a job has inputs that its record does not hold.

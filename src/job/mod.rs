@@ -5,6 +5,7 @@
 //! `step`, and carries out the effects. The end of a job is an [`exit::Ending`], decided in one place from the
 //! witnesses that the loop has gathered.
 
+pub mod client;
 pub mod env;
 pub mod exit;
 pub mod exit_file;
@@ -18,6 +19,7 @@ mod status;
 pub mod units;
 pub mod view;
 
+pub use client::ClientId;
 pub use env::Secret;
 pub use exit::{Ending, ExitReason};
 pub use id::{JobId, JobRef};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::client::ClientId;
 use super::env::{self, Secret};
 use super::{InvalidField, Limits};
 
@@ -58,6 +59,9 @@ pub struct JobSpec {
     /// The client's own id of the request, at most [`MAX_REQUEST_ID`] characters; may be empty. The same id gives the
     /// same job.
     pub request_id: String,
+    /// The client that made the request.
+    #[serde(default, skip_serializing_if = "ClientId::is_unknown")]
+    pub client: ClientId,
 }
 
 impl JobSpec {
@@ -77,6 +81,7 @@ impl JobSpec {
             upload_paths: vec![],
             not_before_ns: None,
             request_id: String::new(),
+            client: ClientId::default(),
         }
     }
 

@@ -30,6 +30,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         upload_paths: vec!["a/b".into()],
         not_before_ns: Some(5),
         request_id: format!("request-{serial}"),
+        client: Default::default(),
     };
     Record {
         id: JobId::parse(&format!("f47ac10b-58cc-4372-a567-{serial:012}")).unwrap(),

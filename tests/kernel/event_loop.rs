@@ -90,6 +90,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         upload_paths: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),
+        client: Default::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Refusal, Rules, given};
 use crate::daemon::command::Page;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::units;
-use crate::job::{InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
+use crate::job::{ClientId, InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
 use crate::output::lines::Needle;
@@ -60,6 +60,8 @@ pub(in crate::api) fn run(
         upload_paths: shown_paths(&uploads),
         not_before_ns,
         request_id: request.request_id,
+        // The call knows it, not the message.
+        client: ClientId::default(),
     });
     spec::check_environment(&spec)?;
     Ok((spec, uploads))
@@ -334,7 +336,9 @@ pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Sa
     let since_ns = request.since_ns.max(request.start_time);
     let until_ns = [request.until_ns, request.end_time].into_iter().filter(|end| *end != 0).min();
     if until_ns.is_some_and(|until| until < since_ns) {
-        return invalid("until_ns is before since_ns, or end_time before start_time".to_owned());
+        let later = request.start_time != 0 || request.end_time != 0;
+        let text = if later { "end_time is before start_time" } else { "until_ns is before since_ns" };
+        return invalid(text.to_owned());
     }
     let how = match request.aggregate.as_str() {
         "" => None,

@@ -7,7 +7,7 @@ use protobuf::Message;
 use super::{Jobs, stream};
 use crate::api::bridge;
 use crate::api::convert::{reply, request};
-use crate::api::limits::Kind;
+use crate::api::limits::{CallPermit, Kind};
 use crate::api::{logs, samples, status};
 use crate::daemon::command::{Command, JobPage};
 use crate::metrics::SampleQuery;
@@ -29,12 +29,17 @@ impl JobService for Jobs {
         sink: ClientStreamingSink<RunJobResponse>,
     ) {
         let Jobs { commands, rules, upload_limit, call_limits, .. } = self.clone();
-        bridge::serve(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, async move |req| {
+        let permit = call_limits.acquire(&ctx, Kind::Call);
+        let client = permit.as_ref().map(CallPermit::client).unwrap_or_default();
+        bridge::serve(&ctx, permit, req, sink, async move |req| {
             // Held until the loop has answered, because the uploads of the request live as long.
             let _upload_permit =
                 upload_limit.acquire(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
             let explain = req.explain;
-            let checked = request::run(req, &rules);
+            let checked = request::run(req, &rules).map(|(mut spec, uploads)| {
+                spec.client = client;
+                (spec, uploads)
+            });
             if explain {
                 let command =
                     checked.map(|(spec, uploads)| move |answer| Command::Explain { spec, uploads, answer });

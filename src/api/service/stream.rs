@@ -25,7 +25,7 @@ pub(super) async fn follow<Q, T, S: Source, M: Send + 'static, C: FnOnce(T) -> J
         let permit = permit?;
         let (asked, source) = put(permit.message(&mut request).await?);
         let source = source(bridge::answered(asked).await?);
-        Ok((streams::open(&pump, source, permit.client(), permit.peer())?, permit))
+        Ok((streams::open(&pump, source, permit.client().number(), permit.peer())?, permit))
     };
     bridge::note(match opened.await {
         Ok((reader, _permit)) => send(reader, sink).await,

@@ -26,6 +26,12 @@ pub struct Joblet {
     pub max_concurrent_jobs: u32,
     /// Jobs that may wait for their scheduled time or for a slot; 0: none.
     pub max_queued_jobs: u32,
+    /// Bytes of the requests and files of all jobs that have to wait, until they end.
+    #[serde(with = "values::size")]
+    pub queue_limit: u64,
+    /// The same for the jobs of one client, at most `queue_limit`.
+    #[serde(with = "values::size")]
+    pub client_queue_limit: u64,
     /// Sandboxes kept warm for the next jobs, at most 256; 0: none.
     pub warm_sandboxes: u32,
     /// Longest run of any job; zero: no limit.
@@ -64,6 +70,8 @@ impl Default for Joblet {
             max_memory_limit: 0,
             max_concurrent_jobs: 100,
             max_queued_jobs: 10_000,
+            queue_limit: 1 << 30,
+            client_queue_limit: 256 << 20,
             warm_sandboxes: 8,
             job_timeout: Duration::from_secs(3600),
             stop_grace_period: Duration::from_millis(100),

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::{Backend, DaemonConfig, OnShutdown};
-use crate::job::units::format_duration;
+use crate::job::units::{format_duration, format_size};
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -43,6 +43,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     between("joblet.maxQueuedJobs", c.joblet.max_queued_jobs, 0, 1_000_000)?;
     between("state.retention.days", c.state.retention.days, 1, 36_500)?;
     between("state.retention.max", c.state.retention.max, 1, 10_000_000)?;
+    check_bytes(c)?;
     if c.state.backend == Backend::Memory && c.joblet.on_shutdown == OnShutdown::Keep {
         let why = "with state.backend: memory nobody remembers jobs that go on without the daemon";
         return Err(format!("joblet.onShutdown: keep cannot be used: {why}; choose joblet.onShutdown: stop"));
@@ -149,6 +150,23 @@ fn between(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{key}: {value} is out of range {low}..{high}"))
+    }
+}
+
+/// Limits of bytes that something must fit into.
+fn check_bytes(c: &DaemonConfig) -> Result<(), String> {
+    let (kept, joblet) = (&c.state.retention, &c.joblet);
+    at_least("state.retention.bytes", kept.bytes, "joblet.jobSpoolLimit", joblet.job_spool_limit)?;
+    at_least("state.retention.recordBytes", kept.record_bytes, "the largest record", 4 << 20)?;
+    at_least("joblet.queueLimit", joblet.queue_limit, "joblet.clientQueueLimit", joblet.client_queue_limit)
+}
+
+/// A limit of bytes that another one must fit into.
+fn at_least(key: &str, value: u64, what: &str, least: u64) -> Result<(), String> {
+    if value >= least {
+        Ok(())
+    } else {
+        Err(format!("{key}: {} is below {what}, {}", format_size(value), format_size(least)))
     }
 }
 

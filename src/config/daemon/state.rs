@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::values::section;
+use crate::config::values::{self, section};
 
 /// The fate of running jobs when the daemon shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,13 @@ pub struct Retention {
     pub days: u32,
     /// Number of finished jobs, at least 1; beyond it those that ended first are removed.
     pub max: u32,
+    /// Bytes of the output and samples of finished jobs, at least `joblet.jobSpoolLimit`; beyond it the client that keeps
+    /// most loses its oldest jobs.
+    #[serde(with = "values::size")]
+    pub bytes: u64,
+    /// Bytes of the records of finished jobs, at least 4 MiB; beyond it as with `bytes`.
+    #[serde(with = "values::size")]
+    pub record_bytes: u64,
 }
 
 impl Default for State {
@@ -53,6 +60,6 @@ impl Default for State {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { days: 30, max: 100_000 }
+        Self { days: 30, max: 100_000, bytes: 10 << 30, record_bytes: 256 << 20 }
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::request::{Answer, CommandError};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::job::{Standing, Usage, Waiters};
-use crate::daemon::jobs::{Job, Slot};
+use crate::daemon::jobs::{Job, Share, Slot};
 use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
 };
@@ -57,6 +57,18 @@ pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, a
         let _ = answer.send(Err(CommandError::Exhausted(why)));
         return;
     }
+    // A job that starts at once leaves nothing waiting.
+    let share = if scheduled || !core.slots.is_open() {
+        match core.staging.backlog().admit(spec.client, staging::bytes(&spec, &uploads)) {
+            Ok(share) => Some(share),
+            Err(why) => {
+                let _ = answer.send(Err(CommandError::Exhausted(why)));
+                return;
+            }
+        }
+    } else {
+        None
+    };
     let limits = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
     let refused = limits.as_ref().err().map(ToString::to_string);
     // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
@@ -75,7 +87,7 @@ pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, a
             },
         },
     };
-    accept(core, spec, unenforced, inputs, admitted, answer);
+    accept(core, spec, unenforced, (inputs, share), admitted, answer);
 }
 
 /// Takes the job in and sets it on its way. The record comes first: every accepted request leaves a job with a reason.
@@ -83,7 +95,7 @@ fn accept(
     core: &mut Core,
     spec: JobSpec,
     unenforced: Vec<String>,
-    inputs: JobInputs,
+    (inputs, share): (JobInputs, Option<Share>),
     admitted: Admitted,
     answer: Answer<JobView>,
 ) {
@@ -103,6 +115,7 @@ fn accept(
     let samples = stream::Watermark::new();
     let mut job = Job::new(id, spec.clone(), state, output, samples);
     job.usage = Usage { unenforced, ..Usage::default() };
+    job.share = share;
     job.waiters = Waiters { starters: vec![answer], ..Waiters::default() };
     let started = match admitted {
         Admitted::Starts(sandbox, slot) => {

@@ -15,6 +15,7 @@ use crate::state::{Record, Stage};
 use crate::stream;
 use crate::sys::clock::now_ns;
 
+use super::backlog::Share;
 use super::slots::{Slot, Slots, Ticket};
 
 /// One job. [`Run`] has the things that exist only while it has a process, [`Resources`] those that are given back.
@@ -34,6 +35,8 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) durability: Durability,
     /// Its right to run, or its place in the queue for one.
     pub(in crate::daemon) standing: Standing,
+    /// Its share of the bytes of jobs that wait, from its admission to its end.
+    pub(in crate::daemon) share: Option<Share>,
     /// Its output, and how far that has come.
     pub(in crate::daemon) output: Output,
     /// How far its samples have come.
@@ -166,6 +169,7 @@ impl Job {
             times: Times { created_ns: now_ns(), ..Times::default() },
             durability: Durability::default(),
             standing: Standing::Out,
+            share: None,
             output: Output { watermark: output, complete: false },
             samples,
             run: None,

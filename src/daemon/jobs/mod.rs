@@ -1,14 +1,18 @@
 //! Which jobs there are, and which of them may run now.
 //!
 //! Each file is one owner with private fields: the table of all jobs, the slots and the queue for them, the schedule of
-//! jobs that wait for a time. A job itself is in `job.rs`.
+//! jobs that wait for a time, and the bytes of jobs that wait and of jobs that are over. A job itself is in `job.rs`.
 
+mod backlog;
 pub(super) mod job;
+mod kept;
 mod schedule;
 mod slots;
 pub(super) mod table;
 
+pub(super) use backlog::{Backlog, BacklogLimits, Share};
 pub(super) use job::{Job, Run};
+pub(super) use kept::{Kept, KeptLimits};
 pub(super) use schedule::Schedule;
 pub(super) use slots::{Slot, Slots};
 pub(super) use table::JobTable;

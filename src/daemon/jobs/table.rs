@@ -3,24 +3,39 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::Job;
+use super::{Job, Kept, KeptLimits};
 use crate::daemon::command::request::CommandError;
 use crate::job::state::Fact;
 use crate::job::{JobId, JobRef};
 
 /// All jobs that the daemon knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::daemon) struct JobTable {
     jobs: BTreeMap<u64, Job>,
     serials: BTreeMap<JobId, u64>,
     requests: HashMap<String, JobId>,
     // Those that are terminal, in the order of their ends.
     ended: BTreeSet<(Option<i64>, u64)>,
+    // The bytes of those.
+    kept: Kept,
     last: u64,
     facts: VecDeque<(JobId, Fact)>,
 }
 
 impl JobTable {
+    /// No jobs yet.
+    pub(in crate::daemon) fn new(limits: KeptLimits) -> Self {
+        JobTable {
+            jobs: BTreeMap::new(),
+            serials: BTreeMap::new(),
+            requests: HashMap::new(),
+            ended: BTreeSet::new(),
+            kept: Kept::new(limits),
+            last: 0,
+            facts: VecDeque::new(),
+        }
+    }
+
     /// Takes in a new, live job.
     pub(in crate::daemon) fn insert(&mut self, mut job: Job) {
         job.serial = self.last + 1;
@@ -31,7 +46,7 @@ impl JobTable {
     pub(in crate::daemon) fn restore(&mut self, job: Job) {
         self.last = self.last.max(job.serial);
         if job.state.is_finished() {
-            self.ended.insert((job.times.ended_ns, job.serial));
+            count_ended(&mut self.ended, &mut self.kept, &job);
         }
         self.serials.insert(job.id, job.serial);
         if !job.spec.request_id.is_empty() {
@@ -70,14 +85,30 @@ impl JobTable {
     pub(in crate::daemon) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&self.serials.remove(&id)?)?;
         self.requests.remove(&job.spec.request_id);
-        self.ended.remove(&(job.times.ended_ns, job.serial));
+        let end = (job.times.ended_ns, job.serial);
+        self.ended.remove(&end);
+        self.kept.remove(job.spec.client, end);
         Some(job)
     }
 
     /// Counts a job among the terminal ones.
     pub(in crate::daemon) fn has_ended(&mut self, id: JobId) {
-        let Some(job) = self.get(id) else { return };
-        self.ended.insert((job.times.ended_ns, job.serial));
+        if let Some(job) = self.serials.get(&id).and_then(|serial| self.jobs.get(serial)) {
+            count_ended(&mut self.ended, &mut self.kept, job);
+        }
+    }
+
+    /// The output of a terminal job was measured: so many bytes are kept of it.
+    pub(in crate::daemon) fn measured(&mut self, id: JobId, bytes: u64) {
+        let job = self.serials.get(&id).and_then(|serial| self.jobs.get(serial));
+        if let Some(job) = job.filter(|job| job.state.is_finished()) {
+            self.kept.add_output(job.spec.client, (job.times.ended_ns, job.serial), id, bytes);
+        }
+    }
+
+    /// The terminal job that must go next for the bytes of all of them, and the key of the limit.
+    pub(in crate::daemon) fn surplus(&self) -> Option<(JobId, &'static str)> {
+        self.kept.surplus()
     }
 
     /// The number of jobs that are not terminal.
@@ -142,4 +173,16 @@ impl JobTable {
     pub(in crate::daemon) fn retain_facts(&mut self, keep: impl Fn(&Fact) -> bool) {
         self.facts.retain(|(_, fact)| keep(fact));
     }
+}
+
+/// Bytes of a job's record, in memory and in the database. Its texts make it large, and the rest has a kilobyte.
+fn record_bytes(job: &Job) -> u64 {
+    job.spec.text_bytes() as u64 + 1024
+}
+
+/// Counts a job among the terminal ones, with the bytes of its record.
+fn count_ended(ended: &mut BTreeSet<(Option<i64>, u64)>, kept: &mut Kept, job: &Job) {
+    let end = (job.times.ended_ns, job.serial);
+    ended.insert(end);
+    kept.add_record(job.spec.client, end, job.id, record_bytes(job));
 }

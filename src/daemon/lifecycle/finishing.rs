@@ -149,14 +149,17 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
     let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
+    job.share = None;
     core.jobs.has_ended(id);
     answer_starters(core, id);
     drop(run);
     held.release(&mut core.supply, &mut core.cleanup);
     core.cleanup.remove_file(core.staging.path(id));
+    let spool = core.node.spool.join(id.to_string());
     if let Some(last) = last {
-        core.cleanup.write_sidecar(core.node.spool.join(id.to_string()), last);
+        core.cleanup.write_sidecar(spool.clone(), last);
     }
+    core.cleanup.measure([(id, spool)].into());
     // It may have failed while it waited, with a ticket that nobody else would take back.
     leave_queues(core, id);
     release_slot(core, id);

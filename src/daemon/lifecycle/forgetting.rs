@@ -47,6 +47,7 @@ pub(super) fn forget_old(core: &mut Core) {
     {
         forget(core, &[id]);
     }
+    forget_surplus(core);
     let (jobs, live) = (&core.jobs, core.jobs.live());
     let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
     core.clock.timers.weed(live, |timer| match timer {
@@ -54,6 +55,24 @@ pub(super) fn forget_old(core: &mut Core) {
         Timer::Cgroup(_) | Timer::Drains | Timer::Stuck | Timer::Quiet => true,
         Timer::Expired | Timer::Schedule | Timer::ShutdownOver => true,
     });
+}
+
+/// A finished job's output was measured.
+pub(in crate::daemon) fn on_measured(core: &mut Core, id: JobId, bytes: u64) {
+    core.jobs.measured(id, bytes);
+    forget_surplus(core);
+}
+
+/// Forgets finished jobs beyond the bytes that are kept: the oldest ones of the client that keeps most.
+fn forget_surplus(core: &mut Core) {
+    let mut gone: Option<(usize, &str)> = None;
+    while let Some((id, key)) = core.jobs.surplus() {
+        forget(core, &[id]);
+        gone = Some((gone.map_or(1, |(number, _)| number + 1), key));
+    }
+    if let Some((number, limit)) = gone {
+        diag::limited!(Level::Info, "forgetting old jobs", number = number, limit = limit);
+    }
 }
 
 /// Forgets finished jobs that ended too long ago, now and from time to time.

@@ -18,7 +18,7 @@ use crate::job::JobId;
 use crate::job::state::Effect;
 
 pub(super) use finishing::{on_evidence, on_late, on_output_complete};
-pub(super) use forgetting::{expire, forget_then};
+pub(super) use forgetting::{expire, forget_then, on_measured};
 pub(super) use pooling::{expect_jobs, on_created, refill_if_quiet, take_warm};
 pub(super) use recording::{answer_starters, on_recorded, save};
 pub(super) use running::{on_init_event, on_report_event};

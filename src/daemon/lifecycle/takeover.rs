@@ -94,6 +94,7 @@ pub(in crate::daemon) fn take_over(
         }
     }
     remove_leftovers(core);
+    measure_kept(core);
     grant_slots(core);
     expire(core);
 }
@@ -155,11 +156,14 @@ fn restore(core: &mut Core, mut record: Record) {
     }
 }
 
-fn restore_waiting(core: &mut Core, job: Job) {
+fn restore_waiting(core: &mut Core, mut job: Job) {
     let (id, scheduled) = (job.id, job.state == State::Scheduled);
     let undone = undo_start(core, id);
     let path = core.staging.path(id);
     let gone = staging::is_needed(&job.spec) && !path.exists();
+    // Its staged file is encrypted text of about the same length as the inputs.
+    let staged = fs::metadata(&path).map_or(0, |staged| staged.len());
+    job.share = Some(core.staging.backlog().adopt(job.spec.client, job.spec.text_bytes() as u64 + staged));
     core.jobs.restore(job);
     if let Err(why) = undone {
         diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
@@ -175,6 +179,12 @@ fn restore_waiting(core: &mut Core, job: Job) {
     } else if scheduled {
         wait_for_time(core, id);
     }
+}
+
+/// Has the output of finished jobs measured, for the limit of all their bytes.
+fn measure_kept(core: &Core) {
+    let finished = core.jobs.iter().filter(|job| job.state.is_finished());
+    core.cleanup.measure(finished.map(|job| (job.id, core.node.spool.join(job.id.to_string()))).collect());
 }
 
 /// Removes what a start had made that did not come to its payload: the next one makes it anew.
@@ -209,7 +219,8 @@ fn until_removed(bound: Duration, mut remove: impl FnMut() -> io::Result<Removal
         if Instant::now() >= end {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        std::thread::sleep(BUSY_AGAIN);
+        // No file tells when the kernel lets go of a process that is gone.
+        poll(&mut [], Some(&Timespec::try_from(BUSY_AGAIN).map_err(io::Error::other)?))?;
     }
     Ok(())
 }
