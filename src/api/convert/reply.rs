@@ -1,13 +1,14 @@
 //! From the types of a job to messages. Values of secrets become `***` here.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use protobuf::Message;
 
 use super::Rules;
 use crate::daemon::command::{Deleted, Explained, JobPage};
-use crate::job::{Ending, JobId, JobView, Layer, Limits, Verdict, env};
+use crate::job::{Ending, JobId, JobView, Layer, Limits, Secret, Verdict, env, units};
 use crate::output::{Chunk, Stream};
 use crate::pb::joblet::{
     CancelJobRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream,
@@ -23,16 +24,16 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
     RunJobResponse {
         jobUuid: view.id.to_string(),
         status: view.status.as_str().to_owned(),
-        command: view.command,
-        args: view.args,
-        maxCpu: cpu(&view.limits),
-        cpuCores: cores(&view.limits),
-        maxMemory: memory(&view.limits),
-        maxIobps: io(&view.limits),
+        command: view.spec.command.clone(),
+        args: view.spec.args.clone(),
+        maxCpu: cpu(&view.spec.limits),
+        cpuCores: cores(&view.spec.limits),
+        maxMemory: memory(&view.spec.limits),
+        maxIobps: io(&view.spec.limits),
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
-        scheduledTime: time(view.scheduled_ns),
+        scheduledTime: time(view.spec.not_before_ns),
         queue_position: position(view.queue_position),
         exit_reason: end.reason,
         signal: end.signal,
@@ -40,7 +41,7 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         created_time: time(Some(view.created_ns)),
         peak_memory_bytes: view.peak_memory_bytes,
         cpu_time_usec: view.cpu_time_usec,
-        network: view.network.as_str().to_owned(),
+        network: view.spec.network.as_str().to_owned(),
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
         ..RunJobResponse::default()
@@ -69,26 +70,26 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
     let end = End::of(view.ending.as_ref());
     GetJobStatusRes {
         uuid: view.id.to_string(),
-        name: view.name,
-        command: view.command,
-        args: view.args,
-        maxCPU: cpu(&view.limits),
-        cpuCores: cores(&view.limits),
-        maxMemory: memory(&view.limits),
-        maxIOBPS: io(&view.limits),
+        name: view.spec.name.clone(),
+        command: view.spec.command.clone(),
+        args: view.spec.args.clone(),
+        maxCPU: cpu(&view.spec.limits),
+        cpuCores: cores(&view.spec.limits),
+        maxMemory: memory(&view.spec.limits),
+        maxIOBPS: io(&view.spec.limits),
         status: view.status.as_str().to_owned(),
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
-        scheduledTime: time(view.scheduled_ns),
+        scheduledTime: time(view.spec.not_before_ns),
         queue_position: position(view.queue_position),
-        environment: plain(view.environment),
-        secret_environment: secret(view.secret_names),
-        network: view.network.as_str().to_owned(),
-        workDir: view.work_dir,
-        uploads: view.uploads,
+        environment: plain(&view.spec.environment),
+        secret_environment: secret(&view.spec.secrets),
+        network: view.spec.network.as_str().to_owned(),
+        workDir: view.spec.work_dir.clone(),
+        uploads: view.spec.upload_paths.clone(),
         nodeId: rules.node_id.clone(),
-        timeout: view.timeout,
+        timeout: timeout(view.spec.timeout),
         exit_reason: end.reason,
         signal: end.signal,
         message: end.message,
@@ -120,30 +121,30 @@ fn job(view: JobView, rules: &Rules) -> Job {
     let end = End::of(view.ending.as_ref());
     Job {
         uuid: view.id.to_string(),
-        name: view.name,
-        command: view.command,
-        args: view.args,
-        maxCPU: cpu(&view.limits),
-        cpuCores: cores(&view.limits),
-        maxMemory: memory(&view.limits),
-        maxIOBPS: io(&view.limits),
+        name: view.spec.name.clone(),
+        command: view.spec.command.clone(),
+        args: view.spec.args.clone(),
+        maxCPU: cpu(&view.spec.limits),
+        cpuCores: cores(&view.spec.limits),
+        maxMemory: memory(&view.spec.limits),
+        maxIOBPS: io(&view.spec.limits),
         status: view.status.as_str().to_owned(),
         startTime: time(view.started_ns),
         endTime: time(view.ended_ns),
         exitCode: end.code,
-        scheduledTime: time(view.scheduled_ns),
+        scheduledTime: time(view.spec.not_before_ns),
         queue_position: position(view.queue_position),
-        environment: plain(view.environment),
-        secret_environment: secret(view.secret_names),
+        environment: plain(&view.spec.environment),
+        secret_environment: secret(&view.spec.secrets),
         nodeId: rules.node_id.clone(),
-        timeout: view.timeout,
+        timeout: timeout(view.spec.timeout),
         exit_reason: end.reason,
         signal: end.signal,
         message: end.message,
         created_time: time(Some(view.created_ns)),
         peak_memory_bytes: view.peak_memory_bytes,
         cpu_time_usec: view.cpu_time_usec,
-        network: view.network.as_str().to_owned(),
+        network: view.spec.network.as_str().to_owned(),
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
         ..Job::default()
@@ -291,16 +292,21 @@ fn position(position: u32) -> i32 {
 }
 
 /// Plain variables, of which those with the name of a secret are masked too.
-fn plain(variables: Vec<(String, String)>) -> HashMap<String, String> {
-    let masked = |(name, value): (String, String)| {
-        let value = if env::looks_secret(&name) { MASK.to_owned() } else { value };
-        (name, value)
+fn plain(variables: &[(String, String)]) -> HashMap<String, String> {
+    let shown = |(name, value): &(String, String)| {
+        let value = if env::looks_secret(name) { MASK } else { value };
+        (name.clone(), value.to_owned())
     };
-    variables.into_iter().map(masked).collect()
+    variables.iter().map(shown).collect()
 }
 
-fn secret(names: Vec<String>) -> HashMap<String, String> {
-    names.into_iter().map(|name| (name, MASK.to_owned())).collect()
+fn secret(secrets: &[(String, Secret)]) -> HashMap<String, String> {
+    secrets.iter().map(|(name, _)| (name.clone(), MASK.to_owned())).collect()
+}
+
+/// A timeout in words; empty for none.
+fn timeout(timeout: Option<Duration>) -> String {
+    timeout.map(units::go_duration).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::config::daemon::DaemonConfig;
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
-use crate::job::{ExitReason, NetworkMode, Status};
+use crate::job::{ExitReason, JobSpec, Secret, Status};
 
 fn rules() -> Rules {
     let mut config = DaemonConfig::default();
@@ -10,8 +12,7 @@ fn rules() -> Rules {
 }
 
 fn view() -> JobView {
-    JobView {
-        id: JobId::random(),
+    let spec = JobSpec {
         name: "nightly".into(),
         command: "sh".into(),
         args: vec!["-c".into(), String::new()],
@@ -22,6 +23,16 @@ fn view() -> JobView {
             cores: Some(CoreSet::parse("0-1").unwrap()),
             pids: 10,
         },
+        environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "leaked".into())],
+        secrets: vec![("TOKEN".into(), Secret::new("leaked too"))],
+        upload_paths: vec!["f".into()],
+        timeout: Some(Duration::from_secs(3600)),
+        not_before_ns: Some(1_000_000_000_999_999_999),
+        ..JobSpec::bare()
+    };
+    JobView {
+        id: JobId::random(),
+        spec: Arc::new(spec),
         status: Status::Failed,
         created_ns: 1_000_000_000_999_999_999,
         started_ns: Some(1_000_000_001_000_000_000),
@@ -33,16 +44,9 @@ fn view() -> JobView {
             signal: 9,
             message: "killed: out of memory".into(),
         }),
-        environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "leaked".into())],
-        secret_names: vec!["TOKEN".into()],
-        network: NetworkMode::None,
-        work_dir: "/work".into(),
-        uploads: vec!["f".into()],
-        timeout: "1h".into(),
         peak_memory_bytes: Some(67_108_864),
         cpu_time_usec: Some(5),
         unenforced: vec!["memory".into()],
-        scheduled_ns: Some(1_000_000_000_999_999_999),
         queue_position: 3,
         wait_reason: "waits".into(),
     }
@@ -67,7 +71,7 @@ fn a_status_shows_everything_and_no_secret() {
     assert_eq!(shown.message, "killed: out of memory");
     assert_eq!((shown.peak_memory_bytes, shown.cpu_time_usec), (Some(67_108_864), Some(5)));
     assert_eq!((shown.network.as_str(), shown.workDir.as_str()), ("none", "/work"));
-    assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h"));
+    assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h0m0s"));
     assert_eq!((shown.uploads, shown.unenforced_limits), (vec!["f".to_owned()], vec!["memory".to_owned()]));
     assert_eq!([&shown.wait_reason, &again.wait_reason], ["waits"; 2]);
     for (plain, secret) in

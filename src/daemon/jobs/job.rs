@@ -8,7 +8,7 @@ use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::Resources;
 use crate::daemon::sources::Registered;
 use crate::job::state::Fact;
-use crate::job::{JobId, JobSpec, JobView, State, units};
+use crate::job::{JobId, JobSpec, JobView, State};
 use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
@@ -262,33 +262,22 @@ impl Job {
 
     /// The job as clients see it.
     pub(in crate::daemon) fn view(&self, slots: &Slots) -> JobView {
-        let spec = &self.spec;
         let position = match self.standing {
             Standing::Queued(ticket) => slots.position(ticket),
             Standing::Out | Standing::Running(_) => None,
         };
         JobView {
             id: self.id,
-            name: spec.name.clone(),
-            command: spec.command.clone(),
-            args: spec.args.clone(),
-            limits: spec.limits.clone(),
+            spec: self.spec.clone(),
             status: self.state.status(),
             created_ns: self.times.created_ns,
             started_ns: self.times.started_ns,
             // Not before the ending itself.
             ended_ns: self.times.ended_ns.filter(|_| self.state.is_finished()),
             ending: if let State::Finished(ending) = &self.state { Some(ending.clone()) } else { None },
-            environment: spec.environment.clone(),
-            secret_names: spec.secrets.iter().map(|(name, _)| name.clone()).collect(),
-            network: spec.network,
-            work_dir: spec.work_dir.clone(),
-            uploads: spec.upload_paths.clone(),
-            timeout: spec.timeout.map(units::go_duration).unwrap_or_default(),
             peak_memory_bytes: self.usage.peak_bytes,
             cpu_time_usec: self.usage.cpu_usec,
             unenforced: self.usage.unenforced.clone(),
-            scheduled_ns: spec.not_before_ns,
             queue_position: position.unwrap_or(0),
             wait_reason: self.wait_reason(position.is_some()).to_owned(),
         }
