@@ -46,7 +46,7 @@ fn waiting_jobs_have_a_limit_of_bytes_for_each_client() {
     let (code, text) = refused(other.run_job(&with(200 << 10)));
     assert!(code == RpcStatusCode::RESOURCE_EXHAUSTED && text.contains("joblet.queueLimit"), "{text}");
     assert!(greedy.run_job(&with(10)).is_ok(), "there is room for little ones");
-    // What waits counts after a restart too.
+    // Waiting jobs count after a restart too.
     let d = d.crash().start();
     let (greedy, _other) = (d.client("default"), running);
     let (_, text) = refused(greedy.run_job(&with(200 << 10)));

@@ -40,7 +40,7 @@ pub(in crate::daemon) struct Share {
 }
 
 impl Backlog {
-    /// Nothing waits.
+    /// A backlog without jobs.
     pub(in crate::daemon) fn new(limits: BacklogLimits) -> Self {
         Backlog { limits, used: Arc::default() }
     }

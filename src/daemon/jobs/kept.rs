@@ -19,7 +19,7 @@ pub(in crate::daemon) struct KeptLimits {
 /// The place of a job in the order of ends: its end and its serial.
 pub(in crate::daemon) type End = (Option<i64>, u64);
 
-/// What is kept of finished jobs.
+/// The bytes that are kept of finished jobs.
 #[derive(Debug)]
 pub(in crate::daemon) struct Kept {
     output: Budget,
