@@ -18,7 +18,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) 
             core.jobs.note(id, Fact::Cancel);
         }
         Ok(job) => {
-            let status = job.state.status().as_str();
+            let status = job.status().as_str();
             let text = format!("Job is not scheduled: {} (current status: {status})", job.id);
             let _ = answer.send(Err(CommandError::WrongState(text)));
         }

@@ -10,7 +10,7 @@ pub(super) fn handle(core: &Core, page: &Page, answer: Answer<JobPage>) {
 
 fn list(core: &Core, page: &Page) -> JobPage {
     let limit = if page.limit == 0 { PAGE_MAX } else { page.limit.min(PAGE_MAX) };
-    let wanted = |job: &Job| page.statuses.is_empty() || page.statuses.contains(&job.state.status());
+    let wanted = |job: &Job| page.statuses.is_empty() || page.statuses.contains(&job.status());
     let mut jobs = core.jobs.after(page.after).filter(|(_, job)| wanted(job)).peekable();
     let (mut views, mut bytes) = (Vec::new(), 0);
     while views.len() < limit

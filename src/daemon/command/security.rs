@@ -47,7 +47,7 @@ struct Look {
 fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
     let running = matches!(job.state, State::Running | State::StopRequested(_) | State::Stopping(_));
     let (Some(run), Some(identity), true) = (&job.run, &job.held.identity, running) else {
-        return Err(not_running(job.id, job.state.status().as_str()));
+        return Err(not_running(job.id, job.status().as_str()));
     };
     let pidfd = run.init.as_fd().try_clone_to_owned();
     let pidfd =

@@ -15,7 +15,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) 
             return;
         }
     };
-    let (id, status) = (job.id, job.state.status().as_str());
+    let (id, status) = (job.id, job.status().as_str());
     let refused = if job.state == State::Scheduled {
         Some(format!("job is not running: {id} (current status: {status}); cancel it instead"))
     } else if job.state.stop_cause().is_some() {

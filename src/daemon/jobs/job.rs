@@ -8,7 +8,7 @@ use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::Resources;
 use crate::daemon::sources::Registered;
 use crate::job::state::Fact;
-use crate::job::{JobId, JobSpec, JobView, State};
+use crate::job::{JobId, JobSpec, JobView, State, Status};
 use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
@@ -233,6 +233,14 @@ impl Job {
         }
     }
 
+    /// The word that clients see. A job whose payload never ran is not shown as running while its end is found out.
+    pub(in crate::daemon) fn status(&self) -> Status {
+        match self.state {
+            State::Draining(None) if self.times.started_ns.is_none() => Status::Initializing,
+            _ => self.state.status(),
+        }
+    }
+
     /// Whether RunJob may be answered with the job as it is.
     pub(in crate::daemon) fn is_announceable(&self) -> bool {
         let on_its_way = match self.state {
@@ -269,7 +277,7 @@ impl Job {
         JobView {
             id: self.id,
             spec: self.spec.clone(),
-            status: self.state.status(),
+            status: self.status(),
             created_ns: self.times.created_ns,
             started_ns: self.times.started_ns,
             // Not before the ending itself.
@@ -313,6 +321,24 @@ mod tests {
         assert_eq!(job.view(&Slots::default()).ended_ns, None);
         job.state = State::Finished(crate::job::exit::canceled());
         assert_eq!(job.view(&Slots::default()).ended_ns, Some(7));
+    }
+
+    /// The reply to RunJob met the failure of the exec, and showed a job as running that never was.
+    #[test]
+    fn job_whose_exec_failed_is_never_running() {
+        let mut job = job();
+        (job.durability.version, job.durability.durable) = (1, 1);
+        for state in [State::Created, State::Draining(None)] {
+            job.state = state;
+            assert!(!job.is_announceable(), "{:?}", job.state);
+            assert_eq!(job.view(&Slots::default()).status, Status::Initializing, "{:?}", job.state);
+        }
+        job.state = State::Recording(crate::job::exit::start_failure("no such file".into()));
+        assert!(!job.is_announceable());
+        assert_eq!(job.view(&Slots::default()).status, Status::Initializing);
+        (job.state, job.times.started_ns) = (State::Draining(None), Some(1));
+        assert!(job.is_announceable());
+        assert_eq!(job.view(&Slots::default()).status, Status::Running);
     }
 
     /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
