@@ -336,9 +336,10 @@ fn prctl(option: i32, two: usize, three: usize) -> Done {
     call(libc::SYS_prctl, [option as usize, two, three, 0, 0, 0]).map(drop)
 }
 
-/// `SECBIT_NOROOT`, `NO_SETUID_FIXUP`, `NO_CAP_AMBIENT_RAISE`, each with its lock, and `KEEP_CAPS` locked off
-/// (capabilities(7)): uid 0 inside means nothing to the kernel any more.
-const SECUREBITS: usize = 0b1110_1111;
+/// `SECBIT_NOROOT`, `NO_SETUID_FIXUP`, `NO_CAP_AMBIENT_RAISE`, each with its lock (capabilities(7)): uid 0 inside means
+/// nothing to the kernel any more. `KEEP_CAPS` is free: a job has no capability to keep, and programs that set it, such as
+/// ping, end when that is refused.
+const SECUREBITS: usize = 0b1100_1111;
 
 fn drop_capabilities() -> Done {
     for capability in 0..64 {
