@@ -5,7 +5,7 @@
 //! included, and no name of a user, host or process.
 
 use super::install::{PATH, install};
-use super::table::{Program, User, Verdict};
+use super::table::{Program, Verdict};
 use crate::helper::rnx::{Output, Running};
 use crate::helper::{TestDaemon, skip};
 use std::fs;
@@ -74,10 +74,5 @@ fn inside(program: &Program, script: &Path) -> Output {
     let d = TestDaemon::start();
     let memory = format!("--max-memory={}", program.memory);
     let upload = format!("--upload={}", script.display());
-    let mut args = vec![memory.as_str(), upload.as_str(), "--timeout=200s"];
-    if program.user == User::Job {
-        args.extend(["--user", "job"]);
-    }
-    args.extend(["sh", "script.sh"]);
-    d.run(args)
+    d.run([memory.as_str(), upload.as_str(), "--timeout=200s", "sh", "script.sh"])
 }
