@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use futures_util::StreamExt;
 use joblet::pb::joblet::{DataChunk, GetJobLogsReq, OutputStream};
@@ -77,7 +77,7 @@ fn a_job_at_its_limit_waits_and_says_so_and_others_go_on() {
 
 #[test]
 fn jobs_at_the_limit_of_all_go_on_when_another_has_ended() {
-    let d = node("2MiB", "2MiB", "block");
+    let d = node("4MiB", "4MiB", "block");
     let first = d.submit(["sh", "-c", "head -c 1500000 /dev/zero; exec sleep 1000"]);
     eventually("the first has written", || holds(spooled(&d, &first) > 1_500_000));
     let second = flood(&d, 125_000, &[1, 2]);
@@ -87,6 +87,43 @@ fn jobs_at_the_limit_of_all_go_on_when_another_has_ended() {
     let got = chunks(&d, &second);
     for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
         assert!(of(&got, stream) == (numbers(125_000), 0), "{stream:?} differs");
+    }
+}
+
+#[test]
+fn follower_learns_why_a_job_waits_and_how_to_end_it() {
+    let d = node("8MiB", "1MiB", "block");
+    let id = flood(&d, u64::MAX, &[1]);
+    let notes = d.dir().join("notes");
+    let mut follower = d.rnx_command(["job", "log", &id]);
+    follower.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&notes).unwrap());
+    let mut follower = follower.spawn().unwrap();
+    eventually("the follower says why the job waits", || {
+        let said = fs::read_to_string(&notes).unwrap();
+        holds(said.contains("joblet.jobSpoolLimit") && said.contains(&format!("rnx job stop {}", &id[..8])))
+    });
+    assert_eq!(d.status(&id)["status"], "RUNNING");
+    d.rnx(["job", "stop", &id]).ok();
+    assert!(follower.wait().unwrap().success());
+}
+
+#[test]
+fn floods_neither_silence_nor_end_a_quiet_job() {
+    for policy in ["block", "drop", "kill"] {
+        let d = node("8MiB", "2MiB", policy);
+        let floods: Vec<String> = (0..4).map(|_| flood(&d, u64::MAX, &[1])).collect();
+        for id in &floods {
+            match policy {
+                "block" => until_it_waits(&d, id, "Limit"),
+                "drop" => eventually("it loses output", || holds(spooled(&d, id) > MIB / 2)),
+                _ => d.until_status(id, "FAILED"),
+            }
+        }
+        let out = d.run(["sh", "-c", "head -c 70000 /dev/zero | tr '\\0' x; echo done >&2"]);
+        assert_eq!((out.ok().len(), out.stderr.trim()), (70_000, "done"), "{policy}");
+        for id in floods.iter().filter(|_| policy != "kill") {
+            d.rnx(["job", "stop", id]).ok();
+        }
     }
 }
 
