@@ -44,6 +44,7 @@ mod server;
 mod stdin;
 mod terminal;
 mod upload;
+mod wait_note;
 mod warned;
 mod watch;
 

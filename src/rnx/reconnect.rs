@@ -7,6 +7,7 @@ use super::error::{Error, Result};
 use super::out::Out;
 use super::server::Server;
 use super::terminal::one_line;
+use super::wait_note::WaitNote;
 use crate::pb::joblet::{
     DataChunk, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
 };
@@ -86,10 +87,14 @@ impl Watch {
         mut each: impl FnMut(&DataChunk) -> Result<()>,
     ) -> Result<()> {
         let mut wanted = wanted.clone();
+        let waits = (!wanted.no_follow).then(|| WaitNote::start(self.server, &wanted.uuid));
         loop {
             let mut place = Position::default();
             let ended = self.server.output(&wanted, |chunk| {
                 place.advance(chunk);
+                if let Some(waits) = &waits {
+                    waits.chunk();
+                }
                 if is_empty(chunk) { Ok(()) } else { each(chunk) }
             });
             let Err(e) = ended else { return Ok(()) };
