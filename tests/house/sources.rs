@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "certs",
             "diag",
+            "sys::clock",
             "sys::mailbox",
         ],
     ),
