@@ -115,7 +115,7 @@ grep -a -m1 'Verify return code' s; kill $server; openssl version -d
 lscpu | grep -E '^(Architecture|CPU\(s\)|On-line|Model name|NUMA node\(s\))' | tr -s ' '
 prlimit --pid $$ --nofile=64; ulimit -n; chrt -b 0 true; chrt -i 0 true; nice -n 5 true; ionice -c 3 true; taskset -c 0 nproc
 lsblk >/dev/null; setsid -w true; flock lock echo locked; script -qec 'test -t 1 && echo terminal' /dev/null | tr -d '\r'
-findmnt -n -o TARGET /; getopt -o ab: -- -a -b c; mcookie | wc -c; lsns -n -o TYPE -p $$ | wc -l
+findmnt -n -o TARGET /; getopt -o ab: -- -a -b c; mcookie | wc -c
 "#;
     tar: 256 MB, Same, needs [("tar", "tar"), ("/usr/share/doc/tar", "tar")] r#"
 mkdir d; echo text >d/f; ln -s f d/l; mkfifo d/p; chmod 640 d/f
@@ -258,7 +258,7 @@ strace -f -o t -e trace=execve sh -c '/usr/bin/true; /usr/bin/true'; grep -c 'ex
 printf 'int f(int n){return 84/n;}\nint main(void){return f(0);}\n' >a.c; gcc -g -O0 -o a a.c
 gdb -nx -batch -ex 'set debuginfod enabled off' -ex run -ex bt ./a 2>/dev/null | grep -E 'SIGFPE|^#'
 "#;
-    valgrind: 512 MB, Same, needs [("valgrind", "valgrind"), ("gcc", "gcc"), ("/usr/lib/debug/.dwz", "libc6-dbg")] r#"
+    valgrind: 512 MB, Same, needs [("valgrind", "valgrind"), ("gcc", "gcc"), ("/usr/lib/debug/.build-id", "libc6-dbg")] r#"
 printf '#include <stdlib.h>\nint main(void){volatile char *p=malloc(9);p[0]=1;return 0;}\n' >a.c; gcc -g -O0 -o a a.c
 valgrind --error-exitcode=3 --leak-check=full ./a 2>v && code=0 || code=$?; echo "code $code"; grep -E 'definitely lost|ERROR SUMMARY' v | sed 's/==[0-9]*==//'
 "#;
@@ -284,7 +284,7 @@ for z in Europe/Berlin America/New_York; do TZ=$z date -d @1700000000; done; dat
 fc-list : family | sort; fc-match sans; fc-match monospace; fc-match serif:bold family style
 "#;
     ps: 128 MB, Same, needs [("ps", "procps"), ("pstree", "psmisc")] r#"
-sleep 60 & s=$!; ps -o comm=,stat= -p $s | tr -d ' <N'; ps aux | grep -c '[s]leep 60'; pgrep -x sleep | wc -l; pstree -A $$ | grep -c sleep
+sleep 60 & s=$!; until ps -o comm= -p $s | grep -q sleep; do sleep 0.01; done; ps -o comm=,stat= -p $s | tr -d ' <N'; ps aux | grep -c '[s]leep 60'; pgrep -x sleep | wc -l; pstree -A $$ | grep -c sleep
 top -bn1 | grep -c sleep; free | grep -c Mem; uptime >/dev/null; vmstat | tail -1 | wc -w; kill $s; wait $s || echo "code $?"; pidof sleep || echo none
 "#;
     find: 128 MB, Same, needs [("find", "findutils"), ("file", "file")] r#"
@@ -313,7 +313,7 @@ sbcl --noinform --non-interactive --eval '(print (reduce (function +) (loop for 
     lua: 64 MB, Same, needs [("lua5.4", "lua5.4")] r#"
 lua5.4 -e 'print(_VERSION, os.tmpname() ~= nil, io.popen("echo child"):read())'
 "#;
-    lynx: 128 MB, Differs("its settings below /etc/lynx may name a proxy, so jobs do not see them; give it a file of your own: `lynx -cfg=FILE`"), needs [("lynx", "lynx")] r#"
+    lynx: 128 MB, Same, needs [("lynx", "lynx")] r#"
 echo '<h1>Title</h1><a href=x.html>link</a>' >a.html; lynx -dump -nolist a.html; lynx -show_cfg | grep -c .
 "#;
     aspell: 128 MB, Differs("its dictionaries are in /var/lib/aspell, and a job has nothing of the host's /var; name that directory in `filesystem.extraMounts`"), needs [("aspell", "aspell"), ("/usr/share/doc/aspell-en", "aspell-en")] r#"
