@@ -285,7 +285,7 @@ fc-list : family | sort; fc-match sans; fc-match monospace; fc-match serif:bold 
 "#;
     ps: 128 MB, Same, needs [("ps", "procps"), ("pstree", "psmisc")] r#"
 sleep 60 & s=$!; until ps -o comm= -p $s | grep -q sleep; do sleep 0.01; done; ps -o comm=,stat= -p $s | tr -d ' <N'; ps aux | grep -c '[s]leep 60'; pgrep -x sleep | wc -l; pstree -A $$ | grep -c sleep
-top -bn1 | grep -c sleep; free | grep -c Mem; uptime >/dev/null; vmstat | tail -1 | wc -w; kill $s; wait $s || echo "code $?"; pidof sleep || echo none
+top -bn1 | grep -c sleep; free | grep -c Mem; uptime >/dev/null; vmstat | tail -1 | wc -w; exec 2>&-; kill $s; wait $s || echo "code $?"; pidof sleep || echo none
 "#;
     find: 128 MB, Same, needs [("find", "findutils"), ("file", "file")] r#"
 find /usr/share/zoneinfo -type f | sort | sha256sum; find /usr/bin -perm -4000 | wc -l | grep -c .; find . -newermt 2000-01-01 -type f -size -9k
