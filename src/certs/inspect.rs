@@ -9,7 +9,7 @@ use openssl::{
     pkey::PKey,
     stack::Stack,
     x509::{
-        X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult,
+        X509, X509ExtendedKeyUsage, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult,
         store::X509StoreBuilder,
         verify::{X509VerifyFlags, X509VerifyParam},
     },
@@ -40,6 +40,9 @@ pub struct Facts {
     pub not_after: i64,
 }
 
+/// Why a certificate without extended key usage is refused to clients: one of any other purpose would open the API.
+const NO_USAGE: &str = "the certificate has no extended key usage clientAuth";
+
 /// Checks a set as the other side would at `now` (Unix seconds): the certificate (with its chain, if more than
 /// one is in the text) comes from the CA, is in its time and made for this use, and the key is its own.
 ///
@@ -55,19 +58,32 @@ pub fn check(cert: &str, key: &Secret, ca: &str, use_: Use, now: i64) -> Result<
         Use::Server => X509PurposeId::SSL_SERVER,
     };
     verify(leaf, &chain[1..], &certificates(ca, "CA certificate")?, Some(purpose), now)?;
+    if use_ == Use::Client {
+        is_for_clients(leaf)?;
+    }
     if !leaf.public_key().is_ok_and(|public| public.public_eq(&key)) {
         return Err(CertError::MatchKey);
     }
     facts(leaf)
 }
 
-/// Checks that a client's certificate comes from one of the CAs, by way of `between` or directly, and is in its
-/// time at `now` (Unix seconds): the check that TLS made when the connection began, made again.
+/// Checks that a client's certificate comes from one of the CAs, by way of `between` or directly, is in its time at
+/// `now` (Unix seconds), and is made for clients. TLS made this check when the connection began, but for a certificate
+/// without extended key usage, which OpenSSL accepts.
 ///
 /// # Errors
 /// [`CertError::Expired`], [`CertError::Verify`].
 pub fn client(cert: &X509Ref, between: &[X509], cas: &[X509], now: i64) -> Result<(), CertError> {
-    verify(cert, between, cas, Some(X509PurposeId::SSL_CLIENT), now)
+    verify(cert, between, cas, Some(X509PurposeId::SSL_CLIENT), now)?;
+    is_for_clients(cert)
+}
+
+/// OpenSSL takes a certificate without extended key usage for every purpose (RFC 5280, 4.2.1.12).
+fn is_for_clients(cert: &X509Ref) -> Result<(), CertError> {
+    match cert.extended_key_usage() {
+        Some(usage) if usage.contains(X509ExtendedKeyUsage::SSL_CLIENT) => Ok(()),
+        _ => Err(CertError::Verify { why: NO_USAGE.into() }),
+    }
 }
 
 /// Checks that a certificate of any purpose comes from one of the CAs and is in its time at `now` (Unix seconds).

@@ -181,6 +181,20 @@ fn list_jobs_with(
 }
 
 #[test]
+fn certificate_without_client_usage_is_refused_and_logged() {
+    let d = TestDaemon::start();
+    let bare = d.authority().issue(&Recipe { without_usage: true, ..Recipe::client("admin") });
+    let (code, message) = list_jobs_as(&d, &bare);
+    assert_eq!(code, RpcStatusCode::UNAUTHENTICATED, "it came in: {message}");
+    assert!(message.contains("has no extended key usage clientAuth"), "{message}");
+    d.until_logged("[ERROR] request refused | peer=ipv4:127.0.0.1:");
+    let line = d.log().lines().find(|line| line.contains("request refused")).unwrap_or_default().to_owned();
+    for part in ["subject=\"CN=test-client, OU=admin, O=joblet\"", "ListJobs", "clientAuth"] {
+        assert!(line.contains(part), "no {part} in: {line}");
+    }
+}
+
+#[test]
 fn log_distinguishes_refused_handshakes_as_far_as_openssl_does() {
     // The log takes only a few of C-core's lines in ten seconds; at this level there are none yet.
     let d = TestDaemon::with([("logging.level", "ERROR")]);

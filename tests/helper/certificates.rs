@@ -30,6 +30,8 @@ pub struct Recipe {
     pub days: (i64, i64),
     /// The extended key usage clientAuth, or serverAuth instead.
     pub for_clients: bool,
+    /// No extended key usage at all.
+    pub without_usage: bool,
     /// Signed with SHA-1 instead of SHA-256.
     pub sha1: bool,
     /// An RSA key of this many bits instead of an elliptic curve.
@@ -45,6 +47,7 @@ impl Recipe {
             units: vec![unit.to_owned()],
             days: (-1, 30),
             for_clients: true,
+            without_usage: false,
             sha1: false,
             rsa_bits: None,
             name: None,
@@ -125,7 +128,9 @@ impl Authority {
     fn finish(&self, builder: &mut X509Builder, recipe: &Recipe, signer: &PKey<Private>) {
         let mut usage = ExtendedKeyUsage::new();
         let usage = if recipe.for_clients { usage.client_auth() } else { usage.server_auth() };
-        builder.append_extension(usage.build().unwrap()).unwrap();
+        if !recipe.without_usage {
+            builder.append_extension(usage.build().unwrap()).unwrap();
+        }
         if let Some(name) = recipe.name {
             let name = SubjectAlternativeName::new().dns(name).build(&builder.x509v3_context(None, None));
             builder.append_extension(name.unwrap()).unwrap();
