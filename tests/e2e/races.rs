@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use grpcio::{CallOption, RpcStatusCode};
 use jiff::{Timestamp, ToSpan};
 use joblet::pb::joblet::{
-    CancelJobReq, DeleteJobReq, EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, RunJobRequest,
-    StopJobReq,
+    CancelJobReq, DeleteJobReq, EmptyRequest, FileUpload, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes,
+    RunJobRequest, StopJobReq,
 };
 use joblet::pb::joblet_grpc::JobServiceClient;
 use std::time::Duration;
@@ -185,4 +185,27 @@ fn delete_during_a_log_read_removes_the_job_and_ends_the_reader() {
         }
         first.is_ok()
     });
+}
+
+#[test]
+fn deleted_job_whose_files_are_being_staged_gets_a_true_answer() {
+    let d = TestDaemon::start();
+    let client = d.client("default");
+    // Large enough that writing them, encrypted and synced, takes longer than the three calls below.
+    let files = vec![FileUpload { path: "large".into(), content: vec![7; 100 << 20], ..Default::default() }];
+    let schedule = (Timestamp::now() + 1.hour()).to_string();
+    let request = RunJobRequest { command: "true".into(), uploads: files, schedule, ..Default::default() };
+    let asked = {
+        let client = client.clone();
+        std::thread::spawn(move || client.run_job_opt(&request, bounded()))
+    };
+    let id = eventually("the job is in the list", || {
+        client.list_jobs(&EmptyRequest::default()).unwrap().jobs.first().map(|job| job.uuid.clone())
+    });
+    client.cancel_job(&CancelJobReq { uuid: id.clone(), ..Default::default() }).unwrap();
+    client.delete_job(&DeleteJobReq { uuid: id.clone(), ..Default::default() }).unwrap();
+    // It was accepted, and canceled: not UNAVAILABLE, as if the daemon went away.
+    let answer = asked.join().unwrap().unwrap();
+    assert_eq!((answer.jobUuid.as_str(), answer.status.as_str()), (id.as_str(), "CANCELED"));
+    eventually("its files are gone", || holds(residue::files(&d.dir().join("staged")).is_empty()));
 }

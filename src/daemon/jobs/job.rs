@@ -249,7 +249,9 @@ impl Job {
             State::Draining(_) => self.times.started_ns.is_none(),
             _ => false,
         };
-        self.durability.durable > 0 && !self.durability.staging && !on_its_way
+        // The inputs of a job that is over, because it was canceled meanwhile, start nothing any more.
+        let staged = !self.durability.staging || self.state.is_finished();
+        self.durability.durable > 0 && staged && !on_its_way
     }
 
     /// Whether a fact still holds: a newer record may have been asked for since.
@@ -348,6 +350,18 @@ mod tests {
         let mut job = job();
         (job.durability.version, job.durability.durable) = (2, 2);
         assert!(job.still_holds(&Fact::Recorded));
+    /// The job was canceled and deleted while its inputs were still being written, and its RunJob caller heard that the
+    /// daemon shuts down.
+    #[test]
+    fn canceled_job_is_announced_before_its_inputs_are_staged() {
+        let mut job = job();
+        (job.durability.durable, job.durability.staging) = (1, true);
+        job.state = State::Scheduled;
+        assert!(!job.is_announceable());
+        job.state = State::Finished(crate::job::exit::canceled());
+        assert!(job.is_announceable());
+    }
+
         job.durability.version = 3;
         assert!(!job.still_holds(&Fact::Recorded) && job.still_holds(&Fact::Unrecorded));
         job.durability.durable = 3;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::daemon::cleanup::{CleanupTask, WhenRemoved};
+use crate::daemon::command::CommandError;
 use crate::daemon::core::Core;
+use crate::daemon::jobs::Job;
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::JobId;
@@ -30,7 +32,13 @@ pub(in crate::daemon) fn forget_then(core: &mut Core, ids: &[JobId], done: impl 
 fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, done: Option<WhenRemoved>) {
     let spools: VecDeque<PathBuf> = ids.iter().map(|id| core.node.spool.join(id.to_string())).collect();
     tasks.push(CleanupTask::Directories(spools, done));
-    let serials = ids.iter().filter_map(|id| Some(core.jobs.remove(*id)?.serial)).collect();
+    let mut serials = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some(job) = core.jobs.remove(*id) else { continue };
+        diag::event!(Level::Debug, "job forgotten", jobId = id);
+        serials.push(job.serial);
+        dismiss(job);
+    }
     let queue = core.cleanup.queue();
     core.ledger.delete(serials, move || {
         for task in tasks {
@@ -38,6 +46,14 @@ fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, done
             let _ = queue.send(task);
         }
     });
+}
+
+/// Answers the calls that still wait for a job that is gone. They would hear that the daemon shuts down.
+fn dismiss(mut job: Job) {
+    let gone = CommandError::NotFound(format!("{} (it was deleted)", job.id));
+    for caller in job.waiters.starters.drain(..).chain(job.waiters.stoppers.drain(..)) {
+        let _ = caller.send(Err(gone.clone()));
+    }
 }
 
 /// Forgets finished jobs beyond the number that is kept, those that ended first, and timers of jobs that are gone.
