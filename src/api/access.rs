@@ -17,9 +17,11 @@ use openssl::x509::{X509, X509Ref};
 
 use super::role::Role;
 use super::{ApiError, StreamPump, status, tls};
+use crate::certs::describe::subject;
 use crate::certs::inspect;
 use crate::certs::revocation::Revocations;
 use crate::config::daemon::Security;
+use crate::diag::{Level, limited};
 use crate::job::ClientId;
 
 /// The part of a good certificate that later checks need.
@@ -226,8 +228,35 @@ impl Peer {
 
     /// The client, by its own certificate, without those sent along with it: a client can send any.
     pub(super) fn client(&self) -> ClientId {
-        let digest = sha256(&self.pem[..self.first]);
+        let digest = sha256(self.certificate());
         ClientId::new(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    /// The subject of the client's own certificate, as the log shows it.
+    pub(super) fn subject(&self) -> String {
+        subject(self.certificate()).unwrap_or_else(|| "none".to_owned())
+    }
+
+    /// Logs a call that was refused. The certificate is only read for a line that is written.
+    pub(super) fn log_refusal(&self, address: &str, method: &str, status: &RpcStatus) {
+        let level = match status.code() {
+            RpcStatusCode::UNAUTHENTICATED | RpcStatusCode::PERMISSION_DENIED => Level::Error,
+            _ => Level::Warn,
+        };
+        let why = status.message();
+        limited!(
+            level,
+            "request refused",
+            peer = address,
+            subject = self.subject(),
+            method = method,
+            why = why
+        );
+    }
+
+    /// The client's own certificate, without those sent along with it: a client can send any.
+    pub(super) fn certificate(&self) -> &[u8] {
+        &self.pem[..self.first]
     }
 }
 

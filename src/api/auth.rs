@@ -9,6 +9,7 @@ use super::access::Access;
 use super::role::Role;
 use super::status;
 use crate::diag::{Level, limited};
+use log::log_enabled;
 
 /// One RPC: its full name, its operation in errors, the roles that may call it, and whether it is built.
 struct Row(&'static str, &'static str, &'static [Role], Built);
@@ -90,15 +91,15 @@ impl ServerChecker for Guard {
     fn check(&mut self, ctx: &RpcContext<'_>) -> CheckResult {
         let method = String::from_utf8_lossy(ctx.method());
         match self.0.identify(ctx).and_then(|identity| permit(&method, identity.role)) {
-            Ok(()) => CheckResult::Continue,
+            Ok(()) => {
+                if log_enabled!(Level::Debug) {
+                    let subject = self.0.peer(ctx).subject();
+                    limited!(Level::Debug, "call", peer = ctx.peer(), method = method, subject = subject);
+                }
+                CheckResult::Continue
+            }
             Err(status) => {
-                limited!(
-                    Level::Warn,
-                    "request refused",
-                    peer = ctx.peer(),
-                    method = method,
-                    why = status.message(),
-                );
+                self.0.peer(ctx).log_refusal(&ctx.peer(), &method, &status);
                 CheckResult::Abort(status)
             }
         }

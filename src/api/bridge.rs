@@ -58,7 +58,12 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
             let permit = permit?;
             let message = permit.message(&mut request).await?;
             let queue_permit = permit.queue().await;
-            Ok::<_, RpcStatus>((serve(message).await?, permit, queue_permit))
+            let reply = serve(message).await.inspect_err(|refused| {
+                if refused.code() == RpcStatusCode::RESOURCE_EXHAUSTED {
+                    permit.log_refusal(refused);
+                }
+            })?;
+            Ok::<_, RpcStatus>((reply, permit, queue_permit))
         };
         note(match answer.await {
             Ok((reply, _permit, _queue_permit)) => sink.success(reply).await,

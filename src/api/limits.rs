@@ -68,24 +68,27 @@ impl CallLimits {
     /// # Errors
     /// The client has too many open calls of this kind.
     pub(super) fn acquire(&self, ctx: &RpcContext<'_>, kind: Kind) -> Result<CallPermit, RpcStatus> {
-        self.acquire_for(self.access.peer(ctx), ctx.peer(), kind)
+        let method = String::from_utf8_lossy(ctx.method()).into_owned();
+        self.acquire_for(self.access.peer(ctx), Place { address: ctx.peer(), method }, kind)
     }
 
-    fn acquire_for(&self, peer: Peer, address: String, kind: Kind) -> Result<CallPermit, RpcStatus> {
+    fn acquire_for(&self, peer: Peer, place: Place, kind: Kind) -> Result<CallPermit, RpcStatus> {
         let key = (peer.client(), kind);
         let (limit, what) = kind.limit();
         let mut open = lock(&self.open);
         let count = open.entry(key).or_default();
         if *count >= limit {
             drop(open);
-            self.abuse.count(&address);
+            self.abuse.count(&place.address);
             let text = format!("too many requests: this client has {limit} {what} open already; try again");
-            return Err(status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text));
+            let refused = status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text);
+            peer.log_refusal(&place.address, &place.method, &refused);
+            return Err(refused);
         }
         *count += 1;
         drop(open);
         let (open, queues, abuse) = (self.open.clone(), self.queues.clone(), self.abuse.clone());
-        Ok(CallPermit { open, queues, key, peer, address, abuse })
+        Ok(CallPermit { open, queues, key, peer, place, abuse })
     }
 }
 
@@ -99,8 +102,16 @@ pub(super) struct CallPermit {
     queues: Queues,
     key: (ClientId, Kind),
     peer: Peer,
-    address: String,
+    place: Place,
     abuse: AbuseCounter,
+}
+
+/// Where a call comes from and what it wants, for the log.
+struct Place {
+    /// The connection, as C-core names it.
+    address: String,
+    /// The full name of the method.
+    method: String,
 }
 
 impl CallPermit {
@@ -117,6 +128,11 @@ impl CallPermit {
         self.key.0
     }
 
+    /// Logs that the call was refused, with its client.
+    pub(super) fn log_refusal(&self, refused: &RpcStatus) {
+        self.peer.log_refusal(&self.place.address, &self.place.method, refused);
+    }
+
     /// The certificate of the client that makes the call.
     pub(super) fn peer(&self) -> Peer {
         self.peer.clone()
@@ -130,10 +146,13 @@ impl CallPermit {
     pub(super) async fn message<Q>(&self, request: &mut RequestStream<Q>) -> Result<Q, RpcStatus> {
         let wrong = |text: &str| status::new(RpcStatusCode::INVALID_ARGUMENT, text);
         match request.next().await {
-            Some(Ok(message)) => self.peer.check().map(|()| message),
+            Some(Ok(message)) => {
+                self.peer.check().inspect_err(|refused| self.log_refusal(refused))?;
+                Ok(message)
+            }
             Some(Err(Error::Codec(why))) => Err(wrong(&format!("the request cannot be read: {why}"))),
             Some(Err(_)) | None => {
-                self.abuse.count(&self.address);
+                self.abuse.count(&self.place.address);
                 Err(wrong("the request is incomplete"))
             }
         }
@@ -214,7 +233,10 @@ mod tests {
     fn client_has_its_own_permits_of_each_kind_and_gets_them_back() {
         let access = Node::new().access();
         let limits = CallLimits::new(access.clone());
-        let acquire = |client: &str, kind| limits.acquire_for(access.peer_of(client), String::new(), kind);
+        let acquire = |client: &str, kind| {
+            let place = Place { address: String::new(), method: String::new() };
+            limits.acquire_for(access.peer_of(client), place, kind)
+        };
         let mut held: Vec<_> = (0..CALLS).map(|_| acquire("greedy", Kind::Call).ok().unwrap()).collect();
         let refused = acquire("greedy", Kind::Call).err().unwrap();
         assert_eq!(refused.code(), RpcStatusCode::RESOURCE_EXHAUSTED);

@@ -98,6 +98,11 @@ pub(super) fn serial(cert: &X509Ref) -> Result<String, CertError> {
     number.map_err(|_| CertError::Parse { what: "certificate" })
 }
 
+/// The subject of the first certificate of a text, such as `CN=admin, OU=admin, O=joblet`; `None`: it is not PEM.
+pub fn subject(pem: &[u8]) -> Option<String> {
+    X509::from_pem(pem).ok().map(|cert| name(cert.subject_name()))
+}
+
 /// `CN=admin, OU=admin, O=joblet`, in the order of the certificate.
 pub(super) fn name(name: &X509NameRef) -> String {
     let part = |e: &openssl::x509::X509NameEntryRef| {

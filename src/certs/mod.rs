@@ -21,7 +21,7 @@ use openssl::error::ErrorStack;
 pub mod authority;
 mod client_file;
 pub mod command;
-mod describe;
+pub mod describe;
 mod files;
 pub mod inspect;
 pub mod revocation;

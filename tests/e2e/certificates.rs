@@ -96,9 +96,12 @@ fn revoked_client_is_refused_and_only_its_streams_are_cut() {
     assert!(!others.is_over(), "a stream of somebody else was dropped");
     d.rnx(["job", "stop", &id]).ok();
     assert!(others.finish().text().contains("tick\n"));
-    for line in
-        ["[INFO] configuration reloaded | ", "revoked=1", "[WARN] stream cut | ", "[WARN] request refused | "]
-    {
+    for line in [
+        "[INFO] configuration reloaded | ",
+        "revoked=1",
+        "[WARN] stream cut | ",
+        "[ERROR] request refused | ",
+    ] {
         d.until_logged(line);
     }
 }
