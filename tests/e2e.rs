@@ -28,6 +28,7 @@ mod e2e {
     mod held_pipes;
     mod idle;
     mod lifecycle;
+    mod levels;
     mod limits;
     mod logs;
     mod metrics;

@@ -160,7 +160,12 @@ impl EventLoop {
     fn step(&mut self, id: JobId, fact: Fact) {
         let Some(job) = self.core.jobs.get_mut(id).filter(|job| job.still_holds(&fact)) else { return };
         let state = std::mem::replace(&mut job.state, State::Draining(None));
+        let (before, because) = (state.word(), fact.word());
         let (state, effects) = step(state, fact);
+        if before != state.word() || !effects.is_empty() {
+            let after = state.word();
+            diag::event!(Level::Debug, "job step", jobId = id, fact = because, from = before, to = after);
+        }
         job.state = state;
         for effect in effects {
             lifecycle::act(&mut self.core, id, *effect);

@@ -73,6 +73,26 @@ pub enum Fact {
     Unrecorded,
 }
 
+impl Fact {
+    /// The fact in one word, for traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Fact::Due => "due",
+            Fact::SlotGranted => "slot_granted",
+            Fact::Cancel => "cancel",
+            Fact::Spawned => "spawned",
+            Fact::NotStarted(_) => "not_started",
+            Fact::Executed => "executed",
+            Fact::Stop(_) => "stop",
+            Fact::GraceOver => "grace_over",
+            Fact::InitGone => "init_gone",
+            Fact::OutputComplete(_) => "output_complete",
+            Fact::Recorded => "recorded",
+            Fact::Unrecorded => "unrecorded",
+        }
+    }
+}
+
 /// A task of the loop that follows from a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -139,6 +159,22 @@ impl State {
             }
             State::Recording(ending) => ending.status_before(),
             State::Finished(ending) => ending.status,
+        }
+    }
+
+    /// The stage in one word, for traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Scheduled => "scheduled",
+            State::Queued => "queued",
+            State::Starting(_) => "starting",
+            State::Created => "created",
+            State::Running => "running",
+            State::StopRequested(_) => "stop_requested",
+            State::Stopping(_) => "stopping",
+            State::Draining(_) => "draining",
+            State::Recording(_) => "recording",
+            State::Finished(_) => "finished",
         }
     }
 

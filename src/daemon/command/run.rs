@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
+use log::Level;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
@@ -15,6 +16,7 @@ use crate::daemon::lifecycle::{
 };
 use crate::daemon::spawner::{InputSource, JobSandbox};
 use crate::daemon::staging;
+use crate::diag;
 use crate::job::exit::start_failure;
 use crate::job::state::{Fact, State};
 use crate::job::{Controller, JobId, JobSpec, JobView, NetworkMode};
@@ -36,6 +38,19 @@ enum Admitted {
     Queued,
     /// It becomes a failed job, for this reason.
     Refused(String),
+}
+
+impl Admitted {
+    /// The fate in one word, for traces.
+    fn word(&self) -> &'static str {
+        match self {
+            Admitted::Starts(JobSandbox::Warm(_), _) => "starts_warm",
+            Admitted::Starts(JobSandbox::Cold(_), _) => "starts_cold",
+            Admitted::Scheduled => "scheduled",
+            Admitted::Queued => "queued",
+            Admitted::Refused(_) => "refused",
+        }
+    }
 }
 
 /// Accepts a request, or refuses it without a trace.
@@ -107,6 +122,14 @@ fn accept(
         }
     };
     let spec = Arc::new(spec);
+    diag::event!(
+        Level::Debug,
+        "job accepted",
+        jobId = id,
+        next = admitted.word(),
+        uploads = inputs.uploads.len(),
+        requestId = spec.request_id
+    );
     let state = match &admitted {
         Admitted::Scheduled => State::Scheduled,
         Admitted::Queued => State::Queued,

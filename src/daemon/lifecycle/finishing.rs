@@ -16,7 +16,7 @@ use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
 use crate::job::state::{Fact, State};
-use crate::job::{Ending, ExitReason, JobId, units};
+use crate::job::{Ending, ExitReason, JobId, Status, units};
 use crate::output::Full;
 
 /// PID 1 is gone, and with it every process of the job: its last sample is taken, and what it left behind is read, by
@@ -168,8 +168,17 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     forget_old(core);
 }
 
+/// The level of a job's end: a failure is an error, a limit that ended the job a warning.
+fn level_of(ending: &Ending) -> Level {
+    match ending.reason {
+        ExitReason::Oom | ExitReason::Timeout | ExitReason::OutputLimit => Level::Warn,
+        _ if ending.status == Status::Failed => Level::Error,
+        _ => Level::Info,
+    }
+}
+
 fn log_end(job: &Job, ending: &Ending) {
-    let level = if ending.reason == ExitReason::StartFailed { Level::Error } else { Level::Info };
+    let level = level_of(ending);
     diag::event!(
         level,
         "job ended",

@@ -68,6 +68,8 @@ pub(in crate::daemon) fn hand_over(
     if let Some(job) = core.jobs.get_mut(id) {
         (job.trace.host_id, job.trace.process) = (sandbox.host_id(), sandbox.process());
     }
+    let host_id = sandbox.host_id().unwrap_or_default();
+    diag::event!(Level::Debug, "job goes to a spawner", jobId = id, hostId = host_id);
     let record = save(core, id);
     let request = StartRequest { sandbox, spec, inputs, record, under_way: core.starts.token() };
     if let Err(back) = core.starts.hand_over(request) {
