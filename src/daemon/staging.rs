@@ -97,14 +97,12 @@ pub(super) fn start(
     thread.spawn(work).map_err(|source| DaemonError::Thread { name: "staging", source })
 }
 
-/// Takes out of a request what is not the job table's: files, and the values of variables. The rest shows no secret.
+/// Takes out of a request what is not the job table's: files, and the values of secrets.
 pub(super) fn unpack(spec: &mut JobSpec, uploads: Vec<Upload>) -> JobInputs {
-    let shown = spec.environment.iter();
-    let shown = shown.map(|(name, value)| (name.clone(), env::shown(name, value).to_owned())).collect();
     let names = spec.secrets.iter().map(|(name, _)| (name.clone(), Default::default())).collect();
     JobInputs {
         uploads,
-        environment: std::mem::replace(&mut spec.environment, shown),
+        environment: spec.environment.clone(),
         secrets: std::mem::replace(&mut spec.secrets, names),
     }
 }
@@ -118,8 +116,9 @@ pub(super) fn bytes(spec: &JobSpec, uploads: &[Upload]) -> u64 {
 
 /// Whether a job has inputs that its record does not hold.
 pub(super) fn is_needed(spec: &JobSpec) -> bool {
-    let secret = spec.environment.iter().any(|(name, _)| env::looks_secret(name));
-    secret || !spec.secrets.is_empty() || !spec.upload_paths.is_empty()
+    // Records of version 0.1 have the mask in place of the values of such variables.
+    let hidden = |(name, value): &(String, String)| env::looks_secret(name) && value == env::MASK;
+    spec.environment.iter().any(hidden) || !spec.secrets.is_empty() || !spec.upload_paths.is_empty()
 }
 
 /// The inputs of a job that needed no staging.

@@ -48,29 +48,8 @@ pub(super) mod names_only {
     }
 }
 
-/// How plain variables are stored: as a reply shows them.
-pub(super) mod as_shown {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::shown;
-
-    pub(crate) fn serialize<S: Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
-        let shown = pairs.iter().map(|(name, value)| (name.as_str(), shown(name, value)));
-        shown.collect::<Vec<_>>().serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
-        Vec::deserialize(from)
-    }
-}
-
 /// The text shown in place of a secret's value.
 pub const MASK: &str = "***";
-
-/// The value of a plain variable as anybody but the job may see it.
-pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
-    if looks_secret(name) { MASK } else { value }
-}
 
 /// Longest name of a variable, in bytes.
 pub const MAX_NAME: usize = 256;
@@ -118,7 +97,7 @@ pub fn check(name: &str, value: &str) -> Result<(), InvalidField> {
     Ok(())
 }
 
-/// Whether a plain variable's name says that its value is a secret, so that replies mask it:
+/// Whether a plain variable's name says that its value is a secret, which rnx then hides in its texts:
 /// prefix `SECRET_`, suffix `_TOKEN`, `_KEY`, `_PASSWORD` or `_SECRET`.
 pub fn looks_secret(name: &str) -> bool {
     name.starts_with("SECRET_")

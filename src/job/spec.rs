@@ -42,8 +42,7 @@ pub struct JobSpec {
     pub limits: Limits,
     /// Absolute directory inside the job.
     pub work_dir: String,
-    /// Plain variables in the client's order of names.
-    #[serde(with = "env::as_shown")]
+    /// Plain variables, sorted by name.
     pub environment: Vec<(String, String)>,
     /// Secret variables with their values.
     #[serde(with = "env::names_only")]

@@ -2,6 +2,7 @@
 
 use crate::helper::programs::job;
 use crate::helper::{TestDaemon, residue};
+use joblet::pb::joblet::EmptyRequest;
 use std::fs;
 
 const SECRET: &str = "correct-horse-battery-staple";
@@ -144,6 +145,41 @@ fn a_secret_is_in_the_jobs_environment_and_nowhere_else() {
 }
 
 #[test]
+#[test]
+fn plain_variables_are_visible_whatever_their_names() {
+    let d = TestDaemon::start();
+    let run = d.submit(["-e", "API_KEY=plain-1", "-e", "SECRET_X=plain-2", "true"]);
+    let later = ["--schedule", "1h", "-e", "DB_PASSWORD=plain-3", "sh", "-c", "true"];
+    let waits = d.submit(later);
+    let all = d.client("viewer").list_jobs(&EmptyRequest::default()).unwrap();
+    let all = format!("{all:?}");
+    let shown = d.rnx(["--json", "job", "status", &run]).json();
+    assert_eq!(
+        (&shown["environment"]["API_KEY"], &shown["environment"]["SECRET_X"]),
+        (&"plain-1".into(), &"plain-2".into())
+    );
+    assert!(all.contains("plain-1") && all.contains("plain-3") && !all.contains("***"), "{all}");
+    // A text on a screen hides them by their names, but for a flag.
+    let text = d.rnx(["job", "status", &waits]).ok();
+    assert!(text.contains("DB_PASSWORD=***") && !text.contains("plain-3"), "{text}");
+    let text = d.rnx(["job", "status", "--show-env", &waits]).ok();
+    assert!(text.contains("DB_PASSWORD=plain-3"), "{text}");
+    d.rnx(["job", "cancel", &waits]).ok();
+}
+
+#[test]
+fn command_of_blanks_is_an_invalid_argument() {
+    let d = TestDaemon::start();
+    for blank in ["", " ", "\t \n"] {
+        let request = RunJobRequest { command: blank.to_owned(), ..Default::default() };
+        let error = d.client("default").run_job(&request).expect_err("it was taken");
+        let grpcio::Error::RpcFailure(status) = error else { panic!("{blank:?}: {error}") };
+        assert_eq!(status.code(), grpcio::RpcStatusCode::INVALID_ARGUMENT, "{blank:?}");
+        assert_eq!(status.message(), "command is required");
+    }
+    assert_eq!(d.rnx(["job", "list", "--json"]).text().trim(), "[]");
+}
+
 fn secrets_can_be_given_outside_the_command_line() {
     let d = TestDaemon::start();
     let mut command = d.rnx_command([

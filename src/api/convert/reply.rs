@@ -8,15 +8,13 @@ use protobuf::Message;
 
 use super::Rules;
 use crate::daemon::command::{Deleted, Explained, JobPage};
-use crate::job::{Ending, JobId, JobView, Layer, Limits, Secret, Verdict, env, units};
+use crate::job::env::MASK;
+use crate::job::{Ending, JobId, JobView, Layer, Limits, Secret, Verdict, units};
 use crate::output::{Chunk, Stream};
 use crate::pb::joblet::{
     CancelJobRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream,
     RunJobResponse, SecurityLayer, StopJobRes,
 };
-
-/// The replacement for the value of a secret.
-const MASK: &str = "***";
 
 /// The reply to RunJob.
 pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
@@ -83,7 +81,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         exitCode: end.code,
         scheduledTime: time(view.spec.not_before_ns),
         queue_position: position(view.queue_position),
-        environment: plain(&view.spec.environment),
+        environment: view.spec.environment.iter().cloned().collect(),
         secret_environment: secret(&view.spec.secrets),
         network: view.spec.network.as_str().to_owned(),
         workDir: view.spec.work_dir.clone(),
@@ -134,7 +132,7 @@ fn job(view: JobView, rules: &Rules) -> Job {
         exitCode: end.code,
         scheduledTime: time(view.spec.not_before_ns),
         queue_position: position(view.queue_position),
-        environment: plain(&view.spec.environment),
+        environment: view.spec.environment.iter().cloned().collect(),
         secret_environment: secret(&view.spec.secrets),
         nodeId: rules.node_id.clone(),
         timeout: timeout(view.spec.timeout),
@@ -289,15 +287,6 @@ fn time(ns: Option<i64>) -> String {
 
 fn position(position: u32) -> i32 {
     i32::try_from(position).unwrap_or(i32::MAX)
-}
-
-/// Plain variables, of which those with the name of a secret are masked too.
-fn plain(variables: &[(String, String)]) -> HashMap<String, String> {
-    let shown = |(name, value): &(String, String)| {
-        let value = if env::looks_secret(name) { MASK } else { value };
-        (name.clone(), value.to_owned())
-    };
-    variables.iter().map(shown).collect()
 }
 
 fn secret(secrets: &[(String, Secret)]) -> HashMap<String, String> {

@@ -23,7 +23,7 @@ fn view() -> JobView {
             cores: Some(CoreSet::parse("0-1").unwrap()),
             pids: 10,
         },
-        environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "leaked".into())],
+        environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "visible".into())],
         secrets: vec![("TOKEN".into(), Secret::new("leaked too"))],
         upload_paths: vec!["f".into()],
         timeout: Some(Duration::from_secs(3600)),
@@ -77,7 +77,7 @@ fn a_status_shows_everything_and_no_secret() {
     for (plain, secret) in
         [(&shown.environment, &shown.secret_environment), (&again.environment, &again.secret_environment)]
     {
-        assert_eq!((plain["A"].as_str(), plain["API_KEY"].as_str()), ("1", MASK));
+        assert_eq!((plain["A"].as_str(), plain["API_KEY"].as_str()), ("1", "visible"));
         assert_eq!(secret["TOKEN"], MASK);
     }
     assert_eq!(

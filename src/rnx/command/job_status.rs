@@ -31,12 +31,16 @@ pub(super) static COMMAND: Command = Command {
     run: Run::WithCode(run),
 };
 
-static FLAGS: &[Flag] = &[switch(
-    "security",
-    None,
-    Group::Output,
-    "Read back from the kernel what stands around the running job",
-)];
+static FLAGS: &[Flag] = &[
+    switch("security", None, Group::Output, "Read back from the kernel what stands around the running job"),
+    switch(
+        "show-env",
+        None,
+        Group::Output,
+        "Print the values of plain variables whose names sound secret, such as\n\
+         API_KEY. JSON always has them; secret variables are never shown",
+    ),
+];
 
 /// Prints everything about one job, or with `--security` what the kernel shows around it; the exit code is 1
 /// when a layer is not as promised.
@@ -51,8 +55,10 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         server.ask(QUERY, |jobs, option| jobs.get_job_status_opt(&request, option))
     };
     if !asked {
-        let print = |job: &GetJobStatusRes| {
-            if out.json { out.value(&json::shown(job)) } else { out.text(&text::status(job, out.colour)) }
+        let show_env = invocation.values.is("show-env");
+        let print = |job: &GetJobStatusRes| match out.json {
+            true => out.value(&json::shown(job)),
+            false => out.text(&text::status(job, out.colour, show_env)),
         };
         let value = |job: &GetJobStatusRes| serde_json::to_value(json::shown(job));
         return several::each(out, &resolve::jobs(server, invocation)?, status, print, value);

@@ -181,8 +181,8 @@ fn run_prints_the_lines_of_the_reference_first() {
 
 #[test]
 fn status_prints_the_lines_of_the_reference_first() {
-    golden("status.txt", &text::status(&running(), false));
-    golden("status-oom.txt", &text::status(&oom(), false));
+    golden("status.txt", &text::status(&running(), false, false));
+    golden("status-oom.txt", &text::status(&oom(), false, false));
 }
 
 fn layers() -> Vec<SecurityLayer> {
@@ -293,10 +293,12 @@ fn json_keeps_its_keys() {
 
 #[test]
 fn secret_that_a_server_leaks_is_not_printed() {
-    for shown in [text::status(&oom(), false), serde_json::to_string(&json::shown(&oom())).unwrap()] {
+    for shown in [text::status(&oom(), false, false), serde_json::to_string(&json::shown(&oom())).unwrap()] {
         assert!(!shown.contains("careless") && shown.contains("***"), "{shown}");
     }
-    assert!(!text::status(&oom(), false).contains("in the clear"));
+    assert!(!text::status(&oom(), false, false).contains("in the clear"));
+    let all = text::status(&oom(), false, true);
+    assert!(all.contains("API_TOKEN=in the clear") && all.contains("DB=*** (secret)"), "{all}");
 }
 
 #[test]
@@ -432,14 +434,14 @@ fn network_of_the_host_is_named_as_in_the_reference() {
     let host = RunJobResponse { network: "host".into(), ..started() };
     assert!(text::started(&host, Sent::default(), false).contains("\nNetwork: host (shared with system)\n"));
     let host = GetJobStatusRes { network: "host".into(), ..running() };
-    assert!(text::status(&host, false).contains("\nNetwork: host (shared with system)\n"));
+    assert!(text::status(&host, false, false).contains("\nNetwork: host (shared with system)\n"));
 }
 
 #[test]
 fn a_job_without_an_end_shows_no_exit_code() {
     for status in ["RUNNING", "SCHEDULED", "INITIALIZING", "CANCELED"] {
         let job = GetJobStatusRes { status: status.into(), ..running() };
-        assert!(text::status(&job, false).contains("\nExitCode:\n"), "{status}");
+        assert!(text::status(&job, false, false).contains("\nExitCode:\n"), "{status}");
         assert!(!text::waited(&job, false).contains("ExitCode"), "{status}");
     }
 }

@@ -52,8 +52,8 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent, colour: bool) -> String 
     text
 }
 
-/// The text of `job status`.
-pub(crate) fn status(job: &GetJobStatusRes, colour: bool) -> String {
+/// The text of `job status`. With `show_env` every plain variable has its value.
+pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> String {
     let mut text = String::new();
     line(&mut text, "Id", &job.uuid);
     raw_line(&mut text, "Command", &command_line(&job.command, &job.args));
@@ -79,7 +79,8 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool) -> String {
         some_line(&mut text, label, value);
     }
     section(&mut text, "Uploaded Files", job.uploads.iter().map(|f| one_line(f)).collect());
-    section(&mut text, "Environment Variables", variables(&job.environment, &job.secret_environment));
+    let variables = variables(&job.environment, &job.secret_environment, show_env);
+    section(&mut text, "Environment Variables", variables);
     if let Some(peak) = job.peak_memory_bytes {
         raw_line(&mut text, "Peak Memory", &mebibytes(peak));
     }
@@ -313,9 +314,13 @@ fn unenforced(text: &mut String, limits: &[String]) {
     }
 }
 
-fn variables(plain: &HashMap<String, String>, secret: &HashMap<String, String>) -> Vec<String> {
+fn variables(
+    plain: &HashMap<String, String>,
+    secret: &HashMap<String, String>,
+    show_env: bool,
+) -> Vec<String> {
     let shown = plain.iter().map(|(k, v)| {
-        let value = if sounds_secret(k) { "***" } else { v };
+        let value = if !show_env && sounds_secret(k) { "***" } else { v };
         one_line(&format!("{k}={value}"))
     });
     // A secret is never printed, even if the server sent it.
@@ -326,7 +331,7 @@ fn variables(plain: &HashMap<String, String>, secret: &HashMap<String, String>) 
 }
 
 /// Names that usually hold secrets: their values are not put on a screen, even where they were given as
-/// ordinary variables. JSON has them.
+/// ordinary variables. JSON and `--show-env` have them.
 fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     name.starts_with("SECRET_")
