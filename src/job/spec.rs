@@ -130,7 +130,8 @@ const DANGER: &str = "invalid command: command contains dangerous characters (; 
 /// Empty or too long command, NUL bytes, too long arguments; with `strict`, shell characters in
 /// the command (clients know that error by its text).
 pub fn check_command(command: &str, args: &[String], strict: bool) -> Result<(), InvalidField> {
-    if command.is_empty() {
+    // A name of blanks alone finds nothing in PATH, and hides a variable that a script forgot to set.
+    if command.trim().is_empty() {
         return Err(InvalidField::new("command is required"));
     }
     if command.len() > MAX_COMMAND {
@@ -230,7 +231,9 @@ mod tests {
         }
         assert!(check_command("ls;id", &[], false).is_ok());
         assert!(check_command("sh", &["-c".into(), "a && b | $(c)".into()], true).is_ok());
-        assert_eq!(check_command("", &[], true).unwrap_err().0, "command is required");
+        for blank in ["", " ", "\t\n", "\u{a0}\u{2003}"] {
+            assert_eq!(check_command(blank, &[], false).unwrap_err().0, "command is required", "{blank:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::helper::programs::job;
 use crate::helper::{TestDaemon, residue};
-use joblet::pb::joblet::EmptyRequest;
+use joblet::pb::joblet::{EmptyRequest, RunJobRequest};
 use std::fs;
 
 const SECRET: &str = "correct-horse-battery-staple";
@@ -145,7 +145,6 @@ fn a_secret_is_in_the_jobs_environment_and_nowhere_else() {
 }
 
 #[test]
-#[test]
 fn plain_variables_are_visible_whatever_their_names() {
     let d = TestDaemon::start();
     let run = d.submit(["-e", "API_KEY=plain-1", "-e", "SECRET_X=plain-2", "true"]);
@@ -180,6 +179,7 @@ fn command_of_blanks_is_an_invalid_argument() {
     assert_eq!(d.rnx(["job", "list", "--json"]).text().trim(), "[]");
 }
 
+#[test]
 fn secrets_can_be_given_outside_the_command_line() {
     let d = TestDaemon::start();
     let mut command = d.rnx_command([
