@@ -137,6 +137,7 @@ fn fill(dir: &Path, count: u64) {
         secrets: vec![],
         network: NetworkMode::None,
         timeout: Some(std::time::Duration::from_secs(3600)),
+        stop_grace: None,
         upload_paths: vec!["data.csv".into()],
         not_before_ns: None,
         request_id: String::new(),
@@ -153,6 +154,7 @@ fn fill(dir: &Path, count: u64) {
     let record = |serial| Record {
         id: JobId::random(),
         serial,
+        stop_grace: None,
         spec: Arc::new(spec.clone()),
         stage: Stage::Ended(ending.clone()),
         created_ns: now,

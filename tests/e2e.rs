@@ -25,10 +25,11 @@ mod e2e {
     mod environment;
     mod explain;
     mod faults;
+    mod grace;
     mod held_pipes;
     mod idle;
-    mod lifecycle;
     mod levels;
+    mod lifecycle;
     mod limits;
     mod logs;
     mod metrics;

@@ -223,6 +223,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         secrets: Vec::new(),
         network: NetworkMode::None,
         timeout: None,
+        stop_grace: None,
         upload_paths: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),

@@ -51,6 +51,9 @@ pub struct JobSpec {
     pub network: NetworkMode,
     /// Longest run time, counted from the exec; `None` is no bound.
     pub timeout: Option<Duration>,
+    /// From TERM to KILL when it is stopped or reaches its timeout; `None`: the node's own time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace: Option<Duration>,
     /// Relative paths of the uploads, for status.
     pub upload_paths: Vec<String>,
     /// Earliest start, ns since the epoch.
@@ -77,6 +80,7 @@ impl JobSpec {
             secrets: vec![],
             network: NetworkMode::None,
             timeout: None,
+            stop_grace: None,
             upload_paths: vec![],
             not_before_ns: None,
             request_id: String::new(),

@@ -1,6 +1,7 @@
 //! One job as it is stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,6 +18,9 @@ pub struct Record {
     /// The program and its limits. Values of secrets are not stored.
     #[serde(serialize_with = "write_spec", deserialize_with = "read_spec")]
     pub spec: Arc<JobSpec>,
+    /// From TERM to KILL, as a StopJob asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace: Option<Duration>,
     /// The stage that a new daemon goes on from.
     pub stage: Stage,
     /// Time of acceptance.

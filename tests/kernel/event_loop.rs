@@ -87,6 +87,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         secrets: Vec::new(),
         network: NetworkMode::None,
         timeout: None,
+        stop_grace: None,
         upload_paths: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),
@@ -136,9 +137,10 @@ fn a_payload_that_ignores_term_is_killed_after_the_grace_period() {
     let view =
         under_test.run(spec(&["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])).unwrap();
     eventually("the trap is set", || (under_test.output(&view) == "ready\n").then_some(()));
-    let end = under_test.ask(|answer| Command::Stop { job: JobRef::Exact(view.id), answer }).unwrap();
+    let end =
+        under_test.ask(|answer| Command::Stop { job: JobRef::Exact(view.id), grace: None, answer }).unwrap();
     assert_eq!((end.status, end.ending.unwrap().code), (Status::Stopped, -1));
-    let again = under_test.ask(|answer| Command::Stop { job: JobRef::Exact(view.id), answer });
+    let again = under_test.ask(|answer| Command::Stop { job: JobRef::Exact(view.id), grace: None, answer });
     assert!(matches!(again, Err(CommandError::WrongState(text)) if text.contains("current status: STOPPED")));
 }
 

@@ -50,5 +50,5 @@ fn every_kind_of_resource_is_explained_and_read_back() {
         let found = found.unwrap_or_else(|| panic!("{name}: no layer {layer} in {layers:#?}"));
         assert_ne!(found.verdict, Verdict::Broken, "{name}: {found:?}");
     }
-    under_test.ask(|answer| Command::Stop { job: JobRef::Exact(job.id), answer }).unwrap();
+    under_test.ask(|answer| Command::Stop { job: JobRef::Exact(job.id), grace: None, answer }).unwrap();
 }

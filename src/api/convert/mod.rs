@@ -51,6 +51,8 @@ pub struct Rules {
     network: NetworkMode,
     allow_host: bool,
     job_timeout: Option<Duration>,
+    /// The longest time between TERM and KILL that a client may ask for.
+    max_stop_grace: Duration,
     validate_commands: bool,
     node_id: String,
 }
@@ -81,6 +83,7 @@ impl Rules {
             },
             allow_host: config.network.allow_host,
             job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
+            max_stop_grace: jobs.max_stop_grace,
             validate_commands: jobs.validate_commands,
             node_id: config.server.node_id.clone(),
         })

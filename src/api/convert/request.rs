@@ -15,7 +15,7 @@ use crate::metrics::SampleQuery;
 use crate::output::lines::Needle;
 use crate::output::{LogQuery, Stream};
 use crate::pb::joblet::{
-    EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, OutputStream, RunJobRequest,
+    EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, OutputStream, RunJobRequest, StopJobReq,
 };
 use crate::upload::{self, Upload};
 
@@ -43,6 +43,7 @@ pub(in crate::api) fn run(
     let work_dir = spec::work_dir(&request.workDir)?;
     let network = network(&request.network, rules)?;
     let timeout = timeout(&request.timeout, rules)?;
+    let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
     let not_before_ns = schedule(&request.schedule)?;
     spec::check_request_id(&request.request_id)?;
     let uploads = uploads(request.uploads)?;
@@ -57,6 +58,7 @@ pub(in crate::api) fn run(
         secrets,
         network,
         timeout,
+        stop_grace,
         upload_paths: shown_paths(&uploads),
         not_before_ns,
         request_id: request.request_id,
@@ -198,6 +200,26 @@ fn timeout(asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
     }
 }
 
+/// Time between TERM and KILL; `None`: not given.
+fn grace(field: &str, asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    short(field, asked)?;
+    let grace = match units::parse_duration(asked) {
+        Ok(grace) => grace,
+        Err(why) => return invalid(format!("invalid {field}: {why}")),
+    };
+    if grace > rules.max_stop_grace {
+        return invalid(format!(
+            "invalid {field} \"{}\": at most {} on this node (joblet.maxStopGrace)",
+            repeated(asked),
+            units::format_duration(rules.max_stop_grace)
+        ));
+    }
+    Ok(Some(grace))
+}
+
 fn uploads(files: Vec<FileUpload>) -> Result<Vec<Upload>, Refusal> {
     let uploads: Vec<Upload> = files
         .into_iter()
@@ -252,6 +274,17 @@ pub(in crate::api) fn job(uuid: &str) -> Result<JobRef, Refusal> {
         return Err(Refusal::NotFound(repeated(text)));
     }
     Ok(JobRef::parse(text)?)
+}
+
+/// The job to stop, and the time that it gets.
+///
+/// # Errors
+/// Those of [`job`], and a grace that is no duration or too long.
+pub(in crate::api) fn stop(
+    request: &StopJobReq,
+    rules: &Rules,
+) -> Result<(JobRef, Option<Duration>), Refusal> {
+    Ok((job(&request.uuid)?, grace("grace", &request.grace, rules)?))
 }
 
 /// The beginning of a text, as much as an error may repeat.

@@ -75,9 +75,10 @@ impl JobService for Jobs {
         req: RequestStream<StopJobReq>,
         sink: ClientStreamingSink<StopJobRes>,
     ) {
-        let Jobs { commands, call_limits, .. } = self.clone();
+        let Jobs { commands, rules, call_limits, .. } = self.clone();
         bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
-            let command = request::job(&req.uuid).map(|job| move |answer| Command::Stop { job, answer });
+            let stop = request::stop(&req, &rules);
+            let command = stop.map(|(job, grace)| move |answer| Command::Stop { job, grace, answer });
             (bridge::ask(&commands, command), |job| reply::stop(&job))
         });
     }

@@ -52,6 +52,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     for (key, value) in [
         ("joblet.jobTimeout", c.joblet.job_timeout),
         ("joblet.stopGracePeriod", c.joblet.stop_grace_period),
+        ("joblet.maxStopGrace", c.joblet.max_stop_grace),
         ("joblet.cleanupTimeout", c.joblet.cleanup_timeout),
         ("joblet.orphanLinger", c.joblet.orphan_linger),
         ("grpc.keepAliveTime", c.grpc.keep_alive_time),

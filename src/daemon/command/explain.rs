@@ -50,10 +50,12 @@ fn command(spec: &JobSpec) -> String {
         std::iter::once(&spec.command).chain(&spec.args).map(|word| format!("{word:?}")).collect();
     let variables = spec.environment.len() + spec.secrets.len();
     let bound = spec.timeout.map(|bound| format!(", for at most {}", format_duration(bound)));
+    let grace = spec.stop_grace.map(|grace| format!("; a stop gives it {}", format_duration(grace)));
     format!(
-        "start {} in {}, with {variables} variables of yours{}",
+        "start {} in {}, with {variables} variables of yours{}{}",
         words.join(" "),
         spec.work_dir,
-        bound.unwrap_or_default()
+        bound.unwrap_or_default(),
+        grace.unwrap_or_default()
     )
 }

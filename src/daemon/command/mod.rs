@@ -31,7 +31,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::Status { job, answer } => status::handle(core, &job, answer),
         Command::Security { job, answer } => security::handle(core, &job, answer),
         Command::List { page, answer } => list::handle(core, &page, answer),
-        Command::Stop { job, answer } => stop::handle(core, &job, answer),
+        Command::Stop { job, grace, answer } => stop::handle(core, &job, grace, answer),
         Command::Cancel { job, answer } => cancel::handle(core, &job, answer),
         Command::Delete { job, answer } => delete::handle(core, &job, answer),
         Command::DeleteAll { answer } => delete::handle_all(core, answer),

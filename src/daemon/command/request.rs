@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_channel::oneshot;
 
@@ -64,6 +65,8 @@ pub enum Command {
     Stop {
         /// The job, by its id or a prefix of it.
         job: JobRef,
+        /// From TERM to KILL; `None`: the job's own time.
+        grace: Option<Duration>,
         /// The job as it ended.
         answer: Answer<JobView>,
     },

@@ -1,13 +1,15 @@
 //! StopJob: ends a job that waits for a slot or runs. Answered when it is terminal.
 
+use std::time::Duration;
+
 use super::request::{Answer, CommandError};
 use crate::daemon::core::Core;
-use crate::daemon::lifecycle::leave_queues;
+use crate::daemon::lifecycle::{kill_after, leave_queues};
 use crate::job::exit::StopCause;
 use crate::job::state::{Fact, State};
 use crate::job::{JobRef, JobView};
 
-pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) {
+pub(super) fn handle(core: &mut Core, wanted: &JobRef, grace: Option<Duration>, answer: Answer<JobView>) {
     let job = match core.jobs.find(wanted) {
         Ok(job) => job,
         Err(why) => {
@@ -16,6 +18,15 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) 
         }
     };
     let (id, status) = (job.id, job.status().as_str());
+    if let Some(grace) = grace.filter(|_| is_stopping(&job.state)) {
+        // A grace period may be long; this ends it sooner, and never prolongs it.
+        job.waiters.stoppers.push(answer);
+        job.stop_grace = Some(job.stop_grace.map_or(grace, |first| first.min(grace)));
+        if matches!(job.state, State::Stopping(_)) {
+            kill_after(core, id, grace);
+        }
+        return;
+    }
     let refused = if job.state == State::Scheduled {
         Some(format!("job is not running: {id} (current status: {status}); cancel it instead"))
     } else if job.state.stop_cause().is_some() {
@@ -32,6 +43,12 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) 
         return;
     }
     job.waiters.stoppers.push(answer);
+    job.stop_grace = grace;
     leave_queues(core, id);
     core.jobs.note(id, Fact::Stop(StopCause::Request));
+}
+
+/// Whether a stop is under way that waits for the payload.
+fn is_stopping(state: &State) -> bool {
+    matches!(state, State::Starting(Some(_)) | State::StopRequested(_) | State::Stopping(_))
 }

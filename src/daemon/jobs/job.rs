@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::daemon::command::request::{Answer, CommandError};
 use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::Resources;
 use crate::daemon::sources::Registered;
+use crate::job::exit::StopCause;
 use crate::job::state::Fact;
 use crate::job::{JobId, JobSpec, JobView, State, Status};
 use crate::output::{Full, Watermark};
@@ -29,6 +31,8 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) spec: Arc<JobSpec>,
     /// Where it is in its life.
     pub(in crate::daemon) state: State,
+    /// From TERM to KILL, as a StopJob asked.
+    pub(in crate::daemon) stop_grace: Option<Duration>,
     /// When things happened to it.
     pub(in crate::daemon) times: Times,
     /// How much of it is on disk.
@@ -166,6 +170,7 @@ impl Job {
             serial: 0,
             spec,
             state,
+            stop_grace: None,
             times: Times { created_ns: now_ns(), ..Times::default() },
             durability: Durability::default(),
             standing: Standing::Out,
@@ -189,6 +194,7 @@ impl Job {
     ) -> Job {
         Job {
             serial: record.serial,
+            stop_grace: record.stop_grace,
             times: Times {
                 created_ns: record.created_ns,
                 queued_ns: record.queued_ns,
@@ -213,6 +219,7 @@ impl Job {
             id: self.id,
             serial: self.serial,
             spec: self.spec.clone(),
+            stop_grace: self.stop_grace,
             stage: match &self.state {
                 State::Scheduled => Stage::Scheduled,
                 State::Queued => Stage::Queued,
@@ -252,6 +259,17 @@ impl Job {
         // The inputs of a job that is over, because it was canceled meanwhile, start nothing any more.
         let staged = !self.durability.staging || self.state.is_finished();
         self.durability.durable > 0 && staged && !on_its_way
+    }
+
+    /// From TERM to KILL. A client decides for a stop that was requested and for a timeout; a job that writes too much,
+    /// and the daemon's own end, have the node's time.
+    pub(in crate::daemon) fn grace(&self, usual: Duration) -> Duration {
+        match self.state.stop_cause() {
+            Some(StopCause::Request | StopCause::Timeout) => {
+                self.stop_grace.or(self.spec.stop_grace).unwrap_or(usual)
+            }
+            _ => usual,
+        }
     }
 
     /// Whether a fact still holds: a newer record may have been asked for since.
@@ -343,13 +361,6 @@ mod tests {
         assert_eq!(job.view(&Slots::default()).status, Status::Running);
     }
 
-    /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
-    /// ending was there too.
-    #[test]
-    fn older_record_does_not_stand_for_the_newest_one() {
-        let mut job = job();
-        (job.durability.version, job.durability.durable) = (2, 2);
-        assert!(job.still_holds(&Fact::Recorded));
     /// The job was canceled and deleted while its inputs were still being written, and its RunJob caller heard that the
     /// daemon shuts down.
     #[test]
@@ -362,6 +373,13 @@ mod tests {
         assert!(job.is_announceable());
     }
 
+    /// The job ended in the turn in which the loop heard that its start is on disk: it was shown as terminal before its
+    /// ending was there too.
+    #[test]
+    fn older_record_does_not_stand_for_the_newest_one() {
+        let mut job = job();
+        (job.durability.version, job.durability.durable) = (2, 2);
+        assert!(job.still_holds(&Fact::Recorded));
         job.durability.version = 3;
         assert!(!job.still_holds(&Fact::Recorded) && job.still_holds(&Fact::Unrecorded));
         job.durability.durable = 3;

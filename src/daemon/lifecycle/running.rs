@@ -1,7 +1,7 @@
 //! A job that has a process: what it reports, its clock, its samples, and the signals that end it.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use rustix::io::Errno;
@@ -126,7 +126,13 @@ fn spare_init(core: &mut Core, id: JobId) {
 /// Sends TERM to the payload (joblet-init forwards it to its process group) and starts the grace period.
 pub(super) fn terminate(core: &mut Core, id: JobId) {
     signal(core, id, Signal::TERM);
-    core.clock.timers.set(Instant::now() + core.settings.stop_grace, Timer::Grace(id));
+    let Some(grace) = core.jobs.get(id).map(|job| job.grace(core.settings.stop_grace)) else { return };
+    kill_after(core, id, grace);
+}
+
+/// Ends the grace period of a job after this time, unless it is over sooner.
+pub(in crate::daemon) fn kill_after(core: &mut Core, id: JobId, grace: Duration) {
+    core.clock.timers.set(Instant::now() + grace, Timer::Grace(id));
 }
 
 /// Kills everything in the job, whatever it forked: with PID 1 the kernel kills the whole pid namespace. The cleanup thread

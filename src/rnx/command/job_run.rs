@@ -85,6 +85,13 @@ static FLAGS: &[Flag] = &[
         Group::Limits,
         "Stop the job after this time: 30s, 5m, 1h30m, 2d (default and most of a node: 1h)",
     ),
+    value(
+        "stop-grace",
+        "TIME",
+        Group::Limits,
+        "Time between SIGTERM and SIGKILL when the job is stopped or reaches its\n\
+         timeout: 10s, 1m (default: server)",
+    ),
     list("upload", None, "FILE", "Put this file into the job's /work, under its base name"),
     list(
         "upload-dir",
@@ -310,10 +317,8 @@ fn request(
     if let Some(text) = values.last("max-iobps") {
         request.maxIobps = value::bytes("max-iobps", &text)?;
     }
-    if let Some(text) = values.last("timeout") {
-        // In the units of the contract, which has no long names.
-        request.timeout = units::format_duration(time::span("timeout", &text)?);
-    }
+    request.timeout = duration(values, "timeout")?;
+    request.stop_grace = duration(values, "stop-grace")?;
     request.cpuCores = values.last("cpu-cores").unwrap_or_default();
     request.network = values.last("network").unwrap_or_default();
     request.name = values.last("name").unwrap_or_default();
@@ -339,6 +344,12 @@ fn request(
     };
     request.uploads = uploads.entries;
     Ok((request, sent))
+}
+
+/// A duration in the units of the contract, which has no long names; empty: not given.
+fn duration(values: &Values, flag: &'static str) -> Result<String> {
+    let Some(text) = values.last(flag) else { return Ok(String::new()) };
+    Ok(units::format_duration(time::span(flag, &text)?))
 }
 
 /// One line of `--follow --json`.
