@@ -67,7 +67,7 @@ check() {
     "$from/joblet" --check-config --config "$file" >/dev/null || die "the new joblet cannot use $file: nothing was changed"
     booted || return 0
     base=$("$from/joblet" --check-config --config "$file" 2>/dev/null | sed -n 's/^ *baseDir: *//p' | tr -d "\"'")
-    wanted=$(cgroup_mount)/system.slice/joblet-jobs.service
+    wanted=$(cgroup_mount)/joblet.slice/joblet-jobs.service
     case $base in
     '' | null | '~') die "$file has no cgroup.baseDir: set it to $wanted, so that jobs outlive the daemon (systemd/joblet-jobs.service says why)" ;;
     esac
@@ -122,7 +122,7 @@ configure() {
     run "$from/joblet" setup --dir "$prefix" ${setup[@]+"${setup[@]}"}
     # The group of joblet-jobs.service, so that jobs outlive the daemon.
     if booted; then
-        run sed -i "s|^cgroup:\$|cgroup:\\n  baseDir: $(cgroup_mount)/system.slice/joblet-jobs.service|" "$prefix/joblet-config.yml"
+        run sed -i "s|^cgroup:\$|cgroup:\\n  baseDir: $(cgroup_mount)/joblet.slice/joblet-jobs.service|" "$prefix/joblet-config.yml"
     fi
     # Where the client looks when it is told nothing; only root may read it.
     run install -d -m 0700 "$prefix/config"

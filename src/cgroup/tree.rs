@@ -276,11 +276,24 @@ pub(super) fn own_of(group: PathBuf) -> PathBuf {
     }
 }
 
+/// Slices that the unit of the jobs has stood in: now, and up to version 0.1.
+const SLICES: [&str; 2] = ["joblet.slice", "system.slice"];
+
+/// The group of a unit, also where systemd has it in another slice than the configuration says. After an upgrade the unit
+/// changes its slice when it is started next, and the configuration stays.
+fn unit_place(base: PathBuf, mount: &Path) -> PathBuf {
+    let in_slice = SLICES.iter().any(|slice| base.parent() == Some(&mount.join(slice)));
+    let unit = base.file_name().filter(|name| Path::new(name).extension().is_some_and(|e| e == "service"));
+    let Some(unit) = unit.filter(|_| in_slice && !base.exists()) else { return base };
+    let elsewhere = SLICES.iter().map(|slice| mount.join(slice).join(unit)).find(|path| path.exists());
+    elsewhere.unwrap_or(base)
+}
+
 /// The base directory, if it lies in the mount. Comparing whole components keeps `/sys/fs/cgroupx` out.
 pub(super) fn inside(base: &Path, mount: &Path) -> Result<PathBuf, CgroupError> {
     let plain = base.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if plain && base.starts_with(mount) {
-        return Ok(base.components().collect());
+        return Ok(unit_place(base.components().collect(), mount));
     }
     Err(CgroupError::Place { path: base.to_owned(), mount: mount.to_owned() })
 }

@@ -4,7 +4,7 @@
 
 export PATH=$PATH:/usr/local/bin
 node=/opt/joblet
-jobs=/sys/fs/cgroup/system.slice/joblet-jobs.service
+jobs=/sys/fs/cgroup/joblet.slice/joblet-jobs.service
 . /checks/common.sh
 busybox insmod /modules/overlay.ko
 

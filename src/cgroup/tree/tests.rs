@@ -107,6 +107,27 @@ fn a_group_shared_with_others_is_left_alone() {
 }
 
 #[test]
+fn unit_that_changed_its_slice_is_found() {
+    let mount = tempfile::tempdir().unwrap();
+    let at = |slice: &str, name: &str| mount.path().join(slice).join(name);
+    let place = |base: &Path| inside(base, mount.path()).unwrap();
+    let (old, new) = (at("system.slice", "joblet-jobs.service"), at("joblet.slice", "joblet-jobs.service"));
+    assert_eq!(place(&old), old, "neither is there: as it is configured");
+    std::fs::create_dir_all(&new).unwrap();
+    assert_eq!((place(&old), place(&new)), (new.clone(), new.clone()));
+    // The unit of before the upgrade runs on.
+    std::fs::create_dir_all(&old).unwrap();
+    assert_eq!((place(&old), place(&new)), (old, new.clone()));
+    for other in [
+        at("system.slice", "joblet"),
+        at("user.slice", "joblet-jobs.service"),
+        mount.path().join("x.service"),
+    ] {
+        assert_eq!(place(&other), other);
+    }
+}
+
+#[test]
 fn a_base_directory_is_made_and_must_lie_in_the_mount() {
     let host = Host::new("");
     let base = host.path("joblet.slice/joblet.service");
