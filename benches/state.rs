@@ -139,6 +139,7 @@ fn fill(dir: &Path, count: u64) {
         timeout: Some(std::time::Duration::from_secs(3600)),
         stop_grace: None,
         upload_paths: vec!["data.csv".into()],
+        upload_handles: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),
         client: Default::default(),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use joblet::config::daemon::{Backend, DaemonConfig, OnShutdown};
-use joblet::daemon::command::{Answer, Command, CommandSender};
+use joblet::daemon::command::{Answer, Command, CommandSender, StoredFiles};
 use joblet::daemon::{Daemon, assemble};
 use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode};
 use joblet::output::SpoolReader;
@@ -177,7 +177,8 @@ impl Client {
 
     fn start(&self, program: &str, args: &[&str]) -> JobId {
         let spec = Box::new(spec(program, args));
-        self.ask(|answer| Command::Run { spec, uploads: Vec::new(), answer }).id
+        self.ask(|answer| Command::Run { spec, uploads: Vec::new(), stored: StoredFiles::default(), answer })
+            .id
     }
 
     fn once(&self, program: &str) -> Sample {
@@ -225,6 +226,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         timeout: None,
         stop_grace: None,
         upload_paths: Vec::new(),
+        upload_handles: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),
         client: Default::default(),

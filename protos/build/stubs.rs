@@ -1,5 +1,5 @@
 //! gRPC stubs for the services of a proto file: the API that grpcio-compiler emits, as far as this package
-//! uses it (blocking calls, server streams). Written here because grpcio-compiler would bring protobuf 2.
+//! uses it (blocking calls, streams in one direction). Written here because grpcio-compiler would bring protobuf 2.
 //!
 //! One thing differs. Servers get every request as a stream, of which they take one message. To the client it
 //! is the same; but grpcio hands over a call with a stream as soon as its headers are there, and keeps any
@@ -9,6 +9,9 @@
 use std::fmt::Write;
 
 use protobuf::descriptor::{FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto};
+
+/// The conversion of every message.
+const MARSHALLER: &str = "::grpcio::Marshaller { ser: ::grpcio::pb_ser, de: ::grpcio::pb_de }";
 
 /// One `pub mod <file>_grpc` for each file that has services.
 pub(crate) fn modules(files: &[FileDescriptorProto]) -> String {
@@ -35,7 +38,6 @@ fn service(package: &str, module: &str, s: &ServiceDescriptorProto) -> String {
     let (name, snake) = (s.name(), snake(s.name()));
     let (mut consts, mut calls, mut handlers, mut routes) = Default::default();
     for m in &s.method {
-        assert!(!m.client_streaming(), "{name}.{}: no stub for client streams", m.name());
         method(package, module, s, m, [&mut consts, &mut calls, &mut handlers, &mut routes]);
     }
     format!(
@@ -68,6 +70,19 @@ fn method(
     let [req, res] = [m.input_type(), m.output_type()]
         .map(|t| format!("super::{module}::{}", t.rsplit('.').next().unwrap_or(t)));
     let path = path(package, s, m);
+    if m.client_streaming() {
+        assert!(!m.server_streaming(), "{}: no stub for streams in both directions", m.name());
+        client_stream(&id, &call, &req, &res, &path, [consts, calls]);
+        serve(
+            &id,
+            &call,
+            &req,
+            &res,
+            ("ClientStreamingSink", "add_client_streaming_handler"),
+            [handlers, routes],
+        );
+        return;
+    }
     let (ty, sink, add, invoke, reply) = if m.server_streaming() {
         ("ServerStreaming", "DuplexSink", "add_duplex_streaming_handler", "server_streaming", {
             format!("::grpcio::ClientSStreamReceiver<{res}>")
@@ -75,10 +90,9 @@ fn method(
     } else {
         ("Unary", "ClientStreamingSink", "add_client_streaming_handler", "unary_call", res.clone())
     };
-    let marshaller = "::grpcio::Marshaller { ser: ::grpcio::pb_ser, de: ::grpcio::pb_de }";
     *consts += &format!(
         "pub const {id}: ::grpcio::Method<{req}, {res}> = ::grpcio::Method {{
-    ty: ::grpcio::MethodType::{ty}, name: {path:?}, req_mar: {marshaller}, resp_mar: {marshaller},
+    ty: ::grpcio::MethodType::{ty}, name: {path:?}, req_mar: {MARSHALLER}, resp_mar: {MARSHALLER},
 }};\n"
     );
     *calls += &format!(
@@ -89,6 +103,33 @@ fn method(
         self.{call}_opt(req, ::grpcio::CallOption::default())
     }}\n"
     );
+    serve(&id, &call, &req, &res, (sink, add), [handlers, routes]);
+}
+
+/// Appends the constant and the client's call of a method whose requests are a stream.
+fn client_stream(id: &str, call: &str, req: &str, res: &str, path: &str, [consts, calls]: [&mut String; 2]) {
+    *consts += &format!(
+        "pub const {id}: ::grpcio::Method<{req}, {res}> = ::grpcio::Method {{
+    ty: ::grpcio::MethodType::ClientStreaming, name: {path:?}, req_mar: {MARSHALLER}, resp_mar: {MARSHALLER},
+}};\n"
+    );
+    *calls += &format!(
+        "    pub fn {call}_opt(&self, opt: ::grpcio::CallOption)
+        -> ::grpcio::Result<(::grpcio::ClientCStreamSender<{req}>, ::grpcio::ClientCStreamReceiver<{res}>)> {{
+        self.client.client_streaming(&{id}, opt)
+    }}\n"
+    );
+}
+
+/// Appends the handler of a method and its route.
+fn serve(
+    id: &str,
+    call: &str,
+    req: &str,
+    res: &str,
+    (sink, add): (&str, &str),
+    [handlers, routes]: [&mut String; 2],
+) {
     *handlers += &format!(
         "    fn {call}(&mut self, ctx: ::grpcio::RpcContext<'_>, req: ::grpcio::RequestStream<{req}>, sink: ::grpcio::{sink}<{res}>) {{
         let answer = sink.fail(::grpcio::RpcStatus::new(::grpcio::RpcStatusCode::UNIMPLEMENTED));

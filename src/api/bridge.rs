@@ -58,11 +58,7 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
             let permit = permit?;
             let message = permit.message(&mut request).await?;
             let queue_permit = permit.queue().await;
-            let reply = serve(message).await.inspect_err(|refused| {
-                if refused.code() == RpcStatusCode::RESOURCE_EXHAUSTED {
-                    permit.log_refusal(refused);
-                }
-            })?;
+            let reply = serve(message).await.inspect_err(|refused| permit.log_shortage(refused))?;
             Ok::<_, RpcStatus>((reply, permit, queue_permit))
         };
         note(match answer.await {

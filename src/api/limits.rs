@@ -15,11 +15,15 @@ use super::abuse::AbuseCounter;
 use super::access::{Access, Peer};
 use super::status;
 use crate::job::ClientId;
+use crate::upload::ClientKey;
 
 /// Most open calls of one client, without its streams: half of the loop's queue.
 const CALLS: usize = 512;
 /// Most open streams of one client: half of all streams.
 const STREAMS: usize = 2048;
+
+/// Most uploads that one client sends at one time.
+const UPLOADS: usize = 8;
 
 /// Most short calls of one client that are served at one time; its others wait in a queue of their own. Short calls come
 /// by the thousand: in one queue of gRPC's only thread every client would wait for them.
@@ -34,6 +38,8 @@ pub(super) enum Kind {
     Look,
     /// A call that is answered for as long as the job runs.
     Stream,
+    /// A call that sends files for as long as they take, and has a thread.
+    Upload,
 }
 
 impl Kind {
@@ -41,6 +47,7 @@ impl Kind {
         match self {
             Kind::Call | Kind::Look => (CALLS, "calls"),
             Kind::Stream => (STREAMS, "streams"),
+            Kind::Upload => (UPLOADS, "uploads"),
         }
     }
 }
@@ -119,7 +126,7 @@ impl CallPermit {
     pub(super) async fn queue(&self) -> Option<QueuePermit> {
         match self.key.1 {
             Kind::Look => QueuePermit::next(&self.queues, self.key.0).await,
-            Kind::Call | Kind::Stream => None,
+            Kind::Call | Kind::Stream | Kind::Upload => None,
         }
     }
 
@@ -131,6 +138,18 @@ impl CallPermit {
     /// Logs that the call was refused, with its client.
     pub(super) fn log_refusal(&self, refused: &RpcStatus) {
         self.peer.log_refusal(&self.place.address, &self.place.method, refused);
+    }
+
+    /// The same for a refusal because of a bound; others are the client's own matter.
+    pub(super) fn log_shortage(&self, refused: &RpcStatus) {
+        if refused.code() == RpcStatusCode::RESOURCE_EXHAUSTED {
+            self.log_refusal(refused);
+        }
+    }
+
+    /// The owner of uploads that the call makes or names.
+    pub(super) fn owner(&self) -> ClientKey {
+        ClientKey::of(self.peer.certificate())
     }
 
     /// The certificate of the client that makes the call.

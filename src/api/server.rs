@@ -16,6 +16,7 @@ use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::CommandSender;
 use crate::diag::{Level, event};
+use crate::upload::Store;
 
 /// The shortest interval of pings for which no client is disconnected: half of the promised ten seconds, because pings
 /// arrive unevenly.
@@ -63,6 +64,7 @@ impl Server {
         commands: CommandSender,
         rules: Rules,
         pump: StreamPump,
+        uploads: Arc<Store>,
     ) -> Result<Self, ApiError> {
         let (access, in_force) = Access::new(&config.security, pump.clone())?;
         let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
@@ -70,7 +72,7 @@ impl Server {
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
         let call_limits = CallLimits::new(access.clone());
-        let jobs = Jobs::new(commands, rules, pump.clone(), call_limits, page, large(&config.grpc));
+        let jobs = Jobs::new(commands, rules, pump.clone(), call_limits, uploads, page, large(&config.grpc));
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)

@@ -12,7 +12,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -25,6 +25,7 @@ use crate::output::{SpoolWriter, Stream, Watermark};
 use crate::pb::joblet::*;
 use crate::pb::joblet_grpc::*;
 use crate::sys::mailbox::mailbox;
+use crate::upload::StoreLimits;
 
 const YEAR: i64 = 4_000_000_000;
 
@@ -53,6 +54,10 @@ fn certificate(unit: &str, ca: Option<&Authority>, not_after: i64) -> (X509, PKe
     }
     let names = SubjectAlternativeName::new().ip("127.0.0.1").build(&cert.x509v3_context(None, None));
     cert.append_extension(names.unwrap()).unwrap();
+    if ca.is_some() {
+        let usage = ExtendedKeyUsage::new().client_auth().server_auth().build();
+        cert.append_extension(usage.unwrap()).unwrap();
+    }
     cert.sign(ca.map_or(&key, |ca| &ca.1), MessageDigest::sha256()).unwrap();
     (cert.build(), key)
 }
@@ -82,6 +87,12 @@ fn config(ca: &Authority) -> DaemonConfig {
     config.security.server_key = Secret::new(server_key);
     config.security.ca_cert = String::from_utf8(ca.0.to_pem().unwrap()).unwrap();
     config
+}
+
+/// A store of uploads that takes none.
+fn store(dir: &std::path::Path) -> Arc<Store> {
+    let limits = StoreLimits { total: 0, client: 0, lifetime: Duration::from_secs(1) };
+    Store::open(dir.to_owned(), limits).unwrap()
 }
 
 impl Bench {
@@ -127,7 +138,7 @@ impl Bench {
             }
         });
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        let server = Server::start(&config, sender, rules, pump).unwrap();
+        let server = Server::start(&config, sender, rules, pump, store(dir.path())).unwrap();
         let port = server.port();
         Bench { ca, server: Some(server), port, held, watermark, dir }
     }
@@ -316,7 +327,8 @@ fn start_error_names_the_invalid_credential_key_or_address() {
         let (mailbox, _inbox) = mailbox(1, Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let sender = CommandSender::new(mailbox);
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        match Server::start(&config, sender, rules, streams::start_pump().unwrap()) {
+        let uploads = tempfile::tempdir().unwrap();
+        match Server::start(&config, sender, rules, streams::start_pump().unwrap(), store(uploads.path())) {
             Err(why) => why.to_string(),
             Ok(_) => panic!("it started"),
         }

@@ -4,6 +4,7 @@ use grpcio::{Metadata, MetadataBuilder, RpcStatus, RpcStatusCode};
 
 use super::convert::Refusal;
 use crate::daemon::command::CommandError;
+use crate::upload::StoreError;
 
 /// Bytes of the longest text. It travels percent-encoded in a header; peers accept 8 KiB of all headers together
 /// (`GRPC_ARG_MAX_METADATA_SIZE`) and report a longer text as an error of their own.
@@ -61,6 +62,22 @@ pub(super) fn of_refusal(refusal: &Refusal) -> RpcStatus {
         Refusal::Exhausted(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
     };
     new(code, &refusal.to_string())
+}
+
+/// The status of an upload that the store refused.
+pub(super) fn of_store(error: &StoreError) -> RpcStatus {
+    let code = match error {
+        StoreError::Find(_) => RpcStatusCode::NOT_FOUND,
+        StoreError::Begin(_) => RpcStatusCode::ALREADY_EXISTS,
+        StoreError::Bound(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
+        StoreError::Resume { .. } => RpcStatusCode::OUT_OF_RANGE,
+        StoreError::Measure { .. } => RpcStatusCode::INVALID_ARGUMENT,
+        StoreError::Verify(_) => RpcStatusCode::DATA_LOSS,
+        StoreError::Continue(_) => RpcStatusCode::ABORTED,
+        StoreError::Wait(_) => RpcStatusCode::DEADLINE_EXCEEDED,
+        StoreError::Write { .. } => RpcStatusCode::INTERNAL,
+    };
+    new(code, &error.to_string())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use super::timers::Timers;
 use super::token::Token;
 use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
-use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
+use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, Uploads, WorkBackend};
 use crate::diag;
 use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, Limits};
@@ -49,7 +49,7 @@ use crate::state::salvage::{Salvaged, salvage};
 use crate::state::{self, Change, Database, Record};
 use crate::sys::clock::now_ns;
 use crate::sys::mailbox::{Mailbox, mailbox};
-use crate::upload::Stage;
+use crate::upload::{Stage, Store, StoreLimits};
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -71,6 +71,7 @@ pub struct Daemon {
     commands: CommandSender,
     cores: CoreSet,
     share: Option<Share>,
+    uploads: Arc<Store>,
     event_loop: EventLoop,
     threads: Vec<JoinHandle<()>>,
     _lock: File,
@@ -144,6 +145,7 @@ impl Daemon {
         let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
         let mut threads = Threads { to_loop, handles: Vec::new() };
         let streams = threads.start_streams(config)?;
+        let store = open_store(config, places.uploads)?;
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
             node: node.clone(),
@@ -156,7 +158,7 @@ impl Daemon {
             jobs: JobTable::new(kept_limits(config)),
             slots: Slots::new(jobs),
             schedule,
-            staging: threads.start_staging(stage, backlog_limits(config))?,
+            staging: threads.start_staging(stage, store.clone(), backlog_limits(config))?,
             supply,
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
@@ -175,12 +177,18 @@ impl Daemon {
         let event_loop = EventLoop::new(poll, signals, workers, commands, core);
         let mut event_loop = event_loop.map_err(setting_up("watch signals"))?;
         lifecycle::takeover::take_over(event_loop.core(), records, left, &holders);
-        Ok(Daemon { commands: sender, cores, share, event_loop, threads: threads.handles, _lock: lock })
+        let threads = threads.handles;
+        Ok(Daemon { commands: sender, cores, share, uploads: store, event_loop, threads, _lock: lock })
     }
 
     /// The way in.
     pub fn commands(&self) -> CommandSender {
         self.commands.clone()
+    }
+
+    /// The uploads that come ahead of jobs.
+    pub fn uploads(&self) -> Arc<Store> {
+        self.uploads.clone()
     }
 
     /// Cores that jobs may run on.
@@ -273,12 +281,18 @@ struct Places {
     run_dir: PathBuf,
     spool: PathBuf,
     staged: PathBuf,
+    uploads: PathBuf,
 }
 
 impl Places {
     fn make(config: &DaemonConfig) -> Result<Places, DaemonError> {
         let make = |name| directories::make(&config.data_dir, name);
-        Ok(Places { run_dir: make("run")?, spool: make("spool")?, staged: make("staged")? })
+        Ok(Places {
+            run_dir: make("run")?,
+            spool: make("spool")?,
+            staged: make("staged")?,
+            uploads: make("uploads")?,
+        })
     }
 }
 
@@ -337,12 +351,13 @@ impl Threads {
     /// The threads that start jobs. Their queue holds as many as may run at one time.
     fn start_spawners(&mut self, spawner: &Arc<Spawner>, jobs: usize) -> Result<Starts, DaemonError> {
         let (requests, queue): (_, Receiver<StartRequest>) = bounded(jobs);
-        for _ in 0..SPAWNERS {
+        let (large, large_queue): (_, Receiver<StartRequest>) = bounded(jobs);
+        for queue in std::iter::repeat_n(queue, SPAWNERS).chain([large_queue]) {
             let answer = self.answer();
             let started = move |result| answer(WorkerEvent::Started(Box::new(result)));
-            self.handles.push(spawner.start_thread(queue.clone(), started)?);
+            self.handles.push(spawner.start_thread(queue, started)?);
         }
-        Ok(Starts::new(requests))
+        Ok(Starts::new(requests, large))
     }
 
     /// The thread that creates sandboxes ahead of jobs.
@@ -369,12 +384,17 @@ impl Threads {
     }
 
     /// The thread that writes the inputs of waiting jobs.
-    fn start_staging(&mut self, stage: Stage, limits: BacklogLimits) -> Result<Staging, DaemonError> {
+    fn start_staging(
+        &mut self,
+        stage: Stage,
+        store: Arc<Store>,
+        limits: BacklogLimits,
+    ) -> Result<Staging, DaemonError> {
         let (requests, queue) = unbounded();
         let answer = self.answer();
         let thread = staging::start(stage.clone(), queue, move |staged| answer(WorkerEvent::Staged(staged)))?;
         self.handles.push(thread);
-        Ok(Staging::new(stage, requests, Backlog::new(limits)))
+        Ok(Staging::new(stage, store, requests, Backlog::new(limits)))
     }
 
     /// The threads that remove what jobs leave.
@@ -387,6 +407,13 @@ impl Threads {
         cleanup::start_removal(work, removal_queue, done)?;
         Ok(Cleanup::new(tasks, removals))
     }
+}
+
+/// The uploads that no job has used up, with those of an earlier daemon.
+fn open_store(config: &DaemonConfig, dir: PathBuf) -> Result<Arc<Store>, DaemonError> {
+    let Uploads { limit, client_limit, lifetime } = config.uploads;
+    let limits = StoreLimits { total: limit, client: client_limit, lifetime };
+    Store::open(dir.clone(), limits).map_err(|source| DaemonError::MakeDirectory { path: dir, source })
 }
 
 /// The records of an earlier daemon, and where ours go; `None`: nowhere.

@@ -1,6 +1,7 @@
 //! Inputs of jobs that have to wait: a thread writes them to the staging directory, in sealed files.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,7 +12,7 @@ use super::jobs::Backlog;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::{JobId, JobSpec, env};
-use crate::upload::{JobInputs, Stage, Upload};
+use crate::upload::{Claim, JobInputs, Stage, Store, Stored, Upload};
 
 /// The inputs of one job, to be written. The API bounds the bytes of all requests that are not answered.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Staged {
 #[derive(Debug)]
 pub(super) struct Staging {
     stage: Stage,
+    store: Arc<Store>,
     requests: Sender<StagingRequest>,
     pending: Counter,
     backlog: Backlog,
@@ -44,8 +46,13 @@ pub(super) struct Staging {
 impl Staging {
     /// Sends inputs to the thread that reads `requests`, which is bounded by the jobs that may wait
     /// (`joblet.maxQueuedJobs`) and by their bytes.
-    pub(super) fn new(stage: Stage, requests: Sender<StagingRequest>, backlog: Backlog) -> Self {
-        Staging { stage, requests, pending: Counter::default(), backlog }
+    pub(super) fn new(
+        stage: Stage,
+        store: Arc<Store>,
+        requests: Sender<StagingRequest>,
+        backlog: Backlog,
+    ) -> Self {
+        Staging { stage, store, requests, pending: Counter::default(), backlog }
     }
 
     /// The bytes of jobs that have to wait.
@@ -59,6 +66,22 @@ impl Staging {
         if self.requests.send(request).is_err() {
             diag::limited!(Level::Error, "the staging thread is gone");
         }
+    }
+
+    /// Takes uploads that came ahead, for one job.
+    ///
+    /// # Errors
+    /// One of them cannot be taken.
+    pub(super) fn take(&self, uploads: &[Arc<Stored>]) -> Result<Vec<Claim>, String> {
+        self.store.take(uploads)
+    }
+
+    /// The uploads that a waiting job of an earlier daemon had taken.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub(super) fn adopt(&self, spec: &JobSpec) -> Result<Vec<Claim>, String> {
+        self.store.adopt(&spec.upload_handles)
     }
 
     /// Inputs whose outcome has not come yet.

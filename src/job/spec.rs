@@ -56,6 +56,9 @@ pub struct JobSpec {
     pub stop_grace: Option<Duration>,
     /// Relative paths of the uploads, for status.
     pub upload_paths: Vec<String>,
+    /// Handles of uploads that came ahead of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upload_handles: Vec<String>,
     /// Earliest start, ns since the epoch.
     pub not_before_ns: Option<i64>,
     /// The client's own id of the request, at most [`MAX_REQUEST_ID`] characters; may be empty. The same id gives the
@@ -82,6 +85,7 @@ impl JobSpec {
             timeout: None,
             stop_grace: None,
             upload_paths: vec![],
+            upload_handles: vec![],
             not_before_ns: None,
             request_id: String::new(),
             client: ClientId::default(),

@@ -111,7 +111,7 @@ fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: StreamPump) ->
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let rules = rules.with_processes(daemon.most_processes());
     let usual = rules.usual();
-    let server = Server::start(config, daemon.commands(), rules, pump)?;
+    let server = Server::start(config, daemon.commands(), rules, pump, daemon.uploads())?;
     daemon.make_ready(usual);
     Ok(server)
 }

@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn every_service_has_its_methods() {
-        assert_eq!(joblet_grpc::ALL_METHODS.len(), 14 + 3 + 3 + 2 + 9);
+        assert_eq!(joblet_grpc::ALL_METHODS.len(), 14 + 3 + 3 + 3 + 2 + 9);
         assert_eq!(joblet_grpc::ALL_METHODS[0], "/joblet.JobService/RunJob");
         assert_eq!(persist_grpc::ALL_METHODS.len(), 5);
         assert_eq!(
@@ -34,6 +34,11 @@ mod tests {
         assert_eq!(number::<GetJobStatusRes>("timeout"), 27);
         assert_eq!(number::<GetJobStatusRes>("exit_reason"), 100);
         assert_eq!(number::<RunJobResponse>("plan"), 110);
+        assert_eq!(number::<RunJobRequest>("stop_grace"), 102);
+        assert_eq!(number::<RunJobRequest>("upload_handles"), 110);
+        assert_eq!(number::<StopJobReq>("grace"), 100);
+        assert_eq!(number::<FileUpload>("symlink_target"), 100);
+        assert_eq!(number::<FileUpload>("path_bytes"), 101);
         assert_eq!(number::<DataChunk>("lost_bytes"), 103);
         assert_eq!(number::<GetJobLogsReq>("from_seq"), 106);
         assert_eq!(number::<EmptyRequest>("statuses"), 102);

@@ -1,6 +1,6 @@
 //! The rules for paths, all of them syntax.
 
-use super::{Upload, UploadError, printable};
+use super::{LinkRoots, Upload, UploadError, link, printable};
 
 /// Longest path in bytes, as PATH_MAX counts it less its NUL (linux/limits.h).
 const LONGEST_PATH: usize = 4096;
@@ -15,27 +15,28 @@ const MOST: usize = 100_000;
 ///
 /// A path is relative and canonical: no empty component (so no leading, doubled or trailing `/`), no `.`,
 /// no `..`, no NUL, at most 4096 bytes, 255 a component, 128 components. No file may be where another entry
-/// needs a directory. The same file twice is fine: the later one holds.
+/// needs a directory. The same file twice is fine: the later one holds. A symbolic link leads to a place within the
+/// directory, or into one of `roots`.
 ///
 /// # Errors
 /// The first entry that breaks a rule, or too many entries; never a fault of this host.
-pub fn check(uploads: &[Upload]) -> Result<(), UploadError> {
+pub fn check(uploads: &[Upload], roots: &LinkRoots) -> Result<(), UploadError> {
     if uploads.len() > MOST {
         return Err(UploadError::Count { count: uploads.len(), limit: MOST });
     }
     for upload in uploads {
-        alone(upload).map_err(|why| refused(&upload.path, why))?;
+        alone(upload, roots).map_err(|why| refused(&upload.path, why))?;
     }
     together(uploads)
 }
 
-fn refused(path: &str, why: String) -> UploadError {
+fn refused(path: &[u8], why: String) -> UploadError {
     UploadError::Check { entry: printable(path), why }
 }
 
 /// The rules for one entry.
-fn alone(upload: &Upload) -> Result<(), String> {
-    let path = upload.path.as_str();
+fn alone(upload: &Upload, roots: &LinkRoots) -> Result<(), String> {
+    let path = upload.path.as_slice();
     let relative = "give a path relative to /work, such as data/input.csv";
     if path.is_empty() {
         return Err(format!("it is empty; {relative}"));
@@ -43,20 +44,20 @@ fn alone(upload: &Upload) -> Result<(), String> {
     if path.len() > LONGEST_PATH {
         return Err(format!("it has {} bytes, at most {LONGEST_PATH} are allowed", path.len()));
     }
-    if path.contains('\0') {
+    if path.contains(&0) {
         return Err("it contains a NUL character".to_owned());
     }
-    if path.starts_with('/') {
+    if path.starts_with(b"/") {
         return Err(format!("it is absolute; {relative}"));
     }
-    if path.split('/').count() > DEEPEST {
+    if path.split(|byte| *byte == b'/').count() > DEEPEST {
         return Err(format!("it is more than {DEEPEST} directories deep"));
     }
-    for name in path.split('/') {
+    for name in path.split(|byte| *byte == b'/') {
         match name {
-            "" => return Err("it has a doubled or trailing \"/\"; leave that out".to_owned()),
-            "." => return Err("it has a component \".\"; leave that out".to_owned()),
-            _ if name.split('\\').any(|part| part == "..") => {
+            b"" => return Err("it has a doubled or trailing \"/\"; leave that out".to_owned()),
+            b"." => return Err("it has a component \".\"; leave that out".to_owned()),
+            _ if name.split(|byte| *byte == b'\\').any(|part| part == b"..") => {
                 return Err(format!("\"..\" is not allowed; {relative}"));
             }
             _ if name.len() > LONGEST_NAME => {
@@ -71,7 +72,11 @@ fn alone(upload: &Upload) -> Result<(), String> {
     if upload.is_directory && !upload.content.is_empty() {
         return Err("a directory cannot have content".to_owned());
     }
-    Ok(())
+    let Some(target) = &upload.target else { return Ok(()) };
+    if upload.is_directory || !upload.content.is_empty() {
+        return Err("a symbolic link is no directory and has no content".to_owned());
+    }
+    link::check(path, target, roots)
 }
 
 /// The rules for entries beside each other.
@@ -81,19 +86,30 @@ fn alone(upload: &Upload) -> Result<(), String> {
 fn together(uploads: &[Upload]) -> Result<(), UploadError> {
     let mut sorted: Vec<&Upload> = uploads.iter().collect();
     let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
-    sorted.sort_unstable_by(|a, b| a.path.bytes().map(rank).cmp(b.path.bytes().map(rank)));
+    sorted.sort_unstable_by(|a, b| a.path.iter().copied().map(rank).cmp(b.path.iter().copied().map(rank)));
     for pair in sorted.windows(2) {
         let (upper, lower) = (pair[0], pair[1]);
-        if upper.path == lower.path && upper.is_directory != lower.is_directory {
-            return Err(refused(&lower.path, "it is uploaded as a file and as a directory".to_owned()));
+        if upper.path == lower.path && kind(upper) != kind(lower) {
+            let why = format!("it is uploaded as a {} and as a {}", kind(upper), kind(lower));
+            return Err(refused(&lower.path, why));
         }
-        let below = lower.path.strip_prefix(&upper.path).is_some_and(|rest| rest.starts_with('/'));
+        let below = lower.path.strip_prefix(upper.path.as_slice()).is_some_and(|rest| rest.starts_with(b"/"));
         if below && !upper.is_directory {
-            let why = format!("\"{}\" is uploaded as a file, not a directory", printable(&upper.path));
+            let why =
+                format!("\"{}\" is uploaded as a {}, not a directory", printable(&upper.path), kind(upper));
             return Err(refused(&lower.path, why));
         }
     }
     Ok(())
+}
+
+/// The kind of an entry in words.
+fn kind(upload: &Upload) -> &'static str {
+    match (upload.is_directory, &upload.target) {
+        (true, _) => "directory",
+        (false, Some(_)) => "symbolic link",
+        (false, None) => "file",
+    }
 }
 
 #[cfg(test)]
@@ -102,15 +118,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn file(path: &str) -> Upload {
-        Upload { path: path.to_owned(), ..Upload::default() }
+        Upload { path: path.into(), ..Upload::default() }
     }
 
     fn directory(path: &str) -> Upload {
         Upload { is_directory: true, ..file(path) }
     }
 
+    fn link(path: &str, target: &str) -> Upload {
+        Upload { target: Some(target.to_owned()), ..file(path) }
+    }
+
+    fn taken(uploads: &[Upload]) -> Result<(), UploadError> {
+        check(uploads, &LinkRoots::default())
+    }
+
     fn refusal(uploads: &[Upload]) -> String {
-        let error = check(uploads).unwrap_err();
+        let error = taken(uploads).unwrap_err();
         assert!(error.is_invalid_request());
         error.to_string()
     }
@@ -137,8 +161,8 @@ mod tests {
         let name = "n".repeat(255);
         let longest = [name.as_str(); 16].join("/");
         assert_eq!(longest.len(), 4095);
-        check(&[file(&longest)]).unwrap();
-        check(&[file(&["d"; 128].join("/"))]).unwrap();
+        taken(&[file(&longest)]).unwrap();
+        taken(&[file(&["d"; 128].join("/"))]).unwrap();
         assert!(refusal(&[file(&["d"; 129].join("/"))]).contains("128"));
         assert!(refusal(&[file(&"n".repeat(256))]).contains("255"));
         let text = refusal(&[file(&"é".repeat(2049))]);
@@ -150,9 +174,9 @@ mod tests {
     fn odd_names_that_are_only_names_are_taken() {
         for fine in ["a b", "a\\b", "...", "..a", "a..", ".hidden", "-rf", "new\nline", "日本", "a/b/c.txt"]
         {
-            check(&[file(fine)]).unwrap();
+            taken(&[file(fine)]).unwrap();
         }
-        check(&[]).unwrap();
+        taken(&[]).unwrap();
     }
 
     #[test]
@@ -169,8 +193,30 @@ mod tests {
         // Names between "a" and "a/b" in byte order must not hide the conflict.
         let text = refusal(&[file("a"), file("a-b"), file("a b"), file("a!"), file("a/b")]);
         assert_eq!(text, "invalid upload path \"a/b\": \"a\" is uploaded as a file, not a directory");
-        check(&[directory("a"), file("a/b"), file("a-b"), file("ab"), directory("a"), file("ab")]).unwrap();
+        taken(&[directory("a"), file("a/b"), file("a-b"), file("ab"), directory("a"), file("ab")]).unwrap();
         assert!(refusal(&[Upload { content: vec![1], ..directory("d") }]).contains("content"));
+    }
+
+    #[test]
+    fn names_that_are_not_utf_8_are_taken_and_checked_alike() {
+        let raw = |path: &[u8]| Upload { path: path.into(), ..Upload::default() };
+        taken(&[raw(b"caf\xe9"), raw(b"\xff/\xfe"), raw(b"caf\xc3")]).unwrap();
+        for bad in [&b"\xff/../x"[..], b"/\xff", b"\xff//x", b"\xff\0"] {
+            assert!(refusal(&[raw(bad)]).contains('\u{fffd}'), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_parent_and_no_other_kind() {
+        taken(&[link("a", "b"), link("a", "c"), file("b")]).unwrap();
+        let text = refusal(&[link("a", "b"), file("a/x")]);
+        assert!(text.ends_with("\"a\" is uploaded as a symbolic link, not a directory"), "{text}");
+        for pair in [[link("a", "b"), file("a")], [directory("a"), link("a", "b")]] {
+            refusal(&pair);
+        }
+        assert!(refusal(&[link("a/b", "../../etc/shadow")]).contains("invalid upload path \"a/b\""));
+        refusal(&[Upload { content: vec![1], ..link("a", "b") }]);
+        refusal(&[Upload { is_directory: true, ..link("a", "b") }]);
     }
 
     #[test]
@@ -187,10 +233,10 @@ mod tests {
             let uploads: Vec<_> =
                 entries.iter().map(|(path, dir)| Upload { is_directory: *dir, ..file(path) }).collect();
             let conflict = uploads.iter().any(|a| uploads.iter().any(|b| {
-                let below = b.path.starts_with(&format!("{}/", a.path));
+                let below = b.path.starts_with(&[&a.path[..], b"/"].concat());
                 (below && !a.is_directory) || (a.path == b.path && a.is_directory != b.is_directory)
             }));
-            prop_assert_eq!(check(&uploads).is_err(), conflict);
+            prop_assert_eq!(taken(&uploads).is_err(), conflict);
         }
     }
 }

@@ -10,30 +10,46 @@
 //!   (O_EXCL): one that is in the way is unlinked first, never written into, since it may be a link to
 //!   elsewhere (CVE-2018-15664 and similar flaws followed paths).
 //!
+//! A symbolic link is made as it was sent ([`link`] has its rule), and neither step follows one: an entry behind a
+//! link of the same upload is refused.
+//!
+//! More than one request holds comes ahead of its job: [`receive`] takes it in, [`store`] keeps it.
+//!
 //! Files belong to the job's user from the start, modes are the client's less setuid, setgid and sticky.
 //! Nothing is removed when writing fails half-way: the directory goes as a whole, with its owner.
 
 mod check;
+mod entry;
+mod link;
+pub mod receive;
 pub mod staged;
+pub mod store;
 mod write;
+
+use rustix::io::Errno;
 
 use crate::diag::disk_remedy;
 
 pub use check::check;
+pub use link::LinkRoots;
 pub use staged::{JobInputs, Stage};
-pub use write::write_beneath;
+pub use store::{Claim, ClientKey, Store, StoreError, StoreLimits, Stored, StoredStatus};
+pub use write::{write_beneath, write_stored};
 
 /// One entry of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Upload {
-    /// Relative to the directory, components separated by `/`; a backslash is a character like any other.
-    pub path: String,
-    /// The file's bytes; empty for a directory.
+    /// Relative to the directory, components separated by `/`; a backslash is a character like any other. Names of files
+    /// are bytes: they need not be UTF-8.
+    pub path: Vec<u8>,
+    /// The file's bytes; empty for a directory and for a link.
     pub content: Vec<u8>,
     /// Permission bits; 0 stands for 0644, for a directory 0755.
     pub mode: u32,
     /// A directory instead of a file.
     pub is_directory: bool,
+    /// A symbolic link to this, instead of a file.
+    pub target: Option<String>,
 }
 
 /// The counts of a successful write.
@@ -109,6 +125,13 @@ pub enum UploadError {
 }
 
 impl UploadError {
+    /// Whether something other than a directory stands in the way of the entry.
+    pub fn is_in_the_way(&self) -> bool {
+        let UploadError::Write { source, .. } = self else { return false };
+        // openat2(2) with O_DIRECTORY reports a link at the end of a path as ENOTDIR.
+        matches!(Errno::from_io_error(source), Some(Errno::LOOP | Errno::NOTDIR))
+    }
+
     /// Whether the request is at fault, and not this host.
     pub fn is_invalid_request(&self) -> bool {
         matches!(self, UploadError::Check { .. } | UploadError::Count { .. })
@@ -119,8 +142,9 @@ impl UploadError {
 const PRINTED: usize = 120;
 
 /// A path as an error shows it: nothing a terminal would obey, and not 4 KiB of it.
-fn printable(path: &str) -> String {
+fn printable(path: &[u8]) -> String {
+    let path = String::from_utf8_lossy(&path[..path.len().min(4 * PRINTED)]);
     let short: String = path.chars().take(PRINTED).collect();
-    let more = if short.len() < path.len() { "..." } else { "" };
+    let more = if short.len() < path.len() || path.len() == 4 * PRINTED { "..." } else { "" };
     format!("{}{more}", short.escape_debug())
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 use serde::{Deserialize, Serialize};
 
+use super::entry::Entry;
 use super::{Upload, UploadError};
 use crate::job::Secret;
 
@@ -44,14 +45,6 @@ struct Head {
     environment: Vec<(String, String)>,
     secrets: Vec<(String, String)>,
     files: Vec<Entry>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    path: String,
-    mode: u32,
-    is_directory: bool,
-    bytes: usize,
 }
 
 impl Stage {
@@ -138,13 +131,8 @@ fn open(key: &[u8; KEY], id: &str, sealed: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn encode(inputs: &JobInputs) -> io::Result<Vec<u8>> {
-    let entry = |upload: &Upload| Entry {
-        path: upload.path.clone(),
-        mode: upload.mode,
-        is_directory: upload.is_directory,
-        bytes: upload.content.len(),
-    };
     let secret = |(name, value): &(String, Secret)| (name.clone(), value.expose().to_owned());
+    let entry = |upload: &Upload| Entry::new(upload, upload.content.len() as u64);
     let head = serde_json::to_vec(&Head {
         environment: inputs.environment.clone(),
         secrets: inputs.secrets.iter().map(secret).collect(),
@@ -161,10 +149,11 @@ fn decode(plain: &[u8]) -> io::Result<JobInputs> {
     let (head, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(short)?;
     let head: Head = serde_json::from_slice(head)?;
     let mut uploads = Vec::with_capacity(head.files.len());
-    for Entry { path, mode, is_directory, bytes } in head.files {
+    for entry in head.files {
+        let bytes = usize::try_from(entry.bytes).map_err(io::Error::other)?;
         let (content, behind) = rest.split_at_checked(bytes).ok_or_else(short)?;
         rest = behind;
-        uploads.push(Upload { path, content: content.to_vec(), mode, is_directory });
+        uploads.push(entry.into_upload(content.to_vec()));
     }
     let secrets = head.secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
     Ok(JobInputs { uploads, environment: head.environment, secrets })
@@ -179,13 +168,14 @@ mod tests {
             path: path.into(),
             content: content.into(),
             mode: 0o640,
-            is_directory: false,
+            ..Upload::default()
         };
         JobInputs {
             uploads: vec![
                 file("a", b"\0\xff"),
                 file("b/c", b""),
                 Upload { path: "d".into(), is_directory: true, ..Upload::default() },
+                Upload { path: b"\xff".to_vec(), target: Some("d".into()), ..Upload::default() },
             ],
             environment: vec![("A".into(), "1".into())],
             secrets: vec![("TOKEN".into(), Secret::new("hunter2"))],

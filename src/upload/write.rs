@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-use super::{Upload, UploadError, Written, printable};
+use super::{Store, Stored, Upload, UploadError, Written, printable};
 
 /// Permission bits that a client may give: no setuid, setgid, sticky.
 const PERMISSIONS: u32 = 0o777;
@@ -31,14 +31,63 @@ pub fn write_beneath(
     let into = Into { dir, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) };
     let mut written = Written::default();
     for upload in uploads {
-        let result = if upload.is_directory { into.directory(upload) } else { into.file(upload) };
-        result.map_err(|source| explain(dir, uploads, upload, source))?;
-        if !upload.is_directory {
+        let result = match &upload.target {
+            Some(target) => into.link(upload, target),
+            None if upload.is_directory => into.directory(upload),
+            None => into.file(upload, |file| file.write_all(&upload.content)),
+        };
+        let bytes = || uploads.iter().map(|upload| upload.content.len() as u64).sum();
+        result.map_err(|source| explain(dir, bytes(), uploads.len(), upload, source))?;
+        if !upload.is_directory && upload.target.is_none() {
             written.files += 1;
             written.bytes += upload.content.len() as u64;
         }
     }
     Ok(written)
+}
+
+/// Writes an upload of the store in the same way, its contents from file to file.
+///
+/// # Errors
+/// As for [`write_beneath`]; or the store cannot be read.
+pub fn write_stored(
+    dir: BorrowedFd<'_>,
+    stored: &Stored,
+    uid: u32,
+    gid: u32,
+) -> Result<Written, UploadError> {
+    let into = Into { dir, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) };
+    let lost = |source| UploadError::TakeBack { path: Store::data(stored), source };
+    let (entries, data) = stored.open().map_err(lost)?;
+    let mut written = Written::default();
+    for entry in entries {
+        let bytes = entry.bytes;
+        let upload = entry.into_upload(Vec::new());
+        let result = match &upload.target {
+            Some(target) => into.link(&upload, target),
+            None if upload.is_directory => into.directory(&upload),
+            None => into.file(&upload, |file| copy(file, &data, written.bytes, bytes)),
+        };
+        result.map_err(|source| explain(dir, stored.size(), stored.entries(), &upload, source))?;
+        written.bytes += bytes;
+        written.files += usize::from(!upload.is_directory && upload.target.is_none());
+    }
+    Ok(written)
+}
+
+/// Copies bytes from one file to another, within the kernel.
+fn copy(to: &File, from: &File, offset: u64, bytes: u64) -> std::io::Result<()> {
+    let (mut at, end) = (offset, offset + bytes);
+    while at < end {
+        // sendfile(2) moves at most 2 GiB less a page.
+        let part = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::sendfile(to, from, Some(&mut at), part) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The directory to write into and the owner of the new files.
@@ -49,12 +98,16 @@ struct Into<'a> {
 }
 
 impl Into<'_> {
-    fn file(&self, upload: &Upload) -> std::io::Result<()> {
+    fn file(
+        &self,
+        upload: &Upload,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         let (parent, name) = self.parent_of(&upload.path)?;
         let file = create(parent.as_fd(), name)?;
         rustix::fs::fchown(&file, Some(self.uid), Some(self.gid))?;
         let mut file = File::from(file);
-        file.write_all(&upload.content)?;
+        fill(&mut file)?;
         Ok(rustix::fs::fchmod(&file, permissions(upload.mode, FILE_MODE))?)
     }
 
@@ -65,18 +118,37 @@ impl Into<'_> {
         Ok(rustix::fs::fchmod(&made, permissions(upload.mode, DIRECTORY_MODE))?)
     }
 
+    /// A symbolic link as it was sent. It replaces an earlier link of the same path.
+    fn link(&self, upload: &Upload, target: &str) -> std::io::Result<()> {
+        let (parent, name) = self.parent_of(&upload.path)?;
+        for _ in 0..TRIES {
+            match rustix::fs::symlinkat(target, &parent, name) {
+                Ok(()) => {
+                    let flags = AtFlags::SYMLINK_NOFOLLOW;
+                    return Ok(rustix::fs::chownat(&parent, name, Some(self.uid), Some(self.gid), flags)?);
+                }
+                Err(Errno::EXIST) => clear(parent.as_fd(), name, FileType::Symlink)?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(Errno::BUSY.into())
+    }
+
     /// The directory that a path's last component is to be in, made where it is missing.
-    fn parent_of<'p>(&self, path: &'p str) -> std::io::Result<(OwnedFd, &'p str)> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+    fn parent_of<'p>(&self, path: &'p [u8]) -> std::io::Result<(OwnedFd, &'p [u8])> {
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b"."[..], path),
+        };
         match beneath(self.dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => Ok((self.make_directories(parent)?, name)),
             found => Ok((found?, name)),
         }
     }
 
-    fn make_directories(&self, path: &str) -> std::io::Result<OwnedFd> {
-        let mut at = beneath(self.dir, ".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-        for name in path.split('/') {
+    fn make_directories(&self, path: &[u8]) -> std::io::Result<OwnedFd> {
+        let mut at = beneath(self.dir, b".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        for name in path.split(|byte| *byte == b'/') {
             let (next, is_new) = self.subdirectory(at.as_fd(), name)?;
             if is_new {
                 rustix::fs::fchown(&next, Some(self.uid), Some(self.gid))?;
@@ -88,7 +160,7 @@ impl Into<'_> {
     }
 
     /// A directory of this name, and whether it was made just now.
-    fn subdirectory(&self, parent: BorrowedFd<'_>, name: &str) -> std::io::Result<(OwnedFd, bool)> {
+    fn subdirectory(&self, parent: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<(OwnedFd, bool)> {
         let is_new = match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
@@ -100,34 +172,39 @@ impl Into<'_> {
 }
 
 /// A new file, open for writing. A regular file that is in the way is unlinked; anything else is refused.
-fn create(parent: BorrowedFd<'_>, name: &str) -> std::io::Result<OwnedFd> {
+fn create(parent: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     for _ in 0..TRIES {
         match beneath(parent, name, flags, Mode::RUSR | Mode::WUSR) {
             Err(Errno::EXIST) => {}
             created => return Ok(created?),
         }
-        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => match FileType::from_raw_mode(there.st_mode) {
-                FileType::RegularFile => {}
-                FileType::Directory => return Err(Errno::ISDIR.into()),
-                FileType::Symlink => return Err(Errno::LOOP.into()),
-                _ => return Err(Errno::EXIST.into()),
-            },
-            Err(Errno::NOENT) => continue,
-            Err(errno) => return Err(errno.into()),
-        }
-        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        clear(parent, name, FileType::RegularFile)?;
     }
     Err(Errno::BUSY.into())
 }
 
+/// Unlinks what is in the way, if it is of this kind.
+fn clear(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> std::io::Result<()> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => match FileType::from_raw_mode(there.st_mode) {
+            found if found == kind => {}
+            FileType::Directory => return Err(Errno::ISDIR.into()),
+            FileType::Symlink => return Err(Errno::LOOP.into()),
+            _ => return Err(Errno::EXIST.into()),
+        },
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    }
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// openat2 that never leaves `dir`. The kernel answers EAGAIN when it cannot be sure because something was
 /// renamed meanwhile.
-fn beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+fn beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let mut tries = 0;
     loop {
@@ -144,13 +221,18 @@ fn permissions(asked: u32, default: u32) -> Mode {
 }
 
 /// The error for one entry. "No space" speaks of the whole request, since it is its size that matters.
-fn explain(dir: BorrowedFd<'_>, uploads: &[Upload], at: &Upload, source: std::io::Error) -> UploadError {
+fn explain(
+    dir: BorrowedFd<'_>,
+    bytes: u64,
+    entries: usize,
+    at: &Upload,
+    source: std::io::Error,
+) -> UploadError {
     let errno = Errno::from_io_error(&source);
     if let (Some(Errno::NOSPC | Errno::DQUOT), Ok(room)) = (errno, rustix::fs::fstatvfs(dir)) {
         if room.f_files > 0 && room.f_ffree == 0 && room.f_bavail > 0 {
-            return UploadError::FillInodes { entries: uploads.len(), inodes: room.f_files };
+            return UploadError::FillInodes { entries, inodes: room.f_files };
         }
-        let bytes = uploads.iter().map(|upload| upload.content.len() as u64).sum();
         return UploadError::Fill { bytes, quota: room.f_blocks * room.f_frsize };
     }
     UploadError::Write { entry: printable(&at.path), source }

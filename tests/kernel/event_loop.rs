@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use joblet::config::daemon::DaemonConfig;
-use joblet::daemon::command::{Answer, Command, CommandError, CommandSender, Page};
+use joblet::daemon::command::{Answer, Command, CommandError, CommandSender, Page, StoredFiles};
 use joblet::daemon::{Daemon, assemble};
 use joblet::job::limits::MemoryMib;
 use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
@@ -46,7 +46,12 @@ impl LoopUnderTest {
     }
 
     pub(crate) fn run(&self, spec: JobSpec) -> Result<JobView, CommandError> {
-        self.ask(|answer| Command::Run { spec: Box::new(spec), uploads: Vec::new(), answer })
+        self.ask(|answer| Command::Run {
+            spec: Box::new(spec),
+            uploads: Vec::new(),
+            stored: StoredFiles::default(),
+            answer,
+        })
     }
 
     pub(crate) fn ended(&self, view: &JobView) -> JobView {
@@ -89,6 +94,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         timeout: None,
         stop_grace: None,
         upload_paths: Vec::new(),
+        upload_handles: Vec::new(),
         not_before_ns: None,
         request_id: String::new(),
         client: Default::default(),

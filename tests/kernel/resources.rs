@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use joblet::daemon::command::Command;
+use joblet::daemon::command::{Command, StoredFiles};
 use joblet::daemon::resource_kinds;
 use joblet::job::{JobRef, Verdict};
 
@@ -35,7 +35,12 @@ fn every_kind_of_resource_is_explained_and_read_back() {
     needs!(crate::helper::skip::is_root(), "needs root");
     let under_test = LoopUnderTest::start(|_| {});
     let plan = under_test
-        .ask(|answer| Command::Explain { spec: Box::new(spec(&["true"])), uploads: Vec::new(), answer })
+        .ask(|answer| Command::Explain {
+            spec: Box::new(spec(&["true"])),
+            uploads: Vec::new(),
+            stored: StoredFiles::default(),
+            answer,
+        })
         .unwrap()
         .plan;
     let job = under_test.run(spec(&["sleep", "60"])).unwrap();

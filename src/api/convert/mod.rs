@@ -7,13 +7,14 @@
 pub(super) mod reply;
 pub(super) mod request;
 pub(super) mod sample;
+pub(super) mod upload;
 
 use std::time::Duration;
 
 use crate::config::daemon::DaemonConfig;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::{InvalidField, Limits, NetworkMode};
-use crate::upload::UploadError;
+use crate::upload::{LinkRoots, UploadError};
 
 /// The reason why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,8 @@ pub struct Rules {
     network: NetworkMode,
     allow_host: bool,
     job_timeout: Option<Duration>,
+    /// Where symbolic links of uploads may lead.
+    link_roots: LinkRoots,
     /// The longest time between TERM and KILL that a client may ask for.
     max_stop_grace: Duration,
     validate_commands: bool,
@@ -83,6 +86,7 @@ impl Rules {
             },
             allow_host: config.network.allow_host,
             job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
+            link_roots: LinkRoots::new(config.filesystem.allowed_mounts.as_deref()),
             max_stop_grace: jobs.max_stop_grace,
             validate_commands: jobs.validate_commands,
             node_id: config.server.node_id.clone(),

@@ -13,8 +13,9 @@ use crate::job::{Ending, JobId, JobView, Layer, Limits, Secret, Verdict, units};
 use crate::output::{Chunk, Stream};
 use crate::pb::joblet::{
     CancelJobRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream,
-    RunJobResponse, SecurityLayer, StopJobRes,
+    RunJobResponse, SecurityLayer, StopJobRes, UploadStatus,
 };
+use crate::upload::StoredStatus;
 
 /// The reply to RunJob.
 pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
@@ -195,6 +196,17 @@ pub(in crate::api) fn cancel(view: &JobView) -> CancelJobRes {
         uuid: view.id.to_string(),
         status: view.status.as_str().to_owned(),
         ..CancelJobRes::default()
+    }
+}
+
+/// The reply to the calls about an upload.
+pub(in crate::api) fn upload(stored: &StoredStatus) -> UploadStatus {
+    UploadStatus {
+        handle: stored.handle.to_string(),
+        received: stored.received,
+        size: stored.size,
+        complete: stored.complete,
+        ..UploadStatus::default()
     }
 }
 

@@ -46,7 +46,7 @@ pub(in crate::api) fn run(
     let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
     let not_before_ns = schedule(&request.schedule)?;
     spec::check_request_id(&request.request_id)?;
-    let uploads = uploads(request.uploads)?;
+    let uploads = uploads(request.uploads, rules)?;
     let (environment, secrets) = variables(request.environment, request.secret_environment);
     let spec = Box::new(JobSpec {
         name: request.name,
@@ -60,6 +60,7 @@ pub(in crate::api) fn run(
         timeout,
         stop_grace,
         upload_paths: shown_paths(&uploads),
+        upload_handles: Vec::new(),
         not_before_ns,
         request_id: request.request_id,
         // The call knows it, not the message.
@@ -100,7 +101,7 @@ fn unsupported(field: &str, set: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn invalid<T>(text: String) -> Result<T, Refusal> {
+pub(super) fn invalid<T>(text: String) -> Result<T, Refusal> {
     Err(InvalidField::new(text).into())
 }
 
@@ -220,19 +221,26 @@ fn grace(field: &str, asked: &str, rules: &Rules) -> Result<Option<Duration>, Re
     Ok(Some(grace))
 }
 
-fn uploads(files: Vec<FileUpload>) -> Result<Vec<Upload>, Refusal> {
-    let uploads: Vec<Upload> = files
-        .into_iter()
-        .map(|file| Upload {
-            path: file.path,
-            content: file.content,
-            // Clients in Go send bits of their own beside the permissions.
-            mode: file.mode & 0o777,
-            is_directory: file.isDirectory,
-        })
-        .collect();
-    upload::check(&uploads).map_err(Refusal::Upload)?;
+fn uploads(files: Vec<FileUpload>, rules: &Rules) -> Result<Vec<Upload>, Refusal> {
+    let uploads = files.into_iter().map(upload).collect::<Result<Vec<_>, _>>()?;
+    upload::check(&uploads, &rules.link_roots).map_err(Refusal::Upload)?;
     Ok(uploads)
+}
+
+/// One entry of a request; [`upload::check`] has the rules for it.
+pub(super) fn upload(file: FileUpload) -> Result<Upload, Refusal> {
+    if !file.path.is_empty() && !file.path_bytes.is_empty() {
+        let shown = repeated(&file.path);
+        return invalid(format!("upload \"{shown}\" has a path and path_bytes; give one of them"));
+    }
+    Ok(Upload {
+        path: if file.path_bytes.is_empty() { file.path.into_bytes() } else { file.path_bytes },
+        content: file.content,
+        // Clients in Go send bits of their own beside the permissions.
+        mode: file.mode & 0o777,
+        is_directory: file.isDirectory,
+        target: Some(file.symlink_target).filter(|target| !target.is_empty()),
+    })
 }
 
 /// Most bytes of upload paths that a job's status repeats.
@@ -248,7 +256,7 @@ fn shown_paths(uploads: &[Upload]) -> Vec<String> {
             break;
         };
         room = left;
-        shown.push(upload.path.clone());
+        shown.push(String::from_utf8_lossy(&upload.path).into_owned());
     }
     shown
 }
@@ -288,7 +296,7 @@ pub(in crate::api) fn stop(
 }
 
 /// The beginning of a text, as much as an error may repeat.
-fn repeated(text: &str) -> String {
+pub(super) fn repeated(text: &str) -> String {
     let mut start: String = text.chars().take(REPEATED).collect();
     if start.len() < text.len() {
         start += "...";

@@ -6,7 +6,7 @@ use protobuf::Message;
 
 use super::{Jobs, stream};
 use crate::api::bridge;
-use crate::api::convert::{reply, request};
+use crate::api::convert::{reply, request, upload};
 use crate::api::limits::{CallPermit, Kind};
 use crate::api::{logs, samples, status};
 use crate::daemon::command::{Command, JobPage};
@@ -28,24 +28,29 @@ impl JobService for Jobs {
         req: RequestStream<RunJobRequest>,
         sink: ClientStreamingSink<RunJobResponse>,
     ) {
-        let Jobs { commands, rules, upload_limit, call_limits, .. } = self.clone();
+        let Jobs { commands, rules, upload_limit, call_limits, store, .. } = self.clone();
         let permit = call_limits.acquire(&ctx, Kind::Call);
         let client = permit.as_ref().map(CallPermit::client).unwrap_or_default();
-        bridge::serve(&ctx, permit, req, sink, async move |req| {
+        let owner = permit.as_ref().ok().map(CallPermit::owner);
+        bridge::serve(&ctx, permit, req, sink, async move |mut req: RunJobRequest| {
             // Held until the loop has answered, because the uploads of the request live as long.
             let _upload_permit =
                 upload_limit.acquire(req.compute_size()).map_err(|refusal| status::of_refusal(&refusal))?;
             let explain = req.explain;
-            let checked = request::run(req, &rules).map(|(mut spec, uploads)| {
+            let handles = std::mem::take(&mut req.upload_handles);
+            let checked = request::run(req, &rules).and_then(|(mut spec, uploads)| {
                 spec.client = client;
-                (spec, uploads)
+                let stored = upload::stored(&handles, &store, owner.as_ref(), &mut spec)?;
+                Ok((spec, uploads, stored))
             });
             if explain {
-                let command =
-                    checked.map(|(spec, uploads)| move |answer| Command::Explain { spec, uploads, answer });
+                let command = checked.map(|(spec, uploads, stored)| {
+                    move |answer| Command::Explain { spec, uploads, stored, answer }
+                });
                 return Ok(reply::plan(bridge::answered(bridge::ask(&commands, command)).await?));
             }
-            let command = checked.map(|(spec, uploads)| move |answer| Command::Run { spec, uploads, answer });
+            let command = checked
+                .map(|(spec, uploads, stored)| move |answer| Command::Run { spec, uploads, stored, answer });
             Ok(reply::run(bridge::answered(bridge::ask(&commands, command)).await?))
         });
     }

@@ -6,20 +6,24 @@
 
 mod job;
 mod stream;
+mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use grpcio::Service;
 
+use self::upload::Uploads;
 use super::convert::Refusal;
 use super::limits::CallLimits;
 use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
 use crate::pb::joblet_grpc::{
     MonitoringService, NetworkService, RuntimeService, VolumeService, create_job_service,
-    create_monitoring_service, create_network_service, create_runtime_service, create_volume_service,
+    create_monitoring_service, create_network_service, create_runtime_service, create_upload_service,
+    create_volume_service,
 };
+use crate::upload::Store;
 
 /// The state that all handlers share.
 #[derive(Clone)]
@@ -31,6 +35,7 @@ pub(super) struct Jobs {
     page_bytes: u64,
     upload_limit: UploadLimit,
     call_limits: CallLimits,
+    store: Arc<Store>,
 }
 
 impl Jobs {
@@ -39,11 +44,12 @@ impl Jobs {
         rules: Rules,
         pump: StreamPump,
         call_limits: CallLimits,
+        store: Arc<Store>,
         page_bytes: u64,
         start_bytes: u64,
     ) -> Self {
         let upload_limit = UploadLimit { bytes: Arc::default(), limit: start_bytes };
-        Jobs { commands, rules: Arc::new(rules), pump, page_bytes, upload_limit, call_limits }
+        Jobs { commands, rules: Arc::new(rules), pump, page_bytes, upload_limit, call_limits, store }
     }
 }
 
@@ -92,9 +98,11 @@ impl VolumeService for NotBuilt {}
 impl MonitoringService for NotBuilt {}
 impl RuntimeService for NotBuilt {}
 
-/// All five services of the protocol.
-pub(super) fn all(jobs: Jobs) -> [Service; 5] {
+/// All services of the protocol.
+pub(super) fn all(jobs: Jobs) -> [Service; 6] {
+    let uploads = Uploads::new(jobs.store.clone(), jobs.rules.clone(), jobs.call_limits.clone());
     [
+        create_upload_service(uploads),
         create_job_service(jobs),
         create_network_service(NotBuilt),
         create_volume_service(NotBuilt),

@@ -23,6 +23,7 @@ mod range;
 mod security;
 mod server;
 mod state;
+mod uploads;
 
 pub use cgroup::Cgroup;
 pub use filesystem::{Filesystem, ProcMode, WorkBackend};
@@ -36,6 +37,7 @@ pub use process::Process;
 pub use security::Security;
 pub use server::Server;
 pub use state::{Backend, OnShutdown, Retention, State};
+pub use uploads::Uploads;
 
 use pem::is_path;
 
@@ -92,6 +94,9 @@ pub struct DaemonConfig {
     /// Storage of job records.
     #[serde(deserialize_with = "section")]
     pub state: State,
+    /// The files that come ahead of jobs.
+    #[serde(deserialize_with = "section")]
+    pub uploads: Uploads,
 }
 
 impl Default for DaemonConfig {
@@ -111,6 +116,7 @@ impl Default for DaemonConfig {
             logging: Logging::default(),
             ipc: Ipc::default(),
             state: State::default(),
+            uploads: Uploads::default(),
         }
     }
 }

@@ -87,6 +87,12 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
             return Err(format!("joblet.{key} is below 64KiB"));
         }
     }
+    if c.uploads.client_limit > c.uploads.limit {
+        return Err("uploads.clientLimit is above uploads.limit".into());
+    }
+    if !(Duration::from_secs(1)..=LONGEST).contains(&c.uploads.lifetime) {
+        return Err("uploads.lifetime is out of range 1s..10 years".into());
+    }
     paths_and_names(c)
 }
 

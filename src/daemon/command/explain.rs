@@ -1,7 +1,7 @@
 //! RunJob with `explain`: what a start would do, in its order, and nothing done. The steps are those of the very
 //! plan that the child would walk ([`Sandbox::explain`](crate::sandbox::Sandbox::explain)).
 
-use super::request::{Answer, CommandError, Explained};
+use super::request::{Answer, CommandError, Explained, StoredFiles};
 use crate::daemon::core::Core;
 use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
 use crate::job::units::format_duration;
@@ -10,11 +10,25 @@ use crate::sandbox::{Network, SandboxError, SandboxSpec, filter};
 use crate::upload::Upload;
 
 /// Answers with the plan of a job that is not started: no id, no record, nothing on disk.
-pub(super) fn handle(core: &Core, spec: Box<JobSpec>, uploads: &[Upload], answer: Answer<Explained>) {
+pub(super) fn handle(
+    core: &Core,
+    spec: Box<JobSpec>,
+    uploads: &[Upload],
+    stored: &StoredFiles,
+    answer: Answer<Explained>,
+) {
+    if let Some(why) = &stored.missing {
+        let _ = answer.send(Err(CommandError::WrongState(why.clone())));
+        return;
+    }
+    let inline = uploads.iter().map(|upload| upload.content.len() as u64);
+    let bytes = inline.chain(stored.found.iter().map(|stored| stored.size())).sum();
+    let entries = stored.found.iter().map(|stored| stored.entries()).sum::<usize>() + uploads.len();
     let enforced = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
     let explained = enforced.map_err(|why| CommandError::SetUp(why.to_string())).and_then(|unenforced| {
         let asked = Asked { spec: &spec, supply: &core.supply, unenforced: &unenforced };
-        let plan = plan(&core.node, &asked, uploads).map_err(|why| CommandError::SetUp(why.to_string()))?;
+        let plan =
+            plan(&core.node, &asked, entries, bytes).map_err(|why| CommandError::SetUp(why.to_string()))?;
         let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
         let unenforced = named.map(ToString::to_string).collect();
         Ok(Explained { spec, unenforced, plan })
@@ -23,7 +37,7 @@ pub(super) fn handle(core: &Core, spec: Box<JobSpec>, uploads: &[Upload], answer
 }
 
 /// Sentences in the order of a start.
-fn plan(node: &Node, asked: &Asked<'_>, uploads: &[Upload]) -> Result<Vec<String>, SandboxError> {
+fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Vec<String>, SandboxError> {
     let spec = asked.spec;
     let mut plan = provision::explain(node, asked);
     plan.extend(node.sandbox.explain(SandboxSpec {
@@ -36,9 +50,8 @@ fn plan(node: &Node, asked: &Asked<'_>, uploads: &[Upload]) -> Result<Vec<String
         },
     })?);
     plan.push(format!("system call policy: {}", filter::JOB.summary()));
-    if !uploads.is_empty() {
-        let bytes: usize = uploads.iter().map(|upload| upload.content.len()).sum();
-        plan.push(format!("put {} uploaded files and directories, {bytes} bytes, into /work", uploads.len()));
+    if entries > 0 {
+        plan.push(format!("put {entries} uploaded files and directories, {bytes} bytes, into /work"));
     }
     plan.push(command(spec));
     Ok(plan)

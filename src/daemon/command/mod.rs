@@ -20,14 +20,16 @@ use super::core::Core;
 
 pub use request::{
     Answer, Command, CommandError, CommandSender, Deleted, Explained, JobPage, LogSource, Page, QUEUE,
-    SampleSource,
+    SampleSource, StoredFiles,
 };
 
 /// Carries one command out. An answer whose client is gone is dropped. It leaves facts about jobs for the loop to step.
 pub(super) fn handle(core: &mut Core, command: Command) {
     match command {
-        Command::Run { spec, uploads, answer } => run::handle(core, *spec, uploads, answer),
-        Command::Explain { spec, uploads, answer } => explain::handle(core, spec, &uploads, answer),
+        Command::Run { spec, uploads, stored, answer } => run::handle(core, *spec, uploads, stored, answer),
+        Command::Explain { spec, uploads, stored, answer } => {
+            explain::handle(core, spec, &uploads, &stored, answer);
+        }
         Command::Status { job, answer } => status::handle(core, &job, answer),
         Command::Security { job, answer } => security::handle(core, &job, answer),
         Command::List { page, answer } => list::handle(core, &page, answer),

@@ -11,7 +11,7 @@ use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
 use crate::output::Watermark;
 use crate::stream;
 use crate::sys::mailbox::{Mailbox, SendError};
-use crate::upload::Upload;
+use crate::upload::{Stored, Upload};
 
 /// Commands that may wait for the loop; the next one is answered "exhausted" at once.
 pub const QUEUE: usize = 1024;
@@ -28,6 +28,8 @@ pub enum Command {
         spec: Box<JobSpec>,
         /// Files for /work, already checked.
         uploads: Vec<Upload>,
+        /// Files for /work that came ahead.
+        stored: StoredFiles,
         /// The job as it stands then.
         answer: Answer<JobView>,
     },
@@ -37,6 +39,8 @@ pub enum Command {
         spec: Box<JobSpec>,
         /// Files for /work, already checked.
         uploads: Vec<Upload>,
+        /// Files for /work that came ahead.
+        stored: StoredFiles,
         /// The plan, sentence by sentence.
         answer: Answer<Explained>,
     },
@@ -103,6 +107,15 @@ pub enum Command {
         /// The place to read from.
         answer: Answer<SampleSource>,
     },
+}
+
+/// The uploads that a request names.
+#[derive(Debug, Default)]
+pub struct StoredFiles {
+    /// The complete ones.
+    pub found: Vec<Arc<Stored>>,
+    /// Why one cannot be used. The same request sent again finds none, because its job has taken them.
+    pub missing: Option<String>,
 }
 
 /// The plan of a start that is not made.

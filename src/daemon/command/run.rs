@@ -7,7 +7,7 @@ use log::Level;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
-use super::request::{Answer, CommandError};
+use super::request::{Answer, CommandError, StoredFiles};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::job::{Standing, Usage, Waiters};
 use crate::daemon::jobs::{Job, Share, Slot};
@@ -23,7 +23,7 @@ use crate::job::{Controller, JobId, JobSpec, JobView, NetworkMode};
 use crate::output::Watermark;
 use crate::stream;
 use crate::sys::clock::now_ns;
-use crate::upload::{JobInputs, Upload};
+use crate::upload::{Claim, JobInputs, Upload};
 
 /// Open files that new jobs leave free. A start takes some twenty for a moment, on each spawner.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -54,7 +54,13 @@ impl Admitted {
 }
 
 /// Accepts a request, or refuses it without a trace.
-pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, answer: Answer<JobView>) {
+pub(super) fn handle(
+    core: &mut Core,
+    mut spec: JobSpec,
+    uploads: Vec<Upload>,
+    stored: StoredFiles,
+    answer: Answer<JobView>,
+) {
     if core.shutdown.begun {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
@@ -84,6 +90,13 @@ pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, a
     } else {
         None
     };
+    let claims = match stored.missing.map_or_else(|| core.staging.take(&stored.found), Err) {
+        Ok(claims) => claims,
+        Err(why) => {
+            let _ = answer.send(Err(CommandError::WrongState(why)));
+            return;
+        }
+    };
     let limits = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
     let refused = limits.as_ref().err().map(ToString::to_string);
     // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
@@ -91,6 +104,7 @@ pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, a
     let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
     let unenforced = missing.map(|limit| limit.to_string()).collect();
     let inputs = staging::unpack(&mut spec, uploads);
+    let supplied = Supplied { inputs, claims: Arc::new(claims), share };
     let admitted = match refused {
         Some(why) => Admitted::Refused(why),
         None if scheduled => Admitted::Scheduled,
@@ -102,7 +116,15 @@ pub(super) fn handle(core: &mut Core, mut spec: JobSpec, uploads: Vec<Upload>, a
             },
         },
     };
-    accept(core, spec, unenforced, (inputs, share), admitted, answer);
+    accept(core, spec, unenforced, supplied, admitted, answer);
+}
+
+/// Everything that a request brought beside its spec.
+struct Supplied {
+    inputs: JobInputs,
+    claims: Arc<Vec<Claim>>,
+    /// Its part of the bytes that may wait, where it waits.
+    share: Option<Share>,
 }
 
 /// Takes the job in and sets it on its way. The record comes first: every accepted request leaves a job with a reason.
@@ -110,7 +132,7 @@ fn accept(
     core: &mut Core,
     spec: JobSpec,
     unenforced: Vec<String>,
-    (inputs, share): (JobInputs, Option<Share>),
+    supplied: Supplied,
     admitted: Admitted,
     answer: Answer<JobView>,
 ) {
@@ -122,12 +144,13 @@ fn accept(
         }
     };
     let spec = Arc::new(spec);
+    let Supplied { inputs, claims, share } = supplied;
     diag::event!(
         Level::Debug,
         "job accepted",
         jobId = id,
         next = admitted.word(),
-        uploads = inputs.uploads.len(),
+        uploads = inputs.uploads.len() + claims.iter().map(|claim| claim.stored().entries()).sum::<usize>(),
         requestId = spec.request_id
     );
     let state = match &admitted {
@@ -137,6 +160,7 @@ fn accept(
     };
     let samples = stream::Watermark::new();
     let mut job = Job::new(id, spec.clone(), state, output, samples);
+    job.durability.claims = claims;
     job.usage = Usage { unenforced, ..Usage::default() };
     job.share = share;
     job.waiters = Waiters { starters: vec![answer], ..Waiters::default() };

@@ -21,7 +21,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, grace: Option<Duration>, 
     if let Some(grace) = grace.filter(|_| is_stopping(&job.state)) {
         // A grace period may be long; this ends it sooner, and never prolongs it.
         job.waiters.stoppers.push(answer);
-        job.stop_grace = Some(job.stop_grace.map_or(grace, |first| first.min(grace)));
+        job.times.stop_grace = Some(job.times.stop_grace.map_or(grace, |first| first.min(grace)));
         if matches!(job.state, State::Stopping(_)) {
             kill_after(core, id, grace);
         }
@@ -43,7 +43,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, grace: Option<Duration>, 
         return;
     }
     job.waiters.stoppers.push(answer);
-    job.stop_grace = grace;
+    job.times.stop_grace = grace;
     leave_queues(core, id);
     core.jobs.note(id, Fact::Stop(StopCause::Request));
 }

@@ -16,6 +16,7 @@ use crate::state::record::Process;
 use crate::state::{Record, Stage};
 use crate::stream;
 use crate::sys::clock::now_ns;
+use crate::upload::Claim;
 
 use super::backlog::Share;
 use super::slots::{Slot, Slots, Ticket};
@@ -31,8 +32,6 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) spec: Arc<JobSpec>,
     /// Where it is in its life.
     pub(in crate::daemon) state: State,
-    /// From TERM to KILL, as a StopJob asked.
-    pub(in crate::daemon) stop_grace: Option<Duration>,
     /// When things happened to it.
     pub(in crate::daemon) times: Times,
     /// How much of it is on disk.
@@ -70,6 +69,8 @@ pub(in crate::daemon) struct Times {
     pub(in crate::daemon) ended_ns: Option<i64>,
     /// When its timeout is over: ns of CLOCK_MONOTONIC, not of the epoch.
     pub(in crate::daemon) timeout_at_ns: Option<i64>,
+    /// From TERM to KILL, as a StopJob asked.
+    pub(in crate::daemon) stop_grace: Option<Duration>,
 }
 
 /// How much of a job would survive the daemon now.
@@ -83,6 +84,8 @@ pub(in crate::daemon) struct Durability {
     pub(in crate::daemon) write_failed: bool,
     /// Whether its inputs are being written to the staging directory.
     pub(in crate::daemon) staging: bool,
+    /// Uploads that it has taken, until its payload runs.
+    pub(in crate::daemon) claims: Arc<Vec<Claim>>,
 }
 
 /// A job's standing among those that want to run.
@@ -170,7 +173,6 @@ impl Job {
             serial: 0,
             spec,
             state,
-            stop_grace: None,
             times: Times { created_ns: now_ns(), ..Times::default() },
             durability: Durability::default(),
             standing: Standing::Out,
@@ -194,13 +196,13 @@ impl Job {
     ) -> Job {
         Job {
             serial: record.serial,
-            stop_grace: record.stop_grace,
             times: Times {
                 created_ns: record.created_ns,
                 queued_ns: record.queued_ns,
                 started_ns: record.started_ns,
                 ended_ns: record.ended_ns,
                 timeout_at_ns: record.timeout_at_ns,
+                stop_grace: record.stop_grace,
             },
             durability: Durability { version: 1, durable: 1, ..Durability::default() },
             trace: Trace { host_id: record.lease, process: record.process },
@@ -219,7 +221,7 @@ impl Job {
             id: self.id,
             serial: self.serial,
             spec: self.spec.clone(),
-            stop_grace: self.stop_grace,
+            stop_grace: self.times.stop_grace,
             stage: match &self.state {
                 State::Scheduled => Stage::Scheduled,
                 State::Queued => Stage::Queued,
@@ -266,7 +268,7 @@ impl Job {
     pub(in crate::daemon) fn grace(&self, usual: Duration) -> Duration {
         match self.state.stop_cause() {
             Some(StopCause::Request | StopCause::Timeout) => {
-                self.stop_grace.or(self.spec.stop_grace).unwrap_or(usual)
+                self.times.stop_grace.or(self.spec.stop_grace).unwrap_or(usual)
             }
             _ => usual,
         }

@@ -1,5 +1,6 @@
 //! The end of a job, in a fixed order; every step may be repeated.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::Level;
@@ -150,6 +151,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
     let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
     job.share = None;
+    job.durability.claims = Arc::default();
     core.jobs.has_ended(id);
     answer_starters(core, id);
     drop(run);

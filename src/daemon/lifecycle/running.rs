@@ -1,6 +1,7 @@
 //! A job that has a process: what it reports, its clock, its samples, and the signals that end it.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -63,6 +64,7 @@ pub(super) fn announce(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
     let now = now_ns();
     job.times.started_ns = Some(now);
+    job.durability.claims = Arc::default();
     let pid = job.run.as_ref().map_or(0, |run| run.pid);
     diag::event!(
         Level::Info,

@@ -65,13 +65,15 @@ pub(in crate::daemon) fn hand_over(
     inputs: InputSource,
 ) -> Result<(), String> {
     let id = sandbox.id();
+    let mut claims = Arc::default();
     if let Some(job) = core.jobs.get_mut(id) {
         (job.trace.host_id, job.trace.process) = (sandbox.host_id(), sandbox.process());
+        claims = job.durability.claims.clone();
     }
     let host_id = sandbox.host_id().unwrap_or_default();
     diag::event!(Level::Debug, "job goes to a spawner", jobId = id, hostId = host_id);
     let record = save(core, id);
-    let request = StartRequest { sandbox, spec, inputs, record, under_way: core.starts.token() };
+    let request = StartRequest { sandbox, spec, inputs, claims, record, under_way: core.starts.token() };
     if let Err(back) = core.starts.hand_over(request) {
         match back {
             JobSandbox::Warm(sandbox) => discard(core, *sandbox),

@@ -164,6 +164,7 @@ fn restore_waiting(core: &mut Core, mut job: Job) {
     // Its staged file is encrypted text of about the same length as the inputs.
     let staged = fs::metadata(&path).map_or(0, |staged| staged.len());
     job.share = Some(core.staging.backlog().adopt(job.spec.client, job.spec.text_bytes() as u64 + staged));
+    let adopted = core.staging.adopt(&job.spec).map(|claims| job.durability.claims = Arc::new(claims));
     core.jobs.restore(job);
     if let Err(why) = undone {
         diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
@@ -173,6 +174,8 @@ fn restore_waiting(core: &mut Core, mut job: Job) {
         if let Ok(Some(group)) = core.node.tree.reopen(id) {
             core.cleanup.remove_cgroup(group);
         }
+    } else if let Err(why) = adopted {
+        core.jobs.note(id, Fact::NotStarted(start_failure(format!("{why}; run the job again"))));
     } else if gone {
         let text = format!("the inputs of the job are gone from {}; run it again", path.display());
         core.jobs.note(id, Fact::NotStarted(start_failure(text)));

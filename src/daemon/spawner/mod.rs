@@ -4,7 +4,8 @@
 //! does not happen on the loop. *Creating* a sandbox needs nothing of the job but its id, and takes most of the time;
 //! *starting* a job in one configures it for the job and has joblet-init execute the payload. A thread of its own
 //! creates sandboxes ahead of jobs for the pool; the others take one job at a time from a bounded queue, create a
-//! sandbox for it where none was ready, start it, and answer with [`StartResult`].
+//! sandbox for it where none was ready, start it, and answer with [`StartResult`]. Jobs whose files came ahead of them
+//! have a queue and a thread of their own.
 
 mod create;
 mod payload;
@@ -85,13 +86,15 @@ impl Spawner {
 #[derive(Debug)]
 pub(super) struct Starts {
     requests: Sender<StartRequest>,
+    /// Starts with files that came ahead: copying them takes as long as their client likes, and holds up no other start.
+    large: Sender<StartRequest>,
     under_way: Counter,
 }
 
 impl Starts {
-    /// Hands jobs to the threads that read `requests`, which is as long as jobs may run at one time.
-    pub(super) fn new(requests: Sender<StartRequest>) -> Self {
-        Starts { requests, under_way: Counter::default() }
+    /// Hands jobs to the threads that read `requests` and `large`, which are as long as jobs may run at one time.
+    pub(super) fn new(requests: Sender<StartRequest>, large: Sender<StartRequest>) -> Self {
+        Starts { requests, large, under_way: Counter::default() }
     }
 
     /// A start that counts as under way until its token goes.
@@ -104,7 +107,8 @@ impl Starts {
     /// # Errors
     /// No thread takes it; its sandbox is handed back.
     pub(super) fn hand_over(&self, request: StartRequest) -> Result<(), JobSandbox> {
-        self.requests.try_send(request).map_err(|back| back.into_inner().sandbox)
+        let queue = if request.claims.is_empty() { &self.requests } else { &self.large };
+        queue.try_send(request).map_err(|back| back.into_inner().sandbox)
     }
 
     /// Whether any job is being started.

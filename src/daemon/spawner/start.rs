@@ -15,7 +15,7 @@ use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::state::record::Process;
 use crate::state::{Record, intent, not_recorded};
 use crate::sys::pidfd::kill_and_reap;
-use crate::upload::{self, JobInputs, Upload, UploadError};
+use crate::upload::{self, Claim, JobInputs, Upload, UploadError};
 
 /// A job to start.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(in crate::daemon) struct StartRequest {
     pub(in crate::daemon) spec: Arc<JobSpec>,
     /// Its files and variables.
     pub(in crate::daemon) inputs: InputSource,
+    /// Its files that came ahead.
+    pub(in crate::daemon) claims: Arc<Vec<Claim>>,
     /// The job's record, if jobs are remembered on disk. No payload runs before it is written.
     pub(in crate::daemon) record: Option<Box<Record>>,
     /// Counts it among those under way; comes back with the answer.
@@ -128,7 +130,7 @@ impl Spawner {
         context: &mut Result<CloneContext, SandboxError>,
         request: StartRequest,
     ) -> StartResult {
-        let StartRequest { sandbox, spec, inputs, record, under_way } = request;
+        let StartRequest { sandbox, spec, inputs, claims, record, under_way } = request;
         let sandbox = match sandbox {
             JobSandbox::Warm(sandbox) => *sandbox,
             JobSandbox::Cold(request) => match self.create(context, request) {
@@ -139,7 +141,7 @@ impl Spawner {
                 }
             },
         };
-        let configured = self.configure(&sandbox, &spec, inputs, record);
+        let configured = self.configure(&sandbox, &spec, inputs, &claims, record);
         let WarmSandbox { id, init, held, .. } = sandbox;
         let result = match configured {
             Ok(()) => {
@@ -163,6 +165,7 @@ impl Spawner {
         sandbox: &WarmSandbox,
         spec: &JobSpec,
         inputs: InputSource,
+        claims: &[Claim],
         record: Option<Box<Record>>,
     ) -> Result<(), String> {
         let inputs = match inputs {
@@ -175,7 +178,7 @@ impl Spawner {
         if sandbox.limits != spec.limits {
             self.set_limits(sandbox, spec)?;
         }
-        self.stage_files(sandbox, spec, &inputs.uploads)?;
+        self.stage_files(sandbox, spec, &inputs.uploads, claims)?;
         let request = exec_request(spec, environment(sandbox.id, spec, &inputs))?;
         if let Some(record) = record {
             intent::put(&sandbox.init.exit_file, &record).map_err(|e| {
@@ -199,17 +202,38 @@ impl Spawner {
     }
 
     /// Puts the uploads into /work, and the working directory if that is below.
-    fn stage_files(&self, sandbox: &WarmSandbox, spec: &JobSpec, uploads: &[Upload]) -> Result<(), String> {
+    fn stage_files(
+        &self,
+        sandbox: &WarmSandbox,
+        spec: &JobSpec,
+        uploads: &[Upload],
+        claims: &[Claim],
+    ) -> Result<(), String> {
         let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
         let work = sandbox.work.as_fd();
         let owner = sandbox.held.identity.as_ref().map_or(0, |identity| identity.host_id());
+        let inline = uploads.iter().map(|upload| upload.content.len() as u64);
+        let bytes = inline.chain(claims.iter().map(|claim| claim.stored().size())).sum();
+        // A quota does not hold the daemon back, and what does not fit is not copied in vain.
+        if bytes > self.node.work_quota {
+            return Err(failed(UploadError::Fill { bytes, quota: self.node.work_quota }));
+        }
+        for claim in claims {
+            upload::write_stored(work, claim.stored(), owner, owner).map_err(failed)?;
+        }
         upload::write_beneath(work, uploads, owner, owner).map_err(failed)?;
         if let Some(below) = spec.work_dir.strip_prefix("/work/") {
-            let dir = Upload { path: below.to_owned(), is_directory: true, ..Upload::default() };
-            upload::write_beneath(work, &[dir], owner, owner).map_err(failed)?;
+            let dir = Upload { path: below.into(), is_directory: true, ..Upload::default() };
+            match upload::write_beneath(work, &[dir], owner, owner) {
+                // An uploaded link, or a file: joblet-init enters it from within, where a link leads nowhere else, and
+                // reports what is no directory.
+                Err(e) if e.is_in_the_way() => {}
+                written => drop(written.map_err(failed)?),
+            }
         }
-        if let Some(disk) = self.node.disk.as_ref().filter(|_| !uploads.is_empty()) {
-            within_quota(disk, owner, uploads)
+        let entries = uploads.len() + claims.iter().map(|claim| claim.stored().entries()).sum::<usize>();
+        if let Some(disk) = self.node.disk.as_ref().filter(|_| entries > 0) {
+            within_quota(disk, owner, bytes, entries)
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?;
         }
         Ok(())
@@ -217,13 +241,12 @@ impl Spawner {
 }
 
 /// A quota does not hold the daemon back (quotactl(2): CAP_SYS_RESOURCE), only its jobs.
-fn within_quota(disk: &WorkDisk, project: u32, uploads: &[Upload]) -> Result<(), String> {
+fn within_quota(disk: &WorkDisk, project: u32, bytes: u64, entries: usize) -> Result<(), String> {
     let usage = disk.usage(project).map_err(|e| format!("cannot read the quota of /work: {e}"))?;
     let full = if usage.bytes > usage.byte_limit {
-        let bytes = uploads.iter().map(|upload| upload.content.len() as u64).sum();
         UploadError::Fill { bytes, quota: usage.byte_limit }
     } else if usage.inodes > usage.inode_limit {
-        UploadError::FillInodes { entries: uploads.len(), inodes: usage.inode_limit }
+        UploadError::FillInodes { entries, inodes: usage.inode_limit }
     } else {
         return Ok(());
     };

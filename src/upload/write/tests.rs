@@ -1,7 +1,7 @@
 //! Writing into directories that others prepared, or change meanwhile.
 
 use super::*;
-use crate::upload::check;
+use crate::upload::{LinkRoots, check};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -47,7 +47,7 @@ impl Place {
 }
 
 fn file(path: &str, content: &str) -> Upload {
-    Upload { path: path.to_owned(), content: content.into(), ..Upload::default() }
+    Upload { path: path.into(), content: content.into(), ..Upload::default() }
 }
 
 fn mode_of(path: &Path) -> u32 {
@@ -65,7 +65,7 @@ fn files_and_directories_are_written_with_their_modes() {
         Upload { path: "a/b/empty".into(), is_directory: true, ..Upload::default() },
         file("private/inside", "333"),
     ];
-    check(&uploads).unwrap();
+    check(&uploads, &LinkRoots::default()).unwrap();
     assert_eq!(place.write(&uploads).unwrap(), Written { files: 4, bytes: 6 });
     assert_eq!(fs::read_to_string(place.work("private/inside")).unwrap(), "333");
     let modes = ["plain", "bin", "bin/run.sh", "setuid", "private", "a", "a/b", "a/b/empty"];
@@ -120,11 +120,41 @@ fn symlinks_in_the_way_are_refused() {
 }
 
 #[test]
+fn links_are_made_as_sent_and_never_followed() {
+    let place = Place::new();
+    let link = |path: &str, target: &str| Upload { target: Some(target.into()), ..file(path, "") };
+    let host = place.host().display().to_string();
+    // The rule of targets is not looked at here: even these are only made.
+    let sent =
+        [("tool/bin", "../lib/x"), ("out", host.as_str()), ("f", "first"), ("f", "second"), ("loop", "loop")];
+    let uploads: Vec<_> = sent.iter().map(|(path, target)| link(path, target)).collect();
+    assert_eq!(place.write(&uploads).unwrap(), Written::default());
+    for (path, target) in [sent[0], sent[1], sent[3], sent[4]] {
+        assert_eq!(fs::read_link(place.work(path)).unwrap(), Path::new(target));
+    }
+    for behind in ["out/x", "out/passwd", "f", "loop/x"] {
+        assert!(place.write(&[file(behind, "evil")]).is_err(), "{behind}");
+    }
+    assert!(place.write(&[link("out/x", "y")]).is_err() && place.write(&[link("tool", "y")]).is_err());
+    place.assert_host_unchanged();
+}
+
+#[test]
+fn names_that_are_not_utf_8_are_written_as_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let name = b"caf\xe9/\xff\xfe";
+    place.write(&[Upload { path: name.to_vec(), ..file("", "bytes") }]).unwrap();
+    let path = place.dir.path().join("work").join(std::ffi::OsStr::from_bytes(name));
+    assert_eq!(fs::read_to_string(path).unwrap(), "bytes");
+}
+
+#[test]
 fn unchecked_paths_do_not_leave_the_directory_either() {
     let place = Place::new();
     let absolute = place.host().join("x").display().to_string();
     for bad in ["../host/x", "..", "a/../../host/x", "/etc/joblet-test", absolute.as_str(), "", "."] {
-        assert!(check(&[file(bad, "evil")]).is_err());
+        assert!(check(&[file(bad, "evil")], &LinkRoots::default()).is_err());
         assert!(place.write(&[file(bad, "evil")]).is_err(), "{bad:?}");
     }
     place.assert_host_unchanged();
@@ -184,9 +214,9 @@ fn full_directory_error_gives_the_upload_size_and_the_quota() {
     let place = Place::new();
     let uploads = [file("a", "12345"), file("b", "678")];
     for errno in [Errno::NOSPC, Errno::DQUOT] {
-        let text = explain(place.work.as_fd(), &uploads, &uploads[1], errno.into()).to_string();
+        let text = explain(place.work.as_fd(), 8, 2, &uploads[1], errno.into()).to_string();
         assert!(text.starts_with("/work is full: 8 bytes of uploads, quota "), "{text}");
     }
-    let other = explain(place.work.as_fd(), &uploads, &uploads[1], Errno::IO.into()).to_string();
+    let other = explain(place.work.as_fd(), 8, 2, &uploads[1], Errno::IO.into()).to_string();
     assert!(other.starts_with("cannot write upload \"b\" below /work: "), "{other}");
 }
