@@ -28,6 +28,7 @@ mod e2e {
     mod grace;
     mod held_pipes;
     mod idle;
+    mod large_uploads;
     mod levels;
     mod lifecycle;
     mod limits;

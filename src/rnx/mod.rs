@@ -40,6 +40,7 @@ mod reconnect;
 mod render;
 mod resolve;
 mod screen;
+mod send;
 mod server;
 mod stdin;
 mod terminal;

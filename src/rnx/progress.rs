@@ -2,8 +2,8 @@
 //! end.
 //! Into pipes and files, and with `--quiet` or `--json`, nothing is written.
 //!
-//! Reading is measured. Sending is not: a request is one message, and gRPC does not report how much of a message
-//! the network has taken. So during the call the line shows the size of the message and the time since its start.
+//! Reading is measured, and so is sending a stream of messages. A request is one message, and gRPC does not report how
+//! much of a message the network has taken: during that call the line shows its size and the time since its start.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Sender};
@@ -39,7 +39,16 @@ impl Progress {
             return;
         }
         self.drawn = Some(Instant::now());
-        draw(&reading(done, all));
+        draw(&bar("Reading", done, all));
+    }
+
+    /// Draws the line again: `done` of `all` bytes were sent.
+    pub(crate) fn streaming(&mut self, done: u64, all: u64) {
+        if !self.seen || (done < all && self.drawn.is_some_and(|at| at.elapsed() < BEAT)) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        draw(&bar("Sending", done, all));
     }
 
     /// Everything was read, or something could not be: takes the line away.
@@ -95,11 +104,12 @@ impl Drop for Live {
     }
 }
 
-/// `Reading  [########################]  12.3 of 12.3 MB`
-fn reading(done: u64, all: u64) -> String {
+/// `Reading  [############............]  50 %  6.1 of 12.3 MB`
+fn bar(what: &str, done: u64, all: u64) -> String {
+    let percent = (done.min(all) * 100).checked_div(all).unwrap_or(100);
     let full = (done * CELLS).checked_div(all).unwrap_or(CELLS).min(CELLS) as usize;
     let bar = "#".repeat(full) + &".".repeat(CELLS as usize - full);
-    format!("Reading  [{bar}]  {} of {} MB", megabytes(done), megabytes(all))
+    format!("{what}  [{bar}]  {percent} %  {} of {} MB", megabytes(done), megabytes(all))
 }
 
 /// `Sending  12.3 MB, 4 s so far`
@@ -125,11 +135,16 @@ mod tests {
 
     #[test]
     fn the_bar_grows_with_what_was_read() {
-        assert_eq!(reading(0, 4_000_000), "Reading  [........................]  0.0 of 4.0 MB");
-        assert_eq!(reading(2_000_000, 4_000_000), "Reading  [############............]  2.0 of 4.0 MB");
-        assert_eq!(reading(4_000_000, 4_000_000), "Reading  [########################]  4.0 of 4.0 MB");
-        assert_eq!(reading(0, 0), "Reading  [########################]  0.0 of 0.0 MB");
-        assert_eq!(reading(9, 8), "Reading  [########################]  0.0 of 0.0 MB", "files that grew");
+        assert_eq!(bar("Reading", 0, 4_000_000), "Reading  [........................]  0 %  0.0 of 4.0 MB");
+        assert_eq!(
+            bar("Sending", 2_000_000, 4_000_000),
+            "Sending  [############............]  50 %  2.0 of 4.0 MB"
+        );
+        let all = "Reading  [########################]  100 %  4.0 of 4.0 MB";
+        assert_eq!(bar("Reading", 4_000_000, 4_000_000), all);
+        assert_eq!(bar("Reading", 0, 0), "Reading  [########################]  100 %  0.0 of 0.0 MB");
+        let grown = bar("Reading", 9, 8);
+        assert_eq!(grown, "Reading  [########################]  100 %  0.0 of 0.0 MB", "files that grew");
     }
 
     #[test]

@@ -10,18 +10,20 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::select_all;
+use futures_util::{SinkExt, StreamExt};
 use grpcio::{
-    CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ClientSStreamReceiver, ConnectivityState,
-    EnvBuilder, RpcStatusCode,
+    CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ClientCStreamSender,
+    ClientSStreamReceiver, ConnectivityState, EnvBuilder, RpcStatusCode,
 };
 
 use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
-use crate::pb::joblet::{DataChunk, GetJobLogsReq, JobMetricsRequest, JobMetricsSample};
-use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient};
+use crate::pb::joblet::{
+    DataChunk, GetJobLogsReq, JobMetricsRequest, JobMetricsSample, UploadRequest, UploadStatus,
+};
+use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient, UploadServiceClient};
 
 /// The name in every server certificate.
 const SERVER_NAME: &str = "joblet";
@@ -116,6 +118,33 @@ impl Server {
     ) -> Result<T> {
         let client = MonitoringServiceClient::new(self.channel.clone());
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
+    /// The same, of the service that takes uploads; it waits for a connection while there is none.
+    pub(crate) fn ask_uploads<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&UploadServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = UploadServiceClient::new(self.channel.clone());
+        let option = CallOption::default().timeout(deadline).wait_for_ready(true);
+        question(&client, option).map_err(|e| self.explain(e))
+    }
+
+    /// Makes one call of Upload, whose messages `send` writes, and returns its reply.
+    pub(crate) fn upload(
+        &self,
+        send: impl AsyncFnOnce(&mut ClientCStreamSender<UploadRequest>) -> Result<()>,
+    ) -> Result<UploadStatus> {
+        let client = UploadServiceClient::new(self.channel.clone());
+        let call = client.upload_opt(CallOption::default());
+        let (mut sink, reply) = call.map_err(|e| self.explain(e))?;
+        futures_executor::block_on(async {
+            send(&mut sink).await?;
+            // A call that the server has ended cannot be closed; its reply says why.
+            let _ = sink.close().await;
+            reply.await.map_err(|e| self.explain(e))
+        })
     }
 
     /// Passes every chunk of the wanted output of a job to `each`, until the server ends the stream, which it

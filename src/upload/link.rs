@@ -19,9 +19,10 @@ const LONGEST: usize = 4095;
 pub struct LinkRoots(Vec<PathBuf>);
 
 impl LinkRoots {
-    /// The directories of jobs that see these paths of the host (`filesystem.allowedMounts`), or the usual ones.
-    pub fn new(mounts: Option<&[PathBuf]>) -> Self {
-        let own = OWN.iter().map(PathBuf::from);
+    /// The directories of jobs that see these paths of the host (`filesystem.allowedMounts`), or the usual ones, and
+    /// beside them `extra` (`filesystem.extraMounts`).
+    pub fn new(mounts: Option<&[PathBuf]>, extra: &[PathBuf]) -> Self {
+        let own = OWN.iter().map(PathBuf::from).chain(extra.iter().cloned());
         LinkRoots(match mounts {
             Some(mounts) => own.chain(mounts.iter().cloned()).collect(),
             None => own.chain(HOST.iter().map(PathBuf::from)).collect(),
@@ -35,7 +36,7 @@ impl LinkRoots {
 
 impl Default for LinkRoots {
     fn default() -> Self {
-        LinkRoots::new(None)
+        LinkRoots::new(None, &[])
     }
 }
 
@@ -119,7 +120,8 @@ mod tests {
 
     #[test]
     fn configured_mounts_replace_the_hosts_directories() {
-        let roots = LinkRoots::new(Some(&["/opt/tools".into()]));
+        let roots = LinkRoots::new(Some(&["/opt/tools".into()]), &["/data".into()]);
+        check(b"a", "/data/x", &roots).unwrap();
         check(b"a", "/opt/tools/x", &roots).unwrap();
         check(b"a", "/tmp/x", &roots).unwrap();
         assert!(check(b"a", "/usr/bin/x", &roots).is_err());

@@ -85,9 +85,64 @@ fn rnx_sends_no_symlink_that_leads_out_of_the_tree() {
     let d = TestDaemon::start();
     let tree = d.dir().join("tree");
     std::fs::create_dir(&tree).unwrap();
-    std::os::unix::fs::symlink("/etc/shadow", tree.join("link")).unwrap();
+    let secret = d.dir().join("secret");
+    std::fs::write(&secret, "of the host").unwrap();
+    std::os::unix::fs::symlink(&secret, tree.join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../secret", tree.join("relative")).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", tree.join("system")).unwrap();
     std::fs::write(tree.join("file"), "x").unwrap();
-    let out = d.run(["--upload-dir=tree", "sh", "-c", "find . -type f"]);
-    assert_eq!(out.ok(), "./file\n");
-    assert!(out.stderr.contains("link"), "no warning: {}", out.stderr);
+    // The last one stays a link, to a file that the job does not have.
+    let out = d.run(["--upload-dir=tree", "sh", "-c", "ls; cat system 2>/dev/null"]);
+    assert_eq!((out.code, out.text().as_str()), (1, "file\nsystem\n"), "{}", out.stderr);
+    for link in ["absolute", "relative"] {
+        let warning = format!("warning: left out {link}: a symlink that leads out of the directory");
+        assert!(out.stderr.contains(&warning), "{}", out.stderr);
+    }
+}
+
+#[test]
+fn links_and_odd_names_of_a_tree_arrive_as_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    let d = TestDaemon::start();
+    let tree = d.dir().join("tree");
+    std::fs::create_dir_all(tree.join("node_modules/.bin")).unwrap();
+    std::fs::create_dir(tree.join("node_modules/tool")).unwrap();
+    std::fs::write(tree.join("node_modules/tool/cli.js"), "#!/bin/sh\necho tool\n").unwrap();
+    let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(tree.join("node_modules/tool/cli.js"), runs).unwrap();
+    let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, tree.join(path)).unwrap();
+    link("../tool/cli.js", "node_modules/.bin/tool");
+    link("/bin/sh", "shell");
+    link("node_modules/tool", "short");
+    link("missing", "dangling");
+    std::fs::write(tree.join(std::ffi::OsStr::from_bytes(b"caf\xe9")), "odd").unwrap();
+    let script =
+        "node_modules/.bin/tool; readlink node_modules/.bin/tool shell dangling; ./shell -c 'cat caf*'; pwd";
+    // The working directory is behind a link, which only the job follows.
+    for flags in [&["--upload-dir=tree"][..], &["--upload-dir=tree", "--schedule=1s"]] {
+        let out = d.run(flags.iter().copied().chain(["sh", "-c", script]));
+        assert_eq!(out.ok(), "tool\n../tool/cli.js\n/bin/sh\nmissing\nodd/work\n", "{}", out.stderr);
+        assert_eq!(out.stderr, "");
+    }
+    assert_eq!(d.run(["--upload-dir=tree", "--workdir=short", "./cli.js"]).ok(), "tool\n");
+    assert_eq!(d.run(["--upload=tree", "sh", "-c", "tree/node_modules/.bin/tool"]).ok(), "tool\n");
+}
+
+#[test]
+fn link_out_of_work_is_refused_by_name() {
+    let d = TestDaemon::start();
+    for (path, target) in
+        [("l", "/root/x"), ("l", "../x"), ("a/l", "../../x"), ("l", "/usr/../etc/shadow"), ("l", "/")]
+    {
+        let link = FileUpload { symlink_target: target.into(), content: Vec::new(), ..upload(path) };
+        let error = run(&d, vec![link]).expect_err(target);
+        let grpcio::Error::RpcFailure(status) = error else { panic!("{target}: {error}") };
+        assert_eq!(status.code(), grpcio::RpcStatusCode::INVALID_ARGUMENT);
+        let why = status.message();
+        assert!(why.contains(&format!("\"{path}\"")) && why.contains(&format!("\"{target}\"")), "{why}");
+    }
+    // Nothing is written behind a link of the same request.
+    let link = FileUpload { symlink_target: "/tmp".into(), content: Vec::new(), ..upload("l") };
+    assert!(run(&d, vec![link, upload("l/joblet-test-behind")]).is_err());
+    assert!(!std::path::Path::new("/tmp/joblet-test-behind").exists());
 }

@@ -86,7 +86,10 @@ impl Rules {
             },
             allow_host: config.network.allow_host,
             job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
-            link_roots: LinkRoots::new(config.filesystem.allowed_mounts.as_deref()),
+            link_roots: LinkRoots::new(
+                config.filesystem.allowed_mounts.as_deref(),
+                &config.filesystem.extra_mounts,
+            ),
             max_stop_grace: jobs.max_stop_grace,
             validate_commands: jobs.validate_commands,
             node_id: config.server.node_id.clone(),

@@ -208,7 +208,7 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
 fn value_of(flag: &Flag, lead: &str, values: Values) -> Offer {
     let Kind::Value(what) = flag.kind else { return Offer::Words(Vec::new()) };
     match what {
-        "FILE" => Offer::Files,
+        "FILE" | "PATH" => Offer::Files,
         "DIR" => Offer::Directories,
         "STATUS" => {
             Offer::Words(choice("SCHEDULED|INITIALIZING|RUNNING|COMPLETED|FAILED|STOPPED|CANCELED", lead))

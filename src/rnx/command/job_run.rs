@@ -18,6 +18,7 @@ use super::super::progress::Progress;
 use super::super::reconnect::Watch;
 use super::super::render::text::Sent;
 use super::super::render::{json, text};
+use super::super::send::Upload;
 use super::super::server::Server;
 use super::super::stdin;
 use super::super::terminal::one_line;
@@ -92,13 +93,14 @@ static FLAGS: &[Flag] = &[
         "Time between SIGTERM and SIGKILL when the job is stopped or reaches its\n\
          timeout: 10s, 1m (default: server)",
     ),
-    list("upload", None, "FILE", "Put this file into the job's /work, under its base name"),
+    list("upload", None, "PATH", "Put this file or directory into the job's /work, under its base name"),
     list(
         "upload-dir",
         None,
         "DIR",
-        "Put what is below DIR into /work. Symlinks to files below DIR are sent\n\
-         as files; other symlinks and special files are left out, with a warning",
+        "Put what is below DIR into /work. Symlinks that stay below DIR, or lead into\n\
+         a system directory, stay symlinks; others and special files are left out,\n\
+         with a warning",
     ),
     list("env", Some('e'), "K=V", "Environment variable; K alone takes the value from rnx's environment"),
     list(
@@ -183,10 +185,15 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         out.note(&format!("warning: {}", one_line(note)));
     }
     let mut progress = Progress::of(&uploads, out, options.quiet);
+    let files = uploads.files();
+    // More than a request holds is read while it is sent.
+    let ahead = (!uploads.fit()).then(|| Upload::of(&mut uploads));
     let read = uploads.read(|done, all| progress.reading(done, all));
     progress.read();
     read?;
-    let (mut request, sent) = request(invocation, uploads, out, options.quiet)?;
+    let (mut request, mut sent) = request(invocation, uploads, out, options.quiet)?;
+    sent.files = files;
+    request.upload_handles = ahead.iter().map(Upload::handle).collect();
     request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
     let size = request.compute_size();
     upload::check_size(size)?;
@@ -194,11 +201,20 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = (options.after != After::Return).then(Interrupt::watch);
     let server = connect(values, out)?;
-    let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
-    let sending = progress.sending(size);
+    if let Some(ahead) = &ahead {
+        ahead.send(server, &mut progress)?;
+    }
+    let copied = ahead.as_ref().map_or(0, Upload::bytes);
+    let deadline = START + Duration::from_secs((size + copied) / SLOWEST_LINE);
+    let sending = progress.sending(size).filter(|_| ahead.is_none());
     let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option));
     drop(sending);
-    let mut started = started?;
+    let mut started = started.inspect_err(|why| {
+        // It may have started where the answer was lost.
+        if let Some(ahead) = ahead.as_ref().filter(|_| !why.is_unreachable()) {
+            ahead.discard(server);
+        }
+    })?;
     let begun = Instant::now();
     let limits = &started.unenforced_limits;
     let is_text = !out.json && !options.quiet;
@@ -245,6 +261,10 @@ fn warn_of_input(out: Out, quiet: bool) -> bool {
 
 /// Prints the plan of a start, which the server makes without starting anything.
 fn explain(invocation: &Invocation, mut uploads: Uploads, out: Out) -> Result<i32> {
+    if !uploads.fit() {
+        let text = "--explain sends its uploads in one request, and these are larger than one may be";
+        return Err(Error::Upload(text.to_owned().into()).hint("leave --upload and --upload-dir out"));
+    }
     uploads.read(|_, _| ())?;
     let (mut request, _) = request(invocation, uploads, out, false)?;
     request.explain = true;
@@ -293,7 +313,7 @@ fn schedule(values: &Values) -> Result<Option<time::Given>> {
 fn uploads(values: &Values) -> Result<Uploads> {
     let mut uploads = Uploads::default();
     for (flag, path) in values.in_order(&["upload", "upload-dir"]) {
-        if flag == "upload" { uploads.add_file(&path)? } else { uploads.add_tree(&path)? }
+        if flag == "upload" { uploads.add_named(&path)? } else { uploads.add_tree(&path)? }
     }
     Ok(uploads)
 }
