@@ -252,8 +252,10 @@ impl View {
 
 type Number = fn(&JobMetricsSample) -> Option<f64>;
 
-/// Heading, number, limit and unit of each chart.
-fn curves(last: &JobMetricsSample) -> [(String, Number, Option<f64>, fn(f64) -> String); 3] {
+/// Heading, number, limit and unit of a curve.
+type Curve = (String, Number, Option<f64>, fn(f64) -> String);
+
+fn curves(last: &JobMetricsSample) -> [Curve; 3] {
     let (cpu, memory, io) = headings(last);
     let positive = |limit: f64| Some(limit).filter(|limit| *limit > 0.0);
     let most_cpu = last.limits.as_ref().and_then(|limits| positive(f64::from(limits.cpu)));
