@@ -21,9 +21,12 @@ pub struct Share {
     pub processes: u32,
 }
 
+/// Process ids that the kernel never gives out again once they have been around (`RESERVED_PIDS`, kernel/pid.c).
+const RESERVED: u64 = 300;
+
 /// The most processes of all jobs on a host with these two numbers.
 pub(super) fn bound(pid_max: u64, threads_max: u64) -> u32 {
-    u32::try_from(pid_max.min(threads_max) / 4 * 3).unwrap_or(u32::MAX)
+    u32::try_from(pid_max.saturating_sub(RESERVED).min(threads_max) / 4 * 3).unwrap_or(u32::MAX)
 }
 
 /// The most processes of all jobs on this host.
@@ -52,7 +55,7 @@ mod tests {
 
     #[test]
     fn host_keeps_a_quarter_of_the_lower_number() {
-        assert_eq!(bound(32_768, 192_729), 24_576);
+        assert_eq!(bound(32_768, 192_729), 24_351);
         assert_eq!(bound(4_194_304, 31_000), 23_250);
         assert_eq!(bound(u64::MAX, u64::MAX), u32::MAX);
         assert!(most_processes().unwrap() > 0);

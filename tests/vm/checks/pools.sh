@@ -44,14 +44,15 @@ a_full_pool_of_compiled_programs_stops_no_start() {
 jobs_that_fork_without_end_leave_the_host_its_forks() {
     local most tree first second_job why
     most=$(cat /proc/sys/kernel/pid_max)
-    echo 1600 >/proc/sys/kernel/pid_max
+    echo 2000 >/proc/sys/kernel/pid_max
     printf '%s\n' 'cgroup baseDir /sys/fs/cgroup/forks' 'joblet defaultPidsLimit 4096' >/run/settings
     second_node /sys/fs/cgroup/forks-daemon </run/settings || { echo $most >/proc/sys/kernel/pid_max; fail $1 "$(tail -1 /run/second.log)"; return; }
     tree=$(echo /sys/fs/cgroup/forks/joblet-*)
-    [ "$(cat "$tree/pids.max")" = 1200 ] || why="pids.max is $(cat "$tree/pids.max")"
+    [ "$(cat "$tree/pids.max")" = 1275 ] || why="pids.max is $(cat "$tree/pids.max")"
     first=$(rnx job run -q hog_processes stay)
     second_job=$(rnx job run -q hog_processes stay)
-    until_true 120 sh -c "[ \"\$(sed -n 's/^max //p' $tree/pids.events)\" -gt 0 ]" || why="$why; the group's limit is never reached: $(cat "$tree/pids.current")"
+    # Not pids.events: older kernels count there what the job's own group refused.
+    until_true 120 sh -c "[ \"\$(cat $tree/pids.current)\" -ge 1270 ]" || why="$why; the group's limit is never reached: $(cat "$tree/pids.current")"
     # The host forks as before, a hundred at a time.
     (for n in $(seq 100); do sleep 5 & done; wait) 2>/run/forks.log || why="$why; the host: $(tail -1 /run/forks.log)"
     [ -s /run/forks.log ] && why="$why; the host: $(tail -1 /run/forks.log)"
