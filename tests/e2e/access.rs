@@ -12,6 +12,7 @@ const VIEWER: &[&str] = &[
     "/joblet.JobService/ListJobs",
     "/joblet.JobService/GetJobLogs",
     "/joblet.JobService/GetJobMetrics",
+    "/joblet.JobService/StreamJobMetrics",
     "/joblet.JobService/GetWorkflowStatus",
     "/joblet.JobService/ListWorkflows",
     "/joblet.JobService/GetWorkflowJobs",
