@@ -35,7 +35,7 @@ use super::timers::Timers;
 use super::token::Token;
 use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
-use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, Uploads, WorkBackend};
+use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
 use crate::diag;
 use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, Limits};
@@ -49,7 +49,7 @@ use crate::state::salvage::{Salvaged, salvage};
 use crate::state::{self, Change, Database, Record};
 use crate::sys::clock::now_ns;
 use crate::sys::mailbox::{Mailbox, mailbox};
-use crate::upload::{Stage, Store, StoreLimits};
+use crate::upload::{Stage, Store};
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -145,7 +145,7 @@ impl Daemon {
         let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
         let mut threads = Threads { to_loop, handles: Vec::new() };
         let streams = threads.start_streams(config)?;
-        let store = open_store(config, places.uploads)?;
+        let store = staging::open_store(config, places.uploads)?;
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
             node: node.clone(),
@@ -407,13 +407,6 @@ impl Threads {
         cleanup::start_removal(work, removal_queue, done)?;
         Ok(Cleanup::new(tasks, removals))
     }
-}
-
-/// The uploads that no job has used up, with those of an earlier daemon.
-fn open_store(config: &DaemonConfig, dir: PathBuf) -> Result<Arc<Store>, DaemonError> {
-    let Uploads { limit, client_limit, lifetime } = config.uploads;
-    let limits = StoreLimits { total: limit, client: client_limit, lifetime };
-    Store::open(dir.clone(), limits).map_err(|source| DaemonError::MakeDirectory { path: dir, source })
 }
 
 /// The records of an earlier daemon, and where ours go; `None`: nowhere.

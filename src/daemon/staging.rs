@@ -10,9 +10,10 @@ use log::Level;
 use super::DaemonError;
 use super::jobs::Backlog;
 use super::token::{Counter, Token};
+use crate::config::daemon::{DaemonConfig, Uploads};
 use crate::diag;
 use crate::job::{JobId, JobSpec, env};
-use crate::upload::{Claim, JobInputs, Stage, Store, Stored, Upload};
+use crate::upload::{Claim, JobInputs, Stage, Store, StoreLimits, Stored, Upload};
 
 /// The inputs of one job, to be written. The API bounds the bytes of all requests that are not answered.
 #[derive(Debug)]
@@ -98,6 +99,16 @@ impl Staging {
     pub(super) fn directory(&self) -> PathBuf {
         self.stage.directory().to_owned()
     }
+}
+
+/// The uploads that no job has used up, with those of an earlier daemon.
+///
+/// # Errors
+/// The directory's.
+pub(super) fn open_store(config: &DaemonConfig, dir: PathBuf) -> Result<Arc<Store>, DaemonError> {
+    let Uploads { limit, client_limit, lifetime } = config.uploads;
+    let limits = StoreLimits { total: limit, client: client_limit, lifetime };
+    Store::open(dir.clone(), limits).map_err(|source| DaemonError::MakeDirectory { path: dir, source })
 }
 
 /// Starts the thread, which ends when the queue's senders are gone.

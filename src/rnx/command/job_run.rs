@@ -195,26 +195,12 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     sent.files = files;
     request.upload_handles = ahead.iter().map(Upload::handle).collect();
     request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
-    let size = request.compute_size();
-    upload::check_size(size)?;
+    upload::check_size(request.compute_size())?;
 
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = (options.after != After::Return).then(Interrupt::watch);
     let server = connect(values, out)?;
-    if let Some(ahead) = &ahead {
-        ahead.send(server, &mut progress)?;
-    }
-    let copied = ahead.as_ref().map_or(0, Upload::bytes);
-    let deadline = START + Duration::from_secs((size + copied) / SLOWEST_LINE);
-    let sending = progress.sending(size).filter(|_| ahead.is_none());
-    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option));
-    drop(sending);
-    let mut started = started.inspect_err(|why| {
-        // It may have started where the answer was lost.
-        if let Some(ahead) = ahead.as_ref().filter(|_| !why.is_unreachable()) {
-            ahead.discard(server);
-        }
-    })?;
+    let mut started = start(server, &request, ahead.as_ref(), &mut progress)?;
     let begun = Instant::now();
     let limits = &started.unenforced_limits;
     let is_text = !out.json && !options.quiet;
@@ -248,6 +234,31 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         out.note(&text::failed_start(&started.jobUuid, &started.message));
     }
     Ok(exit::of_failed_start(started.exitCode))
+}
+
+/// Sends what goes ahead of the job, and then the request.
+fn start(
+    server: &Server,
+    request: &RunJobRequest,
+    ahead: Option<&Upload>,
+    progress: &mut Progress,
+) -> Result<RunJobResponse> {
+    let size = request.compute_size();
+    let Some(ahead) = ahead else {
+        let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
+        let _sending = progress.sending(size);
+        return server.ask(deadline, |jobs, option| jobs.run_job_opt(request, option));
+    };
+    ahead.send(server, progress)?;
+    // The daemon copies the files before the job starts.
+    let deadline = START + Duration::from_secs((size + ahead.bytes()) / SLOWEST_LINE);
+    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(request, option));
+    started.inspect_err(|why| {
+        // It may have started where the answer was lost.
+        if !why.is_unreachable() {
+            ahead.discard(server);
+        }
+    })
 }
 
 /// Says that the job has nothing of what waits on our stdin; whether something waits there.
