@@ -23,6 +23,7 @@ const VIEWER: &[&str] = &[
     "/joblet.RuntimeService/ListRuntimes",
     "/joblet.RuntimeService/GetRuntimeInfo",
     "/joblet.RuntimeService/ValidateRuntimeSpec",
+    "/joblet.RuntimeService/ValidateRuntimeYAML",
 ];
 
 /// All messages here are empty, and an empty message has no bytes.
