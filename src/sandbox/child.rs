@@ -85,6 +85,7 @@ fn walk(step: &Step<'_>) -> Done {
         Step::OwnDescriptors { first, last } => own_descriptors(*first as usize, *last as usize),
         Step::ResetSignals => reset_signals(),
         Step::Session => call(libc::SYS_setsid, [0; 6]).map(drop),
+        Step::Priority => default_priority(),
         Step::Umask => call(libc::SYS_umask, [0o022, 0, 0, 0, 0, 0]).map(drop),
         Step::JoinNetwork(namespace) => join(*namespace, libc::CLONE_NEWNET),
         Step::LoopbackUp => loopback_up(),
@@ -240,6 +241,16 @@ fn request(socket: usize, message: &NewAddress) -> Done {
     let mut answer = [0i32; 32];
     call(libc::SYS_recvfrom, [socket, answer.as_mut_ptr() as usize, size_of_val(&answer), 0, 0, 0])?;
     if answer[4] == 0 { Ok(()) } else { Err(-answer[4]) }
+}
+
+fn default_priority() -> Done {
+    match call(libc::SYS_setpriority, [libc::PRIO_PROCESS as usize, 0, 0, 0, 0, 0]) {
+        // Without CAP_SYS_NICE a daemon of low priority has jobs of low priority, which harms nobody.
+        Ok(_) | Err(libc::EACCES) => {}
+        Err(why) => return Err(why),
+    }
+    // IOPRIO_WHO_PROCESS, ourselves, IOPRIO_CLASS_NONE (ioprio_set(2); the libc crate lacks the names).
+    call(libc::SYS_ioprio_set, [1, 0, 0, 0, 0, 0]).map(drop)
 }
 
 fn pointer(text: Option<&CStr>) -> usize {

@@ -62,8 +62,8 @@ const NETWORK_SETTINGS: [(&CStr, &CStr); 2] =
 /// The steps, in the order in which the child takes them.
 pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     let (first, last) = spec.numbers;
-    let mut steps =
-        vec![Step::OwnDescriptors { first, last }, Step::ResetSignals, Step::Session, Step::Umask];
+    let mut steps = vec![Step::OwnDescriptors { first, last }, Step::ResetSignals, Step::Session];
+    steps.extend([Step::Priority, Step::Umask]);
     match spec.network {
         Network::Own => {
             steps.push(Step::LoopbackUp);

@@ -25,6 +25,8 @@ pub enum Step<'a> {
     /// A session of its own: no terminal of the daemon reaches the job, and the daemon's scheduling group (sched(7),
     /// autogroup) is not the job's.
     Session,
+    /// Nice value 0 and no I/O priority (setpriority(2), ioprio_set(2)): those of the daemon would be the job's.
+    Priority,
     /// The file mode creation mask 022.
     Umask,
     /// A network namespace that an earlier job left clean.
@@ -167,6 +169,7 @@ impl fmt::Display for Step<'_> {
             Step::OwnDescriptors { .. } => write!(f, "take a descriptor table of its own"),
             Step::ResetSignals => write!(f, "reset signal actions"),
             Step::Session => write!(f, "lead a session of its own, without a terminal"),
+            Step::Priority => write!(f, "take nice value 0 and the default I/O priority"),
             Step::Umask => write!(f, "set umask 022"),
             Step::JoinNetwork(_) => write!(f, "join a clean network namespace"),
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),

@@ -94,3 +94,23 @@ fn keys_and_end_of_the_daemons_terminal_leave_jobs_alone() {
     // The search for leaked descriptors would find the terminal under another name: it is gone.
     d.leave();
 }
+
+#[test]
+fn priority_of_the_daemon_is_not_that_of_its_jobs() {
+    let node = Node::set_up();
+    node.set("joblet.warmSandboxes", 0);
+    let d = node.start();
+    for thread in std::fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten() {
+        for (program, args) in
+            [("renice", ["-n", "-7", "-p"].as_slice()), ("ionice", &["-c", "2", "-n", "1", "-p"])]
+        {
+            let set =
+                std::process::Command::new(program).args(args).arg(thread.file_name()).output().unwrap();
+            assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+        }
+    }
+    assert_eq!(
+        d.rnx(["job", "run", "--follow", "--quiet", "sh", "-c", "nice; ionice"]).ok(),
+        "0\nnone: prio 0\n"
+    );
+}
