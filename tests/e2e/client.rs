@@ -264,7 +264,7 @@ fn an_upload_shows_its_progress_on_a_terminal_and_nowhere_else() {
     let file = file.display().to_string();
     let run = ["job", "run", "--wait", "--upload", &file, "cksum", "large.bin"];
     let shown = at_a_terminal(&d, &[("Sending", "")], &run).ok();
-    let bar = "Reading  [########################]  8.0 of 8.0 MB";
+    let bar = "Reading  [########################]  100 %  8.0 of 8.0 MB";
     assert!(shown.contains(bar) && shown.contains("Sending  8.0 MB, 0 s so far"), "{shown:?}");
     let left = shown.rsplit("\r\u{1b}[K").next().unwrap();
     assert!(left.starts_with("Job started:"), "the line goes away: {left:?}");
