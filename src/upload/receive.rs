@@ -124,6 +124,8 @@ impl<'a> Call<'a> {
         // The call before may be in its last write.
         let stored = call.stored.clone();
         let _writer = stored.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // A later call may have come first: the data is that call's, and this one must not cut it.
+        call.store.progress(&call.stored, number, None)?;
         let received = call.file.metadata().map_err(failed)?.len();
         if offset > received {
             return Err(StoreError::Resume { handle, received, offset });
