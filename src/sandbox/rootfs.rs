@@ -439,7 +439,7 @@ const MASKED: &[&str] = &[
     "timer_stats",
 ];
 /// Kept readable, never writable.
-const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+const READ_ONLY: &[&str] = &["bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"];
 
 impl ProcMasks {
     /// The masks this kernel needs.

@@ -85,8 +85,45 @@ const NAMES_OF_DISKS: Rule = when(
             1,
             Test::Is(FS_IOC_GETFSLABEL),
             &NO_SUCH_REQUEST,
-            &when(1, Test::Is(EXT4_IOC_GETFSUUID), &NO_SUCH_REQUEST, &YES),
+            &when(1, Test::Is(EXT4_IOC_GETFSUUID), &NO_SUCH_REQUEST, &NETWORK_REQUESTS),
         ),
+    ),
+);
+/// Requests of linux/sockios.h that the libc crate lacks or names otherwise. Those of bridges and VLANs load a module of the
+/// host before they look at who asks. The one of ethtool copies a job's memory, which a job can make slow, with the
+/// lock of the host's whole network configuration (rtnl_lock).
+const SIOCGIFBR: u32 = 0x8940;
+const SIOCSIFBR: u32 = 0x8941;
+const SIOCETHTOOL: u32 = 0x8946;
+const SIOCGIFVLAN: u32 = 0x8982;
+const SIOCSIFVLAN: u32 = 0x8983;
+const SIOCBRADDBR: u32 = 0x89a0;
+const SIOCBRDELBR: u32 = 0x89a1;
+const NETWORK_REQUESTS: Rule = when(
+    1,
+    Test::Is(SIOCETHTOOL),
+    &NO_SUCH_REQUEST,
+    &when(
+        1,
+        Test::Is(SIOCGIFVLAN),
+        &NO_SUCH_REQUEST,
+        &when(
+            1,
+            Test::Is(SIOCSIFVLAN),
+            &NO_SUCH_REQUEST,
+            &when(1, Test::Is(SIOCGIFBR), &NO_SUCH_REQUEST, &BRIDGE_REQUESTS),
+        ),
+    ),
+);
+const BRIDGE_REQUESTS: Rule = when(
+    1,
+    Test::Is(SIOCSIFBR),
+    &NO_SUCH_REQUEST,
+    &when(
+        1,
+        Test::Is(SIOCBRADDBR),
+        &NO_SUCH_REQUEST,
+        &when(1, Test::Is(SIOCBRDELBR), &NO_SUCH_REQUEST, &YES),
     ),
 );
 const IOCTL: Rule = when(
@@ -120,7 +157,14 @@ const PROGRAM_OPTIONS: Rule = when(
         ),
     ),
 );
-const SETSOCKOPT: Rule = when(1, Test::Is(libc::SOL_SOCKET as u32), &PROGRAM_OPTIONS, &YES);
+/// The host has 4096 flow labels for all its network namespaces (ip6_flowlabel.c).
+const FLOW_LABELS: Rule = when(2, option(libc::IPV6_FLOWLABEL_MGR), &REFUSED, &YES);
+const SETSOCKOPT: Rule = when(
+    1,
+    Test::Is(libc::SOL_SOCKET as u32),
+    &PROGRAM_OPTIONS,
+    &when(1, Test::Is(libc::SOL_IPV6 as u32), &FLOW_LABELS, &YES),
+);
 
 /// A listener keeps its program alive by a descriptor, without a process.
 const SECCOMP: Rule = when(
