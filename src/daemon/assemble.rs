@@ -352,10 +352,11 @@ impl Threads {
     fn start_spawners(&mut self, spawner: &Arc<Spawner>, jobs: usize) -> Result<Starts, DaemonError> {
         let (requests, queue): (_, Receiver<StartRequest>) = bounded(jobs);
         let (large, large_queue): (_, Receiver<StartRequest>) = bounded(jobs);
-        for queue in std::iter::repeat_n(queue, SPAWNERS).chain([large_queue]) {
+        // A large start copies as many bytes as its client likes, so its thread does not come first.
+        for (queue, first) in std::iter::repeat_n((queue, true), SPAWNERS).chain([(large_queue, false)]) {
             let answer = self.answer();
             let started = move |result| answer(WorkerEvent::Started(Box::new(result)));
-            self.handles.push(spawner.start_thread(queue, started)?);
+            self.handles.push(spawner.start_thread(queue, first, started)?);
         }
         Ok(Starts::new(requests, large))
     }

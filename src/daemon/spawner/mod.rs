@@ -40,18 +40,22 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts a thread that starts jobs until the queue's senders are gone.
+    /// Starts a thread that starts jobs until the queue's senders are gone. A thread that comes `first` is real-time: it may do
+    /// nothing whose length a client decides.
     ///
     /// # Errors
     /// No thread.
     pub(super) fn start_thread(
         self: &Arc<Self>,
         requests: Receiver<StartRequest>,
+        first: bool,
         answer: impl Fn(StartResult) + Send + 'static,
     ) -> Result<JoinHandle<()>, DaemonError> {
         let spawner = self.clone();
         let work = move || {
-            schedule_first();
+            if first {
+                schedule_first();
+            }
             let mut context = spawner.node.sandbox.adopt_thread();
             for request in requests {
                 answer(spawner.start(&mut context, request));
