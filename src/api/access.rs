@@ -31,6 +31,8 @@ pub(super) struct Identity {
     pub(super) role: Option<Role>,
     /// The last second of its validity, Unix time.
     pub(super) not_after: i64,
+    /// The digest of its public key (SHA-256).
+    pub(super) key: [u8; 32],
 }
 
 /// The reason why a certificate gives no identity, as errors state it.
@@ -75,7 +77,8 @@ pub(super) fn identify(cert: &X509Ref) -> Option<Identity> {
         (Some(unit), None) => Role::from_unit(unit.data().as_slice()),
         _ => None,
     };
-    Some(Identity { role, not_after: inspect::unix(cert.not_after())? })
+    let key = sha256(&cert.public_key().ok()?.public_key_to_der().ok()?);
+    Some(Identity { role, not_after: inspect::unix(cert.not_after())?, key })
 }
 
 /// Most certificates whose verdict is kept.
@@ -189,13 +192,20 @@ impl Access {
     /// The caller, to be checked again for as long as the call lasts.
     pub(super) fn peer(&self, ctx: &RpcContext<'_>) -> Peer {
         let (pem, first) = chain(ctx).unwrap_or_default();
-        Peer { access: self.clone(), pem: pem.into(), first }
+        self.peer_with(pem, first)
+    }
+
+    fn peer_with(&self, pem: Vec<u8>, first: usize) -> Peer {
+        // Not the certificate: anybody can change its signature so that it stays good (ECDSA), and a renewed one has the same
+        // key. Calls of a client without an identity are refused.
+        let key = self.state().verify(&pem).map_or_else(|_| sha256(&pem[..first]), |identity| identity.key);
+        Peer { access: self.clone(), pem: pem.into(), first, key }
     }
 
     /// The client with this certificate, as a caller.
     #[cfg(test)]
     pub(super) fn peer_of(&self, pem: &str) -> Peer {
-        Peer { access: self.clone(), pem: pem.as_bytes().into(), first: pem.len() }
+        self.peer_with(pem.as_bytes().to_vec(), pem.len())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,6 +228,8 @@ pub(super) struct Peer {
     pem: Arc<[u8]>,
     /// The number of bytes, at the beginning, that are the client's own certificate.
     first: usize,
+    /// The digest of the client's public key.
+    key: [u8; 32],
 }
 
 impl Peer {
@@ -226,10 +238,14 @@ impl Peer {
         self.access.state().verify(&self.pem).map(drop).map_err(|why| refused(&why))
     }
 
-    /// The client, by its own certificate, without those sent along with it: a client can send any.
+    /// The client, by the public key of its certificate.
     pub(super) fn client(&self) -> ClientId {
-        let digest = sha256(self.certificate());
-        ClientId::new(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        ClientId::new(self.key.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    /// The digest of the client's public key (SHA-256).
+    pub(super) fn key(&self) -> &[u8; 32] {
+        &self.key
     }
 
     /// The subject of the client's own certificate, as the log shows it.
@@ -255,7 +271,7 @@ impl Peer {
     }
 
     /// The client's own certificate, without those sent along with it: a client can send any.
-    pub(super) fn certificate(&self) -> &[u8] {
+    fn certificate(&self) -> &[u8] {
         &self.pem[..self.first]
     }
 }

@@ -149,7 +149,7 @@ impl CallPermit {
 
     /// The owner of uploads that the call makes or names.
     pub(super) fn owner(&self) -> ClientKey {
-        ClientKey::of(self.peer.certificate())
+        ClientKey::of(self.peer.key())
     }
 
     /// The certificate of the client that makes the call.

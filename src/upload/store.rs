@@ -46,14 +46,14 @@ pub struct StoreLimits {
     pub lifetime: Duration,
 }
 
-/// A client, by the digest of its certificate.
+/// A client, by the digest of what tells it from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientKey(String);
 
 impl ClientKey {
-    /// The client with this certificate.
-    pub fn of(certificate: &[u8]) -> Self {
-        ClientKey(hex(&openssl::sha::sha256(certificate)))
+    /// The client with this key.
+    pub fn of(key: &[u8]) -> Self {
+        ClientKey(hex(&openssl::sha::sha256(key)))
     }
 }
 
