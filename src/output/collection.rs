@@ -17,12 +17,12 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::job_output::{CollectorEvent, JobOutput, Notify};
+use super::limit::Used;
 use super::pipe_call::{Done, PipeCall, PipeState, Work, pipe_state};
 use super::spool::{CHUNK, SpliceResult, SpoolWriter};
 use super::{Full, SpoolLimits, Stream, Watermark};
 use crate::diag;
-use crate::job::JobId;
-use crate::job::SpoolPolicy;
+use crate::job::{ClientId, JobId, SpoolPolicy};
 use crate::sys::clock::now_ns;
 use crate::sys::mailbox::Inbox;
 
@@ -59,6 +59,8 @@ struct Job {
     spool: Option<SpoolWriter>,
     /// Bytes in the spool, as far as calls have returned.
     bytes: u64,
+    /// The client for which they count.
+    client: ClientId,
     /// Rows that readers may read.
     rows: u64,
     watermark: Arc<Watermark>,
@@ -88,8 +90,7 @@ pub(super) struct Collection {
     events: Events,
     inbox: Inbox<Command>,
     limits: SpoolLimits,
-    /// Bytes in the spools of all unfinished jobs.
-    used: u64,
+    used: Used,
     null: Arc<File>,
     notify: Notify,
     // Tokens are never reused: a late event finds no entry and is ignored.
@@ -127,7 +128,7 @@ impl Collection {
             events: Events::with_capacity(256),
             inbox,
             limits,
-            used: 0,
+            used: Used::default(),
             null: Arc::new(null),
             notify,
             pipes: HashMap::new(),
@@ -230,9 +231,10 @@ impl Collection {
         }
         let JobOutput { control, spool, watermark, wake, .. } = output;
         let (bytes, rows) = (spool.bytes(), spool.rows());
-        self.used += bytes;
+        let client = watermark.client();
+        self.used.change(client, 0, bytes);
         let spool = Some(spool);
-        let job = Job { control, spool, bytes, rows, watermark, wake, open: 2, loses: false };
+        let job = Job { control, spool, bytes, client, rows, watermark, wake, open: 2, loses: false };
         self.jobs.insert(id, job);
     }
 
@@ -243,7 +245,7 @@ impl Collection {
         let job = self.jobs.get_mut(&pipe.job)?;
         // Else a late call has it, and queues all pipes of the job when it returns.
         job.spool.as_ref()?;
-        let work = match self.limits.room(job.bytes, self.used) {
+        let work = match self.limits.room(job.bytes, self.used.of(job.client), self.used.all()) {
             Ok(room) => Ok(Work::Keep(room)),
             Err(full) => match (pipe_state(&pipe.fd), self.limits.policy) {
                 (PipeState::Empty, _) => Err(ServeResult::Wait),
@@ -283,8 +285,11 @@ impl Collection {
             return;
         };
         let (bytes, rows) = (spool.bytes(), spool.rows());
-        self.used = self.used - job.bytes + bytes;
+        // Its bytes move to the client as soon as the sandbox has one.
+        self.used.change(job.client, job.bytes, 0);
+        job.client = job.watermark.client();
         job.bytes = bytes;
+        self.used.change(job.client, 0, bytes);
         job.spool = Some(spool);
         if std::mem::replace(&mut job.rows, rows) != rows {
             job.watermark.publish(rows);
@@ -362,7 +367,7 @@ impl Collection {
             }
         }
         job.release(pipe.job);
-        self.used -= job.bytes;
+        self.used.change(job.client, job.bytes, 0);
         self.jobs.remove(&pipe.job);
         (self.notify)(pipe.job, CollectorEvent::OutputComplete);
         // The room of this job is free for the others.

@@ -2,19 +2,23 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::{Full, Stream};
+use crate::job::ClientId;
 use crate::stream;
 
 /// The watermark of a job's output, counted in rows of the spool's index, with the limit that holds the output back
-/// or that the job was ended for. The collector publishes rows and limits, the loop the end; both, and readers, look.
+/// or that the job was ended for. The collector publishes rows and limits, the loop the job's client and the end; both,
+/// and readers, look.
 pub struct Watermark {
     rows: Arc<stream::Watermark>,
     /// The limit that each stream waits for, as [`number`] encodes it.
     waits: [AtomicU8; 2],
     /// The limit for which the job is to end.
     over: AtomicU8,
+    /// The client whose job writes; a warm sandbox has none yet, and its pipes are collected already.
+    client: AtomicU64,
 }
 
 const NOTHING: u8 = 0;
@@ -39,7 +43,17 @@ impl Watermark {
             rows: stream::Watermark::new(),
             waits: Default::default(),
             over: AtomicU8::new(NOTHING),
+            client: AtomicU64::new(ClientId::default().number()),
         })
+    }
+
+    /// Counts the output for this client from now on.
+    pub fn set_client(&self, client: ClientId) {
+        self.client.store(client.number(), Ordering::SeqCst);
+    }
+
+    pub(super) fn client(&self) -> ClientId {
+        ClientId::new(self.client.load(Ordering::SeqCst))
     }
 
     /// The rows alone, for readers that know neither limits nor jobs.

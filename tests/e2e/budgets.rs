@@ -1,19 +1,11 @@
 //! Bytes that clients cause: of jobs that wait, and of jobs that are over. Each kind has a limit, and one client leaves
 //! room for the others.
 
-use crate::helper::certificates::Recipe;
 use crate::helper::daemon::TestDaemon;
 use crate::helper::wait::{eventually, holds};
 use grpcio::RpcStatusCode;
 use joblet::pb::joblet::{FileUpload, RunJobRequest};
-use joblet::pb::joblet_grpc::JobServiceClient;
 use std::fs;
-
-/// Another administrator, with a certificate of their own.
-fn other(d: &TestDaemon) -> JobServiceClient {
-    let (_, ca) = d.identity("default");
-    JobServiceClient::new(d.channel(&d.authority().issue(&Recipe::client("admin")), &ca))
-}
 
 fn refused(answer: grpcio::Result<joblet::pb::joblet::RunJobResponse>) -> (RpcStatusCode, String) {
     match answer {
@@ -30,7 +22,7 @@ fn waiting_jobs_have_a_limit_of_bytes_for_each_client() {
         ("joblet.clientQueueLimit", "1M".into()),
     ]);
     let running = d.submit(["sleep", "1000"]);
-    let (greedy, other) = (d.client("default"), other(&d));
+    let (greedy, other) = (d.client("default"), d.other_client());
     let file = |bytes| FileUpload { path: "f".into(), content: vec![1; bytes], ..Default::default() };
     let with =
         |bytes| RunJobRequest { command: "true".into(), uploads: vec![file(bytes)], ..Default::default() };
@@ -60,7 +52,7 @@ fn waiting_jobs_have_a_limit_of_bytes_for_each_client() {
 fn finished_jobs_of_the_client_that_keeps_most_go_first() {
     let d = TestDaemon::with([("joblet.jobSpoolLimit", "1M"), ("state.retention.bytes", "2M")]);
     let quiet = RunJobRequest { command: "echo".into(), args: vec!["hi".into()], ..Default::default() };
-    let quiet = other(&d).run_job(&quiet).unwrap().jobUuid;
+    let quiet = d.other_client().run_job(&quiet).unwrap().jobUuid;
     d.until_status(&quiet, "COMPLETED");
     let loud = |_| {
         let id = d.submit(["sh", "-c", "head -c 700000 /dev/zero"]);

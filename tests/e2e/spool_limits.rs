@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use futures_util::StreamExt;
-use joblet::pb::joblet::{DataChunk, GetJobLogsReq, OutputStream};
+use joblet::pb::joblet::{DataChunk, GetJobLogsReq, OutputStream, RunJobRequest};
 
 use crate::helper::daemon::Node;
 use crate::helper::programs;
@@ -124,6 +124,31 @@ fn floods_neither_silence_nor_end_a_quiet_job() {
         for id in floods.iter().filter(|_| policy != "kill") {
             d.rnx(["job", "stop", id]).ok();
         }
+    }
+}
+
+#[test]
+fn floods_of_one_client_leave_room_for_another_client() {
+    let d = node("64MiB", "64MiB", "block");
+    let floods: Vec<String> = (0..6).map(|_| flood(&d, u64::MAX, &[1])).collect();
+    for id in &floods {
+        until_it_waits(&d, id, "joblet.spoolLimit");
+    }
+    // More than the reserve of a job, and more than the share of one among seven.
+    let command = |script: &str| RunJobRequest {
+        command: "sh".into(),
+        args: vec!["-c".into(), script.into()],
+        ..Default::default()
+    };
+    let wanted = 7_000_000;
+    let other = d.other_client();
+    let id = other.run_job(&command(&format!("head -c {wanted} /dev/zero"))).unwrap().jobUuid;
+    d.until_status(&id, "COMPLETED");
+    let kept = of(&chunks(&d, &id), OutputStream::OUTPUT_STREAM_STDOUT);
+    assert_eq!((kept.0.len(), kept.1), (wanted, 0));
+    for id in &floods {
+        assert_eq!(d.status(id)["status"], "RUNNING");
+        d.rnx(["job", "stop", id]).ok();
     }
 }
 

@@ -334,6 +334,13 @@ impl TestDaemon {
         joblet::pb::joblet_grpc::JobServiceClient::new(self.channel(&identity, &ca))
     }
 
+    /// The API as another administrator uses it, with a certificate of their own: another client for every limit.
+    pub fn other_client(&self) -> joblet::pb::joblet_grpc::JobServiceClient {
+        let (_, ca) = self.identity("default");
+        let identity = self.authority().issue(&super::certificates::Recipe::client("admin"));
+        joblet::pb::joblet_grpc::JobServiceClient::new(self.channel(&identity, &ca))
+    }
+
     /// Sends a signal to the daemon.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal)

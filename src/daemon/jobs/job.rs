@@ -168,6 +168,7 @@ impl Job {
         output: Arc<Watermark>,
         samples: Arc<stream::Watermark>,
     ) -> Job {
+        output.set_client(spec.client);
         Job {
             id,
             serial: 0,
