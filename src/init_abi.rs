@@ -69,7 +69,9 @@ pub mod report {
 /// | 0 | 8 | magic `JBEXIT01`, in one `pwrite` with the whole block |
 /// | 8 | 4 | wait status of the payload, as waitpid(2) encodes it |
 /// | 12 | 1 | 0 the payload was executed, 1 it could not be, 2 its working directory could not be entered |
-/// | 13 | 3 | the [`Defect`](exit_file::Defect) of a program that could not be executed, 0 none |
+/// | 13 | 1 | the [`Defect`](exit_file::Defect) of a program that could not be executed, 0 none |
+/// | 14 | 1 | the job's own file systems without a free block at the end of a payload that failed: bit n for the n-th of [`OWN_DISKS`](exit_file::OWN_DISKS) |
+/// | 15 | 1 | those without a free inode, likewise |
 /// | 16 | 4 | errno of the call that failed, else 0 |
 /// | 20 | 4 | pid of the payload inside the job |
 /// | 24 | 8 | user CPU time of all reaped children, microseconds |
@@ -82,6 +84,9 @@ pub mod exit_file {
     pub const SIZE: usize = 64;
     /// The first bytes of a complete block.
     pub const MAGIC: [u8; 8] = *b"JBEXIT01";
+
+    /// The file systems that belong to the job alone and have a size.
+    pub const OWN_DISKS: [&core::ffi::CStr; 4] = [c"/work", c"/tmp", c"/run", c"/dev/shm"];
 
     /// The progress of a payload at its start.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,6 +127,10 @@ pub mod exit_file {
         pub begun: Begun,
         /// The defect of a program that could not be executed.
         pub defect: Defect,
+        /// File systems without a free block at the end, bit n for the n-th of [`OWN_DISKS`].
+        pub full: u8,
+        /// File systems without a free inode at the end, likewise.
+        pub crowded: u8,
         /// errno of the call that failed.
         pub errno: i32,
         /// The payload's pid inside the job.
@@ -154,7 +163,7 @@ pub mod exit_file {
             }
             put(&mut block, 0, &MAGIC);
             put(&mut block, 8, &self.wait_status.to_le_bytes());
-            put(&mut block, 12, &(self.begun as i32 | (self.defect as i32) << 8).to_le_bytes());
+            put(&mut block, 12, &[self.begun as u8, self.defect as u8, self.full, self.crowded]);
             put(&mut block, 16, &self.errno.to_le_bytes());
             put(&mut block, 20, &self.pid.to_le_bytes());
             block

@@ -9,7 +9,8 @@
 //! 3. starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the
 //!    daemon through the report pipe whether that worked: end of file, or an errno;
 //! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
-//! 5. writes the exit file when the payload has ended, then kills and reaps the processes that the payload left, so
+//! 5. writes the exit file when the payload has ended (after a failure it looks which of the job's file systems are full),
+//!    then kills and reaps the processes that the payload left, so
 //!    that the output pipes come to their end;
 //! 6. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
 //!    file there), it lingers with its duplicates of the pipes' read ends, so that nothing is lost, until a
@@ -34,7 +35,7 @@ mod program;
 mod raw;
 mod sys;
 
-use init_abi::exit_file::ExitFile;
+use init_abi::exit_file::{Begun, ExitFile, OWN_DISKS};
 use init_abi::slot;
 
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
@@ -108,10 +109,15 @@ fn tend(payload: i32) -> i32 {
 fn write_exit_file(pid: i32, wait_status: i32, outcome: exec::Outcome, started_ns: i64) {
     let exec::Outcome { begun, defect, errno } = outcome;
     let usage = sys::children_usage();
+    let failed = wait_status != 0 && begun == Begun::Executed;
+    // Only now: nothing of a file system that is gone with the job can be looked at later.
+    let (full, crowded) = if failed { full_disks() } else { (0, 0) };
     let exit_file = ExitFile {
         wait_status,
         begun,
         defect,
+        full,
+        crowded,
         errno,
         pid,
         user_usec: usage.user_usec,
@@ -121,6 +127,17 @@ fn write_exit_file(pid: i32, wait_status: i32, outcome: exec::Outcome, started_n
         ended_ns: sys::now_ns(),
     };
     sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
+}
+
+/// The job's own file systems without a free block, and those without a free inode.
+fn full_disks() -> (u8, u8) {
+    let (mut full, mut crowded) = (0, 0);
+    for (bit, path) in OWN_DISKS.iter().enumerate() {
+        let room = sys::room(path);
+        full |= u8::from(room.no_block) << bit;
+        crowded |= u8::from(room.no_inode) << bit;
+    }
+    (full, crowded)
 }
 
 /// Returns when the daemon has collected the output, or when no daemon did so in time.

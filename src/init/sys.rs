@@ -17,6 +17,7 @@ const CHDIR: i64 = 80;
 const GETRUSAGE: i64 = 98;
 const SETSID: i64 = 112;
 const RT_SIGTIMEDWAIT: i64 = 128;
+const STATFS: i64 = 137;
 const SCHED_SETSCHEDULER: i64 = 144;
 const SCHED_GETSCHEDULER: i64 = 145;
 const PRCTL: i64 = 157;
@@ -181,6 +182,22 @@ pub fn children_usage() -> Usage {
         system_usec: usage[2] * 1_000_000 + usage[3],
         max_rss_kib: usage[4],
     }
+}
+
+/// The room that a file system has left.
+pub struct Room {
+    pub no_block: bool,
+    pub no_inode: bool,
+}
+
+/// Whether the file system at a path is full. One that has no size, or cannot be looked at, is not.
+pub fn room(path: &core::ffi::CStr) -> Room {
+    // struct statfs: type, size of a block, blocks, free ones, those for everybody, inodes, free ones, and more.
+    let mut found = [0u64; 15];
+    let _ = call(STATFS, [path.as_ptr() as usize, &raw mut found as usize, 0, 0, 0, 0]);
+    // A file that did not fit may have left a little of it.
+    let is_full = |total: u64, free: u64| total > 0 && free <= total / 256;
+    Room { no_block: is_full(found[2], found[4]), no_inode: is_full(found[5], found[6]) }
 }
 
 const SCHED_RR: usize = 2;

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Status;
-use super::exit_file::{Begun, Defect, ExitFile};
+use super::exit_file::{Begun, Defect, ExitFile, OWN_DISKS};
+use super::own_disk::{self, OwnDisk};
 
 /// The reason on the wire (`exit_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,8 @@ pub struct Witnesses {
     pub peak_bytes: Option<u64>,
     /// /work is a tmpfs, for the sentence.
     pub work_in_memory: bool,
+    /// The job's own file systems in the order of [`OWN_DISKS`], for the sentence where one is full.
+    pub disks: [OwnDisk; OWN_DISKS.len()],
     /// Timeout in words, for the sentence.
     pub timeout: String,
     /// The command, for the sentence of a failed exec.
@@ -154,7 +157,7 @@ pub fn verdict(w: &Witnesses) -> Ending {
     }
     match w.record {
         Some(record) => match record.begun {
-            Begun::Executed => from_status(record),
+            Begun::Executed => from_status(record, own_disk::hint(&record, &w.disks)),
             Begun::NotExecuted => exec_failure(&w.command, record),
             Begun::NotEntered => {
                 let (dir, why) = (&w.work_dir, errno_words(record.errno));
@@ -244,17 +247,19 @@ fn code_of(record: ExitFile) -> i32 {
     (record.wait_status >> 8) & 0xff
 }
 
-fn from_status(record: ExitFile) -> Ending {
+/// The end of a payload, with a hint at a file system that was full then.
+fn from_status(record: ExitFile, full: Option<String>) -> Ending {
     let signal = record.wait_status & 0x7f;
     if signal != 0 {
         let core = if record.wait_status & 0x80 != 0 { " (core dumped)" } else { "" };
         let hint = if signal == SIGSYS { BAD_CALL } else { "" };
-        let text = format!("killed by signal {signal}{core}{hint}");
+        let full = full.map(|full| format!("; {full}")).unwrap_or_default();
+        let text = format!("killed by signal {signal}{core}{hint}{full}");
         return ended(Status::Failed, ExitReason::Signaled, 128 + signal, signal, text);
     }
     let code = code_of(record);
     let status = if code == 0 { Status::Completed } else { Status::Failed };
-    ended(status, ExitReason::Exited, code, 0, String::new())
+    ended(status, ExitReason::Exited, code, 0, full.unwrap_or_default())
 }
 
 fn oom_sentence(w: &Witnesses) -> String {
@@ -371,6 +376,19 @@ mod tests {
     }
 
     #[test]
+    fn full_file_system_is_named_by_the_end_of_a_payload() {
+        let end = |wait_status| {
+            let full = ExitFile { wait_status, full: 2, ..Default::default() };
+            verdict(&Witnesses { record: Some(full), ..Default::default() })
+        };
+        let (exited, killed) = (end(1 << 8), end(7));
+        assert_eq!((exited.reason, exited.code), (ExitReason::Exited, 1));
+        assert!(exited.message.starts_with("its /tmp was full"), "{}", exited.message);
+        assert_eq!(killed.reason, ExitReason::Signaled);
+        assert!(killed.message.starts_with("killed by signal 7; its /tmp was full"), "{}", killed.message);
+    }
+
+    #[test]
     fn a_stop_wins_over_everything() {
         let mut w = record(0);
         w.stopped = Some(StopCause::Request);
@@ -403,7 +421,16 @@ mod tests {
 
     #[test]
     fn a_record_survives_its_encoding_and_a_blank_page_is_none() {
-        let record = ExitFile { wait_status: 9, pid: 2, user_usec: 7, ended_ns: -1, ..Default::default() };
+        let record = ExitFile {
+            wait_status: 9,
+            defect: Defect::CarriageReturn,
+            full: 8,
+            crowded: 255,
+            pid: 2,
+            user_usec: 7,
+            ended_ns: -1,
+            ..Default::default()
+        };
         assert_eq!(ExitFile::decode(&record.encode()), Some(record));
         assert_eq!(ExitFile::decode(&[0; 64]), None);
         assert_eq!(ExitFile::decode(b"JBEXIT01"), None);

@@ -1,6 +1,6 @@
 //! The daemon's side of the exit file ([`crate::init_abi::exit_file`] has the layout): reading it.
 
-pub use crate::init_abi::exit_file::{Begun, Defect, ExitFile, SIZE};
+pub use crate::init_abi::exit_file::{Begun, Defect, ExitFile, OWN_DISKS, SIZE};
 
 use crate::init_abi::exit_file::MAGIC;
 
@@ -14,12 +14,12 @@ impl ExitFile {
         let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
         Some(ExitFile {
             wait_status: word(8)?,
-            begun: match word(12)? & 0xff {
+            begun: match block.get(12)? {
                 0 => Begun::Executed,
                 2 => Begun::NotEntered,
                 _ => Begun::NotExecuted,
             },
-            defect: match word(12)? >> 8 {
+            defect: match block.get(13)? {
                 1 => Defect::Elf32,
                 2 => Defect::OtherMachine,
                 3 => Defect::NoFormat,
@@ -28,6 +28,8 @@ impl ExitFile {
                 // Those of a later joblet-init too.
                 _ => Defect::None,
             },
+            full: *block.get(14)?,
+            crowded: *block.get(15)?,
             errno: word(16)?,
             pid: word(20)?,
             user_usec: long(24)?,

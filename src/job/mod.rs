@@ -12,6 +12,7 @@ pub mod exit_file;
 pub mod id;
 pub mod layer;
 pub mod limits;
+pub mod own_disk;
 pub mod policy;
 pub mod spec;
 pub mod state;

@@ -155,8 +155,8 @@ fn hosts(hostname: &CStr) -> CString {
     CString::new(text).expect("a C string has no NUL within")
 }
 
-/// Bytes of /run: pid files, sockets, locks, and logs of programs that keep one in /var/log.
-pub(super) fn run_bytes(scratch_bytes: u64) -> u64 {
+/// Bytes of /run, by those of /tmp: pid files, sockets, locks, and logs of programs that keep one in /var/log.
+pub fn run_bytes(scratch_bytes: u64) -> u64 {
     scratch_bytes.min(64 << 20)
 }
 

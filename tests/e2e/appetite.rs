@@ -56,3 +56,30 @@ fn resources_that_a_job_uses_up_are_its_own() {
         assert_eq!(found[what], again[what], "{what}");
     }
 }
+
+#[test]
+fn failed_job_says_which_of_its_file_systems_was_full() {
+    let d = TestDaemon::with([("filesystem.workQuota", format!("{QUOTA_MIB}MiB"))]);
+    let ended = |args: &[&str]| {
+        let id = d.submit(args);
+        let code = d.rnx(["job", "wait", &id]).code;
+        (code, d.status(&id)["message"].as_str().unwrap().to_owned())
+    };
+    let shell = |script: &str| ended(&["sh", "-c", script]);
+    for place in ["/work", "/tmp", "/run", "/dev/shm"] {
+        let (code, message) = shell(&format!("head -c 40M /dev/zero >{place}/f"));
+        let bound = "filesystem.workQuota of the node bounds it";
+        assert_eq!((code, message), (1, format!("its {place} was full ({QUOTA_MIB} MiB); {bound}")));
+    }
+    // Here half of the memory limit is less than the quota.
+    let script = "i=0; while : >/tmp/$i; do i=$((i+1)); done";
+    let (code, message) = ended(&["--max-memory", "24", "sh", "-c", script]);
+    let sentence =
+        "its /tmp had no inode left for another file; ask for more memory: it may take half of that";
+    assert!(code > 0 && message == sentence, "{code}: {message}");
+    let said = d.rnx(["job", "run", "--follow", "sh", "-c", "head -c 40M /dev/zero >/tmp/f; kill -9 $$"]);
+    assert!(said.stderr.contains("killed by signal 9 (SIGKILL); its /tmp was full"), "{}", said.stderr);
+    let gone = shell("head -c 40M /dev/zero >/tmp/f; rm /tmp/f; exit 3");
+    assert_eq!(gone, (3, String::new()), "nothing is full any more");
+    assert_eq!(shell("head -c 40M /dev/zero >/tmp/f; exit 0"), (0, String::new()), "it succeeded");
+}

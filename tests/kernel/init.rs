@@ -218,6 +218,19 @@ fn program_that_cannot_be_executed_has_its_defect_recorded() {
 }
 
 #[test]
+fn full_file_systems_are_recorded_for_a_payload_that_failed() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let fill = "head -c 4M /dev/zero >/tmp/f; head -c 40M /dev/zero >/work/f";
+    for (script, full) in
+        [(format!("{fill}; exit 1"), 0b0011), (format!("{fill}; exit 0"), 0), ("exit 1".to_owned(), 0)]
+    {
+        let record = bench.shell(&script).record.unwrap();
+        assert_eq!((record.full, record.crowded), (full, 0), "{script}");
+    }
+}
+
+#[test]
 fn program_open_for_writing_is_retried_until_it_is_closed() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();

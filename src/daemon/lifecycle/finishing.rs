@@ -13,6 +13,7 @@ use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, Evidence};
 use crate::daemon::jobs::{Job, JobTable};
+use crate::daemon::provision::own_disks;
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
@@ -104,6 +105,7 @@ pub(super) fn conclude(
         memory_mib: job.spec.limits.memory.map(|memory| memory.mib()),
         peak_bytes: evidence.peak_bytes,
         work_in_memory: node.disk.is_none(),
+        disks: own_disks(node, &job.spec.limits),
         timeout: job.spec.timeout.map(units::format_duration).unwrap_or_default(),
         command: job.spec.command.clone(),
         work_dir: job.spec.work_dir.clone(),

@@ -35,7 +35,7 @@ pub(super) use identity::Identity;
 pub(super) use mounts::Mounts;
 pub(super) use network::{KeptNetworks, Network, NetworkSource};
 pub(super) use node::{Node, StartError};
-pub(super) use work::{Work, name as work_name, scratch_bytes};
+pub(super) use work::{Work, name as work_name, own_disks, scratch_bytes};
 
 /// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
 /// looks for each of them in a real plan and a real job.

@@ -4,7 +4,10 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use super::{Adoption, Asked, Kind, Node, StartError};
+use crate::job::exit_file::OWN_DISKS;
+use crate::job::own_disk::{Bound, OwnDisk};
 use crate::job::{JobId, Limits};
+use crate::sandbox::plan::run_bytes;
 
 /// A job's /work.
 #[derive(Debug)]
@@ -55,6 +58,17 @@ pub(super) fn acquire(
 /// memory, so at most half of its limit.
 pub(in crate::daemon) fn scratch_bytes(limits: &Limits, quota: u64) -> u64 {
     limits.memory.map_or(quota, |memory| quota.min(memory.bytes() / 2))
+}
+
+/// The sizes of a job's file systems, in the order of [`OWN_DISKS`].
+pub(in crate::daemon) fn own_disks(node: &Node, limits: &Limits) -> [OwnDisk; OWN_DISKS.len()] {
+    let quota = node.work_quota;
+    let bytes = scratch_bytes(limits, quota);
+    let scratch = OwnDisk { bytes, bound: if bytes < quota { Bound::Memory } else { Bound::Quota } };
+    let work = if node.disk.is_some() { OwnDisk { bytes: quota, bound: Bound::Quota } } else { scratch };
+    let of_run = run_bytes(bytes);
+    let run = OwnDisk { bytes: of_run, bound: if of_run < bytes { Bound::Fixed } else { scratch.bound } };
+    [work, scratch, run, scratch]
 }
 
 impl Kind for Work {

@@ -337,6 +337,11 @@ fn end_summary_is_one_line_unless_the_job_exited_by_itself() {
     let killed =
         GetJobStatusRes { exit_reason: "signaled".into(), signal: 9, status: "FAILED".into(), ..running() };
     assert_eq!(text::end_summary(&killed).unwrap(), "rnx: job f47ac10b killed by signal 9 (SIGKILL)");
+    let full = GetJobStatusRes { message: "killed by signal 9; its /tmp was full".into(), ..killed };
+    assert_eq!(
+        text::end_summary(&full).unwrap(),
+        "rnx: job f47ac10b killed by signal 9 (SIGKILL); its /tmp was full"
+    );
     assert_eq!(
         text::end_summary(&oom()).unwrap(),
         "rnx: job f47ac10b killed: out of memory (limit 512 MiB, peak 512 MiB)"

@@ -242,7 +242,11 @@ pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
         // The server knows more than the code says, such as that the job has filled its disk.
         "exited" => format!("exited with {}: {message}", job.exitCode),
         "oom" => or(format!("killed: out of memory (limit {} MiB)", job.maxMemory)),
-        "signaled" => format!("killed by signal {}", signal_name(job.signal)),
+        "signaled" => {
+            // The server names the signal too, and may know more behind that.
+            let hint = message.split_once("; ").map(|(_, hint)| format!("; {hint}")).unwrap_or_default();
+            format!("killed by signal {}{hint}", signal_name(job.signal))
+        }
         "timeout" => or("ran longer than its timeout".into()),
         "output_limit" => or("killed: it wrote more output than it may".into()),
         "disk_full" => or("killed: the node has no room for its output".into()),
