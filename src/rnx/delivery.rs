@@ -1,7 +1,7 @@
 //! The output of a job on its way to our stdout, which may refuse it: a full disk, `/dev/full`.
 //!
 //! The job goes on without us, so rnx says once that its output was not written, follows it to its end, and ends with the
-//! job's code; with [`NOT_WRITTEN`](super::exit::NOT_WRITTEN) where that would be success. A reader that went away is
+//! job's code; with [`NOT_WRITTEN`] where that would be success. A reader that went away is
 //! another matter: it ends rnx at once, as SIGPIPE would.
 
 use super::error::{Error, Result};
