@@ -180,9 +180,9 @@ impl LogCursor {
         next
     }
 
-    /// Nothing for now. The first time behind a tail, an empty chunk carries the number of rows read so far. A tail is a
-    /// part of the output that existed at first, so a reader that loses its stream continues behind those rows and does
-    /// not request a tail of the output that exists by then.
+    /// No chunk until more rows come. The first time behind a tail, an empty chunk carries the number of rows read so far.
+    /// A tail is a part of the output that existed at first, so a reader that loses its stream continues behind those rows
+    /// and does not request a tail of the output that exists by then.
     fn idle(&mut self, rows: u64) -> Next<Chunk> {
         if !std::mem::take(&mut self.owes_position) {
             return Next::Pending;
