@@ -1,0 +1,185 @@
+//! Why a job was refused, in words, and the flag or setting that would allow it: pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::job::egress::{List, Verdict};
+use crate::network::RouterConfig;
+use crate::network::denials::Target;
+use crate::network::rules::{CONNECTIONS, RESOLVER, is_never};
+
+/// Where clouds answer with what a machine may know of itself.
+const METADATA: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(169, 254, 170, 2),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(100, 100, 100, 200),
+];
+
+/// A rule, and what would allow the destination; empty where nothing does.
+pub(super) type Reason = (String, String);
+
+/// Why the router refused a destination of a job in this network with this list.
+pub(super) fn of_target(
+    target: &Target,
+    network: &str,
+    list: Option<&List>,
+    config: &RouterConfig,
+) -> Reason {
+    let Target { address, protocol, port } = *target;
+    if let Some(reason) = of_own_network(address, network, config) {
+        return reason;
+    }
+    let flag = match port {
+        0 => format!("--egress {address}"),
+        port => format!("--egress {address}:{port}"),
+    };
+    let unlisted = list.and_then(|list| of_list(list, address, protocol, port, &flag));
+    let opened = config.allowed.iter().any(|range| range.contains(address));
+    if is_never(address) && !opened {
+        let rule = match address {
+            _ if METADATA.contains(&address) => "metadata of a cloud",
+            _ if address.is_multicast() || address.is_broadcast() => "multicast and broadcast",
+            _ if address.is_private() => "private range",
+            _ if address.is_link_local() => "link-local address",
+            _ => "address that is not of the internet",
+        };
+        if address.is_multicast() || address.is_broadcast() {
+            return (rule.into(), String::new());
+        }
+        let setting = format!("network.egress.allow: [{address}] in the node's configuration");
+        let allow = if unlisted.is_some() { format!("{setting}, and {flag}") } else { setting };
+        return (rule.into(), allow);
+    }
+    unlisted.unwrap_or_else(|| (format!("more than {CONNECTIONS} connections at a time"), String::new()))
+}
+
+/// Destinations that are not outside: the host, the router and other jobs.
+fn of_own_network(address: Ipv4Addr, network: &str, config: &RouterConfig) -> Option<Reason> {
+    let nothing = |rule: &str| Some((rule.to_owned(), String::new()));
+    if config.host.contains(&address) || address.is_loopback() {
+        return nothing("the host itself");
+    }
+    if address == RESOLVER {
+        return nothing("the resolver answers at port 53 only");
+    }
+    let other = config.networks.iter().find(|other| other.range.contains(address))?;
+    if other.range.gateway() == address {
+        return nothing("the router itself");
+    }
+    match other.name.as_str() {
+        name if name != network => {
+            let allow = if other.together { format!("--network {name}") } else { String::new() };
+            Some((format!("another network, {name}"), allow))
+        }
+        name if !other.together => {
+            Some((format!("jobs of network {name} reach no other job"), "--network bridge".into()))
+        }
+        _ => nothing("no job has this address"),
+    }
+}
+
+fn of_list(list: &List, address: Ipv4Addr, protocol: u8, port: u16, flag: &str) -> Option<Reason> {
+    let is_ported = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].contains(&i32::from(protocol));
+    if !is_ported {
+        return Some(("a job with an egress list has TCP and UDP only".into(), String::new()));
+    }
+    let to = IpAddr::from(address);
+    let denies = |(range, only): &(crate::job::egress::Prefix, Option<u16>)| {
+        range.contains(to) && only.is_none_or(|only| only == port)
+    };
+    if let Some((range, only)) = list.denied_ranges().find(denies) {
+        let entry = only.map_or_else(|| range.to_string(), |only| format!("{range}:{only}"));
+        return Some((format!("denied by the egress list: !{entry}"), format!("--egress without !{entry}")));
+    }
+    (!list.allows_address(to, port)).then(|| ("not in the egress list".into(), flag.to_owned()))
+}
+
+/// Why the resolver refused a name.
+pub(super) fn of_name(name: &str, list: Option<&List>) -> Reason {
+    match list.map(|list| list.allows_name(name, None)) {
+        Some(Verdict::Denied) => ("denied by the egress list".into(), "--egress without that denial".into()),
+        Some(Verdict::Unlisted) => ("not in the egress list".into(), format!("--egress {name}")),
+        Some(Verdict::Allowed(_)) | None => (
+            "it leads to addresses that are closed to jobs".into(),
+            "network.egress.allow in the node's configuration".into(),
+        ),
+    }
+}
+
+/// The name of a protocol above IP.
+pub(super) fn protocol(number: u8) -> String {
+    match i32::from(number) {
+        libc::IPPROTO_TCP => "tcp".into(),
+        libc::IPPROTO_UDP => "udp".into(),
+        libc::IPPROTO_ICMP => "icmp".into(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Range;
+    use crate::network::router::Definition;
+
+    #[test]
+    fn each_refusal_names_its_rule_and_what_would_allow_it() {
+        let network = |name: &str, range: [u8; 4], together| Definition {
+            name: name.into(),
+            range: Range::new(range, 16),
+            together,
+            inner: false,
+        };
+        let config = RouterConfig {
+            networks: vec![
+                network("bridge", [172, 20, 0, 0], true),
+                network("isolated", [172, 21, 0, 0], false),
+            ],
+            allowed: vec![Range::new([10, 1, 0, 0], 16)],
+            host: [Ipv4Addr::new(203, 0, 113, 2)].into(),
+            ..RouterConfig::default()
+        };
+        let texts = ["example.org", "1.2.3.4:443", "!9.9.9.0/24:53"].map(str::to_owned);
+        let list = List::parse(&texts).unwrap();
+        let why = |address: [u8; 4], protocol: u8, port, listed: bool| {
+            let target = Target { address: address.into(), protocol, port };
+            let (rule, allow) = of_target(&target, "isolated", listed.then_some(&list), &config);
+            format!("{rule} | {allow}")
+        };
+        for (got, expected) in [
+            (why([8, 8, 8, 8], 6, 443, true), "not in the egress list | --egress 8.8.8.8:443"),
+            (why([8, 8, 8, 8], 1, 0, true), "a job with an egress list has TCP and UDP only | "),
+            (
+                why([9, 9, 9, 9], 17, 53, true),
+                "denied by the egress list: !9.9.9.0/24:53 | --egress without !9.9.9.0/24:53",
+            ),
+            (
+                why([10, 9, 9, 9], 6, 80, true),
+                "private range | network.egress.allow: [10.9.9.9] in the node's configuration, and --egress 10.9.9.9:80",
+            ),
+            (
+                why([10, 9, 9, 9], 6, 80, false),
+                "private range | network.egress.allow: [10.9.9.9] in the node's configuration",
+            ),
+            (why([10, 1, 9, 9], 6, 80, true), "not in the egress list | --egress 10.1.9.9:80"),
+            (
+                why([169, 254, 169, 254], 6, 80, false),
+                "metadata of a cloud | network.egress.allow: [169.254.169.254] in the node's configuration",
+            ),
+            (why([203, 0, 113, 2], 6, 22, false), "the host itself | "),
+            (why([172, 20, 0, 9], 6, 22, false), "another network, bridge | --network bridge"),
+            (
+                why([172, 21, 0, 9], 6, 22, false),
+                "jobs of network isolated reach no other job | --network bridge",
+            ),
+            (why([172, 21, 0, 1], 6, 22, false), "the router itself | "),
+            (why([224, 0, 0, 1], 17, 22, false), "multicast and broadcast | "),
+            (why([8, 8, 8, 8], 6, 443, false), "more than 2048 connections at a time | "),
+            (why([1, 2, 3, 4], 6, 443, true), "more than 2048 connections at a time | "),
+        ] {
+            assert_eq!(got, expected);
+        }
+        assert_eq!(of_name("evil.net", Some(&list)).1, "--egress evil.net");
+        assert_eq!(protocol(17) + &protocol(47), "udp47");
+    }
+}

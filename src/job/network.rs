@@ -1,0 +1,198 @@
+//! The network of a job: the word for it, the name of one that clients make, and the address that it has there.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::InvalidField;
+
+/// Longest name of a network.
+const LONGEST_NAME: usize = 63;
+/// Words of modes, which no network has as its name.
+const MODES: [NetworkMode; 4] =
+    [NetworkMode::None, NetworkMode::Isolated, NetworkMode::Bridge, NetworkMode::Host];
+
+/// The network that a job sees. Its word is stored, and stands in messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NetworkMode {
+    /// An own network namespace with nothing but a loopback interface that is up.
+    None,
+    /// The outside, and no other job.
+    Isolated,
+    /// The outside, and the other jobs of this network.
+    Bridge,
+    /// A network that a client made: the other jobs of it, and the outside unless it is internal.
+    Custom(NetworkName),
+    /// The host's network; only where the configuration allows it.
+    Host,
+}
+
+impl NetworkMode {
+    /// The word on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            NetworkMode::None => "none",
+            NetworkMode::Isolated => "isolated",
+            NetworkMode::Bridge => "bridge",
+            NetworkMode::Custom(name) => name.as_str(),
+            NetworkMode::Host => "host",
+        }
+    }
+
+    /// Whether a job in it has an address and a wire of its own.
+    pub fn is_wired(&self) -> bool {
+        !matches!(self, NetworkMode::None | NetworkMode::Host)
+    }
+}
+
+impl FromStr for NetworkMode {
+    type Err = InvalidField;
+
+    /// Reads the word on the wire: that of a mode, or the name of a network.
+    fn from_str(word: &str) -> Result<Self, InvalidField> {
+        match MODES.into_iter().find(|mode| mode.as_str() == word) {
+            Some(mode) => Ok(mode),
+            None => word.parse().map(NetworkMode::Custom),
+        }
+    }
+}
+
+impl TryFrom<String> for NetworkMode {
+    type Error = InvalidField;
+
+    fn try_from(word: String) -> Result<Self, InvalidField> {
+        word.parse()
+    }
+}
+
+impl From<NetworkMode> for String {
+    fn from(mode: NetworkMode) -> String {
+        mode.as_str().to_owned()
+    }
+}
+
+/// The name of a network that is not built in: 1 to 63 letters, digits, `-` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NetworkName(String);
+
+impl NetworkName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NetworkName {
+    type Err = InvalidField;
+
+    fn from_str(name: &str) -> Result<Self, InvalidField> {
+        let no = |why: &str| {
+            let mut shown: String = name.chars().take(LONGEST_NAME).collect();
+            if shown.len() < name.len() {
+                shown += "...";
+            }
+            let shown = shown.escape_debug();
+            Err(InvalidField::new(format!("\"{shown}\" cannot be the name of a network: {why}")))
+        };
+        if MODES.iter().any(|mode| mode.as_str() == name) {
+            return no("it is the name of a mode");
+        }
+        if name.is_empty() || name.len() > LONGEST_NAME {
+            return no("it must have 1 to 63 characters");
+        }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            return no("it may have letters, digits, '-' and '_' only");
+        }
+        if !name.as_bytes()[0].is_ascii_alphanumeric() {
+            return no("it must begin with a letter or a digit");
+        }
+        Ok(NetworkName(name.to_owned()))
+    }
+}
+
+impl TryFrom<String> for NetworkName {
+    type Error = InvalidField;
+
+    fn try_from(name: String) -> Result<Self, InvalidField> {
+        name.parse()
+    }
+}
+
+impl From<NetworkName> for String {
+    fn from(name: NetworkName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The address of a job in a network, and its wire. No two jobs have the same at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireLease {
+    /// The network's name.
+    pub network: String,
+    /// The job's address.
+    pub address: Ipv4Addr,
+    /// The number of the wire in the router.
+    pub wire: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_of_networks_have_their_characters_and_no_mode() {
+        for name in ["lab", "a", "team_1-x", "0", &"n".repeat(63)] {
+            assert_eq!(name.parse::<NetworkName>().unwrap().as_str(), name);
+        }
+        for (name, why) in [
+            ("", "1 to 63 characters"),
+            (&*"n".repeat(64), "1 to 63 characters"),
+            ("bridge", "the name of a mode"),
+            ("none", "the name of a mode"),
+            ("host", "the name of a mode"),
+            ("isolated", "the name of a mode"),
+            ("-a", "begin with a letter or a digit"),
+            ("_a", "begin with a letter or a digit"),
+            ("a/b", "letters, digits"),
+            ("a b", "letters, digits"),
+            ("lab\n", "letters, digits"),
+            ("\u{e4}", "letters, digits"),
+        ] {
+            let said = name.parse::<NetworkName>().unwrap_err().0;
+            assert!(said.contains(why) && said.contains("cannot be the name of a network"), "{name}: {said}");
+        }
+        assert!("x".repeat(1 << 20).parse::<NetworkName>().unwrap_err().0.len() < 200);
+    }
+
+    #[test]
+    fn words_of_modes_and_names_are_stored_as_texts() {
+        for word in ["none", "isolated", "bridge", "host", "lab"] {
+            let mode: NetworkMode = word.parse().unwrap();
+            let stored = serde_json::to_string(&mode).unwrap();
+            assert_eq!(stored, format!("\"{word}\""), "as earlier versions stored it");
+            assert_eq!(serde_json::from_str::<NetworkMode>(&stored).unwrap(), mode);
+            assert_eq!(mode.is_wired(), !["none", "host"].contains(&word));
+            assert_eq!(matches!(mode, NetworkMode::Custom(_)), word == "lab");
+        }
+        assert!(serde_json::from_str::<NetworkMode>("\"a b\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn words_never_panic(word in "\\PC{0,80}") {
+            let mode = word.parse::<NetworkMode>();
+            prop_assert!(mode.is_err() || mode.unwrap().as_str() == word);
+        }
+    }
+}
