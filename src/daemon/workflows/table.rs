@@ -1,0 +1,278 @@
+//! All workflows that the daemon knows, in the order in which they were accepted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::AHEAD;
+use super::entry::{Body, Entry, Waiting, roster};
+use super::flow::{Flow, Next};
+use super::view::{WorkflowPage, WorkflowQuery};
+use crate::daemon::command::request::{CommandError, NewWorkflow, PAGE_BYTES, PAGE_MAX};
+use crate::daemon::jobs::{Kept, KeptLimits, Share};
+use crate::job::{ClientId, JobId, JobRef, WorkflowId};
+use crate::state::WorkflowRecord;
+use crate::upload::Claim;
+
+/// Bounds of workflows.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::daemon) struct WorkflowLimits {
+    /// `workflow.maxRunning`: workflows that are not over.
+    pub(in crate::daemon) running: usize,
+    /// `workflow.clientMaxRunning`: those of one client.
+    pub(in crate::daemon) client_running: usize,
+    /// `workflow.maxOutputBytes`: bytes that the jobs of one leave for others.
+    pub(in crate::daemon) output_bytes: u64,
+    /// `state.retention.max`: workflows that are over and kept.
+    pub(in crate::daemon) kept: usize,
+    /// `state.retention`: their bytes.
+    pub(in crate::daemon) bytes: KeptLimits,
+}
+
+/// All workflows.
+#[derive(Debug)]
+pub(in crate::daemon) struct Workflows {
+    limits: WorkflowLimits,
+    entries: BTreeMap<u64, Entry>,
+    serials: BTreeMap<JobId, u64>,
+    requests: HashMap<String, u64>,
+    /// Those that are not over.
+    live: BTreeSet<u64>,
+    /// Those that have something to submit take turns.
+    turns: VecDeque<u64>,
+    /// The bytes of those that are over.
+    kept: Kept,
+    over: BTreeSet<(Option<i64>, u64)>,
+    last: u64,
+}
+
+impl Workflows {
+    /// No workflows yet.
+    pub(in crate::daemon) fn new(limits: WorkflowLimits) -> Workflows {
+        Workflows {
+            limits,
+            entries: BTreeMap::new(),
+            serials: BTreeMap::new(),
+            requests: HashMap::new(),
+            live: BTreeSet::new(),
+            turns: VecDeque::new(),
+            kept: Kept::new(limits.bytes),
+            over: BTreeSet::new(),
+            last: 0,
+        }
+    }
+
+    /// Whether one more of this client may run.
+    ///
+    /// # Errors
+    /// The bound that is reached, in words.
+    pub(in crate::daemon) fn admit(&self, client: ClientId) -> Result<(), String> {
+        let own = self.live.iter().filter(|serial| self.entries[serial].record.client == client).count();
+        for (whose, number, most, key) in [
+            ("this client", own, self.limits.client_running, "workflow.clientMaxRunning"),
+            ("all clients", self.live.len(), self.limits.running, "workflow.maxRunning"),
+        ] {
+            if number >= most {
+                return Err(format!(
+                    "{number} workflows of {whose} run already, {key} allows {most}; try again when one has ended"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a new workflow; its serial.
+    pub(in crate::daemon) fn accept(
+        &mut self,
+        new: NewWorkflow,
+        claims: Vec<Claim>,
+        share: Share,
+        waiting: Waiting,
+        now_ns: i64,
+    ) -> u64 {
+        let NewWorkflow { plan, yaml, secret, defaults, client, request_id, .. } = new;
+        let record = WorkflowRecord {
+            id: WorkflowId::random(),
+            serial: self.last + 1,
+            name: plan.name.clone(),
+            yaml,
+            sealed: secret.is_some(),
+            defaults,
+            client,
+            request_id,
+            upload_handles: claims.iter().map(|claim| claim.stored().handle().to_string()).collect(),
+            created_ns: now_ns,
+            canceled: false,
+            end: None,
+        };
+        let roster = roster(&plan);
+        let flow = Flow::new(plan, now_ns);
+        let mut entry = Entry::new(record, roster, Body::Accepted(Box::new(flow)));
+        (entry.claims, entry.share, entry.waiting) = (claims.into(), Some(share), waiting);
+        entry.room = Arc::new(AtomicU64::new(self.limits.output_bytes));
+        self.insert(entry)
+    }
+
+    /// Takes in a workflow with its serial.
+    pub(in crate::daemon) fn insert(&mut self, entry: Entry) -> u64 {
+        let serial = entry.record.serial;
+        self.last = self.last.max(serial);
+        self.serials.insert(entry.record.id.uuid(), serial);
+        if !entry.record.request_id.is_empty() {
+            self.requests.insert(entry.record.request_id.clone(), serial);
+        }
+        let is_over = matches!(entry.body, Body::Over(_));
+        self.entries.insert(serial, entry);
+        if is_over {
+            self.is_over(serial);
+        } else {
+            self.live.insert(serial);
+        }
+        serial
+    }
+
+    /// The workflow that a request with this id made.
+    pub(in crate::daemon) fn of_request(&self, request_id: &str) -> Option<u64> {
+        self.requests.get(request_id).copied()
+    }
+
+    /// A workflow by its serial.
+    pub(in crate::daemon) fn get(&self, serial: u64) -> Option<&Entry> {
+        self.entries.get(&serial)
+    }
+
+    /// The same, to change.
+    pub(in crate::daemon) fn get_mut(&mut self, serial: u64) -> Option<&mut Entry> {
+        self.entries.get_mut(&serial)
+    }
+
+    /// The serial of a workflow.
+    pub(in crate::daemon) fn serial(&self, id: WorkflowId) -> Option<u64> {
+        self.serials.get(&id.uuid()).copied()
+    }
+
+    /// Whether a workflow is known and not over.
+    pub(in crate::daemon) fn is_live(&self, id: WorkflowId) -> bool {
+        self.serial(id).is_some_and(|serial| self.live.contains(&serial))
+    }
+
+    /// The workflow that a request names, by its serial.
+    ///
+    /// # Errors
+    /// No workflow or several match.
+    pub(in crate::daemon) fn find(&self, wanted: &JobRef) -> Result<u64, CommandError> {
+        let missing = || CommandError::NoWorkflow(wanted.to_string());
+        match wanted {
+            JobRef::Exact(id) => self.serials.get(id).copied().ok_or_else(missing),
+            JobRef::Unknown(_) => Err(missing()),
+            JobRef::Prefix(prefix) => {
+                let from = JobId::lowest_with(prefix).ok_or_else(missing)?;
+                let fits = |(id, _): &(&JobId, &u64)| id.to_string().starts_with(prefix.as_str());
+                let found: Vec<_> = self.serials.range(from..).take_while(fits).take(10).collect();
+                match found.as_slice() {
+                    [] => Err(missing()),
+                    [(_, serial)] => Ok(**serial),
+                    _ => Err(CommandError::AmbiguousWorkflow {
+                        prefix: prefix.clone(),
+                        candidates: found.iter().map(|(id, _)| id.to_string()).collect(),
+                    }),
+                }
+            }
+        }
+    }
+
+    /// One page of the list, oldest first.
+    pub(in crate::daemon) fn list(&self, query: &WorkflowQuery) -> WorkflowPage {
+        let limit = if query.limit == 0 { PAGE_MAX } else { query.limit.min(PAGE_MAX) };
+        let wanted = |serial: &u64| query.with_ended || self.live.contains(serial);
+        let mut found = self
+            .entries
+            .range(query.after.saturating_add(1)..)
+            .filter(|(serial, _)| wanted(serial))
+            .peekable();
+        let (mut page, mut bytes) = (WorkflowPage::default(), 0);
+        while page.workflows.len() < limit
+            && bytes < PAGE_BYTES
+            && let Some((serial, entry)) = found.next()
+        {
+            bytes += 512;
+            page.workflows.push((*serial, entry.view(false)));
+        }
+        page.more = found.peek().is_some();
+        page
+    }
+
+    /// A workflow may have something to submit.
+    pub(in crate::daemon) fn look_at(&mut self, serial: u64) {
+        let ready = match self.entries.get(&serial).map(|entry| &entry.body) {
+            Some(Body::Running(flow)) => flow.is_ready(),
+            _ => false,
+        };
+        if ready && !self.turns.contains(&serial) {
+            self.turns.push_back(serial);
+        }
+    }
+
+    /// Whether a workflow has something to submit, and there is room for it.
+    pub(in crate::daemon) fn is_ready(&self) -> bool {
+        let flows = || self.live.iter().filter_map(|serial| self.entries[serial].flow());
+        !self.turns.is_empty() && flows().map(Flow::starting).sum::<usize>() < AHEAD
+    }
+
+    /// Takes the next job that is to be submitted, of each workflow in its turn.
+    pub(in crate::daemon) fn next(&mut self, now_ns: i64) -> Option<(u64, Next)> {
+        while let Some(serial) = self.turns.pop_front() {
+            let Some(Body::Running(flow)) = self.entries.get_mut(&serial).map(|entry| &mut entry.body) else {
+                continue;
+            };
+            if let Some(next) = flow.next(now_ns) {
+                if flow.is_ready() {
+                    self.turns.push_back(serial);
+                }
+                return Some((serial, next));
+            }
+        }
+        None
+    }
+
+    /// Counts a workflow among those that are over.
+    pub(in crate::daemon) fn is_over(&mut self, serial: u64) {
+        self.live.remove(&serial);
+        self.turns.retain(|turn| *turn != serial);
+        let Some(entry) = self.entries.get(&serial) else { return };
+        let Body::Over(over) = &entry.body else { return };
+        let at = (Some(over.end.ended_ns), serial);
+        self.over.insert(at);
+        self.kept.add_record(entry.record.client, at, entry.record.id.uuid(), entry.bytes());
+        self.kept.add_output(entry.record.client, at, entry.record.id.uuid(), entry.output_bytes);
+    }
+
+    /// The workflow that must go next, and the key of the limit that is exceeded; `None` within the limits. Those that
+    /// ended before `before_ns` are too old.
+    pub(in crate::daemon) fn surplus(&self, before_ns: i64) -> Option<(u64, &'static str)> {
+        let oldest = self.over.first();
+        if let Some((_, serial)) = oldest.filter(|(ended, _)| *ended < Some(before_ns)) {
+            return Some((*serial, "state.retention.days"));
+        }
+        if let Some((_, serial)) = oldest.filter(|_| self.over.len() > self.limits.kept) {
+            return Some((*serial, "state.retention.max"));
+        }
+        let (uuid, key) = self.kept.surplus()?;
+        Some((*self.serials.get(&uuid)?, key))
+    }
+
+    /// Takes a workflow out.
+    pub(in crate::daemon) fn remove(&mut self, serial: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&serial)?;
+        self.serials.remove(&entry.record.id.uuid());
+        self.requests.remove(&entry.record.request_id);
+        self.live.remove(&serial);
+        self.turns.retain(|turn| *turn != serial);
+        if let Body::Over(over) = &entry.body {
+            let at = (Some(over.end.ended_ns), serial);
+            self.over.remove(&at);
+            self.kept.remove(entry.record.client, at);
+        }
+        Some(entry)
+    }
+}
