@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! --quick           about a minute instead of about five
-//! --only GROUP      idle, hogs, live, rates or counts (may be repeated)
+//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, which runs alone
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
 //! --realtime        everything but joblet's daemons under SCHED_RR, before other load of the machine
 //! ```
@@ -14,7 +14,9 @@
 //! * *hogs*: the same beside four processes that want every processor;
 //! * *live*: starts while 0, 100 and 1000 jobs sleep;
 //! * *rates*: jobs a second at concurrency 1, 2, 8, 32;
-//! * *counts*: system calls a start.
+//! * *counts*: system calls a start;
+//! * *networks*: starts of jobs with a network beside those without, in a network namespace of the benchmark's own. Only
+//!   where it is asked for.
 //!
 //! TMPDIR is the directory of the daemons' spools and exit files.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -32,6 +34,8 @@ mod figures;
 mod inside;
 #[path = "start_job/launch.rs"]
 mod launch;
+#[path = "start_job/networks.rs"]
+mod networks;
 #[path = "start_job/node.rs"]
 mod node;
 #[path = "start_job/payload.rs"]
@@ -79,8 +83,12 @@ fn main() {
         _ => {}
     }
     let options = options(&arguments);
+    let alone = options.only == ["networks"];
+    if alone {
+        networks::leave_the_host();
+    }
     fs::create_dir_all(&options.out).expect("the directory of --out can be made");
-    let report = measure(&options);
+    let report = if alone { measure_networks(&options) } else { measure(&options) };
     print!("{}", report.text());
     report.write(&options.out);
     println!("written to {}", options.out.display());
@@ -152,6 +160,22 @@ fn measure(options: &Options) -> Report {
             report.add(ways::rounds(&condition, &mut ways.until_first(true), effort(400, 10)));
         }
     }
+    report
+}
+
+fn measure_networks(options: &Options) -> Report {
+    println!("load before: {}", networks::load());
+    let networked = networks::Networked::start(&payload::assemble("start_job"));
+    if options.realtime {
+        realtime();
+    }
+    let effort = Effort {
+        rounds: if options.quick { 60 } else { 400 },
+        warm_up: 5,
+        limit: Duration::from_secs(if options.quick { 20 } else { 120 }),
+    };
+    let mut report = Report::new(options.realtime);
+    report.add(ways::rounds(networks::CONDITION, &mut networked.ways(), effort));
     report
 }
 

@@ -32,7 +32,7 @@ use std::time::Instant;
 use figures::{Sample, quantile};
 use helper::daemon::{Node, TestDaemon};
 use joblet::job::exit::ExitReason;
-use joblet::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Status};
+use joblet::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Status, User};
 use joblet::pb::joblet::EmptyRequest;
 use joblet::state::{Database, Record, Stage};
 use protobuf::Message;
@@ -136,6 +136,10 @@ fn fill(dir: &Path, count: u64) {
         environment: vec![("MODE".into(), "fast".into())],
         secrets: vec![],
         network: NetworkMode::None,
+        egress: None,
+        rate: Default::default(),
+        publish: Vec::new(),
+        user: User::Root,
         timeout: Some(std::time::Duration::from_secs(3600)),
         stop_grace: None,
         upload_paths: vec!["data.csv".into()],
@@ -143,6 +147,7 @@ fn fill(dir: &Path, count: u64) {
         not_before_ns: None,
         request_id: String::new(),
         client: Default::default(),
+        part: None,
     };
     let ending = Ending {
         status: Status::Completed,
@@ -164,6 +169,9 @@ fn fill(dir: &Path, count: u64) {
         ended_ns: Some(now),
         unenforced: vec![],
         lease: Some(1_879_048_192),
+        wire: None,
+        egress: None,
+        denials: None,
         process: None,
         boot: "2d4ccd4c-ffb1-4b58-a8a5-fe3c58e5c33a".into(),
         timeout_at_ns: None,

@@ -19,8 +19,11 @@ pub mod slot {
     pub const EXEC_REQUEST: i32 = 8;
     /// The executable of joblet-init itself. The exec closes it.
     pub const IMAGE: i32 = 9;
+    /// The network namespace that the job's wire leads to, which lives as long as somebody has it open; /dev/null in a
+    /// job without a wire. The payload does not have it.
+    pub const ROUTER: i32 = 10;
     /// The number of slots, 0, 1 and 2 included.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 }
 
 /// The program that joblet-init executes as the payload.

@@ -12,12 +12,17 @@ pub mod daemon; // owns every mutable thing
 pub mod doctor; // is this host fit for the daemon?
 // Level 1: what the loop is made of.
 pub mod cgroup; // limits and accounting of one job, cgroup v2
+pub mod forward; // connections to the ports of jobs
 pub mod metrics; // samples of a job: what it uses, over its time
+pub mod network; // what a job reaches: wires, the router, its rules
 pub mod output; // bytes of a job: spool and readers
+pub mod persist; // history of output and samples: the process that keeps it, and the wire to it
+pub mod resolver; // names for jobs: the process that answers them, and the wire to it
 pub mod sandbox; // isolation of one job
 pub mod state; // job records that survive the daemon
 pub mod stream; // many readers of one growing thing
 pub mod upload; // client files beneath a directory descriptor
+pub mod workflow; // jobs that wait for each other: the file, the graph, its progress
 // Level 0: words.
 pub mod certs; // CA, server, admin and viewer certificates
 pub mod config; // configuration files and their keys

@@ -4,7 +4,7 @@
 #   vendor-config/install.sh [--from DIR] [--host NAME]... [--port N] [--enforcement strict|best-effort] [--dry-run]
 #   vendor-config/install.sh --uninstall [--purge] [--dry-run]
 #
-#   --from DIR       where the programs joblet and rnx are ($CARGO_TARGET_DIR/release, else target/release of this checkout)
+#   --from DIR       where the programs joblet, joblet-resolver, persist and rnx are ($CARGO_TARGET_DIR/release, else target/release of this checkout)
 #   --host NAME      a name or address by which clients call this node, besides localhost; for its certificate
 #   --port N         TCP port of the API (50051)
 #   --enforcement M  what a limit means that this host cannot keep (strict: such a job, or the daemon, does not start)
@@ -57,7 +57,7 @@ configuration() {
 check() {
     local program file base wanted
     [ "$(id -u)" -eq 0 ] || die "this makes a user, units and /opt/joblet: run it as root"
-    for program in joblet rnx; do
+    for program in joblet joblet-resolver persist rnx; do
         [ -x "$from/$program" ] || die "no $from/$program: build it (cargo build --release --locked --bins), or name its directory with --from"
     done
     "$from/joblet" --version >/dev/null || die "$from/joblet does not run on this machine"
@@ -90,6 +90,10 @@ install_programs() {
     for dir in "$prefix" "$prefix/bin" "$links"; do
         # One that is there keeps its mode.
         [ -d "$dir" ] || run install -d -m 0755 "$dir"
+    done
+    # joblet starts both: persist keeps history as the user joblet, joblet-resolver answers names of jobs.
+    for program in persist joblet-resolver; do
+        place "$from/$program" "$prefix/bin/$program" 0755
     done
     for program in joblet rnx; do
         place "$from/$program" "$prefix/bin/$program" 0755
@@ -159,7 +163,7 @@ start() {
 }
 
 remove() {
-    local file i files=("$units"/joblet{,-jobs}.service "$links"/{joblet,rnx} "$prefix"/bin/{joblet,rnx})
+    local file i files=("$units"/joblet{,-jobs}.service "$links"/{joblet,rnx} "$prefix"/bin/{joblet,joblet-resolver,persist,rnx})
     if booted; then
         [ ! -e "$units/joblet.service" ] || run systemctl disable -q joblet
         [ ! -e "$units/joblet-jobs.service" ] || run systemctl stop joblet joblet-jobs

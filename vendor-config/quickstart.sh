@@ -1,17 +1,19 @@
 #!/bin/bash
 # From a bare Debian 12 machine to a running, isolated job, in one command:
 #
-#   bash vendor-config/quickstart.sh [--dir DIR] [--keep]
+#   bash vendor-config/quickstart.sh [--dir DIR] [--keep] [--network none]
 #
 # The script installs the build tools (apt), builds the release programs (cargo; the first build compiles gRPC's C++ core, and
 # the script prints how long that takes), and sets up a node in DIR (default ~/.joblet-quickstart) with its own certificates.
 # It starts the daemon, analyses a web server's log in a job, lets a hostile program try to escape from a job, and stops the
-# daemon again unless --keep is given. It asks no question. A second run uses the programs and the node of the first.
+# daemon again unless --keep is given. Its jobs reach the internet through an interface joblet0 and a table of nftables, which
+# go with the daemon; with --network none they have no network, and nothing of the host's is touched. It asks no question. A second run uses the programs and the node of the first.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dir=$HOME/.joblet-quickstart
 keep=no
+network=bridge
 daemon=
 
 while [ $# -gt 0 ]; do
@@ -19,6 +21,8 @@ while [ $# -gt 0 ]; do
     --dir) dir=${2:?--dir needs a directory}; shift 2 ;;
     --dir=*) dir=${1#--dir=}; shift ;;
     --keep) keep=yes; shift ;;
+    --network) network=${2:?--network needs a mode}; shift 2 ;;
+    --network=*) network=${1#--network=}; shift ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) echo "unknown argument: $1 (try --help)" >&2; exit 2 ;;
     esac
@@ -69,6 +73,13 @@ free_port() {
     die "no free port between 50051 and 50150"
 }
 
+# Whether the kernel has what the router of jobs' networks needs.
+router_is_possible() {
+    "$joblet" doctor --json --config "$dir/joblet-config.yml" 2>/dev/null |
+        python3 -c 'import json, sys
+sys.exit(not any(c["check"] == "network.router" and c["status"] == "ok" for c in json.load(sys.stdin)))'
+}
+
 stop_daemon() {
     [ -n "$daemon" ] || return 0
     kill -TERM "$daemon" 2>/dev/null || return 0
@@ -113,6 +124,11 @@ if [ ! -f "$dir/joblet-config.yml" ]; then
     # controllers on: the configuration names a group for the daemon alone. (A service has one: systemd/joblet.service has
     # Delegate=yes.)
     [ "$mode" != strict ] || sed -i "s|^cgroup:\$|cgroup:\\n  baseDir: $(cgroup_mount)/joblet-quickstart|" "$dir/joblet-config.yml"
+    printf 'network:\n  default_network: %s\n' "$network" >>"$dir/joblet-config.yml"
+    if [ "$network" != none ] && ! router_is_possible; then
+        echo "This host cannot give jobs a network (\`joblet doctor\`, check network.router): they have none."
+        sed -i "s/default_network: $network/default_network: none/" "$dir/joblet-config.yml"
+    fi
 else
     echo "a node is there already; its certificates and configuration are kept"
 fi

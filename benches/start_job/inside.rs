@@ -19,8 +19,8 @@ use futures_executor::block_on;
 use joblet::config::daemon::{Backend, DaemonConfig, OnShutdown};
 use joblet::daemon::command::{Answer, Command, CommandSender, StoredFiles};
 use joblet::daemon::{Daemon, assemble};
-use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode};
-use joblet::output::SpoolReader;
+use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode, User};
+use joblet::output::OutputReader;
 use joblet::sandbox::rootfs::default_paths;
 
 use crate::clock;
@@ -110,7 +110,7 @@ pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let (send, receive) = channel();
     let thread = std::thread::spawn(move || {
         let signals = assemble::block_signals().expect("signals can be blocked");
-        let daemon = Daemon::new(&config, signals, || {}).expect("a daemon");
+        let daemon = Daemon::new(&config, None, signals, || {}).expect("a daemon");
         send.send(daemon.commands()).expect("somebody waits for it");
         daemon.run();
     });
@@ -198,7 +198,7 @@ impl Client {
         };
         let ended = clock::now();
         drop(listener);
-        let mut reader = SpoolReader::open(&source.dir).expect("the spool");
+        let mut reader = OutputReader::open(&source.dir, None).expect("the spool");
         let chunk = reader.next(rows).expect("the spool can be read");
         let word = chunk.and_then(|chunk| chunk.bytes.try_into().ok());
         Sample { accepted, started, first: word.map_or(0, u64::from_ne_bytes), ended }
@@ -223,6 +223,10 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         environment: Vec::new(),
         secrets: Vec::new(),
         network: NetworkMode::None,
+        egress: None,
+        rate: Default::default(),
+        publish: Vec::new(),
+        user: User::Root,
         timeout: None,
         stop_grace: None,
         upload_paths: Vec::new(),
@@ -230,5 +234,6 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         not_before_ns: None,
         request_id: String::new(),
         client: Default::default(),
+        part: None,
     }
 }

@@ -55,6 +55,8 @@ impl Node {
         set(&config, "process", "subidBase", if reuse { 1_950_300_000 } else { 1_950_200_000 });
         set(&config, "joblet", "maxConcurrentJobs", 2000);
         set(&config, "network", "reuseNamespaces", reuse);
+        // A benchmark changes nothing of the host's network.
+        set(&config, "network", "default_network", "none");
         let mounts: Vec<Value> =
             mounts(payload).iter().map(|m| Value::from(m.to_str().expect("a plain path"))).collect();
         set(&config, "filesystem", "allowedMounts", mounts);
@@ -89,7 +91,13 @@ impl Drop for Node {
 impl Client {
     /// Runs one job: accepted when the request is sent, started when its reply is there, ended when its log is.
     pub fn once(&self, program: &str) -> Sample {
-        let request = RunJobRequest { command: program.into(), ..Default::default() };
+        self.once_in(program, "")
+    }
+
+    /// The same in a network; the node's default where that is empty.
+    pub fn once_in(&self, program: &str, network: &str) -> Sample {
+        let request =
+            RunJobRequest { command: program.into(), network: network.into(), ..Default::default() };
         let accepted = clock::now();
         let reply = self.jobs.run_job(&request).expect("the job starts");
         let started = clock::now();

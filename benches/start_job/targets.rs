@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::figures::{self, Figure, Rounds, Span};
+use crate::networks;
 use crate::report::{Report, brackets};
 use crate::ways;
 
@@ -55,6 +56,7 @@ fn all(report: &Report) -> Vec<Target> {
     let mut at_most = |what: &str, bound, measured| {
         all.push(Target { what: what.into(), wanted: Wanted::AtMost(bound), measured });
     };
+    let none = (networks::CONDITION, networks::NONE, Span::First, 0.5);
     let first = |way| (IDLE, way, Span::First, 0.5);
     let end = |way| (TRUE, way, Span::End, 0.5);
     for way in insides(report) {
@@ -69,6 +71,11 @@ fn all(report: &Report) -> Vec<Target> {
         let live = |jobs| (jobs, way, Span::First, 0.5);
         let live = quotient(report, live("first, 1000 live"), live("first, 0 live"));
         at_most(&format!("{way}: first instruction with 1000 live jobs / with none"), 1.2, live);
+    }
+    let networked = |way| quotient(report, (networks::CONDITION, way, Span::First, 0.5), none);
+    if let Some(bridge) = networked(networks::BRIDGE) {
+        at_most("first instruction in bridge, warm / in none", 1.05, Some(bridge));
+        at_most("first instruction in another network, warm / in none", 1.2, networked(networks::OTHER));
     }
     at_most("rnx job run --wait true / crun run", 1.5, quotient(report, end(ways::RNX), end("crun")));
     let mut at_least = |what: String, bound, measured| {

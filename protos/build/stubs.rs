@@ -1,5 +1,5 @@
 //! gRPC stubs for the services of a proto file: the API that grpcio-compiler emits, as far as this package
-//! uses it (blocking calls, streams in one direction). Written here because grpcio-compiler would bring protobuf 2.
+//! uses it (blocking calls, streams). Written here because grpcio-compiler would bring protobuf 2.
 //!
 //! One thing differs. Servers get every request as a stream, of which they take one message. To the client it
 //! is the same; but grpcio hands over a call with a stream as soon as its headers are there, and keeps any
@@ -71,16 +71,15 @@ fn method(
         .map(|t| format!("super::{module}::{}", t.rsplit('.').next().unwrap_or(t)));
     let path = path(package, s, m);
     if m.client_streaming() {
-        assert!(!m.server_streaming(), "{}: no stub for streams in both directions", m.name());
-        client_stream(&id, &call, &req, &res, &path, [consts, calls]);
-        serve(
-            &id,
-            &call,
-            &req,
-            &res,
-            ("ClientStreamingSink", "add_client_streaming_handler"),
-            [handlers, routes],
-        );
+        let (ty, invoke, ends, sink) = if m.server_streaming() {
+            let sink = ("DuplexSink", "add_duplex_streaming_handler");
+            ("Duplex", "duplex_streaming", ["ClientDuplexSender", "ClientDuplexReceiver"], sink)
+        } else {
+            let sink = ("ClientStreamingSink", "add_client_streaming_handler");
+            ("ClientStreaming", "client_streaming", ["ClientCStreamSender", "ClientCStreamReceiver"], sink)
+        };
+        client_stream(&id, &call, &req, &res, &path, (ty, invoke, ends), [consts, calls]);
+        serve(&id, &call, &req, &res, sink, [handlers, routes]);
         return;
     }
     let (ty, sink, add, invoke, reply) = if m.server_streaming() {
@@ -107,16 +106,24 @@ fn method(
 }
 
 /// Appends the constant and the client's call of a method whose requests are a stream.
-fn client_stream(id: &str, call: &str, req: &str, res: &str, path: &str, [consts, calls]: [&mut String; 2]) {
+fn client_stream(
+    id: &str,
+    call: &str,
+    req: &str,
+    res: &str,
+    path: &str,
+    (ty, invoke, [sender, receiver]): (&str, &str, [&str; 2]),
+    [consts, calls]: [&mut String; 2],
+) {
     *consts += &format!(
         "pub const {id}: ::grpcio::Method<{req}, {res}> = ::grpcio::Method {{
-    ty: ::grpcio::MethodType::ClientStreaming, name: {path:?}, req_mar: {MARSHALLER}, resp_mar: {MARSHALLER},
+    ty: ::grpcio::MethodType::{ty}, name: {path:?}, req_mar: {MARSHALLER}, resp_mar: {MARSHALLER},
 }};\n"
     );
     *calls += &format!(
         "    pub fn {call}_opt(&self, opt: ::grpcio::CallOption)
-        -> ::grpcio::Result<(::grpcio::ClientCStreamSender<{req}>, ::grpcio::ClientCStreamReceiver<{res}>)> {{
-        self.client.client_streaming(&{id}, opt)
+        -> ::grpcio::Result<(::grpcio::{sender}<{req}>, ::grpcio::{receiver}<{res}>)> {{
+        self.client.{invoke}(&{id}, opt)
     }}\n"
     );
 }

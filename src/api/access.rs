@@ -22,6 +22,7 @@ use crate::certs::inspect;
 use crate::certs::revocation::Revocations;
 use crate::config::daemon::Security;
 use crate::diag::{Level, limited};
+use crate::forward::Relay;
 use crate::job::ClientId;
 
 /// The part of a good certificate that later checks need.
@@ -139,6 +140,7 @@ pub fn check(security: &Security) -> Result<InForce, ApiError> {
 pub struct Access {
     state: Arc<Mutex<State>>,
     pump: StreamPump,
+    relay: Relay,
 }
 
 /// A summary of the credentials that are in force after [`Access::replace`].
@@ -153,12 +155,16 @@ pub struct InForce {
 }
 
 impl Access {
-    /// Takes the trust from `security`; `pump` ends the streams of clients that lose it.
+    /// Takes the trust from `security`; `pump` ends the streams of clients that lose it, `relay` their connections.
     ///
     /// # Errors
     /// The same as those of [`Access::replace`].
-    pub(super) fn new(security: &Security, pump: StreamPump) -> Result<(Self, InForce), ApiError> {
-        let access = Self { state: Arc::default(), pump };
+    pub(super) fn new(
+        security: &Security,
+        pump: StreamPump,
+        relay: Relay,
+    ) -> Result<(Self, InForce), ApiError> {
+        let access = Self { state: Arc::default(), pump, relay };
         let in_force = access.replace(security)?;
         Ok((access, in_force))
     }
@@ -180,6 +186,7 @@ impl Access {
         let fresh = Some(security.clone());
         *self.state() = State { trust, known: HashMap::new(), fresh };
         self.pump.recheck();
+        self.relay.recheck();
         Ok(in_force)
     }
 

@@ -99,7 +99,7 @@ impl Node {
     }
 
     pub(in crate::api) fn access(&self) -> Access {
-        Access::new(&self.security, super::super::start_pump().unwrap()).unwrap().0
+        Access::new(&self.security, super::super::start_pump().unwrap(), Relay::start().unwrap()).unwrap().0
     }
 }
 

@@ -23,6 +23,8 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
         "ListWorkflows",
         "GetWorkflowJobs",
         "ListNetworks",
+        "GetNetwork",
+        "GetDenials",
         "ListVolumes",
         "GetSystemStatus",
         "StreamSystemMetrics",

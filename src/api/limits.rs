@@ -147,6 +147,16 @@ impl CallPermit {
         }
     }
 
+    /// Counts against the connection that it makes others wait.
+    pub(super) fn count_abuse(&self) {
+        self.abuse.count(&self.place.address);
+    }
+
+    /// The connection, as C-core names it.
+    pub(super) fn address(&self) -> &str {
+        &self.place.address
+    }
+
     /// The owner of uploads that the call makes or names.
     pub(super) fn owner(&self) -> ClientKey {
         ClientKey::of(self.peer.key())

@@ -13,10 +13,11 @@ use crate::pb::joblet::DataChunk;
 
 /// The part of a job's output that a client wants, from its beginning.
 pub(super) fn stream(source: LogSource, query: LogQuery) -> JobSource<LogStream, DataChunk> {
+    let stream = LogStream::new(source.dir, source.history, source.watermark, query);
     JobSource {
         job: source.id,
-        source: LogStream::new(source.dir, &source.watermark, query),
-        message: |_, chunk| reply::chunk(chunk),
+        source: if source.is_known { stream } else { stream.must_exist() },
+        message: |_, item| reply::log_item(item),
         failure: unreadable,
     }
 }

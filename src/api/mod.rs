@@ -28,6 +28,11 @@
 //!
 //! A job's samples go the same way from their own file ([`samples`]), folded where the request says so.
 //!
+//! # A connection to a port
+//!
+//! `forward` ([`crate::forward::Relay`]) owns the sockets of all connections to ports of jobs. A future on `grpc-0` hands it
+//! what the client sends and takes what the job sends, one chunk at a time each way.
+//!
 //! # A reload
 //!
 //! [`reload`] reads the configuration again and puts its certificates and revocation list into [`access`]. The next

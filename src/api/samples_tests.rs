@@ -1,8 +1,9 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use super::*;
 use crate::metrics::series::{FILE, Series};
-use crate::metrics::{How, Sample, SeriesReader};
+use crate::metrics::{How, JobSamples, OpenSamples, Sample, SampleHistory, SeriesReader};
 use crate::stream::{Next, Source, Watermark};
 
 type Messages = JobSource<SampleStream, JobMetricsSample>;
@@ -24,7 +25,13 @@ impl Job {
     fn new() -> Job {
         let dir = tempfile::tempdir().unwrap();
         let watermark = Watermark::new();
-        let source = SampleSource { id: JobId::random(), dir: dir.path().to_owned(), watermark };
+        let source = SampleSource {
+            id: JobId::random(),
+            dir: dir.path().to_owned(),
+            history: None,
+            is_known: true,
+            watermark,
+        };
         Job { source, series: Series::open(dir.path()).unwrap().0, _dir: dir }
     }
 
@@ -84,6 +91,62 @@ fn never_run_job_has_no_samples_and_earlier_daemons_job_has_all() {
     job.source.watermark = Watermark::new();
     job.source.watermark.end();
     assert_eq!(all(&mut job.stream(SampleQuery::default())), (vec![(1, 1)], true));
+}
+
+/// Samples that another store keeps, the second of which is gone.
+#[derive(Debug)]
+struct Kept(Vec<Sample>);
+
+impl SampleHistory for Kept {
+    fn lines(&mut self) -> Result<u64, MetricsError> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn line(&mut self, number: u64) -> Result<Option<Vec<u8>>, MetricsError> {
+        Ok((number != 2).then(|| serde_json::to_vec(&self.0[number as usize - 1]).unwrap()))
+    }
+}
+
+/// The other store, which knows this job alone.
+fn history(known: JobId, asked: JobId) -> Option<JobSamples> {
+    let open: OpenSamples = Arc::new(move |id| {
+        let samples = (0..4).map(|n| {
+            let mut sample = golden().remove(0);
+            sample.time_ns += n * 1_000_000_000;
+            sample.cpu.as_mut().unwrap().usage_usec = n as u64;
+            sample
+        });
+        let kept: Box<dyn SampleHistory> = Box::new(Kept(samples.collect()));
+        Ok((id == known).then_some(kept))
+    });
+    Some(JobSamples { id: asked, open })
+}
+
+#[test]
+fn complete_jobs_samples_come_from_the_history() {
+    let mut job = Job::new();
+    job.add(7);
+    job.source.watermark.end();
+    job.source.history = history(job.source.id, job.source.id);
+    assert_eq!(all(&mut job.stream(SampleQuery::default())), (vec![(7, 7)], true), "the spool has them");
+    std::fs::remove_file(job.source.dir.join(FILE)).unwrap();
+    assert_eq!(all(&mut job.stream(SampleQuery::default())), (vec![(0, 0), (2, 2), (3, 3)], true));
+    let range = SampleQuery { since_ns: at(1), limit: Some(1), ..SampleQuery::default() };
+    assert_eq!(all(&mut job.stream(range)), (vec![(2, 2)], true));
+}
+
+#[test]
+fn job_that_only_the_history_may_know_is_found_or_not_found() {
+    let mut job = Job::new();
+    std::fs::remove_file(job.source.dir.join(FILE)).unwrap();
+    job.source.watermark.end();
+    job.source.is_known = false;
+    job.source.history = history(job.source.id, job.source.id);
+    assert_eq!(all(&mut job.stream(SampleQuery::default())).0.len(), 3);
+    job.source.history = history(JobId::random(), job.source.id);
+    let refused = job.stream(SampleQuery::default()).next().unwrap_err();
+    let text = format!("job not found: {}", job.source.id);
+    assert_eq!((refused.code(), refused.message()), (RpcStatusCode::NOT_FOUND, text.as_str()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::CommandSender;
 use crate::diag::{Level, event};
+use crate::forward::Relay;
 use crate::upload::Store;
 
 /// The shortest interval of pings for which no client is disconnected: half of the promised ten seconds, because pings
@@ -42,6 +43,7 @@ const LONGEST_GRACE: Duration = Duration::from_millis(3500);
 pub struct Server {
     server: grpcio::Server,
     pump: StreamPump,
+    relay: Relay,
     access: Access,
     in_force: InForce,
     port: u16,
@@ -63,16 +65,24 @@ impl Server {
         config: &DaemonConfig,
         commands: CommandSender,
         rules: Rules,
-        pump: StreamPump,
+        (pump, relay): (StreamPump, Relay),
         uploads: Arc<Store>,
     ) -> Result<Self, ApiError> {
-        let (access, in_force) = Access::new(&config.security, pump.clone())?;
+        let (access, in_force) = Access::new(&config.security, pump.clone(), relay.clone())?;
         let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
         let call_limits = CallLimits::new(access.clone());
-        let jobs = Jobs::new(commands, rules, pump.clone(), call_limits, uploads, page, large(&config.grpc));
+        let jobs = Jobs::new(
+            commands,
+            rules,
+            (pump.clone(), relay.clone()),
+            call_limits,
+            uploads,
+            page,
+            large(&config.grpc),
+        );
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
@@ -86,7 +96,7 @@ impl Server {
             .add_listening_port(address.clone(), credentials)
             .map_err(|_| ApiError::Listen { why: why_not(&address), address })?;
         server.start();
-        Ok(Server { server, pump, access, in_force, port, down: None, _env: env })
+        Ok(Server { server, pump, relay, access, in_force, port, down: None, _env: env })
     }
 
     /// The port that clients reach.
@@ -111,6 +121,7 @@ impl Server {
         }
         let done = self.server.shutdown();
         self.pump.shut_down(streams::gone());
+        self.relay.end_calls();
         let (send_down, down) = bounded(1);
         // The thread grpc-0 completes the future, so another thread has to wait for it.
         let waiter = std::thread::Builder::new().name("grpc-down".into()).spawn(move || {

@@ -122,7 +122,13 @@ impl Bench {
             loop {
                 match next() {
                     Command::Logs { answer, .. } => {
-                        let source = LogSource { id, dir: spool.clone(), watermark: of_loop.clone() };
+                        let source = LogSource {
+                            id,
+                            dir: spool.clone(),
+                            history: None,
+                            is_known: true,
+                            watermark: of_loop.clone(),
+                        };
                         let _ = answer.send(Ok(source));
                     }
                     Command::Status { job, answer } => {
@@ -138,7 +144,9 @@ impl Bench {
             }
         });
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        let server = Server::start(&config, sender, rules, pump, store(dir.path())).unwrap();
+        let server =
+            Server::start(&config, sender, rules, (pump, Relay::start().unwrap()), store(dir.path()))
+                .unwrap();
         let port = server.port();
         Bench { ca, server: Some(server), port, held, watermark, dir }
     }
@@ -328,7 +336,13 @@ fn start_error_names_the_invalid_credential_key_or_address() {
         let sender = CommandSender::new(mailbox);
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
         let uploads = tempfile::tempdir().unwrap();
-        match Server::start(&config, sender, rules, streams::start_pump().unwrap(), store(uploads.path())) {
+        match Server::start(
+            &config,
+            sender,
+            rules,
+            (streams::start_pump().unwrap(), Relay::start().unwrap()),
+            store(uploads.path()),
+        ) {
             Err(why) => why.to_string(),
             Ok(_) => panic!("it started"),
         }

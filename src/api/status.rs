@@ -36,10 +36,15 @@ pub(super) fn of_command(error: &CommandError) -> RpcStatus {
     let code = match error {
         CommandError::NotFound(_) => RpcStatusCode::NOT_FOUND,
         CommandError::Ambiguous { .. } => RpcStatusCode::INVALID_ARGUMENT,
+        CommandError::NoWorkflow(_) => RpcStatusCode::NOT_FOUND,
+        CommandError::AmbiguousWorkflow { .. } => RpcStatusCode::INVALID_ARGUMENT,
         CommandError::WrongState(_) => RpcStatusCode::FAILED_PRECONDITION,
         CommandError::Exhausted(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
+        CommandError::Invalid(_) => RpcStatusCode::INVALID_ARGUMENT,
+        CommandError::Exists(_) => RpcStatusCode::ALREADY_EXISTS,
+        CommandError::Missing(_) => RpcStatusCode::NOT_FOUND,
         CommandError::SetUp(_) => RpcStatusCode::INTERNAL,
-        CommandError::ShuttingDown => RpcStatusCode::UNAVAILABLE,
+        CommandError::Unreachable(_) | CommandError::ShuttingDown => RpcStatusCode::UNAVAILABLE,
     };
     new(code, &error.to_string())
 }
@@ -58,6 +63,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> RpcStatus {
         Refusal::Invalid(_) | Refusal::Upload(_) => RpcStatusCode::INVALID_ARGUMENT,
         Refusal::Unsupported(_) => RpcStatusCode::UNIMPLEMENTED,
         Refusal::Forbidden(_) => RpcStatusCode::PERMISSION_DENIED,
+        Refusal::Missing(_) => RpcStatusCode::FAILED_PRECONDITION,
         Refusal::NotFound(_) => RpcStatusCode::NOT_FOUND,
         Refusal::Exhausted(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
     };
@@ -100,6 +106,9 @@ mod tests {
             ),
             (CommandError::Exhausted("many".into()), RpcStatusCode::RESOURCE_EXHAUSTED, "many"),
             (CommandError::SetUp("wall".into()), RpcStatusCode::INTERNAL, "wall"),
+            (CommandError::Invalid("range".into()), RpcStatusCode::INVALID_ARGUMENT, "range"),
+            (CommandError::Exists("lab".into()), RpcStatusCode::ALREADY_EXISTS, "lab"),
+            (CommandError::Missing("lab".into()), RpcStatusCode::NOT_FOUND, "lab"),
             (CommandError::ShuttingDown, RpcStatusCode::UNAVAILABLE, "the daemon is shutting down"),
         ] {
             let status = of_command(&error);

@@ -11,6 +11,7 @@ use super::super::logs;
 use super::*;
 use crate::certs::authority::Pair;
 use crate::daemon::command::LogSource;
+use crate::forward::Relay;
 use crate::output::{LogQuery, LogStream, SpoolWriter, Stream as Side, Watermark};
 use crate::pb::joblet::DataChunk;
 use crate::stream::Queued;
@@ -35,7 +36,7 @@ impl Bench {
         let pump = start_pump().unwrap();
         let id = JobId::random();
         let (node, watermark) = (Node::new(), Watermark::new());
-        let (access, _) = Access::new(&node.security, pump.clone()).unwrap();
+        let (access, _) = Access::new(&node.security, pump.clone(), Relay::start().unwrap()).unwrap();
         let client = node.client();
         Bench { dir: tempfile::tempdir().unwrap(), pump, watermark, id, writer: None, node, access, client }
     }
@@ -54,7 +55,13 @@ impl Bench {
     }
 
     fn source(&self, query: LogQuery) -> JobSource<LogStream, DataChunk> {
-        let source = LogSource { id: self.id, dir: self.spool(), watermark: self.watermark.clone() };
+        let source = LogSource {
+            id: self.id,
+            dir: self.spool(),
+            history: None,
+            is_known: true,
+            watermark: self.watermark.clone(),
+        };
         logs::stream(source, query)
     }
 

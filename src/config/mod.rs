@@ -21,6 +21,7 @@ mod alias;
 pub mod check;
 pub mod client;
 pub mod daemon;
+pub mod edit_distance;
 pub mod permissions;
 pub mod search;
 mod values;

@@ -4,55 +4,54 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::bounded;
 use log::Level;
 use mio::{Poll, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::cleanup::{self, Cleanup};
 use super::command::{Command, CommandSender, QUEUE};
-use super::core::{Clock, Core, Settings, Shutdown, Streams};
-use super::drains::Drains;
+use super::core::{Clock, Core, Shutdown};
+use super::egress::Egress;
 use super::event_loop::EventLoop;
 use super::events::WorkerEvent;
-use super::evidence::Evidence;
-use super::inspection::Inspection;
-use super::jobs::{Backlog, BacklogLimits, JobTable, KeptLimits, Schedule, Slots};
-use super::ledger::{Ledger, PendingWrite};
+use super::history;
+use super::jobs::{JobTable, Schedule, Slots};
+use super::ledger::Ledger;
 use super::lifecycle;
-use super::pool::Pool;
-use super::provision::{KeptNetworks, Node, Supply};
+use super::networks::Known;
+use super::pool::Usual;
+use super::provision::{KeptNetworks, Node, PortTable, Supply, Wiring};
+use super::resolver::Resolver;
+use super::settings::{
+    backlog_limits, history_dirs, kept_limits, sandbox_config, settings, share, workflow_limits,
+};
 use super::sources::{Sources, WAKE};
-use super::spawner::{CreateRequest, Spawner, StartRequest, Starts, schedule_first};
-use super::staging::{self, Staging};
-use super::timers::Timers;
-use super::token::Token;
+use super::spawner::Spawner;
+use super::staging;
+use super::threads::{Threads, join_all};
+use super::workflows::Workflows;
 use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
-use crate::config::daemon::{Backend, DaemonConfig, OnShutdown, ProcMode, WorkBackend};
+use crate::config::daemon::{Backend, DaemonConfig, WorkBackend};
 use crate::diag;
+use crate::forward::Relay;
 use crate::job::limits::CoreSet;
-use crate::job::{Controller, Enforcement, Limits};
-use crate::metrics::Sampler;
-use crate::output::{Collector, CollectorEvent, SpoolLimits};
-use crate::sandbox::create::{SandboxConfig, exit_files};
+use crate::job::{Controller, Enforcement, Limits, NetworkMode, User};
+use crate::network::rate;
+use crate::sandbox::create::exit_files;
 use crate::sandbox::identity::{Leases, check_range};
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::state::salvage::{Salvaged, salvage};
-use crate::state::{self, Change, Database, Record};
+use crate::state::{Database, Record};
 use crate::sys::clock::now_ns;
-use crate::sys::mailbox::{Mailbox, mailbox};
+use crate::sys::mailbox::mailbox;
 use crate::upload::{Stage, Store};
-
-/// Spawner threads: as many as help on small machines; more only queue in the kernel.
-const SPAWNERS: usize = 2;
 
 /// Answers of worker threads that may wait for the loop. A thread that has more waits for the loop, which never waits
 /// for a thread.
@@ -105,13 +104,14 @@ fn raise_open_files() {
 }
 
 impl Daemon {
-    /// Prepares directories, groups, sandboxes and threads. `shutdown_begins` is called on the loop when a
-    /// shutdown begins.
+    /// Prepares directories, groups, sandboxes and threads. `path` is the configuration file, for the history process;
+    /// without it there is none. `shutdown_begins` is called on the loop when a shutdown begins.
     ///
     /// # Errors
     /// The host's refusal; nothing runs then.
     pub fn new(
         config: &DaemonConfig,
+        path: Option<&Path>,
         signals: SignalFd,
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
@@ -119,19 +119,20 @@ impl Daemon {
         let places = Places::make(config)?;
         let (lock, holders) = lock(&places.run_dir)?;
         let (database, records) = open_database(config)?;
-        let supply = Supply { identities: leases(config)?, networks: KeptNetworks::default() };
+        let workflows = database.as_ref().map(Database::workflows).transpose()?.unwrap_or_default();
+        let known = known_networks(config, database.as_ref())?;
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work);
-        let node = Arc::new(node(config, &places, on_disk.then(|| work.clone()))?);
+        let (resolver, names) = Resolver::new()?;
+        let wiring = known.wiring(config, resolver.clone())?;
+        let node = Arc::new(node(config, &places, on_disk.then(|| work.clone()), wiring, resolver)?);
         let cores = node.tree.cores()?;
         let share = share(config, &node.tree);
         let jobs = share.map_or(config.joblet.max_concurrent_jobs, |share| share.jobs) as usize;
 
         let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
-        let registry = poll.registry().try_clone().map_err(setting_up("copy the epoll instance"))?;
-        let waker = Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?;
-        let waker = Arc::new(waker);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
         let (commands_end, commands) = mailbox::<Command>(QUEUE, waker.clone());
         let (to_loop, workers) = mailbox::<WorkerEvent>(ANSWERS, waker);
         let sender = CommandSender::new(commands_end);
@@ -141,10 +142,15 @@ impl Daemon {
             shutdown_begins();
         });
 
-        let sources = Sources::new(registry);
+        let sources = Sources::new(poll.registry().try_clone().map_err(setting_up("copy the poll"))?);
         let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
-        let mut threads = Threads { to_loop, handles: Vec::new() };
-        let streams = threads.start_streams(config)?;
+        let mut threads = Threads::new(to_loop);
+        let mut streams = threads.start_streams(config, places.outputs)?;
+        if let Some(path) = path.filter(|_| config.ipc.enabled) {
+            let wishes = database.as_ref().map(Database::deletions).transpose()?.unwrap_or_default();
+            streams.history = threads.start_history(config, path, wishes, &streams.collector)?;
+        }
+        threads.start_resolver(names, config, places.run_dir.clone(), node.egress.clone())?;
         let store = staging::open_store(config, places.uploads)?;
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
@@ -152,9 +158,11 @@ impl Daemon {
             collector: streams.collector.clone(),
             stage: stage.clone(),
         });
+        let ledger = threads.start_ledger(database)?;
+        let supply = supply(config, known, &node, &ledger, &mut threads)?;
         let core = Core {
             settings: settings(config),
-            node,
+            node: node.clone(),
             jobs: JobTable::new(kept_limits(config)),
             slots: Slots::new(jobs),
             schedule,
@@ -162,22 +170,18 @@ impl Daemon {
             supply,
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
-            ledger: threads.start_ledger(database)?,
+            ledger,
+            workflows: Workflows::new(workflow_limits(config)),
             cleanup: threads.start_cleanup(work)?,
             streams,
-            clock: Clock {
-                timers: Timers::new(),
-                drains: Drains::default(),
-                sources,
-                watches_starts: false,
-                oom_warned: false,
-            },
+            clock: Clock::new(sources),
             shutdown: Shutdown { begins, begun: false, gave_up: false },
         };
-        let event_loop = EventLoop::new(poll, signals, workers, commands, core);
-        let mut event_loop = event_loop.map_err(setting_up("watch signals"))?;
-        lifecycle::takeover::take_over(event_loop.core(), records, left, &holders);
-        let threads = threads.handles;
+        let mut event_loop =
+            EventLoop::new(poll, signals, workers, commands, core).map_err(setting_up("watch signals"))?;
+        lifecycle::takeover::take_over(event_loop.core(), records, workflows, left, &holders);
+        event_loop.core().node.resolver.open();
+        let threads = threads.into_handles();
         Ok(Daemon { commands: sender, cores, share, uploads: store, event_loop, threads, _lock: lock })
     }
 
@@ -191,6 +195,11 @@ impl Daemon {
         self.uploads.clone()
     }
 
+    /// The relay of connections to the ports of jobs.
+    pub fn relay(&mut self) -> Relay {
+        self.event_loop.core().supply.ports.relay().clone()
+    }
+
     /// Cores that jobs may run on.
     pub fn cores(&self) -> &CoreSet {
         &self.cores
@@ -201,9 +210,22 @@ impl Daemon {
         self.share.map(|share| share.processes)
     }
 
-    /// Fills the pool with sandboxes for jobs with these limits, until jobs have asked for others.
-    pub fn make_ready(&mut self, usual: Limits) {
-        lifecycle::expect_jobs(self.event_loop.core(), usual);
+    /// Waits until the history process answers, if there is one. A signal ends the wait, and the loop at once.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn wait_for_history(&mut self, config: &DaemonConfig) -> Result<(), DaemonError> {
+        if !self.event_loop.core().streams.history.is_kept() {
+            return Ok(());
+        }
+        history::wait_for_answer(&config.persist.server.grpc_socket, self.event_loop.signals())
+    }
+
+    /// Fills the pool with sandboxes for jobs with these limits, this user and this network, until jobs have asked for others.
+    pub fn make_ready(&mut self, limits: Limits, user: User, network: NetworkMode) {
+        // None is made ahead in the host's network.
+        let network = if network == NetworkMode::Host { NetworkMode::None } else { network };
+        lifecycle::expect_jobs(self.event_loop.core(), Usual { limits, user, network });
     }
 
     /// Runs until a signal asks for the end and all jobs are given back.
@@ -219,45 +241,19 @@ impl Daemon {
         let core = event_loop.core();
         lifecycle::end_holders(core);
         core.streams.sampler.stop();
-        let tree = core.node.tree.clone();
+        core.streams.history.stop();
+        core.supply.ports.relay().stop();
+        let node = core.node.clone();
+        let goes_on = core.jobs.iter().any(|job| job.trace.wire.is_some() && !job.state.is_finished());
+        node.resolver.stop(goes_on);
         // Its queue ends go with it; the threads see that and end.
         drop(event_loop);
         join_all(threads, THREADS_WAIT);
+        node.wiring.close(goes_on);
+        let tree = &node.tree;
         if let Err(why) = tree.remove() {
             diag::event!(Level::Warn, "cannot remove our cgroup", path = tree.path().display(), error = why);
         }
-    }
-}
-
-/// Joins threads, so long at most. A thread that hangs in the kernel, such as on a disk that does not answer, ends with
-/// the process; the next daemon does what it has left.
-fn join_all(threads: Vec<JoinHandle<()>>, bound: Duration) {
-    let (joined, end) = bounded(1);
-    let names: Vec<(String, Arc<AtomicBool>)> =
-        threads.iter().map(|t| (t.thread().name().unwrap_or_default().to_owned(), Arc::default())).collect();
-    let over: Vec<Arc<AtomicBool>> = names.iter().map(|(_, over)| over.clone()).collect();
-    let join = move || {
-        for (thread, over) in threads.into_iter().zip(over) {
-            if thread.join().is_err() {
-                diag::event!(Level::Error, "a thread ended by a panic");
-            }
-            over.store(true, Ordering::SeqCst);
-        }
-        let _ = joined.send(());
-    };
-    if let Err(why) = std::thread::Builder::new().name("join".into()).spawn(join) {
-        diag::event!(Level::Warn, "cannot wait for the threads", error = why);
-        return;
-    }
-    if end.recv_timeout(bound).is_err() {
-        let hangs = names.iter().find(|(_, over)| !over.load(Ordering::SeqCst));
-        let name = hangs.map_or("", |(name, _)| name.as_str());
-        diag::event!(
-            Level::Error,
-            "a thread does not end, leaving",
-            thread = name,
-            waited = format!("{bound:?}")
-        );
     }
 }
 
@@ -280,8 +276,10 @@ fn setting_up(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
 struct Places {
     run_dir: PathBuf,
     spool: PathBuf,
+    denials: PathBuf,
     staged: PathBuf,
     uploads: PathBuf,
+    outputs: PathBuf,
 }
 
 impl Places {
@@ -290,124 +288,63 @@ impl Places {
         Ok(Places {
             run_dir: make("run")?,
             spool: make("spool")?,
+            denials: make("run/denials")?,
             staged: make("staged")?,
             uploads: make("uploads")?,
+            outputs: make("workflows")?,
         })
     }
 }
 
+/// The networks of the configuration and of the database.
+fn known_networks(config: &DaemonConfig, database: Option<&Database>) -> Result<Known, DaemonError> {
+    let stored = database.map(Database::networks).transpose()?.unwrap_or_default();
+    Ok(Known::new(config, stored)?)
+}
+
+/// The stock of things that are lent to jobs.
+fn supply(
+    config: &DaemonConfig,
+    known: Known,
+    node: &Arc<Node>,
+    ledger: &Ledger,
+    threads: &mut Threads,
+) -> Result<Supply, DaemonError> {
+    Ok(Supply {
+        identities: leases(config)?,
+        namespaces: KeptNetworks::default(),
+        addresses: known.addresses()?,
+        networks: threads.start_networks(known, config, node.clone(), ledger)?,
+        egress: node.egress.clone(),
+        keeper: threads.start_keeper(node)?,
+        ports: PortTable::new(Relay::start().map_err(setting_up("start the relay of jobs' ports"))?),
+    })
+}
+
 /// The part of the node that all jobs share.
-fn node(config: &DaemonConfig, places: &Places, disk: Option<Arc<WorkDisk>>) -> Result<Node, DaemonError> {
+fn node(
+    config: &DaemonConfig,
+    places: &Places,
+    disk: Option<Arc<WorkDisk>>,
+    wiring: Wiring,
+    resolver: Resolver,
+) -> Result<Node, DaemonError> {
     Ok(Node {
         tree: Arc::new(tree(config)?),
         sandbox: Sandbox::new(sandbox_config(config, &places.run_dir))?,
         disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
         spool: places.spool.clone(),
+        live_only: !config.ipc.enabled,
         run_dir: places.run_dir.clone(),
         disk,
         work_quota: config.filesystem.work_quota,
         reuse_networks: config.network.reuse_namespaces,
+        wiring,
+        resolver,
+        egress: Arc::new(Egress::new(places.denials.clone())),
+        rates: rate::probe().map_err(|why| why.to_string()),
+        history: history_dirs(config),
     })
-}
-
-/// Worker threads as they are started, each with its way to the loop.
-struct Threads {
-    to_loop: Mailbox<WorkerEvent>,
-    handles: Vec<JoinHandle<()>>,
-}
-
-impl Threads {
-    /// The way in which a thread answers the loop.
-    fn answer(&self) -> impl Fn(WorkerEvent) + Send + Sync + Clone + 'static {
-        let to_loop = self.to_loop.clone();
-        move |event| {
-            // The loop is gone only after all of its jobs are.
-            let _ = to_loop.send(event);
-        }
-    }
-
-    /// The threads that take what jobs give, their output and what they use, and that look at them.
-    fn start_streams(&mut self, config: &DaemonConfig) -> Result<Streams, DaemonError> {
-        let answer = self.answer();
-        let collector = Collector::start(spool_limits(config), move |id, event| {
-            answer(match event {
-                CollectorEvent::OutputComplete => WorkerEvent::OutputComplete(id),
-                CollectorEvent::OverLimit => WorkerEvent::OverLimit(id),
-                CollectorEvent::PipeHeld => WorkerEvent::PipeHeld(id),
-                CollectorEvent::PipeFree => WorkerEvent::PipeFree,
-            });
-        })?;
-        let answer = self.answer();
-        let (sampler, thread) =
-            Sampler::start(config.job_metrics.default_sample_rate, move |id, evidence: Evidence| {
-                answer(WorkerEvent::Evidence(id, Box::new(evidence)));
-            })?;
-        self.handles.push(thread);
-        let (inspection, thread) = Inspection::start()?;
-        self.handles.push(thread);
-        Ok(Streams { collector, sampler, inspection })
-    }
-
-    /// The threads that start jobs. Their queue holds as many as may run at one time.
-    fn start_spawners(&mut self, spawner: &Arc<Spawner>, jobs: usize) -> Result<Starts, DaemonError> {
-        let (requests, queue): (_, Receiver<StartRequest>) = bounded(jobs);
-        let (large, large_queue): (_, Receiver<StartRequest>) = bounded(jobs);
-        // A large start copies as many bytes as its client likes, so its thread does not come first.
-        for (queue, first) in std::iter::repeat_n((queue, true), SPAWNERS).chain([(large_queue, false)]) {
-            let answer = self.answer();
-            let started = move |result| answer(WorkerEvent::Started(Box::new(result)));
-            self.handles.push(spawner.start_thread(queue, first, started)?);
-        }
-        Ok(Starts::new(requests, large))
-    }
-
-    /// The thread that creates sandboxes ahead of jobs.
-    fn start_pool(&mut self, spawner: &Arc<Spawner>, size: usize) -> Result<Pool, DaemonError> {
-        let (requests, queue): (_, Receiver<(Box<CreateRequest>, Token)>) = bounded(size);
-        let answer = self.answer();
-        let created = move |created: Result<_, _>, under_way| {
-            answer(WorkerEvent::Created(created.map(Box::new), under_way));
-        };
-        self.handles.push(spawner.start_pool_thread(queue, created)?);
-        Ok(Pool::new(size, requests))
-    }
-
-    /// The thread that writes records, if jobs are remembered on disk.
-    fn start_ledger(&mut self, database: Option<Database>) -> Result<Ledger, DaemonError> {
-        let answer = self.answer();
-        let started = database.map(|database| {
-            let written = move |outcome| answer(WorkerEvent::Recorded(outcome));
-            state::writer::start(database, schedule_first, written)
-        });
-        let (changes, thread): (Option<Sender<Change<PendingWrite>>>, _) = started.transpose()?.unzip();
-        self.handles.extend(thread);
-        Ok(Ledger::new(changes))
-    }
-
-    /// The thread that writes the inputs of waiting jobs.
-    fn start_staging(
-        &mut self,
-        stage: Stage,
-        store: Arc<Store>,
-        limits: BacklogLimits,
-    ) -> Result<Staging, DaemonError> {
-        let (requests, queue) = unbounded();
-        let answer = self.answer();
-        let thread = staging::start(stage.clone(), queue, move |staged| answer(WorkerEvent::Staged(staged)))?;
-        self.handles.push(thread);
-        Ok(Staging::new(stage, store, requests, Backlog::new(limits)))
-    }
-
-    /// The threads that remove what jobs leave.
-    fn start_cleanup(&mut self, work: Arc<WorkDisk>) -> Result<Cleanup, DaemonError> {
-        let (tasks, task_queue) = unbounded();
-        let (removals, removal_queue) = unbounded();
-        let answer = self.answer();
-        let done = move |event| answer(WorkerEvent::Cleanup(event));
-        self.handles.push(cleanup::start(task_queue, done.clone())?);
-        cleanup::start_removal(work, removal_queue, done)?;
-        Ok(Cleanup::new(tasks, removals))
-    }
 }
 
 /// The records of an earlier daemon, and where ours go; `None`: nowhere.
@@ -450,7 +387,7 @@ fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {
     let (base, count) = (config.process.subid_base, config.process.subid_count);
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let texts = ["/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"].map(|path| (path, read(path)));
-    check_range(base, count, texts.each_ref().map(|(path, text)| (*path, text.as_str())))?;
+    check_range(base - 1, count + 1, texts.each_ref().map(|(path, text)| (*path, text.as_str())))?;
     Ok(Leases::new(base, count))
 }
 
@@ -508,63 +445,9 @@ fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
     Ok(tree)
 }
 
-/// The share of each job in the host's processes, where no controller limits all jobs together.
-fn share(config: &DaemonConfig, tree: &CgroupTree) -> Option<Share> {
-    let joblet = &config.joblet;
-    let share = tree.share(joblet.max_concurrent_jobs)?;
-    if share.processes < joblet.default_pids_limit || share.jobs < joblet.max_concurrent_jobs {
-        diag::event!(
-            Level::Warn,
-            "no pids controller: jobs have fewer processes, so that the host can always fork",
-            processes = share.processes.min(joblet.default_pids_limit),
-            jobs = share.jobs,
-            remedy = "raise kernel.pid_max and kernel.threads-max, or lower joblet.maxConcurrentJobs"
-        );
-    }
-    Some(share)
-}
-
 /// Tells data directories apart in the name of a group; FNV-1a, 32 bits.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-}
-
-fn sandbox_config(config: &DaemonConfig, run_dir: &Path) -> SandboxConfig {
-    SandboxConfig {
-        mounts: config.filesystem.allowed_mounts.clone(),
-        extra_mounts: config.filesystem.extra_mounts.clone(),
-        proc_pids_only: config.filesystem.proc == ProcMode::Pid,
-        run_dir: run_dir.to_owned(),
-        orphan_linger_s: config.joblet.orphan_linger.as_secs(),
-    }
-}
-
-fn settings(config: &DaemonConfig) -> Settings {
-    const DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
-    Settings {
-        max_queued: config.joblet.max_queued_jobs as usize,
-        retention_max: config.state.retention.max as usize,
-        retention_ns: i64::from(config.state.retention.days) * DAY_NS,
-        keep_jobs: config.joblet.on_shutdown == OnShutdown::Keep,
-        stop_grace: config.joblet.stop_grace_period,
-        cleanup_timeout: config.joblet.cleanup_timeout,
-        enforcement: config.cgroup.enforcement,
-        spool_limits: spool_limits(config),
-    }
-}
-
-fn backlog_limits(config: &DaemonConfig) -> BacklogLimits {
-    BacklogLimits { all: config.joblet.queue_limit, client: config.joblet.client_queue_limit }
-}
-
-fn kept_limits(config: &DaemonConfig) -> KeptLimits {
-    let retention = &config.state.retention;
-    KeptLimits { output: retention.bytes, records: retention.record_bytes }
-}
-
-fn spool_limits(config: &DaemonConfig) -> SpoolLimits {
-    let joblet = &config.joblet;
-    SpoolLimits { all: joblet.spool_limit, job: joblet.job_spool_limit, policy: joblet.spool_policy }
 }
 
 #[cfg(test)]
@@ -575,15 +458,6 @@ mod tests {
     fn data_directories_have_groups_of_their_own() {
         assert_ne!(fnv1a(b"/opt/joblet"), fnv1a(b"/opt/joblet2"));
         assert_eq!(fnv1a(b""), 0x811c_9dc5);
-    }
-
-    #[test]
-    fn a_thread_that_hangs_does_not_keep_the_daemon() {
-        let (end, wait) = bounded::<()>(0);
-        let hangs = std::thread::spawn(move || _ = wait.recv());
-        join_all(vec![std::thread::spawn(|| {}), hangs], Duration::from_millis(1));
-        drop(end);
-        join_all(vec![std::thread::spawn(|| {})], Duration::from_secs(3600));
     }
 
     #[test]

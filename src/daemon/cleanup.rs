@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,6 +25,8 @@ use super::token::{Counter, Token};
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
 use crate::job::JobId;
+use crate::metrics::series;
+use crate::output::ring;
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::state::{Record, sidecar};
@@ -52,7 +55,7 @@ pub(super) enum CleanupTask {
     /// done behind the last one.
     Directories(VecDeque<PathBuf>, Option<WhenRemoved>),
     /// Spools of jobs that are over, to be measured one after the other, with other tasks in between.
-    Measure(VecDeque<(JobId, PathBuf)>),
+    Measure(VecDeque<(JobId, Vec<PathBuf>)>),
     /// The evidence of a job, to be read.
     Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
 }
@@ -212,8 +215,8 @@ impl Cleanup {
         self.send(CleanupTask::Directories([path].into(), None));
     }
 
-    /// Has the spools of jobs that are over measured.
-    pub(super) fn measure(&self, spools: VecDeque<(JobId, PathBuf)>) {
+    /// Has the spools of jobs that are over measured, and those removed that are live only.
+    pub(super) fn measure(&self, spools: VecDeque<(JobId, Vec<PathBuf>)>) {
         self.send(CleanupTask::Measure(spools));
     }
 
@@ -245,8 +248,8 @@ pub(super) fn start(
                 Some(CleanupTask::Directories(paths, done)) => removals.add(paths, done),
                 Some(CleanupTask::Measure(spools)) => measures.extend(spools),
                 None if removals.waiting.is_empty() => {
-                    if let Some((id, spool)) = measures.pop_front() {
-                        answer(CleanupEvent::Measured(id, size(&spool)));
+                    if let Some((id, dirs)) = measures.pop_front() {
+                        answer(CleanupEvent::Measured(id, dirs.iter().map(|dir| keep(dir)).sum()));
                     }
                 }
                 Some(task) => carry_out(task, &answer),
@@ -356,10 +359,20 @@ fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
     }
 }
 
-/// Bytes of the files in a spool; it has no directories.
+/// Bytes in a directory of a job that is over. Output that was live only is removed, and its samples with it.
+fn keep(spool: &Path) -> u64 {
+    match ring::remove_ring(spool) {
+        Ok(true) => log_refusal(fs::remove_file(spool.join(series::FILE)), spool),
+        Ok(false) => {}
+        Err(why) => diag::limited!(Level::Warn, "cannot remove live output", error = why),
+    }
+    size(spool)
+}
+
+/// Bytes of the files in a directory of a job; it has no directories in it. A file with holes has less than its length.
 fn size(spool: &Path) -> u64 {
     let files = fs::read_dir(spool).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len().min(file.blocks() * 512)).sum()
 }
 
 fn remove_cgroup(cgroup: BusyCgroup) -> CleanupEvent {

@@ -8,17 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cleanup::Cleanup;
-use super::drains::Drains;
+use super::egress::EgressChange;
+use super::events::WorkerEvent;
 use super::evidence::Evidence;
+use super::history::History;
 use super::inspection::Inspection;
 use super::jobs::{JobTable, Schedule, Slots};
 use super::ledger::Ledger;
+use super::outputs::Outputs;
 use super::pool::Pool;
 use super::provision::{Node, Supply};
 use super::sources::Sources;
 use super::spawner::Starts;
 use super::staging::Staging;
+use super::stores::Stores;
 use super::timers::Timers;
+use super::workflows::Workflows;
 use crate::job::Enforcement;
 use crate::metrics::Sampler;
 use crate::output::{Collector, SpoolLimits};
@@ -46,6 +51,8 @@ pub(super) struct Core {
     pub(super) pool: Pool,
     /// Records of jobs.
     pub(super) ledger: Ledger,
+    /// Graphs of jobs.
+    pub(super) workflows: Workflows,
     /// Removals that are under way.
     pub(super) cleanup: Cleanup,
     /// Output and samples of jobs.
@@ -73,6 +80,8 @@ pub(super) struct Settings {
     pub(super) cleanup_timeout: Duration,
     /// `cgroup.enforcement`: whether a missing controller refuses a job.
     pub(super) enforcement: Enforcement,
+    /// `workflow.maxOutputBytes`: bytes that the jobs of one workflow leave for others.
+    pub(super) max_output_bytes: u64,
     /// `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
     pub(super) spool_limits: SpoolLimits,
 }
@@ -86,6 +95,31 @@ pub(super) struct Streams {
     pub(super) sampler: Sampler<Evidence>,
     /// Looks at running jobs.
     pub(super) inspection: Inspection,
+    /// Has what jobs give kept for longer.
+    pub(super) history: History,
+    /// The way back of the threads that look at jobs.
+    pub(super) report: Report,
+    /// Keeps files that jobs of workflows leave for others.
+    pub(super) outputs: Outputs,
+    /// Opens what another store keeps of what jobs gave.
+    pub(super) stores: Stores,
+}
+
+/// The way back to the loop.
+#[derive(Clone)]
+pub(super) struct Report(pub(super) Arc<dyn Fn(WorkerEvent) + Send + Sync>);
+
+impl Report {
+    /// A change of an egress list is in force, or was refused.
+    pub(super) fn egress_changed(&self, change: EgressChange) {
+        (self.0)(WorkerEvent::EgressChanged(Box::new(change)));
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Report")
+    }
 }
 
 /// The things that wake the loop.
@@ -93,14 +127,21 @@ pub(super) struct Streams {
 pub(super) struct Clock {
     /// Timers of the loop.
     pub(super) timers: Timers,
-    /// Jobs that have ended and are not complete.
-    pub(super) drains: Drains,
     /// The descriptors that are watched.
     pub(super) sources: Sources,
     /// Whether a timer looks for children that hang in the kernel.
     pub(super) watches_starts: bool,
+    /// Whether a timer looks at jobs of workflows that could not be submitted.
+    pub(super) feeds_again: bool,
     /// Whether it was logged that joblet-init cannot be spared by the out-of-memory killer.
     pub(super) oom_warned: bool,
+}
+
+impl Clock {
+    /// Nothing is watched yet.
+    pub(super) fn new(sources: Sources) -> Self {
+        Clock { timers: Timers::new(), sources, watches_starts: false, feeds_again: false, oom_warned: false }
+    }
 }
 
 /// The daemon's own end.

@@ -14,6 +14,7 @@ use super::cleanup::CleanupEvent;
 use super::command::{self, Command, QUEUE};
 use super::core::Core;
 use super::events::WorkerEvent;
+use super::history::HistoryEvent;
 use super::lifecycle;
 use super::sources::Source;
 use super::spawner::schedule_first;
@@ -40,6 +41,8 @@ pub(super) struct EventLoop {
     workers: Inbox<WorkerEvent>,
     commands: Inbox<Command>,
     core: Core,
+    /// Workflows have more to submit now.
+    feeds: bool,
 }
 
 impl EventLoop {
@@ -56,7 +59,7 @@ impl EventLoop {
     ) -> io::Result<Self> {
         let mut source = SourceFd(&signals.as_raw_fd());
         poll.registry().register(&mut source, super::sources::SIGNALS, Interest::READABLE)?;
-        Ok(EventLoop { poll, signals, workers, commands, core })
+        Ok(EventLoop { poll, signals, workers, commands, core, feeds: true })
     }
 
     /// The owners, before the loop turns and after it.
@@ -64,12 +67,17 @@ impl EventLoop {
         &mut self.core
     }
 
+    /// Where signals come in.
+    pub(super) fn signals(&self) -> &SignalFd {
+        &self.signals
+    }
+
     /// Turns until the daemon shuts down and everything is given back.
     pub(super) fn run(&mut self) {
         schedule_first();
         let mut events = Events::with_capacity(256);
         while !self.is_over() {
-            let timeout = if self.core.jobs.has_facts() {
+            let timeout = if self.feeds || self.core.jobs.has_facts() {
                 Some(Duration::ZERO)
             } else {
                 self.core.clock.timers.wait(Instant::now())
@@ -95,6 +103,9 @@ impl EventLoop {
             self.handle(event);
             self.step_facts();
         }
+        // Before the loop waits: a job starts in the turn in which its condition came true.
+        self.feeds = command::feed_workflows(&mut self.core);
+        self.step_facts();
     }
 
     /// The events of one turn. Nothing is changed, answered or read of a job here.
@@ -184,12 +195,20 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::PipeFree => {}
         WorkerEvent::Recorded(outcome) => lifecycle::on_recorded(core, outcome),
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
+        WorkerEvent::Collected(collected) => lifecycle::on_collected(core, collected),
+        WorkerEvent::Network(changed) => core.supply.networks.take_in(*changed, &mut core.supply.addresses),
+        WorkerEvent::History(HistoryEvent::Complete(id)) => lifecycle::measure(core, id),
+        WorkerEvent::History(HistoryEvent::Forgotten(ids)) => core.ledger.history_deleted(ids),
+        WorkerEvent::AddressesFree(leases) => {
+            leases.iter().for_each(|lease| core.supply.addresses.release(lease));
+        }
+        WorkerEvent::EgressChanged(change) => command::on_egress_changed(core, *change),
         WorkerEvent::Cleanup(CleanupEvent::CgroupDone(pending)) => drop(pending),
         WorkerEvent::Cleanup(CleanupEvent::CgroupBusy(mut cgroup)) => {
             let at = cgroup.next_try(Instant::now(), core.settings.cleanup_timeout);
             core.clock.timers.set(at, Timer::Cgroup(cgroup));
         }
-        WorkerEvent::Cleanup(CleanupEvent::NetworkClean(namespace)) => core.supply.networks.keep(namespace),
+        WorkerEvent::Cleanup(CleanupEvent::NetworkClean(namespace)) => core.supply.namespaces.keep(namespace),
         WorkerEvent::Cleanup(CleanupEvent::Evidence(id, evidence)) => {
             lifecycle::on_evidence(core, id, *evidence);
         }
@@ -206,12 +225,15 @@ fn handle_timer(core: &mut Core, timer: Timer) {
     match timer {
         Timer::Grace(id) => core.jobs.note(id, Fact::GraceOver),
         Timer::Timeout(id) => core.jobs.note(id, Fact::Stop(StopCause::Timeout)),
-        Timer::Drains => lifecycle::on_late(core),
+        Timer::Drain(id) => lifecycle::collect_late(core, id),
         Timer::Cgroup(cgroup) => core.cleanup.try_again(cgroup),
         Timer::Stuck => lifecycle::end_stuck(core),
         Timer::Quiet => lifecycle::refill_if_quiet(core),
+        Timer::LiveOver(id) => lifecycle::measure(core, id),
         Timer::Expired => lifecycle::expire(core),
         Timer::Schedule => lifecycle::on_due(core),
+        // What has come due is that the loop looks, which it does now.
+        Timer::Feed => core.clock.feeds_again = false,
         Timer::ShutdownOver => {
             let (jobs, groups) = (core.jobs.live(), core.cleanup.pending());
             diag::event!(Level::Error, "shutdown takes too long, leaving", jobs = jobs, groups = groups);

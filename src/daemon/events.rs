@@ -1,12 +1,17 @@
 //! The answers and observations of worker threads.
 
 use super::cleanup::CleanupEvent;
+use super::egress::EgressChange;
 use super::evidence::Evidence;
+use super::history::HistoryEvent;
 use super::ledger::PendingWrite;
+use super::networks::Changed;
+use super::outputs::Collected;
 use super::spawner::{CreateError, StartResult, WarmSandbox};
 use super::staging::Staged;
 use super::token::Token;
 use crate::job::JobId;
+use crate::network::Lease;
 use crate::state::Outcome;
 
 /// One answer or observation of a worker thread.
@@ -30,6 +35,16 @@ pub(super) enum WorkerEvent {
     Recorded(Outcome<PendingWrite>),
     /// The inputs of a waiting job are written, or cannot be.
     Staged(Staged),
+    /// The files that a job left for others are kept, or cannot be.
+    Collected(Collected),
+    /// A network is made or removed, or could not be.
+    Network(Box<Changed>),
+    /// History has all of a job, or nothing any more.
+    History(HistoryEvent),
+    /// Nothing is left in the router of the jobs that had these addresses.
+    AddressesFree(Vec<Lease>),
+    /// A change of an egress list is in force, or was refused.
+    EgressChanged(Box<EgressChange>),
     /// Something was removed, or looked into.
     Cleanup(CleanupEvent),
 }

@@ -1,17 +1,20 @@
 //! The evidence of a job's end, read by a worker thread when PID 1 is gone: the loop opens no file of a job.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use log::Level;
 
+use super::provision::{Node, Resources};
 use crate::cgroup::JobCgroup;
 use crate::diag;
+use crate::job::Denials;
 use crate::job::exit_file::{self, ExitFile};
 
 /// Everything that tells how a job ended and what it used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Evidence {
     /// What PID 1 wrote about the end; `None` where it wrote nothing.
     pub(super) exit: Option<ExitFile>,
@@ -21,6 +24,31 @@ pub(super) struct Evidence {
     pub(super) cpu_usec: Option<u64>,
     /// Whether the cgroup counted a kill for memory.
     pub(super) oom: bool,
+    /// What the job was refused, where it had a network.
+    pub(super) denials: Option<Denials>,
+}
+
+/// The network of a job, whose ledger has the last word on what it was refused.
+#[derive(Debug)]
+pub(super) struct Wired {
+    node: Arc<Node>,
+    address: Ipv4Addr,
+}
+
+impl Wired {
+    /// That of a job which holds this.
+    pub(super) fn of(node: &Arc<Node>, held: &Resources) -> Option<Wired> {
+        let address = held.network.as_ref()?.lease()?.address;
+        Some(Wired { node: node.clone(), address })
+    }
+
+    fn denials(&self) -> Option<Denials> {
+        let denials = self.node.egress.denials(&self.node.wiring, self.address);
+        if let Err(why) = &denials {
+            diag::limited!(Level::Warn, "cannot read what a job was refused", error = why);
+        }
+        denials.ok().map(Denials::kept)
+    }
 }
 
 /// A function that reads the evidence of a job, for another thread. It gets the most memory that the job's samples have
@@ -28,6 +56,7 @@ pub(super) struct Evidence {
 pub(super) fn reader(
     exit_file: &Arc<File>,
     cgroup: Option<&JobCgroup>,
+    wired: Option<Wired>,
 ) -> impl FnOnce(Option<u64>) -> Evidence + Send + 'static {
     let exit_file = exit_file.clone();
     let cgroup = cgroup.and_then(|cgroup| {
@@ -44,7 +73,8 @@ pub(super) fn reader(
     });
     move |sampled| {
         let evidence = read(read_exit(&exit_file), cgroup.as_ref());
-        Evidence { peak_bytes: evidence.peak_bytes.or(sampled), ..evidence }
+        let denials = wired.as_ref().and_then(Wired::denials).filter(|denials| denials.total() > 0);
+        Evidence { peak_bytes: evidence.peak_bytes.or(sampled), denials, ..evidence }
     }
 }
 
@@ -64,5 +94,6 @@ pub(super) fn read(exit: Option<ExitFile>, cgroup: Option<&JobCgroup>) -> Eviden
             .map(|time| time.as_micros() as u64)
             .or(exit.map(|exit| exit.user_usec + exit.system_usec)),
         oom: cgroup.and_then(|group| group.memory_events().ok().flatten()).is_some_and(|e| e.killed()),
+        denials: None,
     }
 }

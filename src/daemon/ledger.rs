@@ -1,14 +1,14 @@
 //! Records of jobs: the version sent to the disk, the version that is there, and how many writes are under way. The thread that
 //! writes them is `state::writer`.
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 use log::Level;
 
 use super::jobs::Job;
 use super::token::{Counter, Token};
 use crate::diag;
-use crate::job::State;
-use crate::state::{Change, Record, intent};
+use crate::job::{JobId, State};
+use crate::state::{Change, NetworkChange, Record, WorkflowChange, intent};
 use crate::sys::clock::now_ns;
 
 /// Counts one record until the loop has heard whether it is on disk.
@@ -80,18 +80,65 @@ impl Ledger {
         Put::OnItsWay(record)
     }
 
-    /// Has the records of jobs removed by their serials; `done` is called when that is durable.
-    pub(super) fn delete(&self, serials: Vec<u64>, done: impl FnOnce() + Send + 'static) {
+    /// Has the records of jobs removed by their serials; `done` is called when that is durable. That the history of some
+    /// jobs is to be deleted is remembered then too.
+    pub(super) fn delete(
+        &self,
+        serials: Vec<u64>,
+        history: Vec<JobId>,
+        done: impl FnOnce() + Send + 'static,
+    ) {
         match &self.changes {
             None => done(),
-            Some(changes) => self.send(changes, Change::Delete { serials, done: Box::new(done) }),
+            Some(changes) => self.send(changes, Change::Delete { serials, history, done: Box::new(done) }),
         }
+    }
+
+    /// The history of these jobs is deleted: nobody needs to remember it.
+    pub(super) fn history_deleted(&self, jobs: Vec<JobId>) {
+        if let Some(changes) = &self.changes {
+            self.send(changes, Change::HistoryDeleted(jobs));
+        }
+    }
+
+    /// Has a change of a workflow written; `false`: workflows are remembered in memory only, and no outcome will come.
+    pub(super) fn put_workflow(&self, change: WorkflowChange) -> bool {
+        let Some(changes) = &self.changes else { return false };
+        self.send(changes, Change::Workflow(change, PendingWrite(self.pending.token())));
+        true
+    }
+
+    /// The way in which another thread has networks recorded.
+    pub(super) fn networks(&self) -> NetworkStore {
+        NetworkStore(self.changes.clone())
     }
 
     fn send(&self, changes: &Sender<Change<PendingWrite>>, change: Change<PendingWrite>) {
         if changes.send(change).is_err() {
             diag::limited!(Level::Error, "the state thread is gone");
         }
+    }
+}
+
+/// Records networks, for a thread that may wait for the disk.
+#[derive(Debug)]
+pub(super) struct NetworkStore(Option<Sender<Change<PendingWrite>>>);
+
+impl NetworkStore {
+    /// Waits until a change is durable, or is as durable as it gets in memory.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub(super) fn put(&self, change: NetworkChange) -> Result<(), String> {
+        let Some(changes) = &self.0 else { return Ok(()) };
+        let gone = || "the state thread is gone".to_owned();
+        let (tell, decided) = bounded(1);
+        let decided_there = Box::new(move |result| {
+            // The receiver waits right below.
+            let _ = tell.send(result);
+        });
+        changes.send(Change::Network { change, decided: decided_there }).map_err(|_| gone())?;
+        decided.recv().unwrap_or_else(|_| Err(gone()))
     }
 }
 

@@ -7,6 +7,7 @@
 //! cleanup, removal --WorkerEvent----------------> |          |--CleanupTask, WorkRemoval-->
 //!                                                 |          |--looks at jobs--> inspection
 //! state, staging: on disk, or not --WorkerEvent-> |          |--records, inputs-->
+//! history: complete, deleted --WorkerEvent------> |          |--jobs that run, end, are deleted-->
 //! pidfds, report pipes, signals, timers --------> |          |
 //! ```
 //!
@@ -30,30 +31,41 @@
 pub mod assemble;
 mod cleanup;
 pub mod command;
+mod companion;
 mod core;
 mod directories;
-mod drains;
+mod egress;
 mod event_loop;
 mod events;
 mod evidence;
+mod history;
 mod inspection;
 mod jobs;
 mod ledger;
 mod lifecycle;
+mod networks;
 pub mod notify;
+mod outputs;
 mod pool;
+mod ports;
 mod predecessor;
 mod provision;
+mod resolver;
+mod settings;
 mod sources;
 mod spawner;
 mod staging;
+mod stores;
+mod threads;
 mod timers;
 mod token;
+mod workflows;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::network::NetworkError;
 use crate::sys::clock::monotonic_ns;
 
 pub use assemble::Daemon;
@@ -76,6 +88,31 @@ pub enum DaemonError {
         /// The directory that is locked.
         path: PathBuf,
     },
+    /// A socket of the history process.
+    #[error("cannot make the socket {path}: {source}")]
+    Bind {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The history process.
+    #[error("cannot start the history process {program}: {source}; it stands beside joblet")]
+    StartHistory {
+        /// The path of the program.
+        program: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The history process does not answer.
+    #[error("FATAL: persist service is not available but ipc.enabled=true: {why}")]
+    NoHistory {
+        /// The last answer, in words.
+        why: String,
+    },
+    /// The networks of the configuration.
+    #[error("cannot set up the networks of jobs: {0}")]
+    Network(#[from] NetworkError),
     /// epoll, eventfd or signalfd.
     #[error("cannot set up the event loop: {doing}: {source}")]
     Loop {

@@ -85,6 +85,22 @@ impl Staging {
         self.store.adopt(&spec.upload_handles)
     }
 
+    /// The same for a workflow, by their handles.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub(super) fn adopt_handles(&self, handles: &[String]) -> Result<Vec<Claim>, String> {
+        self.store.adopt(handles)
+    }
+
+    /// Reads inputs back, before the loop turns.
+    ///
+    /// # Errors
+    /// They are gone, or were changed.
+    pub(super) fn read(&self, id: JobId) -> Result<JobInputs, String> {
+        self.stage.take(&id.to_string()).map_err(|e| e.to_string())
+    }
+
     /// Inputs whose outcome has not come yet.
     pub(super) fn pending(&self) -> usize {
         self.pending.count()

@@ -15,18 +15,22 @@ pub(super) enum Timer {
     Grace(JobId),
     /// The timeout of a job is over.
     Timeout(JobId),
-    /// Jobs that have ended have had long enough for their output and their evidence.
-    Drains,
+    /// A job that has ended has had long enough for its output and its evidence.
+    Drain(JobId),
     /// A busy cgroup is to be removed now.
     Cgroup(BusyCgroup),
     /// Children that hang in the kernel are to be looked for.
     Stuck,
     /// The pool is to be refilled if nothing starts or ends.
     Quiet,
+    /// The output of an ended job that is live only goes.
+    LiveOver(JobId),
     /// Old jobs are to be forgotten.
     Expired,
     /// The timer of scheduled jobs failed: their times are to be looked at again.
     Schedule,
+    /// Jobs of workflows could not be submitted, because the node had too little of something.
+    Feed,
     /// The daemon's own end takes too long.
     ShutdownOver,
 }

@@ -92,7 +92,9 @@ pub fn start(settings: &Settings) -> Result<(), DiagError> {
     };
     builder
         .target(env_logger::Target::Pipe(Box::new(lines)))
-        .format(move |out, record| line::write(out, record, format))
+        .format(
+            move |out, record| if is_secretive(record) { Ok(()) } else { line::write(out, record, format) },
+        )
         .try_init()
         .map_err(|_| DiagError::Install)?;
     if filter.is_none() {
@@ -102,6 +104,14 @@ pub fn start(settings: &Settings) -> Result<(), DiagError> {
         event!(Level::Info, "log level comes from RUST_LOG, not from the configuration", filter = filter);
     }
     Ok(())
+}
+
+/// Crates whose detailed lines hold the header of each signed request, with its signature and session token.
+const SECRETIVE: [&str; 2] = ["rusoto_", "hyper"];
+
+/// Whether a line is one that nobody may see, at whatever level the log is.
+fn is_secretive(record: &log::Record<'_>) -> bool {
+    record.level() > Level::Info && SECRETIVE.iter().any(|name| record.target().starts_with(name))
 }
 
 /// Changes the least severity of what is logged, unless `RUST_LOG` has set it.
@@ -162,6 +172,8 @@ pub fn emit(
 /// ```ignore
 /// diag::event!(Level::Info, "job started successfully", jobId = id, pid = pid);
 /// ```
+#[doc(hidden)]
+#[macro_export]
 macro_rules! event {
     ($level:expr, $message:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $crate::diag::emit(
@@ -175,6 +187,8 @@ macro_rules! event {
 
 /// [`event!`] for what clients can cause as often as they like: each place in the code writes a few lines in ten
 /// seconds, and its next line says how many were not.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! limited {
     ($level:expr, $message:expr $(, $key:ident = $value:expr)* $(,)?) => {{
         static LIMITER: $crate::diag::Limiter = $crate::diag::Limiter::new();
@@ -189,8 +203,8 @@ macro_rules! limited {
     }};
 }
 
-pub(crate) use event;
-pub(crate) use limited;
+pub use event;
+pub use limited;
 
 #[cfg(test)]
 mod tests {
@@ -243,6 +257,21 @@ mod tests {
             "{out}"
         );
         assert!(out.contains("Z] [WARN] plain\\nline\n") && !out.contains("not this one"), "{out}");
+    }
+
+    #[test]
+    fn detailed_lines_of_signed_requests_are_never_written() {
+        if is_child() {
+            started(Format::Text);
+            log::debug!(target: "rusoto_signature::signature", "authorization: hunter2");
+            log::trace!(target: "hyper::client", "x-amz-security-token: hunter2");
+            log::warn!(target: "hyper::client", "a warning");
+            flush();
+            return;
+        }
+        let test = "diag::tests::detailed_lines_of_signed_requests_are_never_written";
+        let (out, _) = in_child(test, &[("RUST_LOG", "trace,rusoto_signature::signature=trace")]);
+        assert!(out.contains("a warning") && !out.contains("hunter2"), "{out}");
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn ids(host: &Host, config: &DaemonConfig) -> Finding {
     let (base, count) = (config.process.subid_base, config.process.subid_count);
     let files = ["/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"];
     let texts = files.map(|file| (file, host.text(file).unwrap_or_default()));
-    match check_range(base, count, texts.each_ref().map(|(file, text)| (*file, text.as_str()))) {
+    match check_range(base - 1, count + 1, texts.each_ref().map(|(file, text)| (*file, text.as_str()))) {
         Ok(()) => {
             Finding::ok(CHECK, format!("{base} to {} belong to nobody", base.saturating_add(count) - 1))
         }

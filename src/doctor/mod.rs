@@ -13,9 +13,13 @@
 //! best-effort mode, a certificate that soon expires); or *fail*, where the host cannot provide isolation or a limit
 //! that the configuration demands. A host that is merely slower never fails.
 
+mod cloudwatch;
 mod groups;
+mod history;
 mod identity;
 mod kernel;
+mod names;
+mod network;
 mod pools;
 mod report;
 mod storage;
@@ -130,7 +134,11 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     all.extend(groups::checks(host, config));
     all.extend(identity::checks(host, config));
     all.extend(pools::checks(host, config));
+    all.extend(network::checks(host, config));
+    all.extend(names::checks());
     all.extend(storage::checks(config));
+    all.extend(history::checks(config));
+    all.extend(cloudwatch::checks(config));
     all.extend(trust::checks(config));
     all
 }
@@ -143,7 +151,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
 pub fn at_start(config: &DaemonConfig) -> Result<(), Unfit> {
     let findings = examine(&Host::this(), config);
     let strict = config.cgroup.enforcement == Enforcement::Strict;
-    if strict && findings.iter().any(|finding| finding.status == Status::Fail) {
+    if strict && findings.iter().any(keeps_from_start) {
         return Err(unfit(&findings));
     }
     let told =
@@ -156,8 +164,14 @@ pub fn at_start(config: &DaemonConfig) -> Result<(), Unfit> {
     Ok(())
 }
 
+/// Whether no daemon can start in strict mode. Jobs whose network cannot be made are refused one by one, with the cause;
+/// others need none.
+fn keeps_from_start(finding: &Finding) -> bool {
+    finding.status == Status::Fail && !finding.check.starts_with("network.")
+}
+
 fn unfit(findings: &[Finding]) -> Unfit {
-    let failed: Vec<_> = findings.iter().filter(|finding| finding.status == Status::Fail).collect();
+    let failed: Vec<_> = findings.iter().filter(|finding| keeps_from_start(finding)).collect();
     let names: Vec<_> = failed.iter().map(|finding| finding.check.as_str()).collect();
     let first = failed.first().map(|finding| format!("{}: {}", finding.check, finding.seen));
     let remedy = failed.first().and_then(|finding| finding.remedy.clone());
@@ -199,6 +213,7 @@ mod tests {
             Finding::fail("cgroup.io", "no io controller", "boot otherwise"),
             Finding::warn("c", "slow", "buy"),
             Finding::fail("d", "bad", "second"),
+            Finding::fail("network.router", "no nf_tables", "modprobe"),
         ];
         let error = unfit(&findings).to_string();
         assert!(

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use super::{Finding, Host};
 use crate::cgroup::{most_processes, share};
 use crate::config::daemon::DaemonConfig;
+use crate::job::User;
 use crate::sandbox::identity::make_namespace;
 use crate::sys::user_namespace::owner;
 
@@ -14,7 +15,7 @@ use crate::sys::user_namespace::owner;
 const BYTES_OF_A_FILE: i64 = 256;
 
 pub(super) fn checks(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
-    vec![owners(config), processes(config), files(host), promises(host)]
+    vec![owners(config), processes(config), files(host), orphans(host, config), promises(host)]
 }
 
 /// Makes a user namespace as for a job: the kernel charges its owner for what the job takes.
@@ -23,7 +24,7 @@ fn owners(config: &DaemonConfig) -> Finding {
     // The last id: the first ones may be those of jobs.
     let id = config.process.subid_base.saturating_add(config.process.subid_count).saturating_sub(1);
     let remedy = "start joblet as root; in a container, with a writable /proc/sys";
-    match make_namespace(id).map(|namespace| owner(namespace.as_fd())) {
+    match make_namespace(id, User::Root).map(|namespace| owner(namespace.as_fd())) {
         Ok(Ok(found)) if found == id => Finding::ok(CHECK, "each job is charged for what it takes"),
         Ok(Ok(found)) => {
             let seen = format!("a job's user namespace belongs to uid {found}, which all jobs then share");
@@ -66,6 +67,29 @@ fn files(host: &Host) -> Finding {
     Finding::ok(CHECK, "open files end with the memory of the job that opens them")
 }
 
+/// Memory of a closed TCP connection with data that was not sent, at least.
+const BYTES_OF_AN_ORPHAN: i64 = 4096;
+
+/// The kernel resets connections of the whole host beyond `net.ipv4.tcp_max_orphans` when they are closed with data that
+/// was not sent (ip-sysctl.rst).
+fn orphans(host: &Host, config: &DaemonConfig) -> Finding {
+    const CHECK: &str = "pools.orphans";
+    let Some(most) = host.number("/proc/sys/net/ipv4/tcp_max_orphans") else {
+        // Not in every network namespace.
+        return Finding::ok(CHECK, "closed connections are not counted here");
+    };
+    let memory = i64::from(config.joblet.default_memory_limit) << 20;
+    let needed = memory / BYTES_OF_AN_ORPHAN;
+    if most < needed {
+        let seen = format!(
+            "net.ipv4.tcp_max_orphans is {most}: one job's memory (joblet.defaultMemoryLimit) has room for {needed} \
+             closed connections with data, and then the host's are reset"
+        );
+        return Finding::warn(CHECK, seen, format!("sysctl -w net.ipv4.tcp_max_orphans={}", 4 * needed));
+    }
+    Finding::ok(CHECK, format!("{most} closed connections with data, more than one job has memory for"))
+}
+
 fn promises(host: &Host) -> Finding {
     const CHECK: &str = "pools.commit";
     if host.number("/proc/sys/vm/overcommit_memory") == Some(2) {
@@ -88,6 +112,14 @@ mod tests {
         assert_eq!((found.status, found.check.as_str()), (Status::Warn, "pools.files"));
         let (_dir, large) = crafted(&[("proc/sys/fs/file-max", "9223372036854775807\n"), memory]);
         assert_eq!(files(&large).status, Status::Ok);
+        let orphans_of = |most| {
+            let (_dir, host) = crafted(&[("proc/sys/net/ipv4/tcp_max_orphans", most)]);
+            orphans(&host, &DaemonConfig::default())
+        };
+        assert_eq!(orphans_of("131072\n").status, Status::Ok);
+        let few = orphans_of("16384\n");
+        let remedy = "sysctl -w net.ipv4.tcp_max_orphans=524288";
+        assert_eq!((few.status, few.remedy.as_deref()), (Status::Warn, Some(remedy)));
         let (_dir, strict) = crafted(&[("proc/sys/vm/overcommit_memory", "2\n")]);
         assert_eq!(promises(&strict).status, Status::Warn);
         let (_dir, usual) = crafted(&[("proc/sys/vm/overcommit_memory", "0\n")]);

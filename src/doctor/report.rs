@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Finding, Host, Status, examine};
+use super::{Finding, Host, Status, examine, history, names};
 use crate::config::ConfigError;
 use crate::config::daemon::DaemonConfig;
 
@@ -26,6 +26,8 @@ pub fn command(path: Option<&Path>) -> Vec<Finding> {
     };
     let mut all = vec![first];
     all.extend(examine(&Host::this(), &config));
+    all.extend(names::work(&Host::this(), &config));
+    all.extend(history::work(&config));
     all
 }
 

@@ -26,7 +26,7 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
     match File::open(&existing) {
         Ok(dir) => {
             all.push(match fstatvfs(&dir) {
-                Ok(stat) => room(&existing, &stat),
+                Ok(stat) => room("data_dir.space", "dataDir", &existing, &stat),
                 Err(why) => Finding::warn("data_dir.space", why.to_string(), "see whether its disk is there"),
             });
             all.push(work(config, &existing, quota::is_enforced(dir.as_fd())));
@@ -75,13 +75,13 @@ fn permissions(dir: &Path, existing: &Path) -> Finding {
     }
 }
 
-fn room(dir: &Path, stat: &StatVfs) -> Finding {
-    const CHECK: &str = "data_dir.space";
+/// Whether a file system has room for the directory that `key` of the configuration names.
+pub(super) fn room(check: &str, key: &str, dir: &Path, stat: &StatVfs) -> Finding {
     let path = shown(dir);
-    let remedy = format!("make room, or move dataDir: df -h {path}; du -xsh {path}/*");
+    let remedy = format!("make room, or move {key}: df -h {path}; du -xsh {path}/*");
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Finding::fail(
-            CHECK,
+            check,
             format!("{path} is mounted read-only"),
             format!("mount -o remount,rw {path}"),
         );
@@ -91,11 +91,11 @@ fn room(dir: &Path, stat: &StatVfs) -> Finding {
     let (sized, counted) = (stat.f_blocks > 0, stat.f_files > 0);
     let seen = format!("{} MiB and {inodes} files free at {path}", bytes >> 20);
     if (sized && bytes < FULL) || (counted && inodes == 0) {
-        Finding::fail(CHECK, seen, remedy)
+        Finding::fail(check, seen, remedy)
     } else if (sized && bytes < LOW) || (counted && inodes < LOW_INODES) {
-        Finding::warn(CHECK, seen, remedy)
+        Finding::warn(check, seen, remedy)
     } else {
-        Finding::ok(CHECK, seen)
+        Finding::ok(check, seen)
     }
 }
 
@@ -175,8 +175,9 @@ mod tests {
             f_flag: flags,
             f_namemax: 255,
         };
-        let ask =
-            |blocks, free, inodes, flags| room(Path::new("/x"), &stat(blocks, free, inodes, flags)).status;
+        let ask = |blocks, free, inodes, flags| {
+            room("x", "dataDir", Path::new("/x"), &stat(blocks, free, inodes, flags)).status
+        };
         let none = StatVfsMountFlags::empty();
         assert_eq!(ask(1 << 30, 1 << 20, 1 << 19, none), Status::Ok);
         assert_eq!(ask(1 << 30, 1 << 17, 1 << 19, none), Status::Warn);

@@ -114,7 +114,7 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     let shared = unsafe { &mut *shared };
     sys::setsid();
     sys::close_on_exec(slot::REPORT);
-    for fd in [slot::EXIT_FILE, slot::CONTROL, slot::KEPT_OUT, slot::KEPT_ERR] {
+    for fd in [slot::EXIT_FILE, slot::CONTROL, slot::KEPT_OUT, slot::KEPT_ERR, slot::ROUTER] {
         sys::close(fd);
     }
     let (outcome, code) = match sys::enter(shared.request.work_dir) {

@@ -14,8 +14,9 @@
 //!    that the output pipes come to their end;
 //! 6. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
 //!    file there), it lingers with its duplicates of the pipes' read ends, so that nothing is lost, until a
-//!    new daemon has opened the control pipe anew, collected the output, written the byte and sent any of the
-//!    signals above; or until its time is over.
+//!    new daemon has opened the control pipe anew, sent any of the signals above, collected the output and written the
+//!    byte; or until its time is over. It does not wait for a pipe that still has a writer: no process of the job is
+//!    left, so the descriptor lies in a socket that may never be closed, and the daemon must learn of the end.
 //!
 //! `init_abi.rs` has the descriptors, the exec request and the exit file. Arguments: name, seconds to linger. No
 //! environment.
@@ -41,6 +42,9 @@ use init_abi::slot;
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
 const FORWARDED: [i32; 6] = [15, 2, 1, 3, 10, 12];
 const SIGKILL: i32 = 9;
+/// How long descriptors of processes that are gone may take to be closed. The kernel closes some of them behind their
+/// end.
+const CLOSING_MS: i32 = 100;
 
 core::arch::global_asm!(
     ".globl _start",
@@ -144,6 +148,9 @@ fn full_disks() -> (u8, u8) {
 fn await_release(linger_s: u64) {
     let give_up_ns = sys::monotonic_ns() + linger_s as i64 * 1_000_000_000;
     loop {
+        if has_writer() && sys::is_silent(slot::CONTROL, CLOSING_MS) && has_writer() {
+            return;
+        }
         match sys::wait_byte(slot::CONTROL) {
             sys::Waited::Byte => return,
             sys::Waited::HungUp => {
@@ -156,6 +163,11 @@ fn await_release(linger_s: u64) {
             }
         }
     }
+}
+
+/// Whether a pipe of the payload has a writer, although every process that could have one is gone.
+fn has_writer() -> bool {
+    [slot::KEPT_OUT, slot::KEPT_ERR].into_iter().any(sys::has_writer)
 }
 
 /// Leading decimal digits of a string.

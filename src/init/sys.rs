@@ -3,6 +3,7 @@
 use crate::raw::{errno, syscall};
 
 const READ: i64 = 0;
+const POLL: i64 = 7;
 const RT_SIGPROCMASK: i64 = 14;
 const PWRITE64: i64 = 18;
 const NANOSLEEP: i64 = 35;
@@ -274,6 +275,30 @@ pub fn map(fd: i32, address: usize, length: usize) -> bool {
 
 pub fn unmap(address: usize, length: usize) {
     let _ = call(MUNMAP, [address, length, 0, 0, 0, 0]);
+}
+
+/// Whether somebody may write to the pipe of this read end. Nobody, where that cannot be found out.
+pub fn has_writer(fd: i32) -> bool {
+    poll(fd, 0, 0) == Ok(0)
+}
+
+/// Whether a pipe has neither a byte nor an end, for so long. False where that cannot be found out.
+pub fn is_silent(fd: i32, timeout_ms: i32) -> bool {
+    const POLLIN: i16 = 1;
+    poll(fd, POLLIN, timeout_ms) == Ok(0)
+}
+
+/// poll(2) of one descriptor; the kernel reports the end of a pipe unasked. It fails for a process whose RLIMIT_NOFILE
+/// was lowered.
+fn poll(fd: i32, events: i16, timeout_ms: i32) -> Result<usize, i32> {
+    #[repr(C)]
+    struct PollFd {
+        fd: i32,
+        events: i16,
+        revents: i16,
+    }
+    let mut one = PollFd { fd, events, revents: 0 };
+    call(POLL, [&raw mut one as usize, 1, timeout_ms as usize, 0, 0, 0])
 }
 
 /// The outcome of a wait on a pipe's read end.

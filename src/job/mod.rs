@@ -6,40 +6,42 @@
 //! witnesses that the loop has gathered.
 
 pub mod client;
+pub mod denial;
+pub mod egress;
 pub mod env;
 pub mod exit;
 pub mod exit_file;
 pub mod id;
+mod invalid_field;
 pub mod layer;
 pub mod limits;
+mod network;
 pub mod own_disk;
+pub mod part;
 pub mod policy;
+pub mod publish;
+mod rate;
 pub mod spec;
 pub mod state;
 mod status;
 pub mod units;
+pub mod user;
 pub mod view;
 
 pub use client::ClientId;
+pub use denial::{Denial, Denials};
 pub use env::Secret;
 pub use exit::{Ending, ExitReason};
 pub use id::{JobId, JobRef};
+pub use invalid_field::InvalidField;
 pub use layer::{Layer, Verdict};
 pub use limits::Limits;
+pub use network::{NetworkMode, NetworkName, WireLease};
+pub use part::{Part, WorkflowId};
 pub use policy::{Controller, Enforcement, SpoolPolicy};
-pub use spec::{JobSpec, NetworkMode};
+pub use rate::NetRate;
+pub use spec::JobSpec;
 pub use state::{Effect, Fact, State};
 pub use status::Status;
+pub use user::User;
 pub use view::JobView;
-
-/// A value of a job request that breaks a rule. The text names the field, the rule and the range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidField(pub String);
-
-impl InvalidField {
-    /// Says what is wrong with one field, in a whole sentence.
-    pub fn new(text: impl Into<String>) -> Self {
-        InvalidField(text.into())
-    }
-}

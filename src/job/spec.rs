@@ -5,28 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::client::ClientId;
+use super::egress::List;
 use super::env::{self, Secret};
-use super::{InvalidField, Limits};
-
-/// The network that a job sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkMode {
-    /// An own network namespace with nothing but a loopback interface that is up.
-    None,
-    /// The host's network; only where the configuration allows it.
-    Host,
-}
-
-impl NetworkMode {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NetworkMode::None => "none",
-            NetworkMode::Host => "host",
-        }
-    }
-}
+use super::publish::Published;
+use super::{InvalidField, Limits, NetRate, NetworkMode, Part, User};
 
 /// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
 /// the values of secrets.
@@ -47,8 +29,20 @@ pub struct JobSpec {
     /// Secret variables with their values.
     #[serde(with = "env::names_only")]
     pub secrets: Vec<(String, Secret)>,
-    /// The network mode of the request.
+    /// The network that it sees.
     pub network: NetworkMode,
+    /// What it may reach outside its network; `None`: what all jobs may. Only of a job that has a wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<List>,
+    /// The rate of its network.
+    #[serde(default, skip_serializing_if = "NetRate::is_unlimited")]
+    pub rate: NetRate,
+    /// Ports of the host that reach it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Published>,
+    /// The user that it is inside.
+    #[serde(default, skip_serializing_if = "User::is_root")]
+    pub user: User,
     /// Longest run time, counted from the exec; `None` is no bound.
     pub timeout: Option<Duration>,
     /// From TERM to KILL when it is stopped or reaches its timeout; `None`: the node's own time.
@@ -67,6 +61,9 @@ pub struct JobSpec {
     /// The client that made the request.
     #[serde(default, skip_serializing_if = "ClientId::is_unknown")]
     pub client: ClientId,
+    /// Its place in a workflow; `None`: a client made the request for it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 impl JobSpec {
@@ -82,6 +79,10 @@ impl JobSpec {
             environment: vec![],
             secrets: vec![],
             network: NetworkMode::None,
+            egress: None,
+            rate: NetRate::default(),
+            publish: vec![],
+            user: User::Root,
             timeout: None,
             stop_grace: None,
             upload_paths: vec![],
@@ -89,6 +90,7 @@ impl JobSpec {
             not_before_ns: None,
             request_id: String::new(),
             client: ClientId::default(),
+            part: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::egress::List;
+use super::publish::Published;
 use super::{Ending, JobId, JobSpec, Status};
 
 /// The content of GetJobStatus, ListJobs and RunJob replies about one job. Times are ns since the epoch.
@@ -26,10 +28,27 @@ pub struct JobView {
     pub peak_memory_bytes: Option<u64>,
     /// CPU time in microseconds, where known.
     pub cpu_time_usec: Option<u64>,
+    /// Its egress list, where that was changed after the start.
+    pub egress: Option<Arc<List>>,
+    /// Packets and questions that its network refused.
+    pub denials: u64,
     /// Limits that this host cannot enforce (best-effort mode), in words.
     pub unenforced: Vec<String>,
+    /// Ports of the host that reach it now.
+    pub ports: Vec<Published>,
     /// Position in the queue for a slot, from 1; 0: the job does not wait.
     pub queue_position: u32,
     /// The thing that the job waits for; empty: it does not wait.
     pub wait_reason: String,
+    /// Its address with the length of its prefix, as 10.50.0.2/16; empty where it has none.
+    pub address: String,
+    /// A sentence about a job that runs; mostly empty.
+    pub note: String,
+}
+
+impl JobView {
+    /// The egress list in force.
+    pub fn egress(&self) -> Option<&List> {
+        self.egress.as_deref().or(self.spec.egress.as_ref())
+    }
 }

@@ -49,13 +49,14 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let mut daemon = Daemon::new(config, signals, move || {
+    let mut daemon = Daemon::new(config, Some(&loaded.path), signals, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();
         }
     })?;
-    let started = start_server(config, &mut daemon, pump).and_then(|server| {
+    let answers = daemon.wait_for_history(config).map_err(Failure::from);
+    let started = answers.and_then(|()| start_server(config, &mut daemon, pump)).and_then(|server| {
         reload_on_hang_up(Reload::new(loaded.path.clone(), config.clone(), server.access()))?;
         Ok(server)
     });
@@ -110,9 +111,9 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
 fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: StreamPump) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let rules = rules.with_processes(daemon.most_processes());
-    let usual = rules.usual();
-    let server = Server::start(config, daemon.commands(), rules, pump, daemon.uploads())?;
-    daemon.make_ready(usual);
+    let (limits, user, network) = rules.usual();
+    let server = Server::start(config, daemon.commands(), rules, (pump, daemon.relay()), daemon.uploads())?;
+    daemon.make_ready(limits, user, network);
     Ok(server)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::sample::{Kinds, Throttling, Traffic};
 
-/// Most devices in a list, and most interfaces (see [`proc`](super::proc)); totals count all of them.
+/// Most devices in a list; totals count all of them.
 pub const LISTED: usize = 64;
 
 /// The number behind a key in a file of `key number` lines.

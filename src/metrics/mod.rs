@@ -24,11 +24,12 @@
 //! # Bounds
 //!
 //! Commands to the thread: two for each live job. Processes of a job that are read one by one: [`source::PROCESSES`];
-//! beyond that, numbers that only processes have are absent. Devices and interfaces in a list: [`group::LISTED`]; beyond
+//! beyond that, numbers that only processes have are absent. Devices in a list: [`group::LISTED`]; beyond
 //! that, totals still count all of them. Bytes of a line: [`series::LINE`].
 
 pub mod fold;
 pub mod group;
+pub mod history;
 pub mod pressure;
 pub mod proc;
 pub mod rates;
@@ -44,6 +45,7 @@ use std::path::PathBuf;
 use crate::diag::disk_remedy;
 
 pub use fold::{Fold, How};
+pub use history::{JobSamples, OpenSamples, SampleHistory};
 pub use sample::Sample;
 pub use sample_stream::{SampleQuery, SampleStream};
 pub use sampler::{Sampler, Watched};

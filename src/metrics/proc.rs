@@ -1,6 +1,5 @@
 //! Parsers of /proc (proc(5)), pure functions of text.
 
-use super::group::LISTED;
 use super::sample::{Network, Packets};
 
 /// The state of a process.
@@ -51,51 +50,34 @@ pub fn max_open_files(text: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Parses `/proc/<pid>/net/dev`: interfaces and their sum, without rates; `None` without an interface.
-pub fn net_dev(text: &str) -> Option<Network> {
-    let mut network = Network::default();
-    let mut any = false;
-    // Interface names have no colon (the kernel's dev_valid_name), and neither have the two header lines.
-    for (name, numbers) in text.lines().filter_map(|line| line.split_once(':')) {
-        let mut n = [0u64; 16];
-        let mut words = numbers.split_whitespace();
-        for place in &mut n {
-            *place = words.next()?.parse().ok()?;
-        }
-        let packets = Packets {
-            rx_bytes: n[0],
-            rx_packets: n[1],
-            rx_errors: n[2],
-            rx_dropped: n[3],
-            tx_bytes: n[8],
-            tx_packets: n[9],
-            tx_errors: n[10],
-            tx_dropped: n[11],
-        };
-        any = true;
-        network.total.add(&packets);
-        if network.interfaces.len() < LISTED {
-            network.interfaces.insert(name.trim().to_owned(), packets);
-        }
-    }
-    any.then_some(network)
-}
+/// The interface of a job that has a network, and that of one that has none.
+const INTERFACES: [&str; 2] = ["eth0", "lo"];
 
-impl Packets {
-    fn add(&mut self, other: &Packets) {
-        for (sum, more) in [
-            (&mut self.rx_bytes, other.rx_bytes),
-            (&mut self.tx_bytes, other.tx_bytes),
-            (&mut self.rx_packets, other.rx_packets),
-            (&mut self.tx_packets, other.tx_packets),
-            (&mut self.rx_errors, other.rx_errors),
-            (&mut self.tx_errors, other.tx_errors),
-            (&mut self.rx_dropped, other.rx_dropped),
-            (&mut self.tx_dropped, other.tx_dropped),
-        ] {
-            *sum = sum.saturating_add(more);
-        }
+/// Parses `/proc/<pid>/net/dev`, without rates: the job's wire where it has one, whose loopback carries nothing that is the
+/// network's; else the loopback. `None` where there is neither.
+pub fn net_dev(text: &str) -> Option<Network> {
+    let line_of = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(found, _)| found.trim() == name).map(|(_, numbers)| numbers)
+    };
+    let (name, numbers) = INTERFACES.iter().find_map(|name| Some((*name, line_of(name)?)))?;
+    let mut n = [0u64; 16];
+    let mut words = numbers.split_whitespace();
+    for place in &mut n {
+        *place = words.next()?.parse().ok()?;
     }
+    let packets = Packets {
+        rx_bytes: n[0],
+        rx_packets: n[1],
+        rx_errors: n[2],
+        rx_dropped: n[3],
+        tx_bytes: n[8],
+        tx_packets: n[9],
+        tx_errors: n[10],
+        tx_dropped: n[11],
+    };
+    let interfaces = [(name.to_owned(), packets)].into();
+    Some(Network { interfaces, total: packets, ..Network::default() })
 }
 
 #[cfg(test)]
@@ -133,34 +115,36 @@ mod tests {
          face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
 
     #[test]
-    fn interfaces_are_listed_and_add_up() {
+    fn wire_is_read_and_the_loopback_is_not_its_traffic() {
         let text = format!(
-            "{HEADING}    lo:     100       2    3    4    0     0          0         0      50       6    7    8    0     0       0          0\n  eth0:1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n"
+            "{HEADING}    lo:1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n  eth0:     100       2    3    4    0     0          0         0      50       6    7    8    0     0       0          0\n"
         );
         let network = net_dev(&text).unwrap();
-        let lo = network.interfaces["lo"];
-        assert_eq!((lo.rx_bytes, lo.rx_packets, lo.rx_errors, lo.rx_dropped), (100, 2, 3, 4));
-        assert_eq!((lo.tx_bytes, lo.tx_packets, lo.tx_errors, lo.tx_dropped), (50, 6, 7, 8));
-        assert_eq!((network.total.rx_bytes, network.total.tx_dropped, network.interfaces.len()), (101, 9, 2));
-        assert_eq!(net_dev(HEADING), None);
-        assert_eq!(net_dev("eth0: 1 2 3\n"), None);
-        assert!(net_dev(&std::fs::read_to_string("/proc/self/net/dev").unwrap()).is_some());
+        let wire = network.interfaces["eth0"];
+        assert_eq!((wire.rx_bytes, wire.rx_packets, wire.rx_errors, wire.rx_dropped), (100, 2, 3, 4));
+        assert_eq!((wire.tx_bytes, wire.tx_packets, wire.tx_errors, wire.tx_dropped), (50, 6, 7, 8));
+        assert_eq!((network.total, network.interfaces.len()), (wire, 1));
+        let alone = format!("{HEADING}    lo:1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n");
+        assert_eq!(net_dev(&alone).unwrap().interfaces["lo"].rx_bytes, 1, "a job without a network");
+        for without in [HEADING, "eth0: 1 2 3\n"] {
+            assert_eq!(net_dev(without), None, "{without}");
+        }
     }
 
     proptest! {
         #[test]
-        fn any_interface_comes_back(name in "[a-z][a-z0-9.@-]{0,14}", numbers in prop::collection::vec(any::<u64>(), 16)) {
+        fn any_numbers_come_back(numbers in prop::collection::vec(any::<u64>(), 16)) {
             let line: Vec<String> = numbers.iter().map(u64::to_string).collect();
-            let network = net_dev(&format!("{HEADING}{name}: {}\n", line.join(" "))).unwrap();
-            let packets = network.interfaces[&name];
+            let network = net_dev(&format!("{HEADING}eth0: {}\n", line.join(" "))).unwrap();
+            let packets = network.interfaces["eth0"];
             prop_assert_eq!((packets.rx_bytes, packets.tx_dropped), (numbers[0], numbers[11]));
             prop_assert_eq!(network.total, packets);
         }
 
         #[test]
-        fn any_text_is_read_without_a_panic(text in "((State|Threads|RssAnon|lo|Max open files):?[ \t0-9RSTZ]{0,40}\n){0,9}.*") {
+        fn any_text_is_read_without_a_panic(text in "((State|Threads|RssAnon|eth0|Max open files):?[ \t0-9RSTZ]{0,40}\n){0,9}.*") {
             let _ = (status(&text), max_open_files(&text));
-            prop_assert!(net_dev(&text).is_none_or(|network| network.interfaces.len() <= LISTED));
+            let _ = net_dev(&text);
         }
     }
 }

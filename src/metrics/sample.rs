@@ -223,7 +223,7 @@ pub struct IoRates {
     pub write_iops: f64,
 }
 
-/// The values of `/proc/<PID 1>/net/dev`.
+/// The values of the job's wire, from `/proc/<PID 1>/net/dev`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Network {
     /// Packets of each interface, by its name.
@@ -237,6 +237,13 @@ pub struct Network {
     /// Bytes sent per second since the sample before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tx_bps: Option<f64>,
+    /// Packets and questions that the network refused, as far as they were counted a second before.
+    #[serde(default, skip_serializing_if = "is_none_at_all")]
+    pub denials: u64,
+}
+
+fn is_none_at_all(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Bytes and packets that an interface received and sent.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub struct Watched {
     pub limits: job::Limits,
     /// The directory of its spool, where the samples go.
     pub dir: PathBuf,
+    /// How much its network has refused it.
+    pub denials: Arc<AtomicU64>,
     /// The receiver of the number of readable bytes.
     pub publish: Publish,
 }
@@ -154,6 +157,7 @@ struct Job {
     before: Option<Sample>,
     limits: Limits,
     group: String,
+    denials: Arc<AtomicU64>,
     publish: Publish,
 }
 
@@ -253,7 +257,7 @@ impl<E> SamplerThread<E> {
 
 impl Job {
     fn open(job: Watched) -> Result<Job, MetricsError> {
-        let Watched { id: _, pid, group, limits, dir, publish } = job;
+        let Watched { id: _, pid, group, limits, dir, denials, publish } = job;
         let failed = |source| MetricsError::Group { path: group.clone(), source };
         let source = Source::open(&group, pid).map_err(failed)?;
         let (series, before) = Series::open(&dir)?;
@@ -261,7 +265,7 @@ impl Job {
             publish(series.bytes());
         }
         let (limits, group) = (Limits::from(&limits), group.to_string_lossy().into_owned());
-        Ok(Job { source, series, before, limits, group, publish })
+        Ok(Job { source, series, before, limits, group, denials, publish })
     }
 
     /// Takes a sample, stores it and returns the time to the next. A sample that cannot be stored is lost; one without
@@ -272,7 +276,10 @@ impl Job {
         if readings == Readings::default() {
             return wait;
         }
-        let Readings { cpu, memory, io, network, process } = readings;
+        let Readings { cpu, memory, io, mut network, process } = readings;
+        if let Some(network) = &mut network {
+            network.denials = self.denials.load(Ordering::Relaxed);
+        }
         let mut sample = Sample {
             version: VERSION,
             time_ns: now_ns(),
@@ -351,6 +358,7 @@ mod tests {
                 group: group.to_owned(),
                 limits,
                 dir: self.spool.path().to_owned(),
+                denials: Arc::default(),
                 publish: Box::new(move |bytes| {
                     let _ = publish.send(bytes);
                 }),

@@ -163,7 +163,8 @@ impl SeriesReader {
     }
 }
 
-fn parse(line: &[u8], path: &Path) -> Result<Sample, MetricsError> {
+/// The sample in a line.
+pub(super) fn parse(line: &[u8], path: &Path) -> Result<Sample, MetricsError> {
     let wrong = |why: String| MetricsError::Format { path: path.to_owned(), why };
     let sample: Sample = serde_json::from_slice(line).map_err(|e| wrong(e.to_string()))?;
     match sample.version {

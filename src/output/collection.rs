@@ -18,6 +18,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::job_output::{CollectorEvent, JobOutput, Notify};
 use super::limit::Used;
+use super::pause::Pauses;
 use super::pipe_call::{Done, PipeCall, PipeState, Work, pipe_state};
 use super::spool::{CHUNK, SpliceResult, SpoolWriter};
 use super::{Full, SpoolLimits, Stream, Watermark};
@@ -26,8 +27,6 @@ use crate::job::{ClientId, JobId, SpoolPolicy};
 use crate::sys::clock::now_ns;
 use crate::sys::mailbox::Inbox;
 
-/// Time after which a stream whose disk is full tries again. The job waits with its pipe full.
-const STALL: Duration = Duration::from_secs(1);
 /// The token of the waker.
 pub(super) const WAKE: Token = Token(0);
 
@@ -37,6 +36,8 @@ pub(super) enum Command {
     Add(Box<JobOutput>),
     /// Wait no longer for this job's pipes.
     GiveUp(JobId),
+    /// So many bytes of this job's spool are released.
+    Released(JobId, u64),
     /// A late call has returned on another thread.
     Returned(Box<Done>),
     /// Collect nothing any more.
@@ -56,9 +57,11 @@ struct Pipe {
 struct Job {
     control: Arc<OwnedFd>,
     /// The spool, unless a call on one of the pipes has it.
-    spool: Option<SpoolWriter>,
-    /// Bytes in the spool, as far as calls have returned.
+    spool: Option<Box<SpoolWriter>>,
+    /// Bytes in the spool that are not released, as far as calls have returned.
     bytes: u64,
+    /// Bytes that were released.
+    released: u64,
     /// The client for which they count.
     client: ClientId,
     /// Rows that readers may read.
@@ -102,8 +105,7 @@ pub(super) struct Collection {
     round: usize,
     /// Pipes to close. Closing takes their lock.
     closing: Vec<(JobId, Arc<OwnedFd>)>,
-    /// The time at which pipes that wait for the disk are tried again.
-    retry_at: Option<Instant>,
+    pauses: Pauses,
     next: usize,
 }
 
@@ -136,7 +138,7 @@ impl Collection {
             ready: VecDeque::new(),
             round: 0,
             closing: Vec::new(),
-            retry_at: None,
+            pauses: Pauses::default(),
             next: 1,
         }
     }
@@ -166,7 +168,7 @@ impl Collection {
 
     /// Waits for events and commands, and takes them in. Returns whether collecting goes on.
     fn turn(&mut self) -> bool {
-        let timeout = match self.retry_at {
+        let timeout = match self.pauses.next() {
             _ if !self.ready.is_empty() => Some(Duration::ZERO),
             Some(at) => Some(at.saturating_duration_since(Instant::now())),
             None => None,
@@ -179,14 +181,18 @@ impl Collection {
         for event in &self.events {
             queue(&mut self.pipes, &mut self.ready, event.token().0);
         }
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            self.retry_at = None;
+        let over = self.pauses.end(Instant::now());
+        if over.disk {
             self.retry(|full| full == Full::Disk);
+        }
+        for id in over.jobs {
+            self.queue_where(|pipe| pipe.job == id);
         }
         while let Some(command) = self.inbox.take() {
             match command {
                 Command::Add(job) => self.add(*job),
                 Command::GiveUp(id) => self.give_up(id),
+                Command::Released(id, bytes) => self.release(id, bytes),
                 Command::Returned(done) => self.take_late(*done),
                 Command::Stop => return false,
             }
@@ -230,11 +236,13 @@ impl Collection {
             self.queue(token);
         }
         let JobOutput { control, spool, watermark, wake, .. } = output;
-        let (bytes, rows) = (spool.bytes(), spool.rows());
+        let (released, rows) = (spool.released_bytes(), spool.rows());
+        let bytes = spool.bytes().saturating_sub(released);
         let client = watermark.client();
         self.used.change(client, 0, bytes);
-        let spool = Some(spool);
-        let job = Job { control, spool, bytes, client, rows, watermark, wake, open: 2, loses: false };
+        let spool = Some(Box::new(spool));
+        let job =
+            Job { control, spool, bytes, released, client, rows, watermark, wake, open: 2, loses: false };
         self.jobs.insert(id, job);
     }
 
@@ -244,9 +252,16 @@ impl Collection {
         pipe.ready = false;
         let job = self.jobs.get_mut(&pipe.job)?;
         // Else a late call has it, and queues all pipes of the job when it returns.
-        job.spool.as_ref()?;
+        let gives_way = job.spool.as_ref()?.gives_way();
+        if self.pauses.has_rest(pipe.job)
+            && matches!(pipe_state(&pipe.fd), PipeState::Empty | PipeState::Bytes)
+        {
+            return None;
+        }
         let work = match self.limits.room(job.bytes, self.used.of(job.client), self.used.all()) {
-            Ok(room) => Ok(Work::Keep(room)),
+            Ok(room) => Ok(Work::Keep { room, ring: self.limits.ring }),
+            // It drops its oldest rows instead.
+            Err(_) if gives_way => Ok(Work::Keep { room: CHUNK, ring: 2 * CHUNK as u64 }),
             Err(full) => match (pipe_state(&pipe.fd), self.limits.policy) {
                 (PipeState::Empty, _) => Err(ServeResult::Wait),
                 (PipeState::Ended, _) => Err(ServeResult::Ended),
@@ -254,7 +269,7 @@ impl Collection {
                     log_loss(pipe.job, job, full);
                     Ok(Work::Discard(self.null.clone()))
                 }
-                (PipeState::LastBytes, _) => Ok(Work::Keep(CHUNK)),
+                (PipeState::LastBytes, _) => Ok(Work::Keep { room: CHUNK, ring: self.limits.ring }),
                 (PipeState::Bytes, policy) => {
                     if policy == SpoolPolicy::Kill {
                         request_end(pipe.job, job, full, &self.notify);
@@ -284,7 +299,8 @@ impl Collection {
             self.closing.push((id, fd));
             return;
         };
-        let (bytes, rows) = (spool.bytes(), spool.rows());
+        job.released = job.released.max(spool.released_bytes());
+        let (bytes, rows) = (spool.bytes().saturating_sub(job.released), spool.rows());
         // Its bytes move to the client as soon as the sandbox has one.
         self.used.change(job.client, job.bytes, 0);
         job.client = job.watermark.client();
@@ -312,6 +328,9 @@ impl Collection {
     fn take_late(&mut self, done: Done) {
         let (Done::Moved { job: id, .. } | Done::Closed { job: id }) = done;
         self.take_back(done);
+        if self.jobs.contains_key(&id) {
+            self.pauses.rest(Instant::now(), id);
+        }
         self.queue_where(|pipe| pipe.job == id);
     }
 
@@ -322,7 +341,7 @@ impl Collection {
             ServeResult::Again => self.queue(token),
             ServeResult::Ended => self.close(token),
             ServeResult::Held(Full::Disk) => {
-                self.retry_at.get_or_insert_with(|| Instant::now() + STALL);
+                self.pauses.stall(Instant::now());
             }
             ServeResult::Wait | ServeResult::Held(_) => {}
         }
@@ -347,6 +366,21 @@ impl Collection {
         }
     }
 
+    /// Counts released bytes no longer, and lets those go on that waited for their room.
+    fn release(&mut self, id: JobId, bytes: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        // A late call may have the spool: its result counts what is released.
+        let more = bytes.saturating_sub(job.released).min(job.bytes);
+        job.released = job.released.max(bytes);
+        self.used.change(job.client, job.bytes, job.bytes - more);
+        job.bytes -= more;
+        self.queue_where(|pipe| match pipe.waits {
+            Some(Full::Job) => pipe.job == id,
+            Some(Full::All) => true,
+            Some(Full::Disk) | None => false,
+        });
+    }
+
     fn close(&mut self, token: usize) {
         let Some(pipe) = self.pipes.remove(&token) else { return };
         // Closing takes the descriptor out of epoll only when it is the last one, and joblet-init has one too.
@@ -369,6 +403,7 @@ impl Collection {
         job.release(pipe.job);
         self.used.change(job.client, job.bytes, 0);
         self.jobs.remove(&pipe.job);
+        self.pauses.forget(pipe.job);
         (self.notify)(pipe.job, CollectorEvent::OutputComplete);
         // The room of this job is free for the others.
         self.retry(|full| full == Full::All);

@@ -14,13 +14,14 @@ use mio::{Poll, Waker};
 use super::collection::{Collection, Command, WAKE};
 use super::handoff::{Handoff, LATE, Progress, THREADS, TOO_LATE};
 use super::job_output::{CollectorEvent, JobOutput, Notify};
+use super::pipe_call::waits;
 use super::{OutputError, SpoolLimits};
 use crate::diag;
 use crate::job::JobId;
 use crate::sys::mailbox::{Mailbox, SendError, mailbox};
 
 /// Most commands that wait for the thread. Admission keeps far below: an `Add`, a `GiveUp` and two `Returned` for each
-/// live job.
+/// live job, and a `Released` for each commit of the history.
 const COMMANDS: usize = 1 << 20;
 /// How long the daemon's end waits for the threads.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ impl Collector {
         let collection = Box::new(Collection::new(poll, inbox, limits, null, notify.clone()));
         let crew = Arc::new(Crew {
             commands,
-            handoff: Handoff::new(LATE, TOO_LATE),
+            handoff: Handoff::new(LATE, TOO_LATE, waits),
             notify,
             threads: AtomicUsize::new(0),
         });
@@ -73,6 +74,14 @@ impl Collector {
     /// Stops waiting for a job's pipes to end and reports its output as complete.
     pub fn give_up(&self, id: JobId) {
         self.send(Command::GiveUp(id));
+    }
+
+    /// Counts so many bytes of a job's spool no longer, which are released ([`Header::bytes`]). A job that waits for
+    /// their room goes on.
+    ///
+    /// [`Header::bytes`]: super::Header::bytes
+    pub fn released(&self, id: JobId, bytes: u64) {
+        self.send(Command::Released(id, bytes));
     }
 
     /// Whether a call on a pipe is late. Its thread would keep the daemon's process from its end.
@@ -125,7 +134,7 @@ impl Crew {
 
     /// Collects until it is stopped, or until a late call has lost the state to another thread.
     fn collect(&self, mut collection: Box<Collection>) {
-        let progress = Arc::new(Progress::default());
+        let progress = Progress::of_this_thread();
         while let Some(call) = collection.next_call() {
             let job = call.job();
             let make = |progress: &Progress| call.make(progress);
@@ -166,3 +175,7 @@ impl Crew {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "collector_tests.rs"]
+mod tests;

@@ -12,18 +12,20 @@ use std::path::PathBuf;
 use super::cutter::Cutter;
 use super::lines::{LONGEST, Lines};
 use super::query::LogQuery;
-use super::spool::Row;
+use super::row::Row;
 use super::tail::Count;
-use super::{Chunk, OutputError, SpoolReader, Stream};
+use super::{Chunk, JobHistory, OutputError, OutputReader, Stream};
 use crate::stream::Next;
 
 /// Rows that are skipped in one step.
 const STEP: usize = 256;
 
-/// A cursor into the wanted part of a spool.
+/// A cursor into the wanted part of a job's output.
 #[derive(Debug)]
 pub struct LogCursor {
     dir: PathBuf,
+    /// The history that has the rows that the spool has released.
+    history: Option<JobHistory>,
     query: LogQuery,
     stage: Stage,
     /// The row at which the output ended at first.
@@ -45,18 +47,19 @@ enum Stage {
     /// No row exists yet, and the spool may not either.
     Before,
     /// The search for the first line of the tail is under way.
-    Count(SpoolReader, Count),
-    Read(SpoolReader),
+    Count(OutputReader, Count),
+    Read(OutputReader),
     Ended,
 }
 
 impl LogCursor {
-    /// A cursor into the spool in `dir`, which need not exist before there are rows.
-    pub fn new(dir: PathBuf, query: LogQuery) -> Self {
+    /// A cursor into the spool in `dir`, which need not exist before there are rows, and into the job's history.
+    pub fn new(dir: PathBuf, history: Option<JobHistory>, query: LogQuery) -> Self {
         let lines = (query.filter.is_some() || query.tail.is_some()).then(Cutter::default);
         let owes_position = query.tail.is_some();
         LogCursor {
             dir,
+            history,
             query,
             stage: Stage::Before,
             edge: 0,
@@ -105,15 +108,17 @@ impl LogCursor {
     }
 
     fn begin(&mut self, rows: u64) -> Result<Next<Chunk>, OutputError> {
-        let reader = SpoolReader::open(&self.dir)?;
+        let mut reader = OutputReader::open(&self.dir, self.history.clone())?;
+        // The end first: then the history has the part in memory with which the reader begins.
+        // Without a tail the first row that is too new ends the reading, so nobody needs to know where it is.
+        self.edge = match (self.query.until_ns, self.query.tail) {
+            (Some(until), Some(_)) => reader.older(rows, until.saturating_add(1))?,
+            _ => rows,
+        };
         let mut start = self.query.from_sequence.saturating_sub(1);
         if let Some(since) = self.query.since_ns {
-            start = start.max(reader.older(rows, |time_ns| time_ns >= since)?);
+            start = start.max(reader.older(rows, since)?);
         }
-        self.edge = match self.query.until_ns {
-            Some(until) => reader.older(rows, |time_ns| time_ns > until)?,
-            None => rows,
-        };
         self.stage = match self.query.tail {
             Some(lines) if start < self.edge => Stage::Count(reader, Count::new(start, self.edge, lines)),
             _ => self.start(reader, start, 0),
@@ -121,7 +126,7 @@ impl LogCursor {
         Ok(Next::Yield)
     }
 
-    fn start(&mut self, mut reader: SpoolReader, start: u64, skip: u64) -> Stage {
+    fn start(&mut self, mut reader: OutputReader, start: u64, skip: u64) -> Stage {
         reader.seek(start);
         if self.query.filter.is_none() && skip == 0 {
             // The tail is all output.
@@ -133,7 +138,7 @@ impl LogCursor {
         Stage::Read(reader)
     }
 
-    fn read(&mut self, mut reader: SpoolReader, rows: u64, last: bool) -> Result<Next<Chunk>, OutputError> {
+    fn read(&mut self, mut reader: OutputReader, rows: u64, last: bool) -> Result<Next<Chunk>, OutputError> {
         for _ in 0..STEP {
             let at = reader.position();
             if at >= self.edge && self.is_skipping() {
@@ -147,16 +152,15 @@ impl LogCursor {
                 let next = self.idle(at);
                 return Ok(self.again(reader, next));
             }
-            let row = reader.row(at, rows)?;
+            let Some(row) = reader.take(rows)? else { continue };
             if self.query.is_past(row.time_ns) {
                 return Ok(self.end(at));
             }
-            reader.seek(at + 1);
             if self.query.wants(&row) {
                 self.time_ns = row.time_ns;
                 let shown = match &mut self.lines {
-                    None => Some(self.whole(&reader, row, at)?),
-                    Some(_) => self.cut(&reader, row)?,
+                    None => Some(self.whole(&mut reader, row, at)?),
+                    Some(_) => self.cut(&mut reader, row)?,
                 };
                 return Ok(self.again(reader, shown.map_or(Next::Yield, Next::Item)));
             }
@@ -165,7 +169,7 @@ impl LogCursor {
     }
 
     /// A row as it is. The first one of a tail follows the beginning of its line.
-    fn whole(&mut self, reader: &SpoolReader, row: Row, at: u64) -> Result<Chunk, OutputError> {
+    fn whole(&mut self, reader: &mut OutputReader, row: Row, at: u64) -> Result<Chunk, OutputError> {
         let mut chunk = reader.chunk(row)?;
         if std::mem::take(&mut self.unbegun[row.stream.place()]) && at < self.edge {
             let mut lines = Lines::default();
@@ -175,7 +179,7 @@ impl LogCursor {
         Ok(chunk)
     }
 
-    fn again(&mut self, reader: SpoolReader, next: Next<Chunk>) -> Next<Chunk> {
+    fn again(&mut self, reader: OutputReader, next: Next<Chunk>) -> Next<Chunk> {
         self.stage = Stage::Read(reader);
         next
     }
@@ -201,14 +205,11 @@ impl LogCursor {
     }
 
     /// The wanted lines that end in a row, and the row's gap.
-    fn cut(&mut self, reader: &SpoolReader, row: Row) -> Result<Option<Chunk>, OutputError> {
+    fn cut(&mut self, reader: &mut OutputReader, row: Row) -> Result<Option<Chunk>, OutputError> {
         let Some(cutter) = &mut self.lines else { return Ok(None) };
         let (mut skip, mut bytes) = (cutter.skip, Vec::new());
-        let query = &self.query;
-        let chunk = cutter.push(reader, row, |line| {
-            if query.wants_line(line) {
-                if skip > 0 { skip -= 1 } else { bytes.extend_from_slice(line) }
-            }
+        let chunk = cutter.push(reader, row, &self.query, |line| {
+            if skip > 0 { skip -= 1 } else { bytes.extend_from_slice(line) }
         })?;
         cutter.skip = skip;
         let lost = if skip > 0 { 0 } else { chunk.lost };

@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn view(&self, query: LogQuery) -> LogCursor {
-        LogCursor::new(Path::join(self.temp.path(), "job"), query)
+        LogCursor::new(Path::join(self.temp.path(), "job"), None, query)
     }
 
     /// The chunks that the cursor yields of the rows so far.
@@ -209,7 +209,7 @@ fn cursor_without_follow_ends_at_the_first_observed_end() {
     assert_eq!((text(&shown).as_str(), seen), ("one\nand a", Next::End));
     assert_eq!(b.view(query).next(0, false, 0).unwrap(), Next::End, "nothing was there");
     // A cursor that follows waits, also for a spool that does not exist yet.
-    let mut early = LogCursor::new("/nonexistent".into(), LogQuery::default());
+    let mut early = LogCursor::new("/nonexistent".into(), None, LogQuery::default());
     assert_eq!(early.next(0, false, 0).unwrap(), Next::Pending);
     assert_eq!(early.next(0, true, 0).unwrap(), Next::End);
 }
@@ -249,7 +249,7 @@ fn the_end_of_a_large_log_is_found_by_reading_its_end() {
     fs::write(dir.join("stdout"), "123456789\n".repeat(10_000_000)).unwrap();
     let rows = SpoolWriter::reopen(&dir).unwrap().rows();
     let mut steps = 0;
-    let mut view = LogCursor::new(dir, LogQuery { tail: Some(3), ..LogQuery::default() });
+    let mut view = LogCursor::new(dir, None, LogQuery { tail: Some(3), ..LogQuery::default() });
     let mut shown = Vec::new();
     loop {
         steps += 1;

@@ -2,8 +2,8 @@
 
 use super::lines::{LONGEST, Lines};
 use super::query::LogQuery;
-use super::spool::Row;
-use super::{Chunk, OutputError, SpoolReader, Stream};
+use super::row::Row;
+use super::{Chunk, OutputError, OutputReader, Stream};
 
 /// The lines of the wanted rows, as far as they have been read.
 #[derive(Debug, Default)]
@@ -15,11 +15,13 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// Calls `line` for each line that ends in a row. The first line is whole, even where it began before the first row.
+    /// Calls `line` for each wanted line that ends in a row. The first line is whole, even where it began before the first
+    /// row.
     pub(super) fn push(
         &mut self,
-        reader: &SpoolReader,
+        reader: &mut OutputReader,
         row: Row,
+        query: &LogQuery,
         mut line: impl FnMut(&[u8]),
     ) -> Result<Chunk, OutputError> {
         if !std::mem::replace(&mut self.begun[row.stream.place()], true) {
@@ -28,10 +30,14 @@ impl Cutter {
         let chunk = reader.chunk(row)?;
         if chunk.lost > 0
             && let Some(open) = self.lines.take(row.stream)
+            && query.wants_line(&open)
         {
             line(&open); // it does not continue behind the gap
         }
-        self.lines.push(row.stream, &chunk.bytes, line);
+        match &query.filter {
+            Some(text) => self.lines.push_with(row.stream, &chunk.bytes, text, line),
+            None => self.lines.push(row.stream, &chunk.bytes, line),
+        }
         Ok(chunk)
     }
 

@@ -8,10 +8,14 @@
 //! takes the state when the call is older than [`LATE`], starts the next standby and goes on with all other pipes. The
 //! late thread ends when its call has returned, and sends what it holds back to the thread that collects then.
 //!
-//! The standby is the watchdog too: it reports the job of a call that is older than [`TOO_LATE`], to be ended. A disk that
-//! does not answer makes calls late as well, and no job is to blame for that. So the call first takes the lock alone
-//! ([`Progress::has_lock`]); a call that is late behind that point is reported only when another one, begun later, has
-//! stored bytes, because then the disk works.
+//! The standby is the watchdog too: it reports the job of a call that has waited for the lock for [`TOO_LATE`], to be
+//! ended. Other things make calls late as well, and no job is to blame for them: a disk that does not answer, a loaded
+//! machine that gives the thread no processor, a machine that stood still. So the standby looks at each late thread
+//! again and again, and counts the time between two looks at which the thread slept for the lock ([`Waits::ForLock`]).
+//!
+//! Where the kernel does not say that a thread sleeps for the lock, it may sleep for the disk. So the call first takes the
+//! lock alone ([`Progress::has_lock`]); one that sleeps behind that point waits for its job only where another call, begun
+//! later, has stored bytes, because then the disk works.
 //!
 //! Bounds: at most [`THREADS`] threads. With the last of them in a late call, output waits until the watchdog has ended a
 //! job. An idle standby sleeps without a timeout.
@@ -24,24 +28,44 @@ use crate::job::JobId;
 
 /// The age at which a call on a pipe loses the state. Others' output waits no longer than this.
 pub(super) const LATE: Duration = Duration::from_millis(50);
-/// The age of a call at which its job is reported.
+/// The time that a call waits for the lock before its job is reported.
 pub(super) const TOO_LATE: Duration = Duration::from_secs(2);
 /// Most threads: one that collects, one standby, and those in late calls.
 pub(super) const THREADS: usize = 64;
 
-/// How far a call on a pipe has come.
-#[derive(Debug, Default)]
-pub(super) struct Progress(AtomicBool);
+/// The calls of one thread: how far the one under way has come.
+#[derive(Debug)]
+pub(super) struct Progress {
+    thread: i32,
+    has_lock: AtomicBool,
+}
 
 impl Progress {
+    /// The calls of the calling thread.
+    pub(super) fn of_this_thread() -> Arc<Self> {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        Arc::new(Progress { thread, has_lock: AtomicBool::new(false) })
+    }
+
     /// Notes whether the call has taken the pipe's lock once.
     pub(super) fn set_has_lock(&self, has: bool) {
-        self.0.store(has, Ordering::Relaxed);
+        self.has_lock.store(has, Ordering::Relaxed);
     }
 
     fn has_lock(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.has_lock.load(Ordering::Relaxed)
     }
+}
+
+/// The thing that a thread in a call on a pipe waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// It sleeps until somebody gives the pipe's lock back.
+    ForLock,
+    /// It sleeps, for the lock or for the disk.
+    Somewhere,
+    /// It runs, or waits for a processor.
+    ForOthers,
 }
 
 /// A call on a pipe.
@@ -51,7 +75,22 @@ struct Call {
     job: JobId,
     since: Instant,
     progress: Arc<Progress>,
+    /// When the watchdog looked at its thread last, and whether its job kept it then.
+    looked: (Instant, bool),
+    /// The time for which its job has kept it, as far as the watchdog saw.
+    held: Duration,
     reported: bool,
+}
+
+impl Call {
+    /// Counts the time since the last look, if the job kept the call then and keeps it now. A look that comes late
+    /// counts for little: the machine may have stood still.
+    fn count(&mut self, now: Instant, kept: bool, most: Duration) {
+        let (looked, was_kept) = std::mem::replace(&mut self.looked, (now, kept));
+        if was_kept && kept {
+            self.held += now.saturating_duration_since(looked).min(most);
+        }
+    }
 }
 
 /// The state between threads. `S` is the state of the thread that collects.
@@ -59,6 +98,8 @@ pub(super) struct Handoff<S> {
     /// [`LATE`] and [`TOO_LATE`].
     late: Duration,
     too_late: Duration,
+    /// Looks at a thread in a call.
+    look: fn(i32) -> Waits,
     shared: Mutex<Shared<S>>,
     /// Signalled when the standby has something to look at, and when a thread ends.
     changed: Condvar,
@@ -79,11 +120,12 @@ struct Shared<S> {
 }
 
 impl<S> Handoff<S> {
-    /// No call yet. Calls lose the state at the age of `late`, and are reported at that of `too_late`.
-    pub(super) fn new(late: Duration, too_late: Duration) -> Self {
+    /// No call yet. Calls lose the state at the age of `late`, and are reported when their jobs have kept them for
+    /// `too_late`. `look` says what the thread with this id waits for.
+    pub(super) fn new(late: Duration, too_late: Duration, look: fn(i32) -> Waits) -> Self {
         let shared =
             Shared { current: None, late: Vec::new(), calls: 0, stored: None, sleeps: false, stopped: false };
-        Handoff { late, too_late, shared: Mutex::new(shared), changed: Condvar::new() }
+        Handoff { late, too_late, look, shared: Mutex::new(shared), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared<S>> {
@@ -104,8 +146,16 @@ impl<S> Handoff<S> {
         let mut shared = self.lock();
         shared.calls += 1;
         let number = shared.calls;
-        shared.current =
-            Some((Call { number, job, since, progress: progress.clone(), reported: false }, state));
+        let call = Call {
+            number,
+            job,
+            since,
+            progress: progress.clone(),
+            looked: (since, true),
+            held: Duration::ZERO,
+            reported: false,
+        };
+        shared.current = Some((call, state));
         let wakes = std::mem::replace(&mut shared.sleeps, false);
         drop(shared);
         if wakes {
@@ -137,15 +187,23 @@ impl<S> Handoff<S> {
             if shared.stopped {
                 return None;
             }
-            let now = Instant::now();
-            let overdue = shared.report_overdue(now, self.too_late);
-            if !overdue.is_empty() {
-                // Not with the lock: the report may wait for the loop, which looks in here.
+            let late = shared.late_calls(Instant::now(), self.late);
+            if !late.is_empty() {
+                // Not with the lock: calls begin and end meanwhile.
                 drop(shared);
-                overdue.into_iter().for_each(&report);
+                let seen: Vec<(u64, Waits)> =
+                    late.into_iter().map(|(number, thread)| (number, (self.look)(thread))).collect();
                 shared = self.lock();
-                continue;
+                let overdue = shared.count(Instant::now(), &seen, self.late, self.too_late);
+                if !overdue.is_empty() {
+                    // The report may wait for the loop, which looks in here.
+                    drop(shared);
+                    overdue.into_iter().for_each(&report);
+                    shared = self.lock();
+                    continue;
+                }
             }
+            let now = Instant::now();
             if shared.is_current_late(now, self.late)
                 && replace()
                 && let Some((call, state)) = shared.current.take()
@@ -191,16 +249,36 @@ impl<S> Shared<S> {
         self.current.as_ref().is_some_and(|(call, _)| now.saturating_duration_since(call.since) >= late)
     }
 
-    /// Takes note of the calls that are too late, and returns their jobs, each once.
-    fn report_overdue(&mut self, now: Instant, too_late: Duration) -> Vec<JobId> {
+    /// The late calls that are still to be judged, with their threads.
+    fn late_calls(&self, now: Instant, late: Duration) -> Vec<(u64, i32)> {
+        let current = self.current.iter().map(|(call, _)| call);
+        let is_late = |call: &&Call| !call.reported && now.saturating_duration_since(call.since) >= late;
+        self.late.iter().chain(current).filter(is_late).map(|c| (c.number, c.progress.thread)).collect()
+    }
+
+    /// Takes in what late calls were seen to wait for, and returns the jobs that have kept one too long, each once a
+    /// call.
+    fn count(
+        &mut self,
+        now: Instant,
+        seen: &[(u64, Waits)],
+        late: Duration,
+        too_late: Duration,
+    ) -> Vec<JobId> {
         let stored = self.stored;
         let current = self.current.as_mut().map(|(call, _)| call);
         let mut jobs = Vec::new();
         for call in self.late.iter_mut().chain(current) {
-            let disk_works = stored.is_some_and(|began| began > call.since);
-            let its_fault = !call.progress.has_lock() || disk_works;
-            let is_too_late = now.saturating_duration_since(call.since) >= too_late;
-            if is_too_late && its_fault && !std::mem::replace(&mut call.reported, true) {
+            // One that is not there has begun or ended meanwhile.
+            let Some((_, waits)) = seen.iter().find(|(number, _)| *number == call.number) else { continue };
+            let disk_works = || stored.is_some_and(|began| began > call.since);
+            let kept = match waits {
+                Waits::ForLock => true,
+                Waits::Somewhere => !call.progress.has_lock() || disk_works(),
+                Waits::ForOthers => false,
+            };
+            call.count(now, kept, 2 * late);
+            if call.held >= too_late && !std::mem::replace(&mut call.reported, true) {
                 jobs.push(call.job);
             }
         }

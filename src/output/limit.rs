@@ -16,15 +16,18 @@ use std::collections::HashMap;
 use crate::job::units::format_size;
 use crate::job::{ClientId, SpoolPolicy};
 
-use super::spool::{CHUNK, ROW};
+use super::row::ROW;
+use super::spool::CHUNK;
 
-/// The values of `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
+/// The values of `joblet.spoolLimit`, `joblet.jobSpoolLimit`, `joblet.liveBuffer` and `joblet.spoolPolicy`.
 #[derive(Debug, Clone, Copy)]
 pub struct SpoolLimits {
     /// Bytes of all unfinished jobs together.
     pub all: u64,
     /// Bytes of one unfinished job.
     pub job: u64,
+    /// Bytes that a ring keeps of one unfinished job.
+    pub ring: u64,
     /// The policy at either limit: wait, drop output or stop the job.
     pub policy: SpoolPolicy,
 }
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
 
     fn limits(all: u64, job: u64) -> SpoolLimits {
-        SpoolLimits { all, job, policy: SpoolPolicy::Block }
+        SpoolLimits { all, job, ring: job, policy: SpoolPolicy::Block }
     }
 
     #[test]

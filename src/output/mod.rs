@@ -4,8 +4,12 @@
 //! job's *spool*: one raw file for each stream, and an index that says which bytes came when. The daemon never holds
 //! output in its memory, so a killed daemon loses none: the bytes are in a file, or still in the pipe, whose read end
 //! joblet-init keeps too. Each reader ([`log_stream`]) has a [`cursor`] into the index and reads all of it or the part
-//! that it wants at its own pace. History and live output are the same files, so there is no seam between them. Only
-//! its own flood slows a job down (its pipe stays full), never a reader.
+//! that it wants at its own pace. Only its own flood slows a job down (its pipe stays full), never a reader.
+//!
+//! The spool is the history of a job's output, or a buffer before another store that is ([`history`]). Rows that are
+//! durable there are released ([`release`](mod@release)): their bytes leave the disk, and no longer count for the limits.
+//! Readers take released rows from the store and the others from the spool, and join both by sequences and offsets
+//! ([`joined`]).
 //!
 //! A call on a pipe may take as long as its job likes: then another thread goes on with all other pipes, and the job is
 //! ended after two seconds ([`handoff`]).
@@ -19,7 +23,8 @@
 //! # Spool format, version 1
 //!
 //! `<dataDir>/spool/<uuid>/` (0700) holds `stdout`, `stderr` and `index` (0600). The index starts with the 32
-//! bytes of [`spool::HEADER`]; each row is 32 bytes, little endian: sequence (u64, from 1 across both
+//! bytes of [`spool::HEADER`], whose last 8 are the number of released rows (u64; [`header`] tells what else they
+//! change) and whose 22nd is 1 in a ring; each row is 32 bytes, little endian: sequence (u64, from 1 across both
 //! streams), offset in the stream's file (u64), time of reading (i64, ns since the epoch), length (u32),
 //! stream (u8: 1 stdout, 2 stderr), kind (u8), two zero bytes. The kind is 0 for bytes and 1 for a gap. In the row of
 //! a gap the second number counts the bytes that were discarded here, and the length is 0: readers that predate gaps
@@ -31,14 +36,21 @@ pub mod collector;
 pub mod cursor;
 mod cutter;
 mod handoff;
+pub mod header;
+pub mod history;
 mod job_output;
+mod joined;
 pub mod limit;
 pub mod lines;
 pub mod log_stream;
+mod pause;
 mod pipe_call;
 pub mod query;
-pub mod reader;
+mod reader;
+pub mod release;
 mod reopen;
+pub mod ring;
+mod row;
 pub mod spool;
 mod tail;
 pub mod watermark;
@@ -50,11 +62,15 @@ use crate::diag::disk_remedy;
 
 pub use collector::Collector;
 pub use cursor::LogCursor;
+pub use header::Header;
+pub use history::{History, OpenHistory};
 pub use job_output::{CollectorEvent, JobOutput};
+pub use joined::{Chunk, JobHistory, OutputReader};
 pub use limit::{Full, SpoolLimits};
-pub use log_stream::LogStream;
+pub use log_stream::{LogItem, LogStream};
 pub use query::LogQuery;
-pub use reader::{Chunk, SpoolReader};
+pub use release::release;
+pub use row::{INDEX, Row, Span};
 pub use spool::SpoolWriter;
 
 pub use watermark::Watermark;
@@ -105,6 +121,22 @@ pub enum OutputError {
     /// The spool could not be read.
     #[error("cannot read the spool {path}: {source}")]
     Read {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The history of a job could not be read.
+    #[error("cannot read the history {path}: {source}")]
+    History {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// Rows of a spool could not be released.
+    #[error("cannot release what is stored of the spool {path}: {source}")]
+    Release {
         /// The path of the file.
         path: PathBuf,
         /// The error of the system call.

@@ -9,10 +9,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionread;
 
 use super::Stream;
-use super::handoff::Progress;
+use super::handoff::{Progress, Waits};
 use super::spool::{CHUNK, SpliceResult, SpoolWriter};
 use crate::job::JobId;
 use crate::sys::clock::now_ns;
+use crate::sys::thread::{Activity, activity};
 
 /// A call on a pipe, with everything that it needs.
 pub(super) enum PipeCall {
@@ -27,7 +28,7 @@ pub(super) enum PipeCall {
         /// The read end.
         fd: Arc<OwnedFd>,
         /// The job's spool.
-        spool: SpoolWriter,
+        spool: Box<SpoolWriter>,
         /// Where the bytes go.
         work: Work,
     },
@@ -42,8 +43,13 @@ pub(super) enum PipeCall {
 
 /// Where the bytes of a pipe go.
 pub(super) enum Work {
-    /// So many at most into the spool.
-    Keep(usize),
+    /// Into the spool.
+    Keep {
+        /// The most bytes that fit.
+        room: usize,
+        /// Bytes that the spool keeps then, if it is a ring.
+        ring: u64,
+    },
     /// Into this null device, counted.
     Discard(Arc<File>),
 }
@@ -59,7 +65,7 @@ pub(super) enum Done {
         /// The read end.
         fd: Arc<OwnedFd>,
         /// The job's spool.
-        spool: SpoolWriter,
+        spool: Box<SpoolWriter>,
         /// The result of the move.
         moved: io::Result<SpliceResult>,
     },
@@ -91,13 +97,32 @@ impl PipeCall {
                 let _ = ioctl_fionread(&*fd);
                 progress.set_has_lock(true);
                 let moved = match work {
-                    Work::Keep(room) => spool.splice_from(&*fd, stream, room, now_ns()),
+                    Work::Keep { room, ring } => {
+                        let moved = spool.splice_from(&*fd, stream, room, now_ns());
+                        moved.and_then(|moved| spool.trim(ring).map(|()| moved))
+                    }
                     Work::Discard(null) => spool.discard_from(&*fd, &null, stream, CHUNK, now_ns()),
                 };
                 let stored = matches!(moved, Ok(SpliceResult::Moved(_)));
                 (Done::Moved { token, job, fd, spool, moved }, stored)
             }
         }
+    }
+}
+
+/// The functions of the kernel in which the calls above sleep for the lock of a pipe (fs/pipe.c, fs/splice.c of Linux 5.15
+/// to 6.18). Where they write, they sleep in functions of the file system and of memory management.
+const FOR_LOCK: &[&str] =
+    &["pipe_ioctl", "pipe_lock", "pipe_release", "iter_file_splice_write", "splice_from_pipe"];
+
+/// The thing that a thread in such a call waits for.
+pub(super) fn waits(thread: i32) -> Waits {
+    match activity(thread) {
+        Ok(Activity::SleepsIn(function)) if FOR_LOCK.contains(&function.as_str()) => Waits::ForLock,
+        // Another kernel may sleep for the lock in another function.
+        Ok(Activity::SleepsIn(_) | Activity::Sleeps) => Waits::Somewhere,
+        // A thread that is gone waits for nothing.
+        Ok(Activity::Runs) | Err(_) => Waits::ForOthers,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Stream;
 use super::lines::Needle;
-use super::spool::Row;
+use super::row::Row;
 
 /// The wanted part of the output; the default is everything, to the job's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

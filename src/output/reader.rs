@@ -1,111 +1,94 @@
-//! Reading a spool from a cursor, while it grows or afterwards.
+//! The rows and bytes of a spool, while it grows and is released, or afterwards.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::spool::{HEADER, INDEX, ROW, Row, Span, place};
+use super::header::Header;
+use super::row::{INDEX, ROW, Row, place};
 use super::{OutputError, Stream};
-
-/// A run of bytes of one stream, or a gap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
-    /// The position in the job's output, from 1 across both streams.
-    pub sequence: u64,
-    /// The stream that the bytes belong to.
-    pub stream: Stream,
-    /// The time at which the daemon read them from the job, ns since the epoch.
-    pub time_ns: i64,
-    /// The bytes as the job wrote them.
-    pub bytes: Vec<u8>,
-    /// Bytes that were discarded here. A chunk that counts such has no bytes of its own.
-    pub lost: u64,
-}
 
 /// Rows of the index that are read at once. Each of thousands of readers that do not go on holds as many.
 const AHEAD: u64 = 64;
 
-/// A cursor into one job's spool. It keeps the files open, so a deleted job can be read to its end.
+/// The files of one job's spool. It keeps them open, so those of a deleted job can be read to their end.
 #[derive(Debug)]
-pub struct SpoolReader {
+pub(super) struct SpoolReader {
     dir: PathBuf,
     index: File,
     streams: [File; 2],
-    next: u64,
+    /// The header as it was last seen.
+    header: Header,
     /// Rows that were read ahead, the first of them behind `ahead_from` rows.
     ahead: Vec<u8>,
     ahead_from: u64,
 }
 
 impl SpoolReader {
-    /// Opens a spool with the cursor at its first row.
+    /// Opens a spool.
     ///
     /// # Errors
     /// The file that could not be opened, or an index of another version.
-    pub fn open(dir: &Path) -> Result<Self, OutputError> {
+    pub(super) fn open(dir: &Path) -> Result<Self, OutputError> {
         let open = |name: &str| {
             let path = dir.join(name);
             File::open(&path).map_err(|source| OutputError::Read { path, source })
         };
         let index = open(INDEX)?;
-        let mut header = [0; HEADER.len()];
         let path = dir.join(INDEX);
-        index
-            .read_exact_at(&mut header, 0)
-            .map_err(|source| OutputError::Read { path: path.clone(), source })?;
-        if header != HEADER {
-            return Err(OutputError::Format { path });
-        }
+        let header =
+            Header::read(&index).map_err(|source| OutputError::Read { path: path.clone(), source })?;
+        let header = header.ok_or(OutputError::Format { path })?;
         let streams = [open(Stream::Stdout.file_name())?, open(Stream::Stderr.file_name())?];
         let dir = dir.to_owned();
-        Ok(SpoolReader { dir, index, streams, next: 0, ahead: Vec::new(), ahead_from: 0 })
+        let mut reader = SpoolReader { dir, index, streams, header, ahead: Vec::new(), ahead_from: 0 };
+        reader.look()?;
+        Ok(reader)
     }
 
-    /// The number of rows read so far.
-    pub fn position(&self) -> u64 {
-        self.next
+    /// The header as it was when something was read last.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
     }
 
-    /// Moves the cursor behind the first `rows` rows.
-    pub(super) fn seek(&mut self, rows: u64) {
-        self.next = rows;
+    /// Reads the header again. A reader does so *after* it has read something else, which may have been a hole.
+    fn look(&mut self) -> Result<(), OutputError> {
+        let mut seen = self.read_header()?;
+        // It may be read in the middle of being written.
+        while seen != self.header {
+            self.header = seen;
+            seen = self.read_header()?;
+        }
+        Ok(())
     }
 
-    /// The next chunk, if the first `rows` rows have one more.
-    ///
-    /// # Errors
-    /// The file that could not be read; the cursor stays.
-    pub fn next(&mut self, rows: u64) -> Result<Option<Chunk>, OutputError> {
-        if self.next >= rows {
+    fn read_header(&self) -> Result<Header, OutputError> {
+        let header = Header::read(&self.index).map_err(|source| self.unread(INDEX, source))?;
+        header.ok_or_else(|| self.wrong())
+    }
+
+    /// The row behind the first `at` rows; `None` where it is released. Further ones of the first `rows` rows, which may be
+    /// read too, are read with it: rows that may be read never change until they are released.
+    pub(super) fn row(&mut self, at: u64, rows: u64) -> Result<Option<Row>, OutputError> {
+        if at < self.header.released {
             return Ok(None);
         }
-        let row = self.row(self.next, rows)?;
-        let chunk = self.chunk(row)?;
-        self.next += 1;
-        Ok(Some(chunk))
-    }
-
-    /// The row behind the first `at` rows. Further ones of the first `rows` rows, which may be read too, are read with it:
-    /// rows that may be read never change.
-    pub(super) fn row(&mut self, at: u64, rows: u64) -> Result<Row, OutputError> {
         let (blocks, _) = self.ahead.as_chunks::<ROW>();
         let behind = at.checked_sub(self.ahead_from).and_then(|n| blocks.get(usize::try_from(n).ok()?));
         if let Some(block) = behind {
-            return self.decode(block);
+            return self.decode(block).map(Some);
         }
         let wanted = rows.saturating_sub(at).clamp(1, AHEAD) as usize;
         // Exactly as much: a reader that follows a job row by row holds one row.
         let mut ahead = vec![0; wanted * ROW];
         self.index.read_exact_at(&mut ahead, place(at)).map_err(|source| self.unread(INDEX, source))?;
+        self.look()?;
+        if at < self.header.released {
+            return Ok(None);
+        }
         (self.ahead, self.ahead_from) = (ahead, at);
-        self.ahead.first_chunk().map_or_else(|| Err(self.wrong()), |block| self.decode(block))
-    }
-
-    /// Reads one row, without others.
-    fn row_alone(&self, at: u64) -> Result<Row, OutputError> {
-        let mut block = [0; ROW];
-        self.index.read_exact_at(&mut block, place(at)).map_err(|source| self.unread(INDEX, source))?;
-        self.decode(&block)
+        let first = self.ahead.first_chunk();
+        first.map_or_else(|| Err(self.wrong()), |block| self.decode(block)).map(Some)
     }
 
     fn decode(&self, block: &[u8; ROW]) -> Result<Row, OutputError> {
@@ -116,39 +99,22 @@ impl SpoolReader {
         OutputError::Format { path: self.dir.join(INDEX) }
     }
 
-    /// The bytes or the gap that a row describes.
-    pub(super) fn chunk(&self, row: Row) -> Result<Chunk, OutputError> {
-        let Row { sequence, stream, time_ns, span } = row;
-        let (bytes, lost) = match span {
-            Span::Lost(lost) => (Vec::new(), lost),
-            Span::Bytes { offset, length } => (self.bytes(stream, offset, length as usize)?, 0),
-        };
-        Ok(Chunk { sequence, stream, time_ns, bytes, lost })
-    }
-
-    /// At most `length` bytes of the row's stream that precede the row.
-    pub(super) fn before(&self, row: &Row, length: usize) -> Result<Vec<u8>, OutputError> {
-        let Span::Bytes { offset, .. } = row.span else { return Ok(Vec::new()) };
-        let length = length.min(offset as usize);
-        self.bytes(row.stream, offset - length as u64, length)
-    }
-
-    /// The number of rows, among the first `rows`, before the first one that `is_new` accepts. A binary search finds
-    /// it: times grow from row to row unless the clock was set back.
-    pub(super) fn older(&self, rows: u64, is_new: impl Fn(i64) -> bool) -> Result<u64, OutputError> {
-        let (mut low, mut high) = (0, rows);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if is_new(self.row_alone(middle)?.time_ns) { high = middle } else { low = middle + 1 }
-        }
-        Ok(low)
-    }
-
-    fn bytes(&self, stream: Stream, offset: u64, length: usize) -> Result<Vec<u8>, OutputError> {
-        let mut bytes = vec![0; length];
+    /// Bytes of a stream: how many of them are released, which are the first ones, and the others.
+    pub(super) fn bytes(
+        &mut self,
+        stream: Stream,
+        offset: u64,
+        length: usize,
+    ) -> Result<(usize, Vec<u8>), OutputError> {
+        let before = released_of(&self.header, stream, offset, length);
+        let mut bytes = vec![0; length - before];
         let file = &self.streams[stream.place()];
-        file.read_exact_at(&mut bytes, offset).map_err(|source| self.unread(stream.file_name(), source))?;
-        Ok(bytes)
+        let read = file.read_exact_at(&mut bytes, offset + before as u64);
+        read.map_err(|source| self.unread(stream.file_name(), source))?;
+        self.look()?;
+        let now = released_of(&self.header, stream, offset, length);
+        bytes.drain(..now.saturating_sub(before).min(bytes.len()));
+        Ok((now.max(before), bytes))
     }
 
     fn unread(&self, name: &str, source: std::io::Error) -> OutputError {
@@ -156,9 +122,16 @@ impl SpoolReader {
     }
 }
 
+/// The number of these bytes that are released.
+fn released_of(header: &Header, stream: Stream, offset: u64, length: usize) -> usize {
+    let released = header.end(stream).saturating_sub(offset);
+    usize::try_from(released).unwrap_or(usize::MAX).min(length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::spool::{SpliceResult, SpoolWriter};
+    use super::super::{Chunk, OutputReader};
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -181,7 +154,7 @@ mod tests {
         assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), SpliceResult::Empty);
         drop(write);
         assert_eq!(writer.splice_from(&read, Stream::Stdout, 65_536, 7).unwrap(), SpliceResult::End);
-        let mut reader = SpoolReader::open(&spool).unwrap();
+        let mut reader = OutputReader::open(&spool, None).unwrap();
         let got: Vec<Chunk> = std::iter::from_fn(|| reader.next(writer.rows()).unwrap()).collect();
         assert_eq!(got, want);
         assert_eq!(reader.position(), 3);
@@ -191,7 +164,7 @@ mod tests {
     #[test]
     fn the_golden_spool_is_read() {
         let dir = Path::new("tests/golden/spool-1");
-        let mut reader = SpoolReader::open(dir).unwrap();
+        let mut reader = OutputReader::open(dir, None).unwrap();
         let got: Vec<(u64, Stream, Vec<u8>)> = std::iter::from_fn(|| reader.next(3).unwrap())
             .map(|chunk| (chunk.sequence, chunk.stream, chunk.bytes))
             .collect();
@@ -207,7 +180,7 @@ mod tests {
     #[test]
     fn the_golden_spool_with_gaps_is_read() {
         let dir = Path::new("tests/golden/spool-1-gap");
-        let mut reader = SpoolReader::open(dir).unwrap();
+        let mut reader = OutputReader::open(dir, None).unwrap();
         let got: Vec<(u64, Stream, Vec<u8>, u64)> = std::iter::from_fn(|| reader.next(4).unwrap())
             .map(|chunk| (chunk.sequence, chunk.stream, chunk.bytes, chunk.lost))
             .collect();
@@ -226,6 +199,6 @@ mod tests {
         for name in ["index", "stdout", "stderr"] {
             std::fs::write(dir.path().join(name), [b'x'; 64]).unwrap();
         }
-        assert!(matches!(SpoolReader::open(dir.path()), Err(OutputError::Format { .. })));
+        assert!(matches!(OutputReader::open(dir.path(), None), Err(OutputError::Format { .. })));
     }
 }

@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::spool::{CHUNK, HEADER, INDEX, ROW, Row, Span, SpoolWriter, Tail, place};
+use super::header::Header;
+use super::row::{HEADER, INDEX, ROW, Row, Span, place};
+use super::spool::{CHUNK, SpoolWriter, Tail};
 use super::{OutputError, Stream};
 
 impl SpoolWriter {
@@ -34,20 +36,37 @@ impl SpoolWriter {
         };
         let (index, meta) = open(INDEX)?;
         let path = dir.join(INDEX);
-        if !has_header(&index, &meta).map_err(|source| OutputError::Reopen { path: path.clone(), source })? {
+        let failed = |source| OutputError::Reopen { path: path.clone(), source };
+        let Some(header) = header(&index, &meta).map_err(failed)? else {
             return Err(OutputError::Format { path });
-        }
+        };
         let (stdout, stderr) = (tail(Stream::Stdout)?, tail(Stream::Stderr)?);
         let mut times = [(stdout.1, Stream::Stdout), (stderr.1, Stream::Stderr)];
         times.sort_by_key(|(time_ns, _)| *time_ns);
+        let (streams, rows) = ([stdout.0, stderr.0], header.released);
         let mut spool =
-            SpoolWriter { streams: [stdout.0, stderr.0], index, rows: 0, gaps: Default::default() };
-        let recovered = spool.read_index().and_then(|()| {
+            SpoolWriter { streams, index, rows, gaps: Default::default(), header, has_holes: true };
+        let recovered = spool.pass_released().and_then(|()| spool.read_index()).and_then(|()| {
             // The stream that was written first comes first.
             times.into_iter().try_for_each(|(time_ns, stream)| spool.note(stream, time_ns).map(drop))
         });
-        recovered.map_err(|source| OutputError::Reopen { path, source })?;
+        recovered.map_err(failed)?;
         Ok(spool)
+    }
+
+    /// Begins each stream behind its released bytes. A power cut may have taken some of those from the file: what follows
+    /// keeps its offsets.
+    fn pass_released(&mut self) -> io::Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let released = self.header.end(stream);
+            let tail = &mut self.streams[stream.place()];
+            tail.noted = released;
+            if tail.end < released {
+                tail.file.set_len(released)?;
+                tail.end = released;
+            }
+        }
+        Ok(())
     }
 
     /// Takes over the rows that fit to each other and to the streams' files, and truncates the index behind them.
@@ -78,18 +97,13 @@ impl SpoolWriter {
     }
 }
 
-/// Whether this is an index of version 1. A partial header is completed.
-fn has_header(mut index: &File, meta: &Metadata) -> io::Result<bool> {
-    let mut header = [0; HEADER.len()];
-    let length = HEADER.len().min(meta.len() as usize);
-    index.read_exact_at(&mut header[..length], 0)?;
-    if !HEADER.starts_with(&header[..length]) {
-        return Ok(false);
+/// The header of an index of version 1; `None` for another file. A partial header is completed.
+fn header(mut index: &File, meta: &Metadata) -> io::Result<Option<Header>> {
+    let Some(header) = Header::read(index)? else { return Ok(None) };
+    if meta.len() < HEADER.len() as u64 {
+        index.write_all(&header.encode())?;
     }
-    if length < HEADER.len() {
-        index.write_all(&HEADER)?;
-    }
-    Ok(true)
+    Ok(Some(header))
 }
 
 fn modified_ns(meta: &Metadata) -> i64 {
@@ -99,7 +113,7 @@ fn modified_ns(meta: &Metadata) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::super::spool::SpliceResult;
-    use super::super::{Chunk, SpoolReader};
+    use super::super::{Chunk, OutputReader};
     use super::*;
     use proptest::prelude::*;
     use rustix::pipe::{PipeFlags, pipe_with};
@@ -115,7 +129,7 @@ mod tests {
     }
 
     fn chunks(dir: &Path, rows: u64) -> Vec<Chunk> {
-        let mut reader = SpoolReader::open(dir).unwrap();
+        let mut reader = OutputReader::open(dir, None).unwrap();
         std::iter::from_fn(|| reader.next(rows).unwrap()).collect()
     }
 

@@ -1,4 +1,4 @@
-//! The writer of one job's spool and the rows of its index.
+//! The writer of one job's spool.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,94 +8,14 @@ use std::path::Path;
 
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::header::Header;
+pub use super::row::{HEADER, ROW, Row, Span};
+use super::row::{INDEX, place};
 use super::{OutputError, Stream};
 
-/// The first bytes of an index.
-pub const HEADER: [u8; 32] = *b"JOBLET SPOOL INDEX 1\n\0\0\0\0\0\0\0\0\0\0\0";
-/// Bytes of each row; the header has as many.
-pub const ROW: usize = 32;
 /// Most bytes of one row. Each reader holds one row at a time, and thousands of clients may not read theirs. Earlier
 /// versions wrote rows of up to 64 KiB.
 pub const CHUNK: usize = 16 * 1024;
-/// Kinds of rows: the 30th byte, which was zero when there was one kind.
-const BYTES: u8 = 0;
-const LOST: u8 = 1;
-/// The file name of the index.
-pub(super) const INDEX: &str = "index";
-
-/// The number of rows in a finished spool; 0 where there is no spool.
-pub(super) fn rows_stored(dir: &Path) -> u64 {
-    let length = std::fs::metadata(dir.join(INDEX)).map_or(0, |index| index.len());
-    length.saturating_sub(HEADER.len() as u64) / ROW as u64
-}
-
-/// One row of the spool's index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// The position in the job's output, from 1 across both streams.
-    pub sequence: u64,
-    /// The time at which the daemon read it from the job, ns since the epoch.
-    pub time_ns: i64,
-    /// The stream that the job wrote to.
-    pub stream: Stream,
-    /// The bytes or the gap that the row describes.
-    pub span: Span,
-}
-
-/// A run of bytes, or a gap in their place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
-    /// A range of the stream's file.
-    Bytes {
-        /// The first byte's offset in the file.
-        offset: u64,
-        /// The number of bytes.
-        length: u32,
-    },
-    /// A number of bytes that were read from the job and discarded.
-    Lost(u64),
-}
-
-impl Row {
-    fn encode(&self) -> [u8; ROW] {
-        let (number, length, kind) = match self.span {
-            Span::Bytes { offset, length } => (offset, length, BYTES),
-            Span::Lost(bytes) => (bytes, 0, LOST),
-        };
-        let mut block = [0; ROW];
-        block[..8].copy_from_slice(&self.sequence.to_le_bytes());
-        block[8..16].copy_from_slice(&number.to_le_bytes());
-        block[16..24].copy_from_slice(&self.time_ns.to_le_bytes());
-        block[24..28].copy_from_slice(&length.to_le_bytes());
-        block[28] = self.stream.number();
-        block[29] = kind;
-        block
-    }
-
-    /// Decodes a block of the index; `None` for one that is no row.
-    pub fn decode(block: &[u8; ROW]) -> Option<Row> {
-        let long = |at: usize| Some(u64::from_le_bytes(block.get(at..at + 8)?.try_into().ok()?));
-        let stream = match block[28] {
-            1 => Stream::Stdout,
-            2 => Stream::Stderr,
-            _ => return None,
-        };
-        let span = match block[29] {
-            BYTES => {
-                let length = u32::from_le_bytes(block.get(24..28)?.try_into().ok()?);
-                Span::Bytes { offset: long(8)?, length }
-            }
-            LOST => Span::Lost(long(8)?),
-            _ => return None,
-        };
-        Some(Row { sequence: long(0)?, time_ns: long(16)?.cast_signed(), stream, span })
-    }
-}
-
-/// The offset in the index of the row behind the first `rows` rows.
-pub(super) fn place(rows: u64) -> u64 {
-    HEADER.len() as u64 + rows * ROW as u64
-}
 
 /// The result of one splice(2).
 #[derive(Debug, PartialEq, Eq)]
@@ -116,6 +36,10 @@ pub struct SpoolWriter {
     /// Rows in the index, including those of open gaps.
     pub(super) rows: u64,
     pub(super) gaps: [Gap; 2],
+    /// The header of the index as this writer found it, or as it has released rows itself.
+    pub(super) header: Header,
+    /// Whether the file system takes pages out of files, as far as is known.
+    pub(super) has_holes: bool,
 }
 
 /// The bytes that a stream has lost.
@@ -144,6 +68,18 @@ impl SpoolWriter {
     /// # Errors
     /// The path that could not be created.
     pub fn create(dir: &Path) -> Result<Self, OutputError> {
+        SpoolWriter::create_as(dir, false)
+    }
+
+    /// Creates a spool that keeps the end of the output only, for readers of a running job.
+    ///
+    /// # Errors
+    /// The path that could not be created.
+    pub fn create_ring(dir: &Path) -> Result<Self, OutputError> {
+        SpoolWriter::create_as(dir, true)
+    }
+
+    fn create_as(dir: &Path, is_ring: bool) -> Result<Self, OutputError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| OutputError::Create { path, source }
@@ -152,13 +88,20 @@ impl SpoolWriter {
         let open = |name: &str| {
             let path = dir.join(name);
             // Not O_APPEND: splice(2) refuses such files.
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed(&path))
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(failed(&path))
         };
         let tail = |stream: Stream| Ok(Tail { file: open(stream.file_name())?, end: 0, noted: 0 });
         let streams = [tail(Stream::Stdout)?, tail(Stream::Stderr)?];
         let mut index = open(INDEX)?;
-        index.write_all(&HEADER).map_err(failed(&dir.join(INDEX)))?;
-        Ok(SpoolWriter { streams, index, rows: 0, gaps: Default::default() })
+        let header = Header { is_ring, ..Header::default() };
+        index.write_all(&header.encode()).map_err(failed(&dir.join(INDEX)))?;
+        Ok(SpoolWriter { streams, index, rows: 0, gaps: Default::default(), header, has_holes: true })
     }
 
     /// The number of rows that may be read, which is the highest readable sequence.
@@ -167,9 +110,19 @@ impl SpoolWriter {
         open.map(|(sequence, _)| sequence - 1).min().unwrap_or(self.rows)
     }
 
-    /// The bytes of all its files, as the limits count them.
+    /// The bytes of all its files, as the limits count them, with those that are released.
     pub fn bytes(&self) -> u64 {
         place(self.rows) + self.streams.iter().map(|tail| tail.end).sum::<u64>()
+    }
+
+    /// Whether it keeps the end of the output only.
+    pub fn is_ring(&self) -> bool {
+        self.header.is_ring
+    }
+
+    /// The bytes among [`SpoolWriter::bytes`] that were released before it was opened, or that it has released.
+    pub fn released_bytes(&self) -> u64 {
+        self.header.bytes()
     }
 
     /// Moves at most `budget` bytes from a non-blocking pipe into the stream's file and writes their row.
@@ -284,7 +237,7 @@ impl SpoolWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Chunk, SpoolReader};
+    use super::super::{Chunk, OutputReader};
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
     use std::os::fd::OwnedFd;
@@ -322,7 +275,7 @@ mod tests {
         }
 
         fn read(&self) -> Vec<(Stream, usize, u64)> {
-            let mut reader = SpoolReader::open(&self.dir).unwrap();
+            let mut reader = OutputReader::open(&self.dir, None).unwrap();
             let chunks: Vec<Chunk> = std::iter::from_fn(|| reader.next(self.spool.rows()).unwrap()).collect();
             assert!(chunks.iter().enumerate().all(|(n, chunk)| chunk.sequence == n as u64 + 1));
             chunks.iter().map(|chunk| (chunk.stream, chunk.bytes.len(), chunk.lost)).collect()

@@ -6,7 +6,7 @@
 
 use super::cutter::Cutter;
 use super::query::LogQuery;
-use super::{OutputError, SpoolReader};
+use super::{OutputError, OutputReader};
 
 /// Rows of the first window. Each next window has [`GROWTH`] times as many.
 const FIRST: u64 = 16;
@@ -23,7 +23,8 @@ pub(super) struct Count {
     wanted: u64,
     /// Rows of the window before the edge.
     window: u64,
-    at: u64,
+    /// Whether the reader stands in the window.
+    begun: bool,
     cutter: Cutter,
     lines: u64,
 }
@@ -31,14 +32,15 @@ pub(super) struct Count {
 impl Count {
     /// Starts the search for the last `wanted` lines between the rows `start` and `edge`.
     pub(super) fn new(start: u64, edge: u64, wanted: u64) -> Self {
-        let mut count = Count { start, edge, wanted, window: 0, at: 0, cutter: Cutter::default(), lines: 0 };
+        let mut count =
+            Count { start, edge, wanted, window: 0, begun: false, cutter: Cutter::default(), lines: 0 };
         count.look_from(FIRST);
         count
     }
 
     fn look_from(&mut self, window: u64) {
         self.window = window;
-        self.at = self.begin();
+        self.begun = false;
         self.cutter = Cutter::default();
         self.lines = 0;
     }
@@ -53,18 +55,20 @@ impl Count {
     /// The file that could not be read.
     pub(super) fn step(
         &mut self,
-        reader: &mut SpoolReader,
+        reader: &mut OutputReader,
         query: &LogQuery,
     ) -> Result<Option<(u64, u64)>, OutputError> {
+        if !std::mem::replace(&mut self.begun, true) {
+            reader.seek(self.begin());
+        }
         for _ in 0..STEP {
-            if self.at >= self.edge {
+            if reader.position() >= self.edge {
                 return Ok(self.decide(query));
             }
-            let row = reader.row(self.at, self.edge)?;
-            self.at += 1;
+            let Some(row) = reader.take(self.edge)? else { continue };
             if query.wants(&row) {
                 let lines = &mut self.lines;
-                self.cutter.push(reader, row, |line| *lines += u64::from(query.wants_line(line)))?;
+                self.cutter.push(reader, row, query, |_| *lines += 1)?;
                 // A step reads the disk once.
                 return Ok(None);
             }

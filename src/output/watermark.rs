@@ -81,8 +81,13 @@ impl Watermark {
         self.waits.iter().find_map(|of_stream| full(of_stream.load(Ordering::SeqCst)))
     }
 
-    pub(super) fn set_waits(&self, stream: Stream, what: Option<Full>) {
+    /// Sets the limit that a stream waits for, and notifies readers where the job waits for another one now.
+    pub fn set_waits(&self, stream: Stream, what: Option<Full>) {
+        let before = self.waits();
         self.waits[stream.place()].store(number(what), Ordering::SeqCst);
+        if self.waits() != before {
+            self.rows.notify();
+        }
     }
 
     /// The limit that the job was ended for.

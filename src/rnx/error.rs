@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// Reading the files of an upload.
     #[error("{}", .0.text)]
     Upload(Message),
+    /// Reading a workflow file.
+    #[error("{}", .0.text)]
+    Workflow(Message),
     /// Asking the server; the text is the server's own.
     #[error("{}", .1.text)]
     Call(RpcStatusCode, Message),
@@ -63,7 +66,9 @@ impl Error {
             Error::Parse(s) | Error::Configure(s) | Error::Certify(s) | Error::Connect(s) => {
                 s.hint = Some(hint.into())
             }
-            Error::Upload(s) | Error::Follow(s) | Error::Call(_, s) => s.hint = Some(hint.into()),
+            Error::Upload(s) | Error::Workflow(s) | Error::Follow(s) | Error::Call(_, s) => {
+                s.hint = Some(hint.into())
+            }
             Error::Print(_) => {}
         }
         self
@@ -75,7 +80,7 @@ impl Error {
             Error::Parse(s) | Error::Configure(s) | Error::Certify(s) | Error::Connect(s) => {
                 s.hint.as_deref()
             }
-            Error::Upload(s) | Error::Follow(s) | Error::Call(_, s) => s.hint.as_deref(),
+            Error::Upload(s) | Error::Workflow(s) | Error::Follow(s) | Error::Call(_, s) => s.hint.as_deref(),
             Error::Print(_) => None,
         }
     }
@@ -83,7 +88,7 @@ impl Error {
     /// The `code` of `--json`: always a name of the gRPC list, also for a failure before the first call.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Error::Parse(_) | Error::Upload(_) => "INVALID_ARGUMENT",
+            Error::Parse(_) | Error::Upload(_) | Error::Workflow(_) => "INVALID_ARGUMENT",
             Error::Configure(_) => "FAILED_PRECONDITION",
             Error::Certify(_) => "UNAUTHENTICATED",
             Error::Connect(_) | Error::Follow(_) => "UNAVAILABLE",
@@ -95,6 +100,11 @@ impl Error {
     /// True when the reader of our stdout has gone; rnx then ends without a message.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Error::Print(e) if e.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// True for an answer of the server that begins with these words.
+    pub(crate) fn is_call_with(&self, words: &str) -> bool {
+        matches!(self, Error::Call(_, message) if message.text.starts_with(words))
     }
 
     /// True when the server was not there, or went away: the same question may be answered later.
@@ -113,7 +123,7 @@ impl Error {
             Error::Print(_) => 1,
             _ if every.is_some() => every.unwrap_or(1),
             Error::Parse(_) => 2,
-            Error::Configure(_) | Error::Upload(_) | Error::Follow(_) => 1,
+            Error::Configure(_) | Error::Upload(_) | Error::Workflow(_) | Error::Follow(_) => 1,
             Error::Certify(_) | Error::Connect(_) => 3,
             Error::Call(code, message) => call_exit_code(*code, &message.text),
         }

@@ -1,13 +1,15 @@
-//! The exit code of `job run --wait` and `--follow` and of `job wait`: the job's own, or the number
-//! that docker and coreutils use for the way it ended.
+//! The exit code of `job run --wait` and `--follow`, of `job wait` and of `workflow run --wait`: the job's own, or the
+//! number that docker and coreutils use for the way it ended.
 
 use super::render::is_terminal_status;
-use crate::pb::joblet::GetJobStatusRes;
+use crate::pb::joblet::{GetJobStatusRes, GetWorkflowStatusResponse, WorkflowJob};
 
 /// rnx or the daemon failed; the job did not run, or its code is not known.
 pub(crate) const FAILED: i32 = 125;
 /// Our stdout could not take the output of a job that succeeded.
 pub(crate) const NOT_WRITTEN: i32 = 1;
+/// A workflow failed, and no code says how.
+const FAILED_IN_PART: i32 = 1;
 /// The code of a timeout, as coreutils `timeout` has it.
 const TIMEOUT: i32 = 124;
 /// 128 + SIGKILL, which the kernel's OOM killer sends.
@@ -34,6 +36,33 @@ pub(crate) fn of_job(job: &GetJobStatusRes) -> i32 {
         _ if (0..=255).contains(&job.exitCode) => job.exitCode,
         _ => FAILED,
     }
+}
+
+/// The code for a workflow that has ended: that of its job that failed first, 143 where a user canceled it.
+pub(crate) fn of_workflow(answer: &GetWorkflowStatusResponse) -> i32 {
+    match answer.workflow.status.as_str() {
+        "COMPLETED" => 0,
+        "CANCELED" => STOPPED,
+        "FAILED" => {
+            let failed = answer.jobs.iter().filter(|job| matches!(job.status.as_str(), "FAILED" | "STOPPED"));
+            let first = failed.min_by_key(|job| job.endTime.as_ref().map_or(i64::MAX, |at| at.seconds));
+            match first.map(of_workflow_job) {
+                // Elements of an array have codes of their own, which the answer does not have.
+                Some(0) | None => FAILED_IN_PART,
+                Some(code) => code,
+            }
+        }
+        _ => FAILED,
+    }
+}
+
+fn of_workflow_job(job: &WorkflowJob) -> i32 {
+    of_job(&GetJobStatusRes {
+        status: job.status.clone(),
+        exit_reason: job.exit_reason.clone(),
+        exitCode: job.exitCode,
+        ..Default::default()
+    })
 }
 
 /// The code for a job that never ran: 127 not found, 126 not executable, else a step of the isolation failed.
@@ -73,6 +102,30 @@ mod tests {
         assert_eq!(job("FAILED", "start_failed", -1, 0), 125);
         assert_eq!(job("CANCELED", "canceled", 0, 0), 125);
         assert_eq!(job("FAILED", "lost", -1, 0), 125);
+    }
+
+    #[test]
+    fn workflow_has_the_code_of_the_job_that_failed_first() {
+        let job = |status: &str, reason: &str, code, end| WorkflowJob {
+            status: status.into(),
+            exit_reason: reason.into(),
+            exitCode: code,
+            endTime: Some(crate::pb::joblet::Timestamp { seconds: end, ..Default::default() }).into(),
+            ..Default::default()
+        };
+        let code = |status: &str, jobs: &[WorkflowJob]| {
+            let mut answer = GetWorkflowStatusResponse { jobs: jobs.to_vec(), ..Default::default() };
+            answer.workflow.mut_or_insert_default().status = status.into();
+            of_workflow(&answer)
+        };
+        let (late, early) = (job("FAILED", "exited", 3, 9), job("FAILED", "exited", 4, 8));
+        let (good, killed) = (job("COMPLETED", "exited", 0, 1), job("FAILED", "signaled", 139, 7));
+        assert_eq!(code("FAILED", &[good.clone(), late.clone(), early.clone()]), 4);
+        assert_eq!(code("FAILED", &[late, early, killed]), 139);
+        assert_eq!(code("FAILED", &[job("FAILED", "oom", 137, 1)]), 137);
+        assert_eq!(code("FAILED", &[job("STOPPED", "timeout", -1, 1)]), 124);
+        assert_eq!(code("FAILED", &[job("FAILED", "", 0, 0)]), 1);
+        assert_eq!((code("COMPLETED", &[good]), code("CANCELED", &[]), code("RUNNING", &[])), (0, 143, 125));
     }
 
     #[test]

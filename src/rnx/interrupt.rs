@@ -1,4 +1,4 @@
-//! Ctrl-C while rnx follows a job: rnx ends, the job does not.
+//! Ctrl-C while rnx follows a job or a workflow: rnx ends, what it follows does not.
 //!
 //! SIGINT is blocked in every thread (gRPC's inherit the mask) and one thread waits for it. The first one
 //! gives SIGINT its default action back before anything is printed, so a second one ends the process even
@@ -15,17 +15,18 @@ use super::terminal::one_line;
 use crate::sys::exit_now;
 
 /// The code that shells report for a program that Ctrl-C ended: 128+2.
-const INTERRUPTED: i32 = 130;
+pub(crate) const INTERRUPTED: i32 = 130;
 
-/// Tells the waiting thread which job it is about, once that is known.
+/// Tells the waiting thread what it is about, once that is known.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<Mutex<Option<Watched>>>);
 
 #[derive(Debug)]
-struct Watched {
-    uuid: String,
-    /// It had not started when the watch began: until then it is canceled, not stopped.
-    scheduled: bool,
+enum Watched {
+    Job(String),
+    /// A job that had not started when the watch began: until then it is canceled, not stopped.
+    Scheduled(String),
+    Workflow(String),
 }
 
 impl Interrupt {
@@ -55,18 +56,31 @@ impl Interrupt {
 
     /// The job that is being followed.
     pub(crate) fn about(&self, uuid: &str) {
-        self.set(uuid, false);
+        self.set(Watched::Job(uuid.to_owned()));
     }
 
     /// The same of a job that waits for its time.
     pub(crate) fn about_scheduled(&self, uuid: &str) {
-        self.set(uuid, true);
+        self.set(Watched::Scheduled(uuid.to_owned()));
     }
 
-    fn set(&self, uuid: &str, scheduled: bool) {
-        let watched = Watched { uuid: uuid.to_string(), scheduled };
+    /// The same of a workflow.
+    pub(crate) fn about_workflow(&self, uuid: &str) {
+        self.set(Watched::Workflow(uuid.to_owned()));
+    }
+
+    fn set(&self, watched: Watched) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(watched);
     }
+}
+
+/// The sentence for a person who leaves a workflow that goes on.
+pub(crate) fn leave_workflow(uuid: &str) -> String {
+    let id = one_line(render::short(uuid));
+    format!(
+        "rnx: stopped following; the workflow goes on. \
+         See it again: rnx workflow status --watch {id}   Cancel it: rnx workflow cancel {id}"
+    )
 }
 
 fn say(job: Option<&Watched>) {
@@ -75,18 +89,20 @@ fn say(job: Option<&Watched>) {
         // The job's output stops in the middle, perhaps in the middle of a colour.
         let _ = super::out::bytes(&mut io::stderr(), b"\x1b[0m");
     }
-    match job {
-        Some(Watched { uuid, scheduled }) => {
-            let id = one_line(render::short(uuid));
-            let cancel =
-                if *scheduled { format!("   Before it starts: rnx job cancel {id}") } else { String::new() };
-            out.note(&format!(
-                "\nrnx: stopped following; the job goes on. \
-                 See it again: rnx job log {id}   Stop it: rnx job stop {id}{cancel}"
-            ));
+    let (uuid, cancel) = match job {
+        Some(Watched::Workflow(uuid)) => return out.note(&format!("\n{}", leave_workflow(uuid))),
+        Some(Watched::Job(uuid)) => (uuid, ""),
+        Some(Watched::Scheduled(uuid)) => (uuid, "   Before it starts: rnx job cancel "),
+        None => {
+            return out.note(
+                "\nrnx: interrupted before the server answered; `rnx job list` shows whether a job was started",
+            );
         }
-        None => out.note(
-            "\nrnx: interrupted before the server answered; `rnx job list` shows whether a job was started",
-        ),
-    }
+    };
+    let id = one_line(render::short(uuid));
+    let cancel = if cancel.is_empty() { String::new() } else { format!("{cancel}{id}") };
+    out.note(&format!(
+        "\nrnx: stopped following; the job goes on. \
+         See it again: rnx job log {id}   Stop it: rnx job stop {id}{cancel}"
+    ));
 }

@@ -16,8 +16,9 @@
 //!   job that was waited for is [`exit`]'s.
 //!
 //! Waiting for a job is reading its output to the end: the server ends the stream when the job has ended, so
-//! there is nothing to poll. The room has no async runtime and nothing that only Linux has; it leaves by
-//! `_exit`, because gRPC's detached threads and OpenSSL's exit handlers race at a normal return.
+//! there is nothing to poll. A workflow has no such stream: [`workflow_follow`] asks again and again, at a polite pace.
+//! The room has no async runtime and nothing that only Linux has; it leaves by `_exit`, because gRPC's detached threads
+//! and OpenSSL's exit handlers race at a normal return.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -32,6 +33,8 @@ mod delivery;
 mod environment;
 mod error;
 mod exit;
+mod forward;
+mod full_screen;
 mod interrupt;
 mod out;
 mod printer;
@@ -46,8 +49,10 @@ mod stdin;
 mod terminal;
 mod upload;
 mod wait_note;
+mod wanted;
 mod warned;
 mod watch;
+mod workflow_follow;
 
 use cli::Parsed;
 use error::Error;

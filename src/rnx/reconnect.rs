@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use grpcio::CallOption;
+
 use super::error::{Error, Result};
 use super::out::Out;
 use super::server::Server;
@@ -11,6 +13,7 @@ use super::wait_note::WaitNote;
 use crate::pb::joblet::{
     DataChunk, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample,
 };
+use crate::pb::joblet_grpc::JobServiceClient;
 
 /// How long a server may take to come back: an upgrade with room to spare.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -18,37 +21,58 @@ const LONGEST: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(1);
 /// Number of such calls in a row after which rnx gives up.
 const TRIES: u32 = 5;
+/// The beginning of a server's answer that what it needs is away, and not itself.
+const HISTORY: &str = "history cannot be read";
+/// Number of such answers, without any progress between them, after which rnx gives up.
+const ANSWERS: u32 = 2;
 
 /// Follows one job or several across losses of the server.
 pub(crate) struct Watch {
     server: &'static Server,
     asked: Instant,
     broken: u32,
+    /// Such answers in a row.
+    refused: u32,
 }
 
 impl Watch {
     /// A watch that begins now.
     pub(crate) fn new(server: &'static Server) -> Self {
-        Watch { server, asked: Instant::now(), broken: 0 }
+        Watch { server, asked: Instant::now(), broken: 0, refused: 0 }
     }
 
     /// Handles a failed call: if the server went away, waits until it is back and returns the job's status. Any
-    /// other failure, and a server that stays away longer than `most` or [`LONGEST`], is returned.
+    /// other failure, and a server that stays away longer than `most` or [`LONGEST`], is returned. So is the second answer
+    /// in a row that history cannot be read: the server is there, and what it needs is away.
     pub(crate) fn lost(&mut self, uuid: &str, why: Error, most: Option<Duration>) -> Result<GetJobStatusRes> {
+        let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
+        self.back(why, most, |jobs, option| jobs.get_job_status_opt(&request, option))
+    }
+
+    /// The same with another question to the server that is back.
+    pub(crate) fn back<T>(
+        &mut self,
+        why: Error,
+        most: Option<Duration>,
+        question: impl Fn(&JobServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
         self.broken = if self.asked.elapsed() < SHORT { self.broken + 1 } else { 1 };
-        if !why.is_unreachable() || self.broken > TRIES {
+        let lacks_history = why.is_call_with(HISTORY);
+        self.refused = if lacks_history { self.refused + 1 } else { 0 };
+        if !why.is_unreachable() || self.broken > TRIES || self.refused >= ANSWERS {
             return Err(why);
         }
         let note = Out { json: false, colour: false };
         let (address, why) = (self.server.address(), one_line(&why.to_string()));
-        note.note(&format!("rnx: lost the server at {address} ({why}); waiting for it to come back"));
+        note.note(&match lacks_history {
+            true => format!("rnx: {why}; trying once more"),
+            false => format!("rnx: lost the server at {address} ({why}); waiting for it to come back"),
+        });
         let bound = most.map_or(LONGEST, |most| most.min(LONGEST));
-        let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
         let until = Instant::now() + bound;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let answer =
-                self.server.ask_when_there(left, |jobs, option| jobs.get_job_status_opt(&request, option));
+            let answer = self.server.ask_when_there(left, &question);
             match answer {
                 // The server that came back has gone again before it answered.
                 Err(e) if e.is_unreachable() && self.broken < TRIES && Instant::now() < until => {
@@ -87,14 +111,14 @@ impl Watch {
         mut each: impl FnMut(&DataChunk) -> Result<()>,
     ) -> Result<()> {
         let mut wanted = wanted.clone();
-        let waits = (!wanted.no_follow).then(|| WaitNote::start(self.server, &wanted.uuid));
+        let mut waits = WaitNote::new(&wanted.uuid);
         loop {
             let mut place = Position::default();
+            let refused = &mut self.refused;
             let ended = self.server.output(&wanted, |chunk| {
                 place.advance(chunk);
-                if let Some(waits) = &waits {
-                    waits.chunk();
-                }
+                *refused = 0;
+                waits.chunk(chunk);
                 if is_empty(chunk) { Ok(()) } else { each(chunk) }
             });
             let Err(e) = ended else { return Ok(()) };
@@ -115,12 +139,14 @@ impl Watch {
     ) -> Result<()> {
         let (mut wanted, mut second, mut skip) = (wanted.clone(), SamplePosition::default(), 0);
         loop {
+            let refused = &mut self.refused;
             let ended = self.server.samples(&wanted, |sample| {
                 if skip > 0 {
                     skip -= 1;
                     return Ok(());
                 }
                 second.advance(sample);
+                *refused = 0;
                 each(sample)
             });
             let Err(e) = ended else { return Ok(()) };

@@ -1,18 +1,20 @@
-//! Resolves a word to a job: its id, the beginning of its id, its name, or `@last`.
+//! Resolves a word to a job or a workflow: its id, the beginning of its id, its name, or `@last`.
 //!
-//! The server knows ids and their beginnings; names and `@last` are looked up in its list. A word that could
-//! be the beginning of an id is one if a job has it, else it is a name.
+//! The server knows ids of jobs and their beginnings; names and `@last` are looked up in its list. A word that could
+//! be the beginning of an id is one if a job has it, else it is a name. Workflows are few, and their list knows everything:
+//! the beginning of a name does as well, if no other has it.
 
 use grpcio::RpcStatusCode;
 
 use super::cli::Invocation;
-use super::command::{QUERY, job_list::Wanted};
+use super::command::{QUERY, workflow_list};
 use super::error::{Error, Result};
 use super::render::short;
 use super::server::Server;
 use super::terminal::one_line;
+use super::wanted::Wanted;
 use crate::job::id::JobId;
-use crate::pb::joblet::{GetJobStatusReq, Job};
+use crate::pb::joblet::{GetJobStatusReq, Job, WorkflowInfo};
 
 /// The word for the newest job that the server lists for us.
 const LAST: &str = "@last";
@@ -86,18 +88,65 @@ fn listed<'a>(jobs: &'a [Job], text: &str) -> Result<&'a str> {
 
 /// The newest ones are named, because the user most likely means one of them.
 fn ambiguous(text: &str, jobs: &[&Job]) -> Error {
-    let word = |job: &&Job| format!("{} ({})", short(&job.uuid), one_line(&job.status));
-    let mut candidates: Vec<String> = jobs.iter().rev().take(NAMED).map(word).collect();
-    if jobs.len() > NAMED {
-        candidates.push(format!("and {} more", jobs.len() - NAMED));
-    }
-    let text = format!(
-        "ambiguous job name {}: {} jobs have it: {}",
-        one_line(text),
-        jobs.len(),
-        candidates.join(", ")
-    );
+    let candidates = candidates(jobs.iter().rev().map(|job| named(&job.uuid, &job.status)), jobs.len());
+    let text = format!("ambiguous job name {}: {} jobs have it: {candidates}", one_line(text), jobs.len());
     Error::Call(RpcStatusCode::INVALID_ARGUMENT, text.into()).hint("give the beginning of an id")
+}
+
+/// The whole id of the workflow that this word names. A whole id is not looked up.
+pub(crate) fn workflow(server: &Server, text: &str) -> Result<String> {
+    if JobId::parse(text).is_some() {
+        return Ok(text.to_owned());
+    }
+    let found = workflow_list::workflows(server, QUERY, true)?;
+    listed_workflow(&found, text).map(str::to_owned)
+}
+
+/// The workflow in a list, oldest first, that a word names.
+fn listed_workflow<'a>(workflows: &'a [WorkflowInfo], text: &str) -> Result<&'a str> {
+    let not_found = |text: String| Error::Call(RpcStatusCode::NOT_FOUND, text.into());
+    if text == LAST {
+        let last = workflows.last().map(|workflow| workflow.uuid.as_str());
+        return last.ok_or_else(|| not_found(format!("{LAST}: the server has no workflow yet")));
+    }
+    let is_cut_id = text.len() >= PREFIX.start;
+    let meanings: [&dyn Fn(&WorkflowInfo) -> bool; 3] = [
+        &|workflow| is_cut_id && workflow.uuid.starts_with(text),
+        &|workflow| workflow.name == text,
+        &|workflow| is_cut_id && workflow.name.starts_with(text),
+    ];
+    for meaning in meanings {
+        let fits: Vec<&WorkflowInfo> = workflows.iter().filter(|workflow| meaning(workflow)).collect();
+        match fits.as_slice() {
+            [] => {}
+            [one] => return Ok(&one.uuid),
+            several => {
+                let word = |workflow: &&WorkflowInfo| named(&workflow.uuid, &workflow.status);
+                let candidates = candidates(several.iter().rev().map(word), several.len());
+                let text = one_line(text);
+                let text =
+                    format!("ambiguous workflow {text}: {} workflows fit: {candidates}", several.len());
+                let error = Error::Call(RpcStatusCode::INVALID_ARGUMENT, text.into());
+                return Err(error.hint("give more of an id; @last is the newest workflow"));
+            }
+        }
+    }
+    Err(not_found(format!("workflow not found: {}", one_line(text)))
+        .hint("rnx workflow list --all shows ids and names"))
+}
+
+/// `f47ac10b (RUNNING)`.
+fn named(uuid: &str, status: &str) -> String {
+    format!("{} ({})", short(uuid), one_line(status))
+}
+
+/// The first of several candidates, and how many there are beside.
+fn candidates(words: impl Iterator<Item = String>, count: usize) -> String {
+    let mut candidates: Vec<String> = words.take(NAMED).collect();
+    if count > NAMED {
+        candidates.push(format!("and {} more", count - NAMED));
+    }
+    candidates.join(", ")
 }
 
 #[cfg(test)]
@@ -145,5 +194,40 @@ mod tests {
         }
         let crowd: Vec<Job> = (0..25).map(|n| job(&format!("{n:08}-0"), "x", "")).collect();
         assert!(listed(&crowd, "x").unwrap_err().to_string().ends_with("00000015 (COMPLETED), and 15 more"));
+    }
+    #[test]
+    fn workflow_is_found_by_id_name_and_their_beginnings() {
+        let workflow = |uuid: &str, name: &str| WorkflowInfo {
+            uuid: uuid.into(),
+            name: name.into(),
+            status: "RUNNING".into(),
+            ..Default::default()
+        };
+        let all = [
+            workflow("11111111-0000", "nightly"),
+            workflow("11112222-0000", "build"),
+            workflow("abcd0000-0000", "build"),
+            workflow("33333333-0000", "abcd-report"),
+        ];
+        for (text, found) in [
+            ("11111", "11111111-0000"),
+            ("nightly", "11111111-0000"),
+            ("nigh", "11111111-0000"),
+            ("abcd", "abcd0000-0000"),
+            ("abcd-", "33333333-0000"),
+            ("@last", "33333333-0000"),
+        ] {
+            assert_eq!(listed_workflow(&all, text).unwrap(), found, "{text}");
+        }
+        for (text, why) in [
+            ("1111", "ambiguous workflow 1111: 2 workflows fit: 11112222 (RUNNING), 11111111 (RUNNING)"),
+            ("build", "ambiguous workflow build: 2 workflows fit: abcd0000 (RUNNING), 11112222 (RUNNING)"),
+            ("nig", "workflow not found: nig"),
+            ("", "workflow not found: "),
+        ] {
+            let error = listed_workflow(&all, text).unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.exit_code(None)), (why, 5));
+        }
+        assert_eq!(listed_workflow(&[], "@last").unwrap_err().code(), "NOT_FOUND");
     }
 }

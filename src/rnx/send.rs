@@ -22,10 +22,41 @@ use crate::pb::joblet::{UploadEntry, UploadReference, UploadRequest, UploadStatu
 
 /// Bytes of one message, of the megabyte that the server takes.
 const CHUNK: usize = 512 << 10;
+/// How long a start may take, beside the time for the uploads.
+const START: Duration = Duration::from_secs(30);
+/// The slowest network that uploads are expected to pass, bytes per second.
+const SLOWEST_LINE: u64 = 256 * 1024;
 /// How long a server may take to come back.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How often a connection may be lost in a row without a byte more on the server.
 const TRIES: u32 = 5;
+
+/// How long a start with so many bytes may take.
+pub(crate) fn deadline(bytes: u64) -> Duration {
+    START + Duration::from_secs(bytes / SLOWEST_LINE)
+}
+
+/// Sends what goes ahead, and then the request of so many bytes, by `ask`, which gets its deadline.
+pub(crate) fn start<T>(
+    server: &Server,
+    size: u64,
+    ahead: Option<&Upload>,
+    progress: &mut Progress,
+    ask: impl FnOnce(Duration) -> Result<T>,
+) -> Result<T> {
+    let Some(ahead) = ahead else {
+        let _sending = progress.sending(size);
+        return ask(deadline(size));
+    };
+    ahead.send(server, progress)?;
+    // The daemon copies the files before a job starts.
+    ask(deadline(size + ahead.bytes())).inspect_err(|why| {
+        // It may have started where the answer was lost.
+        if !why.is_unreachable() {
+            ahead.discard(server);
+        }
+    })
+}
 
 /// An upload on its way, or stored.
 pub(crate) struct Upload {

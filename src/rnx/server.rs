@@ -14,16 +14,21 @@ use futures_util::future::select_all;
 use futures_util::{SinkExt, StreamExt};
 use grpcio::{
     CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ClientCStreamSender,
-    ClientSStreamReceiver, ConnectivityState, EnvBuilder, RpcStatusCode,
+    ClientDuplexReceiver, ClientDuplexSender, ClientSStreamReceiver, ConnectivityState, EnvBuilder,
+    RpcStatusCode,
 };
 
 use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    DataChunk, GetJobLogsReq, JobMetricsRequest, JobMetricsSample, UploadRequest, UploadStatus,
+    DataChunk, ForwardReq, ForwardRes, GetJobLogsReq, JobMetricsRequest, JobMetricsSample, UploadRequest,
+    UploadStatus,
 };
-use crate::pb::joblet_grpc::{JobServiceClient, MonitoringServiceClient, UploadServiceClient};
+use crate::pb::joblet_grpc::{
+    JobServiceClient, MonitoringServiceClient, NetworkServiceClient, SessionServiceClient,
+    UploadServiceClient,
+};
 
 /// The name in every server certificate.
 const SERVER_NAME: &str = "joblet";
@@ -120,6 +125,16 @@ impl Server {
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 
+    /// The same, of the service that knows networks.
+    pub(crate) fn ask_networks<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&NetworkServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = NetworkServiceClient::new(self.channel.clone());
+        question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
     /// The same, of the service that takes uploads; it waits for a connection while there is none.
     pub(crate) fn ask_uploads<T>(
         &self,
@@ -145,6 +160,14 @@ impl Server {
             let _ = sink.close().await;
             reply.await.map_err(|e| self.explain(e))
         })
+    }
+
+    /// Begins a connection to a port of a job.
+    pub(crate) fn forward(
+        &self,
+    ) -> Result<(ClientDuplexSender<ForwardReq>, ClientDuplexReceiver<ForwardRes>)> {
+        let client = SessionServiceClient::new(self.channel.clone());
+        client.forward_opt(CallOption::default().wait_for_ready(true)).map_err(|e| self.explain(e))
     }
 
     /// Passes every chunk of the wanted output of a job to `each`, until the server ends the stream, which it
@@ -208,7 +231,8 @@ impl Server {
         ended.map(|()| at).map_err(|e| self.explain(e))
     }
 
-    fn explain(&self, e: grpcio::Error) -> Error {
+    /// The failure of a call in words.
+    pub(crate) fn explain(&self, e: grpcio::Error) -> Error {
         let status = match e {
             grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)) => status,
             other => {

@@ -152,6 +152,16 @@ impl Uploads {
         self.walk(path, name)
     }
 
+    /// Adds one regular file under the name that is given.
+    pub(crate) fn add_file_as(&mut self, path: &Path, name: &str) -> Result<()> {
+        let shown = path.display().to_string();
+        let meta = fs::metadata(path).map_err(|e| cannot(&shown, &e.to_string()))?;
+        if !meta.is_file() {
+            return Err(cannot(&shown, "it is no regular file"));
+        }
+        self.push_file(path, Name::of(OsStr::new(name)))
+    }
+
     /// Adds everything below a directory.
     pub(crate) fn add_tree(&mut self, dir: &str) -> Result<()> {
         let root = fs::canonicalize(dir).map_err(|e| cannot(dir, &e.to_string()))?;

@@ -1,69 +1,98 @@
 //! The reason why a followed job waits, as a note on stderr: a job that waits for room for its output prints nothing, and
-//! no reader can tell that from a job that computes.
+//! no reader can tell that from a job that computes. The server sends the reason with the output.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use super::out::Out;
 use super::render::short;
-use super::server::Server;
 use super::terminal::one_line;
-use crate::pb::joblet::GetJobStatusReq;
+use crate::pb::joblet::DataChunk;
 
-/// The first look at a job that has printed nothing for so long; each further one comes after twice the time.
-const FIRST: Duration = Duration::from_millis(800);
-/// The longest time between two looks.
-const LONGEST: Duration = Duration::from_secs(10);
-/// How long the server may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a wait lasts before it is worth a note: a job may wait for moments, again and again.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Most changes on their way to the thread that writes notes. With more of them, while stderr takes nothing, output
+/// waits too.
+const CHANGES: usize = 8;
 
-/// Watches one job that is followed, until it is dropped.
+/// The wait of one job that is followed.
 pub(crate) struct WaitNote {
-    chunks: Arc<AtomicU64>,
-    _end: Sender<()>,
+    uuid: String,
+    /// The reason of its wait as of the last chunk; empty where it does not wait.
+    reason: String,
+    /// The thread that writes notes, from the first wait on.
+    notes: Option<SyncSender<String>>,
 }
 
 impl WaitNote {
-    /// Starts to watch. Without a thread there are no notes.
-    pub(crate) fn start(server: &'static Server, uuid: &str) -> WaitNote {
-        let (end, ended) = channel::<()>();
-        let chunks = Arc::new(AtomicU64::new(0));
-        let (count, uuid) = (chunks.clone(), uuid.to_owned());
-        let look = move || {
-            let (mut seen, mut pause, mut noted) = (0, FIRST, String::new());
-            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                let now = count.load(Ordering::Relaxed);
-                if std::mem::replace(&mut seen, now) != now {
-                    pause = FIRST;
-                    continue;
-                }
-                let reason = reason(server, &uuid);
-                pause = (pause * 2).min(LONGEST);
-                if !reason.is_empty() && reason != noted {
-                    let id = one_line(short(&uuid));
-                    let text = one_line(&reason);
-                    Out::new(false)
-                        .note(&format!("rnx: job {id} waits: {text}; to end it: rnx job stop {id}"));
-                }
-                noted = reason;
-            }
-        };
-        let _ = thread::Builder::new().name("wait-note".into()).spawn(look);
-        WaitNote { chunks, _end: end }
+    /// A job that does not wait yet.
+    pub(crate) fn new(uuid: &str) -> WaitNote {
+        WaitNote { uuid: uuid.to_owned(), reason: String::new(), notes: None }
     }
 
-    /// Notes that output has come.
-    pub(crate) fn chunk(&self) {
-        self.chunks.fetch_add(1, Ordering::Relaxed);
+    /// Takes note of a chunk, which says whether the job waits.
+    pub(crate) fn chunk(&mut self, chunk: &DataChunk) {
+        if chunk.wait_reason == self.reason {
+            return;
+        }
+        self.reason.clone_from(&chunk.wait_reason);
+        let notes = self.notes.get_or_insert_with(|| {
+            let (notes, changes) = sync_channel(CHANGES);
+            let id = one_line(short(&self.uuid));
+            let write = move |reason: &str| {
+                let text = one_line(reason);
+                Out { json: false, colour: false }
+                    .note(&format!("rnx: job {id} waits: {text}; to end it: rnx job stop {id}"));
+            };
+            // Without a thread there are no notes.
+            let _ = thread::Builder::new()
+                .name("wait-note".into())
+                .spawn(move || note_waits(&changes, SETTLE, write));
+            notes
+        });
+        let _ = notes.send(self.reason.clone());
     }
 }
 
-/// The reason why a running job waits; empty where it does not, or where the server does not answer.
-fn reason(server: &Server, uuid: &str) -> String {
-    let request = GetJobStatusReq { uuid: uuid.into(), ..Default::default() };
-    let status = server.ask(ANSWER, |jobs, option| jobs.get_job_status_opt(&request, option));
-    status.ok().filter(|job| job.status == "RUNNING").map(|job| job.wait_reason).unwrap_or_default()
+/// Writes each reason that stays in force for the time `settle`, until nobody can send another one.
+fn note_waits(changes: &Receiver<String>, settle: Duration, write: impl Fn(&str)) {
+    while let Ok(mut reason) = changes.recv() {
+        loop {
+            match changes.recv_timeout(settle) {
+                Ok(newer) => reason = newer,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        if !reason.is_empty() {
+            write(&reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn waits_that_last_are_noted_and_moments_are_not() {
+        let (send, changes) = sync_channel(CHANGES);
+        let (noted, notes) = channel();
+        for reason in ["", "a moment", "", "the disk"] {
+            send.send(reason.to_owned()).unwrap();
+        }
+        let thread = thread::spawn(move || {
+            note_waits(&changes, Duration::from_millis(20), |reason| noted.send(reason.to_owned()).unwrap());
+        });
+        assert_eq!(notes.recv().unwrap(), "the disk");
+        // It went on and waits for the same again.
+        send.send(String::new()).unwrap();
+        send.send("the disk".into()).unwrap();
+        assert_eq!(notes.recv().unwrap(), "the disk");
+        drop(send);
+        thread.join().unwrap();
+        assert!(notes.recv().is_err());
+    }
 }

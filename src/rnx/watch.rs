@@ -1,70 +1,24 @@
-//! `job metrics --watch`: a job's curves in the terminal, drawn anew with each sample.
-//!
-//! One thread reads samples, this one waits for keys, signals and a beat, and draws. The terminal is without echo
-//! and line editing meanwhile, and Ctrl-C is a key like q; a signal that ends us is read here too. So
-//! the terminal is reset on the way out ([`Screen`]), however the view ends. The drawing itself is pure ([`View`]).
+//! `job metrics --watch`: a job's curves in the terminal, drawn anew with each sample. The drawing is pure ([`View`]);
+//! [`full_screen`] has the terminal.
 
-use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::channel;
 use std::thread;
-
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::command::QUERY;
 use super::error::{Error, Result};
-use super::out::{self, Out};
+use super::full_screen::{self, Picture, Signals};
+use super::out::Out;
 use super::render::chart::{AXIS, Chart};
 use super::render::fit::cut;
 use super::render::metrics::{ABSENT, additions, bytes, percent, rate, time};
 use super::render::span::took;
 use super::render::{command_line, short};
-use super::screen;
 use super::server::Server;
 use super::terminal::one_line;
 use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes, JobMetricsRequest, JobMetricsSample};
-use crate::sys::exit_now;
 
-/// Longest time from a sample to its drawing.
-const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Samples that are kept for curves: more than a terminal has columns.
 const KEPT: usize = 1024;
-/// Whether a view is possible: keys and curves need a terminal as input and output.
-pub(crate) fn is_possible() -> bool {
-    let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb" || t.is_empty());
-    io::stdin().is_terminal() && io::stdout().is_terminal() && !dumb
-}
-
-/// Signals that end or redraw the view, blocked for every thread that is started later.
-pub(crate) struct Signals(SignalFd);
-
-impl Signals {
-    /// Must run before the first thread of gRPC starts.
-    pub(crate) fn block() -> Result<Signals> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH] {
-            set.add(signal);
-        }
-        set.thread_block().map_err(io::Error::from)?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Signals(SignalFd::with_flags(&set, flags).map_err(io::Error::from)?))
-    }
-
-    /// The number of a signal that ends us, if one has come.
-    fn ending(&self) -> Option<i32> {
-        let mut ending = None;
-        while let Ok(Some(info)) = self.0.read_signal() {
-            let number = info.ssi_signo.cast_signed();
-            if number != Signal::SIGWINCH as i32 {
-                ending = Some(number);
-            }
-        }
-        ending
-    }
-}
 
 /// Shows a job until it ends, the user leaves, or a signal ends us. The last picture stays on the terminal.
 pub(crate) fn show(
@@ -91,12 +45,7 @@ pub(crate) fn show(
     };
     thread::Builder::new().name("samples".into()).spawn(read)?;
     let mut view = View { samples: Vec::new(), about, colour: out.colour };
-    let screen = Screen::take()?;
-    let left = watch(&samples, &signals, &mut view);
-    drop(screen);
-    if let Some(signal) = left? {
-        exit_now(128 + signal);
-    }
+    full_screen::show(&samples, &signals, &mut view)?;
     match view.samples.last() {
         Some(last) => out.text(&super::render::metrics::text(last)),
         None => Err(no_samples(&uuid)),
@@ -107,84 +56,6 @@ pub(crate) fn show(
 fn about(job: &GetJobStatusRes) -> String {
     let command = command_line(&job.command, &job.args);
     if job.name.is_empty() { command } else { format!("{}   {command}", one_line(&job.name)) }
-}
-
-/// Draws until the end; the signal that ended it, if one did.
-fn watch(
-    samples: &Receiver<std::result::Result<JobMetricsSample, Error>>,
-    signals: &Signals,
-    view: &mut View,
-) -> Result<Option<i32>> {
-    let mut drawn = String::new();
-    loop {
-        loop {
-            match samples.try_recv() {
-                Ok(Ok(sample)) => view.add(sample),
-                Ok(Err(why)) => return Err(why),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Ok(None),
-            }
-        }
-        let frame = view.frame(screen::size(&io::stdout()));
-        if frame != drawn {
-            out::bytes(&mut io::stdout().lock(), frame.as_bytes())?;
-            drawn = frame;
-        }
-        let stdin = io::stdin();
-        let mut fds =
-            [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(signals.0.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, Some(&BEAT)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(why) => return Err(io::Error::from(why).into()),
-        }
-        let keys = !fds[0].revents().is_empty();
-        if let Some(signal) = signals.ending() {
-            return Ok(Some(signal));
-        }
-        if keys && leaves()? {
-            return Ok(None);
-        }
-    }
-}
-
-/// Whether a key was pressed that leaves: q, Ctrl-C, Ctrl-D, or the terminal is gone.
-fn leaves() -> Result<bool> {
-    let mut keys = [0; 64];
-    match rustix::io::read(io::stdin(), &mut keys) {
-        Ok(0) => Ok(true),
-        Ok(n) => Ok(keys[..n].iter().any(|key| matches!(key, b'q' | b'Q' | 3 | 4))),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
-        Err(why) => Err(io::Error::from(why).into()),
-    }
-}
-
-/// The terminal as we need it; dropping it sets it back.
-struct Screen {
-    before: Termios,
-}
-
-/// The other screen, without a cursor.
-const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
-const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
-
-impl Screen {
-    fn take() -> Result<Screen> {
-        let before = tcgetattr(io::stdin()).map_err(io::Error::from)?;
-        let mut now = before.clone();
-        now.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
-        tcsetattr(io::stdin(), OptionalActions::Now, &now).map_err(io::Error::from)?;
-        let screen = Screen { before };
-        out::bytes(&mut io::stdout().lock(), ENTER)?;
-        Ok(screen)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // A terminal that is gone needs nothing any more.
-        let _ = out::bytes(&mut io::stdout().lock(), LEAVE);
-        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
-    }
 }
 
 /// The error for a job without samples, or without any in the range.
@@ -202,7 +73,9 @@ struct View {
     colour: bool,
 }
 
-impl View {
+impl Picture for View {
+    type Update = JobMetricsSample;
+
     fn add(&mut self, sample: JobMetricsSample) {
         if self.samples.len() == KEPT {
             self.samples.remove(0);
@@ -210,18 +83,7 @@ impl View {
         self.samples.push(sample);
     }
 
-    /// Everything from the upper left corner on, what was there before erased line by line: so nothing flickers.
-    fn frame(&self, (columns, rows): (u16, u16)) -> String {
-        let mut frame = String::from("\x1b[H");
-        let lines = self.lines(columns.into(), rows.into());
-        for (n, line) in lines.iter().take(usize::from(rows)).enumerate() {
-            let end = if n == 0 { "" } else { "\r\n" };
-            frame += &format!("{end}{line}\x1b[K");
-        }
-        frame + "\x1b[J"
-    }
-
-    /// The lines of the view, none wider than the terminal. The charts share the rows that the texts leave.
+    /// The charts share the rows that the texts leave.
     fn lines(&self, width: usize, rows: usize) -> Vec<String> {
         let Some(last) = self.samples.last() else {
             return vec![cut("waiting for the first sample   (q leaves)", width)];
@@ -377,7 +239,7 @@ mod tests {
         }
         assert_eq!(view.samples.len(), KEPT);
         for (columns, rows) in [(80, 24), (7, 3), (1, 1), (300, 2)] {
-            let frame = view.frame((columns, rows));
+            let frame = full_screen::frame(&view, (columns, rows));
             let plain = frame.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", "");
             assert!(plain.split("\r\n").count() <= usize::from(rows));
             assert!(plain.split("\r\n").all(|line| line.chars().count() <= usize::from(columns)), "{plain}");

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::rootfs::EMPTY;
+use super::spec::{Messages, WireSpec};
 use super::step::Step;
 use crate::init_abi::slot;
 use crate::sys::clone::{self, ChildStack, Cloned, Watch};
@@ -89,6 +90,7 @@ fn walk(step: &Step<'_>) -> Done {
         Step::Umask => call(libc::SYS_umask, [0o022, 0, 0, 0, 0, 0]).map(drop),
         Step::JoinNetwork(namespace) => join(*namespace, libc::CLONE_NEWNET),
         Step::LoopbackUp => loopback_up(),
+        Step::Wire(wire) => connect(wire),
         Step::Overlay { at, options, .. } => {
             // A source of this name: the job can read it in /proc/self/mountinfo.
             mount(Some(c"joblet"), Some(c"overlay"), at, OVERLAY, Some(options))
@@ -113,6 +115,9 @@ fn walk(step: &Step<'_>) -> Done {
             // The mask has taken bits from it.
             call(libc::SYS_chmod, [at.as_ptr() as usize, mode, 0, 0, 0, 0]).map(drop)
         }
+        Step::OwnDirectory { at } => {
+            call(libc::SYS_mkdir, [at.as_ptr() as usize, 0o755, 0, 0, 0, 0]).map(drop)
+        }
         Step::NewFile { at, text } => new_file(at, text),
         Step::Hostname(name) => {
             call(libc::SYS_sethostname, [name.as_ptr() as usize, name.as_bytes().len(), 0, 0, 0, 0]).map(drop)
@@ -122,9 +127,10 @@ fn walk(step: &Step<'_>) -> Done {
         Step::Rlimit { resource, soft, hard, .. } => rlimit(*resource, *soft, *hard),
         Step::ClearGroups => call(libc::SYS_setgroups, [0; 6]).map(drop),
         Step::JoinUser(namespace) => join(*namespace, libc::CLONE_NEWUSER),
-        Step::BecomeRootInside => {
-            call(libc::SYS_setresgid, [0; 6])?;
-            call(libc::SYS_setresuid, [0; 6]).map(drop)
+        Step::BecomeUser { id } => {
+            let id = *id as usize;
+            call(libc::SYS_setresgid, [id, id, id, 0, 0, 0])?;
+            call(libc::SYS_setresuid, [id, id, id, 0, 0, 0]).map(drop)
         }
         Step::DropCapabilities => drop_capabilities(),
         Step::NoNewPrivileges => prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0),
@@ -241,6 +247,38 @@ fn request(socket: usize, message: &NewAddress) -> Done {
     let mut answer = [0i32; 32];
     call(libc::SYS_recvfrom, [socket, answer.as_mut_ptr() as usize, size_of_val(&answer), 0, 0, 0])?;
     if answer[4] == 0 { Ok(()) } else { Err(-answer[4]) }
+}
+
+/// The outer half first: the inner interface is born with it.
+fn connect(wire: &WireSpec<'_>) -> Done {
+    send_all(wire.socket.as_raw_fd() as usize, &wire.outer)?;
+    let kind = (libc::SOCK_RAW | libc::SOCK_CLOEXEC) as usize;
+    let socket = call(libc::SYS_socket, [libc::AF_NETLINK as usize, kind, 0, 0, 0, 0])?;
+    let done = send_all(socket, &wire.inner);
+    call(libc::SYS_close, [socket, 0, 0, 0, 0, 0])?;
+    done
+}
+
+/// Sends messages and takes their answers, which wait when sendto(2) returns. Answers to others, which a child left that
+/// was killed, are passed over.
+fn send_all(socket: usize, messages: &Messages<'_>) -> Done {
+    let bytes = messages.bytes;
+    call(libc::SYS_sendto, [socket, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0])?;
+    loop {
+        // struct nlmsghdr, of which the third word is the sequence; then the errno, negative.
+        let mut answer = [0i32; 64];
+        let at = answer.as_mut_ptr() as usize;
+        let flags = libc::MSG_DONTWAIT as usize;
+        call(libc::SYS_recvfrom, [socket, at, size_of_val(&answer), flags, 0, 0])?;
+        let (sequence, errno) = (answer[2].cast_unsigned(), answer[4]);
+        let is_ours = (messages.first..=messages.last).contains(&sequence);
+        match errno {
+            _ if !is_ours => {}
+            0 if sequence == messages.last => return Ok(()),
+            0 => {}
+            why => return Err(-why),
+        }
+    }
 }
 
 fn default_priority() -> Done {

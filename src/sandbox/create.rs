@@ -25,11 +25,11 @@ use super::error::{SandboxError, preparing};
 use super::identity;
 use super::plan::{PlanSpec, plan};
 use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
-use super::spec::{Network, SandboxParts, SandboxSpec};
+use super::spec::{Messages, Network, SandboxParts, SandboxSpec, WireSpec};
 use super::start::Init;
 use super::step::Step;
 use crate::diag;
-use crate::job::exit_file;
+use crate::job::{User, exit_file};
 use crate::sys::{
     self,
     clone::{ChildStack, Watch},
@@ -63,7 +63,8 @@ pub struct Sandbox {
     linger_s: CString,
     dev_null: File,
     proc: File,
-    filter: Vec<libc::sock_filter>,
+    // The system call policy for jobs of each user.
+    filters: [Vec<libc::sock_filter>; User::ALL.len()],
     masks: ProcMasks,
     ceilings: [u64; 16],
     reset_oom_score: bool,
@@ -104,7 +105,7 @@ impl Sandbox {
             linger_s: text(&config.orphan_linger_s.to_string())?,
             dev_null: null_device()?,
             proc: preparing(File::open("/proc"), "open /proc")?,
-            filter: super::filter::program(),
+            filters: User::ALL.map(super::filter::program),
             masks: ProcMasks::probe(),
             ceilings: hard_limits(),
             reset_oom_score: score.trim() != "0",
@@ -159,13 +160,25 @@ impl Sandbox {
             stderr.as_fd(),
             exec_request.as_fd(),
             self.init.as_fd(),
+            match parts.spec.network {
+                Network::Wired(wire) => wire.router,
+                _ => self.dev_null.as_fd(),
+            },
             parts.user_namespace,
             parts.work,
             match parts.spec.network {
                 Network::Kept(namespace) => namespace,
-                Network::Own | Network::Host => self.dev_null.as_fd(),
+                _ => self.dev_null.as_fd(),
             },
             self.proc.as_fd(),
+            match parts.spec.network {
+                Network::Wired(wire) => wire.socket,
+                _ => self.dev_null.as_fd(),
+            },
+            match parts.spec.network {
+                Network::Wired(wire) => wire.note,
+                _ => self.dev_null.as_fd(),
+            },
         ]);
         preparing(filled, "fill the slots of a child")?;
         let remove_exit_file = |_: &SandboxError| {
@@ -197,7 +210,7 @@ impl Sandbox {
     /// The inputs of the child's plan; `fds` in the order of the slots.
     fn plan_spec<'a>(
         &'a self,
-        spec: SandboxSpec<'_>,
+        spec: SandboxSpec<'a>,
         numbers: (i32, i32),
         fds: [BorrowedFd<'a>; SLOTS],
     ) -> Result<PlanSpec<'a>, SandboxError> {
@@ -212,16 +225,20 @@ impl Sandbox {
             kept_err,
             exec_request,
             init,
+            router,
             user,
             work,
             network,
             proc,
+            socket,
+            note,
         ] = fds;
         Ok(PlanSpec {
             numbers,
             network: match spec.network {
                 Network::Own => Network::Own,
                 Network::Kept(_) => Network::Kept(network),
+                Network::Wired(wire) => Network::Wired(WireSpec { router, socket, note, ..wire }),
                 Network::Host => Network::Host,
             },
             parts: &self.template.parts,
@@ -233,10 +250,23 @@ impl Sandbox {
             pids: u64::from(spec.pids),
             ceilings: &self.ceilings,
             reset_oom_score: self.reset_oom_score,
-            descriptors: [null, out, err, exit_file, report, control, kept_out, kept_err, exec_request, init],
+            descriptors: [
+                null,
+                out,
+                err,
+                exit_file,
+                report,
+                control,
+                kept_out,
+                kept_err,
+                exec_request,
+                init,
+                router,
+            ],
             proc,
+            user: spec.user,
             user_namespace: user,
-            filter: &self.filter,
+            filter: &self.filters[spec.user.index()],
             linger_s: &self.linger_s,
         })
     }
@@ -248,6 +278,20 @@ impl Sandbox {
     pub fn explain(&self, spec: SandboxSpec<'_>) -> Result<Vec<String>, SandboxError> {
         let spec = self.plan_spec(spec, (0, 0), [self.dev_null.as_fd(); SLOTS])?;
         Ok(plan(&spec).iter().map(ToString::to_string).collect())
+    }
+
+    /// A wire for [`Sandbox::explain`], which is never made.
+    pub fn shown_wire<'a>(&'a self, what: &'a str) -> WireSpec<'a> {
+        let (nothing, messages) = (self.dev_null.as_fd(), Messages { bytes: &[], first: 0, last: 0 });
+        WireSpec {
+            what,
+            address: std::net::Ipv4Addr::UNSPECIFIED,
+            router: nothing,
+            socket: nothing,
+            outer: messages,
+            inner: messages,
+            note: nothing,
+        }
     }
 
     /// The clone itself, between entering and leaving the template.
@@ -263,7 +307,7 @@ impl Sandbox {
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP;
-        if matches!(parts.spec.network, Network::Own) {
+        if matches!(parts.spec.network, Network::Own | Network::Wired(_)) {
             namespaces |= libc::CLONE_NEWNET;
         }
         preparing(sys::thread::join_mounts(self.template.namespace.as_fd()), "enter the template root")?;
@@ -337,16 +381,17 @@ pub fn exit_file_path(run_dir: &Path, id: &str) -> PathBuf {
     exit_files(run_dir).join(id)
 }
 
-/// The user namespace of a lease; see [`identity::make_namespace`].
+/// The user namespace of a lease for jobs of a user; see [`identity::make_namespace`].
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn user_namespace(lease: &mut identity::Lease) -> Result<std::sync::Arc<OwnedFd>, SandboxError> {
-    if let Some(namespace) = &lease.namespace {
+pub fn user_namespace(lease: &mut identity::Lease, user: User) -> Result<Arc<OwnedFd>, SandboxError> {
+    let kept = &mut lease.namespaces[user.index()];
+    if let Some(namespace) = kept {
         return Ok(namespace.clone());
     }
-    let namespace = std::sync::Arc::new(identity::make_namespace(lease.id)?);
-    lease.namespace = Some(namespace.clone());
+    let namespace = Arc::new(identity::make_namespace(lease.id, user)?);
+    *kept = Some(namespace.clone());
     Ok(namespace)
 }
 

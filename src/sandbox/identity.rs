@@ -1,7 +1,8 @@
 //! The identity of a job on the host: one unprivileged uid and gid per running job, in a user namespace of its own.
 //!
-//! Ids are leased from a configured range. The namespace of a lease is made once by the daemon, which writes
-//! its maps, and is joined by every later job of that lease. A child that wrote its own maps would race with
+//! Ids are leased from a configured range. A lease has a namespace for each user that its jobs may be inside (a map is
+//! written once, and no host id can be in it twice). The daemon makes it for the first such job, writes its maps, and
+//! every later one joins it. A child that wrote its own maps would race with
 //! its siblings (they share the daemon's memory descriptor, and another's setresuid clears "dumpable").
 //!
 //! The leased id also *owns* its namespace: whatever a job takes of the kernel's pools for users is counted for the owner
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::job::User;
 use crate::sys::user_namespace::{self, Setting};
 
 use super::error::SandboxError;
@@ -21,8 +23,15 @@ use super::error::SandboxError;
 pub struct Lease {
     /// Host uid and gid, the same number.
     pub id: u32,
-    /// Its user namespace, once one job has made it.
-    pub namespace: Option<Arc<OwnedFd>>,
+    /// Its user namespace for jobs of each user, at [`User::index`], once one of them has made it.
+    pub namespaces: [Option<Arc<OwnedFd>>; User::ALL.len()],
+}
+
+impl Lease {
+    /// An id that no job has had yet.
+    fn new(id: u32) -> Self {
+        Lease { id, namespaces: Default::default() }
+    }
 }
 
 /// The free ids of the range. The loop owns them.
@@ -56,7 +65,7 @@ impl Leases {
             self.next += 1;
             // Reserved ids come by way of `free`.
             if !self.reserved.contains(&(self.next - 1)) {
-                return Some(Lease { id: self.next - 1, namespace: None });
+                return Some(Lease::new(self.next - 1));
             }
         }
         None
@@ -67,7 +76,7 @@ impl Leases {
     /// reserved already.
     pub fn reserve(&mut self, id: u32) -> Option<Lease> {
         let ours = (self.next..self.end).contains(&id) && self.reserved.insert(id);
-        ours.then_some(Lease { id, namespace: None })
+        ours.then(|| Lease::new(id))
     }
 
     /// Frees an id when no process of its job is left, and no file that counts for it.
@@ -127,18 +136,18 @@ const POOLS: &[Setting] = &[
     (c"sys/user/max_inotify_watches", c"16384"),
 ];
 
-/// Makes the user namespace, owned by `id`, in which ids 0 are `id` on the host and no other id exists.
+/// Makes the user namespace, owned by `id`, in which the ids of `user` are `id` on the host and no other id exists.
 ///
 /// # Errors
 /// The kernel's refusal, by step.
-pub fn make_namespace(id: u32) -> Result<OwnedFd, SandboxError> {
+pub fn make_namespace(id: u32, user: User) -> Result<OwnedFd, SandboxError> {
     let failed = |doing: &'static str| move |source| SandboxError::UserNamespace { doing, id, source };
     let refused = |(doing, source)| SandboxError::UserNamespace { doing, id, source };
     let holder = user_namespace::hold(id, POOLS).map_err(refused)?;
     let proc = format!("/proc/{}", holder.pid());
     // setgroups stays denied for ever: the payload has no business with groups (user_namespaces(7)).
     fs::write(format!("{proc}/setgroups"), "deny").map_err(failed("deny setgroups"))?;
-    let map = format!("0 {id} 1");
+    let map = format!("{} {id} 1", user.id());
     fs::write(format!("{proc}/uid_map"), &map).map_err(failed("write uid_map"))?;
     fs::write(format!("{proc}/gid_map"), &map).map_err(failed("write gid_map"))?;
     File::open(format!("{proc}/ns/user")).map(OwnedFd::from).map_err(failed("open it"))

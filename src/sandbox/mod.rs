@@ -27,6 +27,7 @@
 //! | stdout, stderr | write ends (mode 0222: may be reopened, never read) | read ends; joblet-init keeps duplicates, so nothing is lost while no daemon lives |
 //! | report | joblet-init's child, closed by the payload's exec, or the errno (four bytes) | read end: EOF is "executed" |
 //! | control | joblet-init reads: the length of the exec request; later a byte, "all output is collected, exit"; EOF is "the daemon is gone" | write end |
+//! | router | the network namespace that its wire leads to, which joblet-init keeps alive and the payload has not | by `pidfd_getfd(2)`, by any later daemon |
 //! | exec request | memory file, mapped by joblet-init, closed before the payload runs (`init_abi.rs`) | written once, closed |
 //! | exit file | regular file, written once by joblet-init | read by path, by any later daemon |
 //!
@@ -55,5 +56,5 @@ pub mod work;
 pub use clone_context::CloneContext;
 pub use create::{Created, Sandbox, SandboxConfig};
 pub use error::SandboxError;
-pub use spec::{Network, SandboxParts, SandboxSpec};
+pub use spec::{Messages, Network, SandboxParts, SandboxSpec, WireSpec};
 pub use start::{ExecRequest, Init};

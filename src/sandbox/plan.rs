@@ -7,6 +7,7 @@ use super::rootfs::{NEW, Part, ProcMasks, ROOT_OPTIONS};
 use super::spec::Network;
 use super::step::Step;
 use crate::init_abi::slot;
+use crate::job::User;
 
 /// The inputs of a plan. Descriptors are open until the clone is over.
 #[derive(Debug)]
@@ -38,7 +39,9 @@ pub struct PlanSpec<'a> {
     pub descriptors: [BorrowedFd<'a>; slot::COUNT],
     /// The root of the host's procfs.
     pub proc: BorrowedFd<'a>,
-    /// User namespace of the lease.
+    /// The user that the job is inside.
+    pub user: User,
+    /// User namespace of the lease, for that user.
     pub user_namespace: BorrowedFd<'a>,
     /// The compiled system call policy.
     pub filter: &'a [libc::sock_filter],
@@ -52,6 +55,8 @@ const NOFILE_HARD: u64 = 1 << 20;
 /// Microseconds that a real-time thread may compute without sleeping (setrlimit(2)); the kernel counts in ticks of up to
 /// 10 ms. The first turn takes less than one, also where the machine is emulated.
 const RTTIME_USEC: u64 = 50_000;
+/// Where a job reads what its network has refused.
+const DENIALS: &CStr = c"/run/joblet/denials";
 const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 
 /// Settings of a new network namespace: every port is the job's own, and so is every echo socket (ip(7), icmp(7)). The
@@ -65,11 +70,10 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     let mut steps = vec![Step::OwnDescriptors { first, last }, Step::ResetSignals, Step::Session];
     steps.extend([Step::Priority, Step::Umask]);
     match spec.network {
-        Network::Own => {
-            steps.push(Step::LoopbackUp);
-            for (file, value) in NETWORK_SETTINGS {
-                steps.push(Step::Setting { proc: spec.proc, file, value });
-            }
+        Network::Own => own_network(spec, &mut steps),
+        Network::Wired(wire) => {
+            own_network(spec, &mut steps);
+            steps.push(Step::Wire(wire));
         }
         Network::Kept(namespace) => steps.push(Step::JoinNetwork(namespace)),
         Network::Host => {}
@@ -86,13 +90,20 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     // allows the steps that follow.
     steps.push(Step::Seccomp(spec.filter));
     steps.push(Step::JoinUser(spec.user_namespace));
-    steps.push(Step::BecomeRootInside);
+    steps.push(Step::BecomeUser { id: spec.user.id() });
     steps.push(Step::DropCapabilities);
     // Overwrites the numbers 0 to 9, the namespace's own among them perhaps: nothing after it names another.
     steps.push(Step::Descriptors(spec.descriptors));
     steps.push(Step::StandardInput);
     steps.push(Step::Exec { linger_s: spec.linger_s });
     steps
+}
+
+fn own_network<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
+    steps.push(Step::LoopbackUp);
+    for (file, value) in NETWORK_SETTINGS {
+        steps.push(Step::Setting { proc: spec.proc, file, value });
+    }
 }
 
 /// The root is put together at /new, then entered; from then on paths are the job's.
@@ -131,7 +142,14 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     // /var/lock and /var/log lead here.
     steps.push(Step::Directory { at: c"/run/lock" });
     steps.push(Step::Directory { at: c"/run/log" });
-    steps.push(Step::NewFile { at: c"/run/hosts", text: hosts(&spec.hostname) });
+    steps.push(Step::NewFile { at: c"/run/hosts", text: hosts(&spec.hostname, &spec.network) });
+    steps.push(Step::NewFile { at: c"/run/resolv.conf", text: resolver(&spec.network).to_owned() });
+    if let Network::Wired(wire) = spec.network {
+        // The file is the daemon's, and the job sees it through this mount alone.
+        steps.push(Step::OwnDirectory { at: c"/run/joblet" });
+        steps.push(Step::NewFile { at: DENIALS, text: CString::default() });
+        steps.push(Step::Place { mount: wire.note, what: "what the network has refused", at: DENIALS });
+    }
     // In the job's cgroup namespace its own group is the root, and mount options of the host's tree are ignored.
     let group = SAFE | libc::MS_NOEXEC | libc::MS_RDONLY;
     steps.push(mount(c"cgroup2", c"/sys/fs/cgroup", group, CString::default()));
@@ -145,14 +163,30 @@ fn mount<'a>(kind: &'static CStr, at: &'static CStr, flags: u64, options: CStrin
     Step::Mount { kind, at, flags, options }
 }
 
-/// The names that every job resolves without a name server. The host name has an address of its own, as Debian gives it
-/// (hosts(5)). It stands before localhost at ::1, which a resolver prefers, so that its full name is itself.
-fn hosts(hostname: &CStr) -> CString {
+/// The names that every job resolves without a name server. The host name leads to the address by which other jobs reach this
+/// one: programs tell it to others. Without a wire it has an address of its own, as Debian gives it (hosts(5)), and stands
+/// before localhost at ::1, which a resolver prefers, so that its full name is itself.
+fn hosts(hostname: &CStr, network: &Network<'_>) -> CString {
     let name = hostname.to_string_lossy();
-    let text = format!(
-        "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t{name} localhost ip6-localhost ip6-loopback\n"
-    );
+    let text = match network {
+        Network::Wired(wire) => {
+            let address = wire.address;
+            format!("127.0.0.1\tlocalhost\n{address}\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+        }
+        Network::Own | Network::Kept(_) | Network::Host => format!(
+            "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t{name} localhost ip6-localhost ip6-loopback\n"
+        ),
+    };
     CString::new(text).expect("a C string has no NUL within")
+}
+
+/// The name servers of a job: that of its router, which has the same address in every network (resolv.conf(5)). The host's
+/// own file would lead astray: its 127.0.0.53 is another address in a namespace of its own.
+fn resolver(network: &Network<'_>) -> &'static CStr {
+    match network {
+        Network::Wired(_) => c"nameserver 169.254.1.53\noptions timeout:2 attempts:2\n",
+        Network::Own | Network::Kept(_) | Network::Host => c"# jobs have no name server in this network\n",
+    }
 }
 
 /// Bytes of /run, by those of /tmp: pid files, sockets, locks, and logs of programs that keep one in /var/log.

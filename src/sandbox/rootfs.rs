@@ -82,6 +82,7 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/hostname", "/proc/sys/kernel/hostname"),
     ("etc/hosts", "/run/hosts"),
     ("etc/mtab", "/proc/self/mounts"),
+    ("etc/resolv.conf", "/run/resolv.conf"),
     ("var/lock", "/run/lock"),
     ("var/log", "/run/log"),
     ("var/run", "/run"),
@@ -92,10 +93,10 @@ const LINKS: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     (
         "etc/passwd",
-        "root:x:0:0:root:/work:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "root:x:0:0:root:/work:/bin/sh\njob:x:1000:1000:job:/work:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     ),
-    ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-    ("etc/resolv.conf", "# jobs have no name server\n"),
+    ("etc/group", "root:x:0:\njob:x:1000:\nnogroup:x:65534:\n"),
 ];
 
 /// The files of the root, in the template's namespace.

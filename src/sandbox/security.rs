@@ -9,13 +9,15 @@ use std::path::Path;
 
 use super::create::hard_limits;
 use super::plan::rlimits;
-use crate::job::Layer;
+use crate::job::{Layer, User};
 
 /// The promises for one job, beside those that hold for all jobs.
 #[derive(Debug, Clone, Copy)]
 pub struct Promise {
     /// The host id that it runs as.
     pub host_id: u32,
+    /// The user that it is inside.
+    pub user: User,
     /// A network namespace of its own, or the host's.
     pub own_network: bool,
     /// Most processes and threads of the job.
@@ -80,7 +82,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     let read = |file: &str| fs::read_to_string(proc.join(format!("{pid}/{file}")));
     let mut layers = namespaces(proc, pid, promise)?;
     let status = read("status")?;
-    layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise.host_id));
+    layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise));
     layers.extend(privileges(&status));
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
     layers.extend(mounts(&read("mountinfo")?));
@@ -112,14 +114,15 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn identity(status: &str, uid_map: &str, gid_map: &str, id: u32) -> Vec<Layer> {
+fn identity(status: &str, uid_map: &str, gid_map: &str, promise: &Promise) -> Vec<Layer> {
+    let id = promise.host_id;
     let same = |name: &str, expected: String, seen: String| {
         let kept = seen == expected;
         Layer::new(name, expected, if seen.is_empty() { "none".to_owned() } else { seen }, kept)
     };
     // Real, effective, saved and of the file system.
     let four = || format!("{id} {id} {id} {id}");
-    let map = || format!("0 {id} 1");
+    let map = || format!("{} {id} 1", promise.user.id());
     let groups = words(field(status, "Groups"));
     vec![
         same("ids.uid", four(), words(field(status, "Uid"))),
@@ -271,7 +274,7 @@ Max realtime timeout      50000                50000                us
 112 47 0:46 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw
 113 47 0:47 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
 ";
-    const PROMISE: Promise = Promise { host_id: 70_000, own_network: true, pids: 64 };
+    const PROMISE: Promise = Promise { host_id: 70_000, user: User::Root, own_network: true, pids: 64 };
 
     /// A /proc with a host (`self`) and one process.
     fn proc_with(status: &str, limits: &str, mountinfo: &str, shared: &str) -> tempfile::TempDir {
@@ -351,6 +354,18 @@ Max realtime timeout      50000                50000                us
         let without = MOUNTS.lines().filter(|line| !line.contains(" /tmp ")).map(|line| format!("{line}\n"));
         let proc = proc_with(STATUS, LIMITS, &without.collect::<String>(), "");
         assert_eq!(broken(&proc, PROMISE), ["mount /tmp"]);
+    }
+
+    #[test]
+    fn map_of_the_other_user_is_broken_for_both_users() {
+        let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
+        let ordinary = Promise { user: User::Job, ..PROMISE };
+        assert_eq!(broken(&proc, ordinary), ["ids.uid_map", "ids.gid_map"]);
+        for map in ["uid_map", "gid_map"] {
+            fs::write(proc.path().join("4242").join(map), "      1000      70000          1\n").unwrap();
+        }
+        assert_eq!(broken(&proc, ordinary), Vec::<String>::new());
+        assert_eq!(broken(&proc, PROMISE), ["ids.uid_map", "ids.gid_map"]);
     }
 
     #[test]

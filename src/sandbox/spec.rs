@@ -1,6 +1,9 @@
 //! The description of one job's sandbox.
 
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
+
+use crate::job::User;
 
 /// The network of a job.
 #[derive(Debug, Clone, Copy)]
@@ -9,8 +12,40 @@ pub enum Network<'a> {
     Own,
     /// The namespace that an earlier job of the same kind left clean.
     Kept(BorrowedFd<'a>),
+    /// A new namespace with a wire.
+    Wired(WireSpec<'a>),
     /// The network namespace of the host.
     Host,
+}
+
+/// A wire to make: two interfaces that are connected, the outer one in the router.
+#[derive(Debug, Clone, Copy)]
+pub struct WireSpec<'a> {
+    /// The network and the job's address, for the sentence.
+    pub what: &'a str,
+    /// The job's address, for its own name.
+    pub address: Ipv4Addr,
+    /// The router, which the job keeps alive.
+    pub router: BorrowedFd<'a>,
+    /// A netlink socket of the router, for this thread alone.
+    pub socket: BorrowedFd<'a>,
+    /// Messages to the router, from which the inner interface is born in the namespace of the sender.
+    pub outer: Messages<'a>,
+    /// Messages to the new namespace.
+    pub inner: Messages<'a>,
+    /// The file that tells the job what it was refused, as a detached mount.
+    pub note: BorrowedFd<'a>,
+}
+
+/// Messages of netlink(7) that a child sends at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Messages<'a> {
+    /// Their bytes, complete.
+    pub bytes: &'a [u8],
+    /// The sequence number of the first.
+    pub first: u32,
+    /// The sequence number of the one that is answered when all went well.
+    pub last: u32,
 }
 
 /// The part of a sandbox that needs no resource: enough to make the plan, and to explain it.
@@ -24,6 +59,8 @@ pub struct SandboxSpec<'a> {
     pub pids: u32,
     /// The network of the job.
     pub network: Network<'a>,
+    /// The user that the job is inside.
+    pub user: User,
 }
 
 /// Everything that [`Sandbox::create`](super::Sandbox::create) needs for one job.
@@ -36,7 +73,7 @@ pub struct SandboxParts<'a> {
     /// The job's /work ([`Sandbox::work_tmpfs`](super::Sandbox::work_tmpfs),
     /// [`WorkDisk::create`](super::work::WorkDisk::create)).
     pub work: BorrowedFd<'a>,
-    /// The user namespace of the lease.
+    /// The user namespace of the lease for that user.
     pub user_namespace: BorrowedFd<'a>,
     /// The directory of the job's cgroup.
     pub cgroup: BorrowedFd<'a>,

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::spec::WireSpec;
 use crate::init_abi::slot;
 
 /// One step of the child, in the order of the plan.
@@ -33,6 +34,8 @@ pub enum Step<'a> {
     JoinNetwork(BorrowedFd<'a>),
     /// Loopback of the new network namespace up.
     LoopbackUp,
+    /// A wire into the router.
+    Wire(WireSpec<'a>),
     /// A new read-only overlay.
     Overlay {
         /// The files behind it, for the sentence.
@@ -103,6 +106,11 @@ pub enum Step<'a> {
         /// The path in the job.
         at: &'static CStr,
     },
+    /// A new directory in which nobody in the job may make files.
+    OwnDirectory {
+        /// The path in the job.
+        at: &'static CStr,
+    },
     /// A new file that nobody in the job may write.
     NewFile {
         /// The path in the job.
@@ -147,8 +155,11 @@ pub enum Step<'a> {
     ClearGroups,
     /// The leased user namespace; entered late, so that the job can undo none of the mounts.
     JoinUser(BorrowedFd<'a>),
-    /// uid and gid 0 of that namespace.
-    BecomeRootInside,
+    /// The one uid and gid of that namespace.
+    BecomeUser {
+        /// Their number inside.
+        id: u32,
+    },
     /// Bounding set emptied, securebits locked, no capability in any set. Entering a user namespace refills
     /// them, so this comes after it.
     DropCapabilities,
@@ -173,6 +184,7 @@ impl fmt::Display for Step<'_> {
             Step::Umask => write!(f, "set umask 022"),
             Step::JoinNetwork(_) => write!(f, "join a clean network namespace"),
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),
+            Step::Wire(wire) => write!(f, "connect to {}", wire.what),
             Step::Overlay { what, .. } => write!(f, "show {what} through an overlay of the job's own"),
             Step::Bind { what, .. } => write!(f, "show {what}"),
             Step::Devices { .. } => write!(f, "allow device nodes in /dev"),
@@ -189,7 +201,9 @@ impl fmt::Display for Step<'_> {
             Step::Place { what, at, .. } => write!(f, "mount {what} at {}", at.to_string_lossy()),
             Step::Hide { at, .. } | Step::HideDirectory { at } => write!(f, "hide {}", at.to_string_lossy()),
             Step::ReadOnly { at } => write!(f, "make {} read-only", at.to_string_lossy()),
-            Step::Directory { at } => write!(f, "make the directory {}", at.to_string_lossy()),
+            Step::Directory { at } | Step::OwnDirectory { at } => {
+                write!(f, "make the directory {}", at.to_string_lossy())
+            }
             Step::NewFile { at, .. } => write!(f, "make the file {}", at.to_string_lossy()),
             Step::Write { text, at } => {
                 write!(f, "write {} to {}", text.to_string_lossy(), at.to_string_lossy())
@@ -209,7 +223,7 @@ impl fmt::Display for Step<'_> {
             Step::Rlimit { name, soft, hard, .. } => write!(f, "set limit {name} to {soft}/{hard}"),
             Step::ClearGroups => write!(f, "drop supplementary groups"),
             Step::JoinUser(_) => write!(f, "join the leased user namespace"),
-            Step::BecomeRootInside => write!(f, "become uid 0 and gid 0 of the user namespace"),
+            Step::BecomeUser { id } => write!(f, "become uid {id} and gid {id} of the user namespace"),
             Step::DropCapabilities => write!(f, "drop all capabilities"),
             Step::NoNewPrivileges => write!(f, "set no_new_privs"),
             Step::Seccomp(filter) => {

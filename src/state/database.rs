@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use rustix::io::Errno;
 
-use super::{Record, StateError, is_writable, wal};
+use super::checksum::checksum;
+use super::workflow::{self, ElementRecord, WorkflowChanges, WorkflowRecord};
+use super::{NetworkChange, Record, StateError, StoredNetwork, is_writable, wal};
+use crate::job::JobId;
 
 /// `application_id` of our databases: "JBLT".
 pub const APPLICATION: i64 = 0x4a42_4c54;
@@ -18,6 +21,21 @@ pub const VERSION: i64 = 1;
 
 const TABLE: &str =
     "CREATE TABLE jobs (serial INTEGER PRIMARY KEY, crc INTEGER NOT NULL, record TEXT NOT NULL) STRICT";
+/// Jobs whose history is to be deleted. Made when it is missing: earlier versions do not know it, and leave it alone.
+const DELETIONS: &str = "CREATE TABLE IF NOT EXISTS deletions (job TEXT PRIMARY KEY) STRICT";
+
+/// Networks that clients made. Made when it is missing, likewise.
+const NETWORKS: &str = "CREATE TABLE IF NOT EXISTS networks (name TEXT PRIMARY KEY, crc INTEGER NOT NULL, record TEXT \
+    NOT NULL) STRICT";
+
+/// A change of the jobs whose history is to be deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deletions {
+    /// Jobs whose history is to be deleted from now on.
+    pub wanted: Vec<JobId>,
+    /// Jobs whose history is deleted.
+    pub done: Vec<JobId>,
+}
 
 /// An open database. One process at a time has it: the daemon holds the lock of dataDir.
 #[derive(Debug)]
@@ -54,6 +72,7 @@ impl Database {
         // Deleted records are overwritten in the file; [`Database::erase`] does it in the log.
         let settings = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; \
                         PRAGMA secure_delete=ON;";
+        let settings = format!("{settings} {DELETIONS}; {NETWORKS}; {}", workflow::TABLES);
         // The empty transaction makes the log. SQLite keeps this one file for as long as the connection lives. It holds
         // no locks, so that opening it here takes none away (close(2) would, of the database itself).
         connection.execute_batch(&format!("{settings} BEGIN IMMEDIATE; COMMIT;")).map_err(damaged)?;
@@ -72,6 +91,21 @@ impl Database {
     /// # Errors
     /// Nothing of it was written.
     pub fn write(&mut self, puts: &BTreeMap<u64, &Record>, gone: &[u64]) -> Result<(), StateError> {
+        self.write_with(puts, gone, &Deletions::default(), &[], &WorkflowChanges::default())
+    }
+
+    /// The same, with changes of the jobs whose history is to be deleted, of networks in their order, and of workflows.
+    ///
+    /// # Errors
+    /// Nothing of it was written.
+    pub fn write_with(
+        &mut self,
+        puts: &BTreeMap<u64, &Record>,
+        gone: &[u64],
+        deletions: &Deletions,
+        networks: &[&NetworkChange],
+        workflows: &WorkflowChanges,
+    ) -> Result<(), StateError> {
         self.rewrite_log()?;
         let mut write = || -> rusqlite::Result<()> {
             let transaction = self.connection.transaction()?;
@@ -88,10 +122,56 @@ impl Database {
                 for serial in gone {
                     delete.execute(params![serial.cast_signed()])?;
                 }
+                for (jobs, change) in [
+                    (&deletions.wanted, "INSERT OR IGNORE INTO deletions (job) VALUES (?1)"),
+                    (&deletions.done, "DELETE FROM deletions WHERE job = ?1"),
+                ] {
+                    let mut change = transaction.prepare_cached(change)?;
+                    for job in jobs {
+                        change.execute(params![job.to_string()])?;
+                    }
+                }
+                networks.iter().try_for_each(|change| write_network(&transaction, change))?;
             }
+            workflows.write(&transaction)?;
             transaction.commit()
         };
         write().map_err(|e| write_failed(&self.path, e))
+    }
+
+    /// Jobs whose history is to be deleted.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn deletions(&self) -> Result<Vec<JobId>, StateError> {
+        let damaged =
+            |e: rusqlite::Error| StateError::Damaged { path: self.path.clone(), why: e.to_string() };
+        let mut statement = self.connection.prepare("SELECT job FROM deletions").map_err(damaged)?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(damaged)?;
+        let jobs = rows.map(|job| job.map_err(damaged)).collect::<Result<Vec<_>, _>>()?;
+        Ok(jobs.iter().filter_map(|job| JobId::parse(job)).collect())
+    }
+
+    /// The networks that clients made, by their names.
+    ///
+    /// # Errors
+    /// The table cannot be read, or a row is damaged.
+    pub fn networks(&self) -> Result<Vec<StoredNetwork>, StateError> {
+        read_networks(&self.connection)
+            .map_err(|why| StateError::Damaged { path: self.path.clone(), why })?
+            .into_iter()
+            .map(|row| row.map_err(|why| StateError::Damaged { path: self.path.clone(), why }))
+            .collect()
+    }
+
+    /// The workflows of an earlier daemon with the elements of each, oldest first.
+    ///
+    /// # Errors
+    /// A table or a row cannot be read.
+    pub fn workflows(&self) -> Result<Vec<(WorkflowRecord, Vec<ElementRecord>)>, StateError> {
+        let damaged = |why: String| StateError::Damaged { path: self.path.clone(), why };
+        let (found, wrong) = workflow::read(&self.connection).map_err(|e| damaged(e.to_string()))?;
+        wrong.into_iter().next().map_or(Ok(found), |why| Err(damaged(why)))
     }
 
     /// Makes all writes durable: fdatasync(2) of the write-ahead log.
@@ -172,13 +252,6 @@ fn lengthen(log: &File) -> io::Result<()> {
     log.sync_all()
 }
 
-/// CRC-32 of a record's text.
-pub(super) fn checksum(text: &str) -> i64 {
-    let mut crc = flate2::Crc::new();
-    crc.update(text.as_bytes());
-    i64::from(crc.sum())
-}
-
 /// SQLite drops most errno values; a lasting one shows again in a check of the file.
 fn write_failed(path: &Path, why: rusqlite::Error) -> StateError {
     let lasting = File::open(path).and_then(|file| is_writable(&file));
@@ -203,7 +276,47 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
 
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     let marks = format!("PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};");
-    connection.execute_batch(&format!("BEGIN; {TABLE}; {marks} COMMIT;"))
+    connection.execute_batch(&format!("BEGIN; {TABLE}; {DELETIONS}; {NETWORKS}; {marks} COMMIT;"))
+}
+
+fn write_network(transaction: &rusqlite::Transaction<'_>, change: &NetworkChange) -> rusqlite::Result<()> {
+    let name = change.network.name.as_str();
+    if !change.is_there {
+        return transaction.execute("DELETE FROM networks WHERE name = ?1", params![name]).map(drop);
+    }
+    let text = serde_json::to_string(&change.network)
+        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let put = "INSERT OR REPLACE INTO networks (name, crc, record) VALUES (?1, ?2, ?3)";
+    transaction.execute(put, params![name, checksum(&text), text]).map(drop)
+}
+
+/// The rows of the table of networks, each by itself.
+pub(super) fn read_networks(connection: &Connection) -> Result<Vec<Result<StoredNetwork, String>>, String> {
+    let words = |e: rusqlite::Error| e.to_string();
+    let mut statement =
+        connection.prepare("SELECT name, crc, record FROM networks ORDER BY name").map_err(words)?;
+    let mut rows = statement.query([]).map_err(words)?;
+    let mut networks = Vec::new();
+    while let Some(row) = rows.next().map_err(words)? {
+        networks.push(decode_network(row));
+    }
+    Ok(networks)
+}
+
+/// One row of `name, crc, record`.
+fn decode_network(row: &rusqlite::Row<'_>) -> Result<StoredNetwork, String> {
+    let words = |e: rusqlite::Error| e.to_string();
+    let name = row.get::<_, String>(0).map_err(words)?;
+    let damaged = |why: &str| format!("network {name:?}: {why}");
+    let text = row.get_ref(2).map_err(words)?.as_str().map_err(|e| damaged(&e.to_string()))?;
+    if row.get::<_, i64>(1).map_err(words)? != checksum(text) {
+        return Err(damaged("its checksum does not fit"));
+    }
+    let network: StoredNetwork = serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))?;
+    if network.name.as_str() != name {
+        return Err(damaged("it stands in another network's place"));
+    }
+    Ok(network)
 }
 
 /// Reads before anything is written.

@@ -4,9 +4,10 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
 
 use super::*;
+use crate::job::egress::List;
 use crate::job::exit::{ExitReason, StopCause};
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
-use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status};
+use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status, User};
 use crate::state::{Stage, record::Process};
 
 pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
@@ -26,6 +27,10 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "plain".into())],
         secrets: vec![("TOKEN".into(), Secret::new("hunter2"))],
         network: NetworkMode::None,
+        egress: List::parse(&["preset:pypi".into(), "!10.0.0.0/8:22".into()]).ok(),
+        rate: Default::default(),
+        publish: Vec::new(),
+        user: User::Root,
         timeout: Some(std::time::Duration::from_millis(1500)),
         stop_grace: Some(std::time::Duration::from_secs(7)),
         upload_paths: vec!["a/b".into()],
@@ -33,6 +38,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         not_before_ns: Some(5),
         request_id: format!("request-{serial}"),
         client: Default::default(),
+        part: None,
     };
     Record {
         id: JobId::parse(&format!("f47ac10b-58cc-4372-a567-{serial:012}")).unwrap(),
@@ -46,6 +52,9 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         ended_ns: Some(4),
         unenforced: vec!["memory 512 MiB".into()],
         lease: Some(1_879_048_192),
+        wire: None,
+        egress: List::parse(&["a.org".into()]).ok(),
+        denials: Some(Box::default()),
         process: Some(Process { pid: 77, start_time: 12_345 }),
         boot: "2d4c".into(),
         timeout_at_ns: Some(9),
@@ -186,9 +195,9 @@ fn the_golden_database_is_read() {
     }
     std::fs::copy(golden, dir.path().join("state.db")).unwrap();
     let expected = all.map(|record| {
-        let mut record = Record { stop_grace: None, ..shown(record) };
+        let mut record = Record { stop_grace: None, egress: None, denials: None, ..shown(record) };
         let spec = Arc::make_mut(&mut record.spec);
-        (spec.stop_grace, spec.upload_handles) = (None, Vec::new());
+        (spec.stop_grace, spec.upload_handles, spec.egress) = (None, Vec::new(), None);
         // That version hid the values of plain variables whose names sound secret.
         spec.environment[1].1 = "***".into();
         record
@@ -236,4 +245,56 @@ fn deleted_records_are_in_no_file_of_the_database() {
     database.sync().unwrap();
     drop(database);
     assert_eq!(Database::open(dir.path()).unwrap().1.len(), 2);
+}
+
+#[test]
+fn deletion_of_history_is_remembered_until_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = [JobId::random(), JobId::random()];
+    let change = |wanted: &[JobId], done: &[JobId]| {
+        let (mut database, _) = Database::open(dir.path()).unwrap();
+        let deletions = Deletions { wanted: wanted.into(), done: done.into() };
+        database.write_with(&BTreeMap::new(), &[], &deletions, &[], &WorkflowChanges::default()).unwrap();
+        drop(database);
+        Database::open(dir.path()).unwrap().0.deletions().unwrap()
+    };
+    assert_eq!(change(&[a, a], &[]), [a]);
+    assert_eq!(change(&[b], &[a]), [b]);
+    assert_eq!(change(&[], &[b]), []);
+}
+
+#[test]
+fn networks_are_stored_and_a_damaged_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = |name: &str| StoredNetwork {
+        name: name.parse().unwrap(),
+        cidr: "10.50.0.0/16".into(),
+        internal: name == "inner",
+        created_ns: 7,
+    };
+    let [lab, inner] = ["lab", "inner"].map(network);
+    let is_there = |network: &StoredNetwork, is_there| NetworkChange { network: network.clone(), is_there };
+    {
+        let (mut database, _) = Database::open(dir.path()).unwrap();
+        let mut write = |changes: &[NetworkChange]| {
+            let changes: Vec<&NetworkChange> = changes.iter().collect();
+            database
+                .write_with(
+                    &BTreeMap::new(),
+                    &[],
+                    &Deletions::default(),
+                    &changes,
+                    &WorkflowChanges::default(),
+                )
+                .unwrap();
+        };
+        write(&[is_there(&lab, true), is_there(&lab, false), is_there(&inner, true)]);
+        write(&[is_there(&lab, true)]);
+    }
+    let (database, _) = Database::open(dir.path()).unwrap();
+    assert_eq!(database.networks().unwrap(), [inner, lab]);
+    drop(database);
+    flip(&dir.path().join("state.db"), b"10.50.0.0/16");
+    let (database, _) = Database::open(dir.path()).unwrap();
+    assert!(database.networks().unwrap_err().to_string().contains("its checksum does not fit"));
 }

@@ -13,6 +13,9 @@
 //! says so only once, while SQLite takes it for committed. So the log is written anew from a copy before any other write
 //! ([`Database::sync`]).
 //!
+//! A network is told to its client when it is durable. One that cannot be written is refused, and what a failed sync may
+//! have left of it is undone.
+//!
 //! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the job's exit file,
 //! behind the exit block ([`intent`]), and only then starts its payload: the kernel has it, so a daemon that is
 //! killed in between leaves no payload without a record. The next daemon reads the intents of jobs that are not in
@@ -22,16 +25,21 @@
 //! # Format, version 1
 //!
 //! `application_id` is [`database::APPLICATION`], `user_version` the version. Table `jobs`: `serial` (the order of
-//! acceptance), `record` ([`Record`] as JSON), `crc` (CRC-32 of that text). A database of a newer version, of another
+//! acceptance), `record` ([`Record`] as JSON), `crc` (CRC-32 of that text). Table `deletions`: jobs whose history is to be
+//! deleted, until the history process says that it is. Table `networks`: those that clients made, by `name`, with `record`
+//! ([`StoredNetwork`] as JSON) and `crc`. Tables `workflows` and `elements`: see [`workflow`]. A database of a newer version, of another
 //! program or with damage is refused and left as it is; `joblet recover` ([`salvage`]) saves every readable record, and
 //! rebuilds the others from the files that the jobs left.
 
+mod checksum;
 pub mod database;
 pub mod intent;
+pub mod network;
 pub mod record;
 pub mod salvage;
 pub mod sidecar;
 mod wal;
+pub mod workflow;
 pub mod writer;
 
 use std::fmt::Display;
@@ -44,8 +52,10 @@ use rustix::io::Errno;
 
 use crate::diag::disk_remedy;
 
-pub use database::Database;
+pub use database::{Database, Deletions};
+pub use network::{NetworkChange, StoredNetwork};
 pub use record::{Record, Stage};
+pub use workflow::{ElementRecord, WorkflowChange, WorkflowRecord};
 pub use writer::{Change, Outcome};
 
 /// Whether data written to a file can reach its disk. An ext4 that the kernel has made read-only under open files takes

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::job::egress::List;
 use crate::job::exit::StopCause;
-use crate::job::{Ending, JobId, JobSpec};
+use crate::job::{Denials, Ending, JobId, JobSpec, WireLease};
 
 /// Everything about a job that must survive the daemon. Times are ns since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,15 @@ pub struct Record {
     pub unenforced: Vec<String>,
     /// Host id that its processes run as.
     pub lease: Option<u32>,
+    /// Its address and its wire, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<WireLease>,
+    /// Its egress list, where that was changed after the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<List>,
+    /// What it was refused, once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denials: Option<Box<Denials>>,
     /// PID 1 of the job, once it exists.
     pub process: Option<Process>,
     /// The boot of the host that this was written in (proc_sys_kernel(5), random/boot_id).

@@ -1,6 +1,6 @@
 //! `joblet recover`: a new database from the readable rows of a damaged one, and from the files that the jobs left.
 //!
-//! Records come from the damaged database row by row, and for jobs that are not among these from beside their output
+//! Networks and workflows are taken over as far as they can be read. Records come from the damaged database row by row, and for jobs that are not among these from beside their output
 //! ([`sidecar`], jobs that are over) and from their exit files ([`intent`], jobs that ran). Nothing is thrown
 //! away: the damaged database is kept, and so is the output of jobs of which no record is found, out of the way of
 //! the next daemon, which removes spools without a job.
@@ -10,8 +10,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::database::{Database, check, connect, decode};
-use super::{Record, Stage, StateError, intent, sidecar};
+use super::database::{Database, Deletions, check, connect, decode, read_networks};
+use super::workflow::{self, WorkflowChanges};
+use super::{NetworkChange, Record, Stage, StateError, intent, sidecar};
 use crate::job::JobId;
 
 /// The result of [`salvage`].
@@ -55,7 +56,7 @@ pub fn salvage(data_dir: &Path, exits: &Path, spools: &Path, now_ns: i64) -> Res
     let aside = data_dir.join(format!("state.db.{mark}"));
     let moved = data_dir.join(format!("spool.{mark}"));
     let number = put_aside(spools, &moved, &records).map_err(failed)?;
-    replace(data_dir, &path, &aside, &records)?;
+    replace(data_dir, &path, &aside, &records, &rows.networks, &rows.workflows)?;
     Ok(Salvaged {
         aside,
         saved,
@@ -90,6 +91,8 @@ fn replace(
     path: &Path,
     aside: &Path,
     records: &BTreeMap<u64, Record>,
+    networks: &[NetworkChange],
+    workflows: &WorkflowChanges,
 ) -> Result<(), StateError> {
     let failed = |source| StateError::Open { path: path.to_owned(), source };
     let unless_absent = |done: io::Result<()>| match done {
@@ -100,7 +103,9 @@ fn replace(
     unless_absent(fs::remove_dir_all(&making))?;
     fs::create_dir(&making).map_err(failed)?;
     let (mut database, _) = Database::open(&making)?;
-    database.write(&records.iter().map(|(serial, record)| (*serial, record)).collect(), &[])?;
+    let records = records.iter().map(|(serial, record)| (*serial, record)).collect();
+    let networks = networks.iter().collect::<Vec<_>>();
+    database.write_with(&records, &[], &Deletions::default(), &networks, workflows)?;
     database.sync()?;
     database.checkpoint()?;
     drop(database);
@@ -117,6 +122,8 @@ fn replace(
 /// The rows of a damaged database.
 struct Rows {
     whole: Vec<Record>,
+    networks: Vec<NetworkChange>,
+    workflows: WorkflowChanges,
     /// Serials of rows that cannot be read; `None`: the table cannot.
     broken: Option<BTreeSet<u64>>,
 }
@@ -132,9 +139,15 @@ fn rescue(path: &Path) -> Result<Rows, StateError> {
     if let Err(other @ StateError::Newer { .. }) = check(&connection, path) {
         return Err(other);
     }
+    // A database of an earlier version has no table of them.
+    let networks = read_networks(&connection).unwrap_or_default().into_iter().flatten();
+    let networks = networks.map(|network| NetworkChange { network, is_there: true }).collect();
+    let workflows = workflow::rescue(&connection);
     let highest =
         connection.query_row("SELECT max(serial) FROM jobs", [], |row| row.get::<_, Option<i64>>(0));
-    let Ok(highest) = highest else { return Ok(Rows { whole: Vec::new(), broken: None }) };
+    let Ok(highest) = highest else {
+        return Ok(Rows { whole: Vec::new(), networks, workflows, broken: None });
+    };
     let (mut whole, mut broken, mut at) = (Vec::new(), BTreeSet::new(), 0);
     while at < highest.unwrap_or(0) {
         // One row at a time: a page that cannot be read takes its own rows only.
@@ -155,7 +168,7 @@ fn rescue(path: &Path) -> Result<Rows, StateError> {
             }
         }
     }
-    Ok(Rows { whole, broken: Some(broken) })
+    Ok(Rows { whole, networks, workflows, broken: Some(broken) })
 }
 
 #[cfg(test)]

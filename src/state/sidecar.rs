@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Record;
-use super::database::checksum;
+use super::checksum::checksum;
 
 /// The file's name in the spool of the job.
 const FILE: &str = "record";

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::Level;
 
-use super::{Database, Record, StateError};
+use super::workflow::{WorkflowChange, WorkflowChanges};
+use super::{Database, Deletions, NetworkChange, Record, StateError};
 use crate::diag;
 use crate::job::JobId;
 
@@ -26,6 +27,9 @@ const ERASE: Duration = Duration::from_secs(30);
 
 /// A task that runs on the writer's thread once a change is durable.
 type WhenDurable = Box<dyn FnOnce() + Send>;
+
+/// A task that hears whether a change of a network is durable, or why not.
+type WhenDecided = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// A change to the database.
 pub enum Change<T> {
@@ -45,9 +49,22 @@ pub enum Change<T> {
     Delete {
         /// Serials of the jobs whose records go.
         serials: Vec<u64>,
+        /// Jobs whose history is to be deleted too, which outlives this process until [`Change::HistoryDeleted`].
+        history: Vec<JobId>,
         /// Runs when the deletion is durable.
         done: WhenDurable,
     },
+    /// The history of these jobs is deleted.
+    HistoryDeleted(Vec<JobId>),
+    /// A network is made or removed. What cannot be written is not tried again.
+    Network {
+        /// The network and whether it is there.
+        change: NetworkChange,
+        /// Runs when that is durable or refused.
+        decided: WhenDecided,
+    },
+    /// A change of a workflow, with the caller's ticket.
+    Workflow(WorkflowChange, T),
 }
 
 impl<T> fmt::Debug for Change<T> {
@@ -55,6 +72,9 @@ impl<T> fmt::Debug for Change<T> {
         match self {
             Change::Put { record, version, .. } => write!(f, "Put({} {version})", record.id),
             Change::Delete { serials, .. } => write!(f, "Delete({serials:?})"),
+            Change::HistoryDeleted(jobs) => write!(f, "HistoryDeleted({jobs:?})"),
+            Change::Network { change, .. } => write!(f, "Network({change:?})"),
+            Change::Workflow(change, _) => write!(f, "Workflow({change:?})"),
         }
     }
 }
@@ -66,6 +86,8 @@ pub struct Outcome<T> {
     pub trouble: Option<String>,
     /// Each job with the version of its record.
     pub records: Vec<(JobId, u64)>,
+    /// The serial of each workflow with the version of its record.
+    pub workflows: Vec<(u64, u64)>,
     /// The tickets of all puts since the last outcome, also of those that a newer record has replaced.
     pub tickets: Vec<T>,
 }
@@ -98,6 +120,9 @@ fn start_with<T: Send + 'static>(
         database,
         waiting: BTreeMap::new(),
         gone: Vec::new(),
+        deletions: Deletions::default(),
+        networks: Vec::new(),
+        workflows: WorkflowChanges::default(),
         done: Vec::new(),
         commits: 0,
         tickets: Vec::new(),
@@ -128,6 +153,10 @@ struct Writer<T> {
     // The newest record of each job, by serial.
     waiting: BTreeMap<u64, Pending>,
     gone: Vec<u64>,
+    deletions: Deletions,
+    // Changes of networks in their order; an undoing has nobody to hear of it, and is tried again.
+    networks: Vec<(NetworkChange, Option<WhenDecided>)>,
+    workflows: WorkflowChanges,
     done: Vec<WhenDurable>,
     commits: u32,
     // One for each put since the last outcome.
@@ -137,7 +166,7 @@ struct Writer<T> {
 impl<T> Writer<T> {
     fn run(mut self, inbox: &Receiver<Change<T>>, tell: &dyn Fn(Outcome<T>)) {
         loop {
-            let pending = !self.waiting.is_empty() || !self.gone.is_empty();
+            let pending = self.is_pending();
             if !pending && self.erase_at.is_some_and(|at| at <= Instant::now()) {
                 self.erase();
             }
@@ -171,13 +200,18 @@ impl<T> Writer<T> {
                 self.checkpoint();
             }
         }
-        if !self.waiting.is_empty() || !self.gone.is_empty() {
+        if self.is_pending() {
             self.write(tell);
         }
         // With the connection SQLite closes the log, and removes it.
         if self.commits > 0 || self.erase_at.is_some() {
             self.checkpoint();
         }
+    }
+
+    fn is_pending(&self) -> bool {
+        let lists = self.waiting.is_empty() && self.gone.is_empty() && self.networks.is_empty();
+        !lists || self.deletions != Deletions::default() || !self.workflows.is_empty()
     }
 
     fn take(&mut self, change: Change<T>) {
@@ -189,7 +223,17 @@ impl<T> Writer<T> {
                 let durable = replaced.into_iter().flatten().chain(durable).collect();
                 self.waiting.insert(serial, Pending { record, version, durable });
             }
-            Change::Delete { serials, done } => {
+            Change::HistoryDeleted(jobs) => {
+                self.deletions.wanted.retain(|job| !jobs.contains(job));
+                self.deletions.done.extend(jobs);
+            }
+            Change::Network { change, decided } => self.networks.push((change, Some(decided))),
+            Change::Workflow(change, ticket) => {
+                self.tickets.push(ticket);
+                self.workflows.take(change);
+            }
+            Change::Delete { serials, history, done } => {
+                self.deletions.wanted.extend(history);
                 for serial in &serials {
                     self.waiting.remove(serial);
                 }
@@ -201,26 +245,46 @@ impl<T> Writer<T> {
 
     fn write(&mut self, tell: &dyn Fn(Outcome<T>)) {
         let puts = self.waiting.iter().map(|(serial, put)| (*serial, put.record.as_ref())).collect();
-        let written = self.database.write(&puts, &self.gone);
+        let networks: Vec<&NetworkChange> = self.networks.iter().map(|(change, _)| change).collect();
+        let written =
+            self.database.write_with(&puts, &self.gone, &self.deletions, &networks, &self.workflows);
         let durable = written.and_then(|()| {
             self.commits += 1;
             self.database.sync()
         });
+        self.decide_networks(durable.as_ref().err().map(ToString::to_string));
         let records = self.waiting.values().map(|put| (put.record.id, put.version)).collect();
+        let workflows = self.workflows.versions();
         if let Err(why) = &durable {
             diag::limited!(Level::Error, "cannot record jobs; trying again", error = why);
         } else {
-            if !self.gone.is_empty() {
+            if !self.gone.is_empty() || self.workflows.removes() {
                 let at = Instant::now() + self.erase;
                 self.erase_at.get_or_insert(at);
             }
             self.gone.clear();
+            self.deletions = Deletions::default();
+            self.workflows = WorkflowChanges::default();
             let puts = std::mem::take(&mut self.waiting);
             let durable = puts.into_values().flat_map(|put| put.durable);
             durable.chain(self.done.drain(..)).for_each(|run| run());
         }
         let trouble = durable.err().map(|why| why.to_string());
-        tell(Outcome { trouble, records, tickets: std::mem::take(&mut self.tickets) });
+        tell(Outcome { trouble, records, workflows, tickets: std::mem::take(&mut self.tickets) });
+    }
+
+    /// Tells whether changes of networks are durable. One that is not is undone: the database may have it, and its disk not.
+    fn decide_networks(&mut self, trouble: Option<String>) {
+        for (change, decided) in std::mem::take(&mut self.networks) {
+            match (&trouble, decided) {
+                (None, decided) => drop(decided.map(|tell| tell(Ok(())))),
+                (Some(why), Some(tell)) => {
+                    tell(Err(why.clone()));
+                    self.networks.push((change.undone(), None));
+                }
+                (Some(_), None) => self.networks.push((change, None)),
+            }
+        }
     }
 
     /// Empties the log. A failure is tried again later, with the next deletions.
@@ -270,7 +334,11 @@ mod tests {
         assert!(in_log());
         let (deleted, gone) = mpsc::channel();
         changes
-            .send(Change::Delete { serials: vec![7], done: Box::new(move || deleted.send(()).unwrap()) })
+            .send(Change::Delete {
+                serials: vec![7],
+                history: vec![],
+                done: Box::new(move || deleted.send(()).unwrap()),
+            })
             .unwrap();
         gone.recv().unwrap();
         let start = Instant::now();
@@ -304,7 +372,7 @@ mod tests {
         // The record of this job never becomes durable.
         let gone = events.clone();
         let done = Box::new(move || gone.send("deleted".to_owned()).unwrap());
-        changes.send(Change::Delete { serials: vec![3], done }).unwrap();
+        changes.send(Change::Delete { serials: vec![3], history: vec![], done }).unwrap();
         drop((begin, changes, events));
         thread.join().unwrap();
         let seen: Vec<String> = seen.iter().collect();
@@ -313,5 +381,41 @@ mod tests {
             ["durable 10", "durable 11", "durable 20", "deleted", "None [2, 7] [10, 20, 11, 30]"]
         );
         assert_eq!(Database::open(dir.path()).unwrap().1.len(), 2);
+    }
+
+    #[test]
+    fn network_that_cannot_be_written_is_refused_and_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _) = Database::open(dir.path()).unwrap();
+        let mut writer = Writer::<u8> {
+            database,
+            erase: ERASE,
+            erase_at: None,
+            waiting: BTreeMap::new(),
+            gone: Vec::new(),
+            deletions: Deletions::default(),
+            workflows: WorkflowChanges::default(),
+            networks: Vec::new(),
+            done: Vec::new(),
+            commits: 0,
+            tickets: Vec::new(),
+        };
+        let network = crate::state::StoredNetwork {
+            name: "lab".parse().unwrap(),
+            cidr: "10.50.0.0/16".into(),
+            internal: false,
+            created_ns: 1,
+        };
+        let (tell, heard) = mpsc::channel();
+        let decided: WhenDecided = Box::new(move |decided| tell.send(decided).unwrap());
+        let change = NetworkChange { network, is_there: true };
+        writer.take(Change::Network { change: change.clone(), decided });
+        writer.decide_networks(Some("no space".into()));
+        assert_eq!(heard.recv().unwrap(), Err("no space".into()));
+        assert!(writer.is_pending() && writer.networks[0].0 == change.undone());
+        writer.decide_networks(Some("no space".into()));
+        assert!(writer.is_pending(), "the undoing is tried again");
+        writer.decide_networks(None);
+        assert!(!writer.is_pending());
     }
 }

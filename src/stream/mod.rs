@@ -18,7 +18,7 @@
 
 pub mod pump;
 pub mod source;
-mod turns;
+pub mod turns;
 pub mod watermark;
 
 pub use pump::{Client, OpenError, Pump, Queued, StreamReader};

@@ -127,7 +127,7 @@ impl<E: Clone + Send + 'static> Pump<E> {
             streams: HashMap::new(),
             ending: HashMap::new(),
             idle: HashMap::new(),
-            turns: Turns::new(),
+            turns: Turns::default(),
             events: 0,
             recheck_at: Instant::now(),
             alarms: BTreeSet::new(),

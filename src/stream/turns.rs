@@ -8,27 +8,29 @@ use std::hash::Hash;
 
 /// The streams that have something to do, each at most once, by their clients.
 #[derive(Debug)]
-pub(super) struct Turns<C> {
+pub struct Turns<C> {
     /// Clients with such streams, in the order of their slices, without the one whose slice it is.
     clients: VecDeque<C>,
     current: Option<C>,
     streams: HashMap<C, VecDeque<u64>>,
 }
 
-impl<C: Copy + Eq + Hash> Turns<C> {
+impl<C> Default for Turns<C> {
     /// No stream has anything to do.
-    pub(super) fn new() -> Self {
+    fn default() -> Self {
         Turns { clients: VecDeque::new(), current: None, streams: HashMap::new() }
     }
+}
 
+impl<C: Copy + Eq + Hash> Turns<C> {
     /// Whether no stream has anything to do, between two slices.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
     }
 
     /// Puts a stream behind the others of its client. A client that has none yet comes behind the other clients. The
     /// caller adds no stream twice.
-    pub(super) fn add(&mut self, client: C, stream: u64) {
+    pub fn add(&mut self, client: C, stream: u64) {
         let streams = self.streams.entry(client).or_default();
         if streams.is_empty() && self.current != Some(client) {
             self.clients.push_back(client);
@@ -37,18 +39,18 @@ impl<C: Copy + Eq + Hash> Turns<C> {
     }
 
     /// Begins the slice of the client that waits longest, if there is one.
-    pub(super) fn begin_slice(&mut self) -> Option<C> {
+    pub fn begin_slice(&mut self) -> Option<C> {
         self.current = self.clients.pop_front();
         self.current
     }
 
     /// The next stream of the client whose slice it is.
-    pub(super) fn next_stream(&mut self) -> Option<u64> {
+    pub fn next_stream(&mut self) -> Option<u64> {
         self.streams.get_mut(&self.current?)?.pop_front()
     }
 
     /// Ends the slice: the client goes behind the others, if any of its streams still has something to do.
-    pub(super) fn end_slice(&mut self) {
+    pub fn end_slice(&mut self) {
         let Some(client) = self.current.take() else { return };
         if self.streams.get(&client).is_some_and(|streams| !streams.is_empty()) {
             self.clients.push_back(client);
@@ -64,7 +66,7 @@ mod tests {
 
     #[test]
     fn one_stream_of_a_client_waits_for_one_slice_of_a_crowd() {
-        let mut turns = Turns::new();
+        let mut turns = Turns::default();
         (0..1000).for_each(|stream| turns.add("greedy", stream));
         assert_eq!(turns.begin_slice(), Some("greedy"));
         assert_eq!(turns.next_stream(), Some(0));
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn clients_that_go_on_reading_alternate() {
-        let mut turns = Turns::new();
+        let mut turns = Turns::default();
         [("a", 1), ("b", 2), ("c", 3)].into_iter().for_each(|(client, stream)| turns.add(client, stream));
         let mut seen = String::new();
         for _ in 0..6 {

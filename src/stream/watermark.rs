@@ -57,7 +57,8 @@ impl Watermark {
         Listener { watermark: self.clone(), subscriber }
     }
 
-    fn notify(&self) {
+    /// Notifies the listeners of a change that readers find elsewhere, and that was made before this call.
+    pub fn notify(&self) {
         for subscriber in self.subscribers().iter() {
             if !subscriber.pending.swap(true, Ordering::SeqCst) {
                 (subscriber.notify)();

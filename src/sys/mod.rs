@@ -1,24 +1,30 @@
 //! The kernel made safe: the only room besides `sandbox/child.rs` and joblet-init where `unsafe` may appear.
 //!
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
-//! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, network interface flags, user namespaces, probes
-//! that change nothing, an exit without exit handlers. Two need no `unsafe`: `mailbox` and `clock`. A wrapper is safe or
-//! it is `unsafe fn` with its preconditions;
-//! nothing is "usually fine".
+//! one thread, `mount_setattr`, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
+//! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, an exit without exit handlers, writing dirty pages
+//! ahead. `mailbox`, `clock`, `nftables` and the messages of `netlink` need no `unsafe`. A wrapper is safe or it is
+//! `unsafe fn` with its preconditions; nothing is "usually fine".
 
 #![allow(unsafe_code)]
 
 pub mod clock;
 pub mod clone;
 pub mod exit;
+pub mod grpc;
+pub mod inherited;
 pub mod mailbox;
 pub mod mount;
+pub mod netlink;
+pub mod nftables;
 pub mod pidfd;
 pub mod probe;
 pub mod quota;
 pub mod raw;
+pub mod seccomp;
 pub mod thread;
 pub mod user_namespace;
+pub mod writeback;
 
 pub use exit::exit_now;
 

@@ -33,6 +33,11 @@ impl Entry {
         }
     }
 
+    /// The path in bytes.
+    pub(super) fn path(&self) -> Vec<u8> {
+        self.raw_path.clone().unwrap_or_else(|| self.path.clone().into_bytes())
+    }
+
     /// The path as a status shows it.
     pub(super) fn shown(&self) -> String {
         match &self.raw_path {

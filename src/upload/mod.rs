@@ -21,9 +21,12 @@
 mod check;
 mod entry;
 mod link;
+pub mod outputs;
 pub mod receive;
+mod share;
 pub mod staged;
 pub mod store;
+mod wanted;
 mod write;
 
 use rustix::io::Errno;
@@ -34,6 +37,7 @@ pub use check::check;
 pub use link::LinkRoots;
 pub use staged::{JobInputs, Stage};
 pub use store::{Claim, ClientKey, Store, StoreError, StoreLimits, Stored, StoredStatus};
+pub use wanted::Wanted;
 pub use write::{write_beneath, write_stored};
 
 /// One entry of a request.
@@ -113,6 +117,14 @@ pub enum UploadError {
         path: std::path::PathBuf,
         /// The system's answer.
         source: std::io::Error,
+    },
+    /// What another job should have left is not there.
+    #[error("the job gets files of job '{job}', which are not there: {why}")]
+    Input {
+        /// The job that should have left them.
+        job: String,
+        /// The reason.
+        why: String,
     },
     /// The kernel refused to make or write an entry.
     #[error("cannot write upload \"{entry}\" below /work: {source}")]

@@ -46,7 +46,8 @@ pub struct StoreLimits {
     pub lifetime: Duration,
 }
 
-/// A client, by the digest of what tells it from others.
+/// A client, by the digest of what tells it from others: whoever has the same owns its uploads. The number that other
+/// rooms count by ([`ClientId`](crate::job::ClientId)) is made of the same key, and too short for that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientKey(String);
 

@@ -79,7 +79,8 @@ fn upload_goes_on_where_it_was_cut_also_in_another_daemon() {
     let work = tempfile::tempdir().unwrap();
     let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
     let root = File::open(work.path()).unwrap();
-    write_stored(root.as_fd(), claims[0].stored(), uid.as_raw(), gid.as_raw()).unwrap();
+    write_stored(root.as_fd(), claims[0].stored(), &crate::upload::Wanted::All, uid.as_raw(), gid.as_raw())
+        .unwrap();
     let read = |path: &str| fs::read_to_string(work.path().join(path)).unwrap();
     assert_eq!((read("a"), read("d/b"), read("c")), ("1234".into(), String::new(), "567890".into()));
 }

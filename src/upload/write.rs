@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-use super::{Store, Stored, Upload, UploadError, Written, printable};
+use super::{Store, Stored, Upload, UploadError, Wanted, Written, printable};
 
 /// Permission bits that a client may give: no setuid, setgid, sticky.
 const PERMISSIONS: u32 = 0o777;
@@ -46,13 +46,14 @@ pub fn write_beneath(
     Ok(written)
 }
 
-/// Writes an upload of the store in the same way, its contents from file to file.
+/// Writes the wanted entries of an upload of the store in the same way, their contents from file to file.
 ///
 /// # Errors
 /// As for [`write_beneath`]; or the store cannot be read.
 pub fn write_stored(
     dir: BorrowedFd<'_>,
     stored: &Stored,
+    wanted: &Wanted<'_>,
     uid: u32,
     gid: u32,
 ) -> Result<Written, UploadError> {
@@ -60,13 +61,19 @@ pub fn write_stored(
     let lost = |source| UploadError::TakeBack { path: Store::data(stored), source };
     let (entries, data) = stored.open().map_err(lost)?;
     let mut written = Written::default();
+    let mut at = 0;
     for entry in entries {
         let bytes = entry.bytes;
+        let from = at;
+        at += bytes;
         let upload = entry.into_upload(Vec::new());
+        if !wanted.has(&upload.path) {
+            continue;
+        }
         let result = match &upload.target {
             Some(target) => into.link(&upload, target),
             None if upload.is_directory => into.directory(&upload),
-            None => into.file(&upload, |file| copy(file, &data, written.bytes, bytes)),
+            None => into.file(&upload, |file| copy(file, &data, from, bytes)),
         };
         result.map_err(|source| explain(dir, stored.size(), stored.entries(), &upload, source))?;
         written.bytes += bytes;
@@ -75,9 +82,37 @@ pub fn write_stored(
     Ok(written)
 }
 
-/// Copies bytes from one file to another, within the kernel.
-fn copy(to: &File, from: &File, offset: u64, bytes: u64) -> std::io::Result<()> {
+/// A directory to write into, the owner of new files, and the size of all that is to be written, for errors.
+pub(super) struct Place<'a> {
+    pub(super) dir: BorrowedFd<'a>,
+    pub(super) owner: u32,
+    pub(super) bytes: u64,
+    pub(super) entries: usize,
+}
+
+/// Writes one file or directory; `fill` writes the contents.
+pub(super) fn put(
+    place: &Place<'_>,
+    upload: &Upload,
+    fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), UploadError> {
+    let into = Into { dir: place.dir, uid: Uid::from_raw(place.owner), gid: Gid::from_raw(place.owner) };
+    let result = if upload.is_directory { into.directory(upload) } else { into.file(upload, fill) };
+    result.map_err(|source| explain(place.dir, place.bytes, place.entries, upload, source))
+}
+
+/// Copies bytes from one file to another, within the kernel; no block is copied that the file system can share.
+pub(super) fn copy(to: &File, from: &File, offset: u64, bytes: u64) -> std::io::Result<()> {
     let (mut at, end) = (offset, offset + bytes);
+    while at < end {
+        let part = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(from, Some(&mut at), to, None, part) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            // Between file systems, or with one that cannot.
+            Err(_) => break,
+        }
+    }
     while at < end {
         // sendfile(2) moves at most 2 GiB less a page.
         let part = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
@@ -204,7 +239,7 @@ fn clear(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> std::io::Result
 
 /// openat2 that never leaves `dir`. The kernel answers EAGAIN when it cannot be sure because something was
 /// renamed meanwhile.
-fn beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+pub(super) fn beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let mut tries = 0;
     loop {

@@ -17,6 +17,8 @@ const VIEWER: &[&str] = &[
     "/joblet.JobService/ListWorkflows",
     "/joblet.JobService/GetWorkflowJobs",
     "/joblet.NetworkService/ListNetworks",
+    "/joblet.NetworkService/GetNetwork",
+    "/joblet.NetworkService/GetDenials",
     "/joblet.VolumeService/ListVolumes",
     "/joblet.MonitoringService/GetSystemStatus",
     "/joblet.MonitoringService/StreamSystemMetrics",

@@ -1,7 +1,7 @@
 //! The daemon is killed at random moments, again and again, also while it starts, and with another binary in between. Its
 //! jobs do not notice.
 
-use crate::helper::daemon::{JOBLET, Node, TestDaemon};
+use crate::helper::daemon::{JOBLET, Node, PERSIST, TestDaemon};
 use crate::helper::random::Random;
 use crate::helper::wait::{eventually, holds, pause};
 use crate::helper::{programs, residue, soak};
@@ -163,6 +163,8 @@ fn jobs_do_not_notice_a_daemon_replaced_by_another_binary() {
     jobs_survive(soak::rounds(15, 250), &|node| {
         let newer = node.dir().join("joblet-newer");
         fs::copy(JOBLET, &newer).unwrap();
+        // It looks for its history process beside itself.
+        fs::copy(PERSIST, node.dir().join("persist")).unwrap();
         vec![JOBLET.into(), newer]
     });
 }

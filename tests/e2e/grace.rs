@@ -2,6 +2,10 @@
 
 use crate::helper::daemon::Node;
 use crate::helper::{TestDaemon, eventually, wait::holds};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use grpcio::{CallOption, Client, RpcStatusCode};
+use joblet::pb::joblet::StopJobReq;
+use joblet::pb::joblet_grpc::METHOD_JOB_SERVICE_STOP_JOB;
 use std::time::{Duration, Instant};
 
 /// On TERM it writes a line, works for a second, and writes another one.
@@ -104,5 +108,49 @@ fn stop_grace_survives_a_crash_of_the_daemon() {
         });
         assert_eq!(d.status(id)["status"], "RUNNING");
         assert_eq!(d.rnx(["job", "stop", "--stop-grace=0s", id]).field("Status"), "STOPPED");
+    }
+}
+
+#[test]
+fn stops_that_wait_are_bounded_for_each_client_and_all_answered() {
+    /// Changing calls that one client may have open (docs/security.md).
+    const MOST: usize = 512;
+    let d = TestDaemon::start();
+    let id = ready(&d, &["--stop-grace=5m"], STUBBORN);
+    let (identity, ca) = d.identity("default");
+    // A connection has fewer calls than a client.
+    let connections: Vec<Client> = (0..8).map(|_| Client::new(d.channel(&identity, &ca))).collect();
+    let mut connection = connections.iter().cycle();
+    let request = |grace: String| StopJobReq { uuid: id.clone(), grace, ..Default::default() };
+    let mut stop = |grace: String| {
+        let (client, option) = (connection.next().unwrap(), CallOption::default());
+        client.unary_call_async(&METHOD_JOB_SERVICE_STOP_JOB, &request(grace), option).unwrap()
+    };
+    let answers = FuturesUnordered::new();
+    answers.push(stop("5m".into()));
+    until_printed(&d, &id, "asked");
+    for n in 0..MOST + 20 {
+        // Most of them end the period a little sooner than the one before.
+        answers.push(stop(format!("{}s", 299 - n % 200)));
+    }
+    let mut answers = answers.map(|answer| match answer {
+        Ok(reply) => Ok(reply.status),
+        Err(grpcio::Error::RpcFailure(why)) => Err(why.code()),
+        Err(why) => panic!("{why}"),
+    });
+    let mut next = || futures_executor::block_on(answers.next());
+    for _ in 0..21 {
+        assert_eq!(next(), Some(Err(RpcStatusCode::RESOURCE_EXHAUSTED)));
+    }
+    let last = d.other_client().stop_job(&request("0s".into())).unwrap();
+    assert_eq!(last.status, "STOPPED");
+    let others: Vec<_> = std::iter::from_fn(next).collect();
+    assert_eq!(others.len(), MOST);
+    for answer in others {
+        // Its message may have come when the job was ending already.
+        assert!(
+            [Ok("STOPPED".into()), Err(RpcStatusCode::FAILED_PRECONDITION)].contains(&answer),
+            "{answer:?}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use crate::helper::slow_files::SlowFiles;
 use crate::helper::wait::{holds, within};
 use crate::helper::{TestDaemon, eventually};
 use nix::sys::signal::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A node whose jobs see a file that does not answer.
 fn node(slow: &SlowFiles) -> Node {
@@ -20,11 +20,16 @@ fn node(slow: &SlowFiles) -> Node {
 /// Starts a job one of whose writes faults on the file with the lock of stdout. The byte before makes the daemon look into
 /// this pipe; it comes too early now and then, although the flood of stderr keeps it busy, and then another job tries.
 fn hold(d: &TestDaemon, slow: &SlowFiles) -> String {
+    hold_then(d, slow, "")
+}
+
+/// The same, with what the job does when its write has failed.
+fn hold_then(d: &TestDaemon, slow: &SlowFiles, then: &str) -> String {
     eventually("the daemon waits for a held pipe", || {
         let script = format!(
             "import mmap, os, time\nf = open('{}', 'rb')\nm = mmap.mmap(f.fileno(), 65536, prot=mmap.PROT_READ)\n\
              if os.fork() == 0:\n while True: os.write(2, b'y' * 65536)\n\
-             time.sleep(0.01)\nos.write(1, b'x')\nos.write(1, m)",
+             time.sleep(0.01)\nos.write(1, b'x')\ntry: os.write(1, m)\nexcept OSError: pass\n{then}",
             slow.file().display()
         );
         let before = d.log().matches("is late").count();
@@ -67,6 +72,35 @@ fn held_pipe_delays_no_other_job_and_ends_its_own() {
     d.rnx(["job", "stop", &beside]).ok();
     follower.finish();
     d.stop();
+}
+
+#[test]
+fn pipe_that_was_held_for_a_moment_rests_and_loses_nothing() {
+    needs!(crate::helper::skip::is_root(), "needs root");
+    let lines: String = (0..100).map(|n| format!("line {n}\n")).collect();
+    // On a slow machine the moment may be longer than two seconds.
+    for _ in 0..5 {
+        let Some(slow) = SlowFiles::mount() else { skip!("no /dev/fuse") };
+        let d = node(&slow).start();
+        let then = "time.sleep(0.1)\nfor n in range(100): os.write(1, b'line %d\\n' % n)\ntime.sleep(1000)";
+        let id = hold_then(&d, &slow, then);
+        // The file fails now, and the job has its lock no longer.
+        let freed = Instant::now();
+        drop(slow);
+        let printed = || d.rnx(["job", "log", "--no-follow", "--stream=stdout", &id]).ok();
+        let seen = eventually("the job has printed everything, or was ended", || {
+            let running = d.status(&id)["status"] == "RUNNING";
+            let complete = printed() == format!("x{lines}");
+            (complete || !running).then_some(complete && running)
+        });
+        d.rnx(["job", "stop", &id]);
+        d.stop();
+        if seen {
+            assert!(freed.elapsed() > Duration::from_millis(900), "its pipe did not rest");
+            return;
+        }
+    }
+    panic!("each job was ended");
 }
 
 #[test]

@@ -121,12 +121,11 @@ fn a_busy_job_shows_its_processor_time_and_its_processes() {
         "{busy:?}"
     );
     assert!(busy.process.openFDs > Some(3) && busy.process.maxFDs >= Some(64), "{busy:?}");
-    assert!(busy.network.interfaces.contains_key("lo") && busy.network.interfaces.len() == 1, "{busy:?}");
+    assert!(busy.network.is_none(), "it has no network: {busy:?}");
     d.rnx(["job", "stop", &id]).ok();
     let rest: Vec<_> = std::iter::from_fn(|| next(&mut stream)).collect();
     let last = rest.last().unwrap_or(&busy);
     assert!(last.cpu.usageUsec >= busy.cpu.usageUsec, "the last one counts all: {last:?}");
-    assert!(last.network.is_some(), "also what went over the network, though nobody is left: {last:?}");
 }
 
 #[test]
@@ -330,7 +329,8 @@ fn a_terminal_shows_curves_and_is_as_before_when_they_are_left() {
 #[test]
 fn rnx_prints_a_sample_in_three_lines_or_as_a_line_of_json() {
     let d = rarely();
-    let id = d.submit(["--name", "short", "--max-memory=64", "true"]);
+    // Long enough for a rate between its first sample and its last.
+    let id = d.submit(["--name", "short", "--max-memory=64", "sleep", "0.1"]);
     d.until_status(&id, "COMPLETED");
     let text = d.rnx(["job", "metrics", "short"]).ok();
     assert_eq!(text.matches("Timestamp: 2").count(), 2, "{text}");

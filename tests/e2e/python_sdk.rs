@@ -1,48 +1,32 @@
 //! The real Python client, in both versions that users have, over mutual TLS.
 
+use super::history::{logs, until_complete};
 use crate::helper::TestDaemon;
-use crate::helper::programs::{cache, source};
-use crate::helper::rnx::Running;
+use crate::helper::programs::source;
+use crate::helper::python;
+use crate::helper::rnx::{Output, Running};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
-/// A Python environment with this version of the SDK, made once and kept. Tests that need the same one at once wait for it.
+/// A Python environment with this version of the SDK.
 pub(super) fn environment(version: &str) -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = cache().join(format!("sdk-{version}"));
-    let ready = place.join("ready");
-    if !ready.exists() {
-        // An interrupted run leaves it unfinished: the mark is written last.
-        let _ = std::fs::remove_dir_all(&place);
-        run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&place));
-        let package = format!("joblet-sdk-python=={version}");
-        run(Command::new(place.join("bin/pip")).args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            &package,
-        ]));
-        std::fs::write(&ready, "").unwrap();
-    }
-    place
+    python::environment(&format!("sdk-{version}"), &[&format!("joblet-sdk-python=={version}")])
 }
 
-fn run(command: &mut Command) {
-    let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+/// Runs a script of ours with the SDK of this version against a node.
+fn call(d: &TestDaemon, version: &str, script: &str, more: &[&str]) -> Output {
+    let mut command = Command::new(environment(version).join("bin/python"));
+    command
+        .arg(source(script))
+        .args(["localhost", &d.port().to_string()])
+        .arg(d.dir().join("certs"))
+        .args(more);
+    Running::start(command.env_remove("http_proxy").env_remove("https_proxy")).finish()
 }
 
 fn drive(version: &str) {
-    let python = environment(version).join("bin/python");
     let d = TestDaemon::start();
-    let mut command = Command::new(python);
-    command
-        .arg(source("tests/clients/sdk.py"))
-        .args(["localhost", &d.port().to_string()])
-        .arg(d.dir().join("certs"));
-    let text = Running::start(command.env_remove("http_proxy").env_remove("https_proxy")).finish().ok();
+    let text = call(&d, version, "tests/clients/sdk.py", &[]).ok();
     assert!(text.contains("schedule, cancel: ok") && text.contains("list, delete, delete all: ok"), "{text}");
 }
 
@@ -54,4 +38,37 @@ fn sdk_of_this_contract_runs_lists_stops_deletes_and_reads_logs() {
 #[test]
 fn the_sdk_of_the_later_contract_does_the_same() {
     drive("2.5.2");
+}
+
+#[test]
+fn both_sdks_read_old_output_after_a_restart_of_everything() {
+    const SCRIPT: &str = "tests/clients/sdk_history.py";
+    let d = TestDaemon::start();
+    let versions = ["2.1.1", "2.5.2"];
+    let ids = versions.map(|version| call(&d, version, SCRIPT, &[]).ok().trim().to_owned());
+    for id in &ids {
+        d.until_status(id, "COMPLETED");
+        until_complete(&d, id);
+        assert!(
+            logs(&d, id).join("stdout.log.gz").exists()
+                && !d.dir().join("spool").join(id).join("stdout").exists()
+        );
+    }
+    let d = d.crash().start();
+    let numbers: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+    let wanted = [b"a\0\xffb\n", numbers.as_bytes()].concat();
+    for version in versions {
+        for id in &ids {
+            let out = call(&d, version, SCRIPT, &[id]);
+            assert_eq!(out.code, 0, "{version}: {}", out.stderr);
+            assert!(out.stdout == wanted, "{version} reads {} of {} bytes", out.stdout.len(), wanted.len());
+        }
+    }
+}
+
+#[test]
+fn sdk_of_this_contract_runs_a_workflow() {
+    let d = TestDaemon::start();
+    let text = call(&d, "2.1.1", "tests/clients/sdk_workflow.py", &[]).ok();
+    assert!(text.contains("workflow: ok"), "{text}");
 }

@@ -28,7 +28,7 @@ fn payload(d: &TestDaemon, id: &str) -> i32 {
 }
 
 #[test]
-fn every_layer_of_a_running_job_is_read_back_as_promised() {
+pub(super) fn every_layer_of_a_running_job_is_read_back_as_promised() {
     let d = TestDaemon::start();
     let id = d.submit(["--max-memory=64", "--max-cpu=50", "sleep", "1000"]);
     let (code, all) = layers(&d, &id);

@@ -249,9 +249,9 @@ fn uploads_beyond_the_limits_or_cut_short_leave_nothing() {
         client.kill();
     }
     eventually("nothing of them is left", || {
-        let files = |name| residue::files(&d.dir().join(name)).len();
         let busy = d.rnx(["job", "list", "--json"]).text().contains("RUNNING");
-        holds(!busy && files("staged") == 0 && files("run") == 0)
+        let staged = residue::files(&d.dir().join("staged"));
+        holds(!busy && staged.is_empty() && residue::run_files(d.dir()).is_empty())
     });
     d.run(["true"]).ok();
 }

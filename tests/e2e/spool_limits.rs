@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use joblet::pb::joblet::{DataChunk, GetJobLogsReq, OutputStream, RunJobRequest};
@@ -14,10 +15,12 @@ use crate::helper::{TestDaemon, eventually};
 
 const MIB: u64 = 1 << 20;
 
-/// A node with these limits for the output of all jobs and of each job.
+/// A node with these limits for the output of all jobs and of each job. No history takes any of it.
 fn node(all: &str, job: &str, policy: &str) -> TestDaemon {
     let keys = [("joblet.spoolLimit", all), ("joblet.jobSpoolLimit", job), ("joblet.spoolPolicy", policy)];
-    TestDaemon::with(keys)
+    let d = TestDaemon::with(keys);
+    d.hold_history();
+    d
 }
 
 /// Starts a job that writes this many numbers of eight bytes to each of these descriptors at once.
@@ -85,6 +88,35 @@ fn jobs_at_the_limit_of_all_go_on_when_another_has_ended() {
     d.rnx(["job", "stop", &first]).ok();
     d.until_status(&second, "COMPLETED");
     let got = chunks(&d, &second);
+    for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
+        assert!(of(&got, stream) == (numbers(125_000), 0), "{stream:?} differs");
+    }
+}
+
+#[test]
+fn open_stream_says_when_a_job_waits_and_when_it_goes_on() {
+    let d = node("4MiB", "4MiB", "block");
+    let first = d.submit(["sh", "-c", "head -c 1500000 /dev/zero; exec sleep 1000"]);
+    eventually("the first has written", || holds(spooled(&d, &first) > 1_500_000));
+    let second = flood(&d, 125_000, &[1, 2]);
+    let request = GetJobLogsReq { uuid: second.clone(), ..Default::default() };
+    let client = d.client("default");
+    let option = grpcio::CallOption::default().timeout(Duration::from_secs(60));
+    let mut stream = client.get_job_logs_opt(&request, option).unwrap();
+    let mut got: Vec<DataChunk> = Vec::new();
+    let mut next = || futures_executor::block_on(stream.next()).map(Result::unwrap);
+    let waits = loop {
+        match next().expect("the job waits before it ends") {
+            chunk if chunk.wait_reason.is_empty() => got.push(chunk),
+            chunk => break chunk,
+        }
+    };
+    assert!(waits.wait_reason.contains("joblet.spoolLimit"), "{waits:?}");
+    assert_eq!((waits.payload.len(), waits.seq), (0, got.last().unwrap().seq));
+    assert_eq!(d.status(&second)["status"], "RUNNING");
+    d.rnx(["job", "stop", &first]).ok();
+    got.extend(std::iter::from_fn(&mut next));
+    assert_eq!(got.last().unwrap().wait_reason, "");
     for stream in [OutputStream::OUTPUT_STREAM_STDOUT, OutputStream::OUTPUT_STREAM_STDERR] {
         assert!(of(&got, stream) == (numbers(125_000), 0), "{stream:?} differs");
     }
@@ -189,19 +221,26 @@ fn a_job_is_ended_for_its_output_where_the_policy_is_to_kill() {
     assert!(numbers(1_000_000).starts_with(&bytes), "bytes differ");
 }
 
-/// A separate file system of the test, mounted over the spool.
-struct SmallDisk(PathBuf);
+/// A separate file system of the test, mounted over a directory of the node.
+pub(super) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(node: &Node, size: &str) -> SmallDisk {
-        let spool = node.dir().join("spool");
-        fs::create_dir_all(&spool).unwrap();
-        mount(&["-t", "tmpfs", "-o", &format!("mode=0700,size={size}"), "joblet-test"], &spool);
-        SmallDisk(spool)
+    pub(super) fn mount(node: &Node, directory: &str, size: &str) -> SmallDisk {
+        let place = node.dir().join(directory);
+        fs::create_dir_all(&place).unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("mode=0700,size={size}"), "joblet-test"], &place);
+        SmallDisk(place)
     }
 
-    fn grow(&self, size: &str) {
+    pub(super) fn grow(&self, size: &str) {
         mount(&["-o", &format!("remount,size={size}")], &self.0);
+    }
+
+    /// Mounts it anew with this option. `false`: it is busy.
+    pub(super) fn remount(&self, option: &str) -> bool {
+        let mut command = Command::new("mount");
+        command.args(["-o", &format!("remount,{option}")]).arg(&self.0).stderr(Stdio::null());
+        command.status().unwrap().success()
     }
 }
 
@@ -221,7 +260,7 @@ fn a_job_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let node = Node::set_up();
     // Otherwise their spools would be open at the end, on an unmounted disk.
     node.set("joblet.warmSandboxes", 0);
-    let disk = SmallDisk::mount(&node, "1m");
+    let disk = SmallDisk::mount(&node, "spool", "1m");
     let d = node.start();
     let id = flood(&d, 200_000, &[1, 2]);
     until_it_waits(&d, &id, "disk is full");

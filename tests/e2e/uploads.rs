@@ -31,7 +31,7 @@ fn path_out_of_work_is_refused_by_name_and_nothing_is_written() {
     }
     assert!(!std::path::Path::new("/etc/joblet-test").exists());
     assert_eq!(d.rnx(["job", "list", "--json"]).text().trim(), "[]", "nothing of it may become a job");
-    assert_eq!(residue::files(&d.dir().join("run")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(residue::run_files(d.dir()), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

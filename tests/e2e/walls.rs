@@ -56,7 +56,7 @@ fn denied(found: &Value, group: &str, except: &[&str]) {
 }
 
 #[test]
-fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
+pub(super) fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
     let before = canaries();
     let d = TestDaemon::start();
     let found = look_around(&d);
@@ -88,7 +88,7 @@ fn files_and_devices_of_the_host_cannot_be_read_written_or_made() {
 }
 
 #[test]
-fn the_root_holds_no_mount_of_the_host_and_nothing_propagates() {
+pub(super) fn the_root_holds_no_mount_of_the_host_and_nothing_propagates() {
     let d = TestDaemon::start();
     let found = look_around(&d);
     let root: Vec<&str> = found["root"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -115,7 +115,7 @@ fn the_root_holds_no_mount_of_the_host_and_nothing_propagates() {
 }
 
 #[test]
-fn a_job_has_no_capability_and_cannot_gain_one() {
+pub(super) fn a_job_has_no_capability_and_cannot_gain_one() {
     let d = TestDaemon::start();
     let found = look_around(&d);
     let (none, one, filter) = ("0000000000000000", "1", "2");
@@ -156,7 +156,7 @@ fn a_job_has_no_capability_and_cannot_gain_one() {
 }
 
 #[test]
-fn only_three_streams_are_open_and_namespaces_are_the_jobs_own() {
+pub(super) fn only_three_streams_are_open_and_namespaces_are_the_jobs_own() {
     let d = TestDaemon::start();
     // The daemon holds the pipes and files of many jobs meanwhile.
     let sleepers: Vec<String> = (0..40).map(|_| d.submit(["sleep", "1000"])).collect();
@@ -203,7 +203,7 @@ fn job_without_a_network_has_only_loopback_and_reaches_no_one() {
 }
 
 #[test]
-fn forbidden_system_calls_answer_eperm_or_enosys() {
+pub(super) fn forbidden_system_calls_answer_eperm_or_enosys() {
     let before = canaries();
     let d = TestDaemon::start();
     let text = d.run(["--upload", programs::c("syscalls").to_str().unwrap(), "./syscalls"]).ok();
@@ -241,7 +241,7 @@ fn forbidden_system_calls_answer_eperm_or_enosys() {
 }
 
 #[test]
-fn running_programs_cannot_be_overwritten() {
+pub(super) fn running_programs_cannot_be_overwritten() {
     let before = canaries();
     let d = TestDaemon::start();
     let text = d.run(["--upload", programs::c("overwrite").to_str().unwrap(), "./overwrite"]).ok();
@@ -276,7 +276,7 @@ fn working_directories_behind_proc_or_outside_are_refused() {
 }
 
 #[test]
-fn job_can_kill_no_process_but_its_own() {
+pub(super) fn job_can_kill_no_process_but_its_own() {
     let d = TestDaemon::start();
     let neighbour = d.submit(["sleep", "1000"]);
     // All processes that can be named, and init itself.
@@ -287,7 +287,7 @@ fn job_can_kill_no_process_but_its_own() {
 }
 
 #[test]
-fn classic_ways_out_of_a_root_lead_nowhere() {
+pub(super) fn classic_ways_out_of_a_root_lead_nowhere() {
     let d = TestDaemon::start();
     // Without chroot, ".." above the root stays in the root.
     let script = "cd / && cd ../../../.. && ls -d work && readlink /proc/1/root /proc/1/cwd; ls /proc/1/fd 2>&1 | head -1; exit 0";

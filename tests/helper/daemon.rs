@@ -3,6 +3,7 @@
 //! 0 and must leave nothing behind.
 
 use super::certificates::{Authority, Identity};
+use super::network::default_network;
 use super::residue;
 use super::rnx::{Output, Running};
 use super::wait::{self, eventually, holds};
@@ -14,11 +15,15 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU16, Ordering};
 use std::time::Duration;
 
 /// The path of the daemon under test, which cargo builds before any test runs.
 pub const JOBLET: &str = env!("CARGO_BIN_EXE_joblet");
+/// The path of the history process under test.
+pub const PERSIST: &str = env!("CARGO_BIN_EXE_persist");
+/// The path of the program that answers names, under test.
+pub const RESOLVER: &str = env!("CARGO_BIN_EXE_joblet-resolver");
 /// The path of the client under test.
 pub const RNX: &str = env!("CARGO_BIN_EXE_rnx");
 
@@ -29,6 +34,8 @@ pub struct TestDaemon {
     notified: UnixDatagram,
     base: BTreeMap<String, usize>,
     stopped: bool,
+    /// The history process, while the test keeps it from its work; else 0.
+    held: AtomicI32,
 }
 
 /// The directory of a node: certificates, configuration, state. It can be started, killed and started again.
@@ -58,13 +65,15 @@ impl Node {
             .expect("joblet can be executed");
         assert!(out.status.success(), "joblet setup: {}", String::from_utf8_lossy(&out.stderr));
         // A range of user ids for this node alone, so that the test can tell leftovers of the node from other processes.
-        let first = 1_879_048_192 + u32::from(port) * 512;
-        let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 512, _claim: claim };
+        // The one in front of it is the resolver's.
+        let first = 1_879_048_193 + u32::from(port) * 512;
+        let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 511, _claim: claim };
         node.set("server.address", "127.0.0.1");
+        node.set("network.default_network", default_network());
         // Jobs that a test leaves running must not outlive the test.
         node.set("joblet.onShutdown", "stop");
         node.set("process.subidBase", first);
-        node.set("process.subidCount", 512);
+        node.set("process.subidCount", 511);
         node
     }
 
@@ -160,10 +169,20 @@ impl Node {
             let _ = child.wait();
             panic!("the daemon {why}; its log:\n{}", self.log());
         }
-        let mut daemon =
-            TestDaemon { node: self, child, notified: socket, base: BTreeMap::new(), stopped: false };
+        let mut daemon = TestDaemon {
+            node: self,
+            child,
+            notified: socket,
+            base: BTreeMap::new(),
+            stopped: false,
+            held: AtomicI32::new(0),
+        };
         // gRPC makes some descriptors at its first call and keeps them.
         daemon.rnx(["job", "list"]).ok();
+        if default_network() != "none" {
+            // The first job with a network has the router's sockets opened, which are kept.
+            daemon.run(["true"]).ok();
+        }
         daemon.await_warm_sandboxes();
         daemon.base = eventually_quiet(daemon.pid());
         daemon
@@ -217,6 +236,30 @@ impl TestDaemon {
     /// The daemon's process id.
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
+    }
+
+    /// The process id of the daemon's history process; waits until there is one.
+    pub fn history(&self) -> i32 {
+        let is_it = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "persist")
+        };
+        eventually("the history process lives", || residue::children_of(self.pid()).into_iter().find(is_it))
+    }
+
+    /// Keeps the history process from its work, so that output stays in the spool, until the daemon ends.
+    pub fn hold_history(&self) {
+        let pid = self.history();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGSTOP).unwrap();
+        self.held.store(pid, Ordering::SeqCst);
+    }
+
+    /// Lets the history process work again.
+    pub fn release_history(&self) {
+        let pid = self.held.swap(0, Ordering::SeqCst);
+        if pid > 0 {
+            // It may be gone, with the daemon.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGCONT);
+        }
     }
 
     /// The resident memory of the daemon, in bytes.
@@ -371,6 +414,7 @@ impl TestDaemon {
 
     /// Kills the daemon as a crash would, and returns the node, which can be started again.
     pub fn crash(mut self) -> Node {
+        self.release_history();
         self.child.kill().expect("killing our own child");
         self.child.wait().expect("waiting for our own child");
         self.into_node()
@@ -378,6 +422,7 @@ impl TestDaemon {
 
     /// Stops the daemon, which may leave jobs behind, and returns the node.
     pub fn leave(mut self) -> Node {
+        self.release_history();
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let status =
             eventually("the daemon ends", || self.child.try_wait().expect("waiting for our own child"));
@@ -427,6 +472,7 @@ impl TestDaemon {
 
     fn finish(&mut self) {
         self.stopped = true;
+        self.release_history();
         let jobs = self.jobs();
         let busy = self.rnx(["job", "list", "--json"]);
         let leak = (busy.code == 0 && !busy.text().contains("RUNNING")).then(|| self.leak()).flatten();
@@ -442,6 +488,11 @@ impl TestDaemon {
     fn jobs(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir().join("spool")).into_iter().flatten().flatten();
         entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Takes the descriptors that the daemon has now for those that it keeps: it has made its router by now.
+    pub fn keep_descriptors(&mut self) {
+        self.base = eventually_quiet(self.pid());
     }
 
     /// The differences between the daemon's descriptors now and at the start.
@@ -486,6 +537,7 @@ impl Drop for TestDaemon {
             return;
         }
         // The test has failed already: end the daemon and show its log.
+        self.release_history();
         self.signal(nix::sys::signal::Signal::SIGTERM);
         if wait::within(Duration::from_secs(10), || self.child.try_wait().ok().flatten()).is_none() {
             let _ = self.child.kill();

@@ -20,13 +20,17 @@ pub mod skip;
 pub mod certificates;
 pub mod daemon;
 pub mod gate;
+pub mod name_server;
+pub mod network;
 pub mod programs;
+pub mod python;
 pub mod random;
 pub mod residue;
 pub mod rnx;
 pub mod slow_files;
 pub mod soak;
 pub mod wait;
+pub mod workflow;
 
 pub use daemon::TestDaemon;
 pub use wait::eventually;

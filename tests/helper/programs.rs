@@ -6,10 +6,20 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file of the source tree that cargo runs the tests of. The path at compile time would not do: cargo takes programs of
-/// another checkout from a shared target directory as they are.
+/// A file of the source tree that cargo runs the tests of, or of the one around the working directory where cargo does
+/// not run them; an absolute path. The path at compile time would not do: cargo takes programs of another checkout from a
+/// shared target directory as they are.
 pub fn source(relative: &str) -> PathBuf {
-    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into())).join(relative)
+    let here = || std::env::current_dir().expect("the working directory has a path");
+    let tree = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(
+        || {
+            let here = here();
+            let tree = here.ancestors().find(|dir| dir.join("tests/jobs").is_dir());
+            tree.unwrap_or_else(|| panic!("no source tree around {}", here.display())).to_owned()
+        },
+        PathBuf::from,
+    );
+    here().join(tree).join(relative)
 }
 
 /// A script or data file under `tests/jobs`.

@@ -124,6 +124,13 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Every file in `run` of a data directory but the sockets of the history process, which are there while the daemon is.
+pub fn run_files(data: &Path) -> Vec<PathBuf> {
+    let mut found = files(&data.join("run"));
+    found.retain(|file| file.file_name().is_none_or(|name| !name.to_string_lossy().starts_with("persist-")));
+    found
+}
+
 /// The targets of a process's descriptors, counted by kind; files of jobs are one kind each. User namespaces are left out,
 /// because a leased identity keeps its namespace for the daemon's life; so are network namespaces, which the daemon may
 /// keep for later jobs.

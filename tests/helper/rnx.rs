@@ -76,6 +76,7 @@ pub struct Running {
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     printed: Arc<AtomicUsize>,
+    complained: Arc<AtomicUsize>,
 }
 
 impl Running {
@@ -83,15 +84,20 @@ impl Running {
     pub fn start(command: &mut Command) -> Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-        let printed = Arc::new(AtomicUsize::new(0));
+        let (printed, complained) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let stdout = child.stdout.take().map(|from| gather(from, printed.clone()));
-        let stderr = child.stderr.take().map(|from| gather(from, Arc::default()));
-        Running { child, stdout, stderr, printed }
+        let stderr = child.stderr.take().map(|from| gather(from, complained.clone()));
+        Running { child, stdout, stderr, printed, complained }
     }
 
     /// The number of bytes that the program has printed so far.
     pub fn printed(&self) -> usize {
         self.printed.load(Ordering::SeqCst)
+    }
+
+    /// The number of bytes that the program has written to its stderr so far.
+    pub fn complained(&self) -> usize {
+        self.complained.load(Ordering::SeqCst)
     }
 
     /// The process id of the program.

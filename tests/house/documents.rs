@@ -98,7 +98,9 @@ fn every_known_escape_names_the_test_that_tries_it() {
 
 #[test]
 fn every_case_names_the_test_that_tries_it() {
-    for heading in ["## Limits", "## Output", "## Faults and races", "## Client"] {
+    for heading in
+        ["## Limits", "## Output", "## Facts about persistence", "## Faults and races", "## Client"]
+    {
         proofs_exist("tests/README.md", heading);
     }
 }

@@ -27,11 +27,23 @@ fn runtimes_in(symbols: &str) -> Vec<String> {
 
 #[test]
 fn joblet_and_rnx_link_no_async_runtime() {
-    for program in [env!("CARGO_BIN_EXE_joblet"), env!("CARGO_BIN_EXE_rnx")] {
+    for program in
+        [env!("CARGO_BIN_EXE_joblet"), env!("CARGO_BIN_EXE_rnx"), env!("CARGO_BIN_EXE_joblet-resolver")]
+    {
         let symbols = symbols(Path::new(program));
-        assert!(symbols.contains("joblet::"), "{program} is stripped: the proof needs its symbols");
+        assert!(symbols.contains("joblet"), "{program} is stripped: the proof needs its symbols");
         assert_eq!(runtimes_in(&symbols), Vec::<String>::new(), "{program}");
     }
+}
+
+/// It reads what jobs send: nothing is in its memory that it does not need.
+#[test]
+fn resolver_links_neither_grpc_nor_openssl_nor_sqlite() {
+    let symbols = symbols(Path::new(env!("CARGO_BIN_EXE_joblet-resolver")));
+    let foreign = ["grpc_core::", " SSL_", " sqlite3_", "protobuf::"];
+    let found: Vec<_> =
+        symbols.lines().filter(|line| foreign.iter().any(|name| line.contains(name))).collect();
+    assert_eq!(found, Vec::<&str>::new());
 }
 
 #[test]

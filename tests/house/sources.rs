@@ -20,10 +20,13 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "daemon::command",
             "stream",
+            "forward",
             "output",
             "metrics",
             "persist::query",
             "upload",
+            // Pure: a request is checked before the loop gets it.
+            "workflow",
             "job",
             "pb",
             "config",
@@ -45,6 +48,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "job::Secret",
             "certs",
             "sys::exit_now",
+            // Pure: a workflow file is checked before the first byte is sent.
+            "workflow",
         ],
     ),
     // Level 2.
@@ -56,11 +61,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stream", &["@0"]),
     ("output", &["@0", "stream"]),
     ("state", &["@0"]),
-    ("persist", &["@0", "pb", "stream"]),
+    // The history keeps rows and samples as the spool has them, and reads them back for the same cursors.
+    ("persist", &["@0", "pb", "stream", "output", "metrics"]),
     ("metrics", &["@0", "stream"]),
+    // Jobs take turns there as clients do in the pump.
+    ("forward", &["@0", "stream::turns"]),
     ("workflow", &["@0"]),
     ("runtime", &["@0", "sandbox::step"]),
     ("network", &["@0", "sandbox::step"]),
+    // A process beside the daemon: it reads egress lists, and confines itself by the filters of sandboxes.
+    ("resolver", &["@0", "network", "sandbox::filter"]),
     ("volume", &["@0", "sandbox::step"]),
     ("upload", &["@0"]),
     ("gpu", &["@0", "sandbox::step"]),
@@ -76,8 +86,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
-    "sandbox", "cgroup", "stream", "output", "state", "persist", "metrics", "workflow", "runtime", "network",
-    "volume", "upload", "gpu", "monitor",
+    "sandbox", "cgroup", "stream", "forward", "output", "state", "persist", "metrics", "workflow", "runtime",
+    "network", "resolver", "volume", "upload", "gpu", "monitor",
 ];
 
 /// One source file, with comments and the contents of strings blanked out in `code`.

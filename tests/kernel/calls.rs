@@ -1,7 +1,7 @@
 //! The system call policy, tested from inside: raw calls, and the errno of each.
 
 use joblet::sandbox::filter::{ARCH_X86_64, Action, JOB, verdict};
-use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOSYS, ENOTTY, EPERM};
+use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOPROTOOPT, ENOSYS, ENOTTY, EPERM};
 
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Order};
@@ -52,6 +52,7 @@ const REFUSED: &[Call] = &[
     ("sched_setscheduler", libc::SYS_sched_setscheduler, "1,0,0", EPERM),
     ("sched_setparam",    libc::SYS_sched_setparam,    "1,0", EPERM),
     ("sched_setattr",     libc::SYS_sched_setattr,     "1,0,0", EPERM),
+    ("sched_setattr own", libc::SYS_sched_setattr,     "0,0,0", EPERM),
     ("sched_setaffinity", libc::SYS_sched_setaffinity, "1,8,0", EPERM),
     ("setpriority",       libc::SYS_setpriority,       "0,1,19", EPERM),
     ("setpriority, disguised", libc::SYS_setpriority,  "0,0x100000001,19", EPERM),
@@ -141,7 +142,10 @@ const REFUSED: &[Call] = &[
     ("socket program",    libc::SYS_setsockopt,        "0,1,50,0,0", EPERM),
     ("port group filter", libc::SYS_setsockopt,        "0,1,51,0,0", EPERM),
     ("port group program", libc::SYS_setsockopt,       "0,1,52,0,0", EPERM),
+    ("key of TCP",        libc::SYS_setsockopt,        "0,6,38,0,0", ENOPROTOOPT),
     ("seccomp listener",  libc::SYS_seccomp,           "1,8,0", EINVAL),
+    ("seccomp log",       libc::SYS_seccomp,           "1,2,0", EINVAL),
+    ("log of all threads", libc::SYS_seccomp,          "1,3,0", EINVAL),
     ("merged pages",      libc::SYS_madvise,           "0,0,12", EINVAL),
     ("all pages merged",  libc::SYS_prctl,             "67,1", EINVAL),
     ("core scheduling",   libc::SYS_prctl,             "62,1,0,0,0", EINVAL),
@@ -230,6 +234,25 @@ fn system_calls_that_programs_need_are_allowed() {
     assert_eq!(got.len(), ALLOWED.len());
 }
 
+/// With 0, the kernel starts the host's core handler when a job crashes (core(5)).
+#[test]
+fn limit_of_core_dumps_stays_when_a_job_lowers_it() {
+    needs!(is_root(), "needs root");
+    let python = "from resource import *\n\
+                  setrlimit(RLIMIT_CORE, (0, 0))\n\
+                  print(getrlimit(RLIMIT_CORE), prlimit(0, RLIMIT_CORE, (0, 1)), open('/proc/self/limits').read())\n\
+                  setrlimit(RLIMIT_NOFILE, (99, 99))\n\
+                  print(getrlimit(RLIMIT_NOFILE))\n";
+    let done = Bench::new().run(&Order::new(&["python3", "-c", python]));
+    let core = done.stdout.lines().find(|line| line.starts_with("Max core")).unwrap_or_default();
+    assert_eq!(
+        core.split_whitespace().collect::<Vec<_>>(),
+        ["Max", "core", "file", "size", "1", "1", "bytes"],
+        "{done:?}"
+    );
+    assert!(done.stdout.starts_with("(1, 1)") && done.stdout.ends_with("(99, 99)\n"), "{done:?}");
+}
+
 #[test]
 fn a_program_of_another_architecture_is_killed() {
     needs!(is_root(), "needs root");
@@ -240,4 +263,15 @@ fn a_program_of_another_architecture_is_killed() {
                   ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n";
     let done = Bench::new().run(&Order::new(&["python3", "-c", python]));
     assert_eq!(done.code, Some(128 + libc::SIGSYS), "{done:?}");
+}
+
+/// A task of SCHED_IDLE would keep locks of the host while its siblings compute; programs that ask for it go on.
+#[test]
+fn idle_scheduling_is_accepted_and_has_no_effect() {
+    needs!(is_root(), "needs root");
+    let python = "import os\n\
+                  os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n\
+                  print(os.sched_getscheduler(0) & 7 == os.SCHED_OTHER)";
+    let done = Bench::new().run(&Order::new(&["python3", "-c", python]));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "True\n"), "{done:?}");
 }

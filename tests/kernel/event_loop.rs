@@ -8,8 +8,8 @@ use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::command::{Answer, Command, CommandError, CommandSender, Page, StoredFiles};
 use joblet::daemon::{Daemon, assemble};
 use joblet::job::limits::MemoryMib;
-use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status};
-use joblet::output::SpoolReader;
+use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status, User};
+use joblet::output::OutputReader;
 
 use crate::helper::eventually;
 
@@ -32,7 +32,7 @@ impl LoopUnderTest {
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let signals = assemble::block_signals().unwrap();
-            let daemon = Daemon::new(&config, signals, || {}).unwrap();
+            let daemon = Daemon::new(&config, None, signals, || {}).unwrap();
             send.send(daemon.commands()).unwrap();
             daemon.run();
         });
@@ -62,7 +62,8 @@ impl LoopUnderTest {
     }
 
     fn output(&self, view: &JobView) -> String {
-        let mut reader = SpoolReader::open(&self.dir.path().join("spool").join(view.id.to_string())).unwrap();
+        let mut reader =
+            OutputReader::open(&self.dir.path().join("spool").join(view.id.to_string()), None).unwrap();
         let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(view.id), answer }).unwrap();
         let rows = source.watermark.look().0;
         let chunks = std::iter::from_fn(|| reader.next(rows).unwrap());
@@ -91,6 +92,10 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         environment: Vec::new(),
         secrets: Vec::new(),
         network: NetworkMode::None,
+        egress: None,
+        rate: Default::default(),
+        publish: Vec::new(),
+        user: User::Root,
         timeout: None,
         stop_grace: None,
         upload_paths: Vec::new(),
@@ -98,6 +103,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         not_before_ns: None,
         request_id: String::new(),
         client: Default::default(),
+        part: None,
     }
 }
 

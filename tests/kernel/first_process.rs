@@ -60,6 +60,14 @@ fn no_thread_of_a_job_keeps_the_priority_of_its_start() {
 }
 
 #[test]
+fn child_of_the_payload_may_choose_its_own_scheduling() {
+    needs!(is_root(), "needs root");
+    let done = Bench::new().shell("chrt -b 0 sh -c 'chrt -p $$'; exit $?");
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
+    assert!(done.stdout.contains("SCHED_BATCH\n"), "{done:?}");
+}
+
+#[test]
 fn payload_cannot_hold_its_first_process_back() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();

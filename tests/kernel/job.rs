@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use joblet::job::User;
 use joblet::job::exit_file::ExitFile;
 use joblet::sandbox::create::{SandboxConfig, exit_file_path};
 use joblet::sandbox::identity::make_namespace;
@@ -75,6 +76,7 @@ pub struct Order {
     pub environment: Vec<String>,
     pub hostname: String,
     pub work_dir: String,
+    pub user: User,
     pub files: Vec<(&'static str, Vec<u8>, u32)>,
     pub links: Vec<(&'static str, &'static str)>,
     /// These three replace the objects that the test makes otherwise.
@@ -90,6 +92,7 @@ impl Order {
             environment: vec!["PATH=/usr/bin:/bin".into(), "A=b".into()],
             hostname: "job-test".into(),
             work_dir: "/work".into(),
+            user: User::Root,
             files: Vec::new(),
             links: Vec::new(),
             user_namespace: None,
@@ -188,7 +191,7 @@ fn start_here(
     uid: u32,
     cgroup: &Path,
 ) -> Result<Created, SandboxError> {
-    let namespace = make_namespace(uid)?;
+    let namespace = make_namespace(uid, order.user)?;
     let work = sandbox.work_tmpfs(16 << 20, uid)?;
     fill(&work, order);
     let cgroup: OwnedFd = File::open(cgroup).unwrap().into();
@@ -200,6 +203,7 @@ fn start_here(
             scratch_bytes: 1 << 20,
             pids: 64,
             network: Network::Own,
+            user: order.user,
         },
         work: or(order.work.as_ref(), &work),
         user_namespace: or(order.user_namespace.as_ref(), &namespace),

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use joblet::job::User;
 use joblet::sandbox::identity::make_namespace;
 use joblet::sandbox::{Network, SandboxSpec};
 use joblet::sys::user_namespace::owner;
@@ -13,8 +14,10 @@ use crate::job::{Bench, Order};
 fn user_namespace_of_a_job_belongs_to_the_jobs_id() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
-    let namespace = make_namespace(bench.ground.uid).unwrap();
-    assert_eq!(owner(namespace.as_fd()).unwrap(), bench.ground.uid);
+    for user in User::ALL {
+        let namespace = make_namespace(bench.ground.uid, user).unwrap();
+        assert_eq!(owner(namespace.as_fd()).unwrap(), bench.ground.uid);
+    }
 }
 
 #[test]
@@ -36,7 +39,8 @@ fn job_has_small_pools_and_no_namespaces_of_its_own() {
 #[test]
 fn policy_is_compiled_before_the_child_leaves_root() {
     needs!(is_root(), "needs root");
-    let spec = SandboxSpec { hostname: "job", scratch_bytes: 1 << 20, pids: 64, network: Network::Own };
+    let (hostname, network, user) = ("job", Network::Own, User::Root);
+    let spec = SandboxSpec { hostname, scratch_bytes: 1 << 20, pids: 64, network, user };
     let plan = Bench::new().sandbox.explain(spec).unwrap();
     let place = |step: &str| plan.iter().position(|line| line.starts_with(step)).unwrap();
     // From the user namespace on, a pool that jobs have filled (net.core.bpf_jit_limit) has no room for it.

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
+use joblet::job::User;
 use joblet::job::exit_file::Begun;
 
 use crate::helper::residue::{files, processes_of};
@@ -108,7 +109,8 @@ fn error_of_a_failed_step_is_its_line_in_the_explained_plan() {
     needs!(is_root(), "needs root");
     let bench = Bench::new();
     let hostname = "x".repeat(70);
-    let spec = SandboxSpec { hostname: &hostname, scratch_bytes: 1 << 20, pids: 64, network: Network::Own };
+    let (network, user) = (Network::Own, User::Root);
+    let spec = SandboxSpec { hostname: &hostname, scratch_bytes: 1 << 20, pids: 64, network, user };
     let plan = bench.sandbox.explain(spec).unwrap();
     let mut failed_at = Vec::new();
     for order in [

@@ -1,11 +1,13 @@
 //! Every kind of thing that a job holds has its part everywhere: a step of the plan, a layer that is read back, a
 //! way back to the host. `src/daemon/provision/mod.rs` lists the parts without which a kind does not compile.
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use joblet::daemon::command::{Command, StoredFiles};
 use joblet::daemon::resource_kinds;
-use joblet::job::{JobRef, Verdict};
+use joblet::job::publish::Published;
+use joblet::job::{JobRef, JobSpec, Verdict};
 
 use crate::event_loop::{LoopUnderTest, spec};
 
@@ -21,8 +23,8 @@ fn fields() -> Vec<String> {
 #[test]
 fn every_kind_of_resource_has_a_file_and_a_field() {
     let mut named: Vec<String> = resource_kinds().iter().map(|[name, ..]| (*name).to_owned()).collect();
-    // The one that is no wall, so that it has neither a step of its own nor a layer.
-    named.push("exit_file".to_owned());
+    // Files that are no walls, so that they have neither steps of their own nor layers.
+    named.extend(["exit_file".to_owned(), "note".to_owned()]);
     assert_eq!(fields(), named);
     for [name, ..] in resource_kinds() {
         let file = format!("src/daemon/provision/{name}.rs");
@@ -34,16 +36,19 @@ fn every_kind_of_resource_has_a_file_and_a_field() {
 fn every_kind_of_resource_is_explained_and_read_back() {
     needs!(crate::helper::skip::is_root(), "needs root");
     let under_test = LoopUnderTest::start(|_| {});
+    // A job that asks for all kinds.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let publish = vec![Published::parse(&format!("{free}:80")).unwrap()];
     let plan = under_test
         .ask(|answer| Command::Explain {
-            spec: Box::new(spec(&["true"])),
+            spec: Box::new(JobSpec { publish: publish.clone(), ..spec(&["true"]) }),
             uploads: Vec::new(),
             stored: StoredFiles::default(),
             answer,
         })
         .unwrap()
         .plan;
-    let job = under_test.run(spec(&["sleep", "60"])).unwrap();
+    let job = under_test.run(JobSpec { publish, ..spec(&["sleep", "60"]) }).unwrap();
     let (_, layers) =
         under_test.ask(|answer| Command::Security { job: JobRef::Exact(job.id), answer }).unwrap();
     for [name, step, layer] in resource_kinds() {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use joblet::job::{JobId, SpoolPolicy};
 use joblet::output::spool::{CHUNK, HEADER, ROW, SpliceResult};
 use joblet::output::{
-    Collector, CollectorEvent, JobOutput, SpoolLimits, SpoolReader, SpoolWriter, Stream, Watermark,
+    Collector, CollectorEvent, JobOutput, OutputReader, SpoolLimits, SpoolWriter, Stream, Watermark,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -108,7 +108,7 @@ fn a_killed_collector_loses_no_byte_of_a_flood() {
 fn indexed(spool: &Path, wanted: &[u8]) -> u64 {
     let size = fs::metadata(spool.join("index")).unwrap().len();
     let rows = (size - HEADER.len() as u64) / ROW as u64;
-    let mut reader = SpoolReader::open(spool).unwrap();
+    let mut reader = OutputReader::open(spool, None).unwrap();
     let mut at = 0;
     while let Some(chunk) = reader.next(rows).unwrap() {
         assert!(wanted[at..].starts_with(&chunk.bytes), "row {} is not what was written", chunk.sequence);
@@ -152,7 +152,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     let dir = dir.path().join("job");
     drop(SpoolWriter::create(&dir).unwrap());
     let (told, drained) = crossbeam_channel::bounded(1);
-    let limits = SpoolLimits { all: 1 << 30, job: 1 << 30, policy: SpoolPolicy::Block };
+    let limits = SpoolLimits { all: 1 << 30, job: 1 << 30, ring: 1 << 20, policy: SpoolPolicy::Block };
     let collector = Collector::start(limits, move |id, word| told.send((id, word)).unwrap()).unwrap();
     let [(out, out_end), (err, err_end)] =
         [(); 2].map(|()| pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap());
@@ -175,7 +175,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
     let mut byte = [0; 2];
     assert_eq!((rustix::io::read(&init_end, &mut byte).unwrap(), byte[0]), (1, b'R'), "released before that");
     assert_eq!(drained.recv().unwrap(), (id, CollectorEvent::OutputComplete));
-    let chunk = SpoolReader::open(&dir).unwrap().next(watermark.look().0).unwrap().unwrap();
+    let chunk = OutputReader::open(&dir, None).unwrap().next(watermark.look().0).unwrap().unwrap();
     assert_eq!(chunk.bytes, b"left in the pipe");
     assert_eq!(collector.stop(), []);
 }

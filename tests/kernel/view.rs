@@ -175,7 +175,10 @@ fn run_and_its_links_are_writable_and_bounded() {
     assert!(lines.len() == 2 && lines[0].contains("localhost"), "{done:?}");
     let kept: u64 = lines[1].parse().unwrap();
     assert!((1..=1 << 20).contains(&kept) && done.stderr.contains("No space left"), "{done:?}");
-    assert_eq!(bench.shell("ls -A /run /run/log").stdout, "/run:\nhosts\nlock\nlog\n\n/run/log:\n");
+    assert_eq!(
+        bench.shell("ls -A /run /run/log").stdout,
+        "/run:\nhosts\nlock\nlog\nresolv.conf\n\n/run/log:\n"
+    );
 }
 
 #[test]

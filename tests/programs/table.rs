@@ -2,7 +2,7 @@
 
 use super::compare::judge;
 use super::install::Need;
-use Verdict::{Differs, Same};
+use Verdict::{Differs, Same, SameAsJob};
 
 /// One program and what is done with it.
 pub(super) struct Program {
@@ -22,6 +22,8 @@ pub(super) struct Program {
 pub(super) enum Verdict {
     /// Exit code and output are those of the host.
     Same,
+    /// The same, where the job is the ordinary user (`--user job`).
+    SameAsJob,
     /// They are not, for this reason, which docs/programs.md gives in the same words.
     Differs(&'static str),
 }
@@ -210,7 +212,7 @@ gem list -l | grep -c .
     r: 512 MB, Same, needs [("Rscript", "r-base-core")] r#"
 Rscript -e 'print(summary(lm(dist ~ speed, cars))$r.squared); print(Sys.getenv("R_HOME")); print(nsl("localhost")); print(parallel::mclapply(1:2, sqrt, mc.cores=2))'
 "#;
-    postgres: 768 MB, Differs("it refuses to run as uid 0, which every job is"), needs [("psql", "postgresql"), ("/usr/lib/postgresql/15/bin/initdb", "postgresql-15")] r#"
+    postgres: 768 MB, SameAsJob, needs [("psql", "postgresql"), ("/usr/lib/postgresql/15/bin/initdb", "postgresql-15")] r#"
 PATH=/usr/lib/postgresql/15/bin:$PATH; initdb -D db -U me -A trust --no-instructions | tail -2; db=$PWD/db
 pg_ctl -D db -o "-k $db -c listen_addresses=localhost" -l log -w start >/dev/null || { cat log; exit 1; }
 psql -h localhost -U me -At postgres -c 'create table t as select generate_series(1,1000) n' -c 'select sum(n) from t' -c 'show data_checksums'
@@ -330,7 +332,7 @@ gs -q -dBATCH -dNOPAUSE -sDEVICE=pnggray -r50 -sOutputFile=a.png a.ps; sha256sum
     graphviz: 128 MB, Same, needs [("dot", "graphviz")] r#"
 echo 'digraph { a -> b -> c; a -> c }' | dot -Tplain; echo 'digraph { a }' | dot -Tpng | head -c 4 | tail -c 3
 "#;
-    tar_owners: 64 MB, Differs("as uid 0 it sets the owners of the archive, and a job has one id; give tar `--no-same-owner`, and cp `--no-preserve=ownership`"), needs [("tar", "tar")] r#"
+    tar_owners: 64 MB, Differs("as uid 0 it sets the owners of the archive, and a job has one id; run it with `--user job`, or give tar `--no-same-owner`, and cp `--no-preserve=ownership`"), needs [("tar", "tar")] r#"
 echo text >f; tar cf foreign.tar --owner=ann:4711 --group=ann:4711 f; tar xf foreign.tar
 "#;
     tmux: 128 MB, Same, needs [("tmux", "tmux"), ("screen", "screen")] r#"

@@ -34,7 +34,7 @@ rnx() { command rnx --config $node/rnx-config.yml "$@"; }
 newest() { rnx job list | tail -1 | cut -d' ' -f1; }
 
 # run_job FLAGS... COMMAND...: runs a job to its end. Leaves its id in $id, its last status as JSON in /tmp/status and its output,
-# copied from the spool, in /tmp/output.
+# from the spool or from history, in /tmp/output.
 run_job() {
     local dir
     rm -f /tmp/output
@@ -42,7 +42,8 @@ run_job() {
     dir=$(group "$id")
     until_true 90 test ! -d "$dir"
     until_true 30 sh -c "command rnx --config $node/rnx-config.yml --json job status $id >/tmp/status && ! grep -q RUNNING /tmp/status"
-    cp "$node/spool/$id/stdout" /tmp/output
+    # Where history has it already, the spool has it no longer.
+    cp "$node/spool/$id/stdout" /tmp/output 2>/dev/null || rnx job log --no-follow --stream=stdout "$id" >/tmp/output 2>/dev/null
 }
 
 # said FIELD: the field of that status; empty when the status lacks it

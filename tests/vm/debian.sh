@@ -3,8 +3,8 @@
 # any of their scripts, and joblet's checkout as far as vendor-config/install.sh needs it, which the guest runs.
 #
 #   debian.sh CACHE OUT TESTS FILE...   CACHE keeps kernel and packages between runs; OUT gets vmlinuz and root.img; TESTS lists
-#                                       the checks to run; the first two FILEs are joblet and rnx, the others go to the
-#                                       guest's /usr/bin
+#                                       the checks to run; the first two FILEs are joblet and rnx, persist is among the
+#                                       others, which go to the guest's /usr/bin
 set -euo pipefail
 
 cache=$1 out=$2 tests=$3 joblet=$4 rnx=$5
@@ -47,7 +47,7 @@ fetch_debian() {
 furnish() {
     local root=$1 checkout=$root/checkout
     mkdir -p "$root/checks" "$checkout"/{target/release,vendor-config}
-    mv "$root"/usr/bin/{joblet,rnx} "$checkout/target/release/"
+    mv "$root"/usr/bin/{joblet,joblet-resolver,persist,rnx} "$checkout/target/release/"
     cp -r "$here/../../systemd" "$checkout/"
     cp "$here/../../vendor-config/install.sh" "$checkout/vendor-config/"
     cp "$here/common.sh" "$here/unit.sh" "$root/checks/"

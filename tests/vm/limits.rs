@@ -1,7 +1,7 @@
 //! A guest with busybox alone, in which a strict node enforces every limit (`init`, `checks/`).
 
 use super::guest::{BOOT, disk, pack};
-use crate::helper::daemon::{JOBLET, RNX};
+use crate::helper::daemon::{JOBLET, PERSIST, RNX};
 use crate::helper::programs::{c, cache, job};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +34,7 @@ fn image(out: &Path) -> Vec<String> {
     let (hogs, parallelism) = (HOGS.map(c), parallelism(out));
     let (cache, tests) = (cache().join("vm"), out.join("tests"));
     let mut files: Vec<&Path> = vec![&cache, out, &tests];
-    files.extend([JOBLET, RNX].map(Path::new));
+    files.extend([JOBLET, PERSIST, RNX].map(Path::new));
     files.extend(TOOLS.map(Path::new));
     files.extend(hogs.iter().map(|hog| hog.as_path()));
     files.push(&parallelism);
@@ -89,5 +89,6 @@ in_guest! { GUEST, "limits", alone: true, image:
     data_directory_at_its_quota_delays_jobs_and_loses_nothing
     state_reported_after_a_failed_write_is_on_the_disk
     failed_disk_ends_no_job_and_a_restart_knows_reported_states
+    history_waits_for_its_failed_disk_and_is_whole_when_it_is_back
     nothing_is_left_when_the_daemon_ends
 }

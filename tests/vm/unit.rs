@@ -2,13 +2,14 @@
 //! `vendor-config/install.sh` installs (`unit.sh`).
 
 use super::guest::{BOOT, disk, pack};
-use crate::helper::daemon::{JOBLET, RNX};
+use crate::helper::daemon::{JOBLET, PERSIST, RESOLVER, RNX};
 use crate::helper::programs::{c, cache};
 use std::path::Path;
 
 pub(super) fn image(out: &Path) -> Vec<String> {
     let (cache, tests, hog) = (cache().join("vm"), out.join("tests"), c("hog_memory"));
-    pack("debian.sh", &[&cache, out, &tests, Path::new(JOBLET), Path::new(RNX), &hog]);
+    let [joblet, persist, resolver, rnx] = [JOBLET, PERSIST, RESOLVER, RNX].map(Path::new);
+    pack("debian.sh", &[&cache, out, &tests, joblet, rnx, persist, resolver, &hog]);
     let mut arguments = vec!["-kernel".to_owned(), out.join("vmlinuz").display().to_string()];
     arguments.extend(disk(&out.join("root.img"), "root"));
     // The disk is there again after the test that cuts the power.

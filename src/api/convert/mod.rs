@@ -1,19 +1,23 @@
 //! The conversion between messages and the types of a job.
 //!
 //! [`request`] converts every field of a message into a typed value, or refuses it and names the field; no later code
-//! checks again. [`reply`] and [`sample`] convert back. Both directions are pure functions: [`Rules`] holds the facts of
+//! checks again. [`reply`] converts back. Both directions are pure functions: [`Rules`] holds the facts of
 //! the node that they need.
 
+pub(super) mod forward;
+pub(super) mod network;
 pub(super) mod reply;
 pub(super) mod request;
-pub(super) mod sample;
 pub(super) mod upload;
+pub(super) mod workflow;
 
 use std::time::Duration;
 
-use crate::config::daemon::DaemonConfig;
+use crate::config::daemon::{DaemonConfig, Network, Workflow};
+use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::{InvalidField, Limits, NetworkMode};
+use crate::job::publish::Publishable;
+use crate::job::{InvalidField, Limits, NetworkMode, User};
 use crate::upload::{LinkRoots, UploadError};
 
 /// The reason why a request is refused.
@@ -31,12 +35,32 @@ pub enum Refusal {
     /// PERMISSION_DENIED: this node's configuration allows it to no client.
     #[error("{0}")]
     Forbidden(String),
+    /// FAILED_PRECONDITION: the node does not have what the request needs.
+    #[error("{0}")]
+    Missing(String),
     /// NOT_FOUND: the text cannot be a job's id.
     #[error("job not found: {0}")]
     NotFound(String),
     /// RESOURCE_EXHAUSTED: a limit of the daemon is reached.
     #[error("{0}")]
     Exhausted(String),
+}
+
+/// The parts of the host that jobs may have.
+#[derive(Debug, Clone)]
+struct HostRules {
+    /// Whether a job may share the host's network.
+    network: bool,
+    /// Ports that may be published for jobs.
+    ports: Publishable,
+}
+
+impl HostRules {
+    fn new(config: &Network) -> Result<Self, InvalidField> {
+        let publish = &config.publish;
+        let ports = Publishable::new(config.allow_publish, &publish.addresses, &publish.ports)?;
+        Ok(HostRules { network: config.allow_host, ports })
+    }
 }
 
 /// The node's defaults and bounds, which fill and check a request.
@@ -50,7 +74,12 @@ pub struct Rules {
     max_memory_mib: u64,
     cores: CoreSet,
     network: NetworkMode,
-    allow_host: bool,
+    user: User,
+    /// The egress list of a job that names none.
+    egress: Option<List>,
+    /// The list that no other goes beyond.
+    egress_maximum: Option<List>,
+    host: HostRules,
     job_timeout: Option<Duration>,
     /// Where symbolic links of uploads may lead.
     link_roots: LinkRoots,
@@ -58,6 +87,7 @@ pub struct Rules {
     max_stop_grace: Duration,
     validate_commands: bool,
     node_id: String,
+    workflow: Workflow,
 }
 
 impl Rules {
@@ -72,6 +102,11 @@ impl Rules {
             limit => u64::from(limit),
         };
         // On a host smaller than the default, jobs without a limit are not refused but get all its memory.
+        let list = |texts: &[String]| -> Result<Option<List>, InvalidField> {
+            let list = (!texts.is_empty()).then(|| List::parse(texts)).transpose();
+            list.map_err(|why| InvalidField::new(why.to_string()))
+        };
+        let egress_maximum = list(&config.network.egress.maximum)?;
         let memory = u64::from(jobs.default_memory_limit).min(max_memory_mib);
         Ok(Rules {
             cpu: given(jobs.default_cpu_limit.into(), CpuPercent::new)?,
@@ -80,11 +115,12 @@ impl Rules {
             pids: jobs.default_pids_limit,
             max_memory_mib,
             cores,
-            network: match config.network.default_network.as_str() {
-                "host" => NetworkMode::Host,
-                _ => NetworkMode::None,
-            },
-            allow_host: config.network.allow_host,
+            network: config.network.default_network.parse().unwrap_or(NetworkMode::None),
+            user: config.process.default_user,
+            // A job without a list would reach more than any list may allow.
+            egress: list(&config.network.egress.default)?.or_else(|| egress_maximum.clone()),
+            egress_maximum,
+            host: HostRules::new(&config.network)?,
             job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
             link_roots: LinkRoots::new(
                 config.filesystem.allowed_mounts.as_deref(),
@@ -93,6 +129,7 @@ impl Rules {
             max_stop_grace: jobs.max_stop_grace,
             validate_commands: jobs.validate_commands,
             node_id: config.server.node_id.clone(),
+            workflow: config.workflow,
         })
     }
 }
@@ -104,9 +141,10 @@ impl Rules {
         Rules { pids: most.map_or(self.pids, |most| self.pids.min(most)), ..self }
     }
 
-    /// The limits of a job that requests none.
-    pub fn usual(&self) -> Limits {
-        Limits { cpu: self.cpu, memory: self.memory, io: self.io, cores: None, pids: self.pids }
+    /// The limits, the user and the network of a job that requests none.
+    pub fn usual(&self) -> (Limits, User, NetworkMode) {
+        let limits = Limits { cpu: self.cpu, memory: self.memory, io: self.io, cores: None, pids: self.pids };
+        (limits, self.user, self.network.clone())
     }
 }
 

@@ -7,19 +7,20 @@ use jiff::Timestamp;
 use protobuf::Message;
 
 use super::Rules;
-use crate::daemon::command::{Deleted, Explained, JobPage};
+use crate::daemon::command::{Deleted, Explained, JobPage, Removed};
 use crate::job::env::MASK;
-use crate::job::{Ending, JobId, JobView, Layer, Limits, Secret, Verdict, units};
-use crate::output::{Chunk, Stream};
+use crate::job::publish::Published;
+use crate::job::{self, Denials, JobId, JobSpec, JobView, Layer, Limits, Secret, Verdict, units};
+use crate::output::{Chunk, Full, LogItem, Stream};
 use crate::pb::joblet::{
-    CancelJobRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, GetJobStatusRes, Job, Jobs, OutputStream,
-    RunJobResponse, SecurityLayer, StopJobRes, UploadStatus,
+    CancelJobRes, ChangeEgressRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, Denial, GetDenialsRes,
+    GetJobStatusRes, Job, Jobs, OutputStream, RunJobResponse, SecurityLayer, StopJobRes, UploadStatus,
 };
 use crate::upload::StoredStatus;
 
 /// The reply to RunJob.
 pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
-    let end = End::of(view.ending.as_ref());
+    let end = End::of(&view);
     RunJobResponse {
         jobUuid: view.id.to_string(),
         status: view.status.as_str().to_owned(),
@@ -41,6 +42,7 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         peak_memory_bytes: view.peak_memory_bytes,
         cpu_time_usec: view.cpu_time_usec,
         network: view.spec.network.as_str().to_owned(),
+        user: view.spec.user.as_str().to_owned(),
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
         ..RunJobResponse::default()
@@ -56,6 +58,7 @@ pub(in crate::api) fn plan(explained: Explained) -> RunJobResponse {
         maxMemory: memory(&spec.limits),
         maxIobps: io(&spec.limits),
         network: spec.network.as_str().to_owned(),
+        user: spec.user.as_str().to_owned(),
         command: spec.command,
         args: spec.args,
         unenforced_limits: unenforced,
@@ -66,7 +69,7 @@ pub(in crate::api) fn plan(explained: Explained) -> RunJobResponse {
 
 /// The reply to GetJobStatus.
 pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
-    let end = End::of(view.ending.as_ref());
+    let end = End::of(&view);
     GetJobStatusRes {
         uuid: view.id.to_string(),
         name: view.spec.name.clone(),
@@ -85,6 +88,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         environment: view.spec.environment.iter().cloned().collect(),
         secret_environment: secret(&view.spec.secrets),
         network: view.spec.network.as_str().to_owned(),
+        user: view.spec.user.as_str().to_owned(),
         workDir: view.spec.work_dir.clone(),
         uploads: view.spec.upload_paths.clone(),
         nodeId: rules.node_id.clone(),
@@ -95,8 +99,15 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         created_time: time(Some(view.created_ns)),
         peak_memory_bytes: view.peak_memory_bytes,
         cpu_time_usec: view.cpu_time_usec,
+        denials: view.denials,
+        egress: view.egress().map(|list| list.texts().to_vec()).unwrap_or_default(),
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
+        workflowUuid: workflow(&view.spec),
+        ports: ports(&view.ports),
+        net_rate_up: view.spec.rate.up.cast_signed(),
+        net_rate_down: view.spec.rate.down.cast_signed(),
+        address: view.address,
         ..GetJobStatusRes::default()
     }
 }
@@ -115,9 +126,13 @@ pub(in crate::api) fn security(view: JobView, layers: Vec<Layer>, rules: &Rules)
     GetJobStatusRes { security_layers, ..status(view, rules) }
 }
 
+fn ports(ports: &[Published]) -> Vec<String> {
+    ports.iter().map(ToString::to_string).collect()
+}
+
 /// One job as an entry of a list.
 fn job(view: JobView, rules: &Rules) -> Job {
-    let end = End::of(view.ending.as_ref());
+    let end = End::of(&view);
     Job {
         uuid: view.id.to_string(),
         name: view.spec.name.clone(),
@@ -144,8 +159,12 @@ fn job(view: JobView, rules: &Rules) -> Job {
         peak_memory_bytes: view.peak_memory_bytes,
         cpu_time_usec: view.cpu_time_usec,
         network: view.spec.network.as_str().to_owned(),
+        user: view.spec.user.as_str().to_owned(),
+        denials: view.denials,
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
+        workflowUuid: workflow(&view.spec),
+        ports: ports(&view.ports),
         ..Job::default()
     }
 }
@@ -185,7 +204,7 @@ pub(in crate::api) fn stop(view: &JobView) -> StopJobRes {
         uuid: view.id.to_string(),
         status: view.status.as_str().to_owned(),
         endTime: time(view.ended_ns),
-        exitCode: End::of(view.ending.as_ref()).code,
+        exitCode: End::of(view).code,
         ..StopJobRes::default()
     }
 }
@@ -196,6 +215,31 @@ pub(in crate::api) fn cancel(view: &JobView) -> CancelJobRes {
         uuid: view.id.to_string(),
         status: view.status.as_str().to_owned(),
         ..CancelJobRes::default()
+    }
+}
+
+/// The reply to ChangeEgress.
+pub(in crate::api) fn egress((id, egress): (JobId, Vec<String>)) -> ChangeEgressRes {
+    ChangeEgressRes { uuid: id.to_string(), egress, ..ChangeEgressRes::default() }
+}
+
+/// The reply to GetDenials.
+pub(in crate::api) fn denials(denials: Denials) -> GetDenialsRes {
+    let row = |row: job::Denial| Denial {
+        name: row.name,
+        address: row.address.map(|address| address.to_string()).unwrap_or_default(),
+        port: row.port.into(),
+        protocol: row.protocol,
+        count: row.count,
+        first_time: time(Some(row.first_ns)),
+        rule: row.rule,
+        allow: row.allow,
+        ..Denial::default()
+    };
+    GetDenialsRes {
+        denials: denials.rows.into_iter().map(row).collect(),
+        uncounted: denials.uncounted,
+        ..GetDenialsRes::default()
     }
 }
 
@@ -210,31 +254,50 @@ pub(in crate::api) fn upload(stored: &StoredStatus) -> UploadStatus {
     }
 }
 
+/// The end of the message where history is not gone yet.
+fn history_later(gone: bool) -> &'static str {
+    if gone { "" } else { "; history is deleted when persist is back" }
+}
+
 /// The reply to DeleteJob.
-pub(in crate::api) fn delete(id: JobId) -> DeleteJobRes {
+pub(in crate::api) fn delete(job: Removed) -> DeleteJobRes {
     DeleteJobRes {
-        uuid: id.to_string(),
+        uuid: job.id.to_string(),
         success: true,
-        message: "Job deleted successfully".to_owned(),
+        message: format!("Job deleted successfully{}", history_later(job.history_gone)),
         ..DeleteJobRes::default()
     }
 }
 
 /// The reply to DeleteAllJobs.
 pub(in crate::api) fn delete_all(done: Deleted) -> DeleteAllJobsRes {
-    let Deleted { deleted, skipped } = done;
+    let Deleted { deleted, skipped, history_gone } = done;
+    let later = history_later(history_gone);
     let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     DeleteAllJobsRes {
         success: true,
-        message: format!("Successfully deleted {deleted} jobs, skipped {skipped} running/scheduled jobs"),
+        message: format!(
+            "Successfully deleted {deleted} jobs, skipped {skipped} running/scheduled jobs{later}"
+        ),
         deleted_count: count(deleted),
         skipped_count: count(skipped),
         ..DeleteAllJobsRes::default()
     }
 }
 
-/// A chunk of output.
-pub(in crate::api) fn chunk(chunk: Chunk) -> DataChunk {
+/// An item of a job's log.
+pub(in crate::api) fn log_item(item: LogItem) -> DataChunk {
+    match item {
+        LogItem::Output(output) => chunk(output),
+        LogItem::Wait { sequence, limit } => DataChunk {
+            seq: sequence,
+            wait_reason: limit.map_or("", Full::reason).to_owned(),
+            ..DataChunk::default()
+        },
+    }
+}
+
+fn chunk(chunk: Chunk) -> DataChunk {
     let stream = match chunk.stream {
         Stream::Stdout => OutputStream::OUTPUT_STREAM_STDOUT,
         Stream::Stderr => OutputStream::OUTPUT_STREAM_STDERR,
@@ -259,8 +322,10 @@ struct End {
 }
 
 impl End {
-    fn of(ending: Option<&Ending>) -> Self {
-        ending.map_or_else(Self::default, |e| End {
+    /// The end of a job; one that goes on has at most a note.
+    fn of(view: &JobView) -> Self {
+        let goes_on = || End { message: view.note.clone(), ..End::default() };
+        view.ending.as_ref().map_or_else(goes_on, |e| End {
             code: e.code,
             signal: e.signal,
             reason: e.reason.as_str().to_owned(),
@@ -291,10 +356,15 @@ fn cores(limits: &Limits) -> String {
 }
 
 /// A time as RFC 3339 in UTC, in whole seconds; empty for an event that has not happened.
-fn time(ns: Option<i64>) -> String {
+pub(super) fn time(ns: Option<i64>) -> String {
     ns.and_then(|ns| Timestamp::from_second(ns.div_euclid(1_000_000_000)).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()
+}
+
+/// The workflow that a job belongs to; empty for a job by itself.
+fn workflow(spec: &JobSpec) -> String {
+    spec.part.map(|part| part.workflow.to_string()).unwrap_or_default()
 }
 
 fn position(position: u32) -> i32 {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::daemon::DaemonConfig;
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
-use crate::job::{ExitReason, JobSpec, Secret, Status};
+use crate::job::{Ending, ExitReason, JobId, JobSpec, Secret, Status, User};
 
 fn rules() -> Rules {
     let mut config = DaemonConfig::default();
@@ -26,6 +26,7 @@ fn view() -> JobView {
         environment: vec![("A".into(), "1".into()), ("API_KEY".into(), "visible".into())],
         secrets: vec![("TOKEN".into(), Secret::new("leaked too"))],
         upload_paths: vec!["f".into()],
+        user: User::Job,
         timeout: Some(Duration::from_secs(3600)),
         not_before_ns: Some(1_000_000_000_999_999_999),
         ..JobSpec::bare()
@@ -46,9 +47,14 @@ fn view() -> JobView {
         }),
         peak_memory_bytes: Some(67_108_864),
         cpu_time_usec: Some(5),
+        egress: None,
+        denials: 7,
         unenforced: vec!["memory".into()],
+        ports: vec![Published::parse("8080:80").unwrap()],
         queue_position: 3,
         wait_reason: "waits".into(),
+        address: "172.20.0.2/16".into(),
+        note: String::new(),
     }
 }
 
@@ -71,6 +77,7 @@ fn a_status_shows_everything_and_no_secret() {
     assert_eq!(shown.message, "killed: out of memory");
     assert_eq!((shown.peak_memory_bytes, shown.cpu_time_usec), (Some(67_108_864), Some(5)));
     assert_eq!((shown.network.as_str(), shown.workDir.as_str()), ("none", "/work"));
+    assert_eq!(shown.user, "job");
     assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h0m0s"));
     assert_eq!((shown.uploads, shown.unenforced_limits), (vec!["f".to_owned()], vec!["memory".to_owned()]));
     assert_eq!([&shown.wait_reason, &again.wait_reason], ["waits"; 2]);
@@ -102,8 +109,11 @@ fn the_replies_of_stop_and_delete_have_the_documented_words() {
     let stopped = stop(&view);
     assert_eq!((stopped.uuid, stopped.exitCode), (view.id.to_string(), 137));
     assert_eq!(stopped.endTime, "2001-09-09T01:46:42Z");
-    assert_eq!(delete(view.id).message, "Job deleted successfully");
-    let all = delete_all(Deleted { deleted: 3, skipped: 1 });
+    let gone = Removed { id: view.id, history_gone: true };
+    assert_eq!(delete(gone).message, "Job deleted successfully");
+    let later = "Job deleted successfully; history is deleted when persist is back";
+    assert_eq!(delete(Removed { history_gone: false, ..gone }).message, later);
+    let all = delete_all(Deleted { deleted: 3, skipped: 1, history_gone: true });
     assert_eq!(all.message, "Successfully deleted 3 jobs, skipped 1 running/scheduled jobs");
     assert_eq!((all.success, all.deleted_count, all.skipped_count), (true, 3, 1));
 }

@@ -6,16 +6,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Refusal, Rules, given};
-use crate::daemon::command::Page;
+use crate::daemon::command::{EgressWish, Page};
+use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
+use crate::job::publish::{self, Published};
 use crate::job::units;
-use crate::job::{ClientId, InvalidField, JobRef, JobSpec, NetworkMode, Secret, Status, spec};
+use crate::job::{ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Secret, Status, User, spec};
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
 use crate::output::lines::Needle;
 use crate::output::{LogQuery, Stream};
 use crate::pb::joblet::{
-    EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, OutputStream, RunJobRequest, StopJobReq,
+    ChangeEgressReq, EmptyRequest, FileUpload, GetJobLogsReq, JobMetricsRequest, OutputStream, RunJobRequest,
+    StopJobReq,
 };
 use crate::upload::{self, Upload};
 
@@ -42,6 +45,10 @@ pub(in crate::api) fn run(
     short("workDir", &request.workDir)?;
     let work_dir = spec::work_dir(&request.workDir)?;
     let network = network(&request.network, rules)?;
+    let egress = egress(&request.egress, &network, rules)?;
+    let rate = rate(&request, &network)?;
+    let publish = publish(&request.publish, &network, rules)?;
+    let user = user(&request.user, rules)?;
     let timeout = timeout(&request.timeout, rules)?;
     let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
     let not_before_ns = schedule(&request.schedule)?;
@@ -57,6 +64,10 @@ pub(in crate::api) fn run(
         environment,
         secrets,
         network,
+        egress,
+        rate,
+        publish,
+        user,
         timeout,
         stop_grace,
         upload_paths: shown_paths(&uploads),
@@ -65,6 +76,7 @@ pub(in crate::api) fn run(
         request_id: request.request_id,
         // The call knows it, not the message.
         client: ClientId::default(),
+        part: None,
     });
     spec::check_environment(&spec)?;
     Ok((spec, uploads))
@@ -158,21 +170,77 @@ fn schedule(text: &str) -> Result<Option<i64>, Refusal> {
     }
 }
 
-fn network(asked: &str, rules: &Rules) -> Result<NetworkMode, Refusal> {
+pub(super) fn network(asked: &str, rules: &Rules) -> Result<NetworkMode, Refusal> {
     match asked {
-        "" => Ok(rules.network),
-        "none" => Ok(NetworkMode::None),
-        "host" if rules.allow_host => Ok(NetworkMode::Host),
-        "host" => Err(Refusal::Forbidden(
+        "" => Ok(rules.network.clone()),
+        "host" if !rules.host.network => Err(Refusal::Forbidden(
             "network \"host\" is not allowed on this node; its configuration would have to say \
              network.allow_host: true"
                 .to_owned(),
         )),
-        other => Err(Refusal::Unsupported(format!(
-            "network \"{}\" is not supported by this version of joblet; use \"none\"",
-            repeated(other)
-        ))),
+        // Whether there is a network of that name only the loop knows.
+        other => Ok(other.parse()?),
     }
+}
+
+/// The egress list of the client, or the node's where it gives none; no more than the node allows.
+fn egress(asked: &[String], network: &NetworkMode, rules: &Rules) -> Result<Option<List>, Refusal> {
+    if asked.is_empty() {
+        return Ok(rules.egress.clone().filter(|_| network.is_wired()));
+    }
+    if !network.is_wired() {
+        let mode = network.as_str();
+        let why = match network {
+            NetworkMode::Host => "shares the network of the host, in which nothing is listed",
+            _ => "reaches nothing outside anyway",
+        };
+        return invalid(format!(
+            "egress needs a network of the job's own: in network \"{mode}\" it {why}; leave egress out, or \
+             use network isolated or bridge"
+        ));
+    }
+    let list = List::parse(asked).map_err(|why| InvalidField::new(why.to_string()))?;
+    if let Some(maximum) = &rules.egress_maximum {
+        list.within(maximum).map_err(|why| Refusal::Forbidden(why.to_string()))?;
+    }
+    Ok(Some(list))
+}
+
+/// The rate of the job's network.
+fn rate(request: &RunJobRequest, network: &NetworkMode) -> Result<NetRate, Refusal> {
+    let rate = NetRate::new(request.net_rate_up, request.net_rate_down)?;
+    if !rate.is_unlimited() && !network.is_wired() {
+        return invalid(format!(
+            "fields \"net_rate_up\" and \"net_rate_down\" are for jobs with a network of their own; network \"{}\" has \
+             no rate",
+            network.as_str()
+        ));
+    }
+    Ok(rate)
+}
+
+/// The ports of the host that the job gets.
+fn publish(texts: &[String], network: &NetworkMode, rules: &Rules) -> Result<Vec<Published>, Refusal> {
+    if *network == NetworkMode::Host && !texts.is_empty() {
+        return invalid(
+            "field \"publish\" is for jobs with a network of their own: in network \"host\" ports are the host's"
+                .to_owned(),
+        );
+    }
+    let ports = texts.iter().map(|text| Published::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    publish::check(&ports)?;
+    match ports.iter().find_map(|port| rules.host.ports.refusal(port)) {
+        Some(why) => Err(Refusal::Forbidden(why)),
+        None => Ok(ports),
+    }
+}
+
+/// The user inside, the node's where the client names none.
+fn user(asked: &str, rules: &Rules) -> Result<User, Refusal> {
+    if asked.is_empty() {
+        return Ok(rules.user);
+    }
+    Ok(User::parse(asked, &repeated(asked))?)
 }
 
 /// The client's timeout, or the node's where it gives none. One above the node's is refused: a job that is stopped
@@ -221,7 +289,7 @@ fn grace(field: &str, asked: &str, rules: &Rules) -> Result<Option<Duration>, Re
     Ok(Some(grace))
 }
 
-fn uploads(files: Vec<FileUpload>, rules: &Rules) -> Result<Vec<Upload>, Refusal> {
+pub(super) fn uploads(files: Vec<FileUpload>, rules: &Rules) -> Result<Vec<Upload>, Refusal> {
     let uploads = files.into_iter().map(upload).collect::<Result<Vec<_>, _>>()?;
     upload::check(&uploads, &rules.link_roots).map_err(Refusal::Upload)?;
     Ok(uploads)
@@ -293,6 +361,25 @@ pub(in crate::api) fn stop(
     rules: &Rules,
 ) -> Result<(JobRef, Option<Duration>), Refusal> {
     Ok((job(&request.uuid)?, grace("grace", &request.grace, rules)?))
+}
+
+/// The job whose egress list is to be changed, and how; no entry: to be shown.
+///
+/// # Errors
+/// Those of [`job`], and more entries than a list has.
+pub(in crate::api) fn change_egress(
+    request: ChangeEgressReq,
+    rules: &Rules,
+    client: ClientId,
+) -> Result<(JobRef, Box<EgressWish>), Refusal> {
+    let ChangeEgressReq { uuid, add, remove, .. } = request;
+    let job = job(&uuid)?;
+    for (entries, field) in [(&add, "add"), (&remove, "remove")] {
+        // An entry that is none is refused here; whether it can be taken out, the loop knows.
+        List::parse(entries).map_err(|why| InvalidField::new(format!("invalid {field}: {why}")))?;
+    }
+    let maximum = rules.egress_maximum.clone();
+    Ok((job, Box::new(EgressWish { add, remove, maximum, client })))
 }
 
 /// The beginning of a text, as much as an error may repeat.
@@ -409,25 +496,29 @@ pub(in crate::api) fn samples(request: &JobMetricsRequest) -> Result<(JobRef, Sa
 /// # Errors
 /// A negative limit, an unknown token, or a word that is no status.
 pub(in crate::api) fn page(request: &EmptyRequest) -> Result<Option<Page>, Refusal> {
-    let Ok(limit) = usize::try_from(request.limit) else {
-        return invalid("limit cannot be negative".to_owned());
-    };
-    let after = match request.page_token.as_str() {
-        "" => 0,
-        token => match token.parse() {
-            Ok(serial) if token.bytes().all(|b| b.is_ascii_digit()) => serial,
-            _ => {
-                let shown = repeated(token);
-                return invalid(format!(
-                    "invalid page_token \"{shown}\": give the next_page_token of a reply"
-                ));
-            }
-        },
-    };
+    let (limit, after) = page_bounds(request.limit, &request.page_token)?;
     let statuses: Vec<Option<Status>> =
         request.statuses.iter().map(|word| status(word)).collect::<Result<_, _>>()?;
     let nobody = !statuses.is_empty() && statuses.iter().all(Option::is_none);
     Ok((!nobody).then(|| Page { limit, after, statuses: statuses.into_iter().flatten().collect() }))
+}
+
+/// The most entries of a page, and the serial that it begins behind.
+///
+/// # Errors
+/// A negative limit, or an unknown token.
+pub(super) fn page_bounds(limit: i32, page_token: &str) -> Result<(usize, u64), Refusal> {
+    let Ok(limit) = usize::try_from(limit) else {
+        return invalid("limit cannot be negative".to_owned());
+    };
+    match page_token.parse() {
+        _ if page_token.is_empty() => Ok((limit, 0)),
+        Ok(serial) if page_token.bytes().all(|b| b.is_ascii_digit()) => Ok((limit, serial)),
+        _ => {
+            let shown = repeated(page_token);
+            invalid(format!("invalid page_token \"{shown}\": give the next_page_token of a reply"))
+        }
+    }
 }
 
 /// The status that a word names; `None` for the one that only jobs of workflows can have.

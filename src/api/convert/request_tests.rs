@@ -39,6 +39,7 @@ fn refused_by(request: RunJobRequest, rules: &Rules) -> (char, String) {
 
 fn kind(refusal: &Refusal) -> (char, String) {
     let kind = match refusal {
+        Refusal::Missing(_) => 'm',
         Refusal::Invalid(_) | Refusal::Upload(_) => 'i',
         Refusal::Unsupported(_) => 'u',
         Refusal::Forbidden(_) => 'f',
@@ -55,7 +56,7 @@ fn a_bare_command_gets_the_nodes_defaults() {
     assert_eq!(spec.limits.memory.unwrap().mib(), 512);
     assert_eq!((spec.limits.io, spec.limits.cores, spec.limits.pids), (None, None, 4096));
     assert_eq!(spec.work_dir, "/work");
-    assert_eq!(spec.network, NetworkMode::None);
+    assert_eq!((spec.network, spec.user), (NetworkMode::Bridge, User::Root));
     assert_eq!(spec.timeout, Some(Duration::from_secs(3600)));
     assert!(uploads.is_empty() && spec.upload_paths.is_empty());
 }
@@ -113,6 +114,31 @@ fn unsupported_field_is_refused_by_name_and_never_ignored() {
         let text = format!("field \"{field}\" is not supported by this version of joblet");
         assert_eq!(refused(request), ('u', text));
     }
+}
+
+#[test]
+fn egress_list_is_the_clients_or_the_nodes_within_its_maximum() {
+    let mut config = DaemonConfig::default();
+    let ask = |config: &DaemonConfig, network: &str, egress: &[&str]| {
+        let egress = egress.iter().map(|entry| (*entry).to_owned()).collect();
+        let asked = RunJobRequest { network: network.into(), egress, ..request() };
+        let spec = run(asked, &rules_of(config)).map(|(spec, _)| spec.egress);
+        spec.map(|list| list.map(|list| list.texts().join(","))).map_err(|e| kind(&e))
+    };
+    assert_eq!(ask(&config, "bridge", &[]), Ok(None));
+    assert_eq!(ask(&config, "bridge", &["A.org", "a.org"]), Ok(Some("a.org".into())));
+    assert_eq!(ask(&config, "", &["a.org"]), Ok(Some("a.org".into())));
+    let (kind, text) = ask(&config, "none", &["a.org"]).unwrap_err();
+    assert!(kind == 'i' && text.contains("use network isolated or bridge"), "{text}");
+    let (kind, text) = ask(&config, "bridge", &["a b"]).unwrap_err();
+    assert!(kind == 'i' && text.starts_with("egress entry \"a b\""), "{text}");
+    config.network.egress.maximum = vec!["*.a.org".into()];
+    assert_eq!(ask(&config, "isolated", &[]), Ok(Some("*.a.org".into())));
+    assert_eq!(ask(&config, "none", &[]), Ok(None));
+    let (kind, text) = ask(&config, "isolated", &["x.a.org", "b.org"]).unwrap_err();
+    assert!(kind == 'f' && text.contains("entry b.org is beyond"), "{text}");
+    config.network.egress.default = vec!["x.a.org".into()];
+    assert_eq!(ask(&config, "isolated", &[]), Ok(Some("x.a.org".into())));
 }
 
 #[test]
@@ -219,15 +245,24 @@ fn a_timeout_above_the_nodes_bound_is_refused_and_names_the_key() {
 }
 
 #[test]
-fn networks_that_are_not_built_or_not_allowed_are_named() {
+fn networks_with_bad_names_or_not_allowed_are_named() {
     let ask = |name: &str, rules: &Rules| {
         let request = RunJobRequest { network: name.into(), ..request() };
         run(request, rules).map(|(spec, _)| spec.network).map_err(|e| kind(&e))
     };
-    assert_eq!(ask("none", &rules()), Ok(NetworkMode::None));
-    for name in ["bridge", "isolated", "lab", "NONE"] {
+    for mode in [NetworkMode::None, NetworkMode::Isolated, NetworkMode::Bridge] {
+        assert_eq!(ask(mode.as_str(), &rules()), Ok(mode));
+    }
+    for name in ["lab", "NONE"] {
+        assert_eq!(
+            ask(name, &rules()),
+            Ok(NetworkMode::Custom(name.parse().unwrap())),
+            "the loop looks for it"
+        );
+    }
+    for name in ["bridge ", "a/b", "-x"] {
         let (kind, text) = ask(name, &rules()).unwrap_err();
-        assert!(kind == 'u' && text.contains(&format!("\"{name}\"")), "{text}");
+        assert!(kind == 'i' && text.contains(&format!("\"{name}\" cannot be the name")), "{text}");
     }
     let (kind, text) = ask("host", &rules()).unwrap_err();
     assert!(kind == 'f' && text.contains("network.allow_host"), "{text}");
@@ -236,9 +271,28 @@ fn networks_that_are_not_built_or_not_allowed_are_named() {
     let mut config = DaemonConfig::default();
     config.network.allow_host = true;
     assert_eq!(ask("host", &rules_of(&config)), Ok(NetworkMode::Host));
-    assert_eq!(ask("", &rules_of(&config)), Ok(NetworkMode::None));
+    assert_eq!(ask("", &rules_of(&config)), Ok(NetworkMode::Bridge));
     config.network.default_network = "host".into();
     assert_eq!(ask("", &rules_of(&config)), Ok(NetworkMode::Host));
+}
+
+#[test]
+fn user_is_the_clients_or_the_nodes_and_no_other_word() {
+    let ask = |name: &str, rules: &Rules| {
+        let request = RunJobRequest { user: name.into(), ..request() };
+        run(request, rules).map(|(spec, _)| spec.user).map_err(|e| kind(&e))
+    };
+    assert_eq!(ask("", &rules()), Ok(User::Root));
+    assert_eq!(ask("job", &rules()), Ok(User::Job));
+    let mut config = DaemonConfig::default();
+    config.process.default_user = User::Job;
+    assert_eq!(ask("", &rules_of(&config)), Ok(User::Job));
+    assert_eq!(ask("root", &rules_of(&config)), Ok(User::Root));
+    let long = "x".repeat(1 << 20);
+    for wrong in ["nobody", "0", "JOB", " job", long.as_str()] {
+        let (kind, text) = ask(wrong, &rules()).unwrap_err();
+        assert!(kind == 'i' && text.starts_with("invalid user \"") && text.len() < 300, "{text}");
+    }
 }
 
 #[test]

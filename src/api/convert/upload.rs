@@ -102,6 +102,25 @@ pub(in crate::api) fn stored(
     client: Option<&ClientKey>,
     spec: &mut JobSpec,
 ) -> Result<StoredFiles, Refusal> {
+    let files = find(handles, store, client)?;
+    for stored in &files.found {
+        spec.upload_paths.extend_from_slice(stored.shown());
+    }
+    for text in handles {
+        spec.upload_handles.push(upload_handle(text)?.to_string());
+    }
+    Ok(files)
+}
+
+/// The uploads with these handles.
+///
+/// # Errors
+/// Too many handles, or one that cannot be a handle.
+pub(super) fn find(
+    handles: &[String],
+    store: &Store,
+    client: Option<&ClientKey>,
+) -> Result<StoredFiles, Refusal> {
     if handles.len() > HANDLES {
         return invalid(format!("{} upload_handles given, at most {HANDLES} are allowed", handles.len()));
     }
@@ -111,13 +130,9 @@ pub(in crate::api) fn stored(
         let found =
             client.map_or_else(|| Err("the client has no certificate".to_owned()), |c| store.find(handle, c));
         match found {
-            Ok(stored) => {
-                spec.upload_paths.extend_from_slice(stored.shown());
-                files.found.push(stored);
-            }
+            Ok(stored) => files.found.push(stored),
             Err(why) => files.missing = files.missing.or(Some(why)),
         }
-        spec.upload_handles.push(handle.to_string());
     }
     Ok(files)
 }

@@ -4,7 +4,7 @@ use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext};
 use protobuf::Message;
 
-use super::{Jobs, stream};
+use super::{Jobs, stream, workflow};
 use crate::api::bridge;
 use crate::api::convert::{reply, request, upload};
 use crate::api::limits::{CallPermit, Kind};
@@ -13,10 +13,12 @@ use crate::daemon::command::{Command, JobPage};
 use crate::metrics::SampleQuery;
 use crate::output::LogQuery;
 use crate::pb::joblet::{
-    CancelJobReq, CancelJobRes, DataChunk, DeleteAllJobsReq, DeleteAllJobsRes, DeleteJobReq, DeleteJobRes,
-    EmptyRequest, GetJobLogsReq, GetJobStatusReq, GetJobStatusRes, JobMetricsEvent, JobMetricsRequest,
-    JobMetricsSample, Jobs as JobList, RunJobRequest, RunJobResponse, StopJobReq, StopJobRes,
-    StreamJobMetricsRequest,
+    CancelJobReq, CancelJobRes, CancelWorkflowRequest, CancelWorkflowResponse, DataChunk, DeleteAllJobsReq,
+    DeleteAllJobsRes, DeleteJobReq, DeleteJobRes, EmptyRequest, GetJobLogsReq, GetJobStatusReq,
+    GetJobStatusRes, GetWorkflowJobsRequest, GetWorkflowJobsResponse, GetWorkflowStatusRequest,
+    GetWorkflowStatusResponse, JobMetricsEvent, JobMetricsRequest, JobMetricsSample, Jobs as JobList,
+    ListWorkflowsRequest, ListWorkflowsResponse, RunJobRequest, RunJobResponse, RunWorkflowRequest,
+    RunWorkflowResponse, StopJobReq, StopJobRes, StreamJobMetricsRequest,
 };
 use crate::pb::joblet_grpc::JobService;
 use crate::sys::clock::now_ns;
@@ -192,6 +194,51 @@ impl JobService for Jobs {
             (bridge::ask(&commands, command), move |source| samples::events(source, now_ns()))
         };
         ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));
+    }
+
+    fn run_workflow(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<RunWorkflowRequest>,
+        sink: ClientStreamingSink<RunWorkflowResponse>,
+    ) {
+        workflow::run(self, &ctx, req, sink);
+    }
+
+    fn get_workflow_status(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<GetWorkflowStatusRequest>,
+        sink: ClientStreamingSink<GetWorkflowStatusResponse>,
+    ) {
+        workflow::status(self, &ctx, req, sink);
+    }
+
+    fn list_workflows(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<ListWorkflowsRequest>,
+        sink: ClientStreamingSink<ListWorkflowsResponse>,
+    ) {
+        workflow::list(self, &ctx, req, sink);
+    }
+
+    fn get_workflow_jobs(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<GetWorkflowJobsRequest>,
+        sink: ClientStreamingSink<GetWorkflowJobsResponse>,
+    ) {
+        workflow::jobs(self, &ctx, req, sink);
+    }
+
+    fn cancel_workflow(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<CancelWorkflowRequest>,
+        sink: ClientStreamingSink<CancelWorkflowResponse>,
+    ) {
+        workflow::cancel(self, &ctx, req, sink);
     }
 }
 

@@ -5,8 +5,11 @@
 //! that it does not know without a check of the client.
 
 mod job;
+mod network;
+mod session;
 mod stream;
 mod upload;
+mod workflow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +21,14 @@ use super::convert::Refusal;
 use super::limits::CallLimits;
 use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
+use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
-    MonitoringService, NetworkService, RuntimeService, VolumeService, create_job_service,
-    create_monitoring_service, create_network_service, create_runtime_service, create_upload_service,
+    MonitoringService, RuntimeService, VolumeService, create_job_service, create_monitoring_service,
+    create_network_service, create_runtime_service, create_session_service, create_upload_service,
     create_volume_service,
 };
 use crate::upload::Store;
+use crate::upload::receive::Places;
 
 /// The state that all handlers share.
 #[derive(Clone)]
@@ -31,25 +36,38 @@ pub(super) struct Jobs {
     commands: CommandSender,
     rules: Arc<Rules>,
     pump: StreamPump,
+    relay: Relay,
     /// Most serialized bytes of one page of a list.
     page_bytes: u64,
     upload_limit: UploadLimit,
     call_limits: CallLimits,
     store: Arc<Store>,
+    /// Threads that check workflow files.
+    workflow_threads: Places,
 }
 
 impl Jobs {
     pub(super) fn new(
         commands: CommandSender,
         rules: Rules,
-        pump: StreamPump,
+        (pump, relay): (StreamPump, Relay),
         call_limits: CallLimits,
         store: Arc<Store>,
         page_bytes: u64,
         start_bytes: u64,
     ) -> Self {
         let upload_limit = UploadLimit { bytes: Arc::default(), limit: start_bytes };
-        Jobs { commands, rules: Arc::new(rules), pump, page_bytes, upload_limit, call_limits, store }
+        Jobs {
+            commands,
+            rules: Arc::new(rules),
+            pump,
+            relay,
+            page_bytes,
+            upload_limit,
+            call_limits,
+            store,
+            workflow_threads: Places::default(),
+        }
     }
 }
 
@@ -93,21 +111,22 @@ impl Drop for UploadPermit {
 #[derive(Clone)]
 struct NotBuilt;
 
-impl NetworkService for NotBuilt {}
 impl VolumeService for NotBuilt {}
 impl MonitoringService for NotBuilt {}
 impl RuntimeService for NotBuilt {}
 
 /// All services of the protocol.
-pub(super) fn all(jobs: Jobs) -> [Service; 6] {
+pub(super) fn all(jobs: Jobs) -> [Service; 7] {
+    let sessions = jobs.clone();
     let uploads = Uploads::new(jobs.store.clone(), jobs.rules.clone(), jobs.call_limits.clone());
     [
         create_upload_service(uploads),
-        create_job_service(jobs),
-        create_network_service(NotBuilt),
+        create_job_service(jobs.clone()),
+        create_network_service(jobs),
         create_volume_service(NotBuilt),
         create_monitoring_service(NotBuilt),
         create_runtime_service(NotBuilt),
+        create_session_service(sessions),
     ]
 }
 

@@ -59,6 +59,9 @@ pub struct Joblet {
     /// Bytes of output kept for one unfinished job, at least 64 KiB.
     #[serde(with = "values::size")]
     pub job_spool_limit: u64,
+    /// Bytes of output kept for one running job with `ipc.enabled: false`, 64 KiB to 1 GiB.
+    #[serde(with = "values::size")]
+    pub live_buffer: u64,
     /// The policy for output at these limits.
     pub spool_policy: SpoolPolicy,
 }
@@ -84,6 +87,7 @@ impl Default for Joblet {
             orphan_linger: Duration::from_secs(24 * 3600),
             spool_limit: 1 << 30,
             job_spool_limit: 256 << 20,
+            live_buffer: 1 << 20,
             spool_policy: SpoolPolicy::Block,
             on_shutdown: OnShutdown::Keep,
         }

@@ -18,12 +18,14 @@ mod logging;
 mod network;
 mod overrides;
 mod pem;
+pub mod persist;
 mod process;
 mod range;
 mod security;
 mod server;
 mod state;
 mod uploads;
+mod workflow;
 
 pub use cgroup::Cgroup;
 pub use filesystem::{Filesystem, ProcMode, WorkBackend};
@@ -33,11 +35,13 @@ pub use job_metrics::JobMetrics;
 pub use joblet::Joblet;
 pub use logging::Logging;
 pub use network::Network;
+pub use persist::Persist;
 pub use process::Process;
 pub use security::Security;
 pub use server::Server;
 pub use state::{Backend, OnShutdown, Retention, State};
 pub use uploads::Uploads;
+pub use workflow::Workflow;
 
 use pem::is_path;
 
@@ -73,7 +77,7 @@ pub struct DaemonConfig {
     /// The files that a job sees.
     #[serde(deserialize_with = "section")]
     pub filesystem: Filesystem,
-    /// The host ids that jobs run as.
+    /// The ids that jobs run as.
     #[serde(deserialize_with = "section")]
     pub process: Process,
     /// The network that a job reaches.
@@ -88,15 +92,21 @@ pub struct DaemonConfig {
     /// The daemon's own log.
     #[serde(deserialize_with = "section")]
     pub logging: Logging,
-    /// Whether output is kept.
+    /// The way to the history process.
     #[serde(deserialize_with = "section")]
     pub ipc: Ipc,
+    /// The history process.
+    #[serde(deserialize_with = "section")]
+    pub persist: Persist,
     /// Storage of job records.
     #[serde(deserialize_with = "section")]
     pub state: State,
     /// The files that come ahead of jobs.
     #[serde(deserialize_with = "section")]
     pub uploads: Uploads,
+    /// The bounds of workflows.
+    #[serde(deserialize_with = "section")]
+    pub workflow: Workflow,
 }
 
 impl Default for DaemonConfig {
@@ -115,15 +125,17 @@ impl Default for DaemonConfig {
             grpc: Grpc::default(),
             logging: Logging::default(),
             ipc: Ipc::default(),
+            persist: Persist::default(),
             state: State::default(),
             uploads: Uploads::default(),
+            workflow: Workflow::default(),
         }
     }
 }
 
 /// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
 /// the file of an installed host loads.
-const WITHOUT_EFFECT: [&str; 49] = [
+const WITHOUT_EFFECT: [&str; 56] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -137,16 +149,11 @@ const WITHOUT_EFFECT: [&str; 49] = [
     "grpc.maxConnectionAgeGrace",
     "grpc.maxConnectionIdle",
     "grpc.maxHeaderListSize",
-    "ipc.buffer_size",
-    "ipc.max_reconnects",
-    "ipc.reconnect_delay",
-    "ipc.socket",
     "job_metrics.enabled",
     "job_metrics.retention_days",
     "job_metrics.storage_dir",
     "joblet.allowedCommands",
     "joblet.isolation",
-    "joblet.liveBuffer",
     "joblet.maxCpuLimit",
     "joblet.maxIoLimit",
     "joblet.minCpuLimit",
@@ -157,12 +164,24 @@ const WITHOUT_EFFECT: [&str; 49] = [
     "network.allow_custom_networks",
     "network.dns",
     "network.enabled",
-    "network.max_custom_networks",
-    "network.networks",
+    "network.networks.bridge.bridge_name",
     "network.state_dir",
     "network.storage",
     "network.traffic_control",
-    "persist",
+    "persist.ipc.read_buffer",
+    "persist.ipc.write_buffer",
+    "persist.server.tls.ca_file",
+    "persist.server.tls.cert_file",
+    "persist.server.tls.client_auth",
+    "persist.server.tls.key_file",
+    "persist.storage.cloudwatch.log_stream_prefix",
+    "persist.storage.compression.compress_extensions",
+    "persist.storage.compression.enabled",
+    "persist.storage.local.logs.rotation.compress_rotated",
+    "persist.storage.local.logs.rotation.max_files",
+    "persist.storage.local.metrics.rotation",
+    "persist.storage.retention.archive_before_delete",
+    "persist.storage.retention.cleanup_schedule",
     "process.allow_setuid",
     "process.default_group",
     "process.default_user",
@@ -194,14 +213,22 @@ impl DaemonConfig {
         guard(&path, &file, holds)?;
         config.security.read_files()?;
         config.override_from(env)?;
+        persist::range::fill_paths(&mut config);
         range::check(&config).map_err(wrong)?;
+        persist::range::check(&config).map_err(wrong)?;
         range::check_certificates(&config).map_err(wrong)?;
         Ok(Loaded { config, path, warnings })
     }
 
     /// Reads a text; the pure part of [`DaemonConfig::load`]. Ranges are checked after the environment's overrides.
     fn parse(text: &str) -> Result<(Self, Vec<String>), String> {
-        let (config, tree) = super::parse::<Self>(text, alias::DAEMON)?;
+        let (config, tree) = match without_history(text) {
+            Some(rest) => {
+                let whole = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+                (super::parse::<Self>(&rest, alias::DAEMON)?.0, whole)
+            }
+            None => super::parse::<Self>(text, alias::DAEMON)?,
+        };
         Ok((config, check::unread_keys(&tree, &known(), &WITHOUT_EFFECT)))
     }
 
@@ -211,10 +238,23 @@ impl DaemonConfig {
     }
 }
 
+/// The file without its section `persist:`, where nothing reads that (`ipc.enabled: false`). Values in it may be anything.
+fn without_history(text: &str) -> Option<String> {
+    let mut tree: serde_yaml::Value = serde_yaml::from_str(text).ok()?;
+    if tree.get("ipc")?.get("enabled")?.as_bool()? {
+        return None;
+    }
+    tree.as_mapping_mut()?.remove("persist")?;
+    serde_yaml::to_string(&tree).ok()
+}
+
 /// Every key that is read, as a tree.
 fn known() -> serde_yaml::Value {
-    serde_yaml::to_value(DaemonConfig::default())
-        .expect("a tree of texts, numbers and lists has no shape that YAML lacks")
+    let mut tree = serde_yaml::to_value(DaemonConfig::default())
+        .expect("a tree of texts, numbers and lists has no shape that YAML lacks");
+    // Dimensions have names of their own.
+    tree["persist"]["storage"]["cloudwatch"]["metric_dimensions"]["*"] = "".into();
+    tree
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Ranges and combinations that types do not express. One sentence about the first wrong key.
 
+use std::net::Ipv4Addr;
 use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::{Backend, DaemonConfig, OnShutdown};
+use crate::job::egress::List;
+use crate::job::publish::Publishable;
 use crate::job::units::{format_duration, format_size};
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
@@ -36,7 +39,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     }
     between("process.subidCount", c.process.subid_count, 1, 1 << 20)?;
     // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
-    between("process.subidBase", c.process.subid_base, 65_536, u32::MAX - 2 - c.process.subid_count)?;
+    between("process.subidBase", c.process.subid_base, 65_537, u32::MAX - 2 - c.process.subid_count)?;
     between("joblet.warmSandboxes", c.joblet.warm_sandboxes, 0, 256.min(c.process.subid_count - 1))?;
     // Jobs that cannot use a warm sandbox need ids too.
     let ids = c.process.subid_count - c.joblet.warm_sandboxes;
@@ -87,13 +90,29 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
             return Err(format!("joblet.{key} is below 64KiB"));
         }
     }
+    check_workflows(c)?;
+    check_uploads(c)?;
+    paths_and_names(c)
+}
+
+fn check_uploads(c: &DaemonConfig) -> Result<(), String> {
     if c.uploads.client_limit > c.uploads.limit {
         return Err("uploads.clientLimit is above uploads.limit".into());
     }
     if !(Duration::from_secs(1)..=LONGEST).contains(&c.uploads.lifetime) {
         return Err("uploads.lifetime is out of range 1s..10 years".into());
     }
-    paths_and_names(c)
+    Ok(())
+}
+
+fn check_workflows(c: &DaemonConfig) -> Result<(), String> {
+    between("workflow.maxRunning", c.workflow.max_running, 1, 10_000)?;
+    between("workflow.clientMaxRunning", c.workflow.client_max_running, 1, c.workflow.max_running)?;
+    between("workflow.maxJobs", c.workflow.max_jobs, 1, 20_000)?;
+    if !(1024..=8 << 20).contains(&c.workflow.max_bytes) {
+        return Err("workflow.maxBytes is out of range 1KiB..8MiB".into());
+    }
+    Ok(())
 }
 
 fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
@@ -121,19 +140,55 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
             return Err(format!("{key} has a blank or control character, or more than 253 bytes"));
         }
     }
+    check_default_network(c)?;
+    let own = [
+        ("network.networks.bridge.cidr", &c.network.networks.bridge.cidr),
+        ("network.isolated_cidr", &c.network.isolated_cidr),
+    ];
+    for (key, text) in
+        own.into_iter().chain(c.network.egress.allow.iter().map(|r| ("network.egress.allow", r)))
+    {
+        if !is_range(text) {
+            return Err(format!("{key}: {text:?} is no range of IPv4 addresses, such as 172.20.0.0/16"));
+        }
+    }
+    let publish = &c.network.publish;
+    Publishable::new(c.network.allow_publish, &publish.addresses, &publish.ports)
+        .map_err(|why| format!("network.publish: {why}"))?;
+    egress(c)
+}
+
+/// The egress lists of the node.
+fn egress(c: &DaemonConfig) -> Result<(), String> {
+    let list = |key: &str, texts| List::parse(texts).map_err(|why| format!("network.egress.{key}: {why}"));
+    let default = list("default", &c.network.egress.default)?;
+    let maximum = list("maximum", &c.network.egress.maximum)?;
+    if maximum.texts().is_empty() {
+        return Ok(());
+    }
+    default.within(&maximum).map_err(|why| format!("network.egress.default: {why}"))
+}
+
+fn check_default_network(c: &DaemonConfig) -> Result<(), String> {
+    between("network.max_custom_networks", c.network.max_custom_networks, 0, 500)?;
     match (c.network.default_network.as_str(), c.network.allow_host) {
-        ("none", _) | ("host", true) => {}
+        ("none" | "isolated" | "bridge", _) | ("host", true) => {}
         ("host", false) => {
             return Err("network.default_network: host needs network.allow_host: true".into());
         }
         (other, _) => {
-            return Err(format!("network.default_network: {other:?} is not built yet; use \"none\""));
+            return Err(format!(
+                "network.default_network: {other:?} is no mode; use none, isolated, bridge or host"
+            ));
         }
     }
-    if !c.ipc.enabled {
-        return Err("ipc.enabled: false: live-only output is not built yet".into());
-    }
     Ok(())
+}
+
+/// Whether a text is an IPv4 address, with or without a prefix. The daemon's start says more of it.
+fn is_range(text: &str) -> bool {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+    address.parse::<Ipv4Addr>().is_ok() && prefix.parse::<u8>().is_ok_and(|prefix| prefix <= 32)
 }
 
 /// Without all three the server cannot start.
@@ -152,7 +207,7 @@ pub(super) fn check_certificates(c: &DaemonConfig) -> Result<(), String> {
     Ok(())
 }
 
-fn between(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
+pub(super) fn between(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
     if (low..=high).contains(&value) {
         Ok(())
     } else {
@@ -162,6 +217,10 @@ fn between(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
 
 /// Limits of bytes that something must fit into.
 fn check_bytes(c: &DaemonConfig) -> Result<(), String> {
+    if !(64 << 10..=1 << 30).contains(&c.joblet.live_buffer) {
+        let size = format_size(c.joblet.live_buffer);
+        return Err(format!("joblet.liveBuffer: {size} is out of range 64KiB..1GiB"));
+    }
     let (kept, joblet) = (&c.state.retention, &c.joblet);
     at_least("state.retention.bytes", kept.bytes, "joblet.jobSpoolLimit", joblet.job_spool_limit)?;
     at_least("state.retention.recordBytes", kept.record_bytes, "the largest record", 4 << 20)?;
@@ -181,7 +240,7 @@ fn zero_or(key: &str, value: u32, low: u32, high: u32) -> Result<(), String> {
     if value == 0 { Ok(()) } else { between(key, value, low, high) }
 }
 
-fn absolute(key: &str, path: &Path) -> Result<(), String> {
+pub(super) fn absolute(key: &str, path: &Path) -> Result<(), String> {
     let steps_up = path.components().any(|c| c == Component::ParentDir);
     if path.is_absolute() && !steps_up {
         Ok(())

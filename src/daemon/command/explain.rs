@@ -21,6 +21,10 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why.clone())));
         return;
     }
+    if let Some(why) = core.supply.lacks_network(&spec.network) {
+        let _ = answer.send(Err(CommandError::WrongState(why)));
+        return;
+    }
     let inline = uploads.iter().map(|upload| upload.content.len() as u64);
     let bytes = inline.chain(stored.found.iter().map(|stored| stored.size())).sum();
     let entries = stored.found.iter().map(|stored| stored.entries()).sum::<usize>() + uploads.len();
@@ -30,7 +34,8 @@ pub(super) fn handle(
         let plan =
             plan(&core.node, &asked, entries, bytes).map_err(|why| CommandError::SetUp(why.to_string()))?;
         let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
-        let unenforced = named.map(ToString::to_string).collect();
+        let lacks_rate = core.node.lacks_rate(spec.rate);
+        let unenforced = named.map(ToString::to_string).chain(lacks_rate).collect();
         Ok(Explained { spec, unenforced, plan })
     });
     let _ = answer.send(explained);
@@ -40,14 +45,19 @@ pub(super) fn handle(
 fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Vec<String>, SandboxError> {
     let spec = asked.spec;
     let mut plan = provision::explain(node, asked);
+    let wire = provision::wire_to(spec.network.as_str(), "<address>");
     plan.extend(node.sandbox.explain(SandboxSpec {
         hostname: "job-<id>",
         scratch_bytes: scratch_bytes(&spec.limits, node.work_quota),
         pids: spec.limits.pids,
-        network: match spec.network {
+        network: match &spec.network {
             NetworkMode::None => Network::Own,
             NetworkMode::Host => Network::Host,
+            NetworkMode::Isolated | NetworkMode::Bridge | NetworkMode::Custom(_) => {
+                Network::Wired(node.sandbox.shown_wire(&wire))
+            }
         },
+        user: spec.user,
     })?);
     plan.push(format!("system call policy: {}", filter::JOB.summary()));
     if entries > 0 {

@@ -1,14 +1,28 @@
 //! GetJobLogs: where a job's output is read.
 
-use super::request::{Answer, LogSource};
+use super::fetch::answer_when_here;
+use super::request::{Answer, CommandError, LogSource};
 use crate::daemon::core::Core;
-use crate::job::JobRef;
+use crate::job::{JobId, JobRef};
+use crate::output::Watermark;
 
 pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<LogSource>) {
-    let source = core.jobs.find(wanted).map(|job| LogSource {
-        id: job.id,
-        dir: core.node.spool.join(job.id.to_string()),
-        watermark: job.output.watermark.clone(),
-    });
-    let _ = answer.send(source);
+    let source = |id, watermark, is_known| LogSource {
+        id,
+        dir: core.node.spool.join(JobId::to_string(&id)),
+        is_known,
+        history: core.streams.stores.rows_of(id),
+        watermark,
+    };
+    let found = match (core.jobs.find(wanted), wanted) {
+        (Ok(job), _) => Ok(source(job.id, job.output.watermark.clone(), true)),
+        // The reader finds out, on a thread that may wait for the disk.
+        (Err(CommandError::NotFound(_)), JobRef::Exact(id)) if core.streams.stores.rows.is_some() => {
+            let watermark = Watermark::new();
+            watermark.end();
+            Ok(source(*id, watermark, false))
+        }
+        (Err(why), _) => Err(why),
+    };
+    answer_when_here(core, found, answer, |source| (source.id, source.dir.clone()));
 }

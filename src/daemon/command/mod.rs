@@ -5,23 +5,40 @@
 //! `rnx/command/`.
 
 mod cancel;
+mod cancel_workflow;
 mod delete;
+mod denials;
+mod egress;
 mod explain;
+mod feed;
+mod fetch;
+mod forward;
 mod list;
+mod list_workflows;
 mod logs;
 mod metrics;
+mod network;
 pub(super) mod request;
 mod run;
+mod run_workflow;
 mod security;
 mod status;
 mod stop;
+mod workflow_status;
 
 use super::core::Core;
 
+pub(super) use egress::on_changed as on_egress_changed;
+pub(super) use feed::feed_workflows;
+pub(super) use run_workflow::SEALED;
+
 pub use request::{
-    Answer, Command, CommandError, CommandSender, Deleted, Explained, JobPage, LogSource, Page, QUEUE,
-    SampleSource, StoredFiles,
+    Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
+    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
 };
+
+pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};
+pub use crate::state::workflow::{Defaults, NodeRecord};
 
 /// Carries one command out. An answer whose client is gone is dropped. It leaves facts about jobs for the loop to step.
 pub(super) fn handle(core: &mut Core, command: Command) {
@@ -37,7 +54,20 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::Cancel { job, answer } => cancel::handle(core, &job, answer),
         Command::Delete { job, answer } => delete::handle(core, &job, answer),
         Command::DeleteAll { answer } => delete::handle_all(core, answer),
+        Command::Forward { job, answer } => forward::handle(core, &job, answer),
         Command::Logs { job, answer } => logs::handle(core, &job, answer),
+        Command::ChangeEgress { job, change, answer } => egress::handle(core, &job, *change, answer),
+        Command::Denials { job, answer } => denials::handle(core, &job, answer),
         Command::Samples { job, answer } => metrics::handle(core, &job, answer),
+        Command::RunWorkflow { workflow, answer } => run_workflow::handle(core, *workflow, answer),
+        Command::Workflow { workflow, answer } => workflow_status::handle(core, &workflow, answer),
+        Command::Workflows { query, answer } => list_workflows::handle(core, &query, answer),
+        Command::CancelWorkflow { workflow, answer } => cancel_workflow::handle(core, &workflow, answer),
+        Command::CreateNetwork { name, cidr, internal, answer } => {
+            network::create(core, name, &cidr, internal, answer);
+        }
+        Command::RemoveNetwork { name, answer } => network::remove(core, &name, answer),
+        Command::ListNetworks { answer } => network::list(core, answer),
+        Command::GetNetwork { name, answer } => network::get(core, &name, answer),
     }
 }

@@ -1,5 +1,6 @@
 //! The requests to the loop, their answers, and the way in.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +8,18 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 
-use crate::job::{JobId, JobRef, JobSpec, JobView, Layer, Status};
-use crate::output::Watermark;
+use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
+use crate::forward::JobNetwork;
+use crate::job::egress::List;
+use crate::job::{ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status};
+use crate::metrics::JobSamples;
+use crate::network::Range;
+use crate::output::{JobHistory, Watermark};
+use crate::state::workflow::Defaults;
 use crate::stream;
 use crate::sys::mailbox::{Mailbox, SendError};
-use crate::upload::{Stored, Upload};
+use crate::upload::{Claim, Stored, Upload};
+use crate::workflow::Workflow;
 
 /// Commands that may wait for the loop; the next one is answered "exhausted" at once.
 pub const QUEUE: usize = 1024;
@@ -85,13 +93,20 @@ pub enum Command {
     Delete {
         /// The job, by its id or a prefix of it.
         job: JobRef,
-        /// Its whole id, when its files are gone.
-        answer: Answer<JobId>,
+        /// The job as it was, when its files are gone.
+        answer: Answer<Removed>,
     },
     /// Forget all terminal jobs.
     DeleteAll {
         /// The number of jobs deleted and skipped.
         answer: Answer<Deleted>,
+    },
+    /// Open the way to the ports of a running job.
+    Forward {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The way into its network.
+        answer: Answer<Arc<JobNetwork>>,
     },
     /// Open a job's output for reading.
     Logs {
@@ -100,6 +115,22 @@ pub enum Command {
         /// The place to read from.
         answer: Answer<LogSource>,
     },
+    /// Change what a running job may reach.
+    ChangeEgress {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The entries to add and to take out, and the list that no other goes beyond.
+        change: Box<EgressWish>,
+        /// The list in force.
+        answer: Answer<(JobId, Vec<String>)>,
+    },
+    /// Show what a job was refused.
+    Denials {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The destinations that it was refused.
+        answer: Answer<Denials>,
+    },
     /// Open a job's samples for reading.
     Samples {
         /// The job, by its id or a prefix of it.
@@ -107,6 +138,105 @@ pub enum Command {
         /// The place to read from.
         answer: Answer<SampleSource>,
     },
+    /// Run the jobs of a workflow. Answered when that is recorded.
+    RunWorkflow {
+        /// The workflow to run.
+        workflow: Box<NewWorkflow>,
+        /// The workflow, of which nothing runs yet.
+        answer: Answer<WorkflowView>,
+    },
+    /// Show one workflow with its jobs.
+    Workflow {
+        /// The workflow, by its id or a prefix of it.
+        workflow: JobRef,
+        /// The workflow as it is now.
+        answer: Answer<WorkflowView>,
+    },
+    /// Show workflows, oldest first.
+    Workflows {
+        /// The page of the list.
+        query: WorkflowQuery,
+        /// The page, without the jobs of each.
+        answer: Answer<WorkflowPage>,
+    },
+    /// End a workflow and its jobs. Answered when all of them are over.
+    CancelWorkflow {
+        /// The workflow, by its id or a prefix of it.
+        workflow: JobRef,
+        /// The workflow as it ended.
+        answer: Answer<WorkflowView>,
+    },
+    /// Make a network. Answered when it is recorded and in force.
+    CreateNetwork {
+        /// The name that it shall have.
+        name: NetworkName,
+        /// The range of its addresses, as text.
+        cidr: String,
+        /// Whether its jobs reach nothing but each other.
+        internal: bool,
+        /// The network as it is then.
+        answer: Answer<NetworkView>,
+    },
+    /// Remove a network that no job has. Answered when that is recorded and in force.
+    RemoveNetwork {
+        /// The name, as it was given.
+        name: String,
+        /// Nothing but success.
+        answer: Answer<()>,
+    },
+    /// Show all networks, those of modes first.
+    ListNetworks {
+        /// The networks with the numbers of their jobs.
+        answer: Answer<Vec<NetworkView>>,
+    },
+    /// Show one network and its jobs.
+    GetNetwork {
+        /// The name, as it was given.
+        name: String,
+        /// The network, and its jobs, oldest first.
+        answer: Answer<(NetworkView, Vec<NetworkJobView>)>,
+    },
+}
+
+/// A network, as replies show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// The name, which no other network has.
+    pub name: String,
+    /// The range of its addresses.
+    pub range: Range,
+    /// The interface of the router that holds its gateway address.
+    pub bridge: String,
+    /// Whether its jobs reach nothing but each other.
+    pub internal: bool,
+    /// When it was made, ns since the epoch; `None`: it is built in.
+    pub created_ns: Option<i64>,
+    /// Jobs that have it, or wait to have it.
+    pub jobs: usize,
+}
+
+/// A job of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkJobView {
+    /// The job's id.
+    pub id: JobId,
+    /// The job's name, which may be empty.
+    pub name: String,
+    /// Its address, once it has one.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// A wish for another egress list.
+#[derive(Debug, Default)]
+pub struct EgressWish {
+    /// Entries to add.
+    pub add: Vec<String>,
+    /// Entries to take out.
+    pub remove: Vec<String>,
+    /// The list that no other goes beyond, if the node has one.
+    pub maximum: Option<List>,
+    /// The client that wishes it.
+    pub client: ClientId,
 }
 
 /// The uploads that a request names.
@@ -116,6 +246,27 @@ pub struct StoredFiles {
     pub found: Vec<Arc<Stored>>,
     /// Why one cannot be used. The same request sent again finds none, because its job has taken them.
     pub missing: Option<String>,
+}
+
+/// A request to run a workflow that has passed every check which needs no owner of the loop.
+#[derive(Debug)]
+pub struct NewWorkflow {
+    /// The file, read.
+    pub plan: Arc<Workflow>,
+    /// The file's text with `***` for the values of secrets.
+    pub yaml: String,
+    /// The text itself, where it has secrets.
+    pub secret: Option<Secret>,
+    /// The limits and places of jobs that ask for none.
+    pub defaults: Defaults,
+    /// The client that made the request.
+    pub client: ClientId,
+    /// The client's own id of the request; may be empty.
+    pub request_id: String,
+    /// The files that came with the request, stored. They go with the last claim.
+    pub claims: Vec<Claim>,
+    /// Files that came ahead.
+    pub stored: StoredFiles,
 }
 
 /// The plan of a start that is not made.
@@ -163,6 +314,17 @@ pub struct Deleted {
     pub deleted: u32,
     /// Jobs that were not terminal.
     pub skipped: u32,
+    /// Whether their history is gone too; else it goes when the history process is back.
+    pub history_gone: bool,
+}
+
+/// A job that was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Its whole id.
+    pub id: JobId,
+    /// Whether its history is gone too; else it goes when the history process is back.
+    pub history_gone: bool,
 }
 
 /// Where a job's output is read.
@@ -172,6 +334,10 @@ pub struct LogSource {
     pub id: JobId,
     /// The spool; it may not exist where the job never came so far.
     pub dir: PathBuf,
+    /// Whether the daemon knows the job; else only the history may.
+    pub is_known: bool,
+    /// The history that has the rows that the spool has released.
+    pub history: Option<JobHistory>,
     /// How far it has come.
     pub watermark: Arc<Watermark>,
 }
@@ -183,6 +349,10 @@ pub struct SampleSource {
     pub id: JobId,
     /// The spool; it has no samples where the job never ran.
     pub dir: PathBuf,
+    /// The history that has the samples of a complete job.
+    pub history: Option<JobSamples>,
+    /// Whether the daemon knows the job; else only the history may.
+    pub is_known: bool,
     /// How far they have come: whole lines, counted in bytes. When it has ended, all of the file is there.
     pub watermark: Arc<stream::Watermark>,
 }
@@ -201,15 +371,38 @@ pub enum CommandError {
         /// Whole ids, at most ten of them.
         candidates: Vec<String>,
     },
+    /// NOT_FOUND: no workflow has this id or prefix.
+    #[error("workflow not found: {0}")]
+    NoWorkflow(String),
+    /// INVALID_ARGUMENT: a prefix that several workflows have.
+    #[error("ambiguous workflow id {prefix} matches {} workflows: {}", candidates.len(), candidates.join(", "))]
+    AmbiguousWorkflow {
+        /// As it was given.
+        prefix: String,
+        /// Whole ids, at most ten of them.
+        candidates: Vec<String>,
+    },
     /// FAILED_PRECONDITION: the job is not in a state for it.
     #[error("{0}")]
     WrongState(String),
     /// RESOURCE_EXHAUSTED: a bound of the node is reached.
     #[error("{0}")]
     Exhausted(String),
+    /// INVALID_ARGUMENT: a value that fits its field and not this node.
+    #[error("{0}")]
+    Invalid(String),
+    /// ALREADY_EXISTS: something of that name is there.
+    #[error("{0}")]
+    Exists(String),
+    /// NOT_FOUND: nothing of that name is there.
+    #[error("{0}")]
+    Missing(String),
     /// INTERNAL: the job could not be set up; it is stored as FAILED.
     #[error("{0}")]
     SetUp(String),
+    /// INTERNAL: another store cannot be reached now. Clients repeat UNAVAILABLE by themselves, and the user would see nothing.
+    #[error("{0}")]
+    Unreachable(String),
     /// UNAVAILABLE: nothing is accepted any more.
     #[error("the daemon is shutting down")]
     ShuttingDown,

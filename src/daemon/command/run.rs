@@ -14,12 +14,13 @@ use crate::daemon::jobs::{Job, Share, Slot};
 use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
 };
+use crate::daemon::provision::Ports;
 use crate::daemon::spawner::{InputSource, JobSandbox};
 use crate::daemon::staging;
 use crate::diag;
 use crate::job::exit::start_failure;
 use crate::job::state::{Fact, State};
-use crate::job::{Controller, JobId, JobSpec, JobView, NetworkMode};
+use crate::job::{Controller, Enforcement, JobId, JobSpec, JobView};
 use crate::output::Watermark;
 use crate::stream;
 use crate::sys::clock::now_ns;
@@ -73,13 +74,26 @@ pub(super) fn handle(
         answer_starters(core, id);
         return;
     }
+    if let Some(why) = core.supply.lacks_network(&spec.network) {
+        let _ = answer.send(Err(CommandError::WrongState(why)));
+        return;
+    }
     let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
     if let Some(why) = shortage(core, scheduled) {
         let _ = answer.send(Err(CommandError::Exhausted(why)));
         return;
     }
+    let waits = scheduled || !core.slots.is_open();
+    // One that waits gets its ports when it starts.
+    let ports = match core.supply.ports.bind(if waits { &[] } else { &spec.publish }) {
+        Ok(ports) => ports,
+        Err(why) => {
+            let _ = answer.send(Err(CommandError::WrongState(why)));
+            return;
+        }
+    };
     // A job that starts at once leaves nothing waiting.
-    let share = if scheduled || !core.slots.is_open() {
+    let share = if waits {
         match core.staging.backlog().admit(spec.client, staging::bytes(&spec, &uploads)) {
             Ok(share) => Some(share),
             Err(why) => {
@@ -97,26 +111,59 @@ pub(super) fn handle(
             return;
         }
     };
-    let limits = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
-    let refused = limits.as_ref().err().map(ToString::to_string);
-    // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
-    // counts by uid (setrlimit(2)).
-    let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
-    let unenforced = missing.map(|limit| limit.to_string()).collect();
     let inputs = staging::unpack(&mut spec, uploads);
-    let supplied = Supplied { inputs, claims: Arc::new(claims), share };
+    let supplied = Supplied { inputs, claims: Arc::new(claims), share, ports };
+    admit(core, spec, supplied, None, Some(answer));
+}
+
+/// Submits a job of a workflow, which has all the checks of a request behind it; its id. With `refused` it becomes a
+/// failed job for this reason.
+pub(super) fn submit(
+    core: &mut Core,
+    mut spec: JobSpec,
+    claims: Arc<Vec<Claim>>,
+    refused: Option<String>,
+) -> JobId {
+    let inputs = staging::unpack(&mut spec, Vec::new());
+    admit(core, spec, Supplied { inputs, claims, share: None, ports: None }, refused, None)
+}
+
+/// Decides how a job begins, and takes it in.
+fn admit(
+    core: &mut Core,
+    spec: JobSpec,
+    mut supplied: Supplied,
+    refused: Option<String>,
+    answer: Option<Answer<JobView>>,
+) -> JobId {
+    let (unenforced, unenforceable) = enforceable(core, &spec);
+    let refused = refused.or(unenforceable);
+    let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
     let admitted = match refused {
         Some(why) => Admitted::Refused(why),
         None if scheduled => Admitted::Scheduled,
         None => match core.slots.take() {
             None => Admitted::Queued,
-            Some(slot) => match sandbox_for(core, &spec) {
+            Some(slot) => match published_sandbox(core, &spec, supplied.ports.take()) {
                 Ok(sandbox) => Admitted::Starts(sandbox, slot),
                 Err(why) => Admitted::Refused(why),
             },
         },
     };
-    accept(core, spec, unenforced, supplied, admitted, answer);
+    accept(core, spec, unenforced, supplied, admitted, answer)
+}
+
+/// The limits of a job that this host cannot keep, in words; and why the job is refused, if it is.
+fn enforceable(core: &Core, spec: &JobSpec) -> (Vec<String>, Option<String>) {
+    let limits = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
+    let lacks_rate = core.node.lacks_rate(spec.rate);
+    let strict = core.settings.enforcement == Enforcement::Strict;
+    let refused = limits.as_ref().err().map(ToString::to_string);
+    let refused = refused.or_else(|| lacks_rate.clone().filter(|_| strict));
+    // The limit of processes holds without its controller too: the job's uid is its own, and RLIMIT_NPROC
+    // counts by uid (setrlimit(2)).
+    let missing = limits.unwrap_or_default().into_iter().filter(|l| l.controller != Controller::Pids);
+    (missing.map(|limit| limit.to_string()).chain(lacks_rate).collect(), refused)
 }
 
 /// Everything that a request brought beside its spec.
@@ -125,6 +172,8 @@ struct Supplied {
     claims: Arc<Vec<Claim>>,
     /// Its part of the bytes that may wait, where it waits.
     share: Option<Share>,
+    /// Its ports of the host, where it has them already.
+    ports: Option<Ports>,
 }
 
 /// Takes the job in and sets it on its way. The record comes first: every accepted request leaves a job with a reason.
@@ -134,8 +183,8 @@ fn accept(
     unenforced: Vec<String>,
     supplied: Supplied,
     admitted: Admitted,
-    answer: Answer<JobView>,
-) {
+    answer: Option<Answer<JobView>>,
+) -> JobId {
     let (id, output) = match &admitted {
         Admitted::Starts(sandbox, _) => (sandbox.id(), sandbox.output()),
         Admitted::Scheduled | Admitted::Queued | Admitted::Refused(_) => {
@@ -144,7 +193,7 @@ fn accept(
         }
     };
     let spec = Arc::new(spec);
-    let Supplied { inputs, claims, share } = supplied;
+    let Supplied { inputs, claims, share, .. } = supplied;
     diag::event!(
         Level::Debug,
         "job accepted",
@@ -163,7 +212,7 @@ fn accept(
     job.durability.claims = claims;
     job.usage = Usage { unenforced, ..Usage::default() };
     job.share = share;
-    job.waiters = Waiters { starters: vec![answer], ..Waiters::default() };
+    job.waiters = Waiters { starters: answer.into_iter().collect(), ..Waiters::default() };
     let started = match admitted {
         Admitted::Starts(sandbox, slot) => {
             job.standing = Standing::Running(slot);
@@ -191,11 +240,12 @@ fn accept(
     if let Err(why) = started {
         core.jobs.note(id, Fact::NotStarted(start_failure(why)));
     }
+    id
 }
 
 /// Why no job can be accepted: too many wait already, or the last descriptors are for the jobs that are there, to be
 /// looked at and stopped.
-fn shortage(core: &Core, scheduled: bool) -> Option<String> {
+pub(super) fn shortage(core: &Core, scheduled: bool) -> Option<String> {
     if let Some(limit) = getrlimit(Resource::Nofile).current {
         // A new descriptor has the lowest number that is free (open(2)): below it none is.
         let lowest = fcntl_dupfd_cloexec(core.schedule.timer().as_fd(), 0);
@@ -212,11 +262,15 @@ fn shortage(core: &Core, scheduled: bool) -> Option<String> {
         .then(|| format!("maximum concurrent jobs reached, and {most} wait already (joblet.maxQueuedJobs)"))
 }
 
+/// The same with the job's ports of the host: those that it has, or new ones.
+fn published_sandbox(core: &mut Core, spec: &JobSpec, ports: Option<Ports>) -> Result<JobSandbox, String> {
+    let ports = ports.map_or_else(|| core.supply.ports.bind(&spec.publish), |ports| Ok(Some(ports)))?;
+    Ok(sandbox_for(core, spec)?.with_ports(ports))
+}
+
 /// The sandbox of a job that starts now: a warm one, or what is needed to create one.
 fn sandbox_for(core: &mut Core, spec: &JobSpec) -> Result<JobSandbox, String> {
-    if spec.network == NetworkMode::None
-        && let Some(sandbox) = take_warm(core, &spec.limits)
-    {
+    if let Some(sandbox) = take_warm(core, spec) {
         return Ok(JobSandbox::Warm(Box::new(sandbox)));
     }
     let id = JobId::random();

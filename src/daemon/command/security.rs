@@ -13,8 +13,9 @@ use super::request::{Answer, CommandError};
 use crate::cgroup::CgroupError;
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
-use crate::daemon::provision::Node;
-use crate::job::{JobId, JobRef, JobView, Layer, Limits, NetworkMode, State};
+use crate::daemon::provision::{Network, Node, Ports};
+use crate::job::{JobId, JobRef, JobView, Layer, Limits, NetRate, NetworkMode, State};
+use crate::network::Lease;
 use crate::sandbox::security::{Promise, read_back};
 
 /// Hands a running job to the worker that looks at it.
@@ -40,6 +41,15 @@ struct Look {
     pidfd: OwnedFd,
     promise: Promise,
     limits: Limits,
+    // Its address and its wire.
+    lease: Option<Lease>,
+    // Whether it has an egress list.
+    listed: bool,
+    // The rate of that wire, where it has one.
+    rate: Option<NetRate>,
+    pid: i32,
+    // Its published ports.
+    ports: Vec<Layer>,
     // Its group and disks are those that the limits were written with.
     node: Arc<Node>,
 }
@@ -54,10 +64,17 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
         pidfd.map_err(|why| CommandError::Exhausted(format!("cannot look at job {}: {why}", job.id)))?;
     let promise = Promise {
         host_id: identity.host_id(),
-        own_network: job.spec.network == NetworkMode::None,
+        user: job.spec.user,
+        own_network: job.spec.network != NetworkMode::Host,
         pids: job.spec.limits.pids,
     };
-    Ok(Look { pidfd, promise, limits: job.spec.limits.clone(), node })
+    let lease = job.held.network.as_ref().and_then(Network::lease).cloned();
+    let listed = job.reach.changed.is_some() || job.spec.egress.is_some();
+    // Each is one question to the kernel.
+    let ports = job.held.ports.iter().flat_map(Ports::read_back).collect();
+    let rate = Some(job.spec.rate).filter(|rate| !rate.is_unlimited() && node.rates.is_ok());
+    let (limits, pid) = (job.spec.limits.clone(), run.pid);
+    Ok(Look { pidfd, promise, limits, lease, listed, rate, pid, ports, node })
 }
 
 impl Look {
@@ -73,6 +90,19 @@ impl Look {
         }
     }
 
+    /// Whether the router has the job's list.
+    fn egress(&self, lease: &Lease) -> Layer {
+        const PROMISED: &str = "only what its list allows";
+        let seen = self.node.egress.is_listed(&self.node.wiring, lease.address);
+        let kept = matches!(seen, Ok(true));
+        let words = match seen {
+            Ok(true) => PROMISED.to_owned(),
+            Ok(false) => "no list".to_owned(),
+            Err(why) => why.to_string(),
+        };
+        Layer::new("network.egress", PROMISED, words, kept)
+    }
+
     fn read(&self, id: JobId) -> io::Result<Vec<Layer>> {
         let Node { tree, disks, .. } = &*self.node;
         let group = tree.read_back(id, &self.limits, disks).map_err(|why| match why {
@@ -81,6 +111,13 @@ impl Look {
         })?;
         let mut layers = read_back(Path::new("/proc"), &group.processes, &self.promise)?;
         layers.extend(group.layers);
+        layers.extend(self.ports.iter().cloned());
+        let rated = self.lease.as_ref().zip(self.rate);
+        layers.extend(
+            rated.map(|(lease, rate)| self.node.wiring.read_rate(lease, rate, self.pidfd.as_fd(), self.pid)),
+        );
+        layers.extend(self.lease.iter().flat_map(|lease| self.node.wiring.read_back(lease)));
+        layers.extend(self.lease.iter().filter(|_| self.listed).map(|lease| self.egress(lease)));
         Ok(layers)
     }
 }
@@ -92,7 +129,9 @@ fn not_running(id: JobId, status: &str) -> CommandError {
 /// Whether an error means that the process or the group has gone.
 fn is_gone(why: &io::Error) -> bool {
     let errno = why.raw_os_error().map(Errno::from_raw_os_error);
-    why.kind() == io::ErrorKind::NotFound || matches!(errno, Some(Errno::SRCH | Errno::NODEV))
+    // A process that ends has left its network before its pidfd says so: /proc/PID/net answers EINVAL then.
+    let left = matches!(errno, Some(Errno::SRCH | Errno::NODEV | Errno::INVAL));
+    why.kind() == io::ErrorKind::NotFound || left
 }
 
 /// A pidfd is readable when its process has ended (pidfd_open(2)).

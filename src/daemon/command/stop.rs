@@ -1,4 +1,7 @@
 //! StopJob: ends a job that waits for a slot or runs. Answered when it is terminal.
+//!
+//! A job that is being stopped may be stopped again with a grace period. Each such call waits, and sets a timer at most;
+//! there are no more of them than open calls of all clients, which the API bounds.
 
 use std::time::Duration;
 

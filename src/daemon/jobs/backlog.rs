@@ -78,6 +78,13 @@ impl Backlog {
     }
 }
 
+impl Share {
+    /// Bytes of the request and its inputs.
+    pub(in crate::daemon) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         let mut used = lock(&self.used);

@@ -1,16 +1,21 @@
 //! One job, with everything that exists because of it.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::daemon::command::request::{Answer, CommandError};
 use crate::daemon::evidence::Evidence;
-use crate::daemon::provision::Resources;
+use crate::daemon::provision::{Network, Resources};
 use crate::daemon::sources::Registered;
+use crate::forward::JobNetwork;
+use crate::job::egress::List;
 use crate::job::exit::StopCause;
+use crate::job::publish::Published;
 use crate::job::state::Fact;
-use crate::job::{JobId, JobSpec, JobView, State, Status};
+use crate::job::{Denials, JobId, JobSpec, JobView, State, Status, WireLease};
 use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
@@ -52,9 +57,15 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) trace: Trace,
     /// Its use of memory and processor, and the limits that the host cannot keep.
     pub(in crate::daemon) usage: Usage,
+    /// What it may reach, and what it was refused.
+    pub(in crate::daemon) reach: Reach,
     /// Calls that wait for it.
     pub(in crate::daemon) waiters: Waiters,
 }
+
+/// The word about a job whose wire is gone.
+const LOST_NETWORK: &str = "network: lost; its wire was gone when the daemon came back, and it has none any more. Run it \
+    again where it needs its network";
 
 /// Moments of a job's life, ns since the epoch.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +82,8 @@ pub(in crate::daemon) struct Times {
     pub(in crate::daemon) timeout_at_ns: Option<i64>,
     /// From TERM to KILL, as a StopJob asked.
     pub(in crate::daemon) stop_grace: Option<Duration>,
+    /// When the first timer for the KILL of a stop fires.
+    pub(in crate::daemon) kill_at: Option<Instant>,
 }
 
 /// How much of a job would survive the daemon now.
@@ -122,6 +135,12 @@ pub(in crate::daemon) struct Run {
     pub(in crate::daemon) exit_file: Arc<File>,
     /// `/proc/PID/oom_score_adj` of PID 1, until that is spared from the out-of-memory killer.
     pub(in crate::daemon) oom_score: Option<File>,
+    /// The way to its ports, if somebody has asked for it.
+    pub(in crate::daemon) network: Option<Arc<JobNetwork>>,
+    /// The root of its /work, where files of it are to be kept, until they are being.
+    pub(in crate::daemon) work: Option<OwnedFd>,
+    /// Whether files of it are being kept, for which its end waits.
+    pub(in crate::daemon) is_collecting: bool,
     /// How PID 1 itself ended, in words; `None` while it lives.
     pub(in crate::daemon) init_end: Option<String>,
     /// The evidence of its end, once it is read.
@@ -133,6 +152,10 @@ pub(in crate::daemon) struct Run {
 pub(in crate::daemon) struct Trace {
     /// The host id that they run as.
     pub(in crate::daemon) host_id: Option<u32>,
+    /// Its address and its wire.
+    pub(in crate::daemon) wire: Option<WireLease>,
+    /// Whether the wire was gone when this daemon took the job over.
+    pub(in crate::daemon) lost_network: bool,
     /// PID 1 of the job.
     pub(in crate::daemon) process: Option<Process>,
 }
@@ -148,6 +171,27 @@ pub(in crate::daemon) struct Usage {
     pub(in crate::daemon) unenforced: Vec<String>,
 }
 
+/// The egress of a job.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Reach {
+    /// Its list, where that was changed after the start.
+    pub(in crate::daemon) changed: Option<Arc<List>>,
+    /// Whether a change is under way.
+    pub(in crate::daemon) changing: bool,
+    /// How much a running job was refused.
+    pub(in crate::daemon) counted: Arc<AtomicU64>,
+    /// What it was refused, once it is over.
+    pub(in crate::daemon) denials: Option<Arc<Denials>>,
+}
+
+impl Reach {
+    /// Packets and questions that were refused.
+    fn total(&self) -> u64 {
+        let counted = self.counted.load(Ordering::Relaxed);
+        self.denials.as_ref().map_or(counted, |denials| denials.total())
+    }
+}
+
 /// Calls that wait for a job.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Waiters {
@@ -160,6 +204,11 @@ pub(in crate::daemon) struct Waiters {
 }
 
 impl Job {
+    /// The egress list in force, if it has one.
+    pub(in crate::daemon) fn list(&self) -> Option<&List> {
+        self.reach.changed.as_deref().or(self.spec.egress.as_ref())
+    }
+
     /// A job that was accepted now and has nothing yet.
     pub(in crate::daemon) fn new(
         id: JobId,
@@ -184,6 +233,7 @@ impl Job {
             held: Resources::default(),
             trace: Trace::default(),
             usage: Usage::default(),
+            reach: Reach::default(),
             waiters: Waiters::default(),
         }
     }
@@ -204,13 +254,24 @@ impl Job {
                 ended_ns: record.ended_ns,
                 timeout_at_ns: record.timeout_at_ns,
                 stop_grace: record.stop_grace,
+                kill_at: None,
             },
             durability: Durability { version: 1, durable: 1, ..Durability::default() },
-            trace: Trace { host_id: record.lease, process: record.process },
+            trace: Trace {
+                host_id: record.lease,
+                wire: record.wire,
+                lost_network: false,
+                process: record.process,
+            },
             usage: Usage {
                 peak_bytes: record.peak_bytes,
                 cpu_usec: record.cpu_usec,
                 unenforced: record.unenforced,
+            },
+            reach: Reach {
+                changed: record.egress.map(Arc::new),
+                denials: record.denials.map(Arc::from),
+                ..Reach::default()
             },
             ..Job::new(record.id, record.spec, state, output, samples)
         }
@@ -235,6 +296,9 @@ impl Job {
             ended_ns: self.times.ended_ns,
             unenforced: self.usage.unenforced.clone(),
             lease: self.trace.host_id,
+            wire: self.trace.wire.clone(),
+            egress: self.reach.changed.as_deref().cloned(),
+            denials: self.reach.denials.as_deref().cloned().map(Box::new),
             process: self.trace.process.clone(),
             boot: boot.to_owned(),
             timeout_at_ns: self.times.timeout_at_ns,
@@ -308,10 +372,25 @@ impl Job {
             ending: if let State::Finished(ending) = &self.state { Some(ending.clone()) } else { None },
             peak_memory_bytes: self.usage.peak_bytes,
             cpu_time_usec: self.usage.cpu_usec,
+            egress: self.reach.changed.clone(),
+            denials: self.reach.total(),
             unenforced: self.usage.unenforced.clone(),
+            ports: self.ports(),
             queue_position: position.unwrap_or(0),
             wait_reason: self.wait_reason(position.is_some()).to_owned(),
+            address: self.address(),
+            note: if self.trace.lost_network { LOST_NETWORK.to_owned() } else { String::new() },
         }
+    }
+
+    /// The ports of the host that reach it now.
+    fn ports(&self) -> Vec<Published> {
+        self.held.ports.iter().flat_map(|ports| ports.held()).map(|(port, _)| *port).collect()
+    }
+
+    fn address(&self) -> String {
+        let lease = self.held.network.as_ref().and_then(Network::lease);
+        lease.map(|lease| format!("{}/{}", lease.address, lease.range.prefix())).unwrap_or_default()
     }
 
     fn wait_reason(&self, queued: bool) -> &'static str {

@@ -11,7 +11,7 @@ mod slots;
 pub(super) mod table;
 
 pub(super) use backlog::{Backlog, BacklogLimits, Share};
-pub(super) use job::{Job, Run};
+pub(super) use job::{Job, Run, Trace};
 pub(super) use kept::{Kept, KeptLimits};
 pub(super) use schedule::Schedule;
 pub(super) use slots::{Slot, Slots};

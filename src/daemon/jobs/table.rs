@@ -177,7 +177,8 @@ impl JobTable {
 
 /// Bytes of a job's record, in memory and in the database. Its texts make it large, and the rest has a kilobyte.
 fn record_bytes(job: &Job) -> u64 {
-    job.spec.text_bytes() as u64 + 1024
+    let denials = job.reach.denials.as_ref().map_or(0, |denials| denials.text_bytes());
+    job.spec.text_bytes() as u64 + denials as u64 + 1024
 }
 
 /// Counts a job among the terminal ones, with the bytes of its record.

@@ -1,25 +1,32 @@
 //! The end of a job, in a fixed order; every step may be repeated.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::forgetting::forget_old;
+use super::forgetting::{forget_old, measure};
 use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::standing::{leave_queues, release_slot};
+use super::workflows::{add_bytes, on_job_ended, outputs_of, room_of};
 use crate::daemon::command_line;
 use crate::daemon::core::Core;
-use crate::daemon::evidence::{self, Evidence};
-use crate::daemon::jobs::{Job, JobTable};
-use crate::daemon::provision::own_disks;
+use crate::daemon::evidence::{self, Evidence, Wired};
+use crate::daemon::history::Ended;
+use crate::daemon::jobs::Job;
+use crate::daemon::outputs::Collected;
+use crate::daemon::provision::{Network, own_disks};
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
 use crate::job::state::{Fact, State};
 use crate::job::{Ending, ExitReason, JobId, Status, units};
 use crate::output::Full;
+
+/// How long the output of an ended job that is live only can still be opened: a client that has just started a short job
+/// comes for it.
+const LIVE_LINGER: Duration = Duration::from_secs(5);
 
 /// PID 1 is gone, and with it every process of the job: its last sample is taken, and what it left behind is read, by
 /// the sampler.
@@ -28,27 +35,34 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let Some(run) = &job.run else { return };
     // The cgroup is there until the job is finished, and tells all that it used.
-    let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref());
+    let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), Wired::of(&core.node, &job.held));
     core.streams.sampler.last(id, read);
-    let drains = |id| is_draining(&core.jobs, id);
-    if let Some(at) = core.clock.drains.add(Instant::now() + bound, id, drains) {
-        core.clock.timers.set(at, Timer::Drains);
+    collect_files(core, id);
+    core.clock.timers.set(Instant::now() + bound, Timer::Drain(id));
+}
+
+/// Has the files kept that a job of a workflow leaves for others.
+fn collect_files(core: &mut Core, id: JobId) {
+    let Some(part) = core.jobs.get(id).and_then(|job| job.spec.part) else { return };
+    let (paths, most) = (outputs_of(core, &part), room_of(core, &part));
+    let Some(run) = core.jobs.get_mut(id).and_then(|job| job.run.as_mut()) else { return };
+    if let Some(work) = run.work.take().filter(|_| !paths.is_empty()) {
+        run.is_collecting = true;
+        core.streams.outputs.collect(id, &part, work, paths, most);
     }
 }
 
-fn is_draining(jobs: &JobTable, id: JobId) -> bool {
-    jobs.get(id).is_some_and(|job| matches!(job.state, State::Draining(_)))
-}
-
-/// Some jobs that have ended have had long enough for their output and their evidence.
-pub(in crate::daemon) fn on_late(core: &mut Core) {
-    let (late, next) = core.clock.drains.late(Instant::now(), |id| is_draining(&core.jobs, id));
-    for id in late {
-        collect_late(core, id);
+/// The files of a job are kept, or cannot be: whoever gets them hears why.
+pub(in crate::daemon) fn on_collected(core: &mut Core, collected: Collected) {
+    let Collected { id, result, pending: _pending } = collected;
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    if let Some(run) = &mut job.run {
+        run.is_collecting = false;
     }
-    if let Some(at) = next {
-        core.clock.timers.set(at, Timer::Drains);
+    if let (Some(part), Ok(bytes)) = (job.spec.part, result) {
+        add_bytes(core, &part, bytes);
     }
+    conclude_if_complete(core, id);
 }
 
 /// The last sample of a job is stored, and what it left behind is read.
@@ -73,8 +87,8 @@ fn conclude_if_complete(core: &mut Core, id: JobId) {
     if !job.output.complete || !matches!(job.state, State::Draining(_)) {
         return;
     }
-    let Some(run) = &job.run else { return };
-    let Some(evidence) = run.evidence else { return };
+    let Some(run) = job.run.as_ref().filter(|run| !run.is_collecting) else { return };
+    let Some(evidence) = run.evidence.clone() else { return };
     let init_end = run.init_end.clone().unwrap_or_default();
     let ending =
         conclude(job, &evidence, Lost { host_restarted: false, init_end }, &core.settings, &core.node);
@@ -113,6 +127,7 @@ pub(super) fn conclude(
         host_restarted: lost.host_restarted,
         init_end: lost.init_end,
     });
+    job.reach.denials = evidence.denials.clone().map(Arc::new);
     (job.usage.peak_bytes, job.usage.cpu_usec) = (evidence.peak_bytes, evidence.cpu_usec);
     if let Some(exit) = evidence.exit {
         // The times of the exit file are truer than ours.
@@ -124,14 +139,16 @@ pub(super) fn conclude(
     ending
 }
 
-/// The output did not end although no process is left: somebody outside holds the pipe. Or the sampler does not answer,
-/// because the disk hangs: then the evidence is read by the cleanup thread.
-fn collect_late(core: &mut Core, id: JobId) {
+/// A job that has ended has had long enough to be complete, as nearly every one is by now. Else its output did not end
+/// although no process is left: somebody outside holds the pipe. Or the sampler does not answer, because the disk hangs:
+/// then the evidence is read by the cleanup thread.
+pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let (State::Draining(_), Some(run)) = (&job.state, &job.run) else { return };
     if run.evidence.is_none() {
         diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
-        let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref());
+        let read =
+            evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), Wired::of(&core.node, &job.held));
         core.cleanup.read_evidence(id, move || read(None));
     }
     if !job.output.complete {
@@ -156,20 +173,42 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     job.durability.claims = Arc::default();
     core.jobs.has_ended(id);
     answer_starters(core, id);
-    drop(run);
+    if let Some(network) = run.and_then(|run| run.network) {
+        network.close();
+        core.supply.ports.relay().forget(id);
+    }
+    if let Some(lease) = held.network.as_ref().and_then(Network::lease) {
+        core.node.resolver.forget(lease.address);
+    }
     held.release(&mut core.supply, &mut core.cleanup);
     core.cleanup.remove_file(core.staging.path(id));
-    let spool = core.node.spool.join(id.to_string());
     if let Some(last) = last {
-        core.cleanup.write_sidecar(spool.clone(), last);
+        core.cleanup.write_sidecar(core.node.spool.join(id.to_string()), last);
     }
-    core.cleanup.measure([(id, spool)].into());
+    if core.node.live_only {
+        core.clock.timers.set(Instant::now() + LIVE_LINGER, Timer::LiveOver(id));
+    } else {
+        measure(core, id);
+    }
+    complete_history(core, id);
     // It may have failed while it waited, with a ticket that nobody else would take back.
     leave_queues(core, id);
     release_slot(core, id);
+    on_job_ended(core, id);
     refill_later(core);
     // Last: it may be this one that goes.
     forget_old(core);
+}
+
+/// Has the history of a job completed, from what is in its spool.
+pub(super) fn complete_history(core: &Core, id: JobId) {
+    let Some(job) = core.jobs.get(id) else { return };
+    core.streams.history.end(Ended {
+        id,
+        dir: core.node.spool.join(id.to_string()),
+        created_ns: job.times.created_ns,
+        ended_ns: job.times.ended_ns.unwrap_or(job.times.created_ns),
+    });
 }
 
 /// The level of a job's end: a failure is an error, a limit that ended the job a warning.

@@ -12,25 +12,31 @@ mod standing;
 mod starting;
 pub(super) mod takeover;
 mod waiting;
+mod workflow_takeover;
+mod workflows;
 
 use super::core::Core;
 use crate::job::JobId;
 use crate::job::state::Effect;
 
-pub(super) use finishing::{on_evidence, on_late, on_output_complete};
-pub(super) use forgetting::{expire, forget_then, on_measured};
-pub(super) use pooling::{expect_jobs, on_created, refill_if_quiet, take_warm};
+pub(super) use finishing::{collect_late, on_collected, on_evidence, on_output_complete};
+pub(super) use forgetting::{expire, forget_then, measure, on_measured};
+pub(super) use pooling::{discard_of_network, expect_jobs, on_created, refill_if_quiet, take_warm};
 pub(super) use recording::{answer_starters, on_recorded, save};
 pub(super) use running::{kill_after, on_init_event, on_report_event};
 pub(super) use shutdown::{begin as begin_shutdown, end_holders, is_idle};
 pub(super) use standing::leave_queues;
 pub(super) use starting::{cold_sandbox, end_stuck, hand_over, on_started};
 pub(super) use waiting::{enqueue, on_due, on_staged, put_aside, wait_for_time};
+pub(super) use workflows::save_workflow;
 
 /// Carries one effect out.
 pub(super) fn act(core: &mut Core, id: JobId, effect: Effect) {
     match effect {
-        Effect::Enqueue => waiting::enqueue(core, id),
+        Effect::Enqueue => {
+            workflows::on_job_due(core, id);
+            waiting::enqueue(core, id);
+        }
         Effect::Start => starting::start(core, id),
         Effect::Save => drop(recording::save(core, id)),
         Effect::AnnounceRunning => running::announce(core, id),

@@ -5,16 +5,17 @@ use std::time::Instant;
 use log::Level;
 
 use crate::daemon::core::Core;
+use crate::daemon::pool::{Taken, Usual};
 use crate::daemon::provision::{Identity, Resources};
 use crate::daemon::spawner::{CreateError, CreateRequest, WarmSandbox};
 use crate::daemon::timers::Timer;
 use crate::daemon::token::Token;
 use crate::diag;
-use crate::job::{JobId, Limits, NetworkMode};
+use crate::job::{JobId, JobSpec, NetworkMode};
 use crate::output::Watermark;
 
-/// Fills the pool with sandboxes for jobs with these limits, until jobs ask for others.
-pub(in crate::daemon) fn expect_jobs(core: &mut Core, usual: Limits) {
+/// Fills the pool with sandboxes for such jobs, until jobs ask for others.
+pub(in crate::daemon) fn expect_jobs(core: &mut Core, usual: Usual) {
     core.pool.expect(usual);
     refill(core);
 }
@@ -32,22 +33,48 @@ pub(super) fn refill_later(core: &mut Core) {
 pub(in crate::daemon) fn refill_if_quiet(core: &mut Core) {
     match core.pool.quiet_at(Instant::now()) {
         Some(at) => core.clock.timers.set(at, Timer::Quiet),
-        None => refill(core),
+        None => {
+            refill(core);
+            rebalance(core);
+        }
+    }
+}
+
+/// Exchanges sandboxes until as many have a wire as the last jobs want.
+fn rebalance(core: &mut Core) {
+    let size = core.pool.size();
+    for _ in 0..size {
+        let can_wire = core.pool.network().is_some_and(|n| core.supply.warm_network(&n, size).is_some());
+        if core.shutdown.begun {
+            return;
+        }
+        let Some(sandbox) = core.pool.surplus(can_wire) else { return };
+        discard(core, sandbox);
+        refill(core);
     }
 }
 
 /// Has sandboxes created until enough are ready or on their way.
 fn refill(core: &mut Core) {
     while !core.shutdown.begun
-        && let Some(limits) = core.pool.lacking()
+        && let Some(Usual { limits, user, network }) = core.pool.lacking()
         && let Some(lease) = core.supply.identities.take()
     {
+        let network = match network.is_wired() {
+            true => core.supply.warm_network(&network, core.pool.size()).unwrap_or(NetworkMode::None),
+            false => network,
+        };
+        // Without an address the job itself will hear why.
+        let Ok(network) = core.supply.network(&network) else {
+            core.supply.identities.release(lease);
+            return;
+        };
         let id = JobId::random();
         let request = Box::new(CreateRequest {
             id,
             limits,
-            network: core.supply.networks.source(NetworkMode::None),
-            held: Resources::with_identity(Identity::new(lease)),
+            held: Resources::reserved(Identity::new(lease, user), network.held()),
+            network,
             output: Watermark::new(),
         });
         if let Err(back) = core.pool.request(request) {
@@ -59,14 +86,37 @@ fn refill(core: &mut Core) {
     }
 }
 
-/// A warm sandbox for a job with these limits and its own network; `None` where none is ready.
-pub(in crate::daemon) fn take_warm(core: &mut Core, limits: &Limits) -> Option<WarmSandbox> {
-    let (taken, dead) = core.pool.take(limits);
+/// A warm sandbox for a job like this one; `None` where none is ready.
+pub(in crate::daemon) fn take_warm(core: &mut Core, spec: &JobSpec) -> Option<WarmSandbox> {
+    let (user, network) = (spec.user, spec.network.clone());
+    // A rate is put on before a wire is up.
+    if !spec.rate.is_unlimited() && core.node.rates.is_ok() {
+        return None;
+    }
+    // The pool has no sandbox in the host's network, and makes none for the next such job either.
+    if network == NetworkMode::Host {
+        return None;
+    }
+    let Taken { sandbox, dead, unfit } = core.pool.take(Usual { limits: spec.limits.clone(), user, network });
+    if let Some(sandbox) = unfit {
+        discard(core, sandbox);
+    }
     for sandbox in dead {
         diag::limited!(Level::Warn, "a joblet-init was killed before it had a job", pid = sandbox.init.pid);
         discard(core, sandbox);
     }
-    taken
+    renew(core, sandbox?, &spec.network)
+}
+
+/// The same sandbox with an address of this network; `None` where none is free: the job's own start tells its client.
+fn renew(core: &mut Core, mut sandbox: WarmSandbox, network: &NetworkMode) -> Option<WarmSandbox> {
+    let is_there = sandbox.network().as_ref() == Some(network);
+    let held = sandbox.held.network.as_mut().filter(|_| !is_there);
+    if held.is_some_and(|held| core.supply.renew(held, network).is_err()) {
+        core.pool.add(sandbox);
+        return None;
+    }
+    Some(sandbox)
 }
 
 /// A warm sandbox is ready. One that could not be created is not tried again before the next job: that one's own start
@@ -77,13 +127,35 @@ pub(in crate::daemon) fn on_created(
     _under_way: Token,
 ) {
     match created {
-        Ok(sandbox) if core.shutdown.begun => discard(core, *sandbox),
-        Ok(sandbox) => core.pool.add(*sandbox),
+        Ok(sandbox) if core.shutdown.begun || is_orphan(core, &sandbox) => discard(core, *sandbox),
+        Ok(sandbox) => {
+            core.pool.add(*sandbox);
+            // Others may have waited for this one.
+            refill_later(core);
+        }
         Err(error) => {
             let CreateError { id, held, why } = *error;
             diag::limited!(Level::Warn, "cannot create a warm sandbox for a next job", error = why.why);
+            if held.network.is_some() {
+                core.pool.forget_wires();
+            }
             give_up(core, id, held);
         }
+    }
+}
+
+/// Whether the network of a warm sandbox was removed while it was being created.
+fn is_orphan(core: &Core, sandbox: &WarmSandbox) -> bool {
+    !sandbox.network().is_some_and(|mode| core.supply.networks.takes_jobs(&mode))
+}
+
+/// Gives the warm sandboxes up whose network is being removed.
+pub(in crate::daemon) fn discard_of_network(core: &mut Core, name: &str) {
+    if name.parse().is_ok_and(|mode| core.supply.networks.takes_jobs(&mode)) {
+        return;
+    }
+    for sandbox in core.pool.take_of_network(name) {
+        discard(core, sandbox);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::forgetting::forget;
 use super::standing::{leave_queues, release_slot};
+use super::workflows::on_workflow_recorded;
 use crate::daemon::core::Core;
 use crate::daemon::ledger::{PendingWrite, Put};
 use crate::job::JobId;
@@ -25,8 +26,11 @@ pub(in crate::daemon) fn save(core: &mut Core, id: JobId) -> Option<Box<Record>>
 
 /// Records are on disk, or cannot be written.
 pub(in crate::daemon) fn on_recorded(core: &mut Core, outcome: Outcome<PendingWrite>) {
-    let Outcome { trouble, records, tickets: _tickets } = outcome;
+    let Outcome { trouble, records, workflows, tickets: _tickets } = outcome;
     let durable = trouble.is_none();
+    for (serial, version) in workflows {
+        on_workflow_recorded(core, serial, version, trouble.as_deref());
+    }
     for (id, version) in records {
         let Some(job) = core.jobs.get_mut(id) else { continue };
         let kept = &mut job.durability;
@@ -52,6 +56,10 @@ pub(in crate::daemon) fn on_recorded(core: &mut Core, outcome: Outcome<PendingWr
 /// job that runs is answered when its record is written.
 fn refuse_unrecorded(core: &mut Core, id: JobId, trouble: &str) {
     let Some(job) = core.jobs.get_mut(id) else { return };
+    if job.spec.part.is_some() {
+        // Its workflow is recorded, and nobody else waits for it: its record is tried again.
+        return;
+    }
     let why = match &job.state {
         State::Recording(ending) if ending.reason == ExitReason::StartFailed => ending.message.clone(),
         State::Recording(_) => format!("job {id} is over, and that cannot be recorded yet: {trouble}"),

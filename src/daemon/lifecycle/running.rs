@@ -10,7 +10,9 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::pooling::refill_later;
 use super::recording::answer_starters;
+use super::workflows::on_job_running;
 use crate::daemon::core::Core;
+use crate::daemon::history::Added;
 use crate::daemon::timers::Timer;
 use crate::daemon::{command_line, instant_of};
 use crate::diag;
@@ -74,6 +76,7 @@ pub(super) fn announce(core: &mut Core, id: JobId) {
         command = command_line(&job.spec.command, &job.spec.args),
         duration = format_args!("{}us", (now - job.times.created_ns) / 1000)
     );
+    on_job_running(core, id);
     run_timeout(core, id);
     answer_starters(core, id);
     core.cleanup.remove_file(core.staging.path(id));
@@ -91,9 +94,16 @@ pub(super) fn run_timeout(core: &mut Core, id: JobId) {
     core.clock.timers.set(instant_of(at), Timer::Timeout(id));
 }
 
-/// Has a running job sampled from now on; one of an earlier daemon too, whose samples then go on.
+/// Has a running job sampled and its output kept from now on; one of an earlier daemon too, whose samples then go on.
 pub(super) fn watch_use(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
+    core.streams.history.add(Added {
+        id,
+        dir: core.node.spool.join(id.to_string()),
+        created_ns: job.times.created_ns,
+        output: job.output.watermark.clone(),
+        samples: job.samples.clone(),
+    });
     let (Some(run), Some(group)) = (&job.run, &job.held.cgroup) else { return };
     let samples = job.samples.clone();
     core.streams.sampler.watch(Watched {
@@ -102,6 +112,7 @@ pub(super) fn watch_use(core: &mut Core, id: JobId) {
         group: group.path().to_owned(),
         limits: job.spec.limits.clone(),
         dir: core.node.spool.join(id.to_string()),
+        denials: job.reach.counted.clone(),
         publish: Box::new(move |bytes| samples.publish(bytes)),
     });
 }
@@ -134,7 +145,12 @@ pub(super) fn terminate(core: &mut Core, id: JobId) {
 
 /// Ends the grace period of a job after this time, unless it is over sooner.
 pub(in crate::daemon) fn kill_after(core: &mut Core, id: JobId, grace: Duration) {
-    core.clock.timers.set(Instant::now() + grace, Timer::Grace(id));
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    let at = Instant::now() + grace;
+    if job.times.kill_at.is_none_or(|set| at < set) {
+        job.times.kill_at = Some(at);
+        core.clock.timers.set(at, Timer::Grace(id));
+    }
 }
 
 /// Kills everything in the job, whatever it forked: with PID 1 the kernel kills the whole pid namespace. The cleanup thread

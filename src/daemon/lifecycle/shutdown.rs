@@ -52,7 +52,9 @@ pub(in crate::daemon) fn is_idle(core: &Core) -> bool {
         || core.pool.is_filling()
         || core.ledger.pending() > 0
         || core.staging.pending() > 0
+        || core.streams.outputs.pending() > 0
         || core.cleanup.pending() > 0
+        || core.supply.networks.under_way() > 0
         || core.jobs.has_facts()
         // Its thread would keep our process from its end. The watchdog ends the job.
         || core.streams.collector.is_held();

@@ -7,9 +7,11 @@ use log::Level;
 
 use super::pooling::discard;
 use super::recording::save;
+use super::workflows::{data_of, inputs_of, outputs_of};
 use crate::daemon::core::Core;
-use crate::daemon::jobs::Run;
-use crate::daemon::provision::{Identity, Resources, StartError};
+use crate::daemon::jobs::{Run, Share, Trace};
+use crate::daemon::ports::publish;
+use crate::daemon::provision::{Identity, Network, Resources, StartError};
 use crate::daemon::sources::Source;
 use crate::daemon::spawner::{CreateRequest, InputSource, JobSandbox, StartRequest, StartResult, Started};
 use crate::daemon::staging;
@@ -23,7 +25,7 @@ use crate::output::Watermark;
 /// A sandbox that has to be created for a job: its host id and its network are reserved.
 ///
 /// # Errors
-/// All host ids are in use.
+/// All host ids are in use, or all addresses of its network.
 pub(in crate::daemon) fn cold_sandbox(
     core: &mut Core,
     id: JobId,
@@ -32,8 +34,15 @@ pub(in crate::daemon) fn cold_sandbox(
 ) -> Result<JobSandbox, String> {
     let lease = core.supply.identities.take();
     let lease = lease.ok_or_else(|| "all host ids are in use; raise process.subidCount".to_owned())?;
-    let network = core.supply.networks.source(spec.network);
-    let held = Resources::with_identity(Identity::new(lease));
+    let network = match core.supply.network(&spec.network) {
+        Ok(network) => network,
+        Err(why) => {
+            core.supply.identities.release(lease);
+            return Err(why);
+        }
+    };
+    let network = if core.node.rates.is_ok() { network.with_rate(spec.rate) } else { network };
+    let held = Resources::reserved(Identity::new(lease, spec.user), network.held());
     let request = CreateRequest { id, limits: spec.limits.clone(), network, held, output };
     Ok(JobSandbox::Cold(Box::new(request)))
 }
@@ -42,13 +51,23 @@ pub(in crate::daemon) fn cold_sandbox(
 pub(super) fn start(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let (spec, output) = (job.spec.clone(), job.output.watermark.clone());
-    let inputs = if staging::is_needed(&spec) {
-        InputSource::Staged
+    let inputs = if let Some(part) = &spec.part {
+        match inputs_of(core, part) {
+            Ok(inputs) => InputSource::Given(inputs),
+            Err(why) => {
+                core.jobs.note(id, Fact::NotStarted(start_failure(why)));
+                return;
+            }
+        }
+    } else if staging::is_needed(&spec) {
+        InputSource::Staged { bytes: job.share.as_ref().map_or(0, Share::bytes) }
     } else {
         InputSource::Given(staging::of_record(&spec))
     };
-    let started =
-        cold_sandbox(core, id, &spec, output).and_then(|sandbox| hand_over(core, sandbox, spec, inputs));
+    let started = core.supply.ports.bind(&spec.publish).and_then(|ports| {
+        let sandbox = cold_sandbox(core, id, &spec, output)?.with_ports(ports);
+        hand_over(core, sandbox, spec, inputs)
+    });
     if let Err(why) = started {
         core.jobs.note(id, Fact::NotStarted(start_failure(why)));
     }
@@ -65,15 +84,21 @@ pub(in crate::daemon) fn hand_over(
     inputs: InputSource,
 ) -> Result<(), String> {
     let id = sandbox.id();
-    let mut claims = Arc::default();
+    let (mut claims, mut counted) = (Arc::default(), Arc::default());
     if let Some(job) = core.jobs.get_mut(id) {
-        (job.trace.host_id, job.trace.process) = (sandbox.host_id(), sandbox.process());
+        let process = sandbox.process();
+        job.trace = Trace { host_id: sandbox.host_id(), wire: sandbox.wire(), process, ..Trace::default() };
         claims = job.durability.claims.clone();
+        counted = job.reach.counted.clone();
     }
     let host_id = sandbox.host_id().unwrap_or_default();
     diag::event!(Level::Debug, "job goes to a spawner", jobId = id, hostId = host_id);
+    let data = spec.part.map(|part| data_of(core, &part)).unwrap_or_default();
+    let keeps_work = spec.part.is_some_and(|part| !outputs_of(core, &part).is_empty());
     let record = save(core, id);
-    let request = StartRequest { sandbox, spec, inputs, claims, record, under_way: core.starts.token() };
+    let under_way = core.starts.token();
+    let request =
+        StartRequest { sandbox, spec, inputs, claims, data, keeps_work, counted, record, under_way };
     if let Err(back) = core.starts.hand_over(request) {
         match back {
             JobSandbox::Warm(sandbox) => discard(core, *sandbox),
@@ -87,7 +112,10 @@ pub(in crate::daemon) fn hand_over(
 
 /// A spawner is done with a start.
 pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
-    let StartResult { id, held, result, under_way: _under_way } = result;
+    let StartResult { id, mut held, result, under_way: _under_way } = result;
+    if let Some(network) = &mut held.network {
+        core.supply.release_old(network);
+    }
     let run = result.and_then(|started| watch(core, id, started));
     let Some(job) = core.jobs.get_mut(id) else {
         // Live jobs are not forgotten; what it holds must not be lost if one ever is.
@@ -95,6 +123,9 @@ pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
         return;
     };
     job.held = held;
+    if job.held.network.as_ref().and_then(Network::lease).is_some() {
+        core.supply.keeper.begin();
+    }
     let fact = match run {
         Ok((run, process)) => {
             job.trace.process = process;
@@ -107,6 +138,7 @@ pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
         }
     };
     core.jobs.note(id, fact);
+    publish(core, id);
 }
 
 /// Watches a process that was started.
@@ -115,7 +147,7 @@ fn watch(
     id: JobId,
     started: Started,
 ) -> Result<(Run, Option<crate::state::record::Process>), StartError> {
-    let Started { pidfd, pid, process, report, exit_file, oom_score } = started;
+    let Started { pidfd, pid, process, report, exit_file, oom_score, work } = started;
     let sources = &core.clock.sources;
     let failed = |why: std::io::Error| StartError::from(format!("cannot watch the job's process: {why}"));
     // A process that nobody watches would never be seen to end: it is ended at once.
@@ -133,6 +165,9 @@ fn watch(
         report: Some(report),
         exit_file: Arc::new(exit_file),
         oom_score,
+        network: None,
+        work,
+        is_collecting: false,
         init_end: None,
         evidence: None,
     };

@@ -23,31 +23,35 @@ use std::time::{Duration, Instant};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Signal, pidfd_send_signal};
 
-use super::finishing::{Lost, conclude};
+use super::finishing::{Lost, complete_history, conclude};
 use super::forgetting::expire;
 use super::recording::save;
 use super::running::{run_timeout, watch_use};
 use super::standing::grant_slots;
 use super::waiting::wait_for_time;
+use super::workflow_takeover::take_over_workflows;
 use crate::cgroup::{JobCgroup, Removal};
 use crate::daemon::cleanup::BUSY_AGAIN;
 use crate::daemon::core::Core;
+use crate::daemon::egress::Watched;
 use crate::daemon::evidence::{self, read_exit};
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::jobs::{Job, Run};
-use crate::daemon::provision::{Adoption, Mounts, Resources, work_name};
+use crate::daemon::ports::publish;
+use crate::daemon::provision::{Adoption, Mounts, Network, Resources, work_name};
 use crate::daemon::sources::Source;
 use crate::daemon::staging;
 use crate::diag;
 use crate::init_abi::slot;
-use crate::job::JobId;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::state::{Fact, State};
-use crate::output::{JobOutput, SpoolWriter, Watermark};
+use crate::job::{JobId, WorkflowId};
+use crate::output::{INDEX, JobOutput, SpoolWriter, Watermark};
 use crate::sandbox::create::{exit_file_path, exit_files};
 use crate::sandbox::work::Leftover;
-use crate::state::{Record, Stage, intent};
+use crate::state::{ElementRecord, Record, Stage, WorkflowRecord, intent};
 use crate::stream;
 use crate::sys::clock::now_ns;
 use crate::sys::pidfd;
@@ -63,6 +67,7 @@ struct Found {
 pub(in crate::daemon) fn take_over(
     core: &mut Core,
     records: Vec<Record>,
+    workflows: Vec<(WorkflowRecord, Vec<ElementRecord>)>,
     work: Vec<Leftover>,
     holders: &[i32],
 ) {
@@ -83,6 +88,7 @@ pub(in crate::daemon) fn take_over(
             job.standing = Standing::Queued(core.slots.queue(id));
         }
     }
+    take_over_workflows(core, workflows);
     for Leftover { name, project } in work {
         // That of a waiting job was removed with all that its start had made; a job that ends gives its own back.
         let has_it = |job: &Job| !job.state.is_finished();
@@ -93,10 +99,32 @@ pub(in crate::daemon) fn take_over(
             core.cleanup.remove_work(name, lease);
         }
     }
+    mark_lost_networks(core);
     remove_leftovers(core);
+    if let Err(why) = core.node.egress.clear_others(&core.node.wiring) {
+        diag::event!(Level::Error, "cannot remove egress lists of jobs that are gone", error = why);
+    }
     measure_kept(core);
     grant_slots(core);
     expire(core);
+}
+
+/// Marks running jobs whose wire is gone: they are not given a second one, whose address their processes would not know.
+fn mark_lost_networks(core: &mut Core) {
+    let wired = |job: &Job| {
+        job.trace.wire.as_ref().map(|wire| (wire.wire, wire.address)).filter(|_| job.run.is_some())
+    };
+    if !core.jobs.iter().any(|job| wired(job).is_some()) {
+        return;
+    }
+    let wires = core.node.wiring.wires().unwrap_or_default();
+    let lost = core.jobs.iter().filter(|job| wired(job).is_some_and(|wire| !wires.contains(&wire)));
+    for id in lost.map(|job| job.id).collect::<Vec<JobId>>() {
+        diag::event!(Level::Error, "a job has lost its network: its wire is gone", jobId = id);
+        if let Some(job) = core.jobs.get_mut(id) {
+            job.trace.lost_network = true;
+        }
+    }
 }
 
 /// The records of the database, and those of jobs whose start was under way when the daemon was killed: their intents
@@ -128,10 +156,11 @@ fn with_intents(core: &Core, mut records: Vec<Record>) -> Vec<Record> {
 }
 
 /// Whether a job that had waited was given to a spawner and did not come to its intent: its payload never ran, and it
-/// waits again. The inputs of jobs that had not waited are gone with the daemon.
+/// waits again. The inputs of jobs that had not waited are gone with the daemon, unless a workflow has them.
 fn never_began(core: &Core, record: &Record) -> bool {
     let is_new = record.stage == Stage::Active(None) && record.started_ns.is_none();
-    if !is_new || record.queued_ns.is_none() || record.boot != core.ledger.boot() {
+    let has_inputs = record.queued_ns.is_some() || record.spec.part.is_some();
+    if !is_new || !has_inputs || record.boot != core.ledger.boot() {
         return false;
     }
     match fs::File::open(exit_file_path(&core.node.run_dir, &record.id.to_string())) {
@@ -148,7 +177,12 @@ fn restore(core: &mut Core, mut record: Record) {
     match stage {
         Stage::Ended(ending) => {
             job.end_streams();
+            let id = job.id;
+            if boot != core.ledger.boot() {
+                repair_spool(core, id);
+            }
             core.jobs.restore(Job { state: State::Finished(ending), ..job });
+            complete_history(core, id);
         }
         Stage::Scheduled => restore_waiting(core, Job { state: State::Scheduled, ..job }),
         Stage::Queued => restore_waiting(core, Job { state: State::Queued, ..job }),
@@ -156,11 +190,23 @@ fn restore(core: &mut Core, mut record: Record) {
     }
 }
 
+/// Mends what a power cut has left of the spool of a job that had ended. Its index is not synced, so it may lack rows, or
+/// have some that are none.
+fn repair_spool(core: &Core, id: JobId) {
+    let dir = core.node.spool.join(id.to_string());
+    // Where history has the job, its spool has no index.
+    if dir.join(INDEX).exists()
+        && let Err(why) = SpoolWriter::reopen(&dir)
+    {
+        diag::event!(Level::Warn, "cannot mend a job's output", jobId = id, error = why);
+    }
+}
+
 fn restore_waiting(core: &mut Core, mut job: Job) {
     let (id, scheduled) = (job.id, job.state == State::Scheduled);
     let undone = undo_start(core, id);
     let path = core.staging.path(id);
-    let gone = staging::is_needed(&job.spec) && !path.exists();
+    let gone = job.spec.part.is_none() && staging::is_needed(&job.spec) && !path.exists();
     // Its staged file is encrypted text of about the same length as the inputs.
     let staged = fs::metadata(&path).map_or(0, |staged| staged.len());
     job.share = Some(core.staging.backlog().adopt(job.spec.client, job.spec.text_bytes() as u64 + staged));
@@ -187,7 +233,7 @@ fn restore_waiting(core: &mut Core, mut job: Job) {
 /// Has the output of finished jobs measured, for the limit of all their bytes.
 fn measure_kept(core: &Core) {
     let finished = core.jobs.iter().filter(|job| job.state.is_finished());
-    core.cleanup.measure(finished.map(|job| (job.id, core.node.spool.join(job.id.to_string()))).collect());
+    core.cleanup.measure(finished.map(|job| (job.id, core.node.kept(job.id))).collect());
 }
 
 /// Removes what a start had made that did not come to its payload: the next one makes it anew.
@@ -231,7 +277,11 @@ fn until_removed(bound: Duration, mut remove: impl FnMut() -> io::Result<Removal
 fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_restarted: bool) {
     let id = job.id;
     let host_id = job.trace.host_id;
-    job.held = Resources::adopt(&mut Adoption { id, host_id, node: &core.node, supply: &mut core.supply });
+    let (node, spec) = (&*core.node, job.spec.clone());
+    let (user, published) = (spec.user, spec.publish.as_slice());
+    let wire = job.trace.wire.clone();
+    let supply = &mut core.supply;
+    job.held = Resources::adopt(&mut Adoption { id, host_id, user, node, published, wire, supply });
     job.standing = Standing::Running(core.slots.adopt());
     let found = if host_restarted { None } else { find_init(&job) };
     let taken = match &found {
@@ -268,12 +318,32 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
 /// A job that lives: its clocks go on.
 fn continue_running(core: &mut Core, job: Job) {
     let id = job.id;
+    watch_egress(core, &job);
     core.jobs.restore(job);
+    publish(core, id);
     run_timeout(core, id);
     // It may stand in its intent alone. And where a stop was requested, it is not known whether TERM was sent: it is
     // when this is recorded.
     save(core, id);
     watch_use(core, id);
+}
+
+/// Goes on with the names and the egress list of a job, and with what it was refused.
+fn watch_egress(core: &Core, job: &Job) {
+    let Some(lease) = job.held.network.as_ref().and_then(Network::lease) else { return };
+    let list = job.reach.changed.clone().or_else(|| job.spec.egress.clone().map(Arc::new));
+    core.node.wiring.name(job.id, &job.spec.name, lease, list.as_deref());
+    let counted = job.reach.counted.clone();
+    let watched = Watched { id: job.id, network: lease.network.clone(), list, counted };
+    if let Err(why) = core.node.egress.adopt(&core.node.wiring, lease.address, watched) {
+        diag::event!(
+            Level::Error,
+            "cannot put a change of an egress list into force; the one before holds",
+            jobId = job.id,
+            error = why
+        );
+    }
+    core.supply.keeper.begin();
 }
 
 /// A job that is over: its outcome, from what it left.
@@ -318,6 +388,18 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
     // signal. Else it will wait for the byte in the pipe, and a signal would reach the payload.
     let wake = read_exit(&exit_file).map(|_| pidfd.try_clone()).transpose();
     let wake = wake.map_err(words("copy its pidfd"))?;
+    if wake.is_some() {
+        // It looks again now: where a pipe will never end, it waits for no byte.
+        pidfd_send_signal(&pidfd, Signal::USR1).map_err(|e| format!("wake it: {e}"))?;
+    }
+    if job.trace.wire.is_some()
+        && let Err(why) = from_init(slot::ROUTER)
+            .map_err(|e| e.to_string())
+            .and_then(|router| core.node.wiring.adopt(router).map_err(|e| e.to_string()))
+    {
+        // It keeps what it has. Other jobs that want a network hear why they get none.
+        diag::event!(Level::Error, "cannot take over the router of a job's network", jobId = id, error = why);
+    }
     let init = core.clock.sources.watch(Source::Init(id), pidfd).map_err(words("watch its PID 1"))?;
     job.output.watermark.publish(spool.rows());
     let (control, watermark) = (Arc::new(control), job.output.watermark.clone());
@@ -329,10 +411,20 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
         report: None,
         exit_file: Arc::new(exit_file),
         oom_score: None,
+        network: None,
+        // Whether files of it are to be kept is known when its workflow is taken over.
+        work: job.spec.part.and_then(|_| work_of(pid).ok()),
+        is_collecting: false,
         init_end: None,
         evidence: None,
     });
     Ok(())
+}
+
+/// The root of the /work of a job whose PID 1 lives. It is a mount of the job's own, which it cannot replace.
+fn work_of(pid: i32) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(format!("/proc/{pid}/root/work"), flags, Mode::empty())?)
 }
 
 /// Removes what belongs to no job that lives.
@@ -350,11 +442,23 @@ fn remove_leftovers(core: &Core) {
         }
     }
     let job = |name: &OsStr| core.jobs.get(name.to_str().and_then(JobId::parse)?);
-    let lives = |name: &OsStr| job(name).is_some_and(|job| !job.state.is_finished());
+    let runs = |id: JobId| core.workflows.is_live(WorkflowId::new(id));
+    let of_workflow = |name: &OsStr| name.to_str().and_then(JobId::parse).is_some_and(runs);
+    let lives = |name: &OsStr| of_workflow(name) || job(name).is_some_and(|job| !job.state.is_finished());
     let entries = |dir| fs::read_dir(dir).into_iter().flatten().flatten();
-    for file in entries(exit_files(&core.node.run_dir)).chain(entries(core.staging.directory())) {
+    let denials = core.node.run_dir.join("denials");
+    for file in entries(exit_files(&core.node.run_dir))
+        .chain(entries(core.staging.directory()))
+        .chain(entries(denials))
+    {
         if !lives(&file.file_name()) {
             core.cleanup.remove_file(file.path());
+        }
+    }
+    let known = |name: &OsStr| name.to_str().and_then(JobId::parse).map(WorkflowId::new);
+    for kept in entries(core.streams.outputs.directory().to_owned()) {
+        if known(&kept.file_name()).is_none_or(|id| core.workflows.serial(id).is_none()) {
+            core.cleanup.remove_directory(kept.path());
         }
     }
     for spool in entries(core.node.spool.clone()) {

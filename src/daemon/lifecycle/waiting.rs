@@ -7,14 +7,15 @@ use log::Level;
 
 use super::recording::{answer_starters, save};
 use super::standing::{grant_slots, leave_queues};
+use super::workflows::on_workflow_staged;
 use crate::daemon::core::Core;
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::staging::{self, Staged};
 use crate::daemon::timers::Timer;
 use crate::diag;
-use crate::job::JobId;
 use crate::job::exit::start_failure;
 use crate::job::state::Fact;
+use crate::job::{JobId, WorkflowId};
 use crate::sys::clock::now_ns;
 use crate::upload::JobInputs;
 
@@ -24,7 +25,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Has the inputs of a waiting job written, if its record does not hold them all.
 pub(in crate::daemon) fn put_aside(core: &mut Core, id: JobId, inputs: JobInputs) {
     let Some(job) = core.jobs.get_mut(id) else { return };
-    if staging::is_needed(&job.spec) {
+    // Its workflow has the inputs of a job that belongs to one.
+    if job.spec.part.is_none() && staging::is_needed(&job.spec) {
         job.durability.staging = true;
         core.staging.put(id, inputs);
     }
@@ -33,6 +35,9 @@ pub(in crate::daemon) fn put_aside(core: &mut Core, id: JobId, inputs: JobInputs
 /// The inputs of a waiting job are written, or cannot be.
 pub(in crate::daemon) fn on_staged(core: &mut Core, staged: Staged) {
     let Staged { id, result, pending: _pending } = staged;
+    if core.jobs.get(id).is_none() && on_workflow_staged(core, WorkflowId::new(id), result.clone()) {
+        return;
+    }
     let Some(job) = core.jobs.get_mut(id) else {
         // It was not to be remembered.
         core.cleanup.remove_file(core.staging.path(id));

@@ -5,7 +5,8 @@
 //! | [`identity`]: one host id with its user namespace | leased by the loop; the namespace by a spawner | when no file counts for it any more |
 //! | [`cgroup`]: limits and accounting | by a spawner, before the clone | by the cleanup thread: killed, removed, tried again while busy |
 //! | [`work`]: what is mounted at /work | by a spawner | with the mounts (tmpfs), or by the removal thread (disk) |
-//! | [`network`]: a network namespace | with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it |
+//! | [`network`]: a network namespace, and perhaps an address and a wire ([`wiring`]) | an address by the loop; the rest with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it; an address with its job |
+//! | [`ports`]: ports of the host that reach it | by the loop, before the start | at once: another job may have them |
 //! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
 //! | the exit file, which PID 1 writes at the end | with the clone | removed by the cleanup thread |
 //!
@@ -15,18 +16,27 @@
 //! `sandbox/plan.rs`.
 
 mod cgroup;
+mod host_watch;
 mod identity;
 mod mounts;
 mod network;
 mod node;
+mod ports;
+mod wiring;
 mod work;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cgroup::JobCgroup;
 use crate::daemon::cleanup::Cleanup;
-use crate::job::{JobId, JobSpec, Limits};
+use crate::daemon::egress::Egress;
+use crate::daemon::egress::keeper::Keeper;
+use crate::daemon::networks::Networks;
+use crate::job::publish::Published;
+use crate::job::{JobId, JobSpec, Limits, User, WireLease};
+use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
 use crate::sandbox::{CloneContext, Created, Init, SandboxParts, SandboxSpec};
@@ -35,6 +45,8 @@ pub(super) use identity::Identity;
 pub(super) use mounts::Mounts;
 pub(super) use network::{KeptNetworks, Network, NetworkSource};
 pub(super) use node::{Node, StartError};
+pub(super) use ports::{PortTable, Ports};
+pub(super) use wiring::{Wiring, wire_to};
 pub(super) use work::{Work, name as work_name, own_disks, scratch_bytes};
 
 /// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
@@ -72,9 +84,15 @@ pub(super) struct Adoption<'a> {
     pub(super) id: JobId,
     /// The host id in its record.
     pub(super) host_id: Option<u32>,
+    /// The user in its record.
+    pub(super) user: User,
     /// The part of the node that jobs share.
     pub(super) node: &'a Node,
-    /// Where its identity goes back to.
+    /// The ports of the host that its request named.
+    pub(super) published: &'a [Published],
+    /// The address and the wire in its record.
+    pub(super) wire: Option<WireLease>,
+    /// Where its identity and its address go back to.
     pub(super) supply: &'a mut Supply,
 }
 
@@ -84,7 +102,29 @@ pub(super) struct Supply {
     /// Host ids that are free.
     pub(super) identities: crate::sandbox::identity::Leases,
     /// Network namespaces that earlier jobs left clean.
-    pub(super) networks: KeptNetworks,
+    pub(super) namespaces: KeptNetworks,
+    /// The networks that there are.
+    pub(super) networks: Networks,
+    /// Addresses of networks, and wires.
+    pub(super) addresses: crate::network::Leases,
+    /// The lists that go by these addresses.
+    pub(super) egress: Arc<Egress>,
+    /// Removes from the router what a job has left there.
+    pub(super) keeper: Keeper,
+    /// Ports of the host that reach jobs.
+    pub(super) ports: PortTable,
+}
+
+impl Supply {
+    /// Takes an address back, at once or when nothing of its job is left in the router.
+    fn leave(&mut self, lease: Lease) {
+        if self.egress.leave(lease.address) {
+            // Next-fit: long before it is given again the kernel has taken the wire apart.
+            self.addresses.release(&lease);
+        } else {
+            self.keeper.clear(lease);
+        }
+    }
 }
 
 /// Everything that one job holds. An empty field was not acquired, or is given back.
@@ -96,12 +136,16 @@ pub(super) struct Resources {
     pub(super) cgroup: Option<JobCgroup>,
     /// Its /work: a directory or a tmpfs.
     pub(super) work: Option<Work>,
-    /// Its network namespace, where that may be used again.
+    /// Its network: a namespace that may be used again, or an address and a wire.
     pub(super) network: Option<Network>,
+    /// Ports of the host that reach it.
+    pub(super) ports: Option<Ports>,
     /// Its mount namespace.
     pub(super) mounts: Option<Mounts>,
     /// The path of its exit file.
     pub(super) exit_file: Option<PathBuf>,
+    /// The path of the file about its denials.
+    pub(super) note: Option<PathBuf>,
 }
 
 /// The name, the step and the layer of each kind, for the test that looks for them.
@@ -109,12 +153,13 @@ pub fn kinds() -> Vec<[&'static str; 3]> {
     fn of<K: Kind>() -> [&'static str; 3] {
         [K::NAME, K::STEP, K::LAYER]
     }
-    vec![of::<Identity>(), of::<JobCgroup>(), of::<Work>(), of::<Network>(), of::<Mounts>()]
+    vec![of::<Identity>(), of::<JobCgroup>(), of::<Work>(), of::<Network>(), of::<Ports>(), of::<Mounts>()]
 }
 
 /// What `--explain` says of all kinds before the steps of the child.
 pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
-    let mut said = JobCgroup::explain(node, asked);
+    let mut said = Ports::explain(node, asked);
+    said.extend(JobCgroup::explain(node, asked));
     said.extend(Identity::explain(node, asked));
     said.extend(Work::explain(node, asked));
     said.extend(Mounts::explain(node, asked));
@@ -139,8 +184,8 @@ pub(super) struct Acquired {
 
 impl Resources {
     /// The resources that the loop itself gives a job that is about to be created.
-    pub(super) fn with_identity(identity: Identity) -> Self {
-        Resources { identity: Some(identity), ..Resources::default() }
+    pub(super) fn reserved(identity: Identity, network: Option<Network>) -> Self {
+        Resources { identity: Some(identity), network, ..Resources::default() }
     }
 
     /// Gets everything that a job with these limits needs and creates its PID 1, on a spawner or on the pool thread. The order: what
@@ -159,24 +204,33 @@ impl Resources {
         let name = id.to_string();
         let identity = self.identity.as_mut().ok_or_else(|| "no host id was leased".to_owned())?;
         let user_namespace = identity.namespace()?;
-        let host_id = identity.host_id();
-        let spool = SpoolWriter::create(&node.spool.join(&name)).map_err(|e| e.to_string())?;
+        let (host_id, user) = (identity.host_id(), identity.user());
+        let create = if node.live_only { SpoolWriter::create_ring } else { SpoolWriter::create };
+        let spool = create(&node.spool.join(&name)).map_err(|e| e.to_string())?;
         let cgroup = &*self.cgroup.insert(cgroup::acquire(node, id, limits)?);
         let work = work::acquire(node, &mut self.work, id, limits, host_id)?;
         let hostname = format!("job-{}", id.short());
+        // Before it is made: it goes too where the wire is refused.
+        self.note = source.is_wired().then(|| node.egress.note_of(id));
+        let lead = source.lead(node, id, &hostname)?;
         let parts = SandboxParts {
             id: &name,
             spec: SandboxSpec {
                 hostname: &hostname,
                 scratch_bytes: scratch_bytes(limits, node.work_quota),
                 pids: limits.pids,
-                network: source.as_network(),
+                network: source.as_network(lead.as_ref()),
+                user,
             },
             work: work.as_fd(),
             user_namespace: user_namespace.as_fd(),
             cgroup: cgroup.dir_fd(),
         };
-        let created = node.sandbox.create(context, &parts).map_err(|e| StartError::from(&e))?;
+        let created = node.sandbox.create(context, &parts).map_err(|e| StartError::from(&e));
+        if let Some(lead) = lead {
+            node.wiring.give_back(lead);
+        }
+        let created = created?;
         let Created { init, mounts, stdout, stderr } = created;
         self.mounts = Some(Mounts::new(mounts));
         self.exit_file = Some(node.sandbox.exit_file_path(&name));
@@ -186,12 +240,19 @@ impl Resources {
 
     /// Gives everything back. The destructuring is meant: a new kind does not compile until it is given back here.
     pub(super) fn release(self, supply: &mut Supply, cleanup: &mut Cleanup) {
-        let Resources { identity, cgroup, work, network, mounts, exit_file } = self;
+        let Resources { identity, cgroup, work, network, ports, mounts, exit_file, note } = self;
+        // First, so that no new connection reaches it.
+        drop(ports);
         if let Some(mounts) = mounts {
             cleanup.close(mounts.into_namespace());
         }
-        if let Some(network) = network {
-            cleanup.look_into_network(network.into_namespace());
+        match network {
+            Some(Network::Kept(namespace)) => cleanup.look_into_network(namespace),
+            Some(Network::Wired { lease, old }) => {
+                old.iter().for_each(|old| supply.addresses.release_address(old));
+                supply.leave(lease);
+            }
+            None => {}
         }
         match (work.and_then(Work::into_directory), identity) {
             // The files still count for the host id until they are gone.
@@ -199,7 +260,7 @@ impl Resources {
             (None, Some(identity)) => supply.identities.release(identity.into_lease()),
             (None, None) => {}
         }
-        if let Some(path) = exit_file {
+        for path in [exit_file, note].into_iter().flatten() {
             cleanup.remove_file(path);
         }
         if let Some(cgroup) = cgroup {
@@ -214,8 +275,10 @@ impl Resources {
             cgroup: JobCgroup::adopt(from),
             work: Work::adopt(from),
             network: Network::adopt(from),
+            ports: Ports::adopt(from),
             mounts: Mounts::adopt(from),
             exit_file: Some(exit_file_path(&from.node.run_dir, &from.id.to_string())),
+            note: from.wire.as_ref().map(|_| from.node.egress.note_of(from.id)),
         }
     }
 }

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::wiring::Wiring;
 use crate::cgroup::{CgroupTree, Disk};
+use crate::daemon::egress::Egress;
+use crate::daemon::resolver::Resolver;
+use crate::job::{JobId, NetRate};
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{Sandbox, SandboxError};
 
@@ -18,6 +22,8 @@ pub(in crate::daemon) struct Node {
     pub(in crate::daemon) disks: Vec<Disk>,
     /// `<dataDir>/spool`, with a directory for each job's output.
     pub(in crate::daemon) spool: PathBuf,
+    /// `ipc.enabled: false`: whether the output of new jobs goes with their end.
+    pub(in crate::daemon) live_only: bool,
     /// `<dataDir>/run`, with the exit files.
     pub(in crate::daemon) run_dir: PathBuf,
     /// Holds each job's /work; `None` where that is a tmpfs.
@@ -26,6 +32,30 @@ pub(in crate::daemon) struct Node {
     pub(in crate::daemon) work_quota: u64,
     /// `network.reuseNamespaces`: whether clean network namespaces are kept.
     pub(in crate::daemon) reuse_networks: bool,
+    /// The router that jobs' wires lead to.
+    pub(in crate::daemon) wiring: Wiring,
+    /// The egress lists of jobs, and what they were refused.
+    pub(in crate::daemon) egress: Arc<Egress>,
+    /// Why the kernel has no rates of networks, if it has none.
+    pub(in crate::daemon) rates: Result<(), String>,
+    /// Answers jobs' questions for names.
+    pub(in crate::daemon) resolver: Resolver,
+    /// Directories of history, with one for each job in each of them.
+    pub(in crate::daemon) history: Vec<PathBuf>,
+}
+
+impl Node {
+    /// The words for a rate that this kernel cannot keep; `None` where it can, or none is wanted.
+    pub(in crate::daemon) fn lacks_rate(&self, rate: NetRate) -> Option<String> {
+        let why = self.rates.as_ref().err().filter(|_| !rate.is_unlimited())?;
+        Some(format!("the network rate is not enforced: {why}"))
+    }
+
+    /// The directories that keep what a job gave.
+    pub(in crate::daemon) fn kept(&self, id: JobId) -> Vec<PathBuf> {
+        let name = id.to_string();
+        std::iter::once(&self.spool).chain(&self.history).map(|dir| dir.join(&name)).collect()
+    }
 }
 
 /// Why a job could not be started.

@@ -3,11 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use log::Level;
+
 use super::{Spawner, StartError};
-use crate::daemon::provision::{Acquired, NetworkSource, Resources};
-use crate::job::{JobId, Limits};
+use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resources};
+use crate::diag;
+use crate::job::{JobId, Limits, NetworkMode, User};
 use crate::output::{JobOutput, Watermark};
 use crate::sandbox::{CloneContext, Init, SandboxError};
+use crate::sys::netlink::Socket;
 
 /// A sandbox to create.
 #[derive(Debug)]
@@ -39,6 +43,34 @@ pub(in crate::daemon) struct WarmSandbox {
     pub(in crate::daemon) work: OwnedFd,
     /// The resources that it holds.
     pub(in crate::daemon) held: Resources,
+    /// A socket of its network namespace, where it was made ahead and has a wire: its job may have another network.
+    pub(in crate::daemon) inside: Option<Socket>,
+}
+
+impl WarmSandbox {
+    /// Whether it has a wire, which nobody can take from it.
+    pub(in crate::daemon) fn is_wired(&self) -> bool {
+        self.held.network.as_ref().and_then(Network::lease).is_some()
+    }
+
+    /// The network of its job.
+    pub(in crate::daemon) fn network(&self) -> Option<NetworkMode> {
+        match self.held.network.as_ref().and_then(Network::lease) {
+            Some(lease) => lease.network.parse().ok(),
+            None => Some(NetworkMode::None),
+        }
+    }
+
+    /// Whether a job of this network can have it: with a socket inside its wire can get another address.
+    pub(in crate::daemon) fn suits(&self, network: &NetworkMode) -> bool {
+        let is_there = self.network().as_ref() == Some(network);
+        is_there || (network.is_wired() && self.is_wired() && self.inside.is_some())
+    }
+
+    /// The user that its job will be inside.
+    pub(in crate::daemon) fn user(&self) -> Option<User> {
+        self.held.identity.as_ref().map(Identity::user)
+    }
 }
 
 /// A sandbox that could not be created.
@@ -53,6 +85,23 @@ pub(in crate::daemon) struct CreateError {
 }
 
 impl Spawner {
+    /// Creates a sandbox ahead of its job.
+    pub(super) fn create_ahead(
+        &self,
+        context: &mut Result<CloneContext, SandboxError>,
+        request: Box<CreateRequest>,
+    ) -> Result<WarmSandbox, Box<CreateError>> {
+        let mut sandbox = self.create(context, request)?;
+        if sandbox.is_wired() {
+            match self.node.wiring.inside(&sandbox.init) {
+                Ok(socket) => sandbox.inside = Some(socket),
+                // It is still good for a job of its network.
+                Err(why) => diag::limited!(Level::Warn, "a warm sandbox has one network only", error = why),
+            }
+        }
+        Ok(sandbox)
+    }
+
     /// Creates a sandbox. Its output goes to the collector from now on.
     pub(super) fn create(
         &self,
@@ -69,7 +118,7 @@ impl Spawner {
                 let control = init.control.clone();
                 let watermark = output.clone();
                 self.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake: None });
-                Ok(WarmSandbox { id, limits, output, init, work, held })
+                Ok(WarmSandbox { id, limits, output, init, work, held, inside: None })
             }
             Err(why) => Err(Box::new(CreateError { id, held, why })),
         }

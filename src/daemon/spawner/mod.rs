@@ -4,23 +4,25 @@
 //! does not happen on the loop. *Creating* a sandbox needs nothing of the job but its id, and takes most of the time;
 //! *starting* a job in one configures it for the job and has joblet-init execute the payload. A thread of its own
 //! creates sandboxes ahead of jobs for the pool; the others take one job at a time from a bounded queue, create a
-//! sandbox for it where none was ready, start it, and answer with [`StartResult`]. Jobs whose files came ahead of them
-//! have a queue and a thread of their own.
+//! sandbox for it where none was ready, start it, and answer with [`StartResult`]. Jobs with many
+//! files or bytes have a queue of their own, in which clients take turns, and a thread.
 
 mod create;
 mod payload;
 mod start;
+mod turns;
 
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::Level;
 
 use super::DaemonError;
 use super::provision::{Node, StartError};
 use super::token::{Counter, Token};
 use crate::diag;
+use crate::job::ClientId;
 use crate::output::Collector;
 use crate::sys::thread::schedule_first as schedule;
 use crate::upload::Stage;
@@ -47,7 +49,7 @@ impl Spawner {
     /// No thread.
     pub(super) fn start_thread(
         self: &Arc<Self>,
-        requests: Receiver<StartRequest>,
+        requests: impl IntoIterator<Item = StartRequest> + Send + 'static,
         first: bool,
         answer: impl Fn(StartResult) + Send + 'static,
     ) -> Result<JoinHandle<()>, DaemonError> {
@@ -78,7 +80,7 @@ impl Spawner {
         let work = move || {
             let mut context = spawner.node.sandbox.adopt_thread();
             for (request, under_way) in requests {
-                answer(spawner.create(&mut context, request), under_way);
+                answer(spawner.create_ahead(&mut context, request), under_way);
             }
         };
         let thread = std::thread::Builder::new().name("pool".into());
@@ -86,19 +88,24 @@ impl Spawner {
     }
 }
 
+/// Large starts, by turns of their clients.
+pub(super) type LargeStarts = turns::Receiver<ClientId, StartRequest>;
+
 /// The loop's side: hands jobs to the threads and counts those that are under way.
 #[derive(Debug)]
 pub(super) struct Starts {
     requests: Sender<StartRequest>,
-    /// Starts with files that came ahead: copying them takes as long as their client likes, and holds up no other start.
-    large: Sender<StartRequest>,
+    /// Starts with many files or bytes: copying them takes as long as their client likes, and holds up no other start.
+    large: turns::Sender<ClientId, StartRequest>,
     under_way: Counter,
 }
 
 impl Starts {
-    /// Hands jobs to the threads that read `requests` and `large`, which are as long as jobs may run at one time.
-    pub(super) fn new(requests: Sender<StartRequest>, large: Sender<StartRequest>) -> Self {
-        Starts { requests, large, under_way: Counter::default() }
+    /// The queues of ordinary and of large starts, each as long as `jobs` may run at one time.
+    pub(super) fn new(jobs: usize) -> (Self, Receiver<StartRequest>, LargeStarts) {
+        let (requests, ordinary_queue) = bounded(jobs);
+        let (large, large_queue) = turns::queue(jobs);
+        (Starts { requests, large, under_way: Counter::default() }, ordinary_queue, large_queue)
     }
 
     /// A start that counts as under way until its token goes.
@@ -111,8 +118,12 @@ impl Starts {
     /// # Errors
     /// No thread takes it; its sandbox is handed back.
     pub(super) fn hand_over(&self, request: StartRequest) -> Result<(), JobSandbox> {
-        let queue = if request.claims.is_empty() { &self.requests } else { &self.large };
-        queue.try_send(request).map_err(|back| back.into_inner().sandbox)
+        let handed_over = if request.is_large() {
+            self.large.send(request.spec.client, request)
+        } else {
+            self.requests.try_send(request).map_err(TrySendError::into_inner)
+        };
+        handed_over.map_err(|back| back.sandbox)
     }
 
     /// Whether any job is being started.

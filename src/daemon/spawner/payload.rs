@@ -27,8 +27,8 @@ pub(super) fn environment(id: JobId, spec: &JobSpec, inputs: &JobInputs) -> Vec<
     let ours = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("HOME", "/work".to_owned()),
-        ("USER", "root".to_owned()),
-        ("LOGNAME", "root".to_owned()),
+        ("USER", spec.user.as_str().to_owned()),
+        ("LOGNAME", spec.user.as_str().to_owned()),
         ("SHELL", "/bin/sh".to_owned()),
         ("PWD", spec.work_dir.clone()),
         ("LANG", "C.UTF-8".to_owned()),

@@ -3,19 +3,25 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
-use crate::daemon::provision::{Resources, scratch_bytes};
+use crate::daemon::egress::Watched;
+use crate::daemon::provision::{Network, Ports, Resources, scratch_bytes};
 use crate::diag::disk_remedy;
-use crate::job::{JobId, JobSpec};
+use crate::job::{JobId, JobSpec, WireLease};
 use crate::output::Watermark;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::state::record::Process;
 use crate::state::{Record, intent, not_recorded};
 use crate::sys::pidfd::kill_and_reap;
-use crate::upload::{self, Claim, JobInputs, Upload, UploadError};
+use crate::upload::outputs::{self, Input};
+use crate::upload::{self, Claim, JobInputs, Upload, UploadError, Wanted};
+
+/// Most bytes and files that a start may copy before ordinary load: some milliseconds' worth.
+const LARGE: (u64, usize) = (16 << 20, 1024);
 
 /// A job to start.
 #[derive(Debug)]
@@ -28,6 +34,12 @@ pub(in crate::daemon) struct StartRequest {
     pub(in crate::daemon) inputs: InputSource,
     /// Its files that came ahead.
     pub(in crate::daemon) claims: Arc<Vec<Claim>>,
+    /// Where it is counted what the job was refused.
+    pub(in crate::daemon) counted: Arc<AtomicU64>,
+    /// Files of other jobs that it gets.
+    pub(in crate::daemon) data: Vec<Input>,
+    /// Whether its /work is to be read when it has ended.
+    pub(in crate::daemon) keeps_work: bool,
     /// The job's record, if jobs are remembered on disk. No payload runs before it is written.
     pub(in crate::daemon) record: Option<Box<Record>>,
     /// Counts it among those under way; comes back with the answer.
@@ -40,7 +52,30 @@ pub(in crate::daemon) enum InputSource {
     /// They came with the request.
     Given(JobInputs),
     /// They are in the staging directory, because the job had to wait.
-    Staged,
+    Staged {
+        /// Their bytes, with those of the request.
+        bytes: u64,
+    },
+}
+
+impl StartRequest {
+    /// Whether its client decides how long the start takes: copying the files does.
+    pub(super) fn is_large(&self) -> bool {
+        !self.claims.is_empty() || !self.data.is_empty() || self.inputs.are_large(&self.spec)
+    }
+}
+
+impl InputSource {
+    fn are_large(&self, spec: &JobSpec) -> bool {
+        match self {
+            InputSource::Staged { bytes } => *bytes > LARGE.0 || spec.upload_paths.len() > LARGE.1,
+            InputSource::Given(inputs) => {
+                let uploads = &inputs.uploads;
+                let bytes = || uploads.iter().map(|upload| upload.content.len() as u64).sum::<u64>();
+                uploads.len() > LARGE.1 || bytes() > LARGE.0
+            }
+        }
+    }
 }
 
 /// The sandbox of a job that starts.
@@ -69,13 +104,33 @@ impl JobSandbox {
         }
     }
 
-    /// The host id that the job runs as.
-    pub(in crate::daemon) fn host_id(&self) -> Option<u32> {
-        let held = match self {
+    /// The same with ports of the host that are to reach its job.
+    pub(in crate::daemon) fn with_ports(mut self, ports: Option<Ports>) -> Self {
+        if let Some(ports) = &ports {
+            ports.belong_to(self.id());
+        }
+        match &mut self {
+            JobSandbox::Warm(sandbox) => sandbox.held.ports = ports,
+            JobSandbox::Cold(request) => request.held.ports = ports,
+        }
+        self
+    }
+
+    fn held(&self) -> &Resources {
+        match self {
             JobSandbox::Warm(sandbox) => &sandbox.held,
             JobSandbox::Cold(request) => &request.held,
-        };
-        held.identity.as_ref().map(|identity| identity.host_id())
+        }
+    }
+
+    /// The address and the wire of the job, if it has any.
+    pub(in crate::daemon) fn wire(&self) -> Option<WireLease> {
+        self.held().network.as_ref().and_then(Network::recorded)
+    }
+
+    /// The host id that the job runs as.
+    pub(in crate::daemon) fn host_id(&self) -> Option<u32> {
+        self.held().identity.as_ref().map(|identity| identity.host_id())
     }
 
     /// Its PID 1, if there is one yet.
@@ -121,6 +176,8 @@ pub(in crate::daemon) struct Started {
     pub(in crate::daemon) exit_file: File,
     /// `/proc/PID/oom_score_adj` of PID 1.
     pub(in crate::daemon) oom_score: Option<File>,
+    /// The root of its /work, where that is to be read.
+    pub(in crate::daemon) work: Option<OwnedFd>,
 }
 
 impl Spawner {
@@ -130,7 +187,8 @@ impl Spawner {
         context: &mut Result<CloneContext, SandboxError>,
         request: StartRequest,
     ) -> StartResult {
-        let StartRequest { sandbox, spec, inputs, claims, record, under_way } = request;
+        let StartRequest { sandbox, spec, inputs, claims, data, keeps_work, counted, record, under_way } =
+            request;
         let sandbox = match sandbox {
             JobSandbox::Warm(sandbox) => *sandbox,
             JobSandbox::Cold(request) => match self.create(context, request) {
@@ -141,13 +199,18 @@ impl Spawner {
                 }
             },
         };
-        let configured = self.configure(&sandbox, &spec, inputs, &claims, record);
-        let WarmSandbox { id, init, held, .. } = sandbox;
+        let mut sandbox = sandbox;
+        let configured = self
+            .renew_wire(&mut sandbox)
+            .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
+            .and_then(|()| self.configure(&sandbox, &spec, inputs, &claims, &data, record));
+        let WarmSandbox { id, init, held, work, .. } = sandbox;
         let result = match configured {
             Ok(()) => {
                 let process = trace(&init);
                 let Init { pidfd, pid, report, exit_file, oom_score, .. } = init;
-                Ok(Started { pidfd, pid, process, report, exit_file, oom_score })
+                let work = keeps_work.then_some(work);
+                Ok(Started { pidfd, pid, process, report, exit_file, oom_score, work })
             }
             Err(why) => {
                 // Nothing but joblet-init was ever in there, and that ends at once.
@@ -158,6 +221,33 @@ impl Spawner {
         StartResult { id, held, result, under_way }
     }
 
+    /// Puts the job's egress list into force and makes its names known, where it has a network.
+    fn watch_egress(
+        &self,
+        sandbox: &WarmSandbox,
+        spec: &JobSpec,
+        counted: Arc<AtomicU64>,
+    ) -> Result<(), String> {
+        let Some(lease) = sandbox.held.network.as_ref().and_then(Network::lease) else { return Ok(()) };
+        let list = spec.egress.clone().map(Arc::new);
+        let job = Watched { id: sandbox.id, network: lease.network.clone(), list, counted };
+        let begun = self.node.egress.begin(&self.node.wiring, lease.address, job);
+        begun.map_err(|why| format!("network setup failed: {why}"))?;
+        self.node.wiring.name(sandbox.id, &spec.name, lease, spec.egress.as_ref());
+        Ok(())
+    }
+
+    /// Gives a sandbox of another network the address of its job. Its payload does not run yet.
+    fn renew_wire(&self, sandbox: &mut WarmSandbox) -> Result<(), String> {
+        let Some(network) = &sandbox.held.network else { return Ok(()) };
+        let (Some(new), Some(old)) = (network.lease(), network.old()) else { return Ok(()) };
+        let Some(inside) = &mut sandbox.inside else {
+            return Err("network setup failed: the warm sandbox has no socket inside".to_owned());
+        };
+        let renewed = self.node.wiring.renew(inside, old, new);
+        renewed.map_err(|why| format!("network setup failed: {why}"))
+    }
+
     /// Makes a sandbox this job's own, then has its payload executed. Limits are in force and the record is written
     /// before that.
     fn configure(
@@ -166,11 +256,12 @@ impl Spawner {
         spec: &JobSpec,
         inputs: InputSource,
         claims: &[Claim],
+        data: &[Input],
         record: Option<Box<Record>>,
     ) -> Result<(), String> {
         let inputs = match inputs {
             InputSource::Given(inputs) => inputs,
-            InputSource::Staged => self
+            InputSource::Staged { .. } => self
                 .stage
                 .take(&sandbox.id.to_string())
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?,
@@ -178,7 +269,7 @@ impl Spawner {
         if sandbox.limits != spec.limits {
             self.set_limits(sandbox, spec)?;
         }
-        self.stage_files(sandbox, spec, &inputs.uploads, claims)?;
+        self.stage_files(sandbox, spec, &inputs.uploads, claims, data)?;
         let request = exec_request(spec, environment(sandbox.id, spec, &inputs))?;
         if let Some(record) = record {
             intent::put(&sandbox.init.exit_file, &record).map_err(|e| {
@@ -208,20 +299,35 @@ impl Spawner {
         spec: &JobSpec,
         uploads: &[Upload],
         claims: &[Claim],
+        data: &[Input],
     ) -> Result<(), String> {
         let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
         let work = sandbox.work.as_fd();
         let owner = sandbox.held.identity.as_ref().map_or(0, |identity| identity.host_id());
+        // A job of a workflow gets the files that it names.
+        let wanted = match spec.part {
+            Some(_) => Wanted::Named(&spec.upload_paths),
+            None => Wanted::All,
+        };
         let inline = uploads.iter().map(|upload| upload.content.len() as u64);
-        let bytes = inline.chain(claims.iter().map(|claim| claim.stored().size())).sum();
+        let mut bytes: u64 = inline.sum();
+        for claim in claims {
+            bytes += claim.stored().bytes_of(&wanted).map_err(failed)?;
+        }
         // A quota does not hold the daemon back, and what does not fit is not copied in vain.
         if bytes > self.node.work_quota {
             return Err(failed(UploadError::Fill { bytes, quota: self.node.work_quota }));
         }
         for claim in claims {
-            upload::write_stored(work, claim.stored(), owner, owner).map_err(failed)?;
+            upload::write_stored(work, claim.stored(), &wanted, owner, owner).map_err(failed)?;
         }
         upload::write_beneath(work, uploads, owner, owner).map_err(failed)?;
+        let mut entries = uploads.len() + claims.iter().map(|claim| claim.stored().entries()).sum::<usize>();
+        for input in data {
+            let written = outputs::give(work, input, owner).map_err(failed)?;
+            bytes += written.bytes;
+            entries += written.files;
+        }
         if let Some(below) = spec.work_dir.strip_prefix("/work/") {
             let dir = Upload { path: below.into(), is_directory: true, ..Upload::default() };
             match upload::write_beneath(work, &[dir], owner, owner) {
@@ -231,7 +337,6 @@ impl Spawner {
                 written => drop(written.map_err(failed)?),
             }
         }
-        let entries = uploads.len() + claims.iter().map(|claim| claim.stored().entries()).sum::<usize>();
         if let Some(disk) = self.node.disk.as_ref().filter(|_| entries > 0) {
             within_quota(disk, owner, bytes, entries)
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?;
@@ -251,4 +356,30 @@ fn within_quota(disk: &WorkDisk, project: u32, bytes: u64, entries: usize) -> Re
         return Ok(());
     };
     Err(full.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten starts with fifty thousand files each held up all other starts for two seconds.
+    #[test]
+    fn start_with_many_bytes_or_files_is_large() {
+        let file = |bytes| Upload { path: b"f".into(), content: vec![0; bytes], ..Upload::default() };
+        let given = |uploads| InputSource::Given(JobInputs { uploads, ..JobInputs::default() });
+        let spec = |files| JobSpec { upload_paths: vec!["f".into(); files], ..JobSpec::bare() };
+        let (most, files) = (16 << 20, 1024);
+        for (large, source, spec) in [
+            (false, given(vec![]), spec(0)),
+            (false, given(vec![file(most)]), spec(1)),
+            (true, given(vec![file(most), file(1)]), spec(2)),
+            (false, given(vec![file(0); files]), spec(files)),
+            (true, given(vec![file(0); files + 1]), spec(files + 1)),
+            (false, InputSource::Staged { bytes: 16 << 20 }, spec(files)),
+            (true, InputSource::Staged { bytes: (16 << 20) + 1 }, spec(1)),
+            (true, InputSource::Staged { bytes: 1 }, spec(files + 1)),
+        ] {
+            assert_eq!(source.are_large(&spec), large, "{} files", spec.upload_paths.len());
+        }
+    }
 }

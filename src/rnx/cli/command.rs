@@ -13,6 +13,8 @@ pub(crate) enum Operands {
     Nothing,
     /// One word with this name.
     One(&'static str),
+    /// Two words with these names.
+    Two(&'static str, &'static str),
     /// One word or more, each of this name.
     Many(&'static str),
     /// Any number of words.

@@ -106,6 +106,22 @@ pub(crate) enum Offer {
     Directories,
     /// Jobs that this command can be about.
     Jobs(Jobs),
+    /// Workflows that this command can be about, with this before each word.
+    Workflows {
+        /// The typed beginning of the word: the flag and `=`, or nothing.
+        lead: String,
+        /// The workflows to offer.
+        which: Jobs,
+    },
+    /// Networks of the node, with this before each word.
+    Networks {
+        /// The typed beginning of the word: the flag and `=`, or nothing.
+        lead: String,
+        /// Whether a job is to have it: modes without a network count too.
+        for_job: bool,
+        /// The flags so far: they say which server.
+        values: Values,
+    },
     /// Nodes of the client configuration, with this before each word.
     Nodes {
         /// The typed beginning of the word: the flag and `=`, or nothing.
@@ -115,7 +131,7 @@ pub(crate) enum Offer {
     },
 }
 
-/// Which jobs can be offered.
+/// Which jobs or workflows can be offered.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     /// The flags so far: they say which server.
@@ -185,16 +201,26 @@ fn commands(words: &[String]) -> Vec<Candidate> {
 fn operand(command: &'static Command, line: Typed) -> Offer {
     let room = match command.operands {
         Operands::Nothing => false,
-        Operands::One(_) => line.operands.is_empty(),
+        // The second of two is a word that nobody else knows.
+        Operands::One(_) | Operands::Two(..) => line.operands.is_empty(),
         Operands::Many(_) | Operands::Words | Operands::JobCommand => true,
     };
     match command.operands {
         _ if !room => Offer::Words(Vec::new()),
-        Operands::JobCommand => Offer::Files,
-        Operands::One("job-uuid") | Operands::Many("job-uuid") => {
+        Operands::JobCommand | Operands::One("file") => Offer::Files,
+        Operands::One("job-uuid") | Operands::Many("job-uuid") | Operands::Two("job-uuid", _) => {
             Offer::Jobs(Jobs { values: line.values, statuses: command.statuses, taken: line.operands })
         }
-        Operands::One(choices) | Operands::Many(choices) => Offer::Words(choice(choices, "")),
+        Operands::One("workflow") => {
+            let which = Jobs { values: line.values, statuses: command.statuses, taken: line.operands };
+            Offer::Workflows { lead: String::new(), which }
+        }
+        Operands::One("network") => {
+            Offer::Networks { lead: String::new(), for_job: false, values: line.values }
+        }
+        Operands::One(choices) | Operands::Many(choices) | Operands::Two(choices, _) => {
+            Offer::Words(choice(choices, ""))
+        }
         Operands::Words | Operands::Nothing => {
             let topics = TOPICS.iter().filter(|_| line.operands.is_empty());
             let mut words = commands(&line.operands);
@@ -213,7 +239,12 @@ fn value_of(flag: &Flag, lead: &str, values: Values) -> Offer {
         "STATUS" => {
             Offer::Words(choice("SCHEDULED|INITIALIZING|RUNNING|COMPLETED|FAILED|STOPPED|CANCELED", lead))
         }
+        "NETWORK" => Offer::Networks { lead: lead.to_string(), for_job: true, values },
         "NAME" if flag.long == "node" => Offer::Nodes { lead: lead.to_string(), values },
+        "WORKFLOW" => {
+            let which = Jobs { values, statuses: &[], taken: Vec::new() };
+            Offer::Workflows { lead: lead.to_string(), which }
+        }
         // In `N|all` the capital stands for something, and only the rest can be typed as it is.
         choices if choices.contains('|') => Offer::Words(choice(choices, lead)),
         _ => Offer::Words(Vec::new()),
@@ -292,6 +323,7 @@ mod tests {
         assert_eq!(words("job run --name "), [""; 0]);
         assert_eq!(words("job run --wait=x"), [""; 0]);
         assert!(matches!(offer("--config "), Offer::Files));
+        assert!(matches!(offer("workflow graph x"), Offer::Files));
         assert!(matches!(offer("job run --upload="), Offer::Files));
         assert!(matches!(offer("job run --upload-dir "), Offer::Directories));
         assert!(matches!(offer("job run --node=d"), Offer::Nodes { lead, .. } if lead == "--node="));
@@ -317,6 +349,15 @@ mod tests {
         assert_eq!(jobs("--node=n job log ").values.last("node").as_deref(), Some("n"));
         assert_eq!(jobs("job stop a ").taken, ["a"]);
         assert_eq!(words("job cancel a "), [""; 0], "there is one already");
+        let workflows = |line: &str| match offer(line) {
+            Offer::Workflows { lead, which } => (lead, which.statuses.len()),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(workflows("workflow status "), (String::new(), 0));
+        assert_eq!(workflows("workflow cancel a"), (String::new(), 2));
+        assert_eq!(workflows("job list --workflow=n"), ("--workflow=".to_owned(), 0));
+        assert!(matches!(offer("network remove "), Offer::Networks { for_job: false, .. }));
+        assert!(matches!(offer("job run --network "), Offer::Networks { for_job: true, .. }));
     }
 
     proptest! {

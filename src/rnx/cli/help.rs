@@ -65,12 +65,13 @@ nothing is done, the candidates are listed, and the exit code is 5.";
 const EXIT_CODES: &str = "\
 job run          see `rnx help job run`
 job wait         see `rnx help job wait`; its own failures as below
+workflow run     see `rnx help workflow run`
 other commands   0  done
                  1  failed (also: client configuration missing or wrong)
                  2  the command line, or a value in it, is wrong
                  3  the server cannot be reached, or a certificate was refused
                  4  permission denied
-                 5  no such job, or an id that several jobs share
+                 5  no such job or workflow, or an id that several share
                  6  the job is in the wrong state
                  7  the server did not answer in time
                  130  Ctrl-C while following

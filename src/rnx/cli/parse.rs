@@ -246,12 +246,18 @@ impl Scan {
 
     fn check_operands(&self, command: &'static Command) -> Result<()> {
         let hint = || format!("usage: rnx {} {}", command.name(), command.usage);
+        // Other clients write it in the place of a command: `job run` says what to type instead.
+        let has_workflow = || self.flags.iter().any(|flag| flag.starts_with("--workflow="));
         match (command.operands, self.operands.as_slice()) {
+            (Operands::JobCommand, []) if has_workflow() => Ok(()),
             (Operands::JobCommand, []) => Err(Error::usage("must specify a command to run").hint(hint())),
-            (Operands::One(what) | Operands::Many(what), []) => {
+            (Operands::One(what) | Operands::Many(what) | Operands::Two(what, _), [])
+            | (Operands::Two(_, what), [_]) => {
                 Err(Error::usage(format!("must specify a {what}")).hint(hint()))
             }
-            (Operands::One(_), [_, extra, ..]) | (Operands::Nothing, [extra, ..]) => {
+            (Operands::One(_), [_, extra, ..])
+            | (Operands::Two(..), [_, _, extra, ..])
+            | (Operands::Nothing, [extra, ..]) => {
                 Err(Error::usage(format!("unexpected argument: {extra}")).hint(hint()))
             }
             _ => Ok(()),
@@ -317,7 +323,8 @@ fn unknown_command(words: &[String]) -> Error {
     if let Some(text) = command::explanation(words) {
         return error.hint(text);
     }
-    let names: Vec<String> = COMMANDS.iter().map(|c| c.name()).chain(["job".to_string()]).collect();
+    let families = command::families().into_iter().map(str::to_string);
+    let names: Vec<String> = COMMANDS.iter().map(|c| c.name()).chain(families).collect();
     match suggest::nearest(&typed, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean `rnx {near}`?")),
         None => error.hint("rnx help lists the commands".to_string()),

@@ -1,6 +1,8 @@
 //! "Did you mean": the nearest known word within two edits. A word that ends or deletes something is never offered:
 //! a hint is repeated without a second look, and a typing error is no wish to lose a job.
 
+use crate::config::edit_distance::edits;
+
 /// The last words of commands, and flags, that end or delete something.
 const DESTRUCTIVE: [&str; 6] = ["stop", "cancel", "delete", "delete-all", "rm", "yes"];
 
@@ -11,8 +13,10 @@ pub(crate) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>
     if typed.len() > 64 {
         return None;
     }
+    let letters = |word: &str| word.chars().collect::<Vec<char>>();
+    let wanted = letters(typed);
     candidates
-        .map(|c| (distance(typed, c), c))
+        .map(|c| (edits(&wanted, &letters(c)), c))
         .filter(|(d, _)| *d <= allowed)
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
@@ -23,25 +27,6 @@ pub(crate) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>
 /// Whether a command or a flag ends or deletes something.
 pub(super) fn is_destructive(name: &str) -> bool {
     name.rsplit(' ').next().is_some_and(|last| DESTRUCTIVE.contains(&last))
-}
-
-/// Edits (insert, delete, replace, swap of neighbours) that turn one word into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before = vec![0; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]

@@ -32,6 +32,13 @@ pub(crate) fn megabytes(flag: &str, text: &str) -> Result<i32> {
     i32::try_from(mb).map_err(|_| wrong())
 }
 
+/// Bytes a second of a network: a plain number is bytes.
+pub(crate) fn rate(flag: &str, text: &str) -> Result<i64> {
+    let wrong = || invalid(flag, text, "give bytes a second as a whole number, or a size such as 10M or 1G");
+    let (number, unit) = split_unit(text).ok_or_else(wrong)?;
+    number.checked_mul(unit.unwrap_or(1)).and_then(|rate| i64::try_from(rate).ok()).ok_or_else(wrong)
+}
+
 /// Bytes (a second) for the wire: a plain number is bytes.
 pub(crate) fn bytes(flag: &str, text: &str) -> Result<i32> {
     let wrong =

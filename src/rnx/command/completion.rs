@@ -6,16 +6,17 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::super::certificate;
-use super::super::cli::{self, Candidate, Command, Invocation, Jobs, Offer, Operands, Run, SCRIPTS};
+use super::super::cli::{self, Candidate, Command, Invocation, Jobs, Offer, Operands, Run, SCRIPTS, Values};
 use super::super::connect;
 use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::render::command_line;
 use super::super::server::Server;
 use super::super::terminal::one_line;
-use super::job_list::Wanted;
+use super::super::wanted::Wanted;
+use super::workflow_list;
 use crate::config::search::process_environment;
-use crate::pb::joblet::Job;
+use crate::pb::joblet::{EmptyRequest, Job, WorkflowInfo};
 
 /// `rnx completion` as parser, help, completion and manual show it.
 pub(super) static COMMAND: Command = Command {
@@ -25,7 +26,7 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::One("bash|zsh|fish"),
     flags: &[],
     summary: "Print what makes a shell complete rnx's words",
-    about: "Commands, flags, their values, and the ids and names of jobs, for which rnx asks the server.\n\n  \
+    about: "Commands, flags, their values, and the ids and names of jobs and workflows, for which rnx asks the server.\n\n  \
             bash   rnx completion bash > /etc/bash_completion.d/rnx\n  \
             \x20      or: source <(rnx completion bash)\n  \
             zsh    rnx completion zsh > \"${fpath[1]}/_rnx\"\n  \
@@ -59,6 +60,13 @@ pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
         Offer::Words(words) => words,
         // Without a server there are no jobs to choose from.
         Offer::Jobs(jobs) => ask(&jobs).unwrap_or_default(),
+        Offer::Workflows { lead, which } => ask_workflows(&lead, &which).unwrap_or_default(),
+        Offer::Networks { lead, for_job, values } => {
+            let found = networks(&values).unwrap_or_default();
+            let modes = ["none", "isolated", "bridge"].map(str::to_owned);
+            let names = if for_job { modes.into_iter().chain(found).collect() } else { found };
+            nodes(&lead, names)
+        }
         Offer::Nodes { lead, values } => {
             let loaded = connect::configuration(&values);
             let names = loaded.map(|l| l.config.nodes.into_keys().collect()).unwrap_or_default();
@@ -70,15 +78,50 @@ pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
     out.text(&lines.collect::<String>())
 }
 
-fn ask(jobs: &Jobs) -> Result<Vec<Candidate>> {
-    let settings = connect::settings(&jobs.values, &process_environment)?;
+/// The server that the flags so far name. It is never taken down: that means waiting for gRPC's threads.
+fn server(values: &Values) -> Result<&'static Server> {
+    let settings = connect::settings(values, &process_environment)?;
     certificate::check(&settings)?;
-    let server = Server::open(&settings)?;
+    Ok(Box::leak(Box::new(Server::open(&settings)?)))
+}
+
+fn ask(jobs: &Jobs) -> Result<Vec<Candidate>> {
+    let server = server(&jobs.values)?;
     let wanted = Wanted::in_statuses(jobs.statuses);
     let found = wanted.jobs(|page| server.ask(DEADLINE, |jobs, option| jobs.list_jobs_opt(page, option)))?;
-    // The channel is left open: taking it down means waiting for gRPC's threads.
-    std::mem::forget(server);
     Ok(offered(&found, &jobs.taken))
+}
+
+fn ask_workflows(lead: &str, which: &Jobs) -> Result<Vec<Candidate>> {
+    let server = server(&which.values)?;
+    let found = workflow_list::workflows(server, DEADLINE, which.statuses.is_empty())?;
+    Ok(offered_workflows(lead, &found))
+}
+
+/// The newest first: names that one workflow has, then ids.
+fn offered_workflows(lead: &str, workflows: &[WorkflowInfo]) -> Vec<Candidate> {
+    let newest = || workflows.iter().rev().take(MOST);
+    let unique = |name: &str| workflows.iter().filter(|other| other.name == name).count() == 1;
+    let candidate = |word: &str, workflow: &WorkflowInfo| {
+        let progress = format!("{}/{}", workflow.completedJobs, workflow.totalJobs);
+        let about = format!("{} {progress} {}", one_line(&workflow.status), one_line(&workflow.name));
+        Candidate { word: format!("{lead}{word}"), about: about.trim_end().to_owned() }
+    };
+    let last = workflows.last().map(|workflow| candidate("@last", workflow));
+    let named = newest().filter(|workflow| is_plain(&workflow.name) && unique(&workflow.name));
+    let names = named.map(|workflow| candidate(&workflow.name, workflow));
+    let ids = newest().filter(|workflow| is_plain(&workflow.uuid));
+    last.into_iter().chain(names).chain(ids.map(|workflow| candidate(&workflow.uuid, workflow))).collect()
+}
+
+/// The names of the networks that clients made.
+fn networks(values: &Values) -> Result<Vec<String>> {
+    let server = server(values)?;
+    let request = EmptyRequest::default();
+    let found =
+        server.ask_networks(DEADLINE, |networks, option| networks.list_networks_opt(&request, option))?;
+    let made = found.networks.into_iter().filter(|network| !network.created_time.is_empty());
+    Ok(made.map(|network| network.name).collect())
 }
 
 /// The newest first: names that one job has, then ids.
@@ -131,6 +174,19 @@ mod tests {
         assert_eq!(words(&jobs, &[]), ["@last", "a", "4444", "3333", "2222", "1111"]);
         assert_eq!(words(&jobs, &["a".into(), "2222".into()]), ["@last", "4444", "3333", "1111"]);
         assert_eq!(words(&[], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn workflows_are_offered_by_names_and_ids_behind_their_flag() {
+        let workflow = |uuid: &str, name: &str| WorkflowInfo {
+            uuid: uuid.into(),
+            name: name.into(),
+            ..Default::default()
+        };
+        let all =
+            [workflow("1111", "a"), workflow("2222", "b"), workflow("3333", "b"), workflow("4444", "$(x)")];
+        let words: Vec<String> = offered_workflows("--x=", &all).into_iter().map(|c| c.word).collect();
+        assert_eq!(words, ["--x=@last", "--x=a", "--x=4444", "--x=3333", "--x=2222", "--x=1111"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! others. A pattern without any of them is the name itself.
 
 /// Whether the whole name is of this pattern. The time is bounded by the product of both lengths.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut read) = (0, 0);
     // Behind the last `*`, and how much of the name it has taken so far.

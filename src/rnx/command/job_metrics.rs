@@ -7,6 +7,7 @@ use jiff::Zoned;
 use super::super::cli::flag::{Group, switch, value};
 use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, time, value};
 use super::super::error::{Error, Result};
+use super::super::full_screen;
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::reconnect::Watch;
@@ -61,9 +62,9 @@ static FLAGS: &[Flag] = &[
 /// Prints what was measured of a job and follows it to its end.
 fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let mut request = request(&invocation.values, out)?;
-    if invocation.values.is("watch") && !out.json && watch::is_possible() {
+    if invocation.values.is("watch") && !out.json && full_screen::is_possible() {
         // It reads Ctrl-C as a key, and other signals by itself.
-        let signals = watch::Signals::block()?;
+        let signals = full_screen::Signals::block()?;
         let server = connect(&invocation.values, out)?;
         request.uuid = resolve::job(server, invocation)?;
         return watch::show(server, request, signals, out);

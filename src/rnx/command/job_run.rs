@@ -1,7 +1,7 @@
 //! `rnx job run`
 
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Zoned;
 use serde::Serialize;
@@ -18,13 +18,13 @@ use super::super::progress::Progress;
 use super::super::reconnect::Watch;
 use super::super::render::text::Sent;
 use super::super::render::{json, text};
-use super::super::send::Upload;
+use super::super::send::{self, Upload};
 use super::super::server::Server;
 use super::super::stdin;
 use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
 use super::super::warned::is_first_today;
-use super::{QUERY, connect, job_delete::delete};
+use super::{QUERY, connect, job_delete::delete, job_egress};
 use crate::config::search::process_environment;
 use crate::job::units;
 use crate::pb::joblet::{DataChunk, GetJobLogsReq, GetJobStatusRes, RunJobRequest, RunJobResponse};
@@ -79,6 +79,13 @@ static FLAGS: &[Flag] = &[
         "Memory in MB, or with a unit: 512M, 2G (default of a node: 512)",
     ),
     value("max-iobps", "BYTES", Group::Limits, "I/O in bytes a second, or with a unit: 4M (0 = unlimited)"),
+    value(
+        "net-rate-up",
+        "BYTES",
+        Group::Limits,
+        "Bytes a second that the job may send, or with a unit: 10M (default: no limit)",
+    ),
+    value("net-rate-down", "BYTES", Group::Limits, "Bytes a second that the job may receive, likewise"),
     value("cpu-cores", "CORES", Group::Limits, "Cores the job may use: 3, 0-2, 0,2,4"),
     value(
         "timeout",
@@ -117,8 +124,44 @@ static FLAGS: &[Flag] = &[
     ),
     value("workdir", "DIR", Group::Contents, "Working directory inside the job (default /work)"),
     Flag { hidden: true, ..value("work-dir", "DIR", Group::Contents, "Another spelling of --workdir") },
-    value("network", "MODE", Group::Contents, "Network of the job (default: server)"),
+    value(
+        "network",
+        "NETWORK",
+        Group::Contents,
+        "Network of the job: none, isolated, bridge, or one of rnx network list\n\
+         (default: server)",
+    ),
+    list(
+        "egress",
+        None,
+        "LIST",
+        "What the job may reach outside its network, separated by commas: example.org,\n\
+         '*.github.com:443', 10.1.0.0/16, 1.2.3.4:5432, '!secret.example.org' (denied);\n\
+         nothing else then (default: server)",
+    ),
+    list("egress-preset", None, "NAME", "The same by name: pypi, npm, debian, git, crates"),
+    Flag {
+        short: Some('p'),
+        ..list(
+            "publish",
+            None,
+            "PORTS",
+            "Let this port of the host reach a port of the job: 8080:80, or on an address\n\
+             of the host other than 127.0.0.1, 192.0.2.1:8080:80 (what a node allows)",
+        )
+    },
+    value(
+        "user",
+        "NAME",
+        Group::Contents,
+        "User inside: root (uid 0), or job (uid 1000) for programs that refuse to\n\
+         run as root (default: server)",
+    ),
     value("name", "NAME", Group::Contents, "A name for lists"),
+    Flag {
+        hidden: true,
+        ..value("workflow", "FILE", Group::Contents, "Of other clients; refused with the command of ours")
+    },
     switch("wait", Some('w'), Group::Waiting, "Wait silently for the end and exit with the job's code"),
     switch("follow", Some('f'), Group::Waiting, "Print the job's output until its end, exit with its code"),
     switch("rm", None, Group::Waiting, "With --wait or --follow: delete the job after it succeeded"),
@@ -147,11 +190,6 @@ Exit codes: 0 when the job was started; with --wait or --follow the job's own co
   127    the command was not found
   130    Ctrl-C while waiting; the job keeps running";
 
-/// How long a start may take, beside the time for the uploads.
-const START: Duration = Duration::from_secs(30);
-/// The slowest network that uploads are expected to pass, bytes per second.
-const SLOWEST_LINE: u64 = 256 * 1024;
-
 /// The behaviour of rnx once the job has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
@@ -172,6 +210,7 @@ struct RunOptions {
 /// Starts a job and, with `--wait` or `--follow`, waits for its end; the exit code is then the job's own.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let values = &invocation.values;
+    refuse_workflow(values)?;
     let options = options(values)?;
     let mut uploads = uploads(values)?;
     for warning in &uploads.warnings {
@@ -200,7 +239,10 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     // Before the channel: gRPC's threads must inherit the mask.
     let interrupt = (options.after != After::Return).then(Interrupt::watch);
     let server = connect(values, out)?;
-    let mut started = start(server, &request, ahead.as_ref(), &mut progress)?;
+    let size = request.compute_size();
+    let mut started = send::start(server, size, ahead.as_ref(), &mut progress, |deadline| {
+        server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option))
+    })?;
     let begun = Instant::now();
     let limits = &started.unenforced_limits;
     let is_text = !out.json && !options.quiet;
@@ -236,29 +278,13 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     Ok(exit::of_failed_start(started.exitCode))
 }
 
-/// Sends what goes ahead of the job, and then the request.
-fn start(
-    server: &Server,
-    request: &RunJobRequest,
-    ahead: Option<&Upload>,
-    progress: &mut Progress,
-) -> Result<RunJobResponse> {
-    let size = request.compute_size();
-    let Some(ahead) = ahead else {
-        let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
-        let _sending = progress.sending(size);
-        return server.ask(deadline, |jobs, option| jobs.run_job_opt(request, option));
-    };
-    ahead.send(server, progress)?;
-    // The daemon copies the files before the job starts.
-    let deadline = START + Duration::from_secs((size + ahead.bytes()) / SLOWEST_LINE);
-    let started = server.ask(deadline, |jobs, option| jobs.run_job_opt(request, option));
-    started.inspect_err(|why| {
-        // It may have started where the answer was lost.
-        if !why.is_unreachable() {
-            ahead.discard(server);
-        }
-    })
+/// A workflow has a command of its own; other clients run one by this flag.
+fn refuse_workflow(values: &Values) -> Result<()> {
+    let Some(file) = values.last("workflow") else { return Ok(()) };
+    // Behind a colon stands one of several workflows of a file; our files have one each.
+    let file = file.split_once(':').map_or(file.as_str(), |(file, _)| file);
+    let text = "a workflow is not a job, and --workflow is no flag of this command";
+    Err(Error::usage(text).hint(format!("rnx workflow run {file}")))
 }
 
 /// Says that the job has nothing of what waits on our stdin; whether something waits there.
@@ -282,8 +308,7 @@ fn explain(invocation: &Invocation, mut uploads: Uploads, out: Out) -> Result<i3
     let size = request.compute_size();
     upload::check_size(size)?;
     let server = connect(&invocation.values, out)?;
-    let deadline = START + Duration::from_secs(size / SLOWEST_LINE);
-    let plan = server.ask(deadline, |jobs, option| jobs.run_job_opt(&request, option))?.plan;
+    let plan = server.ask(send::deadline(size), |jobs, option| jobs.run_job_opt(&request, option))?.plan;
     if out.json {
         out.value(&plan)?;
     } else {
@@ -348,10 +373,21 @@ fn request(
     if let Some(text) = values.last("max-iobps") {
         request.maxIobps = value::bytes("max-iobps", &text)?;
     }
+    if let Some(text) = values.last("net-rate-up") {
+        request.net_rate_up = value::rate("net-rate-up", &text)?;
+    }
+    if let Some(text) = values.last("net-rate-down") {
+        request.net_rate_down = value::rate("net-rate-down", &text)?;
+    }
     request.timeout = duration(values, "timeout")?;
     request.stop_grace = duration(values, "stop-grace")?;
     request.cpuCores = values.last("cpu-cores").unwrap_or_default();
+    let presets = job_egress::entries(values, "egress-preset").into_iter();
+    request.egress = job_egress::entries(values, "egress");
+    request.egress.extend(presets.map(|name| format!("preset:{name}")));
     request.network = values.last("network").unwrap_or_default();
+    request.publish = values.all("publish");
+    request.user = values.last("user").unwrap_or_default();
     request.name = values.last("name").unwrap_or_default();
     request.request_id = values.last("request-id").map_or(Ok(String::new()), |id| match id.as_str() {
         // A variable that is not set must not make a start that can happen twice.

@@ -71,3 +71,12 @@ fn events_of_a_followed_job_carry_their_kind() {
     let line = serde_json::to_string(&Event::<json::Chunk<'_>>::of(&chunk)).unwrap();
     assert_eq!(line, r#"{"event":"output","timestamp":null,"stream":"","seq":1,"data":"x"}"#);
 }
+
+#[test]
+fn workflow_flag_of_other_clients_names_the_command_of_ours() {
+    for line in ["job run --workflow=flow.yaml:build", "run --workflow flow.yaml true"] {
+        let refused = refuse_workflow(&invocation(line).values).unwrap_err();
+        assert_eq!(refused.hint_text(), Some("rnx workflow run flow.yaml"), "{line}");
+    }
+    assert!(refuse_workflow(&invocation("run true").values).is_ok());
+}

@@ -18,22 +18,36 @@ use super::terminal::one_line;
 use crate::config::search::process_environment;
 
 pub(crate) mod completion;
-mod glob;
+pub(super) mod glob;
 mod help;
 mod job_cancel;
 mod job_delete;
 mod job_delete_all;
-pub(crate) mod job_list;
+mod job_denials;
+mod job_egress;
+mod job_list;
 mod job_log;
 pub(crate) mod job_metrics;
+mod job_port_forward;
 mod job_run;
 mod job_status;
 mod job_stop;
 mod job_wait;
 mod man;
+mod network_create;
+mod network_inspect;
+mod network_list;
+mod network_remove;
 mod nodes;
 mod several;
 pub(crate) mod version;
+mod workflow_cancel;
+mod workflow_file;
+mod workflow_graph;
+pub(crate) mod workflow_list;
+mod workflow_run;
+mod workflow_status;
+mod workflow_validate;
 
 /// Every command, in the order in which help shows them.
 pub(crate) static COMMANDS: &[&Command] = &[
@@ -42,11 +56,24 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &job_list::COMMAND,
     &job_log::COMMAND,
     &job_metrics::COMMAND,
+    &job_egress::COMMAND,
+    &job_denials::COMMAND,
     &job_wait::COMMAND,
+    &job_port_forward::COMMAND,
     &job_cancel::COMMAND,
     &job_stop::COMMAND,
     &job_delete::COMMAND,
     &job_delete_all::COMMAND,
+    &workflow_run::COMMAND,
+    &workflow_status::COMMAND,
+    &workflow_list::COMMAND,
+    &workflow_cancel::COMMAND,
+    &workflow_validate::COMMAND,
+    &workflow_graph::COMMAND,
+    &network_create::COMMAND,
+    &network_list::COMMAND,
+    &network_inspect::COMMAND,
+    &network_remove::COMMAND,
     &nodes::COMMAND,
     &completion::COMMAND,
     &man::COMMAND,
@@ -120,6 +147,16 @@ pub(crate) fn is_family(word: &str) -> bool {
 pub(crate) const QUERY: Duration = Duration::from_secs(10);
 /// Deadline of a deletion: it waits for the job's files.
 const CHANGE: Duration = Duration::from_secs(60);
+
+/// Words of modes, which no network has as its name.
+const NETWORK_MODES: [&str; 4] = ["none", "isolated", "bridge", "host"];
+
+/// The first words of commands that have two, each once.
+pub(crate) fn families() -> Vec<&'static str> {
+    let mut found: Vec<&str> = COMMANDS.iter().filter(|c| c.path.len() > 1).map(|c| c.path[0]).collect();
+    found.dedup();
+    found
+}
 
 /// Runs a command and returns the exit code.
 pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
@@ -221,10 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn only_job_run_takes_a_command_line_and_fails_with_125() {
+    fn only_job_run_takes_a_command_line_and_runs_fail_with_125() {
         for command in COMMANDS {
-            let runs = command.path == ["job", "run"];
-            assert_eq!(command.operands == Operands::JobCommand, runs, "{}", command.name());
+            let takes_line = command.path == ["job", "run"];
+            assert_eq!(command.operands == Operands::JobCommand, takes_line, "{}", command.name());
+            // Every other code may be that of a job.
+            let runs = takes_line || command.path == ["workflow", "run"];
             assert_eq!(command.failure, runs.then_some(125), "{}", command.name());
         }
     }

@@ -13,7 +13,7 @@ const ID2: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 const ID3: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
 const TIME: &str = "2024-01-15T10:30:00Z";
 
-fn golden(name: &str, actual: &str) {
+pub(super) fn golden(name: &str, actual: &str) {
     let path = Path::new("tests/golden/rnx").join(name);
     if std::env::var_os("RNX_WRITE_GOLDEN").is_some() {
         std::fs::write(&path, actual).unwrap();
@@ -22,7 +22,7 @@ fn golden(name: &str, actual: &str) {
     assert_eq!(actual, expected, "{} differs; RNX_WRITE_GOLDEN=1 writes it anew", path.display());
 }
 
-fn golden_json(name: &str, value: &impl serde::Serialize) {
+pub(super) fn golden_json(name: &str, value: &impl serde::Serialize) {
     golden(name, &format!("{}\n", serde_json::to_string_pretty(value).unwrap()));
 }
 
@@ -82,6 +82,7 @@ fn oom() -> GetJobStatusRes {
         nodeId: "node-1".into(),
         created_time: "2024-01-15T10:29:59Z".into(),
         network: "none".into(),
+        user: "job".into(),
         cpuCores: "0-1".into(),
         timeout: "1h".into(),
         workDir: "/work/app".into(),
@@ -542,6 +543,11 @@ fn help_matches_its_golden_files() {
         "job log",
         "job metrics",
         "job wait",
+        "workflow",
+        "workflow run",
+        "workflow status",
+        "workflow list",
+        "workflow cancel",
         "config",
         "jobs",
         "exit-codes",

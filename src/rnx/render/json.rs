@@ -36,6 +36,7 @@ pub(crate) struct Started<'a> {
     max_memory: i32,
     max_iobps: i32,
     network: &'a str,
+    user: &'a str,
     unenforced_limits: &'a [String],
     created_time: &'a str,
     queue_position: i32,
@@ -67,6 +68,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent) -> Started<'_> {
         max_memory: job.maxMemory,
         max_iobps: job.maxIobps,
         network: &job.network,
+        user: &job.user,
         unenforced_limits: &job.unenforced_limits,
         created_time: &job.created_time,
         queue_position: job.queue_position,
@@ -87,6 +89,7 @@ pub(crate) fn merge_end(started: &mut RunJobResponse, end: &GetJobStatusRes) {
     started.signal = end.signal;
     started.message.clone_from(&end.message);
     started.network.clone_from(&end.network);
+    started.user.clone_from(&end.user);
     started.unenforced_limits.clone_from(&end.unenforced_limits);
     started.queue_position = end.queue_position;
     started.wait_reason.clone_from(&end.wait_reason);
@@ -115,10 +118,14 @@ pub(crate) struct Listed<'a> {
     max_iobps: i32,
     cpu_cores: &'a str,
     network: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    ports: &'a [String],
+    user: &'a str,
     scheduled_time: &'a str,
     created_time: &'a str,
     queue_position: i32,
     wait_reason: &'a str,
+    workflow_uuid: &'a str,
 }
 
 /// Makes a [`Listed`] from the server's message.
@@ -143,11 +150,18 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
         max_iobps: job.maxIOBPS,
         cpu_cores: &job.cpuCores,
         network: &job.network,
+        ports: &job.ports,
+        user: &job.user,
         scheduled_time: &job.scheduledTime,
         created_time: &job.created_time,
         queue_position: job.queue_position,
         wait_reason: &job.wait_reason,
+        workflow_uuid: &job.workflowUuid,
     }
+}
+
+fn is_unlimited(rate: &i64) -> bool {
+    *rate == 0
 }
 
 /// The JSON of `job status`.
@@ -177,6 +191,15 @@ pub(crate) struct Shown<'a> {
     environment: BTreeMap<&'a str, &'a str>,
     secret_environment: BTreeMap<&'a str, &'a str>,
     network: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    ports: &'a [String],
+    #[serde(skip_serializing_if = "is_unlimited")]
+    net_rate_up: i64,
+    #[serde(skip_serializing_if = "is_unlimited")]
+    net_rate_down: i64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    address: &'a str,
+    user: &'a str,
     volumes: &'a [String],
     runtime: &'a str,
     work_dir: &'a str,
@@ -199,6 +222,8 @@ pub(crate) struct Shown<'a> {
     unenforced_limits: &'a [String],
     queue_position: i32,
     wait_reason: &'a str,
+    egress: &'a [String],
+    denials: u64,
 }
 
 fn is_zero(n: &i32) -> bool {
@@ -229,6 +254,11 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
         environment: job.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         secret_environment: job.secret_environment.keys().map(|k| (k.as_str(), "***")).collect(),
         network: &job.network,
+        ports: &job.ports,
+        net_rate_up: job.net_rate_up,
+        net_rate_down: job.net_rate_down,
+        address: &job.address,
+        user: &job.user,
         volumes: &job.volumes,
         runtime: &job.runtime,
         work_dir: &job.workDir,
@@ -245,6 +275,8 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
         unenforced_limits: &job.unenforced_limits,
         queue_position: job.queue_position,
         wait_reason: &job.wait_reason,
+        egress: &job.egress,
+        denials: job.denials,
     }
 }
 

@@ -144,7 +144,7 @@ fn io(m: &JobIOMetrics) -> Value {
 
 fn network(m: &JobNetworkMetrics) -> Value {
     let mut value = fields!(m: totalRxBytes totalTxBytes totalRxPackets totalTxPackets totalRxErrors totalTxErrors
-        totalRxDropped totalTxDropped rxBPS txBPS);
+        totalRxDropped totalTxDropped rxBPS txBPS denials);
     let interface = |m: &NetworkInterfaceMetrics| fields!(m: interface rxBytes txBytes rxPackets txPackets rxErrors txErrors rxDropped txDropped);
     let list: Map<String, Value> =
         m.interfaces.iter().map(|(name, m)| (one_line(name), interface(m))).collect();

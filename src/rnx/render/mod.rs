@@ -4,17 +4,25 @@
 //! [`one_line`](super::terminal::one_line): a name cannot add lines to a list, nor command a terminal.
 
 pub(crate) mod chart;
+pub(crate) mod denials;
 pub(crate) mod fit;
 pub(crate) mod json;
 pub(crate) mod metrics;
+pub(crate) mod network;
 pub(crate) mod overview;
 pub(crate) mod security;
 pub(crate) mod span;
 pub(crate) mod table;
 pub(crate) mod text;
 mod words;
+pub(crate) mod workflow;
+pub(crate) mod workflow_changes;
+pub(crate) mod workflow_json;
+pub(crate) mod workflow_tree;
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod workflow_golden_tests;
 
 pub(crate) use words::{command_line, is_terminal_status, short};

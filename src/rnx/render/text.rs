@@ -68,16 +68,29 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
     waiting(&mut text, job.queue_position, &job.wait_reason);
     for (label, value) in [
         ("Name", job.name.as_str()),
+        ("Workflow", job.workflowUuid.as_str()),
         ("Node ID", job.nodeId.as_str()),
         ("Created At", job.created_time.as_str()),
         ("Scheduled At", job.scheduledTime.as_str()),
         ("Network", network(&job.network)),
+        ("Address", job.address.as_str()),
+        ("User", job.user.as_str()),
         ("CPU Cores", job.cpuCores.as_str()),
         ("Timeout", job.timeout.as_str()),
         ("Working Directory", job.workDir.as_str()),
     ] {
         some_line(&mut text, label, value);
     }
+    some_line(&mut text, "Egress", &job.egress.join(", "));
+    if job.denials > 0 {
+        raw_line(&mut text, "Denials", &job.denials.to_string());
+    }
+    for (label, rate) in [("Net Rate Up", job.net_rate_up), ("Net Rate Down", job.net_rate_down)] {
+        if rate > 0 {
+            raw_line(&mut text, label, &format!("{rate} bytes/s"));
+        }
+    }
+    section(&mut text, "Published Ports", job.ports.iter().map(|port| one_line(port)).collect());
     section(&mut text, "Uploaded Files", job.uploads.iter().map(|f| one_line(f)).collect());
     let variables = variables(&job.environment, &job.secret_environment, show_env);
     section(&mut text, "Environment Variables", variables);

@@ -68,6 +68,7 @@ fn decide(rule: &Rule, held: Option<Held>) -> Code {
         Test::Is(value) => (BPF_JEQ, u32::MAX, value),
         Test::HasAny(bits) => (BPF_JSET, u32::MAX, bits),
         Test::Field { mask, value } => (BPF_JEQ, mask, value),
+        Test::IsNull => return null(arg, then, otherwise),
     };
     let needed = Held { arg, mask };
     let mut code = Code::new();
@@ -80,6 +81,14 @@ fn decide(rule: &Rule, held: Option<Held>) -> Code {
     }
     code.extend(branch(jump, operand, decide(then, Some(needed)), decide(otherwise, Some(needed))));
     code
+}
+
+/// Looks at both halves of an address.
+fn null(arg: usize, then: &Rule, otherwise: &Rule) -> Code {
+    let low = ARGS + 8 * arg as u32;
+    let no = || decide(otherwise, None);
+    let upper = [vec![load(low + 4)], branch(BPF_JEQ, 0, decide(then, None), no())].concat();
+    [vec![load(low)], branch(BPF_JEQ, 0, upper, no())].concat()
 }
 
 /// Compares the accumulator with `operand` and runs one of the pieces.
@@ -100,6 +109,8 @@ fn give(action: Action) -> sock_filter {
     let answer = match action {
         Action::Allow => SECCOMP_RET_ALLOW,
         Action::Errno(errno) => SECCOMP_RET_ERRNO | (errno as u32 & SECCOMP_RET_DATA),
+        // With the errno 0 the kernel returns 0 (seccomp(2)).
+        Action::Pretend => SECCOMP_RET_ERRNO,
         Action::KillProcess => SECCOMP_RET_KILL_PROCESS,
     };
     plain(BPF_RET | BPF_K, answer)

@@ -19,7 +19,7 @@
 //! EAFNOSUPPORT for address families, EINVAL for `splice` and its relatives, as for files that cannot be spliced. A program of another architecture is killed (SIGSYS): with every call
 //! refused it could not even exit.
 //!
-//! Arguments: every argument looked at here, but the address in `sendfile`, is an `int` or `unsigned int` to the
+//! Arguments: every argument looked at here, but the addresses in `sendfile` and `prlimit64`, is an `int` or `unsigned int` to the
 //! kernel, which ignores the upper half of the register, and so must the filter (a filter that compared all 64 bits let
 //! TIOCSTI through: CVE-2019-7303, CVE-2019-10063). The filter cannot read memory behind a pointer: that is why
 //! `clone3`, whose flags stand there, does not exist for a job.
@@ -27,7 +27,9 @@
 mod compile;
 mod policy;
 
-pub use policy::JOB;
+use crate::job::User;
+
+pub use policy::{JOB, JOB_OF_USER};
 
 /// `AUDIT_ARCH_X86_64` of linux/audit.h: EM_X86_64 with the 64 bit and little endian marks.
 pub const ARCH_X86_64: u32 = 0xc000_003e;
@@ -39,11 +41,13 @@ pub enum Action {
     Allow,
     /// The call is not made and fails with this errno (1..=4095).
     Errno(i32),
+    /// The call is not made and returns 0, for programs whose wish is granted already.
+    Pretend,
     /// The whole process ends with SIGSYS.
     KillProcess,
 }
 
-/// A question about the lower 32 bits of one argument.
+/// A question about the lower 32 bits of one argument, but for addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Test {
     /// It equals this value.
@@ -57,6 +61,8 @@ pub enum Test {
         /// The value to compare with; has no bit outside `mask`.
         value: u32,
     },
+    /// The address is null, in all 64 bits: one whose lower half is zero is an address.
+    IsNull,
 }
 
 /// The rule for one call: an action, or a decision tree over its arguments with actions at its leaves.
@@ -130,6 +136,7 @@ impl Test {
             Test::Is(value) => low == value,
             Test::HasAny(bits) => low & bits != 0,
             Test::Field { mask, value } => low & mask == value,
+            Test::IsNull => argument == 0,
         }
     }
 }
@@ -167,7 +174,15 @@ pub fn verdict(policy: &Policy, nr: u32, arch: u32, args: &[u64; 6]) -> Action {
     row.map_or(policy.unknown, |row| row.rule.action(args))
 }
 
-/// The program for every job, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`. Build it once and keep it.
-pub fn program() -> Vec<libc::sock_filter> {
-    compile::compile(&JOB)
+/// The program that answers as [`verdict`] does for this policy, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`.
+pub fn code(policy: &Policy) -> Vec<libc::sock_filter> {
+    compile::compile(policy)
+}
+
+/// The program for jobs of a user, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`. Build it once and keep it.
+pub fn program(user: User) -> Vec<libc::sock_filter> {
+    code(match user {
+        User::Root => &JOB,
+        User::Job => &JOB_OF_USER,
+    })
 }

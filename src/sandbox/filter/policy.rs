@@ -2,13 +2,21 @@
 //!
 //! Read it as a table in the kernel's own order. Gaps are numbers that the kernel never gave out.
 
-use super::Action::{Allow, Errno, KillProcess};
+use super::Action::{Allow, Errno, KillProcess, Pretend};
 use super::{ARCH_X86_64, Policy, Row, Rule, Test};
-use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOSYS, ENOTTY, EPERM};
+use crate::job::User;
+use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOPROTOOPT, ENOSYS, ENOTTY, EPERM};
 
-/// The policy of every job.
-pub const JOB: Policy =
-    Policy { arch: ARCH_X86_64, foreign: KillProcess, unknown: Errno(ENOSYS), rows: TABLE };
+/// The policy of every job that is uid 0 inside.
+pub const JOB: Policy = Policy {
+    arch: ARCH_X86_64,
+    foreign: KillProcess,
+    unknown: Errno(ENOSYS),
+    rows: Table::<{ User::Root.id() }>::ROWS,
+};
+
+/// The policy of every job of the ordinary user. It differs in the owners that a file may get.
+pub const JOB_OF_USER: Policy = Policy { rows: Table::<{ User::Job.id() }>::ROWS, ..JOB };
 
 const YES: Rule = Rule::Do(Allow);
 const REFUSED: Rule = Rule::Do(Errno(EPERM));
@@ -159,18 +167,29 @@ const PROGRAM_OPTIONS: Rule = when(
 );
 /// The host has 4096 flow labels for all its network namespaces (ip6_flowlabel.c).
 const FLOW_LABELS: Rule = when(2, option(libc::IPV6_FLOWLABEL_MGR), &REFUSED, &YES);
+/// `TCP_AO_ADD_KEY` of linux/tcp.h. It loads the module of any hash that the caller names, and the host has 25 places for
+/// such hashes (tcp_sigpool.c).
+const TCP_AO_ADD_KEY: i32 = 38;
+const TCP_KEYS: Rule = when(2, option(TCP_AO_ADD_KEY), &Rule::Do(Errno(ENOPROTOOPT)), &YES);
 const SETSOCKOPT: Rule = when(
     1,
     Test::Is(libc::SOL_SOCKET as u32),
     &PROGRAM_OPTIONS,
-    &when(1, Test::Is(libc::SOL_IPV6 as u32), &FLOW_LABELS, &YES),
+    &when(
+        1,
+        Test::Is(libc::SOL_IPV6 as u32),
+        &FLOW_LABELS,
+        &when(1, Test::Is(libc::SOL_TCP as u32), &TCP_KEYS, &YES),
+    ),
 );
 
-/// A listener keeps its program alive by a descriptor, without a process.
+/// A listener keeps its program alive by a descriptor, without a process. The flag for a log has every call logged that
+/// the program does not allow, in the host's log.
+const REFUSED_FILTERS: u32 = (libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_LOG) as u32;
 const SECCOMP: Rule = when(
     0,
     Test::Is(libc::SECCOMP_SET_MODE_FILTER),
-    &when(1, Test::HasAny(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32), &UNKNOWN, &YES),
+    &when(1, Test::HasAny(REFUSED_FILTERS), &UNKNOWN, &YES),
     &YES,
 );
 
@@ -246,13 +265,21 @@ const SENDFILE: Rule = when(2, Test::Is(0), &Rule::Do(Errno(EINVAL)), &YES);
 
 const SETNS: Rule = when(1, Test::Is(libc::CLONE_NEWUSER as u32), &YES, &REFUSED);
 
-/// The ids that chown(2) may name: the job's own, and the one that changes nothing.
-const OWN_ID: Test = Test::Is(0);
+/// The id that chown(2) may name besides the job's own: the one that changes nothing.
 const SAME_ID: Test = Test::Is(u32::MAX);
-const CHOWN_GROUP: Rule = when(2, OWN_ID, &YES, &when(2, SAME_ID, &YES, &REFUSED));
-const CHOWN: Rule = when(1, OWN_ID, &CHOWN_GROUP, &when(1, SAME_ID, &CHOWN_GROUP, &REFUSED));
-const CHOWNAT_GROUP: Rule = when(3, OWN_ID, &YES, &when(3, SAME_ID, &YES, &REFUSED));
-const CHOWNAT: Rule = when(2, OWN_ID, &CHOWNAT_GROUP, &when(2, SAME_ID, &CHOWNAT_GROUP, &REFUSED));
+
+/// The table of jobs whose one id is `OWN` inside.
+struct Table<const OWN: u32>;
+
+impl<const OWN: u32> Table<OWN> {
+    const OWN_ID: Test = Test::Is(OWN);
+    const CHOWN_GROUP: Rule = when(2, Self::OWN_ID, &YES, &when(2, SAME_ID, &YES, &REFUSED));
+    const CHOWN: Rule =
+        when(1, Self::OWN_ID, &Self::CHOWN_GROUP, &when(1, SAME_ID, &Self::CHOWN_GROUP, &REFUSED));
+    const CHOWNAT_GROUP: Rule = when(3, Self::OWN_ID, &YES, &when(3, SAME_ID, &YES, &REFUSED));
+    const CHOWNAT: Rule =
+        when(2, Self::OWN_ID, &Self::CHOWNAT_GROUP, &when(2, SAME_ID, &Self::CHOWNAT_GROUP, &REFUSED));
+}
 
 /// Every process of a job that a number can name is the job's own, but its first: that is joblet-init, which has the
 /// payload's uid.
@@ -265,8 +292,25 @@ const IOPRIO_WHO_USER: u32 = 3;
 const SETPRIORITY: Rule = when(0, Test::Is(libc::PRIO_USER), &REFUSED, &when(1, JOBLET_INIT, &REFUSED, &YES));
 const IOPRIO_SET: Rule = when(0, Test::Is(IOPRIO_WHO_USER), &REFUSED, &when(1, JOBLET_INIT, &REFUSED, &YES));
 
+/// A task that runs only when nobody else wants the processor keeps the locks of the kernel that it has, or is handed
+/// while it sleeps, for as long as its siblings compute. Programs that ask for it want to disturb nobody: they go on at
+/// their policy.
+const IDLE: Test = Test::Field { mask: !(libc::SCHED_RESET_ON_FORK as u32), value: libc::SCHED_IDLE as u32 };
+const SCHEDULER: Rule = when(0, JOBLET_INIT, &REFUSED, &when(1, IDLE, &Rule::Do(Pretend), &YES));
+
+/// The limit of core dumps is 1, with which the kernel starts no core handler of the host (core(5)); with 0, which a job
+/// could lower it to, it does. Programs that want no dump have none.
+const LIMIT: u32 = libc::RLIMIT_CORE;
+const SETRLIMIT: Rule = when(0, Test::Is(LIMIT), &Rule::Do(Pretend), &YES);
+const CORE_LIMIT: Rule = when(2, Test::IsNull, &YES, &Rule::Do(Pretend));
+const PRLIMIT: Rule = when(0, JOBLET_INIT, &REFUSED, &when(1, Test::Is(LIMIT), &CORE_LIMIT, &YES));
+
 const INIT: &str = "joblet-init's priority and processors are not the job's to change: it would be late to forward a \
                     stop and to report the end";
+const SLOW: &str = "with SCHED_IDLE and busy siblings a job could keep locks of the whole host for seconds: other starts \
+                    would wait. And joblet-init's policy is not the job's to change";
+const CORES: &str =
+    "a lower limit of core dumps than 1 lets crashes of jobs start the host's core handler, as root";
 const MOUNTS: &str = "the job's file tree is a wall; mounts are made before the job starts (CVE-2022-0492, \
                       CVE-2022-0185)";
 const MODULES: &str = "kernel code";
@@ -292,7 +336,8 @@ const MERGING: &str = "the kernel merges equal pages of different jobs, whose ti
 
 /// Every number of the kernel's table, in its order.
 #[rustfmt::skip] // one row a line, as in a table
-const TABLE: &[Row] = &[
+impl<const OWN: u32> Table<OWN> {
+const ROWS: &'static [Row] = &[
     allow(0, "read write open close stat fstat lstat poll lseek"),
     check(9, "mmap", MMAP, HUGE),
     allow(10, "mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn"),
@@ -316,7 +361,7 @@ const TABLE: &[Row] = &[
     allow(57, "fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv msgctl
                fcntl flock fsync fdatasync truncate ftruncate getdents getcwd chdir fchdir rename mkdir rmdir
                creat link unlink symlink readlink chmod fchmod"),
-    check(92, "chown fchown lchown", CHOWN, OWNERS),
+    check(92, "chown fchown lchown", Self::CHOWN, OWNERS),
     allow(95, "umask gettimeofday getrlimit getrusage sysinfo times"),
     allow_because(101, "ptrace", "debuggers work on the job's own processes; others cannot be named, since the \
                pid namespace has no number for them, and its init is not dumpable"),
@@ -336,7 +381,7 @@ const TABLE: &[Row] = &[
     check(141, "setpriority", SETPRIORITY, INIT),
     check(142, "sched_setparam", NOT_INIT, INIT),
     allow(143, "sched_getparam"),
-    check(144, "sched_setscheduler", NOT_INIT, INIT),
+    check(144, "sched_setscheduler", SCHEDULER, SLOW),
     allow(145, "sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval mlock munlock
                mlockall munlockall"),
     refuse(153, "vhangup", EPERM, "hangs up the terminal for everyone on it"),
@@ -348,7 +393,7 @@ const TABLE: &[Row] = &[
                idle for everybody else"),
     allow(158, "arch_prctl"),
     refuse(159, "adjtimex", EPERM, TIME),
-    allow(160, "setrlimit"),
+    check(160, "setrlimit", SETRLIMIT, CORES),
     refuse(161, "chroot", EPERM, MOUNTS),
     allow(162, "sync"),
     refuse(163, "acct", EPERM, "writes accounting of the whole host"),
@@ -388,7 +433,7 @@ const TABLE: &[Row] = &[
     check(256, "migrate_pages", NOT_INIT, PAGES),
     allow(257, "openat mkdirat"),
     check(259, "mknodat", MKNODAT, "as mknod"),
-    check(260, "fchownat", CHOWNAT, OWNERS),
+    check(260, "fchownat", Self::CHOWNAT, OWNERS),
     allow(261, "futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
                pselect6 ppoll"),
     check(272, "unshare", UNSHARE, "as clone; a process may part from its own table of descriptors and the like"),
@@ -403,8 +448,8 @@ const TABLE: &[Row] = &[
     refuse(298, "perf_event_open", EPERM, "measures more than the job, and had many flaws (CVE-2013-2094)"),
     allow(299, "recvmmsg"),
     refuse(300, "fanotify_init fanotify_mark", EPERM, WATCH),
-    check(302, "prlimit64", NOT_INIT, "the limits of the job's first process must not be the job's to lower: \
-               without files or file size it could neither be told nor tell the end"),
+    check(302, "prlimit64", PRLIMIT, "the limits of the job's first process must not be the job's to lower: \
+               without files or file size it could neither be told nor tell the end; and as setrlimit"),
     refuse(303, "name_to_handle_at open_by_handle_at", EPERM, HANDLES),
     refuse(305, "clock_adjtime", EPERM, TIME),
     allow(306, "syncfs sendmmsg"),
@@ -415,11 +460,12 @@ const TABLE: &[Row] = &[
     allow_because(310, "process_vm_readv process_vm_writev", "as ptrace, whose permission they ask for"),
     refuse(312, "kcmp", EPERM, "compares kernel addresses: made for checkpointing, a help to attackers"),
     refuse(313, "finit_module", EPERM, MODULES),
-    check(314, "sched_setattr", NOT_INIT, INIT),
+    refuse(314, "sched_setattr", EPERM, "the policy stands behind a pointer, where no filter can see SCHED_IDLE; \
+               programs set the policies that need no deadline by sched_setscheduler"),
     allow(315, "sched_getattr renameat2"),
     check(317, "seccomp", SECCOMP, "only ever narrows, and browsers and sandboxes inside the job use it; without \
                listeners the programs of a job are bounded by its processes and the kernel's 32768 instructions \
-               for each"),
+               for each; the log is the host's"),
     allow(318, "getrandom"),
     check(319, "memfd_create", MEMFD_CREATE, HUGE),
     refuse(320, "kexec_file_load", EPERM, "another kernel"),
@@ -456,3 +502,4 @@ const TABLE: &[Row] = &[
     refuse(467, "open_tree_attr", EPERM, MOUNTS),
     allow(468, "file_getattr file_setattr"),
 ];
+}

@@ -22,6 +22,7 @@ faulty_node() {
         sed -i "s|^dataDir:.*|dataDir: $data|" $node/joblet-config.yml
         configure $node/joblet-config.yml cgroup baseDir /sys/fs/cgroup/faulty
         configure $node/joblet-config.yml joblet warmSandboxes 2
+        configure $node/joblet-config.yml network default_network none
         echo "0 $(blockdev --getsz $device) linear $device 0" >/run/sound
         dmsetup create faulty </run/sound || return 1
     fi
@@ -178,7 +179,8 @@ data_directory_at_its_quota_delays_jobs_and_loses_nothing() {
     flood=$(rnx job run -q sh -c 'i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo $i; head -c 80000 /dev/zero; echo; done; exit 8')
     until_true 120 sh -c "command rnx --config $node/rnx-config.yml job status $flood | grep -q 'cannot be written\|disk is full'" || bad="$bad; it does not wait: $(rnx job status "$flood")"
     echo "at the quota: $(rnx job status "$flood" | tr '\n' ' ')"
-    # The remaining space is enough for a few jobs.
+    # History gives space back meanwhile: from here on less is allowed than is in use.
+    set_quota $faulty user 0 $(($(du -sk /faults | cut -f1) * 1024 - (512 << 10))) || bad="$bad; no smaller quota"
     bad="$bad$(comes_to_refuse "$data.*quota" true)"
     bad="$bad$(idle "$(faulty_daemon)")"
     set_quota $faulty user 0 0
@@ -251,6 +253,39 @@ failed_disk_ends_no_job_and_a_restart_knows_reported_states() {
     bad="$bad$(shows "$ended" exitCode 5; shows "$waits" status SCHEDULED; shows "$runs" exit_reason lost)"
     rnx job run -q --wait true || bad="$bad; no new job after it"
     end_faulty || bad="$bad; it cannot be unmounted"
+    [ -z "$bad" ] && pass $1 || fail $1 "$bad"
+}
+
+# History alone is on the disk that fails: no job waits for it, and nothing is lost or doubled when the disk is back.
+history_waits_for_its_failed_disk_and_is_whole_when_it_is_back() {
+    local runs history bad= process
+    history=/faults/history/logs
+    faulty_node defaults >/tmp/wrong 2>&1 || { fail $1 "$(cat /tmp/wrong)"; return; }
+    kill_faulty
+    sed -i "s|^dataDir:.*|dataDir: $node|" $node/joblet-config.yml
+    printf 'persist: {storage: {local: {logs: {directory: /faults/history/logs}, metrics: {directory: /faults/history/metrics}}}}\n' >>$node/joblet-config.yml
+    start_faulty >/tmp/wrong || { fail $1 "$(cat /tmp/wrong)"; return; }
+    process=$(pgrep -P "$(faulty_daemon)" persist)
+    runs=$(numbered)
+    until_true 60 test -s $history/$runs/stdout.idx || bad="; nothing is stored"
+    echo "0 $(blockdev --getsz $faulty) error" | remap || { fail $1 "no map"; return; }
+    until_true 60 grep -q "cannot store a job's history; trying again" /run/faulty.log || bad="$bad; it is not told"
+    rnx job run -q --wait true || bad="$bad; no job beside it"
+    bad="$bad$(idle "$(faulty_daemon)")$(idle "$process")$(shows "$runs" status RUNNING)"
+    # The file system has failed for good, and is mounted again. The process must not write into the empty directory below.
+    until_true 60 umount /faults || { fail $1 "$bad; it cannot be unmounted"; return; }
+    until_true 60 grep -q 'on another file system than before' /run/faulty.log || bad="$bad; it writes where its disk was"
+    [ -z "$(ls /faults)" ] || bad="$bad; it has written $(find /faults)"
+    remap </run/sound
+    mount -t ext4 $faulty /faults || bad="$bad; no mount"
+    told_in_full "$runs" >/tmp/wrong || bad="$bad; $(cat /tmp/wrong)"
+    until_true 60 test -s $history/$runs/job.json && until_true 60 test ! -e $node/spool/$runs/index || bad="$bad; it does not become complete: $(tail -n 3 /run/faulty.log)"
+    rnx job log "$runs" >/tmp/printed
+    [ "$(cat /tmp/sum)" = "$(sha256sum </tmp/printed)" ] || bad="$bad; history differs from what was told"
+    persist --check $history/$runs/*.gz >/tmp/wrong || bad="$bad; $(cat /tmp/wrong)"
+    [ "$(pgrep -P "$(faulty_daemon)" persist)" = "$process" ] || bad="$bad; another process of history"
+    [ -z "$bad" ] || { tail -n 60 /run/faulty.log; dmesg | tail -n 40; ls -la $history/$runs; }
+    end_faulty || bad="$bad; it cannot be unmounted at the end"
     [ -z "$bad" ] && pass $1 || fail $1 "$bad"
 }
 

@@ -52,7 +52,7 @@ every_kind_of_memory_ends_as_oom_at_the_limit() {
     sed 's/^/--max-memory=24 hog_memory /' /tmp/kinds | run_jobs
     while read -r kind; do
         n=$((n + 1))
-        peak=$(told $n peakMemoryBytes) last=$(tail -1 "$node/spool/$(cat /tmp/job.$n)/stdout")
+        peak=$(told $n peakMemoryBytes) last=$(rnx job log --no-follow "$(cat /tmp/job.$n)" 2>/dev/null | tail -1)
         echo "$kind: $(told $n exitReason) at $last, peak $peak"
         case "$kind $(told $n exitReason) $last" in
         # The limit of the file system may come first.

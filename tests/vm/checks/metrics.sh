@@ -19,9 +19,9 @@ above() { [ -n "$2" ] && [ "${2%.*}" -ge "$1" ]; }
 
 memory_is_measured_with_its_peak_and_its_limit() {
     local id
-    id=$(rnx job run -q --max-memory=64 sh -c 'x=$(head -c 16000000 /dev/zero | tr "\0" x); echo ${#x}; sleep 1000')
+    id=$(rnx job run -q --max-memory=64 sh -c 'x=$(head -c 16000000 /dev/zero | tr "\0" x); echo ${#x}; sleep 1000; :')
     until_true 90 grep -qx 16000000 $node/spool/$id/stdout || { fail $1 "$(cat $node/spool/$id/stdout)"; return; }
-    # The job holds the bytes until a sample shows them.
+    # The job holds the bytes until a sample shows them: a shell would execute its last command in its own place.
     is_measured() {
         most "$1"
         above 16000000 "$(measured memory current)" && above 16000000 "$(measured memory anon)" &&

@@ -36,6 +36,7 @@ second_node() {
     node=/opt/second
     mkdir -p $1
     joblet setup --force --dir $node --port 50052 --enforcement strict >/dev/null
+    configure $node/joblet-config.yml network default_network none
     while read -r section key value; do
         configure $node/joblet-config.yml "$section" "$key" "$value"
     done

@@ -1,7 +1,8 @@
 //! The program against the plain reading of the policy, and the policy against its promises.
 
 use super::*;
-use crate::sandbox::filter::{ARCH_X86_64, JOB, Row, program, verdict};
+use crate::job::User;
+use crate::sandbox::filter::{ARCH_X86_64, JOB, JOB_OF_USER, Row, program, verdict};
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
 use proptest::prelude::*;
 
@@ -43,6 +44,7 @@ fn action(answer: u32) -> Action {
     match answer {
         SECCOMP_RET_ALLOW => Action::Allow,
         SECCOMP_RET_KILL_PROCESS => Action::KillProcess,
+        SECCOMP_RET_ERRNO => Action::Pretend,
         _ => {
             assert_eq!(answer & !SECCOMP_RET_DATA, SECCOMP_RET_ERRNO);
             Action::Errno((answer & SECCOMP_RET_DATA) as i32)
@@ -58,6 +60,7 @@ fn corners(rule: &Rule, into: &mut [Vec<u64>; 6]) {
         Test::Is(value) => vec![value, value ^ 1, value.wrapping_add(1)],
         Test::HasAny(bits) => (0..32).map(|bit| 1 << bit).chain([bits, !bits]).collect(),
         Test::Field { mask, value } => vec![value, value | !mask, value ^ 1, value ^ (1 << 31), mask],
+        Test::IsNull => vec![0, 1],
     };
     for value in values.into_iter().chain([0, u32::MAX]) {
         into[*arg].push(u64::from(value));
@@ -119,11 +122,12 @@ fn check(policy: &Policy) {
 #[test]
 fn the_program_answers_every_call_as_the_policy_reads() {
     check(&JOB);
+    check(&JOB_OF_USER);
 }
 
 #[test]
 fn foreign_architectures_are_killed_and_x32_numbers_get_enosys() {
-    let program = program();
+    let program = program(User::Root);
     for nr in 0..600 {
         for arch in [ARCH_I386, ARCH_AARCH64, 0, u32::MAX, ARCH_X86_64 & 0xffff] {
             assert_eq!(run(&program, nr, arch, &[0; 6]).0, Action::KillProcess);
@@ -134,7 +138,7 @@ fn foreign_architectures_are_killed_and_x32_numbers_get_enosys() {
 
 #[test]
 fn no_call_costs_more_than_45_instructions() {
-    let program = program();
+    let program = program(User::Root);
     assert!(program.len() <= libc::BPF_MAXINSNS as usize, "{} instructions", program.len());
     let mut worst = (0, 0);
     for nr in numbers(&JOB) {
@@ -179,7 +183,7 @@ fn every_refusal_gives_its_reason() {
 fn answer(nr: i64, args: &[u64]) -> Action {
     let mut six = [0; 6];
     six[..args.len()].copy_from_slice(args);
-    run(&program(), nr as u32, ARCH_X86_64, &six).0
+    run(&program(User::Root), nr as u32, ARCH_X86_64, &six).0
 }
 const NO: Action = Action::Errno(EPERM);
 const OLD_PACKET: i32 = 10; // SOCK_PACKET, deprecated since Linux 2.0
@@ -290,6 +294,34 @@ fn own_pid_is_as_good_as_none_and_init_is_refused() {
 }
 
 #[test]
+fn limit_of_core_dumps_is_only_read() {
+    let core = u64::from(libc::RLIMIT_CORE);
+    let (none, wanted) = (0, 0x7fff_0000_0000);
+    for (new, action) in [(none, Action::Allow), (wanted, Action::Pretend), (wanted + 16, Action::Pretend)] {
+        assert_eq!(answer(libc::SYS_prlimit64, &[0, core, new, 0]), action, "{new:#x}");
+        assert_eq!(answer(libc::SYS_prlimit64, &[2, core | HIGH, new, 0]), action, "{new:#x}");
+        assert_eq!(answer(libc::SYS_prlimit64, &[1, core, new, 0]), NO);
+        assert_eq!(answer(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_NOFILE), new, 0]), Action::Allow);
+    }
+    assert_eq!(answer(libc::SYS_setrlimit, &[core, wanted]), Action::Pretend);
+    assert_eq!(answer(libc::SYS_setrlimit, &[u64::from(libc::RLIMIT_NOFILE), wanted]), Action::Allow);
+}
+
+#[test]
+fn idle_scheduling_has_no_effect_with_or_without_reset_on_fork() {
+    let set = |policy: i32| answer(libc::SYS_sched_setscheduler, &[0, policy as u64, 0]);
+    for policy in [libc::SCHED_IDLE, libc::SCHED_IDLE | libc::SCHED_RESET_ON_FORK] {
+        assert_eq!(set(policy), Action::Pretend);
+    }
+    for policy in
+        [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_RR, libc::SCHED_BATCH | libc::SCHED_RESET_ON_FORK]
+    {
+        assert_eq!(set(policy), Action::Allow);
+    }
+    assert_eq!(answer(libc::SYS_sched_setattr, &[0, 0x7fff_0000, 0]), NO);
+}
+
+#[test]
 fn a_branch_reaches_beyond_255_instructions_on_either_side() {
     let mut long: &'static Rule = &Rule::Do(Action::Errno(1));
     for value in 0..400 {
@@ -305,7 +337,12 @@ fn a_branch_reaches_beyond_255_instructions_on_either_side() {
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
-    prop_oneof![Just(Action::Allow), Just(Action::KillProcess), (1..4095).prop_map(Action::Errno)]
+    prop_oneof![
+        Just(Action::Allow),
+        Just(Action::Pretend),
+        Just(Action::KillProcess),
+        (1..4095).prop_map(Action::Errno)
+    ]
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
@@ -313,6 +350,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let test = prop_oneof![
         value().prop_map(Test::Is),
         value().prop_map(Test::HasAny),
+        Just(Test::IsNull),
         (value(), value()).prop_map(|(mask, value)| Test::Field { mask, value: value & mask }),
     ];
     any_action().prop_map(Rule::Do).prop_recursive(4, 24, 2, move |inner| {
@@ -420,3 +458,19 @@ const LIBC: &[(&str, i64)] = numbers![
     SYS_landlock_restrict_self SYS_memfd_secret SYS_process_mrelease SYS_futex_waitv
     SYS_set_mempolicy_home_node SYS_fchmodat2 SYS_mseal
 ];
+
+#[test]
+fn each_user_may_give_files_to_itself_and_to_nobody_else() {
+    for user in User::ALL {
+        let program = program(user);
+        let answer = |nr: i64, args: [u64; 6]| run(&program, nr as u32, ARCH_X86_64, &args).0;
+        for id in [0, 1, 1000, 65534] {
+            let wanted = if id == u64::from(user.id()) { Action::Allow } else { NO };
+            let same = u64::from(u32::MAX);
+            for (owner, group) in [(id, id), (id, same), (same, id)] {
+                assert_eq!(answer(libc::SYS_chown, [0, owner, group, 0, 0, 0]), wanted, "{user:?} {id}");
+                assert_eq!(answer(libc::SYS_fchownat, [0, 0, owner, group, 0, 0]), wanted, "{user:?} {id}");
+            }
+        }
+    }
+}

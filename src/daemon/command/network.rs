@@ -1,0 +1,69 @@
+//! NetworkService: networks that clients make, and the jobs in each.
+
+use std::collections::HashMap;
+
+use super::request::{Answer, CommandError, NetworkJobView, NetworkView};
+use crate::daemon::core::Core;
+use crate::daemon::jobs::Job;
+use crate::daemon::lifecycle::discard_of_network;
+use crate::daemon::networks::unknown;
+use crate::job::NetworkName;
+
+/// Has a network made.
+pub(super) fn create(
+    core: &mut Core,
+    name: NetworkName,
+    cidr: &str,
+    internal: bool,
+    answer: Answer<NetworkView>,
+) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    core.supply.networks.create(name, cidr, internal, answer);
+}
+
+/// Has a network removed that no job has, also none that waits.
+pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    let jobs = jobs_of(core, name).count();
+    core.supply.networks.remove(name, jobs, answer);
+    discard_of_network(core, name);
+}
+
+/// The networks that are there, with the numbers of their jobs.
+pub(super) fn list(core: &Core, answer: Answer<Vec<NetworkView>>) {
+    let mut jobs: HashMap<&str, usize> = HashMap::new();
+    for job in core.jobs.iter().filter(|job| !job.state.is_finished()) {
+        *jobs.entry(job.spec.network.as_str()).or_default() += 1;
+    }
+    let with_jobs = |network: NetworkView| NetworkView {
+        jobs: jobs.get(network.name.as_str()).copied().unwrap_or(0),
+        ..network
+    };
+    let _ = answer.send(Ok(core.supply.networks.list().map(with_jobs).collect()));
+}
+
+/// One network, and its jobs, oldest first.
+pub(super) fn get(core: &Core, name: &str, answer: Answer<(NetworkView, Vec<NetworkJobView>)>) {
+    let found = core.supply.networks.list().find(|network| network.name == name);
+    let shown = found.ok_or_else(|| unknown(name)).map(|network| {
+        let jobs: Vec<NetworkJobView> = jobs_of(core, name).map(view).collect();
+        (NetworkView { jobs: jobs.len(), ..network }, jobs)
+    });
+    let _ = answer.send(shown);
+}
+
+/// The jobs that have a network, or wait to have it.
+fn jobs_of<'a>(core: &'a Core, name: &'a str) -> impl Iterator<Item = &'a Job> {
+    core.jobs.iter().filter(move |job| !job.state.is_finished() && job.spec.network.as_str() == name)
+}
+
+fn view(job: &Job) -> NetworkJobView {
+    let address = job.trace.wire.as_ref().map(|wire| wire.address);
+    NetworkJobView { id: job.id, name: job.spec.name.clone(), address }
+}

@@ -1,0 +1,82 @@
+//! RunWorkflow: the graph is taken in, and its jobs start when that is recorded.
+
+use std::collections::HashSet;
+
+use super::request::{Answer, CommandError, NewWorkflow};
+use crate::daemon::core::Core;
+use crate::daemon::lifecycle;
+use crate::daemon::workflows::view::WorkflowView;
+use crate::daemon::workflows::{Body, Waiting};
+use crate::job::Secret;
+use crate::sys::clock::now_ns;
+use crate::upload::JobInputs;
+
+/// The name of the sealed text among the secrets of a staged file.
+pub(in crate::daemon) const SEALED: &str = "yaml";
+
+pub(super) fn handle(core: &mut Core, new: NewWorkflow, answer: Answer<WorkflowView>) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    if let Some(serial) = core.workflows.of_request(&new.request_id) {
+        // The same request once more: the same workflow.
+        if let Some(entry) = core.workflows.get_mut(serial) {
+            match entry.body {
+                Body::Accepted(_) => entry.waiting.starters.push(answer),
+                _ => drop(answer.send(Ok(entry.view(false)))),
+            }
+        }
+        return;
+    }
+    if let Err(why) = admit(core, new, answer) {
+        let (answer, why) = *why;
+        let _ = answer.send(Err(why));
+    }
+}
+
+/// The network that a job of the workflow names and this node does not have.
+fn lacks_network(core: &Core, new: &NewWorkflow) -> Option<String> {
+    let mut seen = HashSet::new();
+    let named = new.plan.jobs.iter().filter_map(|job| Some((job, job.network.as_deref()?)));
+    named.filter(|(_, network)| seen.insert(*network)).find_map(|(job, network)| {
+        let why = core.supply.lacks_network(&network.parse().ok()?)?;
+        Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
+    })
+}
+
+type Refused = Box<(Answer<WorkflowView>, CommandError)>;
+
+/// Takes the workflow in, or gives the answer back with the reason.
+fn admit(core: &mut Core, mut new: NewWorkflow, answer: Answer<WorkflowView>) -> Result<(), Refused> {
+    if let Err(why) = core.workflows.admit(new.client) {
+        return Err(Box::new((answer, CommandError::Exhausted(why))));
+    }
+    if let Some(why) = lacks_network(core, &new) {
+        return Err(Box::new((answer, CommandError::WrongState(why))));
+    }
+    let bytes = new.yaml.len() + new.secret.as_ref().map_or(0, |text| text.expose().len());
+    let share = match core.staging.backlog().admit(new.client, bytes as u64) {
+        Ok(share) => share,
+        Err(why) => return Err(Box::new((answer, CommandError::Exhausted(why)))),
+    };
+    let stored = std::mem::take(&mut new.stored);
+    let ahead = match stored.missing.map_or_else(|| core.staging.take(&stored.found), Err) {
+        Ok(claims) => claims,
+        Err(why) => return Err(Box::new((answer, CommandError::WrongState(why)))),
+    };
+    let claims = std::mem::take(&mut new.claims).into_iter().chain(ahead).collect();
+    let secret = new.secret.take().inspect(|_| new.secret = Some(Secret::default()));
+    let waiting = Waiting { starters: vec![answer], ..Waiting::default() };
+    let serial = core.workflows.accept(new, claims, share, waiting, now_ns());
+    let id = core.workflows.get(serial).map(|entry| entry.record.id.uuid());
+    match secret.zip(id) {
+        // The record follows when the text is sealed.
+        Some((text, id)) if core.ledger.is_on_disk() => {
+            let secrets = vec![(SEALED.to_owned(), text)];
+            core.staging.put(id, JobInputs { secrets, ..JobInputs::default() });
+        }
+        _ => lifecycle::save_workflow(core, serial),
+    }
+    Ok(())
+}
