@@ -54,7 +54,8 @@ pub(super) enum CleanupTask {
     /// Directories to remove with all that is in them, one after the other, with other tasks in between; then what is
     /// done behind the last one.
     Directories(VecDeque<PathBuf>, Option<WhenRemoved>),
-    /// Spools of jobs that are over, to be measured one after the other, with other tasks in between.
+    /// Spools of jobs that are over, each with its directories of history, to be measured one after the other, with other
+    /// tasks in between.
     Measure(VecDeque<(JobId, Vec<PathBuf>)>),
     /// The evidence of a job, to be read.
     Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
@@ -249,7 +250,7 @@ pub(super) fn start(
                 Some(CleanupTask::Measure(spools)) => measures.extend(spools),
                 None if removals.waiting.is_empty() => {
                     if let Some((id, dirs)) = measures.pop_front() {
-                        answer(CleanupEvent::Measured(id, dirs.iter().map(|dir| keep(dir)).sum()));
+                        answer(CleanupEvent::Measured(id, kept(&dirs)));
                     }
                 }
                 Some(task) => carry_out(task, &answer),
@@ -359,6 +360,13 @@ fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
     }
 }
 
+/// Bytes that are kept of a job that is over, in its spool and in the directories of history after it. What history has
+/// copied while the spool still has it counts once: a job that is just being moved must not cost the client an older one.
+fn kept(dirs: &[PathBuf]) -> u64 {
+    let Some((spool, history)) = dirs.split_first() else { return 0 };
+    keep(spool).max(history.iter().map(|dir| size(dir)).sum())
+}
+
 /// Bytes in a directory of a job that is over. Output that was live only is removed, and its samples with it.
 fn keep(spool: &Path) -> u64 {
     match ring::remove_ring(spool) {
@@ -447,6 +455,22 @@ mod tests {
         }
         assert!(removals.next_task(&tasks, false).is_none());
         assert_eq!(order.try_iter().last().as_deref(), Some("many"));
+    }
+
+    /// A job that was being moved into history counted twice, and an older one went for it.
+    #[test]
+    fn output_that_history_copies_counts_once() {
+        let place = tempfile::tempdir().unwrap();
+        let dirs: Vec<_> = ["spool", "logs", "metrics"].iter().map(|name| place.path().join(name)).collect();
+        let mut bytes = |dir: usize, number: usize| {
+            fs::create_dir_all(&dirs[dir]).unwrap();
+            fs::write(dirs[dir].join("file"), vec![1; number]).unwrap();
+            kept(&dirs)
+        };
+        assert_eq!(bytes(0, 9000), 9000, "not copied yet");
+        assert_eq!(bytes(1, 5000), 9000, "half of it copied");
+        assert_eq!(bytes(2, 100), 9000);
+        assert_eq!(bytes(0, 10), 5100, "moved");
     }
 
     #[test]
