@@ -225,12 +225,20 @@ fcntl.fcntl(w, fcntl.F_SETFL, 0)
 p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=w)
 assert p.stdout.readline() == b"ready\n"
 p.send_signal(signal.SIGINT)
-def writes(task):  # proc(5): the number of the call it is in, then its arguments
-    try: return open(f"/proc/{p.pid}/task/{task}/syscall").read().startswith("1 0x2 ")
-    except OSError: return False  # a thread that has ended
+def of(task, file):  # proc(5); "" of a thread that has ended
+    try: return open(f"/proc/{p.pid}/task/{task}/{file}").read()
+    except OSError: return ""
+def writes(task):  # the number of the call it is in, then its arguments
+    return of(task, "syscall").startswith("1 0x2 ")
+def has_first(task):  # before it has it, a second one would be lost in the first
+    mask = [line.split()[1] for line in of(task, "status").splitlines() if line.startswith("SigBlk:")]
+    return of(task, "comm") == "interrupt\n" and mask and not int(mask[0], 16) >> (signal.SIGINT - 1) & 1
 end = time.monotonic() + 60
-while not any(writes(t) for t in os.listdir(f"/proc/{p.pid}/task")):
+while True:
+    tasks = os.listdir(f"/proc/{p.pid}/task")
+    if any(map(writes, tasks)) and any(map(has_first, tasks)): break
     assert time.monotonic() < end, "it does not write"
+    time.sleep(0.01)
 assert p.poll() is None
 p.send_signal(signal.SIGINT)
 print(p.wait(60))
