@@ -360,8 +360,9 @@ fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
     }
 }
 
-/// Bytes that are kept of a job that is over, in its spool and in the directories of history after it. What history has
-/// copied while the spool still has it counts once: a job that is just being moved must not cost the client an older one.
+/// Bytes that are kept of a job that is over, in its spool and in the directories of history after it. Bytes
+/// that history has copied while the spool still has them count once: a job that is just being moved must not cost the
+/// client an older one.
 fn kept(dirs: &[PathBuf]) -> u64 {
     let Some((spool, history)) = dirs.split_first() else { return 0 };
     keep(spool).max(history.iter().map(|dir| size(dir)).sum())

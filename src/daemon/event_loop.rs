@@ -232,7 +232,7 @@ fn handle_timer(core: &mut Core, timer: Timer) {
         Timer::LiveOver(id) => lifecycle::measure(core, id),
         Timer::Expired => lifecycle::expire(core),
         Timer::Schedule => lifecycle::on_due(core),
-        // What has come due is that the loop looks, which it does now.
+        // The loop only had to wake: it looks at the feeds in each turn.
         Timer::Feed => core.clock.feeds_again = false,
         Timer::ShutdownOver => {
             let (jobs, groups) = (core.jobs.live(), core.cleanup.pending());

@@ -24,7 +24,7 @@ pub(super) struct Evidence {
     pub(super) cpu_usec: Option<u64>,
     /// Whether the cgroup counted a kill for memory.
     pub(super) oom: bool,
-    /// What the job was refused, where it had a network.
+    /// Destinations that the job was refused, where it had a network.
     pub(super) denials: Option<Denials>,
 }
 

@@ -179,7 +179,7 @@ impl Relay {
         let _ = self.send(Event::EndCalls);
     }
 
-    /// Ends everything.
+    /// Ends all connections and the thread.
     pub fn stop(&self) {
         let _ = self.send(Event::Stop);
     }

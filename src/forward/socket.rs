@@ -90,7 +90,7 @@ impl Socket {
     pub(super) fn watch(stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&stream.as_raw_fd()), token, interest)?;
-        // What is small goes at once: nobody here waits for more.
+        // Small writes go at once: nobody here waits for more.
         stream.set_nodelay(true)?;
         Ok(Socket { stream, readable: false, writable: false })
     }

@@ -31,7 +31,7 @@ pub struct JobSpec {
     pub secrets: Vec<(String, Secret)>,
     /// The network that it sees.
     pub network: NetworkMode,
-    /// What it may reach outside its network; `None`: what all jobs may. Only of a job that has a wire.
+    /// Destinations outside its network that it may reach; `None`: those of all jobs. Only of a job that has a wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<List>,
     /// The rate of its network.

@@ -20,7 +20,7 @@ pub const MOST_ROWS: usize = 1000;
 /// A destination that the router refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
-    /// The address.
+    /// The address of the destination.
     pub address: Ipv4Addr,
     /// The number of the protocol above IP.
     pub protocol: u8,
@@ -33,7 +33,7 @@ pub struct Target {
 pub struct Entry {
     /// The address of the job.
     pub job: Ipv4Addr,
-    /// The destination.
+    /// The destination of the packets.
     pub target: Target,
     /// Packets that were refused.
     pub packets: u64,
@@ -65,7 +65,7 @@ fn entry(element: &ElementState) -> Option<Entry> {
     })
 }
 
-/// What one job was refused.
+/// The destinations that one job was refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     rows: BTreeMap<Target, Row>,
@@ -137,7 +137,7 @@ impl Tally {
         self.uncounted
     }
 
-    /// All packets.
+    /// The sum of all refused packets.
     pub fn packets(&self) -> u64 {
         self.rows.values().map(Row::packets).sum::<u64>() + self.uncounted
     }

@@ -278,7 +278,7 @@ fn by_list() -> Vec<Vec<E<'static>>> {
     ]
 }
 
-/// What jobs may reach outside.
+/// Rules for packets that leave for the outside.
 fn public() -> Vec<Vec<E<'static>>> {
     let destination = |set| vec![E::destination(FIRST), E::Lookup(set, FIRST)];
     vec![

@@ -19,14 +19,14 @@ const MOST_ADDRESSES: usize = 16;
 /// A network, by its first address and its prefix.
 type Range = (Ipv4Addr, u8);
 
-/// A job that was told of.
+/// A job that the daemon has named.
 #[derive(Debug)]
 pub(super) struct Job {
     range: Range,
     together: bool,
     inner: bool,
     names: Vec<String>,
-    /// What it may reach; `None`: everything outside.
+    /// Destinations that it may reach; `None`: everything outside.
     pub(super) list: Option<List>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Askers {
     names: BTreeMap<(Range, String), Vec<Ipv4Addr>>,
 }
 
-/// What becomes of a question.
+/// The fate of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
     /// We know the answer: its code, its records, and why it is not a better one.
@@ -151,7 +151,7 @@ fn reverse(name: &str) -> Option<Ipv4Addr> {
     octets.join(".").parse().ok()
 }
 
-/// What becomes of a question about the outside.
+/// The fate of a question about the outside.
 fn beyond(job: &Job, kind: u16, name: &str) -> Decision {
     // Jobs have no IPv6: a program that asks for both kinds waits for the slower answer.
     let nothing = |why| Decision::Ours(code::NOERROR, vec![], why);

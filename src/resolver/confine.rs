@@ -1,4 +1,4 @@
-//! What both processes may still do: no file, no program, no other process. Each keeps the sockets that it was given.
+//! The calls that both processes keep: no file, no program, no other process. Each keeps the sockets that it was given.
 
 use std::io;
 

@@ -40,7 +40,7 @@ impl Denials {
         self.jobs.is_empty()
     }
 
-    /// The denials that `hear` hears are over; it is asked until it hears no more.
+    /// The denials that `hear` hears are over; the caller reads until nothing is left.
     pub(super) fn tell(&mut self, mut hear: impl FnMut(&Denial) -> bool) {
         while let Some(denial) = self.take() {
             if !hear(&denial) {
@@ -57,7 +57,7 @@ impl Denials {
         self.number -= self.jobs.remove(&job).map_or(0, |names| names.len());
     }
 
-    /// Takes one.
+    /// Takes the oldest one.
     fn take(&mut self) -> Option<Denial> {
         let mut job = self.jobs.first_entry()?;
         let address = *job.key();

@@ -1,4 +1,4 @@
-//! What is under way for jobs, at most so much at a time, with a fair share for each: pure, time is passed in.
+//! Questions under way for jobs, at most so many at a time, with a fair share for each: pure, time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

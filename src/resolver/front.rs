@@ -75,7 +75,7 @@ pub(super) struct Given {
     pub(super) hello: String,
 }
 
-/// The process.
+/// The process that reads what jobs send.
 pub(super) struct Front {
     poll: Poll,
     udp: UdpSocket,

@@ -69,7 +69,7 @@ const EXTENDED_ERROR: u16 = 15;
 pub struct Question {
     /// The number that its answer has.
     pub id: u16,
-    /// The name.
+    /// The name in the question.
     pub name: Name,
     /// The type of record.
     pub kind: u16,
@@ -209,13 +209,13 @@ pub fn bare_error(id: u16, code: u8) -> Vec<u8> {
 /// A record of an answer, its data without compression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Whose it is.
+    /// The name that owns the record.
     pub owner: Name,
     /// The type of record.
     pub kind: u16,
     /// Seconds that it may be kept.
     pub ttl: u32,
-    /// The data.
+    /// The data of the record.
     pub data: Vec<u8>,
 }
 
@@ -279,7 +279,7 @@ fn plain(message: &[u8], kind: u16, begin: usize, end: usize) -> Result<Vec<u8>,
 /// The answer of a name server, as far as it is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Its code.
+    /// The code of the answer (RCODE).
     pub code: u8,
     /// Whether records were left out for want of room.
     pub truncated: bool,

@@ -8,7 +8,7 @@ pub struct Broken;
 
 /// Longest name, its lengths and its last label included.
 const LONGEST: usize = 255;
-/// Longest label.
+/// The longest label, in bytes.
 const LONGEST_LABEL: usize = 63;
 /// The two upper bits of a length that is a pointer.
 const POINTER: u8 = 0xc0;

@@ -23,9 +23,9 @@ const SLACK: u32 = 60;
 /// An address that a job may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// The job.
+    /// The address of the job.
     pub(super) job: Ipv4Addr,
-    /// The address.
+    /// The address that it may reach.
     pub(super) address: Ipv4Addr,
     /// TCP or UDP (`IPPROTO_*`).
     pub(super) protocol: u8,
@@ -110,8 +110,8 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// What is to be pinned so that a job reaches these addresses at these ports for as long as their answers count
-    /// (seconds, each). What is pinned for so long already is left out.
+    /// The elements to pin so that a job reaches these addresses at these ports for as long as their answers count
+    /// (seconds, each). Elements that are pinned for so long already are left out.
     ///
     /// # Errors
     /// The job would have too many.

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   daemon -> front   HOST servers, ranges   JOB address, network, names, list      FORGET address
-//!                     SYNCED (all jobs are told)      STOP
+//!                     SYNCED (all jobs are known)     STOP
 //!   front -> daemon   HELLO version, router       DENIED address, name, type, count
 //! ```
 //!
 //! A daemon that connects tells everything anew and then says SYNCED; front goes on with what an earlier one told until
-//! then. A JOB replaces what was told of its address. Numbers are big-endian; a text has its length in front (two bytes),
+//! then. A JOB replaces the earlier one of its address. Numbers are big-endian; a text has its length in front (two bytes),
 //! a list its number of items (two bytes).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -45,7 +45,7 @@ pub enum ToFront {
     Job(Box<Asker>),
     /// The job of this address has ended.
     Forget(Ipv4Addr),
-    /// All jobs are told: those of an earlier daemon that were not are forgotten.
+    /// All jobs are known now: those of an earlier daemon that were not are forgotten.
     Synced,
     /// The process is to end.
     Stop,

@@ -17,7 +17,7 @@ const LONGEST: usize = 65_535;
 pub(super) enum From {
     /// A datagram of this address and port.
     Udp(SocketAddrV4),
-    /// A connection.
+    /// A connection over TCP.
     Tcp(Key),
 }
 
@@ -52,11 +52,11 @@ pub(super) enum State {
     },
     /// It is answered once its addresses are pinned.
     Pinned {
-        /// The answer.
+        /// The answer for the job.
         answer: Vec<u8>,
-        /// The addresses.
+        /// The addresses in it, each with its time to live in seconds.
         places: Vec<(Place, u32)>,
-        /// Since when.
+        /// The time of the question.
         asked: Instant,
     },
 }
@@ -64,13 +64,13 @@ pub(super) enum State {
 /// A question that a name server answers.
 #[derive(Debug)]
 pub(super) struct Underway {
-    /// The question.
+    /// The question of the job.
     pub(super) question: Question,
-    /// Whose it is.
+    /// The job and the way of the answer.
     pub(super) from: From,
     /// The ports at which the job may reach the name; `None`: the job has no list.
     pub(super) look: Option<Ports>,
-    /// Name servers that were asked.
+    /// Name servers that have the question.
     pub(super) tries: usize,
     /// How far it has come.
     pub(super) state: State,

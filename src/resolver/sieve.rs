@@ -11,7 +11,7 @@ const LONGEST_CHAIN: usize = 16;
 /// The part that the job gets.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// Records of the name that was asked for, by way of those that it stands for.
+    /// Records of the name in the question, by way of those that it stands for.
     pub(super) records: Vec<Record>,
     /// The addresses among them, with the seconds that each may be kept.
     pub(super) addresses: Vec<(Ipv4Addr, u32)>,
@@ -19,8 +19,9 @@ pub(super) struct Kept {
     pub(super) closed: bool,
 }
 
-/// Keeps what the name that was asked for leads to. An address for which `never` holds, or that the list denies, is left
-/// out: a name that its owner moves to a private address is no way into the host's network. So are those beyond `most`.
+/// Keeps the addresses to which the name in the question leads. An address for which `never` holds, or that the list
+/// denies, is left out: a name that its owner moves to a private address is no way into the host's network. So are those
+/// beyond `most`.
 pub(super) fn keep(
     answer: &Answer,
     question: &Question,

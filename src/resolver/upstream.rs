@@ -50,11 +50,11 @@ impl Servers {
 /// A question that is with a name server.
 #[derive(Debug)]
 pub(super) enum Link {
-    /// Over UDP.
+    /// One datagram over UDP.
     Udp(UdpSocket),
-    /// Over TCP.
+    /// A connection over TCP.
     Tcp {
-        /// The connection.
+        /// The connection to the name server.
         stream: TcpStream,
         /// The bytes of the question that are not sent yet.
         left: Vec<u8>,

@@ -135,7 +135,7 @@ fn listed_workflow<'a>(workflows: &'a [WorkflowInfo], text: &str) -> Result<&'a 
         .hint("rnx workflow list --all shows ids and names"))
 }
 
-/// `f47ac10b (RUNNING)`.
+/// A job in a list: `f47ac10b (RUNNING)`.
 fn named(uuid: &str, status: &str) -> String {
     format!("{} ({})", short(uuid), one_line(status))
 }

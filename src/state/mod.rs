@@ -13,7 +13,7 @@
 //! says so only once, while SQLite takes it for committed. So the log is written anew from a copy before any other write
 //! ([`Database::sync`]).
 //!
-//! A network is told to its client when it is durable. One that cannot be written is refused, and what a failed sync may
+//! A client hears of its network when it is durable. One that cannot be written is refused, and what a failed sync may
 //! have left of it is undone.
 //!
 //! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the job's exit file,

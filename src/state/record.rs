@@ -42,7 +42,7 @@ pub struct Record {
     /// Its egress list, where that was changed after the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<List>,
-    /// What it was refused, once it is over.
+    /// Destinations that it was refused, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denials: Option<Box<Denials>>,
     /// PID 1 of the job, once it exists.

@@ -53,11 +53,11 @@ pub struct WorkflowRecord {
 /// The limits and places of jobs that ask for none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defaults {
-    /// Resource limits.
+    /// Resource limits of its jobs.
     pub limits: Limits,
     /// The user inside.
     pub user: User,
-    /// The network.
+    /// The network of its jobs.
     pub network: NetworkMode,
     /// Longest run time.
     pub timeout: Option<Duration>,
@@ -312,7 +312,7 @@ mod tests {
                 WorkflowChange::Element(Box::new(old)),
                 WorkflowChange::Head(Box::new(two.clone()), 1),
                 WorkflowChange::Element(Box::new(element(2, 0, 0))),
-                // Of a workflow that nobody knows.
+                // Its workflow is not known.
                 WorkflowChange::Element(Box::new(element(9, 0, 0))),
             ],
         );

@@ -56,7 +56,7 @@ pub enum Change<T> {
     },
     /// The history of these jobs is deleted.
     HistoryDeleted(Vec<JobId>),
-    /// A network is made or removed. What cannot be written is not tried again.
+    /// A network is made or removed. A refused write is not tried again.
     Network {
         /// The network and whether it is there.
         change: NetworkChange,

@@ -118,12 +118,12 @@ pub enum UploadError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// What another job should have left is not there.
+    /// Files that another job should have left are not there.
     #[error("the job gets files of job '{job}', which are not there: {why}")]
     Input {
         /// The job that should have left them.
         job: String,
-        /// The reason.
+        /// The reason why they are not there.
         why: String,
     },
     /// The kernel refused to make or write an entry.

@@ -70,7 +70,7 @@ fn listed_job_reaches_its_list_and_is_told_of_the_rest() {
     });
 }
 
-/// Lists that no job gets, and what the client is told.
+/// Lists that no job gets, and the refusal of each.
 fn refusals(d: &TestDaemon) {
     for (flags, part) in [
         (&["--network", "none", "--egress", "example.org"][..], "use network isolated or bridge"),

@@ -66,7 +66,7 @@ fn commands_of_the_documentation_work_on_the_history_of_a_node() {
 }
 
 #[test]
-fn history_process_takes_its_settings_from_the_file_of_the_daemon() {
+fn history_process_takes_its_settings_from_the_daemons_file() {
     let node = Node::set_up();
     let own = node.dir().join("own");
     for (key, value) in [

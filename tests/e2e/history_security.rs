@@ -70,7 +70,7 @@ fn planted_secret_is_in_no_file_of_history_and_in_no_log() {
     look(&d);
 }
 
-/// What somebody with this user id hears from the write socket, behind messages: the number of bytes, or a refusal.
+/// The answer of the write socket to somebody with this user id, behind messages: the number of bytes, or a refusal.
 fn heard_by(uid: u32, socket: &Path, messages: &[u8]) -> String {
     let script = "import socket, sys
 s = socket.socket(socket.AF_UNIX)
@@ -116,7 +116,7 @@ fn writer_of_another_user_is_heard_by_nobody() {
 /// The variable with which a test runs itself as another user: the query socket, and a job.
 const AS_MEMBER: &str = "JOBLET_TEST_AS_MEMBER";
 
-/// What a member of the group may do at the query socket.
+/// The acts at the query socket that a member of the group may do.
 fn act_as_member(socket: &str, id: &str) {
     let environment = Arc::new(EnvBuilder::new().cq_count(1).build());
     let channel = ChannelBuilder::new(environment).connect(&format!("unix:{socket}"));

@@ -57,7 +57,7 @@ fn waits(d: &TestDaemon, network: &str, name: &str) -> String {
     d.submit(["--network", network, "--name", name, "bash", "-c", &script])
 }
 
-/// What a job of this network finds for a name or an address.
+/// The answer that a job of this network finds for a name or an address.
 fn finds(d: &TestDaemon, network: &str, name: &str) -> String {
     let script = format!("getent hosts {name} || echo nothing");
     d.run(["--network", network, "bash", "-c", &script]).text().trim().to_owned()

@@ -240,7 +240,7 @@ size = int(sys.argv[1])
 print('up', up(size), 'down', down(2 * size), flush=True)
 ";
 
-/// Takes what is sent, or sends as much as it was asked for.
+/// Takes all that is sent, or sends as much as the request says.
 fn sink_and_source(listener: &TcpListener) {
     while let Ok((mut stream, _)) = listener.accept() {
         std::thread::spawn(move || {

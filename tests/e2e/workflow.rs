@@ -161,7 +161,7 @@ fn workflows_with_the_same_names_do_not_see_each_other() {
         (bad.log(&d, "build"), bad.job("test")["status"].as_str()),
         ("bad\n".into(), Some("CANCELED"))
     );
-    // GetWorkflowJobs answers about the workflow that was asked for.
+    // GetWorkflowJobs answers about the workflow in the request.
     for flow in [&good, &bad] {
         let request = GetWorkflowJobsRequest {
             workflowUuid: flow.0["uuid"].as_str().unwrap().into(),

@@ -11,7 +11,7 @@ use joblet::resolver::name::Name;
 use super::network::Namespace;
 use super::wait::PATIENCE;
 
-/// A server that lives as long as the test process, and what it was asked.
+/// A server that lives as long as the test process, and the questions that came.
 #[derive(Clone, Default)]
 pub struct NameServer(Arc<Mutex<Vec<String>>>);
 
@@ -56,7 +56,7 @@ impl NameServer {
         }
         let mut right = answer(&question, www, question.room());
         if question.name.to_string() == "forged.example.org" {
-            // What a stranger would send who has guessed the port: another number, then another name.
+            // The lies of a stranger who has guessed the port: another number, then another name.
             let liar = Record::address(&question.name, [6, 6, 6, 6].into());
             let mut wrong = question.answer(code::NOERROR, &[liar], None, 512);
             wrong[0] ^= 1;

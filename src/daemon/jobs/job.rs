@@ -57,7 +57,7 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) trace: Trace,
     /// Its use of memory and processor, and the limits that the host cannot keep.
     pub(in crate::daemon) usage: Usage,
-    /// What it may reach, and what it was refused.
+    /// Destinations that it may reach, and those that it was refused.
     pub(in crate::daemon) reach: Reach,
     /// Calls that wait for it.
     pub(in crate::daemon) waiters: Waiters,
@@ -180,7 +180,7 @@ pub(in crate::daemon) struct Reach {
     pub(in crate::daemon) changing: bool,
     /// How much a running job was refused.
     pub(in crate::daemon) counted: Arc<AtomicU64>,
-    /// What it was refused, once it is over.
+    /// Destinations that it was refused, once it is over.
     pub(in crate::daemon) denials: Option<Arc<Denials>>,
 }
 

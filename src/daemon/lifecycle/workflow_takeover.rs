@@ -138,7 +138,8 @@ fn lost(record: WorkflowRecord, why: String) -> Entry {
     Entry::new(record, Vec::new(), Body::Over(Over::new(end, Vec::new())))
 }
 
-/// What is known of the elements, in the order of its times, and the places with an attempt that has ended without a row.
+/// The facts that are known of the elements, in the order of their times, and the places with an attempt that has ended
+/// without a row.
 fn history(core: &Core, rows: Vec<ElementRecord>, own: &[JobId]) -> (Vec<(Place, Known)>, Vec<Place>) {
     let ended: HashSet<JobId> = rows.iter().flat_map(|row| row.attempts.iter().copied()).collect();
     let mut events: Vec<Event> = rows.into_iter().filter_map(of_row).collect();

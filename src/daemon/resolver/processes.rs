@@ -130,7 +130,7 @@ impl Processes {
     }
 }
 
-/// What tells this router from another one, as long as somebody holds it.
+/// A mark that tells this router from another one, as long as somebody holds it.
 ///
 /// # Errors
 /// The system's refusal.

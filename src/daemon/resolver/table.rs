@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::resolver::Packets;
 use crate::resolver::protocol::{Asker, ToFront};
 
-/// What front is to know.
+/// The facts that the front process is to know.
 #[derive(Debug, Default)]
 struct Known {
     jobs: BTreeMap<Ipv4Addr, Asker>,

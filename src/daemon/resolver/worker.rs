@@ -47,13 +47,13 @@ pub(super) struct Parts {
     pub(super) orders: Receiver<Order>,
     /// Is readable when there are some.
     pub(super) wake: Arc<OwnedFd>,
-    /// `<dataDir>/run`.
+    /// The directory `<dataDir>/run`, which holds the sockets.
     pub(super) run_dir: PathBuf,
     /// The user id of the processes.
     pub(super) user: u32,
     /// The private ranges that the configuration opens.
     pub(super) opened: Vec<(Ipv4Addr, u8)>,
-    /// Takes denials.
+    /// Takes the denials that the processes report.
     pub(super) report: Box<dyn Fn(Denial) + Send>,
 }
 
@@ -296,7 +296,7 @@ fn greeting(link: &Packets) -> io::Result<String> {
     }
 }
 
-/// Waits for the end of a front that was told to end; what it says until then is lost.
+/// Waits for the end of a front that has its order to end; messages from it are lost.
 fn await_end(link: &Packets) {
     let mut buffer = vec![0; LONGEST];
     while is_ready(link, PollFlags::IN) && link.receive(&mut buffer).is_ok() {}

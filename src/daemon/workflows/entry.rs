@@ -25,7 +25,7 @@ pub(in crate::daemon) struct Entry {
     yaml: Arc<str>,
     /// The jobs as the file has them.
     roster: Arc<Vec<NodeRecord>>,
-    /// What there is of it.
+    /// The graph, or the record alone.
     pub(in crate::daemon) body: Body,
     /// The files that its jobs name.
     pub(in crate::daemon) claims: Arc<Vec<Claim>>,

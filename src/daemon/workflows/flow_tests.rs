@@ -131,7 +131,7 @@ fn canceled_workflow_submits_nothing_and_ends_with_its_jobs() {
     assert_eq!(flow.status(), NodeStatus::Canceled);
 }
 
-/// What a killed daemon leaves: the records of jobs, and the rows of attempts that have ended.
+/// Rows that a killed daemon leaves: the records of jobs, and the rows of attempts that have ended.
 #[derive(Default)]
 struct Disk {
     /// Jobs that were submitted and not seen to end: place, attempt, id, submitted at.

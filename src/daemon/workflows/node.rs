@@ -26,7 +26,7 @@ pub(in crate::daemon) struct Element {
 /// One job of the file.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Node {
-    /// What it stands for, at least one.
+    /// Its elements, at least one.
     pub(in crate::daemon) elements: Vec<Element>,
     /// How many of them have each status.
     pub(in crate::daemon) counts: Counts,

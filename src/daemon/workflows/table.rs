@@ -29,7 +29,7 @@ pub(in crate::daemon) struct WorkflowLimits {
     pub(in crate::daemon) bytes: KeptLimits,
 }
 
-/// All workflows.
+/// All workflows of the node.
 #[derive(Debug)]
 pub(in crate::daemon) struct Workflows {
     limits: WorkflowLimits,

@@ -19,13 +19,13 @@ pub struct WorkflowView {
     pub name: Arc<str>,
     /// The file, with `***` for the values of secrets.
     pub yaml: Arc<str>,
-    /// Its status.
+    /// The status of the workflow.
     pub status: NodeStatus,
     /// When the request was accepted.
     pub created_ns: i64,
     /// Start of its first job.
     pub started_ns: Option<i64>,
-    /// Its end.
+    /// The time of its end.
     pub ended_ns: Option<i64>,
     /// A sentence for people; may be empty.
     pub message: String,

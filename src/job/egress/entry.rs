@@ -29,7 +29,7 @@ pub enum Target {
 pub struct Entry {
     /// Whether it denies.
     pub denies: bool,
-    /// The destinations.
+    /// The destinations that the entry names.
     pub target: Target,
     /// The only port; `None`: all ports.
     pub port: Option<u16>,

@@ -66,7 +66,7 @@ pub enum EgressError {
     /// The node lets no job have this entry.
     #[error("egress entry {entry} is beyond what this node allows; network.egress.maximum is {maximum}")]
     Beyond {
-        /// The entry.
+        /// The entry that is refused.
         entry: String,
         /// The node's maximum, shortened.
         maximum: String,
@@ -74,7 +74,7 @@ pub enum EgressError {
     /// The entry allows what the node denies, unless the list denies it too.
     #[error("egress entry {entry} contains what this node denies; add {denial} to the list")]
     ContainsDenied {
-        /// The entry.
+        /// The entry that is refused.
         entry: String,
         /// The node's denial, as an entry.
         denial: String,
@@ -213,7 +213,7 @@ impl List {
         Self::cut(self.ranges())
     }
 
-    /// [`List::denied_ranges`] likewise.
+    /// The ranges and ports that denials close, as [`List::denied_ranges`] gives them.
     pub fn denied_windows(&self) -> Vec<Window> {
         Self::cut(self.denied_ranges())
     }

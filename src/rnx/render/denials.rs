@@ -13,7 +13,7 @@ pub(crate) struct Shown<'a> {
     uncounted: u64,
 }
 
-/// One destination.
+/// One destination in JSON.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     name: &'a str,

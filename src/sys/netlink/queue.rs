@@ -51,7 +51,7 @@ fn queue(index: u32, handle: u32, parent: u32) -> [u8; 20] {
 pub fn add_bucket(batch: &mut Batch, index: u32, bucket: &Bucket) {
     let mut parameters = [0; PARAMETERS];
     parameters[LINK_LAYER] = ETHERNET;
-    // What does not fit stands in an attribute of its own.
+    // A rate that does not fit stands in an attribute of its own.
     let rate = u32::try_from(bucket.rate).unwrap_or(u32::MAX);
     parameters[RATE..RATE + 4].copy_from_slice(&rate.to_ne_bytes());
     parameters[LIMIT..LIMIT + 4].copy_from_slice(&bucket.limit.to_ne_bytes());
