@@ -463,7 +463,7 @@ mod tests {
     fn output_that_history_copies_counts_once() {
         let place = tempfile::tempdir().unwrap();
         let dirs: Vec<_> = ["spool", "logs", "metrics"].iter().map(|name| place.path().join(name)).collect();
-        let mut bytes = |dir: usize, number: usize| {
+        let bytes = |dir: usize, number: usize| {
             fs::create_dir_all(&dirs[dir]).unwrap();
             fs::write(dirs[dir].join("file"), vec![1; number]).unwrap();
             kept(&dirs)
