@@ -199,14 +199,8 @@ impl Round {
     }
 
     fn empty_trash(&self) {
-        loop {
-            match self.store.empty_trash_step() {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(why) => {
-                    return diag::limited!(Level::Warn, "cannot remove deleted history", error = why);
-                }
-            }
+        if let Err(why) = self.store.empty_trash() {
+            diag::limited!(Level::Warn, "cannot remove deleted history", error = why);
         }
     }
 }

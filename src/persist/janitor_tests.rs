@@ -72,3 +72,28 @@ fn thread_empties_the_trash_of_earlier_deletions_too() {
     assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
     assert!(ids.iter().all(|id| store.is_deleted(*id)), "late rows would bring them back");
 }
+
+/// The rest of the trash lay on the disk for as long as one directory could not be removed.
+#[test]
+fn entry_that_cannot_be_removed_keeps_no_other_in_the_trash() {
+    let base = tempfile::tempdir().unwrap();
+    let round = round(base.path());
+    let trash = base.path().join("logs/.trash");
+    for name in ["a", "b", "c"] {
+        fs::create_dir_all(trash.join(name)).unwrap();
+        fs::write(trash.join(name).join("file"), "").unwrap();
+    }
+    let held = trash.join("b");
+    let attribute = |sign: &str| {
+        let done = std::process::Command::new("chattr").args([sign, held.to_str().unwrap()]).status();
+        assert!(done.unwrap().success(), "chattr {sign}");
+    };
+    attribute("+i");
+    round.empty_trash();
+    let names = || fs::read_dir(&trash).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let left = names();
+    attribute("-i");
+    assert_eq!(left, [held.clone()]);
+    round.empty_trash();
+    assert!(names().is_empty());
+}

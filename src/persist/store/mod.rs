@@ -187,7 +187,7 @@ impl LocalStore {
     }
 
     /// Deletes a job's history, for good: rows that come later are refused. The files go out of sight at once, and from
-    /// the disk with [`LocalStore::empty_trash_step`]. A job without history is no error.
+    /// the disk with [`LocalStore::empty_trash`]. A job without history is no error.
     ///
     /// # Errors
     /// The tombstone cannot be written, or a directory cannot be moved. Try again: every step may be done twice.
@@ -207,12 +207,12 @@ impl LocalStore {
         Expiry::new(&self.layout.logs, &self.layout.metrics, keep)
     }
 
-    /// Removes one deleted directory from the disk. `false`: there is none any more.
+    /// Removes all deleted directories from the disk.
     ///
     /// # Errors
-    /// The directory cannot be removed.
-    pub fn empty_trash_step(&self) -> Result<bool, StoreError> {
-        Ok(trash::empty_step(&self.layout.logs)? || trash::empty_step(&self.layout.metrics)?)
+    /// A directory cannot be removed; the others are gone.
+    pub fn empty_trash(&self) -> Result<(), StoreError> {
+        trash::empty([&self.layout.logs, &self.layout.metrics])
     }
 
     /// Removes tombstones of more than 30 days whose jobs the daemon does not know any more, and returns their number.

@@ -36,16 +36,20 @@ pub(super) fn discard(tree: &Path, job: JobId) -> Result<(), StoreError> {
     moved.map_err(|source| StoreError::Rename { path: from, source })
 }
 
-/// Removes one directory in a tree's trash. `false`: it is empty.
-pub(super) fn empty_step(tree: &Path) -> Result<bool, StoreError> {
-    let trash = tree.join(TRASH);
-    let Some(entry) = fs::read_dir(&trash).into_iter().flatten().flatten().next() else { return Ok(false) };
+/// Removes all that is in the trash of these trees. An entry that cannot be removed keeps no other one there; the first
+/// such failure is returned.
+pub(super) fn empty(trees: [&Path; 2]) -> Result<(), StoreError> {
+    let entries = trees.into_iter().flat_map(|tree| fs::read_dir(tree.join(TRASH))).flatten().flatten();
+    entries.map(|entry| remove(&entry)).fold(Ok(()), Result::and)
+}
+
+fn remove(entry: &fs::DirEntry) -> Result<(), StoreError> {
     let path = entry.path();
     let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
     let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
     match removed {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Remove { path, source }),
-        _ => Ok(true),
+        _ => Ok(()),
     }
 }
 
