@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidField;
+use super::publish::Published;
+use super::{InvalidField, NetRate};
 
 /// Longest name of a network.
 const LONGEST_NAME: usize = 63;
@@ -45,6 +46,53 @@ impl NetworkMode {
     /// Whether a job in it has an address and a wire of its own.
     pub fn is_wired(&self) -> bool {
         !matches!(self, NetworkMode::None | NetworkMode::Host)
+    }
+
+    /// Checks that a job in it can have an egress list.
+    ///
+    /// # Errors
+    /// The job has no network of its own.
+    pub fn check_egress(&self) -> Result<(), InvalidField> {
+        if self.is_wired() {
+            return Ok(());
+        }
+        let mode = self.as_str();
+        let why = match self {
+            NetworkMode::Host => "shares the network of the host, in which nothing is listed",
+            _ => "reaches nothing outside anyway",
+        };
+        Err(InvalidField::new(format!(
+            "egress needs a network of the job's own: in network \"{mode}\" it {why}; leave egress out, or \
+             use network isolated or bridge"
+        )))
+    }
+
+    /// Checks that a job in it can have this rate.
+    ///
+    /// # Errors
+    /// There is a limit, and the job has no network of its own.
+    pub fn check_rate(&self, rate: NetRate) -> Result<(), InvalidField> {
+        if rate.is_unlimited() || self.is_wired() {
+            return Ok(());
+        }
+        Err(InvalidField::new(format!(
+            "fields \"net_rate_up\" and \"net_rate_down\" are for jobs with a network of their own; network \"{}\" has \
+             no rate",
+            self.as_str()
+        )))
+    }
+
+    /// Checks that ports can be published for a job in it.
+    ///
+    /// # Errors
+    /// There are some, and the job's ports are the host's.
+    pub fn check_publish(&self, ports: &[Published]) -> Result<(), InvalidField> {
+        if *self != NetworkMode::Host || ports.is_empty() {
+            return Ok(());
+        }
+        Err(InvalidField::new(
+            "field \"publish\" is for jobs with a network of their own: in network \"host\" ports are the host's",
+        ))
     }
 }
 

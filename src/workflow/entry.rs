@@ -7,16 +7,23 @@ use super::array::{self, Array, MAX_ELEMENTS};
 use super::environment::Environment;
 use super::error::{Place, WorkflowError, shown};
 use super::expression::is_name_character;
+use super::reach::{self, Reach};
 use super::retry::{MAX_RETRIES, Retries, RetryReason};
 use super::values::{fields, string, strings, together, variables};
 use super::yaml::{Key, Node, Value};
+use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::{InvalidField, spec, units};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 20] = [
     "command",
     "args",
     "network",
+    "egress",
+    "egress_preset",
+    "net_rate_up",
+    "net_rate_down",
+    "publish",
     "uploads",
     "requires",
     "resources",
@@ -49,6 +56,9 @@ const NOT_BUILT: [(&str, &str); 2] = [("runtime", "runtimes"), ("volumes", "volu
 const MAX_PATHS: usize = 256;
 
 const RESOURCES: [&str; 4] = ["max_cpu", "max_memory", "max_io_bps", "cpu_cores"];
+/// Limits that stand in the job itself, with the rest of its network.
+const BESIDE: [(&str, &str); 2] =
+    [("net_rate_up", "write it beside resources:"), ("net_rate_down", "write it beside resources:")];
 const GPU: [(&str, &str); 2] = [("gpu_count", "GPUs"), ("gpu_memory_mb", "GPUs")];
 
 /// The limits that a job asks for; what is absent is the node's default.
@@ -86,6 +96,8 @@ pub struct WorkflowJob {
     pub args: Vec<String>,
     /// The network that it names; `None`: the node's default.
     pub network: Option<String>,
+    /// What it asks of that network.
+    pub reach: Reach,
     /// The files that the client sends, as the file names them.
     pub uploads: Vec<String>,
     /// The limits of the job.
@@ -159,11 +171,16 @@ pub(super) fn read<'t>(
     let known: Vec<&str> = KEYS.into_iter().chain(NOT_BUILT.map(|(key, _)| key)).collect();
     let mut job = WorkflowJob { name: key.text.clone(), at: key.at, ..WorkflowJob::default() };
     let (mut plain, mut secrets, mut links) = (Vec::new(), Vec::new(), Links::default());
+    let mut reach = reach::Draft::default();
     for (key, node) in fields(node, &of, &known, &ELSEWHERE)? {
         match key.text.as_str() {
             "command" => job.command = string(key, node)?,
             "args" => job.args = strings(key, node)?,
             "network" => job.network = network(key, node)?,
+            "egress" => reach.add_egress(key, node, "")?,
+            "egress_preset" => reach.add_egress(key, node, PRESET)?,
+            "net_rate_up" | "net_rate_down" => reach.set_rate(key, node)?,
+            "publish" => reach.set_publish(key, node)?,
             "uploads" => job.uploads = uploads(node)?,
             "requires" => links.requires = Some(&**node),
             "inputs" => links.inputs = Some(&**node),
@@ -186,6 +203,7 @@ pub(super) fn read<'t>(
         }
     }
     job.environment = together(key.at, plain, secrets)?;
+    job.reach = reach.finish(key.at, &of, job.network.as_deref(), job.array.as_ref())?;
     spec::check_command(&job.command, &job.args, false)
         .map_err(|e| WorkflowError::value(key.at, format!("{of}: {e}")))?;
     check_variables(key.at, &of, &job, shared)?;
@@ -290,7 +308,7 @@ fn resources(node: &Node) -> Result<Resources, WorkflowError> {
         return Ok(found);
     }
     let known: Vec<&str> = RESOURCES.into_iter().chain(GPU.map(|(key, _)| key)).collect();
-    for (key, node) in fields(node, "resources", &known, &[])? {
+    for (key, node) in fields(node, "resources", &known, &BESIDE)? {
         match key.text.as_str() {
             "max_cpu" => found.cpu = limit(key, node, CpuPercent::new)?,
             "max_memory" => found.memory = limit(key, node, |mib| MemoryMib::new(mib, u64::from(u32::MAX)))?,

@@ -14,6 +14,7 @@
 //!   true is canceled at once and not when everything else has ended.
 //! * [`graph`] finds circles and gives an order; [`progress`] follows the statuses. Both take time linear in jobs and
 //!   conditions: an event looks only at the conditions that name its job.
+//! * [`reach`] has what a job asks of its network: its egress list, its rates and its published ports.
 //! * [`environment`] expands `${VAR}`; a plain variable that takes up a secret becomes one.
 
 mod array;
@@ -28,6 +29,7 @@ mod mask;
 mod nearest;
 mod node_status;
 mod progress;
+mod reach;
 mod retry;
 mod values;
 mod yaml;
@@ -48,5 +50,6 @@ pub use graph::Graph;
 pub use mask::masked;
 pub use node_status::NodeStatus;
 pub use progress::{Progress, Step};
+pub use reach::Reach;
 pub use retry::{Retries, RetryReason};
 pub use yaml::MAX_TEXT;

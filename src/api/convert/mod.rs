@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::config::daemon::{DaemonConfig, Network, Workflow};
 use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::publish::Publishable;
+use crate::job::publish::{Publishable, Published};
 use crate::job::{InvalidField, Limits, NetworkMode, User};
 use crate::upload::{LinkRoots, UploadError};
 
@@ -139,6 +139,22 @@ impl Rules {
     #[must_use]
     pub fn with_processes(self, most: Option<u32>) -> Self {
         Rules { pids: most.map_or(self.pids, |most| self.pids.min(most)), ..self }
+    }
+
+    /// Checks that a list goes no further than the node lets any job's.
+    fn check_egress(&self, list: &List) -> Result<(), Refusal> {
+        match &self.egress_maximum {
+            Some(maximum) => list.within(maximum).map_err(|why| Refusal::Forbidden(why.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the node lets jobs publish these ports.
+    fn check_publish(&self, ports: &[Published]) -> Result<(), Refusal> {
+        match ports.iter().find_map(|port| self.host.ports.refusal(port)) {
+            Some(why) => Err(Refusal::Forbidden(why)),
+            None => Ok(()),
+        }
     }
 
     /// The limits, the user and the network of a job that requests none.

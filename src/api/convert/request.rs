@@ -188,51 +188,26 @@ fn egress(asked: &[String], network: &NetworkMode, rules: &Rules) -> Result<Opti
     if asked.is_empty() {
         return Ok(rules.egress.clone().filter(|_| network.is_wired()));
     }
-    if !network.is_wired() {
-        let mode = network.as_str();
-        let why = match network {
-            NetworkMode::Host => "shares the network of the host, in which nothing is listed",
-            _ => "reaches nothing outside anyway",
-        };
-        return invalid(format!(
-            "egress needs a network of the job's own: in network \"{mode}\" it {why}; leave egress out, or \
-             use network isolated or bridge"
-        ));
-    }
+    network.check_egress()?;
     let list = List::parse(asked).map_err(|why| InvalidField::new(why.to_string()))?;
-    if let Some(maximum) = &rules.egress_maximum {
-        list.within(maximum).map_err(|why| Refusal::Forbidden(why.to_string()))?;
-    }
+    rules.check_egress(&list)?;
     Ok(Some(list))
 }
 
 /// The rate of the job's network.
 fn rate(request: &RunJobRequest, network: &NetworkMode) -> Result<NetRate, Refusal> {
     let rate = NetRate::new(request.net_rate_up, request.net_rate_down)?;
-    if !rate.is_unlimited() && !network.is_wired() {
-        return invalid(format!(
-            "fields \"net_rate_up\" and \"net_rate_down\" are for jobs with a network of their own; network \"{}\" has \
-             no rate",
-            network.as_str()
-        ));
-    }
+    network.check_rate(rate)?;
     Ok(rate)
 }
 
 /// The ports of the host that the job gets.
 fn publish(texts: &[String], network: &NetworkMode, rules: &Rules) -> Result<Vec<Published>, Refusal> {
-    if *network == NetworkMode::Host && !texts.is_empty() {
-        return invalid(
-            "field \"publish\" is for jobs with a network of their own: in network \"host\" ports are the host's"
-                .to_owned(),
-        );
-    }
     let ports = texts.iter().map(|text| Published::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    network.check_publish(&ports)?;
     publish::check(&ports)?;
-    match ports.iter().find_map(|port| rules.host.ports.refusal(port)) {
-        Some(why) => Err(Refusal::Forbidden(why)),
-        None => Ok(ports),
-    }
+    rules.check_publish(&ports)?;
+    Ok(ports)
 }
 
 /// The user inside, the node's where the client names none.

@@ -11,7 +11,7 @@ use crate::daemon::command::{
     Defaults, NewWorkflow, NodeRecord, NodeView, WorkflowPage, WorkflowQuery, WorkflowView,
 };
 use crate::job::limits::MemoryMib;
-use crate::job::{ClientId, JobRef, Secret, spec, units};
+use crate::job::{ClientId, JobRef, NetworkMode, Secret, spec, units};
 use crate::pb::joblet::{
     ArrayProgress, CancelWorkflowResponse, GetWorkflowJobsResponse, GetWorkflowStatusResponse,
     ListWorkflowsRequest, ListWorkflowsResponse, RunWorkflowRequest, RunWorkflowResponse, Timestamp,
@@ -135,11 +135,21 @@ fn check(plan: &Workflow, rules: &Rules) -> Result<(), Refusal> {
                 format!("timeout: joblet.jobTimeout of this node allows at most {bound}"),
             );
         }
-        if let Err(why) = network(job.network.as_deref().unwrap_or_default(), rules) {
-            return Err(Refusal::Missing(format!("workflow validation failed: {at}: job '{name}': {why}")));
-        }
+        let lacking =
+            |why: Refusal| Refusal::Missing(format!("workflow validation failed: {at}: job '{name}': {why}"));
+        let network = network(job.network.as_deref().unwrap_or_default(), rules).map_err(lacking)?;
+        check_reach(job, &network, rules).map_err(lacking)?;
     }
     Ok(())
+}
+
+/// What a job asks of its network: the network has it, and the node allows it.
+fn check_reach(job: &workflow::WorkflowJob, network: &NetworkMode, rules: &Rules) -> Result<(), Refusal> {
+    job.reach.check(network)?;
+    if let Some(list) = &job.reach.egress {
+        rules.check_egress(list)?;
+    }
+    rules.check_publish(&job.reach.publish)
 }
 
 fn defaults(rules: &Rules) -> Defaults {

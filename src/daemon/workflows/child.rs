@@ -20,7 +20,8 @@ pub(in crate::daemon) fn request(
         Err(why) => (Environment::default(), Some(why)),
     };
     let network = network(job, defaults);
-    let egress = defaults.egress.clone().filter(|_| network.is_wired());
+    let egress = job.reach.egress.clone().or_else(|| defaults.egress.clone()).filter(|_| network.is_wired());
+    let rate = if network.is_wired() { job.reach.rate } else { NetRate::default() };
     let spec = JobSpec {
         name: job.name.clone(),
         command: job.command.clone(),
@@ -30,8 +31,8 @@ pub(in crate::daemon) fn request(
         environment: variables.plain,
         secrets: variables.secrets,
         network,
-        rate: NetRate::default(),
-        publish: Vec::new(),
+        rate,
+        publish: job.reach.publish.clone(),
         egress,
         user: defaults.user,
         timeout: job.timeout.or(defaults.timeout),

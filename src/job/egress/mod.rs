@@ -36,7 +36,8 @@ pub const LONGEST_ENTRY: usize = 264;
 pub const MOST_WINDOWS: usize = 1024;
 /// The only entry of a list from which the last entry was taken: it allows nothing.
 const NOTHING: &str = "!*";
-const PRESET: &str = "preset:";
+/// In front of the name of a list that has one.
+pub const PRESET: &str = "preset:";
 
 /// The cause for which a list is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,7 +17,8 @@ pub(super) static COMMAND: Command = Command {
     flags: &[],
     summary: "Check a workflow file without a server",
     about: "Checks keys, values, conditions, dependencies, variables and uploads. A mistake is printed with its line and \
-            column, and exits 1. The file - is stdin. Whether the node has a network is not checked.",
+            column, and exits 1. The file - is stdin. Whether the node has a network, and allows such lists and ports, \
+            is not checked.",
     examples: &["rnx workflow validate pipeline.yaml"],
     statuses: &[],
     failure: None,
