@@ -81,4 +81,5 @@ mod e2e {
     mod workflow_example;
     mod workflow_files;
     mod workflow_graphs;
+    mod workflow_networks;
 }

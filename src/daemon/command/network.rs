@@ -6,7 +6,7 @@ use super::request::{Answer, CommandError, NetworkJobView, NetworkView};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
 use crate::daemon::lifecycle::discard_of_network;
-use crate::daemon::networks::unknown;
+use crate::daemon::networks::{Users, unknown};
 use crate::job::NetworkName;
 
 /// Has a network made.
@@ -24,14 +24,14 @@ pub(super) fn create(
     core.supply.networks.create(name, cidr, internal, answer);
 }
 
-/// Has a network removed that no job has, also none that waits.
+/// Has a network removed that no job has, also none that waits for its start or in a workflow.
 pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
     if core.shutdown.begun {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
-    let jobs = jobs_of(core, name).count();
-    core.supply.networks.remove(name, jobs, answer);
+    let users = Users { jobs: jobs_of(core, name).count(), in_workflows: in_workflows(core, name) };
+    core.supply.networks.remove(name, users, answer);
     discard_of_network(core, name);
 }
 
@@ -41,6 +41,9 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<NetworkView>>) {
     for job in core.jobs.iter().filter(|job| !job.state.is_finished()) {
         *jobs.entry(job.spec.network.as_str()).or_default() += 1;
     }
+    for (network, count) in core.workflows.awaited_networks() {
+        *jobs.entry(network).or_default() += count;
+    }
     let with_jobs = |network: NetworkView| NetworkView {
         jobs: jobs.get(network.name.as_str()).copied().unwrap_or(0),
         ..network
@@ -48,14 +51,19 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<NetworkView>>) {
     let _ = answer.send(Ok(core.supply.networks.list().map(with_jobs).collect()));
 }
 
-/// One network, and its jobs, oldest first.
+/// One network, and its jobs, oldest first; those that wait in workflows are counted only.
 pub(super) fn get(core: &Core, name: &str, answer: Answer<(NetworkView, Vec<NetworkJobView>)>) {
     let found = core.supply.networks.list().find(|network| network.name == name);
     let shown = found.ok_or_else(|| unknown(name)).map(|network| {
         let jobs: Vec<NetworkJobView> = jobs_of(core, name).map(view).collect();
-        (NetworkView { jobs: jobs.len(), ..network }, jobs)
+        (NetworkView { jobs: jobs.len() + in_workflows(core, name), ..network }, jobs)
     });
     let _ = answer.send(shown);
+}
+
+/// The jobs of workflows that are to have a network and are not submitted yet.
+fn in_workflows(core: &Core, name: &str) -> usize {
+    core.workflows.awaited_networks().filter(|(network, _)| *network == name).map(|(_, count)| count).sum()
 }
 
 /// The jobs that have a network, or wait to have it.

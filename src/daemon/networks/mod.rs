@@ -62,6 +62,34 @@ pub(super) enum ChangeAnswer {
     Removed(Answer<()>),
 }
 
+/// The users of a network that is to be removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Users {
+    /// Jobs that have it, or wait to start in it.
+    pub(super) jobs: usize,
+    /// Jobs of workflows that are not submitted yet.
+    pub(super) in_workflows: usize,
+}
+
+impl Users {
+    /// Why the network stays; `None`: nobody uses it.
+    fn sentence(self, name: &str) -> Option<String> {
+        let all = self.jobs + self.in_workflows;
+        let (number, them) = match all {
+            0 => return None,
+            1 => ("1 job".to_owned(), "it"),
+            _ => (format!("{all} jobs"), "them"),
+        };
+        let (waiting, also) = match self.in_workflows {
+            0 => (String::new(), ""),
+            count => (format!(" ({count} still to be submitted by workflows)"), ", rnx workflow list"),
+        };
+        Some(format!(
+            "network \"{name}\" is in use by {number}{waiting}; stop {them} first: rnx network inspect {name}{also}"
+        ))
+    }
+}
+
 /// A change for the thread.
 #[derive(Debug)]
 struct Task {
@@ -209,9 +237,9 @@ impl Networks {
         Ok(Custom { stored, definition, standing: Standing::Making })
     }
 
-    /// Has a network removed that `jobs` jobs have.
-    pub(super) fn remove(&mut self, name: &str, jobs: usize, answer: Answer<()>) {
-        let custom = match self.removable(name, jobs) {
+    /// Has a network removed that has these users.
+    pub(super) fn remove(&mut self, name: &str, users: Users, answer: Answer<()>) {
+        let custom = match self.removable(name, users) {
             Err(why) => return drop(answer.send(Err(why))),
             Ok(custom) => custom.clone(),
         };
@@ -224,7 +252,7 @@ impl Networks {
         }
     }
 
-    fn removable(&self, name: &str, jobs: usize) -> Result<&Custom, CommandError> {
+    fn removable(&self, name: &str, users: Users) -> Result<&Custom, CommandError> {
         if self.known.built_in.iter().any(|network| network.name == name)
             || name.parse::<NetworkMode>().is_ok_and(|mode| !matches!(mode, NetworkMode::Custom(_)))
         {
@@ -238,14 +266,10 @@ impl Networks {
                 if custom.standing == Standing::Making { "made" } else { "removed" }
             )));
         }
-        if jobs > 0 {
-            let (number, them) =
-                if jobs == 1 { ("1 job".to_owned(), "it") } else { (format!("{jobs} jobs"), "them") };
-            return Err(CommandError::WrongState(format!(
-                "network \"{name}\" is in use by {number}; stop {them} first: rnx network inspect {name}"
-            )));
+        match users.sentence(name) {
+            Some(why) => Err(CommandError::WrongState(why)),
+            None => Ok(custom),
         }
-        Ok(custom)
     }
 
     fn hand_over(

@@ -176,6 +176,13 @@ impl Flow {
         waits && !self.canceled
     }
 
+    /// The jobs of the file with elements that wait in here to be submitted, and how many each has of them.
+    pub(in crate::daemon) fn unsubmitted(&self) -> impl Iterator<Item = (&WorkflowJob, usize)> {
+        let pending = self.nodes.iter().map(|node| node.counts[NodeStatus::Pending as usize]);
+        let first = self.plan.jobs.iter().zip(pending).filter(|(_, count)| *count > 0);
+        first.chain(self.again.iter().filter_map(|place| Some((self.plan.jobs.get(place.node)?, 1))))
+    }
+
     /// Takes the next element that is to be submitted.
     pub(in crate::daemon) fn next(&mut self, now_ns: i64) -> Option<Next> {
         if self.canceled {

@@ -131,6 +131,17 @@ impl Workflows {
         serial
     }
 
+    /// The networks of jobs that wait in workflows to be submitted, and how many of them. A network may come up several
+    /// times.
+    pub(in crate::daemon) fn awaited_networks(&self) -> impl Iterator<Item = (&str, usize)> {
+        let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
+        live.flat_map(|entry| {
+            let usual = entry.record.defaults.network.as_str();
+            let waiting = entry.flow().into_iter().flat_map(Flow::unsubmitted);
+            waiting.map(move |(job, count)| (job.network.as_deref().unwrap_or(usual), count))
+        })
+    }
+
     /// The workflow that a request with this id made.
     pub(in crate::daemon) fn of_request(&self, request_id: &str) -> Option<u64> {
         self.requests.get(request_id).copied()
