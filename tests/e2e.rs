@@ -52,6 +52,7 @@ mod e2e {
     mod logs;
     mod metrics;
     mod names;
+    mod network_metrics;
     mod networks;
     mod node;
     mod odd_input;

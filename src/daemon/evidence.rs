@@ -12,6 +12,7 @@ use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::Denials;
 use crate::job::exit_file::{self, ExitFile};
+use crate::metrics::TakeLast;
 
 /// Everything that tells how a job ended and what it used.
 #[derive(Debug, Clone, Default)]
@@ -51,13 +52,14 @@ impl Wired {
     }
 }
 
-/// A function that reads the evidence of a job, for another thread. It gets the most memory that the job's samples have
-/// shown, for a host whose cgroup does not tell.
+/// A function that reads the evidence of a job, for another thread. It has the job's last sample taken, by what it gets, as
+/// soon as all is counted that the sample tells of; that returns the most memory that the job's samples have shown, for a
+/// host whose cgroup does not tell.
 pub(super) fn reader(
     exit_file: &Arc<File>,
     cgroup: Option<&JobCgroup>,
     wired: Option<Wired>,
-) -> impl FnOnce(Option<u64>) -> Evidence + Send + 'static {
+) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
     let exit_file = exit_file.clone();
     let cgroup = cgroup.and_then(|cgroup| {
         let copy = cgroup.try_clone();
@@ -71,9 +73,11 @@ pub(super) fn reader(
         }
         copy.ok()
     });
-    move |sampled| {
-        let evidence = read(read_exit(&exit_file), cgroup.as_ref());
+    move |sample| {
+        // First: the last look at the ledger counts what the job was refused since the one before.
         let denials = wired.as_ref().and_then(Wired::denials).filter(|denials| denials.total() > 0);
+        let sampled = sample();
+        let evidence = read(read_exit(&exit_file), cgroup.as_ref());
         Evidence { peak_bytes: evidence.peak_bytes.or(sampled), denials, ..evidence }
     }
 }

@@ -48,7 +48,7 @@ pub use fold::{Fold, How};
 pub use history::{JobSamples, OpenSamples, SampleHistory};
 pub use sample::Sample;
 pub use sample_stream::{SampleQuery, SampleStream};
-pub use sampler::{Sampler, Watched};
+pub use sampler::{Sampler, TakeLast, Watched};
 pub use series::SeriesReader;
 
 /// A failure to take, store or read samples.

@@ -62,8 +62,11 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// Reads the caller's evidence at the end of a job; it gets the most memory that a sample of the job has shown.
-type ReadAtEnd<E> = Box<dyn FnOnce(Option<u64>) -> E + Send>;
+/// Takes the last sample of a job and returns the most memory that a sample of the job has shown.
+pub type TakeLast<'s> = &'s mut dyn FnMut() -> Option<u64>;
+
+/// Reads the caller's evidence at the end of a job, before and after the last sample.
+type ReadAtEnd<E> = Box<dyn FnOnce(TakeLast<'_>) -> E + Send>;
 
 enum Command<E> {
     Watch(Box<Watched>),
@@ -129,10 +132,10 @@ impl<E: Send + 'static> Sampler<E> {
     }
 
     /// Takes one last sample of a job that has ended and whose group is still there, then no more. `read` runs on the
-    /// sampler's thread right after that sample is stored, or at once where the job is unknown; `sampled` gets its
-    /// result. It may read files, but it delays the samples of all other jobs. It gets the most memory that the samples
-    /// have shown, in bytes.
-    pub fn last(&self, id: JobId, read: impl FnOnce(Option<u64>) -> E + Send + 'static) {
+    /// sampler's thread and has that sample taken and stored by calling what it gets, which returns the most memory that
+    /// the samples have shown, in bytes; nothing is sampled where the job is unknown. `sampled` gets the result of `read`.
+    /// It may read files, but it delays the samples of all other jobs.
+    pub fn last(&self, id: JobId, read: impl FnOnce(TakeLast<'_>) -> E + Send + 'static) {
         // Where the host refuses it, the loop has logged that at its own start.
         let _ = schedule_first_also(self.thread);
         self.send(Command::Last(id, Box::new(read)));
@@ -201,12 +204,13 @@ impl<E> SamplerThread<E> {
             match command {
                 Command::Watch(job) => self.watch(*job),
                 Command::Last(id, read) => {
-                    let job = self.jobs.remove(&id);
-                    let peak = job.and_then(|mut job| {
+                    let mut job = self.jobs.remove(&id);
+                    let evidence = read(&mut || {
+                        let job = job.as_mut()?;
                         job.sample(self.base, &mut self.scratch, id);
-                        job.before?.memory?.peak
+                        job.before.as_ref()?.memory.as_ref()?.peak
                     });
-                    sampled(id, read(peak));
+                    sampled(id, evidence);
                     lent = true;
                 }
                 Command::Stop => return false,
@@ -369,7 +373,10 @@ mod tests {
         /// Ends the job; its closure counts the samples that are stored when it runs.
         fn end(&self) {
             let dir = self.spool.path().to_owned();
-            self.sampler.last(self.id, move |_peak| samples_in(&dir).len());
+            self.sampler.last(self.id, move |sample| {
+                sample();
+                samples_in(&dir).len()
+            });
             assert_eq!(self.ended.recv_timeout(PATIENCE), Ok((self.id, self.samples().len())));
         }
 
@@ -462,7 +469,7 @@ mod tests {
         let group = group_with(&[("memory.current", "700\n")]);
         bench.watch(group.path()).recv_timeout(PATIENCE).unwrap();
         fs::write(group.path().join("memory.current"), "20\n").unwrap();
-        bench.sampler.last(bench.id, |peak| peak.unwrap_or(0) as usize);
+        bench.sampler.last(bench.id, |sample| sample().unwrap_or(0) as usize);
         assert_eq!(bench.ended.recv_timeout(PATIENCE), Ok((bench.id, 700)));
         let peaks: Vec<_> = bench.samples().into_iter().map(|s| s.memory.unwrap().peak).collect();
         assert_eq!(peaks, [Some(700), Some(700)]);

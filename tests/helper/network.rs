@@ -25,9 +25,32 @@ pub fn with_network<T>(network: &'static str, act: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The network of jobs that ask for none, for nodes that this thread sets up.
+/// The network of jobs that ask for none, for nodes that this thread sets up, and in a process of [`run_again`] every one.
 pub fn default_network() -> &'static str {
-    NETWORK.get()
+    match (NETWORK.get(), std::env::var(VARIABLE)) {
+        ("none", Ok(network)) => network.leak(),
+        (network, _) => network,
+    }
+}
+
+/// Says to a process of [`run_again`] which network its jobs have.
+const VARIABLE: &str = "JOBLET_TEST_NETWORK";
+
+/// Whether this is a process of [`run_again`].
+pub fn is_run_again() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+/// Runs a test of this program in a process of its own in this namespace. A test that calls gRPC itself needs that: the
+/// threads of gRPC are those of the whole process, and have the network of the one that was first.
+pub fn run_again(host: &Namespace, network: &str, test: &str) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    // Its standard output is the test's own report.
+    command.args(["--exact", test, "--nocapture"]).env(VARIABLE, network);
+    let out = host.run(|| command.output().unwrap());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success() && said.contains("1 passed"), "{test} in its own network:\n{said}");
 }
 
 /// A network namespace, which lasts as long as this value or a process in it.

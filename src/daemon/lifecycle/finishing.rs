@@ -149,7 +149,7 @@ pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
         diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
         let read =
             evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), Wired::of(&core.node, &job.held));
-        core.cleanup.read_evidence(id, move || read(None));
+        core.cleanup.read_evidence(id, move || read(&mut || None));
     }
     if !job.output.complete {
         diag::event!(Level::Warn, "output of a finished job does not end, no longer waiting", jobId = id);

@@ -43,6 +43,11 @@ pub(crate) fn additions(sample: &JobMetricsSample) -> Vec<String> {
     if let Some(share) = throttled.and_then(|cpu| cpu.throttlePercent) {
         more.push(format!("Throttled: {}", percent(share)));
     }
+    if let Some(net) = sample.network.as_ref() {
+        let dropped = net.totalRxDropped.saturating_add(net.totalTxDropped);
+        more.extend((dropped > 0).then(|| format!("Packets Dropped: {dropped}")));
+        more.extend((net.denials > 0).then(|| format!("Denials: {}", net.denials)));
+    }
     if let Some(process) = sample.process.as_ref() {
         more.extend(process.current.map(|current| format!("Processes: {current}")));
         // The server sends none of them for a job with too many processes to read one by one, nor has a job that is
@@ -159,6 +164,17 @@ fn process(m: &JobProcessMetrics) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_that_did_not_come_through_are_counted_where_there_are_some() {
+        let mut sample = JobMetricsSample::default();
+        sample.network.mut_or_insert_default().totalRxBytes = 1;
+        assert_eq!(additions(&sample), Vec::<String>::new());
+        let net = sample.network.mut_or_insert_default();
+        (net.totalRxDropped, net.totalTxDropped, net.denials) = (2, 3, 7);
+        assert_eq!(additions(&sample), ["Packets Dropped: 5", "Denials: 7"]);
+        assert_eq!(json(&sample)["network"]["denials"], 7);
+    }
 
     #[test]
     fn bytes_are_short_and_change_their_unit_in_time() {
