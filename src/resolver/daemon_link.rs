@@ -105,7 +105,15 @@ impl DaemonLink {
 
     /// Tells the daemon of a denial; `false`: it does not hear now.
     pub(super) fn tell(&self, denial: &Denial) -> bool {
-        let record = FromFront::Denied(denial.clone()).encode();
-        self.connection.as_ref().is_some_and(|connection| connection.send(&record).is_ok())
+        self.say(&FromFront::Denied(denial.clone()))
+    }
+
+    /// Tells the daemon that it knows of all denials before this request. One that does not hear now does not wait long.
+    pub(super) fn confirm(&self, number: u64) {
+        self.say(&FromFront::Reported(number));
+    }
+
+    fn say(&self, message: &FromFront) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.send(&message.encode()).is_ok())
     }
 }

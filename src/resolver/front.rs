@@ -221,6 +221,10 @@ impl Front {
                     self.more = true;
                     self.report_at.get_or_insert(now);
                 }
+                ToFront::Report(number) => {
+                    self.report(now);
+                    self.daemon.confirm(number);
+                }
                 ToFront::Stop => return Some(End::Stopped),
             }
         }

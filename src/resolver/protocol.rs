@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   daemon -> front   HOST servers, ranges   JOB address, network, names, list      FORGET address
-//!                     SYNCED (all jobs are known)     STOP
-//!   front -> daemon   HELLO version, router       DENIED address, name, type, count
+//!                     SYNCED (all jobs are known)     REPORT number      STOP
+//!   front -> daemon   HELLO version, router       DENIED address, name, type, count      REPORTED number
 //! ```
 //!
 //! A daemon that connects tells everything anew and then says SYNCED; front goes on with what an earlier one told until
@@ -47,6 +47,8 @@ pub enum ToFront {
     Forget(Ipv4Addr),
     /// All jobs are known now: those of an earlier daemon that were not are forgotten.
     Synced,
+    /// All denials are to be told now, and then this number.
+    Report(u64),
     /// The process is to end.
     Stop,
 }
@@ -58,6 +60,8 @@ pub enum FromFront {
     Hello(String),
     /// A job asked for a name that it may not know.
     Denied(Denial),
+    /// All denials before the request of this number are told.
+    Reported(u64),
 }
 
 /// A name that a job was refused.
@@ -89,8 +93,10 @@ const JOB: u8 = 2;
 const FORGET: u8 = 3;
 const SYNCED: u8 = 4;
 const STOP: u8 = 5;
+const REPORT: u8 = 6;
 const HELLO: u8 = 64;
 const DENIED: u8 = 65;
+const REPORTED: u8 = 66;
 
 impl ToFront {
     /// The bytes of the message; `None`: it is longer than [`LONGEST`].
@@ -121,6 +127,10 @@ impl ToFront {
                 w.extend(address.octets());
             }
             ToFront::Synced => w.push(SYNCED),
+            ToFront::Report(number) => {
+                w.push(REPORT);
+                w.extend(number.to_be_bytes());
+            }
             ToFront::Stop => w.push(STOP),
         }
         (w.len() <= LONGEST).then_some(w)
@@ -153,6 +163,7 @@ impl ToFront {
             }
             FORGET => ToFront::Forget(r.array::<4>()?.into()),
             SYNCED => ToFront::Synced,
+            REPORT => ToFront::Report(u64::from_be_bytes(r.array()?)),
             STOP => ToFront::Stop,
             _ => return Err(Malformed),
         };
@@ -176,6 +187,10 @@ impl FromFront {
                 w.extend(denial.kind.to_be_bytes());
                 w.extend(denial.count.to_be_bytes());
             }
+            FromFront::Reported(number) => {
+                w.push(REPORTED);
+                w.extend(number.to_be_bytes());
+            }
         }
         w
     }
@@ -194,6 +209,7 @@ impl FromFront {
                 kind: r.u16()?,
                 count: u32::from_be_bytes(r.array()?),
             }),
+            REPORTED => FromFront::Reported(u64::from_be_bytes(r.array()?)),
             _ => return Err(Malformed),
         };
         r.end().map(|()| message)
@@ -319,12 +335,13 @@ mod tests {
             ToFront::Host(servers.to_vec(), vec![([10, 0, 0, 0].into(), 8)]),
             ToFront::Forget(Ipv4Addr::new(172, 20, 0, 2)),
             ToFront::Synced,
+            ToFront::Report(1 << 40),
             ToFront::Stop,
         ] {
             assert_eq!(ToFront::decode(&message.encode().unwrap()), Ok(message));
         }
         let denial = Denial { address: [10, 0, 0, 1].into(), name: "a.example".into(), kind: 16, count: 7 };
-        for message in [FromFront::Hello("0.1.0".into()), FromFront::Denied(denial)] {
+        for message in [FromFront::Hello("0.1.0".into()), FromFront::Denied(denial), FromFront::Reported(7)] {
             assert_eq!(FromFront::decode(&message.encode()), Ok(message));
         }
     }

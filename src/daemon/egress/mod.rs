@@ -206,8 +206,13 @@ impl Egress {
         refused.count();
     }
 
-    /// The destinations that a job was refused until now. The ledger is looked at first.
+    /// The destinations that a job was refused until now. The resolver is heard and the ledger looked at first. Not for the
+    /// loop.
     pub(super) fn denials(&self, wiring: &Wiring, address: Ipv4Addr) -> Result<Denials, NetworkError> {
+        // Names are refused to jobs with a list only.
+        if self.jobs().get(&address).is_some_and(|refused| refused.job.list.is_some()) {
+            wiring.resolver().await_denials();
+        }
         self.look(wiring)?;
         let config = wiring.router_config();
         Ok(self.jobs().get(&address).map(|refused| refused.all(&config)).unwrap_or_default())

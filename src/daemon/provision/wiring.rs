@@ -105,6 +105,11 @@ struct Connected {
 }
 
 impl Wiring {
+    /// The way to the resolver.
+    pub(in crate::daemon) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// A node with these networks, and no router yet. The resolver hears of one.
     pub(in crate::daemon) fn new(config: RouterConfig, resolver: Resolver) -> Self {
         Wiring { config: Mutex::new(config), resolver, connected: Arc::default(), sockets: Mutex::default() }

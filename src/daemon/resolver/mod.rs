@@ -4,6 +4,7 @@
 //!   spawner, loop --job starts, ends, gets a list--> table --one record at once--> front
 //!   thread resolver: starts both processes, or finds those of an earlier daemon;
 //!                    tells everything anew; reads /etc/resolv.conf; <--DENIED-- front
+//!   sampler, at the end of a job with a list --REPORT--> front: what it has not told yet
 //! ```
 //!
 //! The processes are started when there is a router, that is with the first networked sandbox, and outlive a daemon that is
@@ -44,6 +45,8 @@ use crate::resolver::protocol::{Asker, Denial};
 
 /// How long the first networked job waits for the processes, which take some 10 ms.
 const FIRST_START: Duration = Duration::from_secs(2);
+/// How long the end of a job waits for names that it was refused. Front answers in some ten microseconds.
+const DENIALS: Duration = Duration::from_secs(1);
 
 /// The way to the resolver, for every thread.
 #[derive(Debug, Clone)]
@@ -129,6 +132,11 @@ impl Resolver {
     pub(in crate::daemon) fn set_list(&self, address: Ipv4Addr, list: Option<&List>) {
         let list = list.map(|list| list.texts().to_vec());
         self.mend_unless(self.table.set_list(address, list));
+    }
+
+    /// Waits for a moment until all names are counted that jobs were refused before. Not for the loop.
+    pub(in crate::daemon) fn await_denials(&self) {
+        self.mend_unless(self.table.await_denials(DENIALS));
     }
 
     /// Forgets a job that has ended.

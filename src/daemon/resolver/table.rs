@@ -18,6 +18,11 @@ struct Known {
     link: Option<Arc<Packets>>,
     /// Front knows everything, or does not start: there is nothing to wait for.
     settled: bool,
+    /// How often front was asked for its denials, and the last such request that it has answered.
+    asked: u64,
+    reported: u64,
+    /// A request was not answered in time: nobody waits again until front speaks.
+    overdue: bool,
 }
 
 /// The jobs, shared by the threads that start and end them. Bounded by the wires of a router.
@@ -90,9 +95,37 @@ impl Table {
         record.is_none_or(|record| link.send(&record).is_ok())
     }
 
+    /// Has front tell its denials, and waits so long at most until all that it knew before are heard; as [`Table::insert`].
+    pub(super) fn await_denials(&self, bound: Duration) -> bool {
+        let mut known = self.known();
+        if known.link.is_none() || known.overdue {
+            return true;
+        }
+        known.asked += 1;
+        let number = known.asked;
+        if !known.send(&ToFront::Report(number)) {
+            return false;
+        }
+        let waits = |known: &mut Known| known.link.is_some() && known.reported < number;
+        let (mut known, waited) =
+            self.1.wait_timeout_while(known, bound, waits).unwrap_or_else(PoisonError::into_inner);
+        known.overdue |= waited.timed_out();
+        true
+    }
+
+    /// Front has told all denials before this request.
+    pub(super) fn denials_heard(&self, number: u64) {
+        let mut known = self.known();
+        known.reported = known.reported.max(number.min(known.asked));
+        known.overdue = false;
+        self.1.notify_all();
+    }
+
     /// Takes this way for changes from now on.
     pub(super) fn connect(&self, link: Option<Arc<Packets>>) {
-        self.known().link = link;
+        let mut known = self.known();
+        (known.link, known.overdue) = (link, false);
+        self.1.notify_all();
     }
 
     /// Whether changes go anywhere.
@@ -128,6 +161,22 @@ mod tests {
         assert_eq!(next(), Some(ToFront::Job(Box::new(listed.clone()))));
         assert_eq!(next(), Some(ToFront::Forget([10, 0, 0, 2].into())));
         assert_eq!(next(), None);
+        // Who waits for denials is woken by the answer to this request or a later one, and once at most by none.
+        assert!(
+            table.await_denials(Duration::from_millis(1)) && table.await_denials(Duration::from_secs(3600))
+        );
+        assert_eq!(
+            (next(), next()),
+            (Some(ToFront::Report(1)), None),
+            "nobody waits twice for a front that hangs"
+        );
+        table.denials_heard(1);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| table.await_denials(Duration::from_secs(3600)));
+            while next() != Some(ToFront::Report(2)) {}
+            table.denials_heard(2);
+            assert!(waits.join().unwrap());
+        });
         assert!((0..100_000).any(|_| !table.insert(job(3))), "the way is full");
         assert!(!table.is_connected());
         assert_eq!(table.addresses().len(), 2);

@@ -146,6 +146,7 @@ impl Worker {
             match link.receive(&mut buffer).map(|bytes| bytes.map(FromFront::decode)) {
                 Ok(None) => return true,
                 Ok(Some(Ok(FromFront::Denied(denial)))) => (self.parts.report)(denial),
+                Ok(Some(Ok(FromFront::Reported(number)))) => self.parts.table.denials_heard(number),
                 Ok(Some(Ok(FromFront::Hello(_)))) => {}
                 Ok(Some(Err(_))) | Err(_) => return false,
             }
