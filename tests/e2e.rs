@@ -48,6 +48,7 @@ mod e2e {
     mod levels;
     mod lifecycle;
     mod limits;
+    mod listed_names;
     mod live_only;
     mod logs;
     mod metrics;

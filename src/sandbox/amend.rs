@@ -1,13 +1,16 @@
 //! Changes to a sandbox between its creation and the start of the payload.
 
+use std::ffi::OsStr;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::mount::{MountFlags, mount_remount};
 
 use super::create::Sandbox;
 use super::error::{SandboxError, preparing};
-use super::plan::{run_bytes, scratch, size};
+use super::plan::{HOSTS, hosts_of_wired, run_bytes, scratch, size};
 use crate::sys;
 
 impl Sandbox {
@@ -34,9 +37,29 @@ impl Sandbox {
             }
             Ok(())
         };
+        preparing(self.inside(mounts, resize)?, "set the size of /tmp, /dev/shm, /run and /work")
+    }
+
+    /// Gives the host name of a created sandbox another address in its /etc/hosts. Call it as [`Sandbox::resize`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn rename_address(
+        &self,
+        mounts: BorrowedFd<'_>,
+        hostname: &str,
+        address: Ipv4Addr,
+    ) -> Result<(), SandboxError> {
+        let path = OsStr::from_bytes(HOSTS.to_bytes());
+        let write = || std::fs::write(path, hosts_of_wired(hostname, address));
+        preparing(self.inside(mounts, write)?, "write the address of the job into /etc/hosts")
+    }
+
+    /// Runs `act` among the mounts of a sandbox.
+    fn inside<T>(&self, mounts: BorrowedFd<'_>, act: impl FnOnce() -> T) -> Result<T, SandboxError> {
         preparing(sys::thread::join_mounts(mounts), "enter the job's mounts")?;
-        let resized = resize();
+        let done = act();
         preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;
-        preparing(resized, "set the size of /tmp, /dev/shm, /run and /work")
+        Ok(done)
     }
 }

@@ -1,6 +1,7 @@
 //! From the description of a sandbox to the steps of its child: pure, tested as data, printable.
 
 use std::ffi::{CStr, CString};
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use super::rootfs::{NEW, Part, ProcMasks, ROOT_OPTIONS};
@@ -57,6 +58,8 @@ const NOFILE_HARD: u64 = 1 << 20;
 const RTTIME_USEC: u64 = 50_000;
 /// Where a job reads what its network has refused.
 const DENIALS: &CStr = c"/run/joblet/denials";
+/// The file that /etc/hosts leads to.
+pub(super) const HOSTS: &CStr = c"/run/hosts";
 const SAFE: u64 = libc::MS_NOSUID | libc::MS_NODEV;
 
 /// Settings of a new network namespace: every port is the job's own, and so is every echo socket (ip(7), icmp(7)). The
@@ -142,7 +145,7 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     // /var/lock and /var/log lead here.
     steps.push(Step::Directory { at: c"/run/lock" });
     steps.push(Step::Directory { at: c"/run/log" });
-    steps.push(Step::NewFile { at: c"/run/hosts", text: hosts(&spec.hostname, &spec.network) });
+    steps.push(Step::NewFile { at: HOSTS, text: hosts(&spec.hostname, &spec.network) });
     steps.push(Step::NewFile { at: c"/run/resolv.conf", text: resolver(&spec.network).to_owned() });
     if let Network::Wired(wire) = spec.network {
         // The file is the daemon's, and the job sees it through this mount alone.
@@ -169,15 +172,17 @@ fn mount<'a>(kind: &'static CStr, at: &'static CStr, flags: u64, options: CStrin
 fn hosts(hostname: &CStr, network: &Network<'_>) -> CString {
     let name = hostname.to_string_lossy();
     let text = match network {
-        Network::Wired(wire) => {
-            let address = wire.address;
-            format!("127.0.0.1\tlocalhost\n{address}\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-        }
+        Network::Wired(wire) => hosts_of_wired(&name, wire.address),
         Network::Own | Network::Kept(_) | Network::Host => format!(
             "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t{name} localhost ip6-localhost ip6-loopback\n"
         ),
     };
     CString::new(text).expect("a C string has no NUL within")
+}
+
+/// The same for a job with a wire.
+pub(super) fn hosts_of_wired(name: &str, address: Ipv4Addr) -> String {
+    format!("127.0.0.1\tlocalhost\n{address}\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 }
 
 /// The name servers of a job: that of its router, which has the same address in every network (resolv.conf(5)). The host's

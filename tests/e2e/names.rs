@@ -2,38 +2,17 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::path::Path;
-
-use joblet::sys::thread::unshare_mounts;
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
-use crate::helper::name_server::NameServer;
-use crate::helper::network::{Namespace, has_program, host_and_outside};
+use crate::helper::name_server::{NameServer, in_host, set_server};
+use crate::helper::network::{has_program, host_and_outside};
 use crate::helper::residue;
 use crate::helper::skip::is_root;
 use crate::helper::wait::{eventually, holds};
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
-
-/// Runs a test in a host whose `/etc/resolv.conf` is a file of its own, for this thread and what it starts.
-fn in_host(host: &Namespace, act: impl FnOnce(&Path) + Send) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("resolv.conf");
-    set_server(&file, FIRST);
-    host.run(|| {
-        unshare_mounts().unwrap();
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-        mount_bind(&file, "/etc/resolv.conf").unwrap();
-        act(&file);
-    });
-}
-
-fn set_server(file: &Path, address: Ipv4Addr) {
-    std::fs::write(file, format!("nameserver {address}\nsearch corp.example\n")).unwrap();
-}
 
 /// The user of the resolver's processes.
 fn user_of(d: &TestDaemon) -> Range<u32> {
@@ -81,7 +60,7 @@ fn jobs_find_each_other_and_the_outside_by_name() {
     let (host, outside) = host_and_outside();
     let server = NameServer::start(&outside, FIRST, Ipv4Addr::new(203, 0, 113, 7));
     let _second = NameServer::start(&outside, SECOND, Ipv4Addr::new(203, 0, 113, 8));
-    in_host(&host, |file| {
+    in_host(&host, FIRST, |file| {
         let d = TestDaemon::start();
         let (db, apart) = (waits(&d, "bridge", "db"), waits(&d, "isolated", "db"));
         let found = eventually("the name is known", || {
@@ -117,7 +96,7 @@ fn names_survive_the_daemon_and_the_end_of_their_processes() {
     needs!(is_root() && has_program("ip"), "needs root and ip(8)");
     let (host, outside) = host_and_outside();
     let _server = NameServer::start(&outside, FIRST, Ipv4Addr::new(203, 0, 113, 7));
-    in_host(&host, |_| {
+    in_host(&host, FIRST, |_| {
         let node = Node::set_up();
         node.set("joblet.onShutdown", "keep");
         let d = node.start();

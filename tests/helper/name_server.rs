@@ -2,11 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use joblet::resolver::message::{Answer, Question, Record, code, kind};
 use joblet::resolver::name::Name;
+
+use joblet::sys::thread::unshare_mounts;
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 
 use super::network::Namespace;
 use super::wait::PATIENCE;
@@ -75,7 +79,8 @@ impl NameServer {
     }
 }
 
-/// The zone: an address, a name for it elsewhere, a private address, a large text, and a name without an answer.
+/// The zone: an address, a name for it elsewhere, a private address, a large text, a name without an answer, and below
+/// `test` all names.
 fn answer(question: &Question, www: Ipv4Addr, room: usize) -> Vec<u8> {
     let name = &question.name;
     let record = |owner: &Name, kind, data: &[u8]| Record {
@@ -95,9 +100,33 @@ fn answer(question: &Question, www: Ipv4Addr, room: usize) -> Vec<u8> {
             let text = [&[200][..], &[b'x'; 200]].concat();
             vec![record(name, kind::TXT, &text); 30]
         }
+        (bad, kind::A) if bad.ends_with("bad.test") => vec![record(name, kind::A, &[203, 0, 113, 1])],
+        (ok, kind::A) if ok.ends_with(".ok.test") => vec![record(name, kind::A, &[9, 9, 9, 9])],
+        (test, kind::A) if test.ends_with(".test") => vec![record(name, kind::A, &www.octets())],
+        // They have addresses, and none of this kind.
+        (test, _) if test.ends_with(".test") => vec![],
         _ => return question.refused(code::NXDOMAIN, None),
     };
     question.answer(code::NOERROR, &found, None, room)
+}
+
+/// Runs a test in a host whose `/etc/resolv.conf` is a file of its own, which names this server, for this thread and what
+/// it starts.
+pub fn in_host(host: &Namespace, server: Ipv4Addr, act: impl FnOnce(&Path) + Send) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("resolv.conf");
+    set_server(&file, server);
+    host.run(|| {
+        unshare_mounts().unwrap();
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        mount_bind(&file, "/etc/resolv.conf").unwrap();
+        act(&file);
+    });
+}
+
+/// Writes a `resolv.conf` that names this server.
+pub fn set_server(file: &Path, address: Ipv4Addr) {
+    std::fs::write(file, format!("nameserver {address}\nsearch corp.example\n")).unwrap();
 }
 
 /// The bytes of a question.

@@ -49,6 +49,11 @@ pub(super) use ports::{PortTable, Ports};
 pub(super) use wiring::{Wiring, wire_to};
 pub(super) use work::{Work, name as work_name, own_disks, scratch_bytes};
 
+/// The host name of a job, which its warm sandbox has already.
+pub(super) fn hostname(id: JobId) -> String {
+    format!("job-{}", id.short())
+}
+
 /// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
 /// looks for each of them in a real plan and a real job.
 pub(super) trait Kind: Sized {
@@ -209,7 +214,7 @@ impl Resources {
         let spool = create(&node.spool.join(&name)).map_err(|e| e.to_string())?;
         let cgroup = &*self.cgroup.insert(cgroup::acquire(node, id, limits)?);
         let work = work::acquire(node, &mut self.work, id, limits, host_id)?;
-        let hostname = format!("job-{}", id.short());
+        let hostname = hostname(id);
         // Before it is made: it goes too where the wire is refused.
         self.note = source.is_wired().then(|| node.egress.note_of(id));
         let lead = source.lead(node, id, &hostname)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
-use crate::daemon::provision::{Network, Ports, Resources, scratch_bytes};
+use crate::daemon::provision::{Network, Ports, Resources, hostname, scratch_bytes};
 use crate::diag::disk_remedy;
 use crate::job::{JobId, JobSpec, WireLease};
 use crate::output::Watermark;
@@ -245,7 +245,10 @@ impl Spawner {
             return Err("network setup failed: the warm sandbox has no socket inside".to_owned());
         };
         let renewed = self.node.wiring.renew(inside, old, new);
-        renewed.map_err(|why| format!("network setup failed: {why}"))
+        renewed.map_err(|why| format!("network setup failed: {why}"))?;
+        let mounts = sandbox.held.mounts.as_ref().ok_or("network setup failed: the sandbox has no mounts")?;
+        let renamed = self.node.sandbox.rename_address(mounts.as_fd(), &hostname(sandbox.id), new.address);
+        renamed.map_err(|why| why.to_string())
     }
 
     /// Makes a sandbox this job's own, then has its payload executed. Limits are in force and the record is written
