@@ -14,6 +14,8 @@ mod helper;
 mod programs {
     mod compare;
     mod install;
+    mod internet;
+    mod network;
     mod page;
     mod table;
 }

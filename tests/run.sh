@@ -140,7 +140,7 @@ tier_checks() {
 
 tier_unit() { run_tests unit; }
 tier_kernel() { rooted kernel && run_tests kernel; }
-tier_e2e() { rooted e2e && run_tests e2e --skip programs::table::long; }
+tier_e2e() { rooted e2e && run_tests e2e --skip programs::table::long --skip programs::network::long; }
 # One test at a time: some programs take a processor and a gigabyte.
 tier_programs() { rooted programs && run_tests programs --test-threads=1; }
 # A test waits for the verdict of its guest: with a thread for each, guests that may run side by side do.
