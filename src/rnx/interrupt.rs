@@ -4,6 +4,7 @@
 //! gives SIGINT its default action back before anything is printed, so a second one ends the process even
 //! when stderr is a pipe without a reader.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -30,10 +31,13 @@ enum Watched {
 }
 
 impl Interrupt {
-    /// From here on Ctrl-C prints how to come back and exits with 130. Must run before the first thread of
-    /// gRPC starts.
+    /// From here on Ctrl-C prints how to come back and exits with 130, unless whoever started rnx has it ignored, as shells
+    /// do for commands in the background of a script. Must run before the first thread of gRPC starts.
     pub(crate) fn watch() -> Self {
         let interrupt = Interrupt::default();
+        if is_ignored() {
+            return interrupt;
+        }
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         let job = interrupt.0.clone();
@@ -72,6 +76,14 @@ impl Interrupt {
     fn set(&self, watched: Watched) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(watched);
     }
+}
+
+/// Whether SIGINT is ignored. A blocked signal would come all the same.
+fn is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (Signal::SIGINT as i32 - 1) & 1 == 1)
 }
 
 /// The sentence for a person who leaves a workflow that goes on.

@@ -216,6 +216,7 @@ fn second_ctrl_c_ends_rnx_when_its_stderr_is_blocked() {
     // rnx cannot print the hint: the pipe behind stderr is full, and no reader drains it.
     let script = r#"
 import fcntl, os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
 r, w = os.pipe()
 fcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)
 try:
@@ -251,6 +252,25 @@ print(p.wait(60))
     assert_eq!(out.ok().trim(), "-2", "SIGINT's default action: {}", out.stderr);
     assert_eq!(d.status("@last")["status"], "RUNNING");
     d.rnx(["job", "stop", "@last"]).ok();
+}
+
+#[test]
+fn ctrl_c_that_the_caller_ignores_ends_no_rnx() {
+    let d = TestDaemon::start();
+    let script = r#"
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for "rnx ... &" in a script
+p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+assert p.stdout.readline() == b"ready\n"
+p.send_signal(signal.SIGINT)
+print(p.wait(), p.stdout.read().decode())
+"#;
+    let job = ["job", "run", "-q", "--follow", "sh", "-c", "echo ready; sleep 1; echo over"];
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", script, RNX, "--config"]).arg(d.dir().join("rnx-config.yml")).args(job);
+    command.env_clear().env("HOME", d.dir()).env("PATH", "/usr/bin:/bin");
+    let out = Running::start(&mut command).finish();
+    assert_eq!(out.ok().trim(), "0 over", "{}", out.stderr);
 }
 
 #[test]
