@@ -4,11 +4,7 @@ use super::{Finding, Host};
 use crate::config::daemon::DaemonConfig;
 use crate::network::router::probe;
 use crate::network::uplink::Uplink;
-use crate::network::{NetworkError, rate};
-
-/// Modules of Debian's kernel that the table of the router needs.
-const MODULES: &str =
-    "veth nf_tables nft_ct nft_fib_inet nft_limit nft_connlimit nft_masq nft_nat nft_reject_inet";
+use crate::network::{NetworkError, rate, rules};
 
 const NO_WAY: &str = "the host has no default route: jobs with a network reach nothing outside";
 
@@ -26,11 +22,12 @@ fn router(host: &Host, needed: bool) -> Finding {
         }
         Err(why) => why,
     };
+    let modules = rules::modules().into_iter().collect::<Vec<_>>().join(" ");
     let remedy = match host.number("/proc/sys/kernel/modules_disabled") {
         Some(1) => format!(
-            "kernel.modules_disabled is 1: load them at boot, echo {MODULES} | tr ' ' '\\n' >/etc/modules-load.d/joblet.conf, and restart"
+            "kernel.modules_disabled is 1: load them at boot, echo {modules} | tr ' ' '\\n' >/etc/modules-load.d/joblet.conf, and restart"
         ),
-        _ => format!("modprobe -a {MODULES}; or keep network.default_network: none"),
+        _ => format!("modprobe -a {modules}; or keep network.default_network: none"),
     };
     let finding = if needed { Finding::fail } else { Finding::warn };
     finding(CHECK, why.to_string(), remedy)

@@ -403,6 +403,14 @@ pub fn host(router: Ipv4Addr, guarded: Option<&str>) -> Transaction {
     t
 }
 
+/// The kernel modules that a router needs, with its rules, its interfaces and the host's side.
+pub fn modules() -> BTreeSet<&'static str> {
+    let mut all = BTreeSet::from(["bridge", "veth"]);
+    all.extend(router(&Elements::default(), &[]).modules());
+    all.extend(host(Ipv4Addr::UNSPECIFIED, Some("")).modules());
+    all
+}
+
 /// The rules that let us through a foreign chain, in exactly the shape in which iptables writes them, so that it still
 /// reads the chain: by the way in, and by the way out.
 pub fn admission(direction_in: bool) -> Vec<E<'static>> {
@@ -419,6 +427,13 @@ mod tests {
         let range = |text: &str| text.parse::<Range>().unwrap();
         let all = ["10.1.0.0/16", "10.0.0.0/8", "192.168.1.1/32", "10.0.0.0/8"].map(range);
         assert_eq!(merged(&all), [range("10.0.0.0/8"), range("192.168.1.1/32")]);
+    }
+
+    #[test]
+    fn modules_are_those_of_the_words_in_the_rules() {
+        let expected = "bridge nf_tables nft_chain_nat nft_connlimit nft_ct nft_fib_inet nft_limit nft_masq nft_nat \
+                        nft_reject_inet nft_socket veth";
+        assert_eq!(modules().into_iter().collect::<Vec<_>>().join(" "), expected);
     }
 
     #[test]

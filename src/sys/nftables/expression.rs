@@ -212,6 +212,28 @@ impl Expression<'_> {
         Expression::Payload(Header::Transport, 2, 2, register)
     }
 
+    /// The kernel module that has this word, where it is not nf_tables itself (Linux 6.1; before 5.17 nft_counter is one too).
+    pub(super) fn module(&self) -> Option<&'static str> {
+        match self {
+            Expression::Connection(..) => Some("nft_ct"),
+            Expression::SourceIsRouted(_) => Some("nft_fib_inet"),
+            Expression::SocketTakesAny(_) => Some("nft_socket"),
+            Expression::Put(_, _, _, gauge) => gauge.module(),
+            Expression::Reject => Some("nft_reject_inet"),
+            Expression::Masquerade => Some("nft_masq"),
+            Expression::Destination(_) => Some("nft_nat"),
+            Expression::Meta(..)
+            | Expression::Payload(..)
+            | Expression::Load(..)
+            | Expression::Compare(..)
+            | Expression::Mask(..)
+            | Expression::Lookup(..)
+            | Expression::Map(..)
+            | Expression::Verdict(_)
+            | Expression::Count => None,
+        }
+    }
+
     pub(super) fn write(&self, a: &mut Attributes<'_>) {
         match self {
             Expression::Meta(key, to) => word(a, "meta", |a| {
@@ -288,6 +310,14 @@ impl Expression<'_> {
 }
 
 impl Gauge {
+    fn module(self) -> Option<&'static str> {
+        match self {
+            Gauge::Counter => None,
+            Gauge::Limit { .. } => Some("nft_limit"),
+            Gauge::ConnectionsOver(_) => Some("nft_connlimit"),
+        }
+    }
+
     fn write(self, a: &mut Attributes<'_>) {
         match self {
             Gauge::Counter => word(a, "counter", |_| {}),

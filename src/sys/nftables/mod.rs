@@ -6,6 +6,8 @@
 pub mod expression;
 pub mod set;
 
+use std::collections::BTreeSet;
+
 use super::netlink::batch::{Attributes, Batch, attribute};
 use super::netlink::{NetlinkError, Socket};
 use expression::{Expression, Verdict};
@@ -106,13 +108,14 @@ pub struct Base {
 pub struct Transaction {
     batch: Batch,
     sets: u32,
+    modules: BTreeSet<&'static str>,
 }
 
 impl Default for Transaction {
     fn default() -> Self {
         let mut batch = Batch::default();
         batch.message(BEGIN, 0, &fixed(0, SUBSYSTEM), |_| {});
-        Transaction { batch, sets: 0 }
+        Transaction { batch, sets: 0, modules: BTreeSet::from(["nf_tables"]) }
     }
 }
 
@@ -138,6 +141,9 @@ impl Transaction {
 
     /// Makes a chain: one that sees packets, or (`None`) one that rules lead to.
     pub fn add_chain(&mut self, table: Table<'_>, name: &str, base: Option<Base>) {
+        if base.is_some_and(|base| base.kind == Kind::Nat) {
+            self.modules.insert("nft_chain_nat");
+        }
         self.add(NEW_CHAIN, CREATE, table, |a| {
             a.text(CHAIN_NAME, name);
             let Some(base) = base else { return };
@@ -170,6 +176,7 @@ impl Transaction {
     }
 
     fn rule(&mut self, table: Table<'_>, chain: &str, rule: &[Expression<'_>], flags: u16) {
+        self.modules.extend(rule.iter().filter_map(Expression::module));
         self.add(NEW_RULE, CREATE | flags, table, |a| {
             a.text(NAME, chain);
             a.nest(RULE_EXPRESSIONS, |a| {
@@ -212,6 +219,11 @@ impl Transaction {
                 a.nest(ELEMENTS, |a| some.iter().for_each(|element| element.write(a, set)));
             });
         }
+    }
+
+    /// The kernel modules that have what is added here; each of them loads those that it needs itself.
+    pub fn modules(&self) -> &BTreeSet<&'static str> {
+        &self.modules
     }
 
     /// Has the kernel make the changes.
