@@ -5,11 +5,12 @@
 //!     joblet-main/                the daemon, where "no internal processes" makes it step aside
 //!     joblet-<name>/              CgroupTree: its subtree_control names the controllers of jobs
 //!         job-<uuid>/             JobCgroup: one for each job, no groups below it
+//!         resolver/               ProgramGroup: a program that serves the jobs
 //! ```
 //!
 //! * `locate` finds the mount and our own group in the files of /proc, `tree` makes the shape above and learns
 //!   which controllers it has. It writes to no group but those that it made, its own, and the ones that
-//!   `cgroup.baseDir` names; it moves no process but the daemon.
+//!   `cgroup.baseDir` names; it moves no process but the daemon, and programs that the daemon has just started.
 //! * A job's process starts in its group (CLONE_INTO_CGROUP with [`JobCgroup::dir_fd`]) after `limits`
 //!   wrote and read back every file, so no instruction of it runs unlimited. Moving a process by
 //!   `cgroup.procs` instead costs milliseconds and leaves a gap.
@@ -32,6 +33,7 @@ mod job_group;
 mod limits;
 mod locate;
 mod processes;
+mod program_group;
 mod removal;
 mod stat;
 mod survey;
@@ -44,6 +46,7 @@ pub use controller::{ControllerSet, Unenforced, Why};
 pub use disk::Disk;
 pub use job_group::JobCgroup;
 pub use processes::{Share, most_processes, share};
+pub use program_group::ProgramGroup;
 pub use removal::Removal;
 pub use stat::{CpuStat, MemoryEvents, Throttling};
 pub use survey::{Survey, survey};

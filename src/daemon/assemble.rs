@@ -124,7 +124,7 @@ impl Daemon {
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work);
-        let (resolver, names) = Resolver::new()?;
+        let (resolver, names) = Resolver::new(config)?;
         let wiring = known.wiring(config, resolver.clone())?;
         let node = Arc::new(node(config, &places, on_disk.then(|| work.clone()), wiring, resolver)?);
         let cores = node.tree.cores()?;
@@ -150,7 +150,7 @@ impl Daemon {
             let wishes = database.as_ref().map(Database::deletions).transpose()?.unwrap_or_default();
             streams.history = threads.start_history(config, path, wishes, &streams.collector)?;
         }
-        threads.start_resolver(names, config, places.run_dir.clone(), node.egress.clone())?;
+        threads.start_resolver(names, config, places.run_dir.clone(), &node)?;
         let store = staging::open_store(config, places.uploads)?;
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {

@@ -11,7 +11,6 @@ use log::Level;
 
 use super::cleanup::{self, Cleanup};
 use super::core::{Report, Streams};
-use super::egress::Egress;
 use super::egress::keeper::{self, Keeper};
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
@@ -119,13 +118,14 @@ impl Threads {
         names: resolver::Unstarted,
         config: &DaemonConfig,
         run_dir: PathBuf,
-        egress: Arc<Egress>,
+        node: &Node,
     ) -> Result<(), DaemonError> {
+        let egress = node.egress.clone();
         let report = move |denial: Denial| {
             egress.name_refused(denial.address, &denial.name, denial.count.into());
         };
         let opened = networks::allowed(config)?;
-        self.handles.push(names.start(config, run_dir, &opened, report)?);
+        self.handles.push(names.start((run_dir, node.tree.clone()), &opened, report)?);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities};
 
+use super::MEMORY;
 use crate::sandbox::filter::{self, ARCH_X86_64, Action, Policy, Row, Rule, Test};
 
 const YES: Rule = Rule::Do(Action::Allow);
@@ -86,14 +87,22 @@ pub(super) enum Role {
     Pin,
 }
 
+/// Open files of pin: it has five.
+const FILES_OF_PIN: u64 = 16;
+
 /// Becomes this user, keeps one capability at most, and refuses all calls but those of the role from now on.
 ///
 /// # Errors
 /// The system's refusal.
 pub(super) fn confine(role: Role, user: u32) -> io::Result<()> {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    setrlimit(Resource::Core, none)?;
-    setrlimit(Resource::Fsize, none)?;
+    let at_most = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
+    setrlimit(Resource::Core, at_most(0))?;
+    setrlimit(Resource::Fsize, at_most(0))?;
+    // Also where no controller counts the memory of a group.
+    setrlimit(Resource::As, at_most(MEMORY))?;
+    if role == Role::Pin {
+        setrlimit(Resource::Nofile, at_most(FILES_OF_PIN))?;
+    }
     set_keep_capabilities(role == Role::Pin)?;
     setgroups(&[])?;
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));

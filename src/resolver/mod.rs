@@ -24,7 +24,8 @@
 //!   to a name server of the host; those of jobs with one stay unanswered. Without a daemon and without a job front ends.
 //!
 //! Bounds: 1024 questions under way and 128 of a job; 256 connections and 16 of a job, 16 questions of each; 2048 pins of
-//! a job; 64 denied names of a job until the daemon hears of them. Beyond, the job with the most gives way.
+//! a job; 64 denied names of a job until the daemon hears of them. Beyond, the job with the most gives way. Each process has
+//! 256 MiB ([`MEMORY`]), and ends where that is not enough.
 
 mod askers;
 mod clients;
@@ -49,6 +50,8 @@ mod wires;
 pub use packets::Packets;
 pub use program::main;
 
+/// Bytes of memory that each process may have, and both of them together: some hundred jobs with the longest lists.
+pub const MEMORY: u64 = 256 << 20;
 /// The version of the program and of its messages: a daemon replaces a resolver of another one.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
 /// The first word of front: the version, and the router that it is of.

@@ -104,7 +104,7 @@ impl Look {
     }
 
     fn read(&self, id: JobId) -> io::Result<Vec<Layer>> {
-        let Node { tree, disks, .. } = &*self.node;
+        let Node { tree, disks, resolver, run_dir, .. } = &*self.node;
         let group = tree.read_back(id, &self.limits, disks).map_err(|why| match why {
             CgroupError::Read { source, .. } => source,
             why => io::Error::other(why),
@@ -117,6 +117,7 @@ impl Look {
             rated.map(|(lease, rate)| self.node.wiring.read_rate(lease, rate, self.pidfd.as_fd(), self.pid)),
         );
         layers.extend(self.lease.iter().flat_map(|lease| self.node.wiring.read_back(lease)));
+        layers.extend(self.lease.iter().map(|_| resolver.read_back(run_dir, tree.path())));
         layers.extend(self.lease.iter().filter(|_| self.listed).map(|lease| self.egress(lease)));
         Ok(layers)
     }

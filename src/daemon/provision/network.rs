@@ -244,6 +244,9 @@ impl Kind for Network {
         if !asked.spec.rate.is_unlimited() && node.rates.is_ok() {
             plan.push(format!("limit the rate of the wire: {}", asked.spec.rate));
         }
+        if asked.supply.range(mode).is_some() {
+            plan.push(node.resolver.explain(node.tree.path()));
+        }
         plan.push(format!("clone PID 1 into the group, in new {namespaces}{or}"));
         plan
     }

@@ -9,11 +9,13 @@
 //!
 //! The processes are started when there is a router, that is with the first networked sandbox, and outlive a daemon that is
 //! killed. The next one finds front by its socket in the run directory, and keeps it when its version and its router are the
-//! same; else, and when it does not hear, both are ended and started anew. Where they cannot be started, jobs without a
+//! same; else, and when it does not hear, both are ended and started anew. They have a group of their own beside the jobs',
+//! because the daemon's ends with its unit. Where they cannot be started, jobs without a
 //! list still have names by the router's own rule ([`network::rules`](crate::network::rules)), and jobs with one have none.
 //!
 //! A start never waits here: it sends one record ([`table`]). Front reads that before the first question of the job.
 
+mod layer;
 mod name_servers;
 mod processes;
 mod sockets;
@@ -23,7 +25,7 @@ mod worker;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,14 +34,17 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::Level;
 use rustix::event::{EventfdFlags, eventfd};
 
+use self::processes::GROUP;
 use self::table::Table;
 use self::worker::{Order, Parts, Worker};
 use super::DaemonError;
+use crate::cgroup::CgroupTree;
 use crate::config::daemon::DaemonConfig;
 use crate::diag;
-use crate::job::JobId;
 use crate::job::egress::List;
+use crate::job::{JobId, Layer};
 use crate::network::router::Definition;
+use crate::network::rules::RESOLVER;
 use crate::network::{Lease, Range};
 use crate::resolver::protocol::{Asker, Denial};
 
@@ -54,6 +59,7 @@ pub(in crate::daemon) struct Resolver {
     table: Arc<Table>,
     orders: Sender<Order>,
     wake: Arc<OwnedFd>,
+    user: u32,
 }
 
 /// The thread, before it is started.
@@ -62,6 +68,7 @@ pub(in crate::daemon) struct Unstarted {
     table: Arc<Table>,
     orders: Receiver<Order>,
     wake: Arc<OwnedFd>,
+    user: u32,
 }
 
 impl Resolver {
@@ -69,15 +76,17 @@ impl Resolver {
     ///
     /// # Errors
     /// The system's refusal.
-    pub(in crate::daemon) fn new() -> Result<(Self, Unstarted), DaemonError> {
+    pub(in crate::daemon) fn new(config: &DaemonConfig) -> Result<(Self, Unstarted), DaemonError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let failed =
             |why: rustix::io::Errno| DaemonError::Loop { doing: "make an eventfd", source: why.into() };
         let (table, wake) = (Arc::new(Table::default()), Arc::new(wake.map_err(failed)?));
         // A handful: one for each router, and one for each time that front does not keep up.
         let (orders, inbox) = unbounded();
-        let unstarted = Unstarted { table: table.clone(), orders: inbox, wake: wake.clone() };
-        Ok((Resolver { table, orders, wake }, unstarted))
+        // The id in front of those of jobs.
+        let user = config.process.subid_base - 1;
+        let unstarted = Unstarted { table: table.clone(), orders: inbox, wake: wake.clone(), user };
+        Ok((Resolver { table, orders, wake, user }, unstarted))
     }
 
     fn order(&self, order: Order) {
@@ -144,6 +153,21 @@ impl Resolver {
         self.mend_unless(self.table.remove(address));
     }
 
+    /// What stands around the processes that answer a job's questions, read back from the kernel. `tree`: the groups of the jobs.
+    pub(in crate::daemon) fn read_back(&self, run_dir: &Path, tree: &Path) -> Layer {
+        layer::read_back(Path::new("/proc"), run_dir, self.user, &tree.join(GROUP))
+    }
+
+    /// A sentence of `--explain`.
+    pub(in crate::daemon) fn explain(&self, tree: &Path) -> String {
+        let group = tree.join(GROUP);
+        format!(
+            "make the job's names known to the resolver at {RESOLVER}: two processes of id {} in {}",
+            self.user,
+            group.display()
+        )
+    }
+
     fn mend_unless(&self, told: bool) {
         if !told {
             self.order(Order::Mend);
@@ -163,16 +187,13 @@ impl Unstarted {
     /// The system gives no thread.
     pub(in crate::daemon) fn start(
         self,
-        config: &DaemonConfig,
-        run_dir: PathBuf,
+        (run_dir, tree): (PathBuf, Arc<CgroupTree>),
         opened: &[Range],
         report: impl Fn(Denial) + Send + 'static,
     ) -> Result<JoinHandle<()>, DaemonError> {
-        let Unstarted { table, orders, wake } = self;
+        let Unstarted { table, orders, wake, user } = self;
         let opened = opened.iter().map(|range| (range.first(), range.prefix())).collect();
-        // The id in front of those of jobs.
-        let user = config.process.subid_base - 1;
-        let parts = Parts { table, orders, wake, run_dir, user, opened, report: Box::new(report) };
+        let parts = Parts { table, orders, wake, tree, run_dir, user, opened, report: Box::new(report) };
         let thread = std::thread::Builder::new().name("resolver".into());
         let started = thread.spawn(move || Worker::new(parts).run());
         started.map_err(|source: io::Error| DaemonError::Thread { name: "resolver", source })

@@ -9,14 +9,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use log::Level;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::sockets;
+use crate::cgroup::{CgroupError, CgroupTree};
 use crate::daemon::companion::{Companion, program};
+use crate::diag;
+use crate::resolver::MEMORY;
 use crate::sys::pidfd;
 
 /// How long a process has until it is gone after its kill.
 const GONE: Duration = Duration::from_secs(5);
+/// The group of both, beside those of the jobs.
+pub(super) const GROUP: &str = "resolver";
+/// Processes of that group: also those of an earlier resolver, until they are gone.
+const MOST: u32 = 8;
+/// When memory runs out, the kernel takes jobs first, then these, and the daemon last (oom_score_adj, proc(5)).
+const OOM_SCORE: i32 = -500;
 /// Most of what a process says that is kept.
 const MOST_SAID: usize = 2048;
 
@@ -124,10 +134,37 @@ impl Processes {
         Some(if said.trim().is_empty() { how } else { format!("{how}: {}", said.trim()) })
     }
 
+    /// Gives both a group and a place among the victims of the out-of-memory killer. Tunings: without them they stay where the
+    /// daemon is.
+    pub(super) fn set_apart(&self, tree: &CgroupTree) {
+        let pids = self.both.each_ref().map(|process| process.pid);
+        let apart = || -> Result<(), CgroupError> {
+            let group = tree.program(GROUP, MEMORY, MOST)?;
+            pids.into_iter().try_for_each(|pid| group.take_in(pid))
+        };
+        if let Err(why) = apart() {
+            diag::event!(Level::Warn, "the resolver of jobs' names has no group of its own", error = why);
+        }
+        if let Err(why) = pids.into_iter().try_for_each(set_oom_score) {
+            diag::event!(
+                Level::Warn,
+                "the resolver is protected from the out-of-memory killer as the daemon is",
+                error = why
+            );
+        }
+    }
+
     /// Ends both processes at once.
     pub(super) fn kill(&self) {
         self.both.iter().for_each(|process| pidfd::kill_and_reap(process.pidfd.as_fd()));
     }
+}
+
+/// A daemon that is protected less than that does not protect its resolver more.
+fn set_oom_score(pid: i32) -> io::Result<()> {
+    let own = fs::read_to_string("/proc/self/oom_score_adj")?;
+    let own: i32 = own.trim().parse().map_err(io::Error::other)?;
+    fs::write(format!("/proc/{pid}/oom_score_adj"), own.max(OOM_SCORE).to_string())
 }
 
 /// A mark that tells this router from another one, as long as somebody holds it.

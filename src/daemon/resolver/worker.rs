@@ -12,9 +12,10 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::name_servers::NameServers;
-use super::processes::{Places, Processes, router_name};
+use super::processes::{GROUP, Places, Processes, router_name};
 use super::sockets;
 use super::table::Table;
+use crate::cgroup::{CgroupTree, Removal};
 use crate::daemon::companion::Backoff;
 use crate::diag;
 use crate::resolver::protocol::{Denial, FromFront, LONGEST, ToFront};
@@ -23,6 +24,8 @@ use crate::sys::pidfd;
 
 /// How long front has for its first word, for room in its socket, and for its end.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Until the kernel may have let go of a process.
+const MOMENT: Duration = Duration::from_millis(5);
 /// How soon a broken way is made anew.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -47,6 +50,8 @@ pub(super) struct Parts {
     pub(super) orders: Receiver<Order>,
     /// Is readable when there are some.
     pub(super) wake: Arc<OwnedFd>,
+    /// The groups of the jobs.
+    pub(super) tree: Arc<CgroupTree>,
     /// The directory `<dataDir>/run`, which holds the sockets.
     pub(super) run_dir: PathBuf,
     /// The user id of the processes.
@@ -218,6 +223,7 @@ impl Worker {
     fn start(&mut self) -> io::Result<Packets> {
         let router = self.router.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let processes = Processes::start(router.as_fd(), &self.places, self.parts.user)?;
+        processes.set_apart(&self.parts.tree);
         let link = sockets::connect_to(&self.places.socket);
         let said = link.and_then(|link| greeting(&link).map(|_| link));
         // It may have said why it cannot.
@@ -273,7 +279,26 @@ impl Worker {
             }
         }
         self.places.end_left();
+        self.remove_group();
     }
+
+    /// The kernel may need a moment to let go of the last process.
+    fn remove_group(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.parts.tree.remove_program(GROUP) {
+                Ok(Removal::Busy) if Instant::now() < deadline => pause(MOMENT),
+                Ok(_) => return,
+                Err(why) => {
+                    return diag::event!(Level::Warn, "cannot remove the resolver's group", error = why);
+                }
+            }
+        }
+    }
+}
+
+fn pause(time: Duration) {
+    let _ = poll(&mut [], Timespec::try_from(time).ok().as_ref());
 }
 
 fn is_ready(link: &Packets, flags: PollFlags) -> bool {
