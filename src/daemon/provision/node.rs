@@ -47,8 +47,7 @@ pub(in crate::daemon) struct Node {
 impl Node {
     /// The words for a rate that this kernel cannot keep; `None` where it can, or none is wanted.
     pub(in crate::daemon) fn lacks_rate(&self, rate: NetRate) -> Option<String> {
-        let why = self.rates.as_ref().err().filter(|_| !rate.is_unlimited())?;
-        Some(format!("the network rate is not enforced: {why}"))
+        lacks_rate(&self.rates, rate)
     }
 
     /// The directories that keep what a job gave.
@@ -56,6 +55,12 @@ impl Node {
         let name = id.to_string();
         std::iter::once(&self.spool).chain(&self.history).map(|dir| dir.join(&name)).collect()
     }
+}
+
+/// `rates`: why the kernel keeps none, if it keeps none.
+fn lacks_rate(rates: &Result<(), String>, rate: NetRate) -> Option<String> {
+    let why = rates.as_ref().err().filter(|_| !rate.is_unlimited())?;
+    Some(format!("the network rate is not enforced: {why}"))
 }
 
 /// Why a job could not be started.
@@ -76,5 +81,23 @@ impl From<String> for StartError {
 impl From<&SandboxError> for StartError {
     fn from(error: &SandboxError) -> Self {
         StartError { why: error.to_string(), is_shortage: error.is_shortage() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_that_the_kernel_cannot_keep_is_named_with_the_reason() {
+        let (none, some) = (NetRate::default(), NetRate { up: 1 << 20, down: 0 });
+        let refused = Err("no sch_tbf".to_owned());
+        assert_eq!(lacks_rate(&Ok(()), some), None);
+        assert_eq!(lacks_rate(&refused, none), None);
+        let words = lacks_rate(&refused, some).unwrap();
+        assert!(
+            words.starts_with("the network rate is not enforced: ") && words.contains("sch_tbf"),
+            "{words}"
+        );
     }
 }
