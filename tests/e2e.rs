@@ -55,6 +55,7 @@ mod e2e {
     mod names;
     mod network_metrics;
     mod networks;
+    mod no_programs;
     mod node;
     mod odd_input;
     mod ordinary;

@@ -17,8 +17,8 @@ const JOBS: usize = 4;
 /// Rounds of each job.
 const ROUNDS: u32 = 12;
 
-/// A tracer that changes the calls of a process, until it is dropped.
-struct Tracer {
+/// A tracer of a process and what it starts, until it is dropped.
+pub(super) struct Tracer {
     strace: Child,
     pid: i32,
 }
@@ -26,8 +26,13 @@ struct Tracer {
 impl Tracer {
     /// Changes calls of all threads, see `inject=` in strace(1).
     fn attach(pid: i32, log: &Path, call: &str, change: &str) -> Tracer {
+        Tracer::start(pid, log, &["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{change}")])
+    }
+
+    /// Traces all threads as the arguments of strace(1) say.
+    pub(super) fn start(pid: i32, log: &Path, arguments: &[&str]) -> Tracer {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{change}")]);
+        command.args(["-f", "-qq"]).args(arguments);
         command.arg("-o").arg(log).args(["-p", &pid.to_string()]);
         let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace is installed");
         let mut tracer = Tracer { strace, pid };

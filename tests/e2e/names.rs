@@ -42,7 +42,7 @@ fn finds(d: &TestDaemon, network: &str, name: &str) -> String {
     d.run(["--network", network, "bash", "-c", &script]).text().trim().to_owned()
 }
 
-fn end(mut d: TestDaemon, jobs: &[&String]) {
+pub(super) fn end(mut d: TestDaemon, jobs: &[&String]) {
     for id in jobs {
         gate::open(id, "go");
         d.until_status(id, "COMPLETED");
