@@ -82,6 +82,11 @@ impl Range {
     fn job(self, n: u32) -> Ipv4Addr {
         (self.base + 2 + n).into()
     }
+
+    /// The number of an address for jobs.
+    fn number(self, address: Ipv4Addr) -> Option<u32> {
+        u32::from(address).checked_sub(self.base + 2).filter(|number| *number < self.room())
+    }
 }
 
 const fn mask(prefix: u8) -> u32 {
@@ -285,7 +290,30 @@ impl Leases {
         }
         self.used.insert(lease.address, lease.wire);
         self.wires.insert(lease.wire);
+        self.last_wire = self.last_wire.max(lease.wire);
+        if let Some(network) = self.networks.get_mut(&lease.network)
+            && let Some(number) = network.range.number(lease.address)
+        {
+            network.last = number;
+        }
         Ok(())
+    }
+
+    /// Goes on behind the wires that an earlier daemon's router has. Those that no job has any more are being taken apart.
+    pub fn go_on_behind(&mut self, wires: impl IntoIterator<Item = (u16, Ipv4Addr)>) {
+        for (wire, address) in wires {
+            self.last_wire = self.last_wire.max(wire);
+            if !self.used.contains_key(&address) {
+                self.remember(address);
+            }
+        }
+    }
+
+    fn remember(&mut self, address: Ipv4Addr) {
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(address);
     }
 
     /// Gives a lease back. The kernel takes its wire apart by itself.
@@ -298,10 +326,7 @@ impl Leases {
     pub fn release_address(&mut self, lease: &Lease) {
         if self.used.get(&lease.address) == Some(&lease.wire) {
             self.used.remove(&lease.address);
-            if self.recent.len() >= RECENT {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(lease.address);
+            self.remember(lease.address);
         }
     }
 }
@@ -409,6 +434,23 @@ mod tests {
         leases.release(&second);
         assert_eq!(leases.free("other"), Some(1));
         assert_eq!(leases.lease("lab").unwrap().wire, 2);
+    }
+
+    /// The wire of a job that ended right after a restart was still there when the next one got its number and address.
+    #[test]
+    fn leases_go_on_behind_those_of_an_earlier_daemon() {
+        let mut before = Leases::default();
+        before.add("lab", range("10.0.0.0/24")).unwrap();
+        let (first, dying) = (before.lease("lab").unwrap(), before.lease("lab").unwrap());
+        let mut leases = Leases::default();
+        leases.add("lab", range("10.0.0.0/24")).unwrap();
+        leases.reserve(&first).unwrap();
+        leases.go_on_behind([&first, &dying].map(|lease| (lease.wire, lease.address)));
+        leases.release(&first);
+        let next = leases.lease("lab").unwrap();
+        assert_eq!((next.address, next.wire, next.again), (dying.address, 3, true));
+        let after = leases.lease("lab").unwrap();
+        assert_eq!((after.address, after.again), ([10, 0, 0, 4].into(), false));
     }
 
     /// A warm sandbox of the first network is still in the making when the second one is made.

@@ -99,7 +99,7 @@ pub(in crate::daemon) fn take_over(
             core.cleanup.remove_work(name, lease);
         }
     }
-    mark_lost_networks(core);
+    take_over_wires(core);
     remove_leftovers(core);
     if let Err(why) = core.node.egress.clear_others(&core.node.wiring) {
         diag::event!(Level::Error, "cannot remove egress lists of jobs that are gone", error = why);
@@ -109,15 +109,14 @@ pub(in crate::daemon) fn take_over(
     expire(core);
 }
 
-/// Marks running jobs whose wire is gone: they are not given a second one, whose address their processes would not know.
-fn mark_lost_networks(core: &mut Core) {
+/// Numbers new wires behind those that are there, and marks running jobs whose wire is gone: they are not given a second
+/// one, whose address their processes would not know.
+fn take_over_wires(core: &mut Core) {
     let wired = |job: &Job| {
         job.trace.wire.as_ref().map(|wire| (wire.wire, wire.address)).filter(|_| job.run.is_some())
     };
-    if !core.jobs.iter().any(|job| wired(job).is_some()) {
-        return;
-    }
     let wires = core.node.wiring.wires().unwrap_or_default();
+    core.supply.addresses.go_on_behind(wires.iter().copied());
     let lost = core.jobs.iter().filter(|job| wired(job).is_some_and(|wire| !wires.contains(&wire)));
     for id in lost.map(|job| job.id).collect::<Vec<JobId>>() {
         diag::event!(Level::Error, "a job has lost its network: its wire is gone", jobId = id);
