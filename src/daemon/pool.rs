@@ -27,7 +27,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::spawner::{CreateRequest, WarmSandbox};
 use super::token::{Counter, Token};
-use crate::job::{Limits, NetworkMode, User};
+use crate::job::{Limits, NetRate, NetworkMode, User};
 use crate::sandbox::Init;
 
 /// How long nothing starts or ends before sandboxes are created.
@@ -200,13 +200,13 @@ impl Pool {
         self.ready.push(sandbox);
     }
 
-    /// A sandbox for such a job, if one is ready. It may have an address of another network.
-    pub(super) fn take(&mut self, job: Usual) -> Taken {
+    /// A sandbox for such a job of this rate, if one is ready. It may have an address of another network, and another rate.
+    pub(super) fn take(&mut self, job: Usual, rate: NetRate) -> Taken {
         self.mix.add(&job.network);
         let Usual { limits, user, network } = self.usual.insert(job);
         let mut taken = Taken::default();
         loop {
-            let is_such = |s: &WarmSandbox| s.user() == Some(*user) && s.suits(network);
+            let is_such = |s: &WarmSandbox| s.user() == Some(*user) && s.suits(network, rate);
             let is_there = |s: &WarmSandbox| s.network().as_ref() == Some(&*network);
             let find =
                 |is: &dyn Fn(&WarmSandbox) -> bool| self.ready.iter().position(|s| is_such(s) && is(s));

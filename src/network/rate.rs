@@ -1,6 +1,6 @@
 //! The rate of a wire: a token bucket at each end, which limits what that end sends. The router's end sends to the job, the
-//! job's end sends from it. They are put on before the interfaces are up, which costs a tenth of what it costs later, and
-//! the job cannot take them off: it has no rights over its own network.
+//! job's end sends from it. Before the interfaces are up they cost a tenth of what they cost later: a warm sandbox gets them
+//! later where its job has another rate. The job cannot take them off: it has no rights over its own network.
 
 use std::os::fd::BorrowedFd;
 

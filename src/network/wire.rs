@@ -87,15 +87,24 @@ fn enter(inside: &mut Batch, lease: &Lease) {
     link::add_default_route(inside, ETH0, lease.range.gateway());
 }
 
-/// Writes what makes a wire that is there one of another address: the interfaces stay.
-pub fn renewal(old: &Lease, new: &Lease) -> Wire {
+/// Writes what makes a wire that is there one of another address, if it had an old one, and of another rate, if one is
+/// given: the interfaces stay. A way without a limit keeps what it has. Where nothing changes a half is empty.
+pub fn renewal(old: Option<&Lease>, new: &Lease, rate: Option<NetRate>) -> Wire {
     let (index, local) = (index_of(new.wire), local(new.wire));
-    let mut router = Batch::default();
-    link::remove_address_to(&mut router, index, local, old.address);
-    link::add_address_to(&mut router, index, local, new.address);
-    let mut inside = Batch::default();
-    link::remove_address(&mut inside, ETH0, old.address, old.range.prefix());
-    enter(&mut inside, new);
+    let (mut router, mut inside) = (Batch::default(), Batch::default());
+    let NetRate { up, down } = rate.unwrap_or_default();
+    if let Some(down) = bucket(down) {
+        queue::put_bucket(&mut router, index, &down);
+    }
+    if let Some(up) = bucket(up) {
+        queue::put_bucket(&mut inside, ETH0, &up);
+    }
+    if let Some(old) = old {
+        link::remove_address_to(&mut router, index, local, old.address);
+        link::add_address_to(&mut router, index, local, new.address);
+        link::remove_address(&mut inside, ETH0, old.address, old.range.prefix());
+        enter(&mut inside, new);
+    }
     Wire { router: router.confirm(), inside: inside.confirm() }
 }
 
@@ -127,5 +136,12 @@ mod tests {
         assert_eq!(messages(NetRate::default()), (2, 4));
         assert_eq!(messages(NetRate { up: 1024, down: 0 }), (2, 5));
         assert_eq!(messages(NetRate { up: 0, down: 1024 }), (4, 4));
+        let renewed = |old: Option<&Lease>, rate| {
+            let Wire { router, inside } = renewal(old, &lease, rate);
+            (router.len(), inside.len())
+        };
+        assert_eq!(renewed(None, None), (0, 0));
+        assert_eq!(renewed(None, Some(NetRate { up: 1024, down: 0 })), (0, 1));
+        assert_eq!(renewed(Some(&lease), Some(NetRate { up: 1024, down: 1024 })), (3, 4));
     }
 }

@@ -313,3 +313,59 @@ fn rate_limits_a_job_both_ways_and_no_other_one() {
         d.stop();
     });
 }
+
+/// A running job that was started in a warm sandbox.
+fn started_warm(d: &TestDaemon, args: &[&str]) -> String {
+    let script = gate::wait_for("go");
+    eventually("a job starts in a sandbox that was ready", || {
+        let id = d.submit(args.iter().copied().chain(["sh", "-c", &script]));
+        let is_warm = eventually("the log has the job", || {
+            let log = d.log();
+            let line = log.lines().find(|line| line.contains("job accepted") && line.contains(&id))?;
+            Some(line.contains("starts_warm"))
+        });
+        if is_warm {
+            return Some(id);
+        }
+        gate::open(&id, "go");
+        d.until_status(&id, "COMPLETED");
+        None
+    })
+}
+
+/// The rate of a job as the kernel has it at both ends of its wire.
+fn rate_in_force(d: &TestDaemon, id: &str) -> String {
+    let layers = d.rnx(["--json", "job", "status", "--security", id]).json();
+    let layer = layers.as_array().unwrap().iter().find(|layer| layer["layer"] == "network.rate");
+    let layer = layer.unwrap_or_else(|| panic!("no rate in {layers}"));
+    assert_eq!(layer["ok"], true, "{layer}");
+    layer["seen"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn job_with_a_rate_starts_in_a_warm_sandbox() {
+    needs!(is_root() && has_program("ip"), "needs root and ip(8)");
+    let (host, _outside) = host_and_outside();
+    host.run(|| {
+        let node = Node::set_up();
+        node.set("joblet.warmSandboxes", 2);
+        node.set("logging.level", "debug");
+        node.set("network.default_network", "isolated");
+        let mut d = node.start();
+        for (args, expected) in [
+            (&["--net-rate-up", "1M"][..], "1048576 bytes a second up, no limit down"),
+            (&["--net-rate-down", "2M"], "no limit up, 2097152 bytes a second down"),
+            (
+                &["--network", "bridge", "--net-rate-up", "1M", "--net-rate-down", "8G"],
+                "1048576 bytes a second up, 8589934592 bytes a second down",
+            ),
+        ] {
+            let id = started_warm(&d, args);
+            assert_eq!(rate_in_force(&d, &id), expected);
+            gate::open(&id, "go");
+            d.until_status(&id, "COMPLETED");
+        }
+        d.keep_descriptors();
+        d.stop();
+    });
+}

@@ -95,7 +95,7 @@ impl Lab {
     /// Gives a job's wire an address of another network.
     pub fn renew(&mut self, job: &mut Job, network: &str) {
         let new = self.leases.renew(&job.lease, network).unwrap();
-        let mut wire = wire::renewal(&job.lease, &new);
+        let mut wire = wire::renewal(Some(&job.lease), &new, None);
         self.links.talk(&mut wire.router).unwrap();
         joblet::network::router::links_of(job.namespace.as_fd()).unwrap().talk(&mut wire.inside).unwrap();
         self.leases.release_address(&job.lease);

@@ -89,15 +89,13 @@ fn refill(core: &mut Core) {
 /// A warm sandbox for a job like this one; `None` where none is ready.
 pub(in crate::daemon) fn take_warm(core: &mut Core, spec: &JobSpec) -> Option<WarmSandbox> {
     let (user, network) = (spec.user, spec.network.clone());
-    // A rate is put on before a wire is up.
-    if !spec.rate.is_unlimited() && core.node.rates.is_ok() {
-        return None;
-    }
     // The pool has no sandbox in the host's network, and makes none for the next such job either.
     if network == NetworkMode::Host {
         return None;
     }
-    let Taken { sandbox, dead, unfit } = core.pool.take(Usual { limits: spec.limits.clone(), user, network });
+    let rate = core.node.kept_rate(spec.rate);
+    let usual = Usual { limits: spec.limits.clone(), user, network };
+    let Taken { sandbox, dead, unfit } = core.pool.take(usual, rate);
     if let Some(sandbox) = unfit {
         discard(core, sandbox);
     }

@@ -41,7 +41,7 @@ pub(in crate::daemon) fn cold_sandbox(
             return Err(why);
         }
     };
-    let network = if core.node.rates.is_ok() { network.with_rate(spec.rate) } else { network };
+    let network = network.with_rate(core.node.kept_rate(spec.rate));
     let held = Resources::reserved(Identity::new(lease, spec.user), network.held());
     let request = CreateRequest { id, limits: spec.limits.clone(), network, held, output };
     Ok(JobSandbox::Cold(Box::new(request)))

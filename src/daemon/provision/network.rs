@@ -45,6 +45,14 @@ impl NetworkSource {
         }
     }
 
+    /// The rate that its wire gets.
+    pub(in crate::daemon) fn rate(&self) -> NetRate {
+        match self {
+            NetworkSource::Wired(_, rate) => *rate,
+            _ => NetRate::default(),
+        }
+    }
+
     /// The same with a rate, where there is to be a wire.
     pub(in crate::daemon) fn with_rate(self, rate: NetRate) -> Self {
         match self {

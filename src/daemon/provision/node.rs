@@ -50,6 +50,11 @@ impl Node {
         lacks_rate(&self.rates, rate)
     }
 
+    /// The part of a rate that this kernel keeps.
+    pub(in crate::daemon) fn kept_rate(&self, rate: NetRate) -> NetRate {
+        if self.rates.is_ok() { rate } else { NetRate::default() }
+    }
+
     /// The directories that keep what a job gave.
     pub(in crate::daemon) fn kept(&self, id: JobId) -> Vec<PathBuf> {
         let name = id.to_string();

@@ -195,26 +195,32 @@ impl Wiring {
         links_of(network_namespace(init.pidfd.as_fd(), init.pid).map_err(failed)?.as_fd())
     }
 
-    /// Gives the wire of a warm sandbox the address of its job.
+    /// Gives the wire of a warm sandbox the address of its job, where it had an old one, and its rate, if it is another one.
     ///
     /// # Errors
     /// The step that the kernel refused: the sandbox is good for nothing then.
     pub(in crate::daemon) fn renew(
         &self,
         inside: &mut Socket,
-        old: &Lease,
+        old: Option<&Lease>,
         new: &Lease,
+        rate: Option<NetRate>,
     ) -> Result<(), NetworkError> {
-        self.await_address(new)?;
+        if old.is_some() {
+            self.await_address(new)?;
+        }
         let mut socket = {
             let connected = self.connected();
             let Some(connected) = &*connected else { return Err(NetworkError::Unknown(new.network.clone())) };
             let free = self.sockets().pop();
             free.map_or_else(|| connected.router.open_links(), Ok)?
         };
-        let mut wire = wire::renewal(old, new);
+        let mut wire = wire::renewal(old, new, rate);
         let doing = || format!("connect to {}", wire_to(&new.network, &new.address.to_string()));
-        let done = socket.talk(&mut wire.router).and_then(|()| inside.talk(&mut wire.inside));
+        let talk = |socket: &mut Socket, batch: &mut Batch| {
+            if batch.is_empty() { Ok(()) } else { socket.talk(batch) }
+        };
+        let done = talk(&mut socket, &mut wire.router).and_then(|()| talk(inside, &mut wire.inside));
         self.sockets().push(socket);
         done.map_err(|source| NetworkError::Change { doing: doing(), source })
     }

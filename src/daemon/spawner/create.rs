@@ -8,7 +8,7 @@ use log::Level;
 use super::{Spawner, StartError};
 use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resources};
 use crate::diag;
-use crate::job::{JobId, Limits, NetworkMode, User};
+use crate::job::{JobId, Limits, NetRate, NetworkMode, User};
 use crate::output::{JobOutput, Watermark};
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::sys::netlink::Socket;
@@ -43,6 +43,8 @@ pub(in crate::daemon) struct WarmSandbox {
     pub(in crate::daemon) work: OwnedFd,
     /// The resources that it holds.
     pub(in crate::daemon) held: Resources,
+    /// The rate of its wire, if it has one.
+    pub(in crate::daemon) rate: NetRate,
     /// A socket of its network namespace, where it was made ahead and has a wire: its job may have another network.
     pub(in crate::daemon) inside: Option<Socket>,
 }
@@ -61,9 +63,10 @@ impl WarmSandbox {
         }
     }
 
-    /// Whether a job of this network can have it: with a socket inside its wire can get another address.
-    pub(in crate::daemon) fn suits(&self, network: &NetworkMode) -> bool {
-        let is_there = self.network().as_ref() == Some(network);
+    /// Whether a job of this network and rate can have it: with a socket inside its wire can get another address, and a
+    /// limit or another one. None is ever taken away: it is the node's.
+    pub(in crate::daemon) fn suits(&self, network: &NetworkMode, rate: NetRate) -> bool {
+        let is_there = self.network().as_ref() == Some(network) && self.rate == rate;
         is_there || (network.is_wired() && self.is_wired() && self.inside.is_some())
     }
 
@@ -109,6 +112,7 @@ impl Spawner {
         request: Box<CreateRequest>,
     ) -> Result<WarmSandbox, Box<CreateError>> {
         let CreateRequest { id, limits, network, mut held, output } = *request;
+        let rate = network.rate();
         let acquired = match context {
             Ok(context) => held.acquire(&self.node, context, id, &limits, network),
             Err(why) => Err(StartError::from(&*why)),
@@ -118,7 +122,7 @@ impl Spawner {
                 let control = init.control.clone();
                 let watermark = output.clone();
                 self.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake: None });
-                Ok(WarmSandbox { id, limits, output, init, work, held, inside: None })
+                Ok(WarmSandbox { id, limits, output, init, work, held, rate, inside: None })
             }
             Err(why) => Err(Box::new(CreateError { id, held, why })),
         }

@@ -10,7 +10,7 @@ use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox}
 use crate::daemon::egress::Watched;
 use crate::daemon::provision::{Network, Ports, Resources, hostname, scratch_bytes};
 use crate::diag::disk_remedy;
-use crate::job::{JobId, JobSpec, WireLease};
+use crate::job::{JobId, JobSpec, NetRate, WireLease};
 use crate::output::Watermark;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{CloneContext, Init, SandboxError};
@@ -201,7 +201,7 @@ impl Spawner {
         };
         let mut sandbox = sandbox;
         let configured = self
-            .renew_wire(&mut sandbox)
+            .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
             .and_then(|()| self.configure(&sandbox, &spec, inputs, &claims, &data, record));
         let WarmSandbox { id, init, held, work, .. } = sandbox;
@@ -237,15 +237,22 @@ impl Spawner {
         Ok(())
     }
 
-    /// Gives a sandbox of another network the address of its job. Its payload does not run yet.
-    fn renew_wire(&self, sandbox: &mut WarmSandbox) -> Result<(), String> {
+    /// Gives a sandbox of another network or rate those of its job. Its payload does not run yet.
+    fn renew_wire(&self, sandbox: &mut WarmSandbox, rate: NetRate) -> Result<(), String> {
         let Some(network) = &sandbox.held.network else { return Ok(()) };
-        let (Some(new), Some(old)) = (network.lease(), network.old()) else { return Ok(()) };
+        let Some(new) = network.lease() else { return Ok(()) };
+        let (old, rate) = (network.old(), Some(rate).filter(|rate| *rate != sandbox.rate));
+        if old.is_none() && rate.is_none() {
+            return Ok(());
+        }
         let Some(inside) = &mut sandbox.inside else {
             return Err("network setup failed: the warm sandbox has no socket inside".to_owned());
         };
-        let renewed = self.node.wiring.renew(inside, old, new);
+        let renewed = self.node.wiring.renew(inside, old, new, rate);
         renewed.map_err(|why| format!("network setup failed: {why}"))?;
+        if old.is_none() {
+            return Ok(());
+        }
         let mounts = sandbox.held.mounts.as_ref().ok_or("network setup failed: the sandbox has no mounts")?;
         let renamed = self.node.sandbox.rename_address(mounts.as_fd(), &hostname(sandbox.id), new.address);
         renamed.map_err(|why| why.to_string())

@@ -5,8 +5,9 @@ use super::batch::{Batch, attribute, u32_at};
 /// Message types (linux/rtnetlink.h).
 const NEWQDISC: u16 = 36;
 const GETQDISC: u16 = 38;
-/// Flags: make it, and it must be new; everything.
+/// Flags: make it, and it must be new; make it, or change the one that is there; everything.
 const NEW: u16 = 0x400 | 0x200;
+const PUT: u16 = 0x400 | 0x100;
 const DUMP: u16 = 0x300;
 
 /// Attributes of a queue (linux/rtnetlink.h), and of a token bucket (linux/pkt_sched.h).
@@ -47,15 +48,24 @@ fn queue(index: u32, handle: u32, parent: u32) -> [u8; 20] {
     fixed
 }
 
-/// Limits the rate at which an interface sends.
+/// Limits the rate at which an interface sends, which has no limit yet.
 pub fn add_bucket(batch: &mut Batch, index: u32, bucket: &Bucket) {
+    write_bucket(batch, NEW, index, bucket);
+}
+
+/// Limits the rate at which an interface sends, instead of the limit that [`add_bucket`] gave it, if any.
+pub fn put_bucket(batch: &mut Batch, index: u32, bucket: &Bucket) {
+    write_bucket(batch, PUT, index, bucket);
+}
+
+fn write_bucket(batch: &mut Batch, flags: u16, index: u32, bucket: &Bucket) {
     let mut parameters = [0; PARAMETERS];
     parameters[LINK_LAYER] = ETHERNET;
     // A rate that does not fit stands in an attribute of its own.
     let rate = u32::try_from(bucket.rate).unwrap_or(u32::MAX);
     parameters[RATE..RATE + 4].copy_from_slice(&rate.to_ne_bytes());
     parameters[LIMIT..LIMIT + 4].copy_from_slice(&bucket.limit.to_ne_bytes());
-    batch.message(NEWQDISC, NEW, &queue(index, HANDLE, ROOT), |a| {
+    batch.message(NEWQDISC, flags, &queue(index, HANDLE, ROOT), |a| {
         a.text(KIND, "tbf");
         a.nest(OPTIONS, |a| {
             a.bytes(BUCKET_PARAMETERS, &parameters);
