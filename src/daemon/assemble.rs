@@ -41,7 +41,7 @@ use crate::config::daemon::{Backend, DaemonConfig, WorkBackend};
 use crate::diag;
 use crate::forward::Relay;
 use crate::job::limits::CoreSet;
-use crate::job::{Controller, Enforcement, Limits, NetworkMode, User};
+use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, User};
 use crate::network::rate;
 use crate::sandbox::create::exit_files;
 use crate::sandbox::identity::{Leases, check_range};
@@ -342,6 +342,7 @@ fn node(
         wiring,
         resolver,
         egress: Arc::new(Egress::new(places.denials.clone())),
+        rate: NetRate { up: config.network.rate.up, down: config.network.rate.down },
         rates: rate::probe().map_err(|why| why.to_string()),
         history: history_dirs(config),
     })

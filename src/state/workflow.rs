@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::checksum::checksum;
 use crate::job::egress::List;
-use crate::job::{ClientId, Ending, JobId, Limits, NetworkMode, User, WorkflowId};
+use crate::job::{ClientId, Ending, JobId, Limits, NetRate, NetworkMode, User, WorkflowId};
 
 /// Made when they are missing: earlier versions do not know them, and leave them alone.
 pub(super) const TABLES: &str = "CREATE TABLE IF NOT EXISTS workflows (serial INTEGER PRIMARY KEY, crc INTEGER NOT \
@@ -63,6 +63,9 @@ pub struct Defaults {
     pub timeout: Option<Duration>,
     /// The names and addresses that a job with a network may reach.
     pub egress: Option<List>,
+    /// The rate of a job with a network.
+    #[serde(default, skip_serializing_if = "NetRate::is_unlimited")]
+    pub rate: NetRate,
 }
 
 /// The end of a workflow.
@@ -258,8 +261,14 @@ mod tests {
 
     fn head(serial: u64) -> WorkflowRecord {
         let limits = Limits { cpu: None, memory: None, io: None, cores: None, pids: 10 };
-        let defaults =
-            Defaults { limits, user: User::Root, network: NetworkMode::None, timeout: None, egress: None };
+        let defaults = Defaults {
+            limits,
+            user: User::Root,
+            network: NetworkMode::None,
+            timeout: None,
+            egress: None,
+            rate: NetRate::default(),
+        };
         WorkflowRecord {
             id: WorkflowId::random(),
             serial,

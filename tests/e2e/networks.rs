@@ -9,6 +9,7 @@ use crate::helper::network::{Namespace, has_program, host_and_outside};
 use crate::helper::residue;
 use crate::helper::skip::is_root;
 use crate::helper::wait::{eventually, holds};
+use crate::helper::workflow;
 
 /// A command of bash that connects, and says so.
 fn reach(address: &str, port: u16) -> String {
@@ -365,6 +366,52 @@ fn job_with_a_rate_starts_in_a_warm_sandbox() {
             gate::open(&id, "go");
             d.until_status(&id, "COMPLETED");
         }
+        d.keep_descriptors();
+        d.stop();
+    });
+}
+
+#[test]
+fn rate_of_the_node_holds_for_all_jobs_and_bounds_theirs() {
+    needs!(is_root() && has_program("ip"), "needs root and ip(8)");
+    let (host, _outside) = host_and_outside();
+    host.run(|| {
+        let node = Node::set_up();
+        node.set("joblet.warmSandboxes", 2);
+        node.set("logging.level", "debug");
+        node.set("network.rate.up", "4M");
+        node.set("network.rate.down", "0");
+        node.set("network.default_network", "isolated");
+        let mut d = node.start();
+        for (args, expected) in [
+            (&[][..], "4194304 bytes a second up, no limit down"),
+            (
+                &["--net-rate-up=1M", "--net-rate-down=1M"],
+                "1048576 bytes a second up, 1048576 bytes a second down",
+            ),
+        ] {
+            let id = started_warm(&d, args);
+            assert_eq!(rate_in_force(&d, &id), expected);
+            gate::open(&id, "go");
+            d.until_status(&id, "COMPLETED");
+        }
+        let out = d.rnx(["job", "run", "--net-rate-up", "5M", "true"]);
+        assert!(
+            out.code == 125 && out.stderr.contains("above network.rate.up of this node"),
+            "{}",
+            out.stderr
+        );
+        d.run(["--network", "none", "true"]).ok();
+        let script = gate::wait_for("go");
+        workflow::start(&d, &format!("jobs:\n  a:\n    command: sh\n    args: [-c, {script:?}]\n"));
+        let id = eventually("the job of the workflow runs", || {
+            let jobs = d.rnx(["--json", "job", "list"]).json();
+            let job = jobs.as_array().unwrap().iter().find(|job| job["status"] == "RUNNING")?.clone();
+            Some(job["uuid"].as_str().unwrap().to_owned())
+        });
+        assert_eq!(rate_in_force(&d, &id), "4194304 bytes a second up, no limit down");
+        gate::open(&id, "go");
+        d.until_status(&id, "COMPLETED");
         d.keep_descriptors();
         d.stop();
     });

@@ -17,7 +17,7 @@ use crate::config::daemon::{DaemonConfig, Network, Workflow};
 use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::publish::{Publishable, Published};
-use crate::job::{InvalidField, Limits, NetworkMode, User};
+use crate::job::{InvalidField, Limits, NetRate, NetworkMode, User};
 use crate::upload::{LinkRoots, UploadError};
 
 /// The reason why a request is refused.
@@ -79,6 +79,8 @@ pub struct Rules {
     egress: Option<List>,
     /// The list that no other goes beyond.
     egress_maximum: Option<List>,
+    /// The rate of a job's network that a job has which names none, and that none exceeds.
+    net_rate: NetRate,
     host: HostRules,
     job_timeout: Option<Duration>,
     /// Where symbolic links of uploads may lead.
@@ -120,6 +122,7 @@ impl Rules {
             // A job without a list would reach more than any list may allow.
             egress: list(&config.network.egress.default)?.or_else(|| egress_maximum.clone()),
             egress_maximum,
+            net_rate: NetRate::of_node(config.network.rate.up, config.network.rate.down)?,
             host: HostRules::new(&config.network)?,
             job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
             link_roots: LinkRoots::new(

@@ -46,7 +46,7 @@ pub(in crate::api) fn run(
     let work_dir = spec::work_dir(&request.workDir)?;
     let network = network(&request.network, rules)?;
     let egress = egress(&request.egress, &network, rules)?;
-    let rate = rate(&request, &network)?;
+    let rate = rate(&request, &network, rules)?;
     let publish = publish(&request.publish, &network, rules)?;
     let user = user(&request.user, rules)?;
     let timeout = timeout(&request.timeout, rules)?;
@@ -194,11 +194,11 @@ fn egress(asked: &[String], network: &NetworkMode, rules: &Rules) -> Result<Opti
     Ok(Some(list))
 }
 
-/// The rate of the job's network.
-fn rate(request: &RunJobRequest, network: &NetworkMode) -> Result<NetRate, Refusal> {
+/// The rate of the job's network: the node's where the client gives none, and no higher one.
+fn rate(request: &RunJobRequest, network: &NetworkMode, rules: &Rules) -> Result<NetRate, Refusal> {
     let rate = NetRate::new(request.net_rate_up, request.net_rate_down)?;
     network.check_rate(rate)?;
-    Ok(rate)
+    if network.is_wired() { Ok(rate.within(rules.net_rate)?) } else { Ok(rate) }
 }
 
 /// The ports of the host that the job gets.

@@ -142,6 +142,23 @@ fn egress_list_is_the_clients_or_the_nodes_within_its_maximum() {
 }
 
 #[test]
+fn rate_is_the_clients_or_the_nodes_and_never_above() {
+    let mut config = DaemonConfig::default();
+    config.network.rate.up = 1 << 20;
+    let ask = |network: &str, up, down| {
+        let asked =
+            RunJobRequest { network: network.into(), net_rate_up: up, net_rate_down: down, ..request() };
+        let spec = run(asked, &rules_of(&config)).map(|(spec, _)| (spec.rate.up, spec.rate.down));
+        spec.map_err(|e| kind(&e))
+    };
+    assert_eq!(ask("bridge", 0, 0), Ok((1 << 20, 0)));
+    assert_eq!(ask("lab", 4096, 1 << 30), Ok((4096, 1 << 30)));
+    assert_eq!(ask("none", 0, 0), Ok((0, 0)), "it has no wire");
+    let (kind, text) = ask("isolated", 2 << 20, 0).unwrap_err();
+    assert!(kind == 'i' && text.contains("above network.rate.up of this node, 1048576"), "{text}");
+}
+
+#[test]
 fn a_schedule_is_an_rfc_3339_time_within_ten_years() {
     let at = |text: &str| {
         let mut request = request();

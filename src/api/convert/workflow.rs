@@ -146,6 +146,7 @@ fn check(plan: &Workflow, rules: &Rules) -> Result<(), Refusal> {
 /// What a job asks of its network: the network has it, and the node allows it.
 fn check_reach(job: &workflow::WorkflowJob, network: &NetworkMode, rules: &Rules) -> Result<(), Refusal> {
     job.reach.check(network)?;
+    job.reach.rate.within(rules.net_rate)?;
     if let Some(list) = &job.reach.egress {
         rules.check_egress(list)?;
     }
@@ -154,7 +155,8 @@ fn check_reach(job: &workflow::WorkflowJob, network: &NetworkMode, rules: &Rules
 
 fn defaults(rules: &Rules) -> Defaults {
     let (limits, user, network) = rules.usual();
-    Defaults { limits, user, network, timeout: rules.job_timeout, egress: rules.egress.clone() }
+    let (timeout, egress, rate) = (rules.job_timeout, rules.egress.clone(), rules.net_rate);
+    Defaults { limits, user, network, timeout, egress, rate }
 }
 
 fn plain(path: &[u8]) -> &[u8] {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::values;
+
 /// The section `network:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,8 @@ pub struct Network {
     pub isolated_cidr: String,
     /// The section `network.egress:`.
     pub egress: Egress,
+    /// The section `network.rate:`.
+    pub rate: Rate,
     /// Whether a network namespace in which a job left no socket is given to a later one.
     #[serde(rename = "reuseNamespaces")]
     pub reuse_namespaces: bool,
@@ -77,6 +81,18 @@ pub struct Egress {
     pub maximum: Vec<String>,
 }
 
+/// The section `network.rate:`, bytes a second that a job with a wire has where it names none, and has at most; 0: no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rate {
+    /// From the job.
+    #[serde(with = "values::size")]
+    pub up: u64,
+    /// To the job.
+    #[serde(with = "values::size")]
+    pub down: u64,
+}
+
 impl Default for Network {
     fn default() -> Self {
         Self {
@@ -88,6 +104,7 @@ impl Default for Network {
             max_custom_networks: 50,
             isolated_cidr: "172.21.0.0/16".into(),
             egress: Egress::default(),
+            rate: Rate::default(),
             reuse_namespaces: false,
         }
     }

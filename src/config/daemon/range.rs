@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::{Backend, DaemonConfig, OnShutdown};
+use crate::job::NetRate;
 use crate::job::egress::List;
 use crate::job::publish::Publishable;
 use crate::job::units::{format_duration, format_size};
@@ -155,6 +156,7 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     let publish = &c.network.publish;
     Publishable::new(c.network.allow_publish, &publish.addresses, &publish.ports)
         .map_err(|why| format!("network.publish: {why}"))?;
+    NetRate::of_node(c.network.rate.up, c.network.rate.down).map_err(|why| why.to_string())?;
     egress(c)
 }
 

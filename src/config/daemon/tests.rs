@@ -143,6 +143,11 @@ fn wrong_values_are_refused_by_name() {
             "network: {egress: {default: [b.org], maximum: [a.org]}}",
             "network.egress.default: egress entry b.org is beyond",
         ),
+        (
+            "network: {rate: {up: 1K, down: 100}}",
+            "network.rate.down: 100 is out of range 1024..1099511627776",
+        ),
+        ("network: {rate: {up: fast}}", "cannot read \"fast\" as a size"),
         ("joblet: {liveBuffer: 1K}", "joblet.liveBuffer: 1KiB is out of range 64KiB..1GiB"),
         ("persist: {storage: {type: s3}}", "unknown variant `s3`, expected `local` or `cloudwatch`"),
         ("persist: {storage: {type: cloudwatch}}", "cloudwatch needs server.nodeId"),

@@ -69,6 +69,8 @@ fn refill(core: &mut Core) {
             core.supply.identities.release(lease);
             return;
         };
+        // Put on before the wire is up, it costs a start nothing.
+        let network = network.with_rate(core.node.kept_rate(core.node.rate));
         let id = JobId::random();
         let request = Box::new(CreateRequest {
             id,

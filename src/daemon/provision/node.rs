@@ -36,6 +36,8 @@ pub(in crate::daemon) struct Node {
     pub(in crate::daemon) wiring: Wiring,
     /// The egress lists of jobs, and what they were refused.
     pub(in crate::daemon) egress: Arc<Egress>,
+    /// `network.rate`: the rate of a job that asks for none.
+    pub(in crate::daemon) rate: NetRate,
     /// Why the kernel has no rates of networks, if it has none.
     pub(in crate::daemon) rates: Result<(), String>,
     /// Answers jobs' questions for names.

@@ -21,7 +21,12 @@ pub(in crate::daemon) fn request(
     };
     let network = network(job, defaults);
     let egress = job.reach.egress.clone().or_else(|| defaults.egress.clone()).filter(|_| network.is_wired());
-    let rate = if network.is_wired() { job.reach.rate } else { NetRate::default() };
+    let asked =
+        if network.is_wired() { job.reach.rate.within(defaults.rate) } else { Ok(NetRate::default()) };
+    let (rate, refused) = match asked {
+        Ok(rate) => (rate, refused),
+        Err(why) => (defaults.rate, refused.or(Some(why.0))),
+    };
     let spec = JobSpec {
         name: job.name.clone(),
         command: job.command.clone(),

@@ -83,7 +83,7 @@ static FLAGS: &[Flag] = &[
         "net-rate-up",
         "BYTES",
         Group::Limits,
-        "Bytes a second that the job may send, or with a unit: 10M (default: no limit)",
+        "Bytes a second that the job may send, or with a unit: 10M (default: the node's)",
     ),
     value("net-rate-down", "BYTES", Group::Limits, "Bytes a second that the job may receive, likewise"),
     value("cpu-cores", "CORES", Group::Limits, "Cores the job may use: 3, 0-2, 0,2,4"),
