@@ -416,3 +416,33 @@ fn rate_of_the_node_holds_for_all_jobs_and_bounds_theirs() {
         d.stop();
     });
 }
+
+#[test]
+fn warm_sandboxes_keep_no_address_from_a_job() {
+    needs!(is_root() && has_program("ip"), "needs root and ip(8)");
+    let (host, _outside) = host_and_outside();
+    host.run(|| {
+        let node = Node::set_up();
+        node.set("joblet.warmSandboxes", 2);
+        node.set("network.isolated_cidr", "172.21.0.0/28");
+        node.set("network.default_network", "isolated");
+        let mut d = node.start();
+        eventually("both warm sandboxes have a wire", || holds(joblet_inits_with_a_wire(&d) == 2));
+        // A job whose id is known before it starts takes no warm sandbox.
+        let script = gate::wait_for("go");
+        let ids: Vec<String> = (0..13).map(|_| d.submit(["--schedule", "1s", "sh", "-c", &script])).collect();
+        for id in &ids {
+            d.until_status(id, "RUNNING");
+        }
+        let out = d.rnx(["job", "run", "true"]);
+        assert!(out.stderr.contains("no free address: 13 jobs use all"), "{}", out.stderr);
+        for id in &ids {
+            gate::open(id, "go");
+        }
+        for id in &ids {
+            d.until_status(id, "COMPLETED");
+        }
+        d.keep_descriptors();
+        d.stop();
+    });
+}

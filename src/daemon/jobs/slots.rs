@@ -53,8 +53,13 @@ impl Slots {
         self.is_free() && self.waiting.is_empty()
     }
 
+    /// Jobs that can come before one of those that run ends.
+    pub(in crate::daemon) fn free(&self) -> usize {
+        self.limit.saturating_sub(self.taken.count())
+    }
+
     fn is_free(&self) -> bool {
-        self.taken.count() < self.limit
+        self.free() > 0
     }
 
     /// Puts a job at the end of the queue.

@@ -44,7 +44,7 @@ pub(in crate::daemon) fn refill_if_quiet(core: &mut Core) {
 fn rebalance(core: &mut Core) {
     let size = core.pool.size();
     for _ in 0..size {
-        let can_wire = core.pool.network().is_some_and(|n| core.supply.warm_network(&n, size).is_some());
+        let can_wire = core.pool.network().is_some_and(|network| warm_network(core, &network).is_some());
         if core.shutdown.begun {
             return;
         }
@@ -54,6 +54,11 @@ fn rebalance(core: &mut Core) {
     }
 }
 
+/// The network of the next warm sandbox with a wire, where jobs had this one.
+fn warm_network(core: &Core, usual: &NetworkMode) -> Option<NetworkMode> {
+    core.supply.warm_network(usual, core.pool.size(), core.slots.free())
+}
+
 /// Has sandboxes created until enough are ready or on their way.
 fn refill(core: &mut Core) {
     while !core.shutdown.begun
@@ -61,7 +66,7 @@ fn refill(core: &mut Core) {
         && let Some(lease) = core.supply.identities.take()
     {
         let network = match network.is_wired() {
-            true => core.supply.warm_network(&network, core.pool.size()).unwrap_or(NetworkMode::None),
+            true => warm_network(core, &network).unwrap_or(NetworkMode::None),
             false => network,
         };
         // Without an address the job itself will hear why.

@@ -15,7 +15,8 @@ use crate::sys::pidfd::network_namespace;
 /// Network namespaces that are kept for next jobs; others are left to the kernel.
 const KEPT_MAX: usize = 256;
 
-/// Addresses that a network must have free for each warm sandbox.
+/// Addresses that a network must have free for each warm sandbox, beside one for each job that may come: those of jobs that
+/// have ended come back a little after their slots.
 const ROOM: usize = 4;
 
 /// Where a job's network comes from.
@@ -169,16 +170,17 @@ impl Supply {
         })
     }
 
-    /// The network of warm sandboxes with a wire, where the last such job had this one: it, unless the sandboxes would take
-    /// addresses that its jobs need. They can have an address of any network.
+    /// The network of warm sandboxes with a wire, where the last such job had this one: it, unless the sandboxes could take
+    /// addresses that `jobs` more jobs need. They can have an address of any network.
     pub(in crate::daemon) fn warm_network(
         &self,
         usual: &NetworkMode,
         sandboxes: usize,
+        jobs: usize,
     ) -> Option<NetworkMode> {
         let has_room = |mode: &NetworkMode| {
             let free = self.addresses.free(mode.as_str()).unwrap_or(0);
-            self.networks.takes_jobs(mode) && free > ROOM * sandboxes
+            self.networks.takes_jobs(mode) && free > jobs + ROOM * sandboxes
         };
         [usual.clone(), NetworkMode::Bridge, NetworkMode::Isolated].into_iter().find(has_room)
     }
