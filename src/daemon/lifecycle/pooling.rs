@@ -154,14 +154,19 @@ fn is_orphan(core: &Core, sandbox: &WarmSandbox) -> bool {
     !sandbox.network().is_some_and(|mode| core.supply.networks.takes_jobs(&mode))
 }
 
-/// Gives the warm sandboxes up whose network is being removed.
+/// Gives the warm sandboxes up whose network is being removed; others take their place.
 pub(in crate::daemon) fn discard_of_network(core: &mut Core, name: &str) {
     if name.parse().is_ok_and(|mode| core.supply.networks.takes_jobs(&mode)) {
         return;
     }
-    for sandbox in core.pool.take_of_network(name) {
+    let given_up = core.pool.take_of_network(name);
+    if given_up.is_empty() {
+        return;
+    }
+    for sandbox in given_up {
         discard(core, sandbox);
     }
+    refill_later(core);
 }
 
 /// Gives all warm sandboxes up: the daemon ends.
