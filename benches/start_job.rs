@@ -15,8 +15,8 @@
 //! * *live*: starts while 0, 100 and 1000 jobs sleep;
 //! * *rates*: jobs a second at concurrency 1, 2, 8, 32;
 //! * *counts*: system calls a start;
-//! * *networks*: starts of jobs with a network beside those without, in a network namespace of the benchmark's own. Only
-//!   where it is asked for.
+//! * *networks*: starts of jobs with a network beside those without, with warm sandboxes and without, jobs a second, and crun
+//!   with a bridge, in a network namespace of the benchmark's own. Only where it is asked for.
 //!
 //! TMPDIR is the directory of the daemons' spools and exit files.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -165,7 +165,8 @@ fn measure(options: &Options) -> Report {
 
 fn measure_networks(options: &Options) -> Report {
     println!("load before: {}", networks::load());
-    let networked = networks::Networked::start(&payload::assemble("start_job"));
+    let payload = payload::assemble("start_job");
+    let networked = networks::Networked::start(&payload);
     if options.realtime {
         realtime();
     }
@@ -176,6 +177,17 @@ fn measure_networks(options: &Options) -> Report {
     };
     let mut report = Report::new(options.realtime);
     report.add(ways::rounds(networks::CONDITION, &mut networked.ways(), effort));
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut until_end = networked.until_end(dir.path());
+    report.add(ways::rounds(networks::PEERS, &mut until_end, Effort { warm_up: 1, ..effort }));
+    drop(until_end);
+    eprintln!("rates");
+    let time = Duration::from_millis(if options.quick { 250 } else { 700 });
+    report.rates = networked.rates(time, if options.quick { 1 } else { 3 });
+    // A host has one daemon whose jobs have a network.
+    drop(networked);
+    let cold = networks::Networked::start_cold(&payload);
+    report.add(ways::rounds(networks::NOT_WARM, &mut cold.cold_ways(), effort));
     report
 }
 

@@ -47,6 +47,15 @@ impl Node {
 
     /// A node whose daemon is the child of another command, which ends with the daemon.
     pub fn start_below(command: &[&str], payload: &Path, reuse: bool) -> Node {
+        Node::start_with(command, payload, reuse, &[])
+    }
+
+    /// A node that keeps no sandbox warm.
+    pub fn start_cold(payload: &Path) -> Node {
+        Node::start_with(&[], payload, false, &[("joblet", "warmSandboxes", Value::from(0))])
+    }
+
+    fn start_with(command: &[&str], payload: &Path, reuse: bool, more: &[(&str, &str, Value)]) -> Node {
         let dir =
             tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory for the node");
         let port = set_up(dir.path());
@@ -60,6 +69,9 @@ impl Node {
         let mounts: Vec<Value> =
             mounts(payload).iter().map(|m| Value::from(m.to_str().expect("a plain path"))).collect();
         set(&config, "filesystem", "allowedMounts", mounts);
+        for (section, key, value) in more {
+            set(&config, section, key, value.clone());
+        }
         let child = serve(command, dir.path(), &config);
         let client = connect(&dir.path().join("rnx-config.yml"), port);
         let own = child.id().cast_signed();
@@ -96,10 +108,27 @@ impl Client {
 
     /// The same in a network; the node's default where that is empty.
     pub fn once_in(&self, program: &str, network: &str) -> Sample {
-        let request =
-            RunJobRequest { command: program.into(), network: network.into(), ..Default::default() };
+        self.request(&RunJobRequest {
+            command: program.into(),
+            network: network.into(),
+            ..Default::default()
+        })
+    }
+
+    /// The same in a network with a rate each way.
+    pub fn once_rated(&self, program: &str, network: &str) -> Sample {
+        self.request(&RunJobRequest {
+            command: program.into(),
+            network: network.into(),
+            net_rate_up: 1 << 30,
+            net_rate_down: 1 << 30,
+            ..Default::default()
+        })
+    }
+
+    fn request(&self, request: &RunJobRequest) -> Sample {
         let accepted = clock::now();
-        let reply = self.jobs.run_job(&request).expect("the job starts");
+        let reply = self.jobs.run_job(request).expect("the job starts");
         let started = clock::now();
         let request = GetJobLogsReq { uuid: reply.jobUuid, ..Default::default() };
         let mut stream = self.jobs.get_job_logs(&request).expect("the log can be read");

@@ -16,6 +16,8 @@ use crate::launch::{Launch, Order};
 
 /// The magic number of cgroup2 (statfs(2)).
 const CGROUP2: i64 = 0x6367_7270;
+/// The name of crun with a bridge.
+pub const BRIDGED: &str = "crun, bridge by ip";
 const PATHS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A peer that runs on this host.
@@ -40,35 +42,80 @@ impl Peer {
 
 /// All peers that run on this host; the others are named on standard error.
 pub fn find(dir: &Path) -> Vec<Peer> {
-    let bundle = dir.join("bundle");
-    let state = dir.join("state");
-    let has_bundle = write_bundle(&bundle);
-    let cgroup2 = statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
-    let join: Arc<Vec<OwnedFd>> = if cgroup2 { Arc::default() } else { Arc::new(cgroup2_view()) };
-    let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let container = |name, extra: &[&str]| {
-        let program = program(name)?;
-        let mut argv = vec![text(&program), "--root".into(), text(&state.join(name))];
-        argv.extend(extra.iter().map(|word| (*word).to_owned()));
-        argv.extend(["run".into(), "--bundle".into(), text(&bundle), String::new()]);
-        let name_at = Some(argv.len() - 1);
-        let order = Order { argv, namespaces: 0, join: join.clone(), reports: false };
-        has_bundle.then_some(Peer { name, order, name_at })
-    };
+    let oci = Oci::new(dir, false);
     let command = |name, words: &[&str]| {
         let program = text(&program(name)?);
         let argv: Vec<&str> = std::iter::once(program.as_str()).chain(words.iter().copied()).collect();
         Some(Peer { name, order: Order::plain(&argv), name_at: None })
     };
-    // crun's limits need CAP_SYS_RESOURCE on a host without cgroup v2; without a cgroup it is faster, if anything.
-    let no_group: &[&str] = if cgroup2 { &[] } else { &["--cgroup-manager=disabled"] };
     let peers = [
         ("unshare", command("unshare", &["-mpfiun", "--mount-proc", "/usr/bin/true"])),
         ("bwrap", command("bwrap", &BWRAP)),
-        ("crun", container("crun", no_group)),
-        ("runc", container("runc", &[])),
+        ("crun", oci.container("crun")),
+        ("runc", oci.container("runc")),
     ];
     peers.into_iter().filter_map(|(name, peer)| runs(name, peer)).collect()
+}
+
+/// crun, and crun whose network namespace has an interface that ip(8) puts into a bridge. The bridge is made here, in the
+/// network namespace of this process; the interfaces go with their namespaces.
+pub fn find_networked(dir: &Path) -> Vec<Peer> {
+    let plain = runs("crun", Oci::new(&dir.join("alone"), false).container("crun"));
+    let Some(plain) = plain else { return Vec::new() };
+    let bridge =
+        "ip link add peers type bridge && ip address add 10.77.0.1/24 dev peers && ip link set peers up";
+    let made = Command::new("sh").args(["-c", bridge]).status();
+    assert!(made.is_ok_and(|status| status.success()), "no bridge can be made");
+    let bridged = Oci::new(&dir.join("bridged"), true).container("crun").map(|mut peer| {
+        let script = format!(
+            "ip link add eth0 type veth peer name peer0 netns {pid} && ip link set lo up && \
+             ip address add 10.77.0.2/24 dev eth0 && ip link set eth0 up && \
+             nsenter --net=/proc/{pid}/ns/net ip link set peer0 master peers up && \
+             ip route add default via 10.77.0.1 && exec \"$@\"",
+            pid = std::process::id()
+        );
+        let words = ["/usr/bin/unshare", "--net", "/bin/sh", "-c", &script, "sh"].map(str::to_owned);
+        let added = words.len();
+        peer.order.argv.splice(0..0, words);
+        Peer { name: BRIDGED, name_at: peer.name_at.map(|at| at + added), ..peer }
+    });
+    [Some(plain), runs(BRIDGED, bridged)].into_iter().flatten().collect()
+}
+
+/// The needs of OCI runtimes: a bundle, a place for their state, a view of cgroup v2.
+struct Oci {
+    bundle: PathBuf,
+    state: PathBuf,
+    has_bundle: bool,
+    cgroup2: bool,
+    join: Arc<Vec<OwnedFd>>,
+}
+
+impl Oci {
+    fn new(dir: &Path, shares_network: bool) -> Oci {
+        let cgroup2 = statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2);
+        let (bundle, state) = (dir.join("bundle"), dir.join("state"));
+        let has_bundle = write_bundle(&bundle, shares_network);
+        let join = if cgroup2 { Arc::default() } else { Arc::new(cgroup2_view()) };
+        Oci { bundle, state, has_bundle, cgroup2, join }
+    }
+
+    fn container(&self, name: &'static str) -> Option<Peer> {
+        let program = program(name)?;
+        let mut argv = vec![text(&program), "--root".into(), text(&self.state.join(name))];
+        // crun's limits need CAP_SYS_RESOURCE on a host without cgroup v2; without a cgroup it is faster, if anything.
+        if name == "crun" && !self.cgroup2 {
+            argv.push("--cgroup-manager=disabled".to_owned());
+        }
+        argv.extend(["run".into(), "--bundle".into(), text(&self.bundle), String::new()]);
+        let name_at = Some(argv.len() - 1);
+        let order = Order { argv, namespaces: 0, join: self.join.clone(), reports: false };
+        self.has_bundle.then_some(Peer { name, order, name_at })
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a plain path").to_owned()
 }
 
 /// bubblewrap's arguments: the host's programs, a /proc, a /dev and a /tmp, as a job of ours has them.
@@ -111,8 +158,9 @@ fn program(name: &str) -> Option<PathBuf> {
     PATHS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }
 
-/// An OCI bundle as `spec` makes it, with /usr of the host and without a terminal. False where no runtime can make one.
-fn write_bundle(bundle: &Path) -> bool {
+/// An OCI bundle as `spec` makes it, with /usr of the host and without a terminal, and without a network namespace of its own
+/// where it shares its caller's. False where no runtime can make one.
+fn write_bundle(bundle: &Path, shares_network: bool) -> bool {
     let Some(maker) = program("runc").or_else(|| program("crun")) else { return false };
     let root = bundle.join("rootfs");
     for dir in ["usr", "proc", "dev", "sys", "tmp"] {
@@ -131,6 +179,10 @@ fn write_bundle(bundle: &Path) -> bool {
     spec["process"]["terminal"] = json!(false);
     spec["process"]["args"] = json!(["/usr/bin/true"]);
     let usr = json!({"destination": "/usr", "source": "/usr", "type": "bind", "options": ["rbind", "ro"]});
+    if shares_network {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("namespaces are a list");
+        namespaces.retain(|namespace| namespace["type"] != "network");
+    }
     spec["mounts"].as_array_mut().expect("mounts are a list").push(usr);
     fs::write(&config, spec.to_string()).expect("the bundle can be written");
     true

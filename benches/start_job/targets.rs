@@ -76,6 +76,9 @@ fn all(report: &Report) -> Vec<Target> {
     if let Some(bridge) = networked(networks::BRIDGE) {
         at_most("first instruction in bridge, warm / in none", 1.05, Some(bridge));
         at_most("first instruction in another network, warm / in none", 1.2, networked(networks::OTHER));
+        at_most("first instruction with a rate, warm / in none", 1.2, networked(networks::RATED));
+        let part = network_part(report).map(exact);
+        at_most("no warm sandbox: network part of a start / network namespace", 2.2, part);
     }
     at_most("rnx job run --wait true / crun run", 1.5, quotient(report, end(ways::RNX), end("crun")));
     let mut at_least = |what: String, bound, measured| {
@@ -91,6 +94,9 @@ fn all(report: &Report) -> Vec<Target> {
         }
     }
     let best = |way| best(report, way);
+    if let Some((wired, none)) = best(networks::BRIDGE).zip(best(networks::NONE)) {
+        at_least("best jobs/s in bridge / in none".into(), 0.55, Some(exact(wired.value / none.value)));
+    }
     let share = best(ways::INSIDE).zip(best(ways::COLD)).map(|(ours, floor)| ours.value / floor.value);
     at_least("networks used once: best jobs/s / best of the cold floor".into(), 0.7, share.map(exact));
     at_least("networks reused: best jobs/s".into(), 1500.0, best(ways::REUSE));
@@ -110,6 +116,14 @@ fn quotient(report: &Report, of: Place<'_>, to: Place<'_>) -> Option<Figure> {
     let above = report.times(of.0, of.1, of.2)?;
     let below = report.times(to.0, to.1, to.2)?;
     Some(figures::ratio((&above, of.3), (&below, to.3), rounds))
+}
+
+/// The network part of a start without a warm sandbox, in new network namespaces of the floor: a job without a network has
+/// one, and the rest is what a job in bridge takes more.
+fn network_part(report: &Report) -> Option<f64> {
+    let p50 = |way| Some(figures::quantile(&report.times(networks::NOT_WARM, way, Span::First)?, 0.5));
+    let namespace = p50(ways::COLD)? - p50(ways::POOLED)?;
+    Some(1.0 + (p50(networks::BRIDGE)? - p50(networks::NONE)?) / namespace)
 }
 
 /// The best rate of a way over all concurrencies.

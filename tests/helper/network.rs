@@ -139,6 +139,19 @@ pub fn host_and_outside() -> (Namespace, Namespace) {
     (host, outside)
 }
 
+/// The router of a daemon: the one namespace among its descriptors in which joblet0 is a bridge.
+pub fn router_of(daemon: i32) -> Namespace {
+    let all = std::fs::read_dir(format!("/proc/{daemon}/fd")).unwrap().flatten();
+    let namespaces = all.map(|entry| entry.path()).filter(|path| {
+        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("net:"))
+    });
+    let opened = namespaces.filter_map(|path| File::open(path).ok()).map(|file| Namespace(file.into()));
+    let is_router = |namespace: &Namespace| {
+        namespace.try_shell("ip -details link show joblet0 | grep -q ' bridge '").status.success()
+    };
+    opened.into_iter().find(is_router).expect("the daemon has a router")
+}
+
 /// Whether a program can be found.
 pub fn has_program(name: &str) -> bool {
     Command::new("sh").args(["-c", &format!("command -v {name}")]).output().is_ok_and(|o| o.status.success())

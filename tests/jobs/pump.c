@@ -1,13 +1,20 @@
-/* Moves bytes over TCP and measures it.
+/* Moves bytes and measures it, or floods.
    pump serve PORT                    takes connections, one after the other: a first byte 's' is followed by bytes that it
                                       swallows, 'e' by bytes that it sends back one by one
    pump stream HOST PORT SECONDS      sends for so long, and prints megabytes a second
-   pump rtt HOST PORT COUNT           prints the median round trip of one byte in microseconds */
+   pump rtt HOST PORT COUNT           prints the median and the 99th percentile of a round trip of one byte in microseconds
+   pump connect HOST PORT COUNT       the same of a connection with one round trip
+   pump ask HOST NAME COUNT           the same of a question for the addresses of a name, at most 150 a second
+   pump flood KIND HOST PORT          floods until it is killed: `connect` opens connections and keeps them, `syn` opens some to
+                                      HOST and the 200 addresses behind it, `deny` sends datagrams there, `ask` asks for names */
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -104,6 +111,14 @@ static int order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Prints the median and the 99th percentile. */
+static int report(double *times, int count)
+{
+    qsort(times, count, sizeof *times, order);
+    printf("%.1f %.1f\n", times[count / 2], times[count * 99 / 100]);
+    return 0;
+}
+
 static int rtt(int fd, int count)
 {
     double *times = malloc(count * sizeof *times);
@@ -113,9 +128,110 @@ static int rtt(int fd, int count)
             return fail("round trip");
         times[n] = (now() - begin) * 1e6;
     }
-    qsort(times, count, sizeof *times, order);
-    printf("%.1f\n", times[count / 2]);
-    return 0;
+    return report(times, count);
+}
+
+static int connections(const char *host, const char *port, int count)
+{
+    double *times = malloc(count * sizeof *times);
+    close(reach(host, port, 'e'));
+    for (int n = 0; n < count; n++) {
+        double begin = now();
+        int fd = reach(host, port, 'e');
+        if (write(fd, buffer, 1) != 1 || read(fd, buffer, 1) != 1)
+            return fail("round trip");
+        close(fd);
+        times[n] = (now() - begin) * 1e6;
+    }
+    return report(times, count);
+}
+
+/* The bytes of a question for the IPv4 addresses of a name. */
+static int question(unsigned char *to, const char *name, int number)
+{
+    unsigned char *at = to + 12;
+    memset(to, 0, 12);
+    to[0] = number >> 8;
+    to[1] = number;
+    to[2] = to[5] = 1;
+    while (*name) {
+        size_t length = strcspn(name, ".");
+        *at++ = length;
+        memcpy(at, name, length);
+        at += length;
+        name += length + (name[length] == '.');
+    }
+    memcpy(at, "\0\0\1\0\1", 5);
+    return at + 5 - to;
+}
+
+static int ask(const char *host, const char *name, int count)
+{
+    double *times = malloc(count * sizeof *times);
+    unsigned char bytes[512], answer[1500];
+    struct sockaddr_in a = address(host, "53");
+    struct timeval patience = {.tv_sec = 2};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a))
+        return fail("connect");
+    for (int n = -5; n < count; n++) {
+        int length = question(bytes, name, n & 0xffff);
+        double begin = now();
+        ssize_t got;
+        if (send(fd, bytes, length, 0) != length)
+            return fail("send");
+        do
+            got = recv(fd, answer, sizeof answer, 0);
+        while (got > 2 && memcmp(bytes, answer, 2));
+        if (got < 0 && errno != EAGAIN)
+            return fail("recv");
+        if (got > 3 && (answer[3] & 15)) {
+            fprintf(stderr, "%s: code %d\n", name, answer[3] & 15);
+            return 1;
+        }
+        /* The first ones find and open the address; one that is lost counts with the time that was waited. */
+        if (n >= 0)
+            times[n] = (now() - begin) * 1e6;
+        usleep(6600);
+    }
+    return report(times, count);
+}
+
+static void flood(const char *kind, const char *host, const char *port)
+{
+    static int open[1 << 16];
+    struct rlimit most;
+    struct sockaddr_in a = address(host, port);
+    unsigned first = ntohl(a.sin_addr.s_addr);
+    int datagrams = socket(AF_INET, SOCK_DGRAM, 0), number = 0;
+    getrlimit(RLIMIT_NOFILE, &most);
+    most.rlim_cur = most.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &most);
+    fcntl(datagrams, F_SETFL, O_NONBLOCK);
+    for (unsigned n = 0;; n++) {
+        a.sin_addr.s_addr = htonl(strcmp(kind, "connect") ? first + n % 200 : first);
+        if (!strcmp(kind, "deny")) {
+            a.sin_port = htons(1 + n % 60000);
+            sendto(datagrams, buffer, 8, 0, (struct sockaddr *)&a, sizeof a);
+        } else if (!strcmp(kind, "ask")) {
+            char name[64];
+            a.sin_addr.s_addr = htonl(first);
+            snprintf(name, sizeof name, "n%u.example.org", n);
+            sendto(datagrams, buffer, question((unsigned char *)buffer, name, n & 0xffff), 0, (struct sockaddr *)&a, sizeof a);
+        } else {
+            int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+            if (fd < 0 || number == sizeof open / sizeof *open) {
+                while (number > 0)
+                    close(open[--number]);
+                continue;
+            }
+            if (connect(fd, (struct sockaddr *)&a, sizeof a) && errno != EINPROGRESS)
+                close(fd);
+            else
+                open[number++] = fd;
+        }
+    }
 }
 
 int main(int argc, char **argv)
@@ -126,6 +242,13 @@ int main(int argc, char **argv)
         return stream(reach(argv[2], argv[3], 's'), atof(argv[4]));
     if (argc == 5 && !strcmp(argv[1], "rtt"))
         return rtt(reach(argv[2], argv[3], 'e'), atoi(argv[4]));
-    fprintf(stderr, "pump serve PORT | stream HOST PORT SECONDS | rtt HOST PORT COUNT\n");
+    if (argc == 5 && !strcmp(argv[1], "connect"))
+        return connections(argv[2], argv[3], atoi(argv[4]));
+    if (argc == 5 && !strcmp(argv[1], "ask"))
+        return ask(argv[2], argv[3], atoi(argv[4]));
+    if (argc == 5 && !strcmp(argv[1], "flood"))
+        flood(argv[2], argv[3], argv[4]);
+    fprintf(stderr, "pump serve PORT | stream HOST PORT SECONDS | rtt HOST PORT COUNT | connect HOST PORT COUNT | "
+                    "ask HOST NAME COUNT | flood KIND HOST PORT\n");
     return 2;
 }
