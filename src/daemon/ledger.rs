@@ -8,7 +8,7 @@ use super::jobs::Job;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::{JobId, State};
-use crate::state::{Change, NetworkChange, Record, WorkflowChange, intent};
+use crate::state::{Change, Record, StandingChange, WorkflowChange, intent};
 use crate::sys::clock::now_ns;
 
 /// Counts one record until the loop has heard whether it is on disk.
@@ -108,9 +108,9 @@ impl Ledger {
         true
     }
 
-    /// The way in which another thread has networks recorded.
-    pub(super) fn networks(&self) -> NetworkStore {
-        NetworkStore(self.changes.clone())
+    /// The way in which another thread has networks or volumes recorded.
+    pub(super) fn standing(&self) -> StandingStore {
+        StandingStore(self.changes.clone())
     }
 
     fn send(&self, changes: &Sender<Change<PendingWrite>>, change: Change<PendingWrite>) {
@@ -120,16 +120,16 @@ impl Ledger {
     }
 }
 
-/// Records networks, for a thread that may wait for the disk.
+/// Records networks and volumes, for a thread that may wait for the disk.
 #[derive(Debug)]
-pub(super) struct NetworkStore(Option<Sender<Change<PendingWrite>>>);
+pub(super) struct StandingStore(Option<Sender<Change<PendingWrite>>>);
 
-impl NetworkStore {
+impl StandingStore {
     /// Waits until a change is durable, or is as durable as it gets in memory.
     ///
     /// # Errors
     /// Why it cannot be written.
-    pub(super) fn put(&self, change: NetworkChange) -> Result<(), String> {
+    pub(super) fn put(&self, change: impl Into<StandingChange>) -> Result<(), String> {
         let Some(changes) = &self.0 else { return Ok(()) };
         let gone = || "the state thread is gone".to_owned();
         let (tell, decided) = bounded(1);
@@ -137,7 +137,8 @@ impl NetworkStore {
             // The receiver waits right below.
             let _ = tell.send(result);
         });
-        changes.send(Change::Network { change, decided: decided_there }).map_err(|_| gone())?;
+        let change = change.into();
+        changes.send(Change::Standing { change, decided: decided_there }).map_err(|_| gone())?;
         decided.recv().unwrap_or_else(|_| Err(gone()))
     }
 }

@@ -183,7 +183,7 @@ impl Threads {
         let answer = self.answer();
         let report = move |changed| answer(WorkerEvent::Network(Box::new(changed)));
         let most = config.network.max_custom_networks as usize;
-        let (networks, thread) = Networks::start(known, most, node, ledger.networks(), report)?;
+        let (networks, thread) = Networks::start(known, most, node, ledger.standing(), report)?;
         self.handles.push(thread);
         Ok(networks)
     }

@@ -27,6 +27,7 @@ mod status;
 pub mod units;
 pub mod user;
 pub mod view;
+pub mod volume;
 
 pub use client::ClientId;
 pub use denial::{Denial, Denials};
@@ -45,3 +46,4 @@ pub use state::{Effect, Fact, State};
 pub use status::Status;
 pub use user::User;
 pub use view::JobView;
+pub use volume::{VolumeKind, VolumeName, VolumeUse};

@@ -10,8 +10,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use rustix::io::Errno;
 
 use super::checksum::checksum;
+use super::standing::{self, StandingChange};
 use super::workflow::{self, ElementRecord, WorkflowChanges, WorkflowRecord};
-use super::{NetworkChange, Record, StateError, StoredNetwork, is_writable, wal};
+use super::{Record, StateError, StoredNetwork, StoredVolume, is_writable, wal};
 use crate::job::JobId;
 
 /// `application_id` of our databases: "JBLT".
@@ -23,10 +24,6 @@ const TABLE: &str =
     "CREATE TABLE jobs (serial INTEGER PRIMARY KEY, crc INTEGER NOT NULL, record TEXT NOT NULL) STRICT";
 /// Jobs whose history is to be deleted. Made when it is missing: earlier versions do not know it, and leave it alone.
 const DELETIONS: &str = "CREATE TABLE IF NOT EXISTS deletions (job TEXT PRIMARY KEY) STRICT";
-
-/// Networks that clients made. Made when it is missing, likewise.
-const NETWORKS: &str = "CREATE TABLE IF NOT EXISTS networks (name TEXT PRIMARY KEY, crc INTEGER NOT NULL, record TEXT \
-    NOT NULL) STRICT";
 
 /// A change of the jobs whose history is to be deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,7 +69,7 @@ impl Database {
         // Deleted records are overwritten in the file; [`Database::erase`] does it in the log.
         let settings = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; \
                         PRAGMA secure_delete=ON;";
-        let settings = format!("{settings} {DELETIONS}; {NETWORKS}; {}", workflow::TABLES);
+        let settings = format!("{settings} {DELETIONS}; {}; {}", standing::TABLES, workflow::TABLES);
         // The empty transaction makes the log. SQLite keeps this one file for as long as the connection lives. It holds
         // no locks, so that opening it here takes none away (close(2) would, of the database itself).
         connection.execute_batch(&format!("{settings} BEGIN IMMEDIATE; COMMIT;")).map_err(damaged)?;
@@ -94,7 +91,8 @@ impl Database {
         self.write_with(puts, gone, &Deletions::default(), &[], &WorkflowChanges::default())
     }
 
-    /// The same, with changes of the jobs whose history is to be deleted, of networks in their order, and of workflows.
+    /// The same, with changes of the jobs whose history is to be deleted, of networks and volumes in their order, and of
+    /// workflows.
     ///
     /// # Errors
     /// Nothing of it was written.
@@ -103,7 +101,7 @@ impl Database {
         puts: &BTreeMap<u64, &Record>,
         gone: &[u64],
         deletions: &Deletions,
-        networks: &[&NetworkChange],
+        standing: &[&StandingChange],
         workflows: &WorkflowChanges,
     ) -> Result<(), StateError> {
         self.rewrite_log()?;
@@ -131,7 +129,7 @@ impl Database {
                         change.execute(params![job.to_string()])?;
                     }
                 }
-                networks.iter().try_for_each(|change| write_network(&transaction, change))?;
+                standing.iter().try_for_each(|change| change.write(&transaction))?;
             }
             workflows.write(&transaction)?;
             transaction.commit()
@@ -157,11 +155,20 @@ impl Database {
     /// # Errors
     /// The table cannot be read, or a row is damaged.
     pub fn networks(&self) -> Result<Vec<StoredNetwork>, StateError> {
-        read_networks(&self.connection)
-            .map_err(|why| StateError::Damaged { path: self.path.clone(), why })?
-            .into_iter()
-            .map(|row| row.map_err(|why| StateError::Damaged { path: self.path.clone(), why }))
-            .collect()
+        self.standing()
+    }
+
+    /// The volumes of the node, by their names.
+    ///
+    /// # Errors
+    /// The table cannot be read, or a row is damaged.
+    pub fn volumes(&self) -> Result<Vec<StoredVolume>, StateError> {
+        self.standing()
+    }
+
+    fn standing<N: standing::Named>(&self) -> Result<Vec<N>, StateError> {
+        let damaged = |why| StateError::Damaged { path: self.path.clone(), why };
+        standing::read(&self.connection).and_then(|rows| rows.into_iter().collect()).map_err(damaged)
     }
 
     /// The workflows of an earlier daemon with the elements of each, oldest first.
@@ -276,47 +283,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
 
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     let marks = format!("PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};");
-    connection.execute_batch(&format!("BEGIN; {TABLE}; {DELETIONS}; {NETWORKS}; {marks} COMMIT;"))
-}
-
-fn write_network(transaction: &rusqlite::Transaction<'_>, change: &NetworkChange) -> rusqlite::Result<()> {
-    let name = change.network.name.as_str();
-    if !change.is_there {
-        return transaction.execute("DELETE FROM networks WHERE name = ?1", params![name]).map(drop);
-    }
-    let text = serde_json::to_string(&change.network)
-        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
-    let put = "INSERT OR REPLACE INTO networks (name, crc, record) VALUES (?1, ?2, ?3)";
-    transaction.execute(put, params![name, checksum(&text), text]).map(drop)
-}
-
-/// The rows of the table of networks, each by itself.
-pub(super) fn read_networks(connection: &Connection) -> Result<Vec<Result<StoredNetwork, String>>, String> {
-    let words = |e: rusqlite::Error| e.to_string();
-    let mut statement =
-        connection.prepare("SELECT name, crc, record FROM networks ORDER BY name").map_err(words)?;
-    let mut rows = statement.query([]).map_err(words)?;
-    let mut networks = Vec::new();
-    while let Some(row) = rows.next().map_err(words)? {
-        networks.push(decode_network(row));
-    }
-    Ok(networks)
-}
-
-/// One row of `name, crc, record`.
-fn decode_network(row: &rusqlite::Row<'_>) -> Result<StoredNetwork, String> {
-    let words = |e: rusqlite::Error| e.to_string();
-    let name = row.get::<_, String>(0).map_err(words)?;
-    let damaged = |why: &str| format!("network {name:?}: {why}");
-    let text = row.get_ref(2).map_err(words)?.as_str().map_err(|e| damaged(&e.to_string()))?;
-    if row.get::<_, i64>(1).map_err(words)? != checksum(text) {
-        return Err(damaged("its checksum does not fit"));
-    }
-    let network: StoredNetwork = serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))?;
-    if network.name.as_str() != name {
-        return Err(damaged("it stands in another network's place"));
-    }
-    Ok(network)
+    connection.execute_batch(&format!("BEGIN; {TABLE}; {DELETIONS}; {}; {marks} COMMIT;", standing::TABLES))
 }
 
 /// Reads before anything is written.

@@ -7,8 +7,8 @@ use super::*;
 use crate::job::egress::List;
 use crate::job::exit::{ExitReason, StopCause};
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
-use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status, User};
-use crate::state::{Stage, record::Process};
+use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status, User, VolumeKind};
+use crate::state::{NetworkChange, Stage, VolumeChange, record::Process};
 
 pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
     let limits = Limits {
@@ -277,7 +277,8 @@ fn networks_are_stored_and_a_damaged_one_is_refused() {
     {
         let (mut database, _) = Database::open(dir.path()).unwrap();
         let mut write = |changes: &[NetworkChange]| {
-            let changes: Vec<&NetworkChange> = changes.iter().collect();
+            let changes: Vec<StandingChange> = changes.iter().cloned().map(StandingChange::from).collect();
+            let changes: Vec<&StandingChange> = changes.iter().collect();
             database
                 .write_with(
                     &BTreeMap::new(),
@@ -297,4 +298,30 @@ fn networks_are_stored_and_a_damaged_one_is_refused() {
     flip(&dir.path().join("state.db"), b"10.50.0.0/16");
     let (database, _) = Database::open(dir.path()).unwrap();
     assert!(database.networks().unwrap_err().to_string().contains("its checksum does not fit"));
+}
+
+#[test]
+fn volumes_are_stored_beside_networks() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume =
+        |name: &str, kind| StoredVolume { name: name.parse().unwrap(), kind, bytes: 7, created_ns: 8 };
+    let data = volume("data", VolumeKind::Filesystem);
+    let cache = volume("cache", VolumeKind::Memory);
+    let is_there = |volume: &StoredVolume, is_there| {
+        StandingChange::from(VolumeChange { volume: volume.clone(), is_there })
+    };
+    {
+        let (mut database, _) = Database::open(dir.path()).unwrap();
+        let changes = [is_there(&data, true), is_there(&cache, true), is_there(&cache, false)];
+        let changes: Vec<&StandingChange> = changes.iter().collect();
+        let none = (Deletions::default(), WorkflowChanges::default());
+        database.write_with(&BTreeMap::new(), &[], &none.0, &changes, &none.1).unwrap();
+    }
+    let (database, _) = Database::open(dir.path()).unwrap();
+    assert_eq!(database.volumes().unwrap(), [data]);
+    assert_eq!(database.networks().unwrap(), []);
+    drop(database);
+    flip(&dir.path().join("state.db"), b"filesystem");
+    let (database, _) = Database::open(dir.path()).unwrap();
+    assert!(database.volumes().unwrap_err().to_string().contains("volume \"data\""));
 }

@@ -13,7 +13,7 @@
 //! says so only once, while SQLite takes it for committed. So the log is written anew from a copy before any other write
 //! ([`Database::sync`]).
 //!
-//! A client hears of its network when it is durable. One that cannot be written is refused, and what a failed sync may
+//! A client hears of its network or volume when that is durable. One that cannot be written is refused, and what a failed sync may
 //! have left of it is undone.
 //!
 //! A start does not wait for a disk, nor for another thread. The spawner puts the job's record into the job's exit file,
@@ -27,7 +27,7 @@
 //! `application_id` is [`database::APPLICATION`], `user_version` the version. Table `jobs`: `serial` (the order of
 //! acceptance), `record` ([`Record`] as JSON), `crc` (CRC-32 of that text). Table `deletions`: jobs whose history is to be
 //! deleted, until the history process says that it is. Table `networks`: those that clients made, by `name`, with `record`
-//! ([`StoredNetwork`] as JSON) and `crc`. Tables `workflows` and `elements`: see [`workflow`]. A database of a newer version, of another
+//! ([`StoredNetwork`] as JSON) and `crc`; table `volumes` likewise ([`StoredVolume`]). Tables `workflows` and `elements`: see [`workflow`]. A database of a newer version, of another
 //! program or with damage is refused and left as it is; `joblet recover` ([`salvage`]) saves every readable record, and
 //! rebuilds the others from the files that the jobs left.
 
@@ -38,6 +38,8 @@ pub mod network;
 pub mod record;
 pub mod salvage;
 pub mod sidecar;
+mod standing;
+pub mod volume;
 mod wal;
 pub mod workflow;
 pub mod writer;
@@ -55,6 +57,8 @@ use crate::diag::disk_remedy;
 pub use database::{Database, Deletions};
 pub use network::{NetworkChange, StoredNetwork};
 pub use record::{Record, Stage};
+pub use standing::StandingChange;
+pub use volume::{StoredVolume, VolumeChange};
 pub use workflow::{ElementRecord, WorkflowChange, WorkflowRecord};
 pub use writer::{Change, Outcome};
 

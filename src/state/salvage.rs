@@ -1,6 +1,6 @@
 //! `joblet recover`: a new database from the readable rows of a damaged one, and from the files that the jobs left.
 //!
-//! Networks and workflows are taken over as far as they can be read. Records come from the damaged database row by row, and for jobs that are not among these from beside their output
+//! Networks, volumes and workflows are taken over as far as they can be read. Records come from the damaged database row by row, and for jobs that are not among these from beside their output
 //! ([`sidecar`], jobs that are over) and from their exit files ([`intent`], jobs that ran). Nothing is thrown
 //! away: the damaged database is kept, and so is the output of jobs of which no record is found, out of the way of
 //! the next daemon, which removes spools without a job.
@@ -10,9 +10,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::database::{Database, Deletions, check, connect, decode, read_networks};
+use super::database::{Database, Deletions, check, connect, decode};
+use super::standing::{self, StandingChange};
 use super::workflow::{self, WorkflowChanges};
-use super::{NetworkChange, Record, Stage, StateError, intent, sidecar};
+use super::{NetworkChange, Record, Stage, StateError, VolumeChange, intent, sidecar};
 use crate::job::JobId;
 
 /// The result of [`salvage`].
@@ -56,7 +57,7 @@ pub fn salvage(data_dir: &Path, exits: &Path, spools: &Path, now_ns: i64) -> Res
     let aside = data_dir.join(format!("state.db.{mark}"));
     let moved = data_dir.join(format!("spool.{mark}"));
     let number = put_aside(spools, &moved, &records).map_err(failed)?;
-    replace(data_dir, &path, &aside, &records, &rows.networks, &rows.workflows)?;
+    replace(data_dir, &path, &aside, &records, &rows.standing, &rows.workflows)?;
     Ok(Salvaged {
         aside,
         saved,
@@ -91,7 +92,7 @@ fn replace(
     path: &Path,
     aside: &Path,
     records: &BTreeMap<u64, Record>,
-    networks: &[NetworkChange],
+    standing: &[StandingChange],
     workflows: &WorkflowChanges,
 ) -> Result<(), StateError> {
     let failed = |source| StateError::Open { path: path.to_owned(), source };
@@ -104,8 +105,8 @@ fn replace(
     fs::create_dir(&making).map_err(failed)?;
     let (mut database, _) = Database::open(&making)?;
     let records = records.iter().map(|(serial, record)| (*serial, record)).collect();
-    let networks = networks.iter().collect::<Vec<_>>();
-    database.write_with(&records, &[], &Deletions::default(), &networks, workflows)?;
+    let standing = standing.iter().collect::<Vec<_>>();
+    database.write_with(&records, &[], &Deletions::default(), &standing, workflows)?;
     database.sync()?;
     database.checkpoint()?;
     drop(database);
@@ -122,7 +123,7 @@ fn replace(
 /// The rows of a damaged database.
 struct Rows {
     whole: Vec<Record>,
-    networks: Vec<NetworkChange>,
+    standing: Vec<StandingChange>,
     workflows: WorkflowChanges,
     /// Serials of rows that cannot be read; `None`: the table cannot.
     broken: Option<BTreeSet<u64>>,
@@ -140,13 +141,16 @@ fn rescue(path: &Path) -> Result<Rows, StateError> {
         return Err(other);
     }
     // A database of an earlier version has no table of them.
-    let networks = read_networks(&connection).unwrap_or_default().into_iter().flatten();
-    let networks = networks.map(|network| NetworkChange { network, is_there: true }).collect();
+    let networks = standing::read(&connection).unwrap_or_default().into_iter().flatten();
+    let networks = networks.map(|network| NetworkChange { network, is_there: true }.into());
+    let volumes = standing::read(&connection).unwrap_or_default().into_iter().flatten();
+    let volumes = volumes.map(|volume| VolumeChange { volume, is_there: true }.into());
+    let standing = networks.chain(volumes).collect();
     let workflows = workflow::rescue(&connection);
     let highest =
         connection.query_row("SELECT max(serial) FROM jobs", [], |row| row.get::<_, Option<i64>>(0));
     let Ok(highest) = highest else {
-        return Ok(Rows { whole: Vec::new(), networks, workflows, broken: None });
+        return Ok(Rows { whole: Vec::new(), standing, workflows, broken: None });
     };
     let (mut whole, mut broken, mut at) = (Vec::new(), BTreeSet::new(), 0);
     while at < highest.unwrap_or(0) {
@@ -168,7 +172,7 @@ fn rescue(path: &Path) -> Result<Rows, StateError> {
             }
         }
     }
-    Ok(Rows { whole, networks, workflows, broken: Some(broken) })
+    Ok(Rows { whole, standing, workflows, broken: Some(broken) })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::Level;
 
 use super::workflow::{WorkflowChange, WorkflowChanges};
-use super::{Database, Deletions, NetworkChange, Record, StateError};
+use super::{Database, Deletions, Record, StandingChange, StateError};
 use crate::diag;
 use crate::job::JobId;
 
@@ -28,7 +28,7 @@ const ERASE: Duration = Duration::from_secs(30);
 /// A task that runs on the writer's thread once a change is durable.
 type WhenDurable = Box<dyn FnOnce() + Send>;
 
-/// A task that hears whether a change of a network is durable, or why not.
+/// A task that hears whether a change of a network or a volume is durable, or why not.
 type WhenDecided = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// A change to the database.
@@ -56,10 +56,10 @@ pub enum Change<T> {
     },
     /// The history of these jobs is deleted.
     HistoryDeleted(Vec<JobId>),
-    /// A network is made or removed. A refused write is not tried again.
-    Network {
-        /// The network and whether it is there.
-        change: NetworkChange,
+    /// A network or a volume is made or removed. A refused write is not tried again.
+    Standing {
+        /// The thing and whether it is there.
+        change: StandingChange,
         /// Runs when that is durable or refused.
         decided: WhenDecided,
     },
@@ -73,7 +73,7 @@ impl<T> fmt::Debug for Change<T> {
             Change::Put { record, version, .. } => write!(f, "Put({} {version})", record.id),
             Change::Delete { serials, .. } => write!(f, "Delete({serials:?})"),
             Change::HistoryDeleted(jobs) => write!(f, "HistoryDeleted({jobs:?})"),
-            Change::Network { change, .. } => write!(f, "Network({change:?})"),
+            Change::Standing { change, .. } => write!(f, "Standing({change:?})"),
             Change::Workflow(change, _) => write!(f, "Workflow({change:?})"),
         }
     }
@@ -121,7 +121,7 @@ fn start_with<T: Send + 'static>(
         waiting: BTreeMap::new(),
         gone: Vec::new(),
         deletions: Deletions::default(),
-        networks: Vec::new(),
+        standing: Vec::new(),
         workflows: WorkflowChanges::default(),
         done: Vec::new(),
         commits: 0,
@@ -154,8 +154,8 @@ struct Writer<T> {
     waiting: BTreeMap<u64, Pending>,
     gone: Vec<u64>,
     deletions: Deletions,
-    // Changes of networks in their order; an undoing has nobody to hear of it, and is tried again.
-    networks: Vec<(NetworkChange, Option<WhenDecided>)>,
+    // Changes of networks and volumes in their order; an undoing has nobody to hear of it, and is tried again.
+    standing: Vec<(StandingChange, Option<WhenDecided>)>,
     workflows: WorkflowChanges,
     done: Vec<WhenDurable>,
     commits: u32,
@@ -210,7 +210,7 @@ impl<T> Writer<T> {
     }
 
     fn is_pending(&self) -> bool {
-        let lists = self.waiting.is_empty() && self.gone.is_empty() && self.networks.is_empty();
+        let lists = self.waiting.is_empty() && self.gone.is_empty() && self.standing.is_empty();
         !lists || self.deletions != Deletions::default() || !self.workflows.is_empty()
     }
 
@@ -227,7 +227,7 @@ impl<T> Writer<T> {
                 self.deletions.wanted.retain(|job| !jobs.contains(job));
                 self.deletions.done.extend(jobs);
             }
-            Change::Network { change, decided } => self.networks.push((change, Some(decided))),
+            Change::Standing { change, decided } => self.standing.push((change, Some(decided))),
             Change::Workflow(change, ticket) => {
                 self.tickets.push(ticket);
                 self.workflows.take(change);
@@ -245,14 +245,14 @@ impl<T> Writer<T> {
 
     fn write(&mut self, tell: &dyn Fn(Outcome<T>)) {
         let puts = self.waiting.iter().map(|(serial, put)| (*serial, put.record.as_ref())).collect();
-        let networks: Vec<&NetworkChange> = self.networks.iter().map(|(change, _)| change).collect();
+        let standing: Vec<&StandingChange> = self.standing.iter().map(|(change, _)| change).collect();
         let written =
-            self.database.write_with(&puts, &self.gone, &self.deletions, &networks, &self.workflows);
+            self.database.write_with(&puts, &self.gone, &self.deletions, &standing, &self.workflows);
         let durable = written.and_then(|()| {
             self.commits += 1;
             self.database.sync()
         });
-        self.decide_networks(durable.as_ref().err().map(ToString::to_string));
+        self.decide(durable.as_ref().err().map(ToString::to_string));
         let records = self.waiting.values().map(|put| (put.record.id, put.version)).collect();
         let workflows = self.workflows.versions();
         if let Err(why) = &durable {
@@ -273,16 +273,16 @@ impl<T> Writer<T> {
         tell(Outcome { trouble, records, workflows, tickets: std::mem::take(&mut self.tickets) });
     }
 
-    /// Tells whether changes of networks are durable. One that is not is undone: the database may have it, and its disk not.
-    fn decide_networks(&mut self, trouble: Option<String>) {
-        for (change, decided) in std::mem::take(&mut self.networks) {
+    /// Tells whether changes of networks and volumes are durable. One that is not is undone: the database may have it, and its disk not.
+    fn decide(&mut self, trouble: Option<String>) {
+        for (change, decided) in std::mem::take(&mut self.standing) {
             match (&trouble, decided) {
                 (None, decided) => drop(decided.map(|tell| tell(Ok(())))),
                 (Some(why), Some(tell)) => {
                     tell(Err(why.clone()));
-                    self.networks.push((change.undone(), None));
+                    self.standing.push((change.undone(), None));
                 }
-                (Some(_), None) => self.networks.push((change, None)),
+                (Some(_), None) => self.standing.push((change, None)),
             }
         }
     }
@@ -395,7 +395,7 @@ mod tests {
             gone: Vec::new(),
             deletions: Deletions::default(),
             workflows: WorkflowChanges::default(),
-            networks: Vec::new(),
+            standing: Vec::new(),
             done: Vec::new(),
             commits: 0,
             tickets: Vec::new(),
@@ -408,14 +408,14 @@ mod tests {
         };
         let (tell, heard) = mpsc::channel();
         let decided: WhenDecided = Box::new(move |decided| tell.send(decided).unwrap());
-        let change = NetworkChange { network, is_there: true };
-        writer.take(Change::Network { change: change.clone(), decided });
-        writer.decide_networks(Some("no space".into()));
+        let change = StandingChange::from(crate::state::NetworkChange { network, is_there: true });
+        writer.take(Change::Standing { change: change.clone(), decided });
+        writer.decide(Some("no space".into()));
         assert_eq!(heard.recv().unwrap(), Err("no space".into()));
-        assert!(writer.is_pending() && writer.networks[0].0 == change.undone());
-        writer.decide_networks(Some("no space".into()));
+        assert!(writer.is_pending() && writer.standing[0].0 == change.undone());
+        writer.decide(Some("no space".into()));
         assert!(writer.is_pending(), "the undoing is tried again");
-        writer.decide_networks(None);
+        writer.decide(None);
         assert!(!writer.is_pending());
     }
 }

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::command::{Answer, CommandError, NetworkView};
-use super::ledger::NetworkStore;
+use super::ledger::StandingStore;
 use super::provision::Wiring;
 use super::resolver::Resolver;
 use super::token::{Counter, Token};
@@ -172,7 +172,7 @@ impl Networks {
         known: Known,
         most: usize,
         node: std::sync::Arc<Node>,
-        store: NetworkStore,
+        store: StandingStore,
         report: impl Fn(Changed) + Send + 'static,
     ) -> Result<(Networks, JoinHandle<()>), DaemonError> {
         let (tasks, queue): (_, Receiver<Task>) = bounded(QUEUE);

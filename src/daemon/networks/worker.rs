@@ -4,7 +4,7 @@ use log::Level;
 
 use super::{Changed, Task};
 use crate::daemon::command::CommandError;
-use crate::daemon::ledger::NetworkStore;
+use crate::daemon::ledger::StandingStore;
 use crate::daemon::provision::Wiring;
 use crate::diag;
 use crate::network::lease::check_range;
@@ -13,7 +13,7 @@ use crate::network::uplink::Uplink;
 use crate::state::NetworkChange;
 
 /// Makes a change, or nothing of it.
-pub(super) fn carry_out(wiring: &Wiring, store: &NetworkStore, task: Task) -> Changed {
+pub(super) fn carry_out(wiring: &Wiring, store: &StandingStore, task: Task) -> Changed {
     let Task { change, definition, answer, under_way } = task;
     let result = if change.is_there {
         create(wiring, store, &change, definition)
@@ -25,7 +25,7 @@ pub(super) fn carry_out(wiring: &Wiring, store: &NetworkStore, task: Task) -> Ch
 
 fn create(
     wiring: &Wiring,
-    store: &NetworkStore,
+    store: &StandingStore,
     change: &NetworkChange,
     definition: Definition,
 ) -> Result<(), CommandError> {
@@ -44,7 +44,7 @@ fn create(
     })
 }
 
-fn remove(wiring: &Wiring, store: &NetworkStore, change: &NetworkChange) -> Result<(), CommandError> {
+fn remove(wiring: &Wiring, store: &StandingStore, change: &NetworkChange) -> Result<(), CommandError> {
     let name = &change.network.name;
     let failed = |why: String| CommandError::SetUp(format!("cannot remove network \"{name}\": {why}"));
     store.put(change.clone()).map_err(failed)?;
