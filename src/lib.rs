@@ -22,6 +22,7 @@ pub mod sandbox; // isolation of one job
 pub mod state; // job records that survive the daemon
 pub mod stream; // many readers of one growing thing
 pub mod upload; // client files beneath a directory descriptor
+pub mod volume; // files that outlive jobs: images, tmpfs, their mounts
 pub mod workflow; // jobs that wait for each other: the file, the graph, its progress
 // Level 0: words.
 pub mod certs; // CA, server, admin and viewer certificates

@@ -1,14 +1,15 @@
 //! Changes to a sandbox between its creation and the start of the payload.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::mount::{MountFlags, mount_remount};
+use rustix::fs::{CWD, Mode};
+use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_remount, move_mount};
 
-use super::create::Sandbox;
+use super::create::{Sandbox, text};
 use super::error::{SandboxError, preparing};
 use super::plan::{HOSTS, hosts_of_wired, run_bytes, scratch, size};
 use crate::sys;
@@ -62,4 +63,30 @@ impl Sandbox {
         preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;
         Ok(done)
     }
+
+    /// Attaches volumes, each a detached mount with the place where the job finds it, which is `/volumes/` and a name. The
+    /// directory /volumes itself has them and nothing else, and the job cannot write it. Call it as [`Sandbox::resize`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach(&self, mounts: BorrowedFd<'_>, volumes: &[(String, OwnedFd)]) -> Result<(), SandboxError> {
+        self.inside(mounts, || attach(volumes))?
+    }
+}
+
+const VOLUMES: &CStr = c"/volumes";
+
+/// The mount points need a file system of the job's own: its root is shared by all jobs, and read-only.
+fn attach(volumes: &[(String, OwnedFd)]) -> Result<(), SandboxError> {
+    let bare = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let options = text(&format!("mode=755,size=64k,nr_inodes={}", volumes.len() + 1))?;
+    preparing(mount("tmpfs", VOLUMES, "tmpfs", bare, Some(options.as_c_str())), "mount /volumes")?;
+    for (place, volume) in volumes {
+        let mode = Mode::from_raw_mode(0o755);
+        preparing(rustix::fs::mkdir(place, mode), &format!("make the directory {place}"))?;
+        let moved = move_mount(volume, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+        preparing(moved, &format!("attach a volume at {place}"))?;
+    }
+    let closed = sys::mount::set_attributes(CWD, VOLUMES, libc::MOUNT_ATTR_RDONLY, false);
+    preparing(closed, "make /volumes read-only")
 }

@@ -395,6 +395,19 @@ pub fn user_namespace(lease: &mut identity::Lease, user: User) -> Result<Arc<Own
     Ok(namespace)
 }
 
+/// The map of a lease from the owner of all files of volumes to its id; see [`identity::make_volume_map`].
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn volume_map(lease: &mut identity::Lease) -> Result<Arc<OwnedFd>, SandboxError> {
+    if let Some(map) = &lease.volumes {
+        return Ok(map.clone());
+    }
+    let map = Arc::new(identity::make_volume_map(lease.id)?);
+    lease.volumes = Some(map.clone());
+    Ok(map)
+}
+
 pub(super) fn text(text: &str) -> Result<CString, SandboxError> {
     preparing(CString::new(text).map_err(io::Error::other), "build a string for the kernel")
 }

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::job::User;
+use crate::job::volume::OWNER;
 use crate::sys::user_namespace::{self, Setting};
 
 use super::error::SandboxError;
@@ -25,12 +26,14 @@ pub struct Lease {
     pub id: u32,
     /// Its user namespace for jobs of each user, at [`User::index`], once one of them has made it.
     pub namespaces: [Option<Arc<OwnedFd>>; User::ALL.len()],
+    /// The map from the owner of all files of volumes to this id, once a job with a volume has made it.
+    pub volumes: Option<Arc<OwnedFd>>,
 }
 
 impl Lease {
     /// An id that no job has had yet.
     fn new(id: u32) -> Self {
-        Lease { id, namespaces: Default::default() }
+        Lease { id, namespaces: Default::default(), volumes: None }
     }
 }
 
@@ -141,13 +144,26 @@ const POOLS: &[Setting] = &[
 /// # Errors
 /// The kernel's refusal, by step.
 pub fn make_namespace(id: u32, user: User) -> Result<OwnedFd, SandboxError> {
+    make_with(id, user.id())
+}
+
+/// Makes the map from [`OWNER`], to whom all files of volumes belong on disk, to `id`: a user namespace that no process ever joins.
+///
+/// # Errors
+/// The kernel's refusal, by step.
+pub fn make_volume_map(id: u32) -> Result<OwnedFd, SandboxError> {
+    make_with(id, OWNER)
+}
+
+/// Makes a user namespace, owned by `id`, in which `inside` is `id` and no other id exists.
+fn make_with(id: u32, inside: u32) -> Result<OwnedFd, SandboxError> {
     let failed = |doing: &'static str| move |source| SandboxError::UserNamespace { doing, id, source };
     let refused = |(doing, source)| SandboxError::UserNamespace { doing, id, source };
     let holder = user_namespace::hold(id, POOLS).map_err(refused)?;
     let proc = format!("/proc/{}", holder.pid());
     // setgroups stays denied for ever: the payload has no business with groups (user_namespaces(7)).
     fs::write(format!("{proc}/setgroups"), "deny").map_err(failed("deny setgroups"))?;
-    let map = format!("{} {id} 1", user.id());
+    let map = format!("{inside} {id} 1");
     fs::write(format!("{proc}/uid_map"), &map).map_err(failed("write uid_map"))?;
     fs::write(format!("{proc}/gid_map"), &map).map_err(failed("write gid_map"))?;
     File::open(format!("{proc}/ns/user")).map(OwnedFd::from).map_err(failed("open it"))

@@ -33,6 +33,17 @@ pub fn set_attributes_privately(mount: BorrowedFd<'_>, set: u64) -> io::Result<(
     set_all(mount, c"", &MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 }, false)
 }
 
+/// Like [`set_attributes_privately`], and the ids on disk are those of `ids`: what belongs there to the id inside of that user
+/// namespace belongs here to the one outside (mount_setattr(2), MOUNT_ATTR_IDMAP).
+///
+/// # Errors
+/// EINVAL: this kernel cannot map ids of that file system.
+pub fn map_ids(mount: BorrowedFd<'_>, set: u64, ids: BorrowedFd<'_>) -> io::Result<()> {
+    let set = set | libc::MOUNT_ATTR_IDMAP;
+    let userns_fd = u64::from(ids.as_raw_fd().cast_unsigned());
+    set_all(mount, c"", &MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns_fd }, false)
+}
+
 fn set_all(dir: BorrowedFd<'_>, path: &CStr, attr: &MountAttr, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH as usize;
     if recursive {

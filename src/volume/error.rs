@@ -1,0 +1,110 @@
+//! Why a volume cannot be made, found or mounted.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::diag::disk_remedy;
+use crate::job::{VolumeKind, VolumeName, units};
+
+/// A volume that cannot be used, or not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Nothing has this name.
+    #[error(
+        "volume \"{0}\" does not exist; make it with: rnx volume create {0} --size 1GB, or choose one of: rnx volume list"
+    )]
+    Unknown(VolumeName),
+    /// The name is taken.
+    #[error("volume \"{0}\" exists already; nothing of it was changed")]
+    Exists(VolumeName),
+    /// There are as many as there may be.
+    #[error("there are {0} volumes already, the most that a node has; remove one")]
+    Full(usize),
+    /// A size out of range.
+    #[error(
+        "size {} is too small for type {}; it must be at least {}",
+        units::format_size(*bytes), kind.as_str(), units::format_size(*least)
+    )]
+    TooSmall {
+        /// The size that was given.
+        bytes: u64,
+        /// The kind of the volume.
+        kind: VolumeKind,
+        /// The smallest size of that kind.
+        least: u64,
+    },
+    /// A size that the host does not have.
+    #[error("size {} is more than the host has: {what} has {} free", units::format_size(*bytes), units::format_size(*free))]
+    TooLarge {
+        /// The size that was given.
+        bytes: u64,
+        /// The disk or the memory.
+        what: String,
+        /// Its free bytes.
+        free: u64,
+    },
+    /// An image lies there that no volume has.
+    #[error("{} lies in its way, which no volume has; move it away", .0.display())]
+    InTheWay(PathBuf),
+    /// `mke2fs` is missing, or failed.
+    #[error("mke2fs cannot make its file system: {0}")]
+    Format(String),
+    /// A step of making an image.
+    #[error("cannot {doing} {}: {source}; {}", path.display(), disk_remedy(source))]
+    Image {
+        /// The step.
+        doing: &'static str,
+        /// The image, or its directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The image of a volume is not there.
+    #[error("volume \"{name}\" cannot be mounted: its image {} is missing", path.display())]
+    Missing {
+        /// The volume.
+        name: VolumeName,
+        /// The path of its image.
+        path: PathBuf,
+    },
+    /// A step of mounting.
+    #[error("volume \"{name}\" cannot be mounted: cannot {doing}: {source}{}", mount_remedy(source))]
+    Mount {
+        /// The volume.
+        name: VolumeName,
+        /// The step.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel cannot map ids in this file system.
+    #[error("volume \"{name}\" cannot be mounted: cannot map the ids of its files: {source}{}", map_remedy(*kind))]
+    MapIds {
+        /// The volume.
+        name: VolumeName,
+        /// The kind of the volume.
+        kind: VolumeKind,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// The advice where a mount is refused.
+fn mount_remedy(why: &io::Error) -> &'static str {
+    match why.raw_os_error() {
+        Some(libc::EUCLEAN | libc::EINVAL | libc::EIO) => {
+            "; its file system is damaged: check the image with e2fsck"
+        }
+        Some(libc::EBUSY) => {
+            "; its file system is read-only since an error: end the jobs that have it, then check the image with e2fsck"
+        }
+        _ => "",
+    }
+}
+
+fn map_remedy(kind: VolumeKind) -> &'static str {
+    match kind {
+        VolumeKind::Filesystem => "",
+        VolumeKind::Memory => "; tmpfs can since Linux 6.3: use type filesystem",
+    }
+}
