@@ -139,6 +139,7 @@ fn fill(dir: &Path, count: u64) {
         egress: None,
         rate: Default::default(),
         publish: Vec::new(),
+        volumes: Vec::new(),
         user: User::Root,
         timeout: Some(std::time::Duration::from_secs(3600)),
         stop_grace: None,

@@ -75,6 +75,7 @@ mod e2e {
     mod terminal;
     mod uploads;
     mod user;
+    mod volumes;
     mod waiting;
     mod walls;
     mod workflow;

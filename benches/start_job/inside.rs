@@ -226,6 +226,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         egress: None,
         rate: Default::default(),
         publish: Vec::new(),
+        volumes: Vec::new(),
         user: User::Root,
         timeout: None,
         stop_grace: None,

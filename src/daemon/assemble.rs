@@ -33,7 +33,7 @@ use super::settings::{
 use super::sources::{Sources, WAKE};
 use super::spawner::Spawner;
 use super::staging;
-use super::threads::{Threads, join_all};
+use super::threads::{StoredVolumes, Threads, join_all};
 use super::workflows::Workflows;
 use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
@@ -52,6 +52,7 @@ use crate::state::{Database, Record};
 use crate::sys::clock::now_ns;
 use crate::sys::mailbox::mailbox;
 use crate::upload::{Stage, Store};
+use crate::volume;
 
 /// Answers of worker threads that may wait for the loop. A thread that has more waits for the loop, which never waits
 /// for a thread.
@@ -120,7 +121,7 @@ impl Daemon {
         let (lock, holders) = lock(&places.run_dir)?;
         let (database, records) = open_database(config)?;
         let workflows = database.as_ref().map(Database::workflows).transpose()?.unwrap_or_default();
-        let known = known_networks(config, database.as_ref())?;
+        let (known, volumes) = known(config, &places, database.as_ref())?;
         let work = Arc::new(WorkDisk::open(&config.data_dir)?);
         let on_disk = work_on_disk(config, &work)?;
         let left = left_work(&work);
@@ -159,7 +160,7 @@ impl Daemon {
             stage: stage.clone(),
         });
         let ledger = threads.start_ledger(database)?;
-        let supply = supply(config, known, &node, &ledger, &mut threads)?;
+        let supply = supply(config, known, volumes, &node, &ledger, &mut threads)?;
         let core = Core {
             settings: settings(config),
             node: node.clone(),
@@ -280,6 +281,7 @@ struct Places {
     staged: PathBuf,
     uploads: PathBuf,
     outputs: PathBuf,
+    volumes: PathBuf,
 }
 
 impl Places {
@@ -292,20 +294,27 @@ impl Places {
             staged: make("staged")?,
             uploads: make("uploads")?,
             outputs: make("workflows")?,
+            volumes: make("volumes")?,
         })
     }
 }
 
-/// The networks of the configuration and of the database.
-fn known_networks(config: &DaemonConfig, database: Option<&Database>) -> Result<Known, DaemonError> {
-    let stored = database.map(Database::networks).transpose()?.unwrap_or_default();
-    Ok(Known::new(config, stored)?)
+/// The networks of the configuration and of the database, and the volumes with their directory.
+fn known(
+    config: &DaemonConfig,
+    places: &Places,
+    database: Option<&Database>,
+) -> Result<(Known, StoredVolumes), DaemonError> {
+    let networks = database.map(Database::networks).transpose()?.unwrap_or_default();
+    let volumes = database.map(Database::volumes).transpose()?.unwrap_or_default();
+    Ok((Known::new(config, networks)?, (volume::Store::new(places.volumes.clone()), volumes)))
 }
 
 /// The stock of things that are lent to jobs.
 fn supply(
     config: &DaemonConfig,
     known: Known,
+    volumes: StoredVolumes,
     node: &Arc<Node>,
     ledger: &Ledger,
     threads: &mut Threads,
@@ -315,6 +324,7 @@ fn supply(
         namespaces: KeptNetworks::default(),
         addresses: known.addresses()?,
         networks: threads.start_networks(known, config, node.clone(), ledger)?,
+        volumes: threads.start_volumes(volumes, ledger)?,
         egress: node.egress.clone(),
         keeper: threads.start_keeper(node)?,
         ports: PortTable::new(Relay::start().map_err(setting_up("start the relay of jobs' ports"))?),

@@ -197,6 +197,7 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
         WorkerEvent::Collected(collected) => lifecycle::on_collected(core, collected),
         WorkerEvent::Network(changed) => core.supply.networks.take_in(*changed, &mut core.supply.addresses),
+        WorkerEvent::Volume(changed) => core.supply.volumes.take_in(*changed),
         WorkerEvent::History(HistoryEvent::Complete(id)) => lifecycle::measure(core, id),
         WorkerEvent::History(HistoryEvent::Forgotten(ids)) => core.ledger.history_deleted(ids),
         WorkerEvent::AddressesFree(leases) => {

@@ -39,6 +39,8 @@ pub(super) enum WorkerEvent {
     Collected(Collected),
     /// A network is made or removed, or could not be.
     Network(Box<Changed>),
+    /// A volume is made or removed, or could not be.
+    Volume(Box<super::volumes::Changed>),
     /// History has all of a job, or nothing any more.
     History(HistoryEvent),
     /// Nothing is left in the router of the jobs that had these addresses.

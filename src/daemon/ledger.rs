@@ -125,6 +125,11 @@ impl Ledger {
 pub(super) struct StandingStore(Option<Sender<Change<PendingWrite>>>);
 
 impl StandingStore {
+    /// Whether a later daemon will know what is recorded.
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Waits until a change is durable, or is as durable as it gets in memory.
     ///
     /// # Errors

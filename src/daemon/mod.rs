@@ -59,6 +59,7 @@ mod stores;
 mod threads;
 mod timers;
 mod token;
+mod volumes;
 mod workflows;
 
 use std::io;

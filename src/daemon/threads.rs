@@ -26,6 +26,7 @@ use super::settings::{spool_limits, stores};
 use super::spawner::{CreateRequest, Spawner, StartResult, Starts, schedule_first};
 use super::staging::{self, Staging};
 use super::token::Token;
+use super::volumes::Volumes;
 use super::{DaemonError, networks, resolver};
 use crate::config::daemon::DaemonConfig;
 use crate::diag;
@@ -34,9 +35,13 @@ use crate::metrics::Sampler;
 use crate::output::{Collector, CollectorEvent};
 use crate::resolver::protocol::Denial;
 use crate::sandbox::work::WorkDisk;
-use crate::state::{self, Change, Database};
+use crate::state::{self, Change, Database, StoredVolume};
 use crate::sys::mailbox::Mailbox;
 use crate::upload::{Stage, Store};
+use crate::volume;
+
+/// The directory of volumes, and the volumes of the database.
+pub(super) type StoredVolumes = (volume::Store, Vec<StoredVolume>);
 
 /// Spawner threads: as many as help on small machines; more only queue in the kernel.
 const SPAWNERS: usize = 2;
@@ -186,6 +191,19 @@ impl Threads {
         let (networks, thread) = Networks::start(known, most, node, ledger.standing(), report)?;
         self.handles.push(thread);
         Ok(networks)
+    }
+
+    /// The thread that makes and removes volumes.
+    pub(super) fn start_volumes(
+        &mut self,
+        (store, stored): StoredVolumes,
+        ledger: &Ledger,
+    ) -> Result<Volumes, DaemonError> {
+        let answer = self.answer();
+        let report = move |changed| answer(WorkerEvent::Volume(Box::new(changed)));
+        let (volumes, thread) = Volumes::start(store, stored, ledger.standing(), report)?;
+        self.handles.push(thread);
+        Ok(volumes)
     }
 
     /// The thread that writes the inputs of waiting jobs.

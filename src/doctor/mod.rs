@@ -24,6 +24,7 @@ mod pools;
 mod report;
 mod storage;
 mod trust;
+mod volumes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -137,6 +138,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     all.extend(network::checks(host, config));
     all.extend(names::checks());
     all.extend(storage::checks(config));
+    all.extend(volumes::checks());
     all.extend(history::checks(config));
     all.extend(cloudwatch::checks(config));
     all.extend(trust::checks(config));

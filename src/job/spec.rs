@@ -8,7 +8,7 @@ use super::client::ClientId;
 use super::egress::List;
 use super::env::{self, Secret};
 use super::publish::Published;
-use super::{InvalidField, Limits, NetRate, NetworkMode, Part, User};
+use super::{InvalidField, Limits, NetRate, NetworkMode, Part, User, VolumeUse};
 
 /// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
 /// the values of secrets.
@@ -40,6 +40,9 @@ pub struct JobSpec {
     /// Ports of the host that reach it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Published>,
+    /// The volumes that it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeUse>,
     /// The user that it is inside.
     #[serde(default, skip_serializing_if = "User::is_root")]
     pub user: User,
@@ -82,6 +85,7 @@ impl JobSpec {
             egress: None,
             rate: NetRate::default(),
             publish: vec![],
+            volumes: vec![],
             user: User::Root,
             timeout: None,
             stop_grace: None,

@@ -27,7 +27,7 @@ use crate::pb::joblet::{
 };
 use crate::pb::joblet_grpc::{
     JobServiceClient, MonitoringServiceClient, NetworkServiceClient, SessionServiceClient,
-    UploadServiceClient,
+    UploadServiceClient, VolumeServiceClient,
 };
 
 /// The name in every server certificate.
@@ -132,6 +132,16 @@ impl Server {
         question: impl FnOnce(&NetworkServiceClient, CallOption) -> grpcio::Result<T>,
     ) -> Result<T> {
         let client = NetworkServiceClient::new(self.channel.clone());
+        question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
+    /// The same, of the service that knows volumes.
+    pub(crate) fn ask_volumes<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&VolumeServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = VolumeServiceClient::new(self.channel.clone());
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 

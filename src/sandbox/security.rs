@@ -9,10 +9,10 @@ use std::path::Path;
 
 use super::create::hard_limits;
 use super::plan::rlimits;
-use crate::job::{Layer, User};
+use crate::job::{Layer, User, VolumeUse};
 
 /// The promises for one job, beside those that hold for all jobs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Promise {
     /// The host id that it runs as.
     pub host_id: u32,
@@ -22,6 +22,8 @@ pub struct Promise {
     pub own_network: bool,
     /// Most processes and threads of the job.
     pub pids: u32,
+    /// Its volumes.
+    pub volumes: Vec<VolumeUse>,
 }
 
 /// Processes of a job that are looked at; the payload always is.
@@ -52,6 +54,8 @@ const OWN_MOUNTS: [(&str, &[&str]); 6] = [
     ("/dev/shm", &["nosuid", "nodev", "noexec"]),
     ("/dev/pts", &["nosuid", "noexec"]),
 ];
+/// A volume that is not read-only.
+const VOLUME: &[&str] = &["rw", "nosuid", "nodev"];
 const OF_THE_HOST: &[&str] = &["ro", "nosuid", "nodev"];
 /// /dev with its six harmless devices.
 const DEVICES: &[&str] = &["ro", "nosuid", "noexec"];
@@ -85,7 +89,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise));
     layers.extend(privileges(&status));
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
-    layers.extend(mounts(&read("mountinfo")?));
+    layers.extend(mounts(&read("mountinfo")?, &promise.volumes));
     Ok(layers)
 }
 
@@ -182,9 +186,11 @@ fn limits(text: &str, pids: u32, ceilings: &[u64; 16]) -> Vec<Layer> {
 }
 
 /// One layer for each mount, and one for each that should be there and is not.
-fn mounts(mountinfo: &str) -> Vec<Layer> {
-    let mut layers: Vec<Layer> = mountinfo.lines().filter_map(mount).collect();
-    for at in OWN_MOUNTS.iter().map(|(at, _)| *at).chain(["/"]) {
+fn mounts(mountinfo: &str, volumes: &[VolumeUse]) -> Vec<Layer> {
+    let written: Vec<String> = volumes.iter().filter(|used| !used.read_only).map(VolumeUse::place).collect();
+    let mut layers: Vec<Layer> = mountinfo.lines().filter_map(|line| mount(line, &written)).collect();
+    let own = OWN_MOUNTS.iter().map(|(at, _)| (*at).to_owned()).chain(["/".to_owned()]);
+    for at in own.chain(volumes.iter().map(VolumeUse::place)) {
         let name = format!("mount {at}");
         if !layers.iter().any(|layer| layer.name == name) {
             layers.push(Layer::new(name, "a mount of the job's own", "not mounted", false));
@@ -194,13 +200,15 @@ fn mounts(mountinfo: &str) -> Vec<Layer> {
 }
 
 /// `id parent major:minor root point options [tags...] - type source super-options` (proc_pid_mountinfo(5))
-fn mount(line: &str) -> Option<Layer> {
+/// `written`: the places of volumes that the job may write.
+fn mount(line: &str, written: &[String]) -> Option<Layer> {
     let (before, after) = line.split_once(" - ")?;
     let fields: Vec<&str> = before.split(' ').collect();
     let (at, options, tags) = (*fields.get(4)?, *fields.get(5)?, fields.get(6..)?);
     let kind = after.split(' ').next().unwrap_or_default();
     let wanted = match OWN_MOUNTS.iter().find(|(own, _)| *own == at) {
         Some((_, wanted)) => wanted,
+        None if written.iter().any(|place| place == at) => VOLUME,
         None if at == "/dev" => DEVICES,
         None if kind == "overlay" && at.starts_with("/proc/") => HIDDEN,
         None => OF_THE_HOST,
@@ -274,7 +282,8 @@ Max realtime timeout      50000                50000                us
 112 47 0:46 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw
 113 47 0:47 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
 ";
-    const PROMISE: Promise = Promise { host_id: 70_000, user: User::Root, own_network: true, pids: 64 };
+    const PROMISE: Promise =
+        Promise { host_id: 70_000, user: User::Root, own_network: true, pids: 64, volumes: Vec::new() };
 
     /// A /proc with a host (`self`) and one process.
     fn proc_with(status: &str, limits: &str, mountinfo: &str, shared: &str) -> tempfile::TempDir {
@@ -357,10 +366,25 @@ Max realtime timeout      50000                50000                us
     }
 
     #[test]
+    fn volume_that_is_missing_or_can_be_written_against_the_promise_is_named() {
+        let volume = |text: &str| text.parse::<VolumeUse>().unwrap();
+        let with = |lines: &str| proc_with(STATUS, LIMITS, &format!("{MOUNTS}{lines}"), "");
+        let line = |name: &str, access: &str| {
+            format!("120 47 7:0 / /volumes/{name} {access},nosuid,nodev,relatime - ext4 /dev/loop0 rw\n")
+        };
+        let proc = with(&format!("{}{}", line("a", "rw"), line("b", "ro")));
+        let promise = |a: &str, b: &str| Promise { volumes: vec![volume(a), volume(b)], ..PROMISE };
+        assert_eq!(broken(&proc, promise("a", "b:ro")), Vec::<String>::new());
+        assert_eq!(broken(&proc, promise("a:ro", "b")), ["mount /volumes/a", "mount /volumes/b"]);
+        assert_eq!(broken(&proc, PROMISE), ["mount /volumes/a"]);
+        assert_eq!(broken(&with(&line("a", "rw")), promise("a", "b:ro")), ["mount /volumes/b"]);
+    }
+
+    #[test]
     fn map_of_the_other_user_is_broken_for_both_users() {
         let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
         let ordinary = Promise { user: User::Job, ..PROMISE };
-        assert_eq!(broken(&proc, ordinary), ["ids.uid_map", "ids.gid_map"]);
+        assert_eq!(broken(&proc, ordinary.clone()), ["ids.uid_map", "ids.gid_map"]);
         for map in ["uid_map", "gid_map"] {
             fs::write(proc.path().join("4242").join(map), "      1000      70000          1\n").unwrap();
         }

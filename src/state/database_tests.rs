@@ -30,6 +30,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         egress: List::parse(&["preset:pypi".into(), "!10.0.0.0/8:22".into()]).ok(),
         rate: Default::default(),
         publish: Vec::new(),
+        volumes: Vec::new(),
         user: User::Root,
         timeout: Some(std::time::Duration::from_millis(1500)),
         stop_grace: Some(std::time::Duration::from_secs(7)),

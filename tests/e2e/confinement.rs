@@ -406,7 +406,7 @@ fn unsupported_way_to_start_is_refused_not_run_less_isolated() {
     let client = d.client("default");
     for (what, request) in [
         ("runtime", RunJobRequest { runtime: "python-3.11".into(), ..ask() }),
-        ("volumes", RunJobRequest { volumes: vec!["data".into()], ..ask() }),
+        ("missing volume", RunJobRequest { volumes: vec!["data".into()], ..ask() }),
         ("gpu", RunJobRequest { gpu_count: 1, ..ask() }),
         ("missing network", RunJobRequest { network: "lab".into(), ..ask() }),
         ("host", RunJobRequest { network: "host".into(), ..ask() }),
@@ -418,7 +418,7 @@ fn unsupported_way_to_start_is_refused_not_run_less_isolated() {
         let Err(grpcio::Error::RpcFailure(status)) = refused else { panic!("{what} was taken") };
         let codes = match what {
             // Nobody has made it.
-            "missing network" => &[RpcStatusCode::FAILED_PRECONDITION][..],
+            "missing network" | "missing volume" => &[RpcStatusCode::FAILED_PRECONDITION][..],
             _ => &[
                 RpcStatusCode::UNIMPLEMENTED,
                 RpcStatusCode::PERMISSION_DENIED,

@@ -202,7 +202,6 @@ fn unsupported_request_field_is_refused_by_name() {
     let client = d.client("default");
     let base = || RunJobRequest { command: "true".to_owned(), ..Default::default() };
     for (field, request) in [
-        ("volumes", RunJobRequest { volumes: vec!["data".to_owned()], ..base() }),
         ("runtime", RunJobRequest { runtime: "python:3.11".to_owned(), ..base() }),
         ("gpu", RunJobRequest { gpu_count: 1, ..base() }),
     ] {

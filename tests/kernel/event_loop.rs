@@ -95,6 +95,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         egress: None,
         rate: Default::default(),
         publish: Vec::new(),
+        volumes: Vec::new(),
         user: User::Root,
         timeout: None,
         stop_grace: None,

@@ -7,7 +7,7 @@ use std::path::Path;
 use joblet::daemon::command::{Command, StoredFiles};
 use joblet::daemon::resource_kinds;
 use joblet::job::publish::Published;
-use joblet::job::{JobRef, JobSpec, Verdict};
+use joblet::job::{JobRef, JobSpec, Verdict, VolumeKind};
 
 use crate::event_loop::{LoopUnderTest, spec};
 
@@ -39,16 +39,24 @@ fn every_kind_of_resource_is_explained_and_read_back() {
     // A job that asks for all kinds.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let publish = vec![Published::parse(&format!("{free}:80")).unwrap()];
+    let create = |kind| {
+        let (name, bytes) = ("data".parse().unwrap(), 16 << 20);
+        under_test.ask(|answer| Command::CreateVolume { name, kind, bytes, answer })
+    };
+    // Each host can have one kind at least.
+    create(VolumeKind::Filesystem).or_else(|_| create(VolumeKind::Memory)).unwrap();
+    let volumes = vec!["data:ro".parse().unwrap()];
+    let asked = |argv: &[&str]| JobSpec { publish: publish.clone(), volumes: volumes.clone(), ..spec(argv) };
     let plan = under_test
         .ask(|answer| Command::Explain {
-            spec: Box::new(JobSpec { publish: publish.clone(), ..spec(&["true"]) }),
+            spec: Box::new(asked(&["true"])),
             uploads: Vec::new(),
             stored: StoredFiles::default(),
             answer,
         })
         .unwrap()
         .plan;
-    let job = under_test.run(JobSpec { publish, ..spec(&["sleep", "60"]) }).unwrap();
+    let job = under_test.run(asked(&["sleep", "60"])).unwrap();
     let (_, layers) =
         under_test.ask(|answer| Command::Security { job: JobRef::Exact(job.id), answer }).unwrap();
     for [name, step, layer] in resource_kinds() {

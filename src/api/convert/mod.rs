@@ -9,6 +9,7 @@ pub(super) mod network;
 pub(super) mod reply;
 pub(super) mod request;
 pub(super) mod upload;
+pub(super) mod volume;
 pub(super) mod workflow;
 
 use std::time::Duration;

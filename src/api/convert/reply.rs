@@ -90,6 +90,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         network: view.spec.network.as_str().to_owned(),
         user: view.spec.user.as_str().to_owned(),
         workDir: view.spec.work_dir.clone(),
+        volumes: view.spec.volumes.iter().map(ToString::to_string).collect(),
         uploads: view.spec.upload_paths.clone(),
         nodeId: rules.node_id.clone(),
         timeout: timeout(view.spec.timeout),

@@ -11,7 +11,9 @@ use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::publish::{self, Published};
 use crate::job::units;
-use crate::job::{ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Secret, Status, User, spec};
+use crate::job::{
+    ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Secret, Status, User, spec, volume,
+};
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
 use crate::output::lines::Needle;
@@ -48,6 +50,7 @@ pub(in crate::api) fn run(
     let egress = egress(&request.egress, &network, rules)?;
     let rate = rate(&request, &network, rules)?;
     let publish = publish(&request.publish, &network, rules)?;
+    let volumes = volume::parse_uses(&request.volumes)?;
     let user = user(&request.user, rules)?;
     let timeout = timeout(&request.timeout, rules)?;
     let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
@@ -67,6 +70,7 @@ pub(in crate::api) fn run(
         egress,
         rate,
         publish,
+        volumes,
         user,
         timeout,
         stop_grace,
@@ -85,7 +89,6 @@ pub(in crate::api) fn run(
 /// Refuses fields that the daemon would silently ignore.
 fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
     for (field, set) in [
-        ("volumes", !request.volumes.is_empty()),
         ("runtime", !request.runtime.is_empty()),
         ("gpu_count", request.gpu_count != 0),
         ("gpu_memory_mb", request.gpu_memory_mb != 0),

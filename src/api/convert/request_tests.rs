@@ -102,8 +102,7 @@ fn every_requested_field_arrives_in_the_spec_unchanged() {
 
 #[test]
 fn unsupported_field_is_refused_by_name_and_never_ignored() {
-    let set: [(&str, Change<RunJobRequest>); 4] = [
-        ("volumes", |r| r.volumes = vec!["data".into()]),
+    let set: [(&str, Change<RunJobRequest>); 3] = [
         ("runtime", |r| r.runtime = "python:3.11".into()),
         ("gpu_count", |r| r.gpu_count = 1),
         ("gpu_memory_mb", |r| r.gpu_memory_mb = -1),
@@ -113,6 +112,25 @@ fn unsupported_field_is_refused_by_name_and_never_ignored() {
         change(&mut request);
         let text = format!("field \"{field}\" is not supported by this version of joblet");
         assert_eq!(refused(request), ('u', text));
+    }
+}
+
+#[test]
+fn volumes_of_a_job_are_names_each_once() {
+    let ask = |volumes: &[&str]| {
+        let volumes = volumes.iter().map(|text| (*text).to_owned()).collect();
+        run(RunJobRequest { volumes, ..request() }, &rules_of(&DaemonConfig::default()))
+    };
+    let texts = |spec: JobSpec| spec.volumes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(*ask(&["data", "models:ro"]).unwrap().0), ["data", "models:ro"]);
+    for (volumes, why) in [
+        (&["data:rw"][..], "is no way to use it"),
+        (&["../data"], "letters, digits"),
+        (&["data", "data:ro"], "stands twice"),
+        (&[""], "1 to 63 characters"),
+    ] {
+        let refused = ask(volumes).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The handlers. A handler never waits: it converts the message, sends a command to the loop and leaves a future.
 //!
 //! [`auth`](super::auth) has permitted the call before a handler sees it, and answers all calls of methods that are not
-//! built. The four services at the end have no handlers of their own, but must be registered: C-core answers a method
+//! built. The two services at the end have no handlers of their own, but must be registered: C-core answers a method
 //! that it does not know without a check of the client.
 
 mod job;
@@ -9,6 +9,7 @@ mod network;
 mod session;
 mod stream;
 mod upload;
+mod volume;
 mod workflow;
 
 use std::sync::Arc;
@@ -23,9 +24,8 @@ use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
 use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
-    MonitoringService, RuntimeService, VolumeService, create_job_service, create_monitoring_service,
-    create_network_service, create_runtime_service, create_session_service, create_upload_service,
-    create_volume_service,
+    MonitoringService, RuntimeService, create_job_service, create_monitoring_service, create_network_service,
+    create_runtime_service, create_session_service, create_upload_service, create_volume_service,
 };
 use crate::upload::Store;
 use crate::upload::receive::Places;
@@ -111,7 +111,6 @@ impl Drop for UploadPermit {
 #[derive(Clone)]
 struct NotBuilt;
 
-impl VolumeService for NotBuilt {}
 impl MonitoringService for NotBuilt {}
 impl RuntimeService for NotBuilt {}
 
@@ -122,8 +121,8 @@ pub(super) fn all(jobs: Jobs) -> [Service; 7] {
     [
         create_upload_service(uploads),
         create_job_service(jobs.clone()),
-        create_network_service(jobs),
-        create_volume_service(NotBuilt),
+        create_network_service(jobs.clone()),
+        create_volume_service(jobs),
         create_monitoring_service(NotBuilt),
         create_runtime_service(NotBuilt),
         create_session_service(sessions),

@@ -25,6 +25,10 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return;
     }
+    if let Some(why) = core.supply.lacks_volume(&spec.volumes) {
+        let _ = answer.send(Err(CommandError::WrongState(why)));
+        return;
+    }
     let inline = uploads.iter().map(|upload| upload.content.len() as u64);
     let bytes = inline.chain(stored.found.iter().map(|stored| stored.size())).sum();
     let entries = stored.found.iter().map(|stored| stored.entries()).sum::<usize>() + uploads.len();
@@ -62,6 +66,9 @@ fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Ve
     plan.push(format!("system call policy: {}", filter::JOB.summary()));
     if entries > 0 {
         plan.push(format!("put {entries} uploaded files and directories, {bytes} bytes, into /work"));
+    }
+    for used in &spec.volumes {
+        plan.push(format!("attach the volume {} at {} ({})", used.name, used.place(), used.access()));
     }
     plan.push(command(spec));
     Ok(plan)

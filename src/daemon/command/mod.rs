@@ -24,6 +24,7 @@ mod run_workflow;
 mod security;
 mod status;
 mod stop;
+mod volume;
 mod workflow_status;
 
 use super::core::Core;
@@ -34,7 +35,7 @@ pub(super) use run_workflow::SEALED;
 
 pub use request::{
     Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
-    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
+    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles, VolumeView,
 };
 
 pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};
@@ -69,5 +70,10 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::RemoveNetwork { name, answer } => network::remove(core, &name, answer),
         Command::ListNetworks { answer } => network::list(core, answer),
         Command::GetNetwork { name, answer } => network::get(core, &name, answer),
+        Command::CreateVolume { name, kind, bytes, answer } => {
+            volume::create(core, name, kind, bytes, answer);
+        }
+        Command::RemoveVolume { name, answer } => volume::remove(core, &name, answer),
+        Command::ListVolumes { answer } => volume::list(core, answer),
     }
 }

@@ -11,7 +11,10 @@ use futures_channel::oneshot;
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
-use crate::job::{ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status};
+use crate::job::{
+    ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
+    VolumeName,
+};
 use crate::metrics::JobSamples;
 use crate::network::Range;
 use crate::output::{JobHistory, Watermark};
@@ -196,6 +199,46 @@ pub enum Command {
         /// The network, and its jobs, oldest first.
         answer: Answer<(NetworkView, Vec<NetworkJobView>)>,
     },
+    /// Make a volume. Answered when it is recorded and can be mounted.
+    CreateVolume {
+        /// The name that it shall have.
+        name: VolumeName,
+        /// Where its files shall be.
+        kind: VolumeKind,
+        /// Its bound, in bytes.
+        bytes: u64,
+        /// The volume as it is then.
+        answer: Answer<VolumeView>,
+    },
+    /// Remove a volume that no job has, with its files. Answered when that is recorded.
+    RemoveVolume {
+        /// The name, as it was given.
+        name: String,
+        /// Nothing but success.
+        answer: Answer<()>,
+    },
+    /// Show all volumes.
+    ListVolumes {
+        /// The volumes with the numbers of their jobs.
+        answer: Answer<Vec<VolumeView>>,
+    },
+}
+
+/// A volume, as replies show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeView {
+    /// The name, which no other volume has.
+    pub name: VolumeName,
+    /// Where its files are.
+    pub kind: VolumeKind,
+    /// Its bound, in bytes.
+    pub bytes: u64,
+    /// The path of its image on the host; empty for a volume in memory.
+    pub path: String,
+    /// When it was made, ns since the epoch.
+    pub created_ns: i64,
+    /// Jobs that have it, or wait to have it.
+    pub jobs: usize,
 }
 
 /// A network, as replies show it.

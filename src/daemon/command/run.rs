@@ -78,6 +78,10 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return;
     }
+    if let Some(why) = core.supply.lacks_volume(&spec.volumes) {
+        let _ = answer.send(Err(CommandError::WrongState(why)));
+        return;
+    }
     let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
     if let Some(why) = shortage(core, scheduled) {
         let _ = answer.send(Err(CommandError::Exhausted(why)));

@@ -67,6 +67,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
         user: job.spec.user,
         own_network: job.spec.network != NetworkMode::Host,
         pids: job.spec.limits.pids,
+        volumes: job.spec.volumes.clone(),
     };
     let lease = job.held.network.as_ref().and_then(Network::lease).cloned();
     let listed = job.reach.changed.is_some() || job.spec.egress.is_some();

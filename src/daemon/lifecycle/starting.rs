@@ -84,6 +84,14 @@ pub(in crate::daemon) fn hand_over(
     inputs: InputSource,
 ) -> Result<(), String> {
     let id = sandbox.id();
+    // First: nothing is to be undone but the sandbox.
+    let volumes = match core.supply.volumes.of(&spec.volumes) {
+        Ok(volumes) => volumes,
+        Err(why) => {
+            give_back(core, sandbox);
+            return Err(why);
+        }
+    };
     let (mut claims, mut counted) = (Arc::default(), Arc::default());
     if let Some(job) = core.jobs.get_mut(id) {
         let process = sandbox.process();
@@ -98,16 +106,21 @@ pub(in crate::daemon) fn hand_over(
     let record = save(core, id);
     let under_way = core.starts.token();
     let request =
-        StartRequest { sandbox, spec, inputs, claims, data, keeps_work, counted, record, under_way };
+        StartRequest { sandbox, spec, inputs, claims, data, volumes, keeps_work, counted, record, under_way };
     if let Err(back) = core.starts.hand_over(request) {
-        match back {
-            JobSandbox::Warm(sandbox) => discard(core, *sandbox),
-            JobSandbox::Cold(request) => request.held.release(&mut core.supply, &mut core.cleanup),
-        }
+        give_back(core, back);
         return Err("no spawner takes the job".to_owned());
     }
     watch_starts(core);
     Ok(())
+}
+
+/// Gives a sandbox back that no job starts in.
+fn give_back(core: &mut Core, sandbox: JobSandbox) {
+    match sandbox {
+        JobSandbox::Warm(sandbox) => discard(core, *sandbox),
+        JobSandbox::Cold(request) => request.held.release(&mut core.supply, &mut core.cleanup),
+    }
 }
 
 /// A spawner is done with a start.

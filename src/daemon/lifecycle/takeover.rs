@@ -277,10 +277,10 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
     let id = job.id;
     let host_id = job.trace.host_id;
     let (node, spec) = (&*core.node, job.spec.clone());
-    let (user, published) = (spec.user, spec.publish.as_slice());
+    let (user, published, volumes) = (spec.user, spec.publish.as_slice(), spec.volumes.as_slice());
     let wire = job.trace.wire.clone();
     let supply = &mut core.supply;
-    job.held = Resources::adopt(&mut Adoption { id, host_id, user, node, published, wire, supply });
+    job.held = Resources::adopt(&mut Adoption { id, host_id, user, node, published, volumes, wire, supply });
     job.standing = Standing::Running(core.slots.adopt());
     let found = if host_restarted { None } else { find_init(&job) };
     let taken = match &found {

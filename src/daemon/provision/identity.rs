@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Adoption, Asked, Kind, Node, StartError};
 use crate::job::User;
-use crate::sandbox::create::user_namespace;
+use crate::sandbox::create::{user_namespace, volume_map};
 use crate::sandbox::identity::Lease;
 
 /// A leased host id, and the user that it is inside.
@@ -39,6 +39,13 @@ impl Identity {
     /// The user namespace, made once and kept by the lease for its next job.
     pub(super) fn namespace(&mut self) -> Result<Arc<OwnedFd>, StartError> {
         user_namespace(&mut self.lease, self.user).map_err(|e| StartError::from(&e))
+    }
+}
+
+impl Identity {
+    /// The map of its volumes' owner to the host id, made once and kept by the lease for its next job.
+    pub(super) fn volume_map(&mut self) -> Result<Arc<OwnedFd>, StartError> {
+        volume_map(&mut self.lease).map_err(|e| StartError::from(&e))
     }
 }
 

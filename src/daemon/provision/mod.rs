@@ -8,6 +8,7 @@
 //! | [`network`]: a network namespace, and perhaps an address and a wire ([`wiring`]) | an address by the loop; the rest with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it; an address with its job |
 //! | [`ports`]: ports of the host that reach it | by the loop, before the start | at once: another job may have them |
 //! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
+//! | [`volumes`]: mounts of volumes for it alone | by a spawner, before the payload starts | with the mounts |
 //! | the exit file, which PID 1 writes at the end | with the clone | removed by the cleanup thread |
 //!
 //! [`Resources::acquire`] is the one order in which a job gets them, [`Resources::release`] the one place where all of
@@ -22,6 +23,7 @@ mod mounts;
 mod network;
 mod node;
 mod ports;
+mod volumes;
 mod wiring;
 mod work;
 
@@ -34,8 +36,9 @@ use crate::daemon::cleanup::Cleanup;
 use crate::daemon::egress::Egress;
 use crate::daemon::egress::keeper::Keeper;
 use crate::daemon::networks::Networks;
+use crate::daemon::volumes::Volumes as VolumeTable;
 use crate::job::publish::Published;
-use crate::job::{JobId, JobSpec, Limits, User, WireLease};
+use crate::job::{JobId, JobSpec, Limits, User, VolumeUse, WireLease};
 use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
@@ -46,6 +49,7 @@ pub(super) use mounts::Mounts;
 pub(super) use network::{KeptNetworks, Network, NetworkSource};
 pub(super) use node::{Node, StartError};
 pub(super) use ports::{PortTable, Ports};
+pub(super) use volumes::{Volumes, mounts as volume_mounts};
 pub(super) use wiring::{Wiring, wire_to};
 pub(super) use work::{Work, name as work_name, own_disks, scratch_bytes};
 
@@ -95,6 +99,8 @@ pub(super) struct Adoption<'a> {
     pub(super) node: &'a Node,
     /// The ports of the host that its request named.
     pub(super) published: &'a [Published],
+    /// The volumes that its request named.
+    pub(super) volumes: &'a [VolumeUse],
     /// The address and the wire in its record.
     pub(super) wire: Option<WireLease>,
     /// Where its identity and its address go back to.
@@ -110,6 +116,8 @@ pub(super) struct Supply {
     pub(super) namespaces: KeptNetworks,
     /// The networks that there are.
     pub(super) networks: Networks,
+    /// The volumes that there are.
+    pub(super) volumes: VolumeTable,
     /// Addresses of networks, and wires.
     pub(super) addresses: crate::network::Leases,
     /// The lists that go by these addresses.
@@ -147,6 +155,8 @@ pub(super) struct Resources {
     pub(super) ports: Option<Ports>,
     /// Its mount namespace.
     pub(super) mounts: Option<Mounts>,
+    /// Its volumes.
+    pub(super) volumes: Option<Volumes>,
     /// The path of its exit file.
     pub(super) exit_file: Option<PathBuf>,
     /// The path of the file about its denials.
@@ -158,7 +168,15 @@ pub fn kinds() -> Vec<[&'static str; 3]> {
     fn of<K: Kind>() -> [&'static str; 3] {
         [K::NAME, K::STEP, K::LAYER]
     }
-    vec![of::<Identity>(), of::<JobCgroup>(), of::<Work>(), of::<Network>(), of::<Ports>(), of::<Mounts>()]
+    vec![
+        of::<Identity>(),
+        of::<JobCgroup>(),
+        of::<Work>(),
+        of::<Network>(),
+        of::<Ports>(),
+        of::<Mounts>(),
+        of::<Volumes>(),
+    ]
 }
 
 /// What `--explain` says of all kinds before the steps of the child.
@@ -167,6 +185,7 @@ pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
     said.extend(JobCgroup::explain(node, asked));
     said.extend(Identity::explain(node, asked));
     said.extend(Work::explain(node, asked));
+    said.extend(Volumes::explain(node, asked));
     said.extend(Mounts::explain(node, asked));
     said.extend(Network::explain(node, asked));
     said
@@ -245,12 +264,13 @@ impl Resources {
 
     /// Gives everything back. The destructuring is meant: a new kind does not compile until it is given back here.
     pub(super) fn release(self, supply: &mut Supply, cleanup: &mut Cleanup) {
-        let Resources { identity, cgroup, work, network, ports, mounts, exit_file, note } = self;
+        let Resources { identity, cgroup, work, network, ports, mounts, volumes, exit_file, note } = self;
         // First, so that no new connection reaches it.
         drop(ports);
         if let Some(mounts) = mounts {
             cleanup.close(mounts.into_namespace());
         }
+        drop(volumes);
         match network {
             Some(Network::Kept(namespace)) => cleanup.look_into_network(namespace),
             Some(Network::Wired { lease, old }) => {
@@ -282,6 +302,7 @@ impl Resources {
             network: Network::adopt(from),
             ports: Ports::adopt(from),
             mounts: Mounts::adopt(from),
+            volumes: Volumes::adopt(from),
             exit_file: Some(exit_file_path(&from.node.run_dir, &from.id.to_string())),
             note: from.wire.as_ref().map(|_| from.node.egress.note_of(from.id)),
         }

@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicU64;
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
-use crate::daemon::provision::{Network, Ports, Resources, hostname, scratch_bytes};
+use crate::daemon::provision::{
+    Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
+};
 use crate::diag::disk_remedy;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
 use crate::output::Watermark;
@@ -19,6 +21,7 @@ use crate::state::{Record, intent, not_recorded};
 use crate::sys::pidfd::kill_and_reap;
 use crate::upload::outputs::{self, Input};
 use crate::upload::{self, Claim, JobInputs, Upload, UploadError, Wanted};
+use crate::volume::Volume;
 
 /// Most bytes and files that a start may copy before ordinary load: some milliseconds' worth.
 const LARGE: (u64, usize) = (16 << 20, 1024);
@@ -38,6 +41,8 @@ pub(in crate::daemon) struct StartRequest {
     pub(in crate::daemon) counted: Arc<AtomicU64>,
     /// Files of other jobs that it gets.
     pub(in crate::daemon) data: Vec<Input>,
+    /// Its volumes, in the order of the request.
+    pub(in crate::daemon) volumes: Vec<Arc<Volume>>,
     /// Whether its /work is to be read when it has ended.
     pub(in crate::daemon) keeps_work: bool,
     /// The job's record, if jobs are remembered on disk. No payload runs before it is written.
@@ -59,9 +64,10 @@ pub(in crate::daemon) enum InputSource {
 }
 
 impl StartRequest {
-    /// Whether its client decides how long the start takes: copying the files does.
+    /// Whether its client decides how long the start takes: copying the files does, and a journal that is replayed.
     pub(super) fn is_large(&self) -> bool {
-        !self.claims.is_empty() || !self.data.is_empty() || self.inputs.are_large(&self.spec)
+        let mounts = self.volumes.iter().any(|volume| !volume.is_mounted());
+        mounts || !self.claims.is_empty() || !self.data.is_empty() || self.inputs.are_large(&self.spec)
     }
 }
 
@@ -187,8 +193,18 @@ impl Spawner {
         context: &mut Result<CloneContext, SandboxError>,
         request: StartRequest,
     ) -> StartResult {
-        let StartRequest { sandbox, spec, inputs, claims, data, keeps_work, counted, record, under_way } =
-            request;
+        let StartRequest {
+            sandbox,
+            spec,
+            inputs,
+            claims,
+            data,
+            volumes,
+            keeps_work,
+            counted,
+            record,
+            under_way,
+        } = request;
         let sandbox = match sandbox {
             JobSandbox::Warm(sandbox) => *sandbox,
             JobSandbox::Cold(request) => match self.create(context, request) {
@@ -203,6 +219,7 @@ impl Spawner {
         let configured = self
             .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
+            .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
             .and_then(|()| self.configure(&sandbox, &spec, inputs, &claims, &data, record));
         let WarmSandbox { id, init, held, work, .. } = sandbox;
         let result = match configured {
@@ -256,6 +273,25 @@ impl Spawner {
         let mounts = sandbox.held.mounts.as_ref().ok_or("network setup failed: the sandbox has no mounts")?;
         let renamed = self.node.sandbox.rename_address(mounts.as_fd(), &hostname(sandbox.id), new.address);
         renamed.map_err(|why| why.to_string())
+    }
+
+    /// Attaches the job's volumes. All of them are there before its payload runs, or it does not run.
+    fn attach_volumes(
+        &self,
+        sandbox: &mut WarmSandbox,
+        spec: &JobSpec,
+        volumes: Vec<Arc<Volume>>,
+    ) -> Result<(), String> {
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        let Resources { identity: Some(identity), mounts: Some(mounts), .. } = &mut sandbox.held else {
+            return Err("the sandbox has no identity or no mounts".to_owned());
+        };
+        let attached = volume_mounts(identity, &spec.volumes, &volumes).map_err(|failed| failed.why)?;
+        self.node.sandbox.attach(mounts.as_fd(), &attached).map_err(|e| e.to_string())?;
+        sandbox.held.volumes = Some(Volumes::Mounted(volumes));
+        Ok(())
     }
 
     /// Makes a sandbox this job's own, then has its payload executed. Limits are in force and the record is written

@@ -122,6 +122,13 @@ pub(crate) enum Offer {
         /// The flags so far: they say which server.
         values: Values,
     },
+    /// Volumes of the node, with this before each word.
+    Volumes {
+        /// The typed beginning of the word: the flag and `=`, or nothing.
+        lead: String,
+        /// The flags so far: they say which server.
+        values: Values,
+    },
     /// Nodes of the client configuration, with this before each word.
     Nodes {
         /// The typed beginning of the word: the flag and `=`, or nothing.
@@ -218,6 +225,7 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
         Operands::One("network") => {
             Offer::Networks { lead: String::new(), for_job: false, values: line.values }
         }
+        Operands::One("volume") => Offer::Volumes { lead: String::new(), values: line.values },
         Operands::One(choices) | Operands::Many(choices) | Operands::Two(choices, _) => {
             Offer::Words(choice(choices, ""))
         }
@@ -240,6 +248,7 @@ fn value_of(flag: &Flag, lead: &str, values: Values) -> Offer {
             Offer::Words(choice("SCHEDULED|INITIALIZING|RUNNING|COMPLETED|FAILED|STOPPED|CANCELED", lead))
         }
         "NETWORK" => Offer::Networks { lead: lead.to_string(), for_job: true, values },
+        "VOLUME" => Offer::Volumes { lead: lead.to_string(), values },
         "NAME" if flag.long == "node" => Offer::Nodes { lead: lead.to_string(), values },
         "WORKFLOW" => {
             let which = Jobs { values, statuses: &[], taken: Vec::new() };
@@ -358,6 +367,8 @@ mod tests {
         assert_eq!(workflows("job list --workflow=n"), ("--workflow=".to_owned(), 0));
         assert!(matches!(offer("network remove "), Offer::Networks { for_job: false, .. }));
         assert!(matches!(offer("job run --network "), Offer::Networks { for_job: true, .. }));
+        assert!(matches!(offer("job run --volume "), Offer::Volumes { .. }));
+        assert!(matches!(offer("volume remove "), Offer::Volumes { .. }));
     }
 
     proptest! {

@@ -67,6 +67,7 @@ pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
             let names = if for_job { modes.into_iter().chain(found).collect() } else { found };
             nodes(&lead, names)
         }
+        Offer::Volumes { lead, values } => nodes(&lead, volumes(&values).unwrap_or_default()),
         Offer::Nodes { lead, values } => {
             let loaded = connect::configuration(&values);
             let names = loaded.map(|l| l.config.nodes.into_keys().collect()).unwrap_or_default();
@@ -122,6 +123,14 @@ fn networks(values: &Values) -> Result<Vec<String>> {
         server.ask_networks(DEADLINE, |networks, option| networks.list_networks_opt(&request, option))?;
     let made = found.networks.into_iter().filter(|network| !network.created_time.is_empty());
     Ok(made.map(|network| network.name).collect())
+}
+
+/// The names of the volumes.
+fn volumes(values: &Values) -> Result<Vec<String>> {
+    let server = server(values)?;
+    let request = EmptyRequest::default();
+    let found = server.ask_volumes(DEADLINE, |volumes, option| volumes.list_volumes_opt(&request, option))?;
+    Ok(found.volumes.into_iter().map(|volume| volume.name).collect())
 }
 
 /// The newest first: names that one job has, then ids.

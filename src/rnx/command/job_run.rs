@@ -150,6 +150,13 @@ static FLAGS: &[Flag] = &[
              of the host other than 127.0.0.1, 192.0.2.1:8080:80 (what a node allows)",
         )
     },
+    list(
+        "volume",
+        None,
+        "VOLUME",
+        "Give the job this volume (rnx volume list) at /volumes/NAME; with :ro behind\n\
+         the name it can only read it",
+    ),
     value(
         "user",
         "NAME",
@@ -387,6 +394,7 @@ fn request(
     request.egress.extend(presets.map(|name| format!("preset:{name}")));
     request.network = values.last("network").unwrap_or_default();
     request.publish = values.all("publish");
+    request.volumes = values.all("volume");
     request.user = values.last("user").unwrap_or_default();
     request.name = values.last("name").unwrap_or_default();
     request.request_id = values.last("request-id").map_or(Ok(String::new()), |id| match id.as_str() {

@@ -41,6 +41,10 @@ mod network_remove;
 mod nodes;
 mod several;
 pub(crate) mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_list;
+mod volume_remove;
 mod workflow_cancel;
 mod workflow_file;
 mod workflow_graph;
@@ -74,6 +78,10 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &network_list::COMMAND,
     &network_inspect::COMMAND,
     &network_remove::COMMAND,
+    &volume_create::COMMAND,
+    &volume_list::COMMAND,
+    &volume_inspect::COMMAND,
+    &volume_remove::COMMAND,
     &nodes::COMMAND,
     &completion::COMMAND,
     &man::COMMAND,

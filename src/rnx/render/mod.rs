@@ -14,6 +14,7 @@ pub(crate) mod security;
 pub(crate) mod span;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod volume;
 mod words;
 pub(crate) mod workflow;
 pub(crate) mod workflow_changes;

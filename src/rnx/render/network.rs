@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::terminal::one_line;
-use super::fit::{padded, width};
+use super::fit::aligned;
 use super::words::short;
 use crate::pb::joblet::{CreateNetworkRes, GetNetworkRes, Network, NetworkJob, Networks};
 
@@ -46,7 +46,7 @@ pub(crate) fn list(networks: &[Network]) -> String {
         ]
     };
     let head = ["NAME", "CIDR", "BRIDGE", "REACH", "JOBS"].map(str::to_owned);
-    table(std::iter::once(head).chain(networks.iter().map(row)).collect())
+    aligned(std::iter::once(head).chain(networks.iter().map(row)).collect())
 }
 
 /// The text of `network inspect`.
@@ -61,23 +61,8 @@ pub(crate) fn shown(found: &GetNetworkRes) -> String {
     };
     let head = ["JOB", "NAME", "ADDRESS"].map(str::to_owned);
     text.push('\n');
-    text.push_str(&table(std::iter::once(head).chain(found.jobs.iter().map(row)).collect()));
+    text.push_str(&aligned(std::iter::once(head).chain(found.jobs.iter().map(row)).collect()));
     text
-}
-
-/// Rows with columns as wide as their contents.
-fn table<const N: usize>(rows: Vec<[String; N]>) -> String {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (at, cell) in row.iter().enumerate() {
-            widths[at] = widths[at].max(width(cell));
-        }
-    }
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| padded(cell, width));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
 }
 
 /// A network in JSON.

@@ -91,6 +91,7 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
         }
     }
     section(&mut text, "Published Ports", job.ports.iter().map(|port| one_line(port)).collect());
+    section(&mut text, "Volumes", job.volumes.iter().map(|volume| one_line(volume)).collect());
     section(&mut text, "Uploaded Files", job.uploads.iter().map(|f| one_line(f)).collect());
     let variables = variables(&job.environment, &job.secret_environment, show_env);
     section(&mut text, "Environment Variables", variables);

@@ -1,0 +1,127 @@
+//! Messages about volumes, both ways.
+
+use super::Refusal;
+use super::reply::time;
+use super::request::{invalid, repeated};
+use crate::daemon::command::VolumeView;
+use crate::job::{VolumeKind, VolumeName, units};
+use crate::pb::joblet::{CreateVolumeReq, CreateVolumeRes, RemoveVolumeRes, Volume, Volumes};
+
+/// Bytes of the longest text of a size, and of a name that may be that of a volume.
+const LONGEST: usize = 64;
+
+/// The name, the kind and the bytes of a volume to make.
+///
+/// # Errors
+/// A name that no volume can have, another type, or no size.
+pub(in crate::api) fn create(req: &CreateVolumeReq) -> Result<(VolumeName, VolumeKind, u64), Refusal> {
+    let name: VolumeName = req.name.parse()?;
+    let kind = VolumeKind::parse(&req.type_, &repeated(&req.type_))?;
+    let shown = repeated(&req.size);
+    let wrong = |why: String| invalid(format!("cannot create volume \"{name}\": {why}"));
+    if req.size.is_empty() || req.size.len() > LONGEST {
+        return wrong(format!("size \"{shown}\" is none such as 512MB or 1GB"));
+    }
+    match units::parse_size(&req.size) {
+        Ok(bytes) => Ok((name, kind, bytes)),
+        Err(why) => wrong(why.to_string()),
+    }
+}
+
+/// The name of a volume that may be there.
+///
+/// # Errors
+/// An empty name, or one that is longer than any.
+pub(in crate::api) fn named(name: String) -> Result<String, Refusal> {
+    if name.is_empty() || name.len() > LONGEST {
+        let shown = repeated(&name);
+        return invalid(format!(
+            "\"{shown}\" cannot be the name of a volume: it must have 1 to 63 characters"
+        ));
+    }
+    Ok(name)
+}
+
+/// The reply to the maker of a volume.
+pub(in crate::api) fn created(volume: VolumeView) -> CreateVolumeRes {
+    CreateVolumeRes {
+        name: volume.name.to_string(),
+        size: units::format_size(volume.bytes),
+        type_: volume.kind.as_str().to_owned(),
+        path: volume.path,
+        ..CreateVolumeRes::default()
+    }
+}
+
+/// The reply to the remover of a volume.
+pub(in crate::api) fn removed() -> RemoveVolumeRes {
+    RemoveVolumeRes {
+        success: true,
+        message: "Volume removed successfully".to_owned(),
+        ..RemoveVolumeRes::default()
+    }
+}
+
+/// The reply with all volumes.
+pub(in crate::api) fn list(volumes: Vec<VolumeView>) -> Volumes {
+    Volumes { volumes: volumes.into_iter().map(volume).collect(), ..Volumes::default() }
+}
+
+fn volume(view: VolumeView) -> Volume {
+    Volume {
+        name: view.name.to_string(),
+        size: units::format_size(view.bytes),
+        type_: view.kind.as_str().to_owned(),
+        path: view.path,
+        createdTime: time(Some(view.created_ns)),
+        jobCount: i32::try_from(view.jobs).unwrap_or(i32::MAX),
+        ..Volume::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(name: &str, size: &str, kind: &str) -> CreateVolumeReq {
+        CreateVolumeReq { name: name.into(), size: size.into(), type_: kind.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn requests_name_a_volume_a_size_and_a_type() {
+        let (name, kind, bytes) = create(&asked("data", "1.5GB", "")).unwrap();
+        assert_eq!((name.as_str(), kind, bytes), ("data", VolumeKind::Filesystem, 3 << 29));
+        assert_eq!(create(&asked("data", "4096", "memory")).unwrap().1, VolumeKind::Memory);
+        for (name, size, kind) in [
+            ("", "1GB", ""),
+            ("a b", "1GB", ""),
+            ("data", "", ""),
+            ("data", "much", ""),
+            ("data", "-1", ""),
+            ("data", "1GB", "disk"),
+            ("data", &*"1".repeat(1 << 20), ""),
+            ("data", "1GB", &*"x".repeat(1 << 20)),
+        ] {
+            let said = create(&asked(name, size, kind)).unwrap_err().to_string();
+            assert!(said.len() < 400 && !said.is_empty(), "{said}");
+        }
+        assert!(named(String::new()).is_err() && named("x".repeat(1 << 20)).is_err());
+    }
+
+    #[test]
+    fn volume_is_shown_with_its_size_and_its_jobs() {
+        let view = VolumeView {
+            name: "data".parse().unwrap(),
+            kind: VolumeKind::Filesystem,
+            bytes: 64 << 20,
+            path: "/opt/joblet/volumes/data.img".into(),
+            created_ns: 1_000_000_000,
+            jobs: 3,
+        };
+        let made = created(view.clone());
+        assert_eq!((made.size.as_str(), made.type_.as_str()), ("64MiB", "filesystem"));
+        let shown = &list(vec![view]).volumes[0];
+        assert_eq!((shown.jobCount, shown.path.as_str()), (3, "/opt/joblet/volumes/data.img"));
+        assert!(shown.createdTime.starts_with("1970-01-01T00:00:01"));
+    }
+}

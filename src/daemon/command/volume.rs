@@ -1,0 +1,53 @@
+//! VolumeService: volumes that clients make and remove.
+
+use std::collections::HashMap;
+
+use super::request::{Answer, CommandError, VolumeView};
+use crate::daemon::core::Core;
+use crate::job::{VolumeKind, VolumeName};
+
+/// Has a volume made.
+pub(super) fn create(
+    core: &mut Core,
+    name: VolumeName,
+    kind: VolumeKind,
+    bytes: u64,
+    answer: Answer<VolumeView>,
+) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    core.supply.volumes.create(name, kind, bytes, answer);
+}
+
+/// Has a volume removed that no job has, also none that waits.
+pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    let jobs = counts(core).get(name).copied().unwrap_or(0);
+    core.supply.volumes.remove(name, jobs, answer);
+}
+
+/// The volumes that are there, with the numbers of their jobs.
+pub(super) fn list(core: &Core, answer: Answer<Vec<VolumeView>>) {
+    let jobs = counts(core);
+    let with_jobs = |volume: VolumeView| VolumeView {
+        jobs: jobs.get(volume.name.as_str()).copied().unwrap_or(0),
+        ..volume
+    };
+    let _ = answer.send(Ok(core.supply.volumes.list().map(with_jobs).collect()));
+}
+
+/// The number of jobs that have each volume, or wait to have it.
+fn counts(core: &Core) -> HashMap<&str, usize> {
+    let mut jobs = HashMap::new();
+    for job in core.jobs.iter().filter(|job| !job.state.is_finished()) {
+        for used in &job.spec.volumes {
+            *jobs.entry(used.name.as_str()).or_default() += 1;
+        }
+    }
+    jobs
+}

@@ -1,0 +1,298 @@
+//! The volumes of the node.
+//!
+//! A thread of its own makes and removes them, because it waits for a disk and for `mke2fs`. The loop decides beforehand,
+//! and takes a change in when it is made. A volume that is being removed takes no job any more, and one that is
+//! being made none yet.
+//!
+//! | making | a daemon that is killed behind this step leaves |
+//! |---|---|
+//! | the image is made aside, and mounted once | a file that the next daemon removes |
+//! | the record is durable | a volume: the next daemon gives the image its name |
+//! | the image gets its name | a volume |
+//!
+//! | removing | likewise |
+//! |---|---|
+//! | the image goes aside | a volume: the next daemon gives the image its name back |
+//! | the record is gone, durably | a file that the next daemon removes |
+//! | the file is removed | nothing |
+
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::Level;
+
+use super::DaemonError;
+use super::command::{Answer, CommandError, VolumeView};
+use super::ledger::StandingStore;
+use super::token::{Counter, Token};
+use crate::diag;
+use crate::job::{VolumeKind, VolumeName, VolumeUse};
+use crate::state::{StoredVolume, VolumeChange};
+use crate::sys;
+use crate::sys::clock::now_ns;
+use crate::volume::{Store, Volume, VolumeError};
+
+/// Changes that may wait for the thread.
+const QUEUE: usize = 64;
+/// Most volumes of a node. Each that is in use takes a loop device.
+const MOST: usize = 256;
+
+/// A volume that the loop knows.
+#[derive(Debug)]
+struct Known {
+    stored: StoredVolume,
+    volume: Arc<Volume>,
+    standing: Standing,
+    /// Jobs of earlier daemons that have it.
+    inherited: Counter,
+}
+
+/// How far a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is being made.
+    Making,
+    /// It is there.
+    There,
+    /// It is being removed.
+    Leaving,
+}
+
+/// The answer to whoever asked for a change.
+#[derive(Debug)]
+enum ChangeAnswer {
+    /// To the maker of a volume.
+    Made(Answer<VolumeView>),
+    /// To its remover.
+    Removed(Answer<()>),
+}
+
+/// A change for the thread.
+#[derive(Debug)]
+struct Task {
+    change: VolumeChange,
+    volume: Arc<Volume>,
+    answer: ChangeAnswer,
+    under_way: Token,
+}
+
+/// A change that is made, or was refused.
+#[derive(Debug)]
+pub(super) struct Changed {
+    change: VolumeChange,
+    result: Result<(), CommandError>,
+    answer: ChangeAnswer,
+    _under_way: Token,
+}
+
+/// The loop's side: what volumes there are, and which of them change.
+#[derive(Debug)]
+pub(super) struct Volumes {
+    store: Store,
+    known: BTreeMap<VolumeName, Known>,
+    is_on_disk: bool,
+    tasks: Sender<Task>,
+    under_way: Counter,
+}
+
+impl Volumes {
+    /// Ends what an earlier daemon left undone, and starts the thread, which ends when this value is gone. `report` gets every change
+    /// that it has made or refused.
+    ///
+    /// # Errors
+    /// No thread.
+    pub(super) fn start(
+        store: Store,
+        stored: Vec<StoredVolume>,
+        records: StandingStore,
+        report: impl Fn(Changed) + Send + 'static,
+    ) -> Result<(Volumes, JoinHandle<()>), DaemonError> {
+        for finding in store.tidy(&stored.iter().map(|stored| &stored.name).collect::<Vec<_>>()) {
+            diag::event!(Level::Warn, "volumes of an earlier daemon", reason = finding);
+        }
+        let known = stored.into_iter().map(|stored| {
+            let known = known(&store, stored, Standing::There);
+            (known.stored.name.clone(), known)
+        });
+        let known = known.collect();
+        let (tasks, queue): (_, Receiver<Task>) = bounded(QUEUE);
+        let (files, is_on_disk) = (store.clone(), records.is_on_disk());
+        let work = move || {
+            // The mounts of a volume in memory are copied from within their own namespace.
+            if let Err(why) = sys::thread::unshare_fs() {
+                diag::event!(Level::Error, "volumes in memory cannot be made", error = why);
+            }
+            queue.into_iter().for_each(|task| report(worker::carry_out(&files, &records, task)));
+        };
+        let thread = std::thread::Builder::new().name("volumes".into()).spawn(work);
+        let thread = thread.map_err(|source| DaemonError::Thread { name: "volumes", source })?;
+        Ok((Volumes { store, known, is_on_disk, tasks, under_way: Counter::default() }, thread))
+    }
+
+    /// Changes that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.count()
+    }
+
+    /// Has a volume made; an answer that cannot wait for it is given at once.
+    pub(super) fn create(
+        &mut self,
+        name: VolumeName,
+        kind: VolumeKind,
+        bytes: u64,
+        answer: Answer<VolumeView>,
+    ) {
+        let known = match self.define(name, kind, bytes) {
+            Err(why) => return drop(answer.send(Err(why))),
+            Ok(known) => known,
+        };
+        let name = known.stored.name.clone();
+        match self.hand_over(&known, true, ChangeAnswer::Made(answer)) {
+            Ok(()) => drop(self.known.insert(name, known)),
+            Err(ChangeAnswer::Made(answer)) => drop(answer.send(Err(busy()))),
+            Err(ChangeAnswer::Removed(_)) => {}
+        }
+    }
+
+    /// A new volume, if there may be one of that name and size.
+    fn define(&self, name: VolumeName, kind: VolumeKind, bytes: u64) -> Result<Known, CommandError> {
+        if self.known.contains_key(&name) {
+            return Err(CommandError::Exists(VolumeError::Exists(name).to_string()));
+        }
+        if self.known.len() >= MOST {
+            return Err(CommandError::Exhausted(VolumeError::Full(MOST).to_string()));
+        }
+        let failed = |why: String| format!("cannot create volume \"{name}\": {why}");
+        if kind == VolumeKind::Filesystem && !self.is_on_disk {
+            return Err(CommandError::WrongState(failed(
+                "with state.backend: memory no later daemon would know it; set state.backend: sqlite, or use type memory"
+                    .to_owned(),
+            )));
+        }
+        let bytes =
+            self.store.size(kind, bytes).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
+        let stored = StoredVolume { name, kind, bytes, created_ns: now_ns() };
+        Ok(known(&self.store, stored, Standing::Making))
+    }
+
+    /// Has a volume removed that `jobs` jobs have.
+    pub(super) fn remove(&mut self, name: &str, jobs: usize, answer: Answer<()>) {
+        let known = match self.removable(name, jobs) {
+            Err(why) => return drop(answer.send(Err(why))),
+            Ok(known) => known,
+        };
+        let name = known.stored.name.clone();
+        match self.hand_over(known, false, ChangeAnswer::Removed(answer)) {
+            Ok(()) => self.stand(&name, Standing::Leaving),
+            Err(ChangeAnswer::Removed(answer)) => drop(answer.send(Err(busy()))),
+            Err(ChangeAnswer::Made(_)) => {}
+        }
+    }
+
+    fn removable(&self, name: &str, jobs: usize) -> Result<&Known, CommandError> {
+        let known = self.known.values().find(|known| known.stored.name.as_str() == name);
+        let known = known.ok_or_else(|| unknown(name))?;
+        if known.standing != Standing::There {
+            return Err(CommandError::WrongState(format!(
+                "volume \"{name}\" is being {}; try again",
+                if known.standing == Standing::Making { "made" } else { "removed" }
+            )));
+        }
+        if jobs > 0 {
+            let (number, them) =
+                if jobs == 1 { ("1 job".to_owned(), "it") } else { (format!("{jobs} jobs"), "them") };
+            return Err(CommandError::WrongState(format!(
+                "volume \"{name}\" is in use by {number}; stop {them} first: rnx volume inspect {name}"
+            )));
+        }
+        Ok(known)
+    }
+
+    fn hand_over(&self, known: &Known, is_there: bool, answer: ChangeAnswer) -> Result<(), ChangeAnswer> {
+        let change = VolumeChange { volume: known.stored.clone(), is_there };
+        let volume = known.volume.clone();
+        let task = Task { change, volume, answer, under_way: self.under_way.token() };
+        self.tasks.try_send(task).map_err(|back| back.into_inner().answer)
+    }
+
+    fn stand(&mut self, name: &VolumeName, standing: Standing) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.standing = standing;
+        }
+    }
+
+    /// Why a job cannot have one of these volumes now; `None` where it can have all.
+    pub(super) fn lacks(&self, uses: &[VolumeUse]) -> Option<String> {
+        uses.iter().find_map(|used| {
+            let name = &used.name;
+            let known = self.known.get(name).filter(|known| known.standing == Standing::There);
+            let Some(known) = known else { return Some(VolumeError::Unknown(name.clone()).to_string()) };
+            let inherited = known.inherited.count();
+            (known.stored.kind == VolumeKind::Memory && inherited > 0).then(|| {
+                format!(
+                    "volume \"{name}\" is in memory, and {inherited} jobs of an earlier daemon have what was in it; it \
+                     takes no new jobs before they end, and is empty then"
+                )
+            })
+        })
+    }
+
+    /// The volumes of a job that starts.
+    ///
+    /// # Errors
+    /// See [`Volumes::lacks`].
+    pub(super) fn of(&self, uses: &[VolumeUse]) -> Result<Vec<Arc<Volume>>, String> {
+        self.lacks(uses).map_or(Ok(()), Err)?;
+        Ok(uses.iter().filter_map(|used| Some(self.known.get(&used.name)?.volume.clone())).collect())
+    }
+
+    /// A job of an earlier daemon has this volume, as long as the token lives.
+    pub(super) fn inherit(&self, used: &VolumeUse) -> Option<Token> {
+        Some(self.known.get(&used.name)?.inherited.token())
+    }
+
+    /// The volumes that are there.
+    pub(super) fn list(&self) -> impl Iterator<Item = VolumeView> {
+        self.known.values().filter(|known| known.standing == Standing::There).map(view)
+    }
+
+    /// Takes a change in.
+    pub(super) fn take_in(&mut self, changed: Changed) {
+        let Changed { change, result, answer, .. } = changed;
+        let name = &change.volume.name;
+        match (change.is_there, &result) {
+            (true, Ok(())) | (false, Err(_)) => self.stand(name, Standing::There),
+            (true, Err(_)) | (false, Ok(())) => drop(self.known.remove(name)),
+        }
+        match answer {
+            ChangeAnswer::Removed(answer) => drop(answer.send(result)),
+            ChangeAnswer::Made(answer) => {
+                let made = self.known.get(name).map(view).ok_or_else(|| unknown(name.as_str()));
+                drop(answer.send(result.and(made)));
+            }
+        }
+    }
+}
+
+fn known(store: &Store, stored: StoredVolume, standing: Standing) -> Known {
+    let volume = Arc::new(store.volume(stored.name.clone(), stored.kind, stored.bytes));
+    Known { stored, volume, standing, inherited: Counter::default() }
+}
+
+fn view(known: &Known) -> VolumeView {
+    let StoredVolume { name, kind, bytes, created_ns } = known.stored.clone();
+    VolumeView { name, kind, bytes, path: known.volume.path(), created_ns, jobs: 0 }
+}
+
+/// The refusal of a name that no volume has.
+fn unknown(name: &str) -> CommandError {
+    CommandError::Missing(format!("volume \"{name}\" does not exist; rnx volume list shows all"))
+}
+
+fn busy() -> CommandError {
+    CommandError::Exhausted(format!("{QUEUE} changes of volumes wait already; try again"))
+}

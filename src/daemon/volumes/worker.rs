@@ -1,0 +1,69 @@
+//! The thread's part of a change: the disk and the record, in the order of the room's head.
+
+use log::Level;
+
+use super::{Changed, Task};
+use crate::daemon::command::CommandError;
+use crate::daemon::ledger::StandingStore;
+use crate::diag;
+use crate::job::volume::OWNER;
+use crate::sandbox::identity::make_volume_map;
+use crate::state::VolumeChange;
+use crate::volume::{Store, Volume, VolumeError};
+
+/// Makes a change, or nothing of it.
+pub(super) fn carry_out(store: &Store, records: &StandingStore, task: Task) -> Changed {
+    let Task { change, volume, answer, under_way } = task;
+    let result = if change.is_there {
+        create(store, records, &change, &volume)
+    } else {
+        remove(store, records, &change, &volume)
+    };
+    Changed { change, result, answer, _under_way: under_way }
+}
+
+fn create(
+    store: &Store,
+    records: &StandingStore,
+    change: &VolumeChange,
+    volume: &Volume,
+) -> Result<(), CommandError> {
+    let name = &volume.name;
+    let failed = |why: String| CommandError::SetUp(format!("cannot create volume \"{name}\": {why}"));
+    let ids = make_volume_map(OWNER).map_err(|why| failed(why.to_string()))?;
+    store.prepare(volume, std::os::fd::AsFd::as_fd(&ids)).map_err(|why| match why {
+        VolumeError::InTheWay(_) => CommandError::Exists(format!("cannot create volume \"{name}\": {why}")),
+        why => failed(why.to_string()),
+    })?;
+    if let Err(why) = records.put(change.clone()) {
+        store.discard(volume);
+        return Err(failed(why));
+    }
+    store.publish(volume).map_err(|why| {
+        let undone = records.put(VolumeChange { is_there: false, ..change.clone() });
+        store.discard(volume);
+        failed(match undone {
+            Ok(()) => why.to_string(),
+            Err(also) => format!("{why}; and it may be listed after a restart: {also}"),
+        })
+    })
+}
+
+fn remove(
+    store: &Store,
+    records: &StandingStore,
+    change: &VolumeChange,
+    volume: &Volume,
+) -> Result<(), CommandError> {
+    let name = &volume.name;
+    let failed = |why: String| CommandError::SetUp(format!("cannot remove volume \"{name}\": {why}"));
+    store.withdraw(volume).map_err(|why| failed(why.to_string()))?;
+    if let Err(why) = records.put(change.clone()) {
+        if let Err(also) = store.publish(volume) {
+            diag::event!(Level::Error, "an image has lost its name", volume = name, error = also);
+        }
+        return Err(failed(why));
+    }
+    store.discard(volume);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Volumes, as texts and as JSON.
+
+use serde::Serialize;
+
+use super::super::terminal::one_line;
+use super::fit::aligned;
+use crate::pb::joblet::{CreateVolumeRes, Volume, Volumes};
+
+/// The answer to `volume create`.
+pub(crate) fn created(made: &CreateVolumeRes) -> String {
+    let name = one_line(&made.name);
+    let path =
+        if made.path.is_empty() { String::new() } else { format!("  Path: {}\n", one_line(&made.path)) };
+    format!(
+        "Volume created successfully:\n  Name: {name}\n  Size: {}\n  Type: {}\n{path}\
+         Use it with: rnx job run --volume {name} <command>\n",
+        one_line(&made.size),
+        one_line(&made.type_)
+    )
+}
+
+/// The answer to `volume remove`.
+pub(crate) fn removed(name: &str) -> String {
+    format!("Volume '{}' removed successfully\n", one_line(name))
+}
+
+/// The table of `volume list`.
+pub(crate) fn list(volumes: &[Volume]) -> String {
+    if volumes.is_empty() {
+        return "No volumes found\n".to_owned();
+    }
+    let row = |volume: &Volume| {
+        [
+            one_line(&volume.name),
+            one_line(&volume.size),
+            one_line(&volume.type_),
+            volume.jobCount.to_string(),
+            one_line(&volume.createdTime),
+        ]
+    };
+    let head = ["NAME", "SIZE", "TYPE", "JOBS", "CREATED"].map(str::to_owned);
+    aligned(std::iter::once(head).chain(volumes.iter().map(row)).collect())
+}
+
+/// The text of `volume inspect`.
+pub(crate) fn shown(volume: &Volume) -> String {
+    let mut text = list(std::slice::from_ref(volume));
+    if !volume.path.is_empty() {
+        text.push_str(&format!("\nPath: {}\n", one_line(&volume.path)));
+    }
+    text
+}
+
+/// A volume in JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct VolumeJson<'a> {
+    name: &'a str,
+    size: &'a str,
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_time: Option<&'a str>,
+}
+
+/// The JSON of `volume inspect`.
+pub(crate) fn volume_json(volume: &Volume) -> VolumeJson<'_> {
+    VolumeJson {
+        name: &volume.name,
+        size: &volume.size,
+        r#type: &volume.type_,
+        path: &volume.path,
+        jobs: Some(volume.jobCount),
+        created_time: Some(&volume.createdTime),
+    }
+}
+
+/// The JSON of `volume create`.
+pub(crate) fn created_json(made: &CreateVolumeRes) -> VolumeJson<'_> {
+    VolumeJson {
+        name: &made.name,
+        size: &made.size,
+        r#type: &made.type_,
+        path: &made.path,
+        jobs: None,
+        created_time: None,
+    }
+}
+
+/// The JSON of `volume list`.
+#[derive(Debug, Serialize)]
+pub(crate) struct VolumesJson<'a> {
+    volumes: Vec<VolumeJson<'a>>,
+}
+
+/// The volumes of an answer.
+pub(crate) fn list_json(found: &Volumes) -> VolumesJson<'_> {
+    VolumesJson { volumes: found.volumes.iter().map(volume_json).collect() }
+}
+
+/// The JSON of `volume remove`.
+#[derive(Debug, Serialize)]
+pub(crate) struct RemovedJson<'a> {
+    name: &'a str,
+    removed: bool,
+}
+
+/// A volume that is gone.
+pub(crate) fn removed_json(name: &str) -> RemovedJson<'_> {
+    RemovedJson { name, removed: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_listed_aligned_and_shown_with_their_paths() {
+        let volume = |name: &str, path: &str| Volume {
+            name: name.into(),
+            size: "64MiB".into(),
+            type_: if path.is_empty() { "memory" } else { "filesystem" }.into(),
+            path: path.into(),
+            createdTime: "2026-01-01T00:00:00Z".into(),
+            jobCount: 12,
+            ..Volume::default()
+        };
+        let all = [volume("data", "/v/data.img"), volume("m", "")];
+        assert_eq!(
+            list(&all),
+            "NAME  SIZE   TYPE        JOBS  CREATED\n\
+             data  64MiB  filesystem  12    2026-01-01T00:00:00Z\n\
+             m     64MiB  memory      12    2026-01-01T00:00:00Z\n"
+        );
+        assert_eq!(list(&[]), "No volumes found\n");
+        assert!(shown(&all[0]).ends_with("\nPath: /v/data.img\n"));
+        assert!(!shown(&all[1]).contains("Path"));
+        let json = serde_json::to_value(volume_json(&all[1])).unwrap();
+        assert_eq!((&json["type"], &json["jobs"]), (&"memory".into(), &12.into()));
+        assert!(json.get("path").is_none());
+    }
+}
