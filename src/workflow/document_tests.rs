@@ -102,7 +102,8 @@ fn unknown_keys_are_refused_with_place_and_suggestion() {
 fn parts_that_do_not_exist_yet_are_named() {
     for (lines, part) in [
         ("runtime: python-3.11", "no runtimes yet"),
-        ("volumes: [cache]", "no volumes yet"),
+        ("volumes: [../x]", "volumes: \"../x\" cannot be the name of a volume"),
+        ("volumes: [a, 'a:ro']", "volumes: volume \"a\" stands twice"),
         ("resources: {gpu_count: 1}", "no GPUs yet"),
         ("outputs: [../x]", "is no plain path below /work"),
         ("outputs: [/x]", "is no plain path below /work"),
@@ -112,6 +113,13 @@ fn parts_that_do_not_exist_yet_are_named() {
         assert!(error.contains(part), "{error}");
     }
     assert!(parse(&job("runtime: ''\nvolumes: []\nresources: {gpu_count: 0, gpu_memory_mb: 0}")).is_ok());
+}
+
+#[test]
+fn jobs_name_their_volumes_as_run_job_does() {
+    let plan = parse(&job("volumes: [cache, 'models:ro']")).unwrap();
+    let volumes: Vec<String> = plan.jobs[0].volumes.iter().map(ToString::to_string).collect();
+    assert_eq!(volumes, ["cache", "models:ro"]);
 }
 
 #[test]

@@ -13,9 +13,9 @@ use super::values::{fields, string, strings, together, variables};
 use super::yaml::{Key, Node, Value};
 use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::{InvalidField, spec, units};
+use crate::job::{InvalidField, VolumeUse, spec, units, volume};
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "command",
     "args",
     "network",
@@ -24,6 +24,7 @@ const KEYS: [&str; 20] = [
     "net_rate_up",
     "net_rate_down",
     "publish",
+    "volumes",
     "uploads",
     "requires",
     "resources",
@@ -50,7 +51,7 @@ const ELSEWHERE: [(&str, &str); 7] = [
 ];
 
 /// Keys whose parts of joblet do not exist yet, and the name of that part.
-const NOT_BUILT: [(&str, &str); 2] = [("runtime", "runtimes"), ("volumes", "volumes")];
+const NOT_BUILT: [(&str, &str); 1] = [("runtime", "runtimes")];
 
 /// Most paths of one job's outputs, and of its inputs from one job.
 const MAX_PATHS: usize = 256;
@@ -98,6 +99,8 @@ pub struct WorkflowJob {
     pub network: Option<String>,
     /// What it asks of that network.
     pub reach: Reach,
+    /// The volumes that it gets.
+    pub volumes: Vec<VolumeUse>,
     /// The files that the client sends, as the file names them.
     pub uploads: Vec<String>,
     /// The limits of the job.
@@ -181,6 +184,7 @@ pub(super) fn read<'t>(
             "egress_preset" => reach.add_egress(key, node, PRESET)?,
             "net_rate_up" | "net_rate_down" => reach.set_rate(key, node)?,
             "publish" => reach.set_publish(key, node)?,
+            "volumes" => job.volumes = volumes(key, node)?,
             "uploads" => job.uploads = uploads(node)?,
             "requires" => links.requires = Some(&**node),
             "inputs" => links.inputs = Some(&**node),
@@ -258,6 +262,12 @@ fn network(key: &Key, node: &Node) -> Result<Option<String>, WorkflowError> {
         ));
     }
     Ok(Some(name).filter(|name| !name.is_empty()))
+}
+
+/// The volumes, each as in RunJob: `NAME` or `NAME:ro`.
+fn volumes(key: &Key, node: &Node) -> Result<Vec<VolumeUse>, WorkflowError> {
+    let texts = strings(key, node)?;
+    volume::parse_uses(&texts).map_err(|why| WorkflowError::value(node.at, format!("volumes: {why}")))
 }
 
 fn uploads(node: &Node) -> Result<Vec<String>, WorkflowError> {

@@ -12,6 +12,7 @@ use crate::helper::rnx::Output;
 use crate::helper::skip::is_root;
 use crate::helper::soak;
 use crate::helper::wait::{eventually, holds, pause};
+use crate::helper::workflow;
 
 /// Whether this host can make images and mount them.
 fn has_images() -> bool {
@@ -345,5 +346,38 @@ fn volume_in_memory_is_shared_bounded_and_gone_with_its_daemon() {
     assert_eq!(d.rnx(["job", "log", &id]).ok(), "kept\nkept\n");
     assert_eq!(sh(&d, &["m"], "ls -A /volumes/m | wc -l"), "0");
     d.rnx(["volume", "remove", "m"]).ok();
+    d.stop();
+}
+
+#[test]
+fn jobs_of_a_workflow_share_volumes_that_exist() {
+    needs!(has_images(), "needs root, loop devices and mke2fs");
+    let d = TestDaemon::start();
+    let flow = "jobs:\n  write: {command: sh, args: [-c, 'echo shared >/volumes/data/f'], volumes: [data]}\n  \
+                read:\n    command: sh\n    args: [-c, 'grep shared /volumes/data/f && ! touch /volumes/data/g']\n    \
+                volumes: ['data:ro']\n    requires:\n      - write: COMPLETED\n";
+    let out = workflow::run(&d, &[], flow);
+    refused(&out, &["job 'write'", "volume \"data\" does not exist"]);
+    create(&d, "data", "16MB");
+    // A job that is not submitted yet keeps its volume, which no other job has.
+    create(&d, "later", "16MB");
+    let script = gate::wait_for("go");
+    let waits = format!(
+        "jobs:\n  first: {{command: sh, args: [-c, '{script}']}}\n  second:\n    command: test\n    \
+         args: [-d, /volumes/later]\n    volumes: [later]\n    requires:\n      - first: COMPLETED\n"
+    );
+    let id = workflow::start(&d, &waits);
+    refused(&d.rnx(["volume", "remove", "later"]), &["in use by 1 job"]);
+    let first = eventually("the first job runs", || {
+        let jobs = d.rnx(["--json", "job", "list", "--workflow", &id]).json();
+        let all = jobs.as_array().or_else(|| jobs["jobs"].as_array())?.clone();
+        let running = all.iter().find(|job| job["status"] == "RUNNING")?;
+        Some(running["uuid"].as_str().or_else(|| running["id"].as_str())?.to_owned())
+    });
+    gate::open(&first, "go");
+    workflow::until(&d, &id, "COMPLETED");
+    eventually("no job has it any more", || holds(d.rnx(["volume", "remove", "later"]).code == 0));
+    workflow::finish(&d, flow, "COMPLETED");
+    eventually("no job has it", || holds(d.rnx(["volume", "remove", "data"]).code == 0));
     d.stop();
 }

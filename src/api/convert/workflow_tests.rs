@@ -70,8 +70,8 @@ fn refusals_name_the_place_and_the_rule() {
             "missing: workflow validation failed: line 1, column 24: runtime",
         ),
         (
-            "jobs: {a: {command: x, volumes: [data]}}",
-            "missing: workflow validation failed: line 1, column 24: volumes",
+            "jobs: {a: {command: x, volumes: ['data:rw']}}",
+            "volumes: volume \"data\": \"rw\" is no way to use it",
         ),
         (
             "jobs: {a: {command: x, network: host}}",

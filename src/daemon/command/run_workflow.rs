@@ -45,6 +45,14 @@ fn lacks_network(core: &Core, new: &NewWorkflow) -> Option<String> {
     })
 }
 
+/// The volume that a job of the workflow names and no job can have now.
+fn lacks_volume(core: &Core, new: &NewWorkflow) -> Option<String> {
+    new.plan.jobs.iter().find_map(|job| {
+        let why = core.supply.lacks_volume(&job.volumes)?;
+        Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
+    })
+}
+
 type Refused = Box<(Answer<WorkflowView>, CommandError)>;
 
 /// Takes the workflow in, or gives the answer back with the reason.
@@ -52,7 +60,7 @@ fn admit(core: &mut Core, mut new: NewWorkflow, answer: Answer<WorkflowView>) ->
     if let Err(why) = core.workflows.admit(new.client) {
         return Err(Box::new((answer, CommandError::Exhausted(why))));
     }
-    if let Some(why) = lacks_network(core, &new) {
+    if let Some(why) = lacks_network(core, &new).or_else(|| lacks_volume(core, &new)) {
         return Err(Box::new((answer, CommandError::WrongState(why))));
     }
     let bytes = new.yaml.len() + new.secret.as_ref().map_or(0, |text| text.expose().len());

@@ -21,7 +21,7 @@ pub(super) fn create(
     core.supply.volumes.create(name, kind, bytes, answer);
 }
 
-/// Has a volume removed that no job has, also none that waits.
+/// Has a volume removed that no job has, also none that waits for its start or in a workflow.
 pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
     if core.shutdown.begun {
         let _ = answer.send(Err(CommandError::ShuttingDown));
@@ -41,13 +41,16 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<VolumeView>>) {
     let _ = answer.send(Ok(core.supply.volumes.list().map(with_jobs).collect()));
 }
 
-/// The number of jobs that have each volume, or wait to have it.
+/// The number of jobs that have each volume, or wait to have it, also those that workflows have not submitted yet.
 fn counts(core: &Core) -> HashMap<&str, usize> {
     let mut jobs = HashMap::new();
     for job in core.jobs.iter().filter(|job| !job.state.is_finished()) {
         for used in &job.spec.volumes {
             *jobs.entry(used.name.as_str()).or_default() += 1;
         }
+    }
+    for (volume, count) in core.workflows.awaited_volumes() {
+        *jobs.entry(volume).or_default() += count;
     }
     jobs
 }

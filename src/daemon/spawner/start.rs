@@ -8,9 +8,7 @@ use std::sync::atomic::AtomicU64;
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
-use crate::daemon::provision::{
-    Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
-};
+use crate::daemon::provision::{Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts};
 use crate::diag::disk_remedy;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
 use crate::output::Watermark;

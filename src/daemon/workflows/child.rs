@@ -38,7 +38,7 @@ pub(in crate::daemon) fn request(
         network,
         rate,
         publish: job.reach.publish.clone(),
-        volumes: Vec::new(),
+        volumes: job.volumes.clone(),
         egress,
         user: defaults.user,
         timeout: job.timeout.or(defaults.timeout),

@@ -142,6 +142,13 @@ impl Workflows {
         })
     }
 
+    /// The volumes of jobs that wait in workflows to be submitted, and how many of them, likewise.
+    pub(in crate::daemon) fn awaited_volumes(&self) -> impl Iterator<Item = (&str, usize)> {
+        let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
+        let waiting = live.flat_map(|entry| entry.flow().into_iter().flat_map(Flow::unsubmitted));
+        waiting.flat_map(|(job, count)| job.volumes.iter().map(move |used| (used.name.as_str(), count)))
+    }
+
     /// The workflow that a request with this id made.
     pub(in crate::daemon) fn of_request(&self, request_id: &str) -> Option<u64> {
         self.requests.get(request_id).copied()
