@@ -64,6 +64,7 @@ mod e2e {
     mod ports;
     mod promises;
     mod python_sdk;
+    mod quick_start;
     mod races;
     mod recovery;
     mod run;

@@ -73,9 +73,9 @@ free_port() {
     die "no free port between 50051 and 50150"
 }
 
-# Whether the kernel has what the router of jobs' networks needs.
+# Whether the kernel has what the router of jobs' networks needs. The doctor fails where anything else is wrong with the host.
 router_is_possible() {
-    "$joblet" doctor --json --config "$dir/joblet-config.yml" 2>/dev/null |
+    { "$joblet" doctor --json --config "$dir/joblet-config.yml" 2>/dev/null || true; } |
         python3 -c 'import json, sys
 sys.exit(not any(c["check"] == "network.router" and c["status"] == "ok" for c in json.load(sys.stdin)))'
 }
