@@ -2,7 +2,9 @@
 //! before a crash hold after it.
 
 use crate::helper::daemon::{Node, TestDaemon};
+use crate::helper::network::{has_program, host_and_outside, is_run_again, run_again};
 use crate::helper::random::Random;
+use crate::helper::skip::is_root;
 use crate::helper::wait::{eventually, holds, pause};
 use crate::helper::{residue, soak};
 use grpcio::{CallOption, RpcStatusCode};
@@ -168,11 +170,25 @@ fn clear(d: &TestDaemon) {
 
 #[test]
 fn answers_to_clients_before_a_crash_hold_after_it() {
+    answers_hold(soak::rounds(8, 200));
+}
+
+/// The next daemon takes the router over, or makes another where no job with a network has outlived the one before.
+#[test]
+fn answers_about_jobs_with_a_network_hold_after_a_crash_too() {
+    needs!(is_root() && has_program("ip"), "needs root and ip(8)");
+    if is_run_again() {
+        return answers_hold(soak::rounds(4, 200));
+    }
+    let (host, _outside) = host_and_outside();
+    run_again(&host, "bridge", "e2e::promises::answers_about_jobs_with_a_network_hold_after_a_crash_too");
+}
+
+fn answers_hold(crashes: usize) {
     let node = Node::set_up();
     node.set("joblet.maxConcurrentJobs", 6);
     node.set("joblet.maxQueuedJobs", 30);
     let (mut random, mut d, mut told) = (Random::new(), node.start(), 0);
-    let crashes = soak::rounds(8, 200);
     for _ in 0..crashes {
         let seeds: Vec<Random> = (0..CLIENTS).map(|_| random.another()).collect();
         let clients: Vec<_> = seeds.into_iter().map(|seed| (d.client("default"), seed)).collect();

@@ -179,8 +179,9 @@ impl Node {
         };
         // gRPC makes some descriptors at its first call and keeps them.
         daemon.rnx(["job", "list"]).ok();
-        if default_network() != "none" {
-            // The first job with a network has the router's sockets opened, which are kept.
+        if default_network() != "none" && !daemon.rnx(["job", "list"]).text().contains("RUNNING") {
+            // The first job with a network has the router's sockets opened, which are kept. A daemon that has jobs of an
+            // earlier one has them already, and perhaps no slot.
             daemon.run(["true"]).ok();
         }
         daemon.await_warm_sandboxes();
