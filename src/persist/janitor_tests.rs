@@ -93,7 +93,7 @@ fn entry_that_cannot_be_removed_keeps_no_other_in_the_trash() {
     let names = || fs::read_dir(&trash).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let left = names();
     attribute("-i");
-    assert_eq!(left, [held.clone()]);
+    assert_eq!(left, std::slice::from_ref(&held));
     round.empty_trash();
     assert!(names().is_empty());
 }
