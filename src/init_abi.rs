@@ -69,7 +69,7 @@ pub mod report {
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
-/// | 0 | 8 | magic `JBEXIT01`, in one `pwrite` with the whole block |
+/// | 0 | 8 | [`WAITING`](exit_file::WAITING), [`BEGUN`](exit_file::BEGUN), or magic `JBEXIT01`, in one `pwrite` with the whole block |
 /// | 8 | 4 | wait status of the payload, as waitpid(2) encodes it |
 /// | 12 | 1 | 0 the payload was executed, 1 it could not be, 2 its working directory could not be entered |
 /// | 13 | 1 | the [`Defect`](exit_file::Defect) of a program that could not be executed, 0 none |
@@ -87,6 +87,11 @@ pub mod exit_file {
     pub const SIZE: usize = 64;
     /// The first bytes of a complete block.
     pub const MAGIC: [u8; 8] = *b"JBEXIT01";
+    /// The first bytes before joblet-init has its exec request: the daemon writes them when it makes the file. Files
+    /// of earlier daemons have zeros, which do not tell how far the payload came.
+    pub const WAITING: [u8; 8] = *b"JBWAIT01";
+    /// The first bytes from the moment at which joblet-init goes on to start the payload, up to its end.
+    pub const BEGUN: [u8; 8] = *b"JBBEGUN1";
 
     /// The file systems that belong to the job alone and have a size.
     pub const OWN_DISKS: [&core::ffi::CStr; 4] = [c"/work", c"/tmp", c"/run", c"/dev/shm"];

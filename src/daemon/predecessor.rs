@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::lifecycle::takeover::is_first;
+use super::lifecycle::first_process::is_first;
 use crate::diag;
 use crate::sys::pidfd;
 

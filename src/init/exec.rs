@@ -101,7 +101,7 @@ fn refused(why: i32) -> ! {
     send_report(why);
     let exit_file =
         ExitFile { wait_status: 126 << 8, begun: Begun::NotExecuted, errno: why, ..Default::default() };
-    sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
+    let _ = sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
     sys::exit(126)
 }
 

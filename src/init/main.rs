@@ -6,7 +6,7 @@
 //! 1. makes itself not dumpable, so that the job can neither trace it nor open its descriptors;
 //! 2. waits for its exec request on the control pipe: the daemon may have created the sandbox before there was a job.
 //!    End of file there: no request will come;
-//! 3. starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the
+//! 3. marks the exit file, so that a daemon which comes later knows that the payload may have run, and starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the
 //!    daemon through the report pipe whether that worked: end of file, or an errno;
 //! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
 //! 5. writes the exit file when the payload has ended (after a failure it looks which of the job's file systems are full),
@@ -36,7 +36,7 @@ mod program;
 mod raw;
 mod sys;
 
-use init_abi::exit_file::{Begun, ExitFile, OWN_DISKS};
+use init_abi::exit_file::{BEGUN, Begun, ExitFile, OWN_DISKS};
 use init_abi::slot;
 
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
@@ -73,6 +73,10 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     let linger_s = decimal(unsafe { *argv.add(1) });
     // Without a request the process that made this namespace is gone, and nobody else has processes here.
     let Some(request) = exec_request::wait() else { sys::exit(0) };
+    // Before anything of the payload: a later daemon starts a job again whose file has no mark.
+    if !sys::write_at_start(slot::EXIT_FILE, &BEGUN) {
+        sys::exit(125);
+    }
     let started_ns = sys::now_ns();
     let (payload, outcome) = exec::start(&request);
     // The payload has its own copy by now: its secrets shall not stay in this process.
@@ -130,7 +134,8 @@ fn write_exit_file(pid: i32, wait_status: i32, outcome: exec::Outcome, started_n
         started_ns,
         ended_ns: sys::now_ns(),
     };
-    sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
+    // Nobody is left to hear of a failure.
+    let _ = sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
 }
 
 /// The job's own file systems without a free block, and those without a free inode.

@@ -139,9 +139,9 @@ pub fn setsid() {
     let _ = call(SETSID, [0; 6]);
 }
 
-/// One write of the whole block at offset 0; nobody is left to hear of a failure.
-pub fn write_at_start(fd: i32, block: &[u8]) {
-    let _ = call(PWRITE64, [fd as usize, block.as_ptr() as usize, block.len(), 0, 0, 0]);
+/// One write of the whole block at offset 0; whether it is written.
+pub fn write_at_start(fd: i32, block: &[u8]) -> bool {
+    call(PWRITE64, [fd as usize, block.as_ptr() as usize, block.len(), 0, 0, 0]) == Ok(block.len())
 }
 
 pub fn write(fd: i32, bytes: &[u8]) {

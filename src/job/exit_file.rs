@@ -2,7 +2,37 @@
 
 pub use crate::init_abi::exit_file::{Begun, Defect, ExitFile, OWN_DISKS, SIZE};
 
-use crate::init_abi::exit_file::MAGIC;
+use crate::init_abi::exit_file::{BEGUN, MAGIC, WAITING};
+
+/// The progress of a payload, as far as its exit file tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// joblet-init waits for its exec request, or has not come to it.
+    Waiting,
+    /// joblet-init goes on to start it, or has.
+    Begun,
+    /// It has ended.
+    Ended,
+    /// The file of an earlier version, whose payload may have begun.
+    Unknown,
+}
+
+/// The block of a file whose job has not begun.
+pub fn waiting() -> [u8; SIZE] {
+    let mut block = [0; SIZE];
+    block[..WAITING.len()].copy_from_slice(&WAITING);
+    block
+}
+
+/// The progress of the payload of a file with this block.
+pub fn progress(block: &[u8; SIZE]) -> Progress {
+    match block.first_chunk() {
+        Some(&WAITING) => Progress::Waiting,
+        Some(&BEGUN) => Progress::Begun,
+        Some(&MAGIC) => Progress::Ended,
+        _ => Progress::Unknown,
+    }
+}
 
 impl ExitFile {
     /// Reads a block; `None` where no complete one stands (the job is alive, or its joblet-init was killed).

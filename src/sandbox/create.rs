@@ -334,7 +334,7 @@ impl Sandbox {
             let mut file =
                 OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
             // Written now, so that the page exists and is ours: a job at its memory limit can still write it.
-            file.write_all(&[0; exit_file::SIZE])?;
+            file.write_all(&exit_file::waiting())?;
             Ok(file)
         };
         preparing(open(), &format!("make the exit file {}", path.display()))

@@ -3,6 +3,7 @@
 //! here too (`on_...`), and become facts.
 
 mod finishing;
+pub(super) mod first_process;
 mod forgetting;
 mod pooling;
 mod recording;

@@ -1,6 +1,7 @@
 //! Taking over from an earlier daemon: its jobs, and what it left behind.
 //!
-//! Records tell which jobs there were. A job that waited waits again. A job that was active is looked for: its PID 1 by
+//! Records tell which jobs there were. A job that waited waits again, and so does one whose start was under way and
+//! whose payload did not begin (`first_process.rs`). A job that was active is looked for: its PID 1 by
 //! number, start time and boot, or in the job's cgroup. Where it lives, its joblet-init holds what the earlier daemon
 //! had: the read ends of the output pipes and the control pipe, which are taken from it by pidfd_getfd(2). From there
 //! on the job is like any other, but not our child: its end is known by its exit file alone. Where it does not live,
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::finishing::{Lost, complete_history, conclude};
+use super::first_process::{Found, find_init, never_began};
 use super::forgetting::expire;
 use super::recording::save;
 use super::running::{run_timeout, watch_use};
@@ -55,12 +57,6 @@ use crate::state::{ElementRecord, Record, Stage, WorkflowRecord, intent};
 use crate::stream;
 use crate::sys::clock::now_ns;
 use crate::sys::pidfd;
-
-/// A PID 1 that lives.
-struct Found {
-    pidfd: OwnedFd,
-    pid: i32,
-}
 
 /// Takes over what an earlier daemon had, and removes what belongs to no job. `work` lists the directories on disk in
 /// place of /work. `holders` are PID 1s that were killed, because a pipe of theirs kept the earlier daemon from its end.
@@ -152,20 +148,6 @@ fn with_intents(core: &Core, mut records: Vec<Record>) -> Vec<Record> {
         }
     }
     records
-}
-
-/// Whether a job that had waited was given to a spawner and did not come to its intent: its payload never ran, and it
-/// waits again. The inputs of jobs that had not waited are gone with the daemon, unless a workflow has them.
-fn never_began(core: &Core, record: &Record) -> bool {
-    let is_new = record.stage == Stage::Active(None) && record.started_ns.is_none();
-    let has_inputs = record.queued_ns.is_some() || record.spec.part.is_some();
-    if !is_new || !has_inputs || record.boot != core.ledger.boot() {
-        return false;
-    }
-    match fs::File::open(exit_file_path(&core.node.run_dir, &record.id.to_string())) {
-        Ok(file) => intent::read(&file).is_none() && read_exit(&file).is_none(),
-        Err(why) => why.kind() == io::ErrorKind::NotFound,
-    }
 }
 
 fn restore(core: &mut Core, mut record: Record) {
@@ -282,7 +264,8 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
     let supply = &mut core.supply;
     job.held = Resources::adopt(&mut Adoption { id, host_id, user, node, published, volumes, wire, supply });
     job.standing = Standing::Running(core.slots.adopt());
-    let found = if host_restarted { None } else { find_init(&job) };
+    let found =
+        if host_restarted { None } else { find_init(job.trace.process.as_ref(), job.held.cgroup.as_ref()) };
     let taken = match &found {
         Some(found) => take_process(core, &mut job, found).map(|()| true),
         None => Ok(false),
@@ -465,30 +448,6 @@ fn remove_leftovers(core: &Core) {
             core.cleanup.remove_directory(spool.path());
         }
     }
-}
-
-/// A job's PID 1, if it lives: by its number and birth, or, where those were not recorded yet, as the one process of the
-/// job's group that is number 1 in there.
-fn find_init(job: &Job) -> Option<Found> {
-    let recorded = job.trace.process.as_ref().map(|process| (process.pid, process.start_time));
-    let found =
-        recorded.and_then(|(pid, start_time)| Some(Found { pidfd: pidfd::open(pid, start_time).ok()?, pid }));
-    let found = found.or_else(|| {
-        let pid = job.held.cgroup.as_ref()?.processes().ok()?.into_iter().find(|pid| is_first(*pid))?;
-        let found = Found { pidfd: pidfd::open(pid, pidfd::start_time(pid)?).ok()?, pid };
-        // Only now the number cannot pass on any more.
-        job.held.cgroup.as_ref()?.processes().ok()?.contains(&pid).then_some(found)
-    })?;
-    let mut poll_fd = [PollFd::new(&found.pidfd, PollFlags::IN)];
-    let ended = poll(&mut poll_fd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0);
-    (!ended).then_some(found)
-}
-
-/// Whether a process is number 1 of its pid namespace (proc_pid_status(5), NSpid).
-pub(in crate::daemon) fn is_first(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1 && numbers.ends_with("\t1"))
 }
 
 /// The write end of a pipe of which we have the read end.

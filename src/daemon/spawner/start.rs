@@ -315,7 +315,9 @@ impl Spawner {
         }
         self.stage_files(sandbox, spec, &inputs.uploads, claims, data)?;
         let request = exec_request(spec, environment(sandbox.id, spec, &inputs))?;
-        if let Some(record) = record {
+        if let Some(mut record) = record {
+            // That of a cold sandbox was not known when the record was made.
+            record.process = trace(&sandbox.init);
             intent::put(&sandbox.init.exit_file, &record).map_err(|e| {
                 let path = self.node.sandbox.exit_file_path(&sandbox.id.to_string());
                 not_recorded(format_args!("cannot write {}: {e}; {}", path.display(), disk_remedy(&e)))
