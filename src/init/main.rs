@@ -12,7 +12,8 @@
 //! 5. writes the exit file when the payload has ended (after a failure it looks which of the job's file systems are full),
 //!    then kills and reaps the processes that the payload left, so
 //!    that the output pipes come to their end;
-//! 6. waits for one byte on the control pipe: the daemon has everything. If the daemon dies instead (end of
+//! 6. closes its write end of stdout, which tells the daemon that no other process is left, and waits for one byte on
+//!    the control pipe: the daemon has everything, the files too that the job leaves for others. If the daemon dies instead (end of
 //!    file there), it lingers with its duplicates of the pipes' read ends, so that nothing is lost, until a
 //!    new daemon has opened the control pipe anew, sent any of the signals above, collected the output and written the
 //!    byte; or until its time is over. It does not wait for a pipe that still has a writer: no process of the job is
@@ -81,14 +82,16 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     let (payload, outcome) = exec::start(&request);
     // The payload has its own copy by now: its secrets shall not stay in this process.
     request.forget();
-    // The payload holds the only write ends now; end of file on them must mean that nobody writes any more.
-    for fd in [0, 1, 2] {
+    // End of file on stderr means that nobody writes any more; on stdout, whose write end we keep, also that no process
+    // of the job is left.
+    for fd in [0, 2] {
         sys::close(fd);
     }
     let wait_status = tend(payload);
     write_exit_file(payload, wait_status, outcome, started_ns);
     sys::kill(-1, SIGKILL);
     while sys::wait_any(true).is_ok() {}
+    sys::close(1);
     await_release(linger_s);
     let signal = wait_status & 0x7f;
     sys::exit(if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal })

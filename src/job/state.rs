@@ -36,7 +36,7 @@ pub enum State {
     StopRequested(StopCause),
     /// TERM was sent; the grace period runs, or is over.
     Stopping(StopCause),
-    /// PID 1 is gone; the last bytes of output are being fetched.
+    /// No process is left but PID 1, if that; the last bytes of output and files are being fetched.
     Draining(Option<StopCause>),
     /// Its end is known, and being recorded.
     Recording(Ending),
@@ -63,7 +63,7 @@ pub enum Fact {
     Stop(StopCause),
     /// The grace period after TERM is over.
     GraceOver,
-    /// PID 1 is gone.
+    /// PID 1 is gone, or the only process that is left.
     InitGone,
     /// Output is complete; the verdict from all witnesses.
     OutputComplete(Ending),

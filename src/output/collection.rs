@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use log::Level;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use rustix::process::{Signal, pidfd_send_signal};
 
-use super::job_output::{CollectorEvent, JobOutput, Notify};
+use super::job_output::{CollectorEvent, JobOutput, Notify, Release};
 use super::limit::Used;
 use super::pause::Pauses;
 use super::pipe_call::{Done, PipeCall, PipeState, Work, pipe_state};
@@ -55,7 +54,7 @@ struct Pipe {
 }
 
 struct Job {
-    control: Arc<OwnedFd>,
+    release: Arc<Release>,
     /// The spool, unless a call on one of the pipes has it.
     spool: Option<Box<SpoolWriter>>,
     /// Bytes in the spool that are not released, as far as calls have returned.
@@ -67,24 +66,9 @@ struct Job {
     /// Rows that readers may read.
     rows: u64,
     watermark: Arc<Watermark>,
-    wake: Option<OwnedFd>,
     open: usize,
     /// Whether output was discarded, which is logged once.
     loses: bool,
-}
-
-impl Job {
-    /// Lets joblet-init end: it keeps the pipes until it reads that nothing is in them any more.
-    fn release(&self, id: JobId) {
-        if let Err(why) = rustix::io::write(&*self.control, b"R") {
-            log::debug!("release of {id}: {why}");
-        }
-        if let Some(init) = &self.wake
-            && let Err(why) = pidfd_send_signal(init, Signal::USR1)
-        {
-            log::debug!("wake-up of {id}: {why}");
-        }
-    }
 }
 
 /// All pipes and spools of unfinished jobs.
@@ -235,14 +219,13 @@ impl Collection {
             self.pipes.insert(token, Pipe { fd, stream, job: id, ready: false, waits: None });
             self.queue(token);
         }
-        let JobOutput { control, spool, watermark, wake, .. } = output;
+        let JobOutput { release, spool, watermark, .. } = output;
         let (released, rows) = (spool.released_bytes(), spool.rows());
         let bytes = spool.bytes().saturating_sub(released);
         let client = watermark.client();
         self.used.change(client, 0, bytes);
         let spool = Some(Box::new(spool));
-        let job =
-            Job { control, spool, bytes, released, client, rows, watermark, wake, open: 2, loses: false };
+        let job = Job { release, spool, bytes, released, client, rows, watermark, open: 2, loses: false };
         self.jobs.insert(id, job);
     }
 
@@ -400,7 +383,9 @@ impl Collection {
                 diag::limited!(Level::Warn, "cannot count lost output", jobId = pipe.job, error = why);
             }
         }
-        job.release(pipe.job);
+        if !job.watermark.holds() {
+            job.release.give(pipe.job);
+        }
         self.used.change(job.client, job.bytes, 0);
         self.jobs.remove(&pipe.job);
         self.pauses.forget(pipe.job);

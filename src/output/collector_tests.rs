@@ -5,7 +5,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::super::ring::bytes_kept;
 use super::super::spool::CHUNK;
-use super::super::{Full, SpoolWriter, Watermark, release};
+use super::super::{Full, Release, SpoolWriter, Watermark, release};
 use super::*;
 use crate::job::SpoolPolicy;
 
@@ -35,10 +35,9 @@ impl Bench {
             id,
             stdout,
             stderr,
-            control: Arc::new(control),
+            release: Arc::new(Release { control: Arc::new(control), wake: None }),
             spool: create(&dir),
             watermark: watermark.clone(),
-            wake: None,
         });
         Bench { _temp: temp, dir, id, collector, watermark, stdout: Some(out.into()) }
     }

@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::process::{Signal, pidfd_send_signal};
+
 use super::Watermark;
 use super::spool::SpoolWriter;
 use crate::job::JobId;
@@ -16,17 +18,38 @@ pub struct JobOutput {
     pub stdout: OwnedFd,
     /// The read end of the stderr pipe, non-blocking.
     pub stderr: OwnedFd,
-    /// The write end of joblet-init's control pipe, which gets a byte when everything is in the spool.
-    pub control: Arc<OwnedFd>,
+    /// Lets joblet-init end when everything is in the spool, unless it is held ([`Watermark::hold`]).
+    pub release: Arc<Release>,
     /// The spool that the output goes into.
     pub spool: SpoolWriter,
     /// The watermark on which each row is published.
     pub watermark: Arc<Watermark>,
+}
+
+/// The end of a joblet-init, which keeps the pipes and /work until nobody needs them.
+#[derive(Debug)]
+pub struct Release {
+    /// The write end of its control pipe. Closing it says "the daemon is gone".
+    pub control: Arc<OwnedFd>,
     /// A pidfd of a joblet-init that may linger since its daemon died. It waits for a signal before it reads the control
-    /// pipe again, so the collector sends it SIGUSR1 when everything is in the spool. Set only where the exit file
-    /// existed *after* the control pipe had been opened anew: before that joblet-init forwards signals to the payload,
-    /// and needs no signal, because it will find the pipe open.
+    /// pipe again, so it gets SIGUSR1 with the byte. Set only where the exit file existed *after* the control pipe had
+    /// been opened anew: before that joblet-init forwards signals to the payload, and needs no signal, because it will
+    /// find the pipe open.
     pub wake: Option<OwnedFd>,
+}
+
+impl Release {
+    /// Lets the joblet-init of a job end.
+    pub fn give(&self, id: JobId) {
+        if let Err(why) = rustix::io::write(&*self.control, b"R") {
+            log::debug!("release of {id}: {why}");
+        }
+        if let Some(init) = &self.wake
+            && let Err(why) = pidfd_send_signal(init, Signal::USR1)
+        {
+            log::debug!("wake-up of {id}: {why}");
+        }
+    }
 }
 
 /// An event of one job that the collector reports.

@@ -64,7 +64,7 @@ pub use collector::Collector;
 pub use cursor::LogCursor;
 pub use header::Header;
 pub use history::{History, OpenHistory};
-pub use job_output::{CollectorEvent, JobOutput};
+pub use job_output::{CollectorEvent, JobOutput, Release};
 pub use joined::{Chunk, JobHistory, OutputReader};
 pub use limit::{Full, SpoolLimits};
 pub use log_stream::{LogItem, LogStream};

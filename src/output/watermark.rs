@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::{Full, Stream};
 use crate::job::ClientId;
@@ -19,6 +19,8 @@ pub struct Watermark {
     over: AtomicU8,
     /// The client whose job writes; a warm sandbox has none yet, and its pipes are collected already.
     client: AtomicU64,
+    /// Whether joblet-init stays when all output is there.
+    holds: AtomicBool,
 }
 
 const NOTHING: u8 = 0;
@@ -44,6 +46,7 @@ impl Watermark {
             waits: Default::default(),
             over: AtomicU8::new(NOTHING),
             client: AtomicU64::new(ClientId::default().number()),
+            holds: AtomicBool::new(false),
         })
     }
 
@@ -54,6 +57,15 @@ impl Watermark {
 
     pub(super) fn client(&self) -> ClientId {
         ClientId::new(self.client.load(Ordering::SeqCst))
+    }
+
+    /// Leaves it to somebody else to let joblet-init end. Set before the payload starts.
+    pub fn hold(&self) {
+        self.holds.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.holds.load(Ordering::SeqCst)
     }
 
     /// The rows alone, for readers that know neither limits nor jobs.

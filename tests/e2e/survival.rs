@@ -5,7 +5,7 @@ use crate::helper::wait::{eventually, holds};
 use crate::helper::{programs, soak};
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 #[test]
@@ -118,8 +118,10 @@ fn alive(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// A path below /proc/PID/fd that leads to the same pipe.
+/// A path below /proc/PID/fd that leads to the read end of the same pipe.
 fn descriptor_of(pid: i32, pipe: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    entries.map(|e| e.path()).find(|p| fs::read_link(p).is_ok_and(|target| target == pipe))
+    let reads =
+        |p: &PathBuf| fs::symlink_metadata(p).is_ok_and(|link| link.permissions().mode() & 0o200 == 0);
+    entries.map(|e| e.path()).find(|p| reads(p) && fs::read_link(p).is_ok_and(|target| target == pipe))
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use joblet::job::{JobId, SpoolPolicy};
 use joblet::output::spool::{CHUNK, HEADER, ROW, SpliceResult};
 use joblet::output::{
-    Collector, CollectorEvent, JobOutput, OutputReader, SpoolLimits, SpoolWriter, Stream, Watermark,
+    Collector, CollectorEvent, JobOutput, OutputReader, Release, SpoolLimits, SpoolWriter, Stream, Watermark,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -166,10 +166,9 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
         id,
         stdout: out,
         stderr: err,
-        control: Arc::new(control),
+        release: Arc::new(Release { control: Arc::new(control), wake: Some(pidfd) }),
         spool: SpoolWriter::reopen(&dir).unwrap(),
         watermark: watermark.clone(),
-        wake: Some(pidfd),
     });
     assert_eq!(init.wait().unwrap().signal(), Some(libc::SIGUSR1), "woken");
     let mut byte = [0; 2];

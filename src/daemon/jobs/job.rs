@@ -1,7 +1,6 @@
 //! One job, with everything that exists because of it.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use crate::daemon::command::request::{Answer, CommandError};
 use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::{Network, Resources};
 use crate::daemon::sources::Registered;
+use crate::daemon::spawner::HeldWork;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
 use crate::job::exit::StopCause;
@@ -137,14 +137,23 @@ pub(in crate::daemon) struct Run {
     pub(in crate::daemon) oom_score: Option<File>,
     /// The way to its ports, if somebody has asked for it.
     pub(in crate::daemon) network: Option<Arc<JobNetwork>>,
-    /// The root of its /work, where files of it are to be kept, until they are being.
-    pub(in crate::daemon) work: Option<OwnedFd>,
+    /// Its /work, where files of it are to be kept, until joblet-init may end.
+    pub(in crate::daemon) work: Option<HeldWork>,
     /// Whether files of it are being kept, for which its end waits.
     pub(in crate::daemon) is_collecting: bool,
     /// How PID 1 itself ended, in words; `None` while it lives.
     pub(in crate::daemon) init_end: Option<String>,
     /// The evidence of its end, once it is read.
     pub(in crate::daemon) evidence: Option<Evidence>,
+}
+
+impl Run {
+    /// Nobody needs its /work any more.
+    pub(in crate::daemon) fn give_up_work(&mut self, id: JobId) {
+        if let Some(release) = self.work.take().and_then(|work| work.release) {
+            release.give(id);
+        }
+    }
 }
 
 /// By what a later daemon finds the processes of a job.

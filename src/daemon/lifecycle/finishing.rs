@@ -28,7 +28,7 @@ use crate::output::Full;
 /// comes for it.
 const LIVE_LINGER: Duration = Duration::from_secs(5);
 
-/// PID 1 is gone, and with it every process of the job: its last sample is taken, and what it left behind is read, by
+/// Every process of the job is gone, but for a PID 1 that is held: its last sample is taken, and what it left behind is read, by
 /// the sampler.
 pub(super) fn collect_output(core: &mut Core, id: JobId) {
     let bound = core.settings.cleanup_timeout;
@@ -41,14 +41,18 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
     core.clock.timers.set(Instant::now() + bound, Timer::Drain(id));
 }
 
-/// Has the files kept that a job of a workflow leaves for others.
+/// Has the files kept that a job of a workflow leaves for others. joblet-init may end then, or where there are none.
 fn collect_files(core: &mut Core, id: JobId) {
     let Some(part) = core.jobs.get(id).and_then(|job| job.spec.part) else { return };
     let (paths, most) = (outputs_of(core, &part), room_of(core, &part));
     let Some(run) = core.jobs.get_mut(id).and_then(|job| job.run.as_mut()) else { return };
-    if let Some(work) = run.work.take().filter(|_| !paths.is_empty()) {
-        run.is_collecting = true;
-        core.streams.outputs.collect(id, &part, work, paths, most);
+    let root = run.work.as_mut().and_then(|work| work.root.take());
+    match root.filter(|_| !paths.is_empty()) {
+        Some(root) => {
+            run.is_collecting = true;
+            core.streams.outputs.collect(id, &part, root, paths, most);
+        }
+        None => run.give_up_work(id),
     }
 }
 
@@ -58,6 +62,7 @@ pub(in crate::daemon) fn on_collected(core: &mut Core, collected: Collected) {
     let Some(job) = core.jobs.get_mut(id) else { return };
     if let Some(run) = &mut job.run {
         run.is_collecting = false;
+        run.give_up_work(id);
     }
     if let (Some(part), Ok(bytes)) = (job.spec.part, result) {
         add_bytes(core, &part, bytes);
@@ -73,23 +78,14 @@ pub(in crate::daemon) fn on_evidence(core: &mut Core, id: JobId, evidence: Evide
     conclude_if_complete(core, id);
 }
 
-/// All output of a job is in its spool.
-pub(in crate::daemon) fn on_output_complete(core: &mut Core, id: JobId) {
-    if let Some(job) = core.jobs.get_mut(id) {
-        job.output.complete = true;
-    }
-    conclude_if_complete(core, id);
-}
-
 /// Nothing more comes of a job that has ended, neither output nor samples: the outcome is decided.
-fn conclude_if_complete(core: &mut Core, id: JobId) {
+pub(super) fn conclude_if_complete(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
     if !job.output.complete || !matches!(job.state, State::Draining(_)) {
         return;
     }
     let Some(run) = job.run.as_ref().filter(|run| !run.is_collecting) else { return };
-    let Some(evidence) = run.evidence.clone() else { return };
-    let init_end = run.init_end.clone().unwrap_or_default();
+    let (Some(evidence), Some(init_end)) = (run.evidence.clone(), run.init_end.clone()) else { return };
     let ending =
         conclude(job, &evidence, Lost { host_restarted: false, init_end }, &core.settings, &core.node);
     core.jobs.note(id, Fact::OutputComplete(ending));

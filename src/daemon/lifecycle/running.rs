@@ -8,6 +8,7 @@ use log::Level;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use super::finishing::conclude_if_complete;
 use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::workflows::on_job_running;
@@ -59,6 +60,30 @@ pub(in crate::daemon) fn on_init_event(core: &mut Core, id: JobId) {
     };
     run.init_end = Some(end);
     core.jobs.note(id, Fact::InitGone);
+    // One that was held has drained.
+    conclude_if_complete(core, id);
+}
+
+/// All output of a job is in its spool.
+pub(in crate::daemon) fn on_output_complete(core: &mut Core, id: JobId) {
+    if let Some(job) = core.jobs.get_mut(id) {
+        job.output.complete = true;
+    }
+    drain_held(core, id);
+    conclude_if_complete(core, id);
+}
+
+/// A job whose joblet-init is held has ended when its output is complete: joblet-init keeps stdout open until no other
+/// process is left. It keeps /work then, until the files are taken out of it that the job leaves for others, also where
+/// that is done by the next daemon.
+pub(super) fn drain_held(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get(id) else { return };
+    let work = job.run.as_ref().and_then(|run| run.work.as_ref());
+    if job.output.complete && work.is_some_and(|work| work.release.is_some()) {
+        // Written before the output ended.
+        on_report_event(core, id);
+        core.jobs.note(id, Fact::InitGone);
+    }
 }
 
 /// The payload runs: its clock starts, and RunJob is answered.

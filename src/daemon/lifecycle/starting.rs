@@ -7,6 +7,7 @@ use log::Level;
 
 use super::pooling::discard;
 use super::recording::save;
+use super::running::drain_held;
 use super::workflows::{data_of, inputs_of, outputs_of};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::{Run, Share, Trace};
@@ -103,6 +104,10 @@ pub(in crate::daemon) fn hand_over(
     diag::event!(Level::Debug, "job goes to a spawner", jobId = id, hostId = host_id);
     let data = spec.part.map(|part| data_of(core, &part)).unwrap_or_default();
     let keeps_work = spec.part.is_some_and(|part| !outputs_of(core, &part).is_empty());
+    if keeps_work && let Some(job) = core.jobs.get(id) {
+        // Its /work is gone with joblet-init.
+        job.output.watermark.hold();
+    }
     let record = save(core, id);
     let under_way = core.starts.token();
     let request =
@@ -151,6 +156,8 @@ pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
         }
     };
     core.jobs.note(id, fact);
+    // It may be over already.
+    drain_held(core, id);
     publish(core, id);
 }
 

@@ -27,7 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::finishing::{Lost, complete_history, conclude};
-use super::first_process::{Found, find_init, never_began};
+use super::first_process::{Found, find_init, never_began, progress};
 use super::forgetting::expire;
 use super::recording::save;
 use super::running::{run_timeout, watch_use};
@@ -44,13 +44,15 @@ use crate::daemon::jobs::{Job, Run};
 use crate::daemon::ports::publish;
 use crate::daemon::provision::{Adoption, Mounts, Network, Resources, work_name};
 use crate::daemon::sources::Source;
+use crate::daemon::spawner::HeldWork;
 use crate::daemon::staging;
 use crate::diag;
 use crate::init_abi::slot;
 use crate::job::exit::{StopCause, start_failure};
+use crate::job::exit_file::Progress;
 use crate::job::state::{Fact, State};
 use crate::job::{JobId, WorkflowId};
-use crate::output::{INDEX, JobOutput, SpoolWriter, Watermark};
+use crate::output::{INDEX, JobOutput, Release, SpoolWriter, Watermark};
 use crate::sandbox::create::{exit_file_path, exit_files};
 use crate::sandbox::work::Leftover;
 use crate::state::{ElementRecord, Record, Stage, WorkflowRecord, intent};
@@ -384,8 +386,18 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
     }
     let init = core.clock.sources.watch(Source::Init(id), pidfd).map_err(words("watch its PID 1"))?;
     job.output.watermark.publish(spool.rows());
-    let (control, watermark) = (Arc::new(control), job.output.watermark.clone());
-    core.streams.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake });
+    let release = Arc::new(Release { control: Arc::new(control), wake });
+    // Whether files of it are to be kept is known when its workflow is taken over. The joblet-init of an earlier version
+    // does not tell by its output that its job has ended.
+    let is_known = progress(&exit_file) != Progress::Unknown;
+    let held = is_known.then(|| release.clone());
+    let work = job.spec.part.and_then(|_| work_of(pid).ok());
+    let work = work.map(|root| HeldWork { root: Some(root), release: held });
+    let watermark = job.output.watermark.clone();
+    if work.as_ref().is_some_and(|work| work.release.is_some()) {
+        watermark.hold();
+    }
+    core.streams.collector.add(JobOutput { id, stdout, stderr, release, spool, watermark });
     job.held.mounts = Some(Mounts::new(mounts));
     job.run = Some(Run {
         init,
@@ -394,8 +406,7 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
         exit_file: Arc::new(exit_file),
         oom_score: None,
         network: None,
-        // Whether files of it are to be kept is known when its workflow is taken over.
-        work: job.spec.part.and_then(|_| work_of(pid).ok()),
+        work,
         is_collecting: false,
         init_end: None,
         evidence: None,

@@ -9,7 +9,7 @@ use super::{Spawner, StartError};
 use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resources};
 use crate::diag;
 use crate::job::{JobId, Limits, NetRate, NetworkMode, User};
-use crate::output::{JobOutput, Watermark};
+use crate::output::{JobOutput, Release, Watermark};
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::sys::netlink::Socket;
 
@@ -119,9 +119,9 @@ impl Spawner {
         };
         match acquired {
             Ok(Acquired { init, stdout, stderr, work, spool }) => {
-                let control = init.control.clone();
+                let release = Arc::new(Release { control: init.control.clone(), wake: None });
                 let watermark = output.clone();
-                self.collector.add(JobOutput { id, stdout, stderr, control, spool, watermark, wake: None });
+                self.collector.add(JobOutput { id, stdout, stderr, release, spool, watermark });
                 Ok(WarmSandbox { id, limits, output, init, work, held, rate, inside: None })
             }
             Err(why) => Err(Box::new(CreateError { id, held, why })),

@@ -28,7 +28,7 @@ use crate::sys::thread::schedule_first as schedule;
 use crate::upload::Stage;
 
 pub(super) use create::{CreateError, CreateRequest, WarmSandbox};
-pub(super) use start::{InputSource, JobSandbox, StartRequest, StartResult, Started};
+pub(super) use start::{HeldWork, InputSource, JobSandbox, StartRequest, StartResult, Started};
 
 /// The state that all spawner threads share.
 #[derive(Debug)]

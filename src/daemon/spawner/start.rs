@@ -11,7 +11,7 @@ use crate::daemon::egress::Watched;
 use crate::daemon::provision::{Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts};
 use crate::diag::disk_remedy;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
-use crate::output::Watermark;
+use crate::output::{Release, Watermark};
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::state::record::Process;
@@ -165,6 +165,15 @@ pub(in crate::daemon) struct StartResult {
     pub(in crate::daemon) under_way: Token,
 }
 
+/// The /work of a job that leaves files for others, and the joblet-init that keeps it.
+#[derive(Debug)]
+pub(in crate::daemon) struct HeldWork {
+    /// The root of /work, until its files are being taken.
+    pub(in crate::daemon) root: Option<OwnedFd>,
+    /// Lets joblet-init end, and with it /work; `None`: it does not wait for that, as an earlier version's.
+    pub(in crate::daemon) release: Option<Arc<Release>>,
+}
+
 /// The loop's part of a started PID 1. The file of the exec request is closed by now.
 #[derive(Debug)]
 pub(in crate::daemon) struct Started {
@@ -180,8 +189,8 @@ pub(in crate::daemon) struct Started {
     pub(in crate::daemon) exit_file: File,
     /// `/proc/PID/oom_score_adj` of PID 1.
     pub(in crate::daemon) oom_score: Option<File>,
-    /// The root of its /work, where that is to be read.
-    pub(in crate::daemon) work: Option<OwnedFd>,
+    /// Its /work, where that is to be read.
+    pub(in crate::daemon) work: Option<HeldWork>,
 }
 
 impl Spawner {
@@ -223,8 +232,9 @@ impl Spawner {
         let result = match configured {
             Ok(()) => {
                 let process = trace(&init);
-                let Init { pidfd, pid, report, exit_file, oom_score, .. } = init;
-                let work = keeps_work.then_some(work);
+                let Init { pidfd, pid, report, exit_file, oom_score, control, .. } = init;
+                let release = keeps_work.then(|| Arc::new(Release { control, wake: None }));
+                let work = keeps_work.then(|| HeldWork { root: Some(work), release });
                 Ok(Started { pidfd, pid, process, report, exit_file, oom_score, work })
             }
             Err(why) => {
