@@ -44,6 +44,8 @@ pub struct JobView {
     pub address: String,
     /// A sentence about a job that runs; mostly empty.
     pub note: String,
+    /// The jobs of its workflow that it waits for, by name; only where one job is asked for.
+    pub dependencies: Vec<String>,
 }
 
 impl JobView {

@@ -69,6 +69,8 @@ fn jobs_start_in_the_order_of_the_graph_and_know_their_workflow() {
     // An ordinary job, with a name and a workflow.
     let child = d.status(&top);
     assert_eq!((&child["name"], &child["workflowUuid"]), (&"top".into(), &id.as_str().into()));
+    assert_eq!(child["dependencies"], serde_json::json!([]));
+    assert_eq!(d.status(&done.id("bottom"))["dependencies"], serde_json::json!(["left", "right"]));
     let end = |name: &str, key: &str| done.job(name)[key].as_str().unwrap().to_owned();
     assert!(end("top", "end_time") <= end("bottom", "start_time"));
     let listed = d.rnx(["--json", "job", "list", "--workflow", "diamond"]).json();

@@ -105,6 +105,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
         workflowUuid: workflow(&view.spec),
+        dependencies: view.dependencies,
         ports: ports(&view.ports),
         net_rate_up: view.spec.rate.up.cast_signed(),
         net_rate_down: view.spec.rate.down.cast_signed(),

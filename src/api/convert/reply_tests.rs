@@ -55,6 +55,7 @@ fn view() -> JobView {
         wait_reason: "waits".into(),
         address: "172.20.0.2/16".into(),
         note: String::new(),
+        dependencies: vec!["build".into()],
     }
 }
 
@@ -81,6 +82,7 @@ fn a_status_shows_everything_and_no_secret() {
     assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h0m0s"));
     assert_eq!((shown.uploads, shown.unenforced_limits), (vec!["f".to_owned()], vec!["memory".to_owned()]));
     assert_eq!([&shown.wait_reason, &again.wait_reason], ["waits"; 2]);
+    assert_eq!(shown.dependencies, ["build"]);
     for (plain, secret) in
         [(&shown.environment, &shown.secret_environment), (&again.environment, &again.secret_environment)]
     {

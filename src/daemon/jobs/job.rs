@@ -389,6 +389,7 @@ impl Job {
             wait_reason: self.wait_reason(position.is_some()).to_owned(),
             address: self.address(),
             note: if self.trace.lost_network { LOST_NETWORK.to_owned() } else { String::new() },
+            dependencies: Vec::new(),
         }
     }
 

@@ -10,9 +10,12 @@ use super::flow::{Flow, Next};
 use super::view::{WorkflowPage, WorkflowQuery};
 use crate::daemon::command::request::{CommandError, NewWorkflow, PAGE_BYTES, PAGE_MAX};
 use crate::daemon::jobs::{Kept, KeptLimits, Share};
-use crate::job::{ClientId, JobId, JobRef, WorkflowId};
+use crate::job::{ClientId, JobId, JobRef, Part, WorkflowId};
 use crate::state::WorkflowRecord;
 use crate::upload::Claim;
+
+/// Most names of jobs that one waits for, in a reply about it.
+const NAMED: usize = 1000;
 
 /// Bounds of workflows.
 #[derive(Debug, Clone, Copy)]
@@ -167,6 +170,19 @@ impl Workflows {
     /// The serial of a workflow.
     pub(in crate::daemon) fn serial(&self, id: WorkflowId) -> Option<u64> {
         self.serials.get(&id.uuid()).copied()
+    }
+
+    /// The jobs that a job of a workflow waits for, by name; the last entry counts those beyond a thousand.
+    pub(in crate::daemon) fn dependencies(&self, part: &Part) -> Vec<String> {
+        let entry = self.serial(part.workflow).and_then(|serial| self.get(serial));
+        let Some(roster) = entry.map(Entry::roster) else { return Vec::new() };
+        let own = roster.get(part.node as usize).map(|node| node.dependencies.as_slice()).unwrap_or_default();
+        let names = own.iter().filter_map(|at| roster.get(*at as usize)).map(|node| node.name.clone());
+        let mut names: Vec<String> = names.take(NAMED).collect();
+        if own.len() > NAMED {
+            names.push(format!("... and {} more", own.len() - NAMED));
+        }
+        names
     }
 
     /// Whether a workflow is known and not over.
