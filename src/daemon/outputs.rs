@@ -38,8 +38,8 @@ pub(super) struct Collect {
 pub(super) struct Collected {
     /// The job's identity.
     pub(super) id: JobId,
-    /// Their bytes, or why there are none.
-    pub(super) result: Result<u64, String>,
+    /// Their bytes, and those of an earlier attempt.
+    pub(super) taken: outputs::Collected,
     /// Counted them among those under way.
     pub(super) pending: Token,
 }
@@ -105,12 +105,12 @@ pub(super) fn start(
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
         for Collect { id, work, paths, into, room, pending } in requests {
-            let result = outputs::collect(work.as_fd(), &paths, &into, &room);
-            if let Err(why) = &result {
+            let taken = outputs::collect(work.as_fd(), &paths, &into, &room);
+            if let Err(why) = &taken.result {
                 diag::event!(Level::Warn, "outputs of a job are not kept", jobId = id, error = why);
             }
             drop(work);
-            answer(Collected { id, result, pending });
+            answer(Collected { id, taken, pending });
         }
     };
     let thread = std::thread::Builder::new().name("outputs".into());

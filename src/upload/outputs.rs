@@ -55,29 +55,53 @@ struct Kept {
     sha256: String,
 }
 
-/// Takes files out of a job's /work, and as many bytes from `room`, which all jobs of a workflow share; how many there are.
-///
-/// # Errors
-/// A path that is not there or is a link, a bound, or the disk, as a sentence. It is kept too, for those who ask for the
-/// files.
-pub fn collect(work: BorrowedFd<'_>, paths: &[String], dir: &Path, room: &AtomicU64) -> Result<u64, String> {
-    let collected = collect_into(work, paths, dir, room);
-    if let Err(why) = &collected {
+/// What became of the files of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// Bytes of an earlier attempt that are gone.
+    pub freed: u64,
+    /// Bytes that are kept; or a path that is not there or is a link, a bound, or the disk, as a sentence. It is kept
+    /// too, for those who ask for the files.
+    pub result: Result<u64, String>,
+}
+
+/// Takes files out of a job's /work, and as many bytes from `room`, which all jobs of a workflow share. Those of an
+/// earlier attempt in `dir` go, and their bytes with them.
+pub fn collect(work: BorrowedFd<'_>, paths: &[String], dir: &Path, room: &AtomicU64) -> Collected {
+    let mut freed = kept_bytes(dir);
+    let result = match give_way(dir) {
+        Ok(()) => {
+            room.fetch_add(freed, Ordering::SeqCst);
+            collect_into(work, paths, dir, room)
+        }
+        Err(why) => {
+            freed = 0;
+            Err(disk(dir, &why))
+        }
+    };
+    if let Err(why) = &result {
         let failed = Manifest { version: 1, entries: vec![], left_out: vec![], failed: Some(why.clone()) };
         // A disk that takes neither leaves no manifest, which says as much to whoever asks.
         let _ = finish(dir, &failed);
     }
-    collected
+    Collected { freed, result }
+}
+
+fn disk(dir: &Path, why: &io::Error) -> String {
+    format!("cannot keep outputs in {}: {why}", dir.display())
+}
+
+/// Makes the directory, and one that there is hold nothing.
+fn give_way(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    match fs::remove_file(dir.join("manifest")) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn collect_into(work: BorrowedFd<'_>, paths: &[String], dir: &Path, room: &AtomicU64) -> Result<u64, String> {
-    let disk = |e: io::Error| format!("cannot keep outputs in {}: {e}", dir.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(disk)?;
-    // That of an earlier attempt, whose contents go.
-    match fs::remove_file(dir.join("manifest")) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk(e)),
-        _ => {}
-    }
+    let disk = |e: io::Error| disk(dir, &e);
     let mut options = OpenOptions::new();
     let data = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(dir.join("data"));
     let data = data.map_err(disk)?;

@@ -23,7 +23,7 @@ impl Places {
 
     fn collect(&self, paths: &[&str], most: u64) -> Result<u64, String> {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-        collect(File::open(&self.work).unwrap().as_fd(), &paths, &self.kept, &AtomicU64::new(most))
+        collect(File::open(&self.work).unwrap().as_fd(), &paths, &self.kept, &AtomicU64::new(most)).result
     }
 
     fn give(&self, wanted: &[&str], below: &str) -> Result<Written, UploadError> {
@@ -120,8 +120,25 @@ fn jobs_of_a_workflow_share_one_room() {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
         collect(work.as_fd(), &paths, &p.kept, &room)
     };
-    assert_eq!((take(&["a"]), room.load(Ordering::SeqCst)), (Ok(5), 7));
-    assert!(take(&["a", "b"]).is_err());
-    assert_eq!(room.load(Ordering::SeqCst), 7, "what is not kept is given back");
-    assert!(take(&["a"]).is_ok() && take(&["a"]).is_err());
+    assert_eq!((take(&["a"]).result, room.load(Ordering::SeqCst)), (Ok(5), 7));
+    let none = take(&["a", "b"]);
+    assert!(none.freed == 5 && none.result.is_err(), "{none:?}");
+    assert_eq!(room.load(Ordering::SeqCst), 12, "what is not kept is given back");
+    let other = p.kept.with_file_name("0-1");
+    assert_eq!(collect(work.as_fd(), &["b".to_owned()], &other, &room).result, Ok(10));
+    assert!(take(&["a"]).result.is_err());
+}
+
+/// A job that was tried three times took three times its bytes.
+#[test]
+fn later_attempt_counts_in_place_of_the_one_before() {
+    let p = Places::new();
+    fs::write(p.work.join("a"), "12345").unwrap();
+    let (work, room) = (File::open(&p.work).unwrap(), AtomicU64::new(12));
+    for attempt in 0..4 {
+        let freed = if attempt == 0 { 0 } else { 5 };
+        let taken = collect(work.as_fd(), &["a".to_owned()], &p.kept, &room);
+        assert_eq!(taken, Collected { freed, result: Ok(5) });
+        assert_eq!((room.load(Ordering::SeqCst), kept_bytes(&p.kept)), (7, 5));
+    }
 }

@@ -9,7 +9,7 @@ use super::forgetting::{forget_old, measure};
 use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::standing::{leave_queues, release_slot};
-use super::workflows::{add_bytes, on_job_ended, outputs_of, room_of};
+use super::workflows::{count_bytes, on_job_ended, outputs_of, room_of};
 use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, Evidence, Wired};
@@ -58,14 +58,14 @@ fn collect_files(core: &mut Core, id: JobId) {
 
 /// The files of a job are kept, or cannot be: whoever gets them hears why.
 pub(in crate::daemon) fn on_collected(core: &mut Core, collected: Collected) {
-    let Collected { id, result, pending: _pending } = collected;
+    let Collected { id, taken, pending: _pending } = collected;
     let Some(job) = core.jobs.get_mut(id) else { return };
     if let Some(run) = &mut job.run {
         run.is_collecting = false;
         run.give_up_work(id);
     }
-    if let (Some(part), Ok(bytes)) = (job.spec.part, result) {
-        add_bytes(core, &part, bytes);
+    if let Some(part) = job.spec.part {
+        count_bytes(core, &part, taken.freed, taken.result.unwrap_or(0));
     }
     conclude_if_complete(core, id);
 }

@@ -4,6 +4,7 @@
 //! the order of their times, as the earlier daemon did; what it had decided and not begun is decided again.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -37,11 +38,7 @@ pub(super) fn take_over_workflows(core: &mut Core, stored: Vec<(WorkflowRecord, 
     }
     for (record, rows) in stored {
         let (serial, own) = (record.serial, jobs.remove(&record.id).unwrap_or_default());
-        let bytes = rows.iter().map(|row| {
-            let (node, element) = (row.node as usize, row.element as usize);
-            outputs::kept_bytes(&core.streams.outputs.of_element(record.id, node, element))
-        });
-        let output_bytes: u64 = bytes.sum();
+        let output_bytes = output_bytes(core, record.id);
         let mut entry = match record.end.clone() {
             Some(end) => over(record, end, &rows),
             None => resume(core, record, rows, &own),
@@ -53,6 +50,12 @@ pub(super) fn take_over_workflows(core: &mut Core, stored: Vec<(WorkflowRecord, 
         settle(core, serial);
     }
     forget_workflows(core, i64::MIN);
+}
+
+/// The bytes of all files that the jobs of a workflow have left.
+fn output_bytes(core: &Core, id: WorkflowId) -> u64 {
+    let kept = fs::read_dir(core.streams.outputs.of(id)).into_iter().flatten().flatten();
+    kept.map(|element| outputs::kept_bytes(&element.path())).sum()
 }
 
 /// A workflow that was over.

@@ -141,11 +141,11 @@ pub(super) fn room_of(core: &Core, part: &Part) -> Arc<AtomicU64> {
     entry.map(|entry| entry.room.clone()).unwrap_or_default()
 }
 
-/// A job has left files of so many bytes.
-pub(super) fn add_bytes(core: &mut Core, part: &Part, bytes: u64) {
+/// A job has left files of so many bytes, in place of those of an earlier attempt.
+pub(super) fn count_bytes(core: &mut Core, part: &Part, freed: u64, bytes: u64) {
     let serial = core.workflows.serial(part.workflow);
     if let Some(entry) = serial.and_then(|serial| core.workflows.get_mut(serial)) {
-        entry.output_bytes = entry.output_bytes.saturating_add(bytes);
+        entry.output_bytes = entry.output_bytes.saturating_sub(freed).saturating_add(bytes);
     }
 }
 

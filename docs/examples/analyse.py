@@ -1,1 +1,0 @@
-../../tests/data/analyse.py
