@@ -154,7 +154,7 @@ fi
 run=("$rnx" --config "$dir/rnx-config.yml")
 
 say "5. a real job: the analysis of a web server's log of 2000 lines"
-show "${run[@]}" job run --name log-analysis --follow --upload "$root/tests/data/analyse.py" --upload "$root/tests/data/access.log" \
+show "${run[@]}" job run --name log-analysis --follow --upload "$root/tests/data/analyse.py" --upload "$root/docs/examples/access.log" \
     python3 analyse.py access.log
 id=$("${run[@]}" job list --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[-1]["id"])')
 show "${run[@]}" job status "$id"

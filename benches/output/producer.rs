@@ -50,7 +50,7 @@ pub fn program() -> std::path::PathBuf {
 
 /// The access log of the tests.
 pub fn access_log() -> std::path::PathBuf {
-    programs::source("tests/data/access.log")
+    programs::source("docs/examples/access.log")
 }
 
 /// The producer as a command of its own; its output goes into a pipe.

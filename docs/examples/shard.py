@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""One part of a web server's access log: which clients look for what is not theirs.
+"""One part of a web server's access log: its requests by page and the clients that look for what is not theirs.
 
-    python3 shard.py FILE PARTS     the part is that of JOB_ARRAY_INDEX
+    python3 shard.py FILE PARTS     the part is that of JOB_ARRAY_INDEX; it is left in part.json
     python3 shard.py FILE           only checks that the file can be read
 """
 import collections
+import json
 import os
 import re
 import sys
@@ -20,14 +21,15 @@ def main(path, parts=0):
         print(f"{readable} of {len(lines)} lines are requests")
         return 0 if readable else 1
     index = int(os.environ["JOB_ARRAY_INDEX"])
-    probes = collections.Counter()
-    for line in lines[index::parts]:
-        match = LINE.match(line)
-        if match and match[4] in ("400", "403", "404"):
-            probes[match[1]] += 1
-    print(f"part {index} of {parts}: {len(lines[index::parts])} lines, {sum(probes.values())} refused requests")
-    for client, count in probes.most_common(3):
-        print(f"  {client} {count}")
+    pages, probes = collections.Counter(), collections.Counter()
+    for match in filter(None, map(LINE.match, lines[index::parts])):
+        client, _, target, status = match.groups()
+        pages[target.split("?")[0]] += 1
+        if status in ("400", "403", "404"):
+            probes[client] += 1
+    with open("part.json", "w", encoding="utf-8") as part:
+        json.dump({"pages": pages, "probes": probes}, part)
+    print(f"part {index} of {parts}: {sum(pages.values())} requests, {sum(probes.values())} refused")
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The program that wrote tests/data/access.log: 2000 requests to a small shop in combined log format, always the same.
+"""The program that wrote docs/examples/access.log: 2000 requests to a small shop in combined log format, always the same.
 
     python3 make_access_log.py > access.log
 """

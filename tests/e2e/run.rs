@@ -16,7 +16,7 @@ fn a_command_runs_and_its_output_and_exit_code_come_back() {
 fn the_real_job_of_the_quick_start_analyses_its_log() {
     let d = TestDaemon::start();
     let mut args = vec!["--upload".to_owned(), source("tests/data/analyse.py").display().to_string()];
-    args.extend(["--upload".to_owned(), source("tests/data/access.log").display().to_string()]);
+    args.extend(["--upload".to_owned(), source("docs/examples/access.log").display().to_string()]);
     args.extend(["/usr/bin/python3", "analyse.py", "access.log"].map(str::to_owned));
     let text = d.run(args).ok();
     assert!(text.contains("2000 requests from 133 clients, 41.8 MB, 0 unreadable lines"), "{text}");
