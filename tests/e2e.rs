@@ -87,4 +87,5 @@ mod e2e {
     mod workflow_files;
     mod workflow_graphs;
     mod workflow_networks;
+    mod workflow_steps;
 }

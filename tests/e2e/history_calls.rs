@@ -1,14 +1,12 @@
 //! The history process and the daemon end before a chosen system call, and system calls fail: strace(1) does both, at any
 //! call of any thread.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use super::history::{has_jq, stored, until_complete};
 use super::history_faults::{numbers, sequences};
 use crate::helper::daemon::Node;
 use crate::helper::random::Random;
-use crate::helper::wait::{PATIENCE, holds, within};
+use crate::helper::tracer::{self, Tracer};
+use crate::helper::wait::{holds, within};
 use crate::helper::{TestDaemon, eventually, soak};
 use std::time::Duration;
 
@@ -16,51 +14,6 @@ use std::time::Duration;
 const JOBS: usize = 4;
 /// Rounds of each job.
 const ROUNDS: u32 = 12;
-
-/// A tracer of a process and what it starts, until it is dropped.
-pub(super) struct Tracer {
-    strace: Child,
-    pid: i32,
-}
-
-impl Tracer {
-    /// Changes calls of all threads, see `inject=` in strace(1).
-    fn attach(pid: i32, log: &Path, call: &str, change: &str) -> Tracer {
-        Tracer::start(pid, log, &["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{change}")])
-    }
-
-    /// Traces all threads as the arguments of strace(1) say.
-    pub(super) fn start(pid: i32, log: &Path, arguments: &[&str]) -> Tracer {
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq"]).args(arguments);
-        command.arg("-o").arg(log).args(["-p", &pid.to_string()]);
-        let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace is installed");
-        let mut tracer = Tracer { strace, pid };
-        eventually("the tracer has all threads, or the process is gone", || {
-            let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-            let is_traced = |dir: std::fs::DirEntry| {
-                let status = std::fs::read_to_string(dir.path().join("status")).unwrap_or_default();
-                !status.contains("TracerPid:\t0")
-            };
-            holds(tracer.strace.try_wait().unwrap().is_some() || threads.all(is_traced))
-        });
-        tracer
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        // It leaves the process as it was. With one that was killed it may wait for ever.
-        let pid = nix::unistd::Pid::from_raw(self.strace.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-        let exe = format!("/proc/{}/exe", self.pid);
-        let is_gone = || std::fs::metadata(&exe).is_err();
-        let _ =
-            within(PATIENCE, || holds(self.strace.try_wait().is_ok_and(|end| end.is_some()) || is_gone()));
-        let _ = self.strace.kill();
-        let _ = self.strace.wait();
-    }
-}
 
 /// Those faults whose name has the text in `JOBLET_TEST_FAULT`, such as `EMFILE`; all of them where it is not set.
 fn selected<T: Copy>(faults: &[T], name: impl Fn(T) -> String) -> Vec<T> {
@@ -70,7 +23,7 @@ fn selected<T: Copy>(faults: &[T], name: impl Fn(T) -> String) -> Vec<T> {
 }
 
 fn has_tools() -> bool {
-    has_jq() && Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+    has_jq() && tracer::is_there()
 }
 
 fn node() -> Node {

@@ -2,13 +2,13 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::history_calls::Tracer;
 use super::names::end;
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
 use crate::helper::network::{Namespace, has_program, host_and_outside};
 use crate::helper::residue;
 use crate::helper::skip::is_root;
+use crate::helper::tracer::Tracer;
 use crate::helper::wait::eventually;
 
 const JOBS: usize = 8;
@@ -104,7 +104,7 @@ fn jobs_of_a_network_need_no_program_and_change_no_rule() {
             Monitor::start(&router, d.dir().join("router.changes")),
         ];
         let log = d.dir().join("programs");
-        let tracer = Tracer::start(
+        let tracer = Tracer::watch(
             d.pid(),
             &log,
             &["-s", "200", "-z", "-e", "signal=none", "-e", "trace=execve,execveat"],

@@ -29,6 +29,7 @@ pub mod residue;
 pub mod rnx;
 pub mod slow_files;
 pub mod soak;
+pub mod tracer;
 pub mod wait;
 pub mod workflow;
 
