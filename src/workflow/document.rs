@@ -9,7 +9,7 @@ use super::error::{Place, WorkflowError, shown};
 use super::expression::{self, Expression, is_name_character};
 use super::graph::Graph;
 use super::nearest::nearest;
-use super::node_status::named;
+use super::node_status::{NodeStatus, StatusSet, named};
 use super::values::{bounded, fields, string, together, variables};
 use super::yaml::{self, Key, Node, Value};
 use crate::job::spec;
@@ -72,7 +72,7 @@ pub fn parse(text: &str) -> Result<Workflow, WorkflowError> {
     let root = yaml::read(text)?;
     let (mut name, mut description) = (String::new(), String::new());
     let (mut plain, mut secrets, mut jobs) = (Vec::new(), Vec::new(), None);
-    for (key, node) in fields(&root, "the file", &KEYS, &ELSEWHERE)? {
+    for (key, node) in fields(&root, &"the file", &KEYS, &ELSEWHERE)? {
         match key.text.as_str() {
             "name" => {
                 name = string(key, node)?;
@@ -193,11 +193,11 @@ fn requirements(
     for item in items {
         match &item.value {
             // A name alone: the job has done its work.
-            Value::Scalar(text) if find(text).is_some() => {
-                found.push(read(item, &format!("'{text}'=COMPLETED"))?)
-            }
-            Value::Scalar(text) if text.chars().all(is_name_character) => return Err(missing(item.at, text)),
-            Value::Scalar(text) => found.push(read(item, text)?),
+            Value::Scalar(text) => found.push(match find(text) {
+                Some(number) => Expression::Is(number, StatusSet::of(NodeStatus::Completed)),
+                None if text.chars().all(is_name_character) => return Err(missing(item.at, text)),
+                None => read(item, text)?,
+            }),
             Value::Map(entries) => {
                 for (key, node) in entries {
                     let Value::Scalar(text) = &node.value else {

@@ -1,6 +1,7 @@
 //! One job of a workflow file: its keys and their rules.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::array::{self, Array, MAX_ELEMENTS};
@@ -15,7 +16,7 @@ use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::{InvalidField, VolumeUse, spec, units, volume};
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "command",
     "args",
     "network",
@@ -37,6 +38,7 @@ const KEYS: [&str; 21] = [
     "matrix",
     "outputs",
     "inputs",
+    "runtime",
 ];
 
 /// Keys of other tools, and what to write here.
@@ -170,12 +172,11 @@ pub(super) fn read<'t>(
     node: &'t Node,
     shared: &Shared<'_>,
 ) -> Result<(WorkflowJob, Links<'t>), WorkflowError> {
-    let of = format!("job '{}'", key.text);
-    let known: Vec<&str> = KEYS.into_iter().chain(NOT_BUILT.map(|(key, _)| key)).collect();
+    let of = format_args!("job '{}'", key.text);
     let mut job = WorkflowJob { name: key.text.clone(), at: key.at, ..WorkflowJob::default() };
     let (mut plain, mut secrets, mut links) = (Vec::new(), Vec::new(), Links::default());
     let mut reach = reach::Draft::default();
-    for (key, node) in fields(node, &of, &known, &ELSEWHERE)? {
+    for (key, node) in fields(node, &of, &KEYS, &ELSEWHERE)? {
         match key.text.as_str() {
             "command" => job.command = string(key, node)?,
             "args" => job.args = strings(key, node)?,
@@ -215,7 +216,12 @@ pub(super) fn read<'t>(
 }
 
 /// The variables can be expanded, and `execve` can carry them.
-fn check_variables(at: Place, of: &str, job: &WorkflowJob, shared: &Shared<'_>) -> Result<(), WorkflowError> {
+fn check_variables(
+    at: Place,
+    of: &dyn Display,
+    job: &WorkflowJob,
+    shared: &Shared<'_>,
+) -> Result<(), WorkflowError> {
     let wrong = |why: String| WorkflowError::value(at, format!("{of}: {why}"));
     let variables = match job.environment.is_empty() && job.array.is_none() {
         true => shared.alone.clone(),
@@ -276,7 +282,7 @@ fn uploads(node: &Node) -> Result<Vec<String>, WorkflowError> {
     if matches!(node.value, Value::Null) {
         return Ok(files);
     }
-    for (key, node) in fields(node, "uploads", &["files"], &elsewhere)? {
+    for (key, node) in fields(node, &"uploads", &["files"], &elsewhere)? {
         files = strings(key, node)?;
         let mut seen = HashSet::new();
         for file in &files {
@@ -318,7 +324,7 @@ fn resources(node: &Node) -> Result<Resources, WorkflowError> {
         return Ok(found);
     }
     let known: Vec<&str> = RESOURCES.into_iter().chain(GPU.map(|(key, _)| key)).collect();
-    for (key, node) in fields(node, "resources", &known, &BESIDE)? {
+    for (key, node) in fields(node, &"resources", &known, &BESIDE)? {
         match key.text.as_str() {
             "max_cpu" => found.cpu = limit(key, node, CpuPercent::new)?,
             "max_memory" => found.memory = limit(key, node, |mib| MemoryMib::new(mib, u64::from(u32::MAX)))?,
@@ -385,7 +391,7 @@ fn schedule(key: &Key, node: &Node) -> Result<Option<Schedule>, WorkflowError> {
 
 fn retries(node: &Node) -> Result<Retries, WorkflowError> {
     let mut found = Retries { max: 0, backoff: Duration::from_secs(1), on: RetryReason::DEFAULT.to_vec() };
-    for (key, node) in fields(node, "retries", &["max", "backoff", "on"], &[])? {
+    for (key, node) in fields(node, &"retries", &["max", "backoff", "on"], &[])? {
         match key.text.as_str() {
             "max" => {
                 let max = whole(key, node)?;

@@ -61,7 +61,9 @@ impl Environment {
         let mut by_name: HashMap<&str, usize> = HashMap::new();
         let element = element.iter().map(|(name, text)| (name.as_str(), text.as_str(), false));
         for (name, text, secret) in self.texts().chain(own.texts()).chain(element) {
-            let variable = Variable { name, text, secret, state: State::Waiting };
+            // Most values need no other one.
+            let state = if text.contains("${") { State::Waiting } else { State::Done(text.to_owned()) };
+            let variable = Variable { name, text, secret, state };
             match by_name.get(name) {
                 Some(&at) => table[at] = variable,
                 None => {

@@ -110,13 +110,13 @@ fn wrong(offset: usize, why: impl Into<String>) -> Wrong {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    Quoted(String),
+enum Token<'t> {
+    Word(&'t str),
+    Quoted(&'t str),
     Mark(&'static str),
 }
 
-impl std::fmt::Display for Token {
+impl std::fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Token::Word(text) | Token::Quoted(text) => write!(f, "\"{}\"", super::error::shown(text)),
@@ -128,7 +128,7 @@ impl std::fmt::Display for Token {
 /// Longer marks first: "=" also begins "==".
 const MARKS: [&str; 10] = ["==", "!=", "<>", "&&", "||", "=", "!", "(", ")", ","];
 
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Wrong> {
+fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, Wrong> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
@@ -141,7 +141,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Wrong> {
             let Some(inside) = rest[1..].find(first) else {
                 return Err(wrong(at, format!("the quote {first} has no end")));
             };
-            (inside + 2, Token::Quoted(rest[1..1 + inside].to_owned()))
+            (inside + 2, Token::Quoted(&rest[1..1 + inside]))
         } else if let Some(mark) = MARKS.into_iter().find(|mark| rest.starts_with(mark)) {
             (mark.len(), Token::Mark(mark))
         } else {
@@ -149,7 +149,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Wrong> {
             if length == 0 {
                 return Err(wrong(at, format!("the character \"{}\" has no meaning", first.escape_debug())));
             }
-            (length, Token::Word(rest[..length].to_owned()))
+            (length, Token::Word(&rest[..length]))
         };
         found.push((at, token));
         at += length;
@@ -165,15 +165,15 @@ pub(super) fn is_name_character(c: char) -> bool {
 /// Words that cannot be names of jobs.
 pub(super) const KEYWORDS: [&str; 5] = ["AND", "OR", "NOT", "IN", "NOT_IN"];
 
-struct Parser<'f> {
-    tokens: Vec<(usize, Token)>,
+struct Parser<'t, 'f> {
+    tokens: Vec<(usize, Token<'t>)>,
     next: usize,
     end: usize,
     depth: usize,
     find: &'f dyn Fn(&str) -> Option<usize>,
 }
 
-impl Parser<'_> {
+impl<'t> Parser<'t, '_> {
     fn offset(&self) -> usize {
         self.tokens.get(self.next).map_or(self.end, |(offset, _)| *offset)
     }
@@ -239,9 +239,9 @@ impl Parser<'_> {
     fn comparison(&mut self) -> Result<Expression, Wrong> {
         let offset = self.offset();
         let name = self.word("the name of a job")?;
-        let Some(job) = (self.find)(&name) else {
-            let why = format!("no job is named \"{}\"", super::error::shown(&name));
-            return Err(Wrong { offset, why, missing: Some(name) });
+        let Some(job) = (self.find)(name) else {
+            let why = format!("no job is named \"{}\"", super::error::shown(name));
+            return Err(Wrong { offset, why, missing: Some(name.to_owned()) });
         };
         if self.skip(&["=", "=="]) {
             return Ok(Expression::Is(job, self.status()?));
@@ -263,13 +263,13 @@ impl Parser<'_> {
         Ok(Expression::Is(job, if negated { set.complement() } else { set }))
     }
 
-    fn word(&mut self, what: &str) -> Result<String, Wrong> {
+    fn word(&mut self, what: &str) -> Result<&'t str, Wrong> {
         match self.tokens.get(self.next) {
             Some((_, Token::Word(word))) if KEYWORDS.iter().any(|k| word.eq_ignore_ascii_case(k)) => {
                 Err(self.expected(what))
             }
             Some((_, Token::Word(word) | Token::Quoted(word))) => {
-                let word = word.clone();
+                let word = *word;
                 self.next += 1;
                 Ok(word)
             }
@@ -280,7 +280,7 @@ impl Parser<'_> {
     fn status(&mut self) -> Result<StatusSet, Wrong> {
         let offset = self.offset();
         let word = self.word("a status")?;
-        named(&word).ok_or_else(|| wrong(offset, unknown_status(&word)))
+        named(word).ok_or_else(|| wrong(offset, unknown_status(word)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a job of a workflow file reaches, how fast, and what reaches it: the same as flags of `rnx job run`.
 
+use std::fmt::Display;
+
 use super::array::Array;
 use super::error::{Place, WorkflowError, shown};
 use super::values::{string, strings};
@@ -90,7 +92,7 @@ impl Draft {
     pub(super) fn finish(
         self,
         at: Place,
-        of: &str,
+        of: &dyn Display,
         network: Option<&str>,
         array: Option<&Array>,
     ) -> Result<Reach, WorkflowError> {

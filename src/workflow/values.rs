@@ -1,20 +1,20 @@
 //! Values of a workflow file in the shapes that its keys take: mappings with known keys, texts, lists, variables.
 
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::fmt::Display;
 
 use super::environment::{self, Environment};
 use super::error::{Place, WorkflowError, shown};
-use super::yaml::{Key, Node, Value};
+use super::yaml::{Key, Link, Node, Value};
 use crate::job::Secret;
 
 /// The keys of a mapping, all of them known.
 pub(super) fn fields<'t>(
     node: &'t Node,
-    of: &str,
+    of: &dyn Display,
     known: &[&str],
     elsewhere: &[(&str, &str)],
-) -> Result<&'t [(Key, Rc<Node>)], WorkflowError> {
+) -> Result<&'t [(Key, Link)], WorkflowError> {
     let Value::Map(entries) = &node.value else {
         return Err(WorkflowError::value(
             node.at,
@@ -30,7 +30,7 @@ pub(super) fn fields<'t>(
                 at: key.at,
                 why: format!("unknown key \"{word}\" in {of}: {instead}"),
             },
-            None => WorkflowError::key(key.at, &key.text, of, known),
+            None => WorkflowError::key(key.at, &key.text, &of.to_string(), known),
         });
     }
     Ok(entries)

@@ -4,6 +4,7 @@
 //! billion values are refused at the first value too many.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
@@ -16,6 +17,8 @@ pub const MAX_TEXT: usize = 8 << 20;
 const MAX_VALUES: usize = 1_000_000;
 /// Most bytes of all values, aliases written out.
 const MAX_BYTES: usize = 16 << 20;
+/// Most keys of a mapping that are compared one by one; nearly every mapping has fewer.
+const FEW: usize = 16;
 /// Deepest nesting of lists and mappings; a workflow needs six.
 const MAX_DEPTH: usize = 32;
 
@@ -24,7 +27,24 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Node {
     pub(super) at: Place,
     pub(super) value: Value,
-    weight: Weight,
+}
+
+/// A value where it stands: its own, or one that aliases repeat.
+#[derive(Debug)]
+pub(super) enum Link {
+    Own(Node),
+    Shared(Rc<Node>),
+}
+
+impl Deref for Link {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        match self {
+            Link::Own(node) => node,
+            Link::Shared(node) => node,
+        }
+    }
 }
 
 /// A value of the tree. Scalars keep their text: `no` is the word, not a truth value.
@@ -33,8 +53,8 @@ pub(super) enum Value {
     /// An empty plain scalar, `~` or `null`.
     Null,
     Scalar(String),
-    List(Vec<Rc<Node>>),
-    Map(Vec<(Key, Rc<Node>)>),
+    List(Vec<Link>),
+    Map(Vec<(Key, Link)>),
 }
 
 /// A key of a mapping and its place.
@@ -67,24 +87,29 @@ struct Open {
 }
 
 enum Inside {
-    List(Vec<Rc<Node>>),
-    Map { entries: Vec<(Key, Rc<Node>)>, seen: HashSet<String>, key: Option<Key> },
+    List(Vec<Link>),
+    Map {
+        entries: Vec<(Key, Link)>,
+        /// All keys, once there are more than [`FEW`].
+        seen: HashSet<String>,
+        key: Option<Key>,
+    },
 }
 
 /// The tree under construction.
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
-    anchors: HashMap<usize, Rc<Node>>,
+    anchors: HashMap<usize, (Rc<Node>, Weight)>,
     total: Weight,
-    root: Option<Rc<Node>>,
+    root: Option<Link>,
 }
 
 /// Reads one document.
 ///
 /// # Errors
 /// No YAML, more than one document, a key twice, a tag, a key that is no word, or more than a bound allows.
-pub(super) fn read(text: &str) -> Result<Rc<Node>, WorkflowError> {
+pub(super) fn read(text: &str) -> Result<Link, WorkflowError> {
     let start = Place { line: 1, column: 1 };
     if text.len() > MAX_TEXT {
         let why = format!("the file has more than {MAX_TEXT} bytes");
@@ -121,9 +146,12 @@ impl Builder {
                 no_tag(tag.is_some())?;
                 let null = style == ScalarStyle::Plain && ["", "~", "null"].contains(&&*text);
                 let weight = Weight { values: 1, bytes: text.len() };
-                let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
                 self.count(at, weight)?;
-                self.put(Rc::new(Node { at, value, weight }), anchor)
+                if !null && anchor == 0 && self.wants_key() {
+                    return self.put_key(at, text.into_owned(), weight);
+                }
+                let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
+                self.put(Node { at, value }, weight, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 no_tag(tag.is_some())?;
@@ -135,11 +163,11 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                let Some((node, weight)) = self.anchors.get(&anchor).cloned() else {
                     return Err(WorkflowError::yaml(at, "an alias stands inside the value that it repeats"));
                 };
-                self.count(at, node.weight)?;
-                self.put(node, 0)
+                self.count(at, weight)?;
+                self.link(Link::Shared(node), weight)
             }
             _ => Ok(()),
         }
@@ -174,35 +202,66 @@ impl Builder {
             Inside::List(items) => Value::List(items),
             Inside::Map { entries, .. } => Value::Map(entries),
         };
-        self.put(Rc::new(Node { at, value, weight }), anchor)
+        self.put(Node { at, value }, weight, anchor)
+    }
+
+    /// Adds a whole value, which aliases may repeat where it has an anchor.
+    fn put(&mut self, node: Node, weight: Weight, anchor: usize) -> Result<(), WorkflowError> {
+        if anchor == 0 {
+            return self.link(Link::Own(node), weight);
+        }
+        let node = Rc::new(node);
+        self.anchors.insert(anchor, (Rc::clone(&node), weight));
+        self.link(Link::Shared(node), weight)
     }
 
     /// Adds a whole value to what is open: an item, a key, or the value of the key before it.
-    fn put(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), WorkflowError> {
-        if anchor != 0 {
-            self.anchors.insert(anchor, Rc::clone(&node));
-        }
+    fn link(&mut self, node: Link, weight: Weight) -> Result<(), WorkflowError> {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return Ok(());
         };
-        open.weight.add(node.weight);
         match &mut open.inside {
             Inside::List(items) => items.push(node),
-            Inside::Map { entries, seen, key } => match key.take() {
+            Inside::Map { entries, key, .. } => match key.take() {
                 Some(key) => entries.push((key, node)),
                 None => {
                     let Value::Scalar(text) = &node.value else {
                         return Err(WorkflowError::yaml(node.at, "a key is a word here"));
                     };
-                    if !seen.insert(text.clone()) {
-                        let why = format!("the key \"{}\" stands twice", shown(text));
-                        return Err(WorkflowError::yaml(node.at, why));
-                    }
-                    *key = Some(Key { at: node.at, text: text.clone() });
+                    return self.put_key(node.at, text.clone(), weight);
                 }
             },
         }
+        open.weight.add(weight);
+        Ok(())
+    }
+
+    /// Whether a key of a mapping comes next.
+    fn wants_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open { inside: Inside::Map { key: None, .. }, .. }))
+    }
+
+    /// Adds a key to the mapping that is open.
+    fn put_key(&mut self, at: Place, text: String, weight: Weight) -> Result<(), WorkflowError> {
+        let Some(Open { weight: whole, inside: Inside::Map { entries, seen, key }, .. }) =
+            self.open.last_mut()
+        else {
+            return Ok(());
+        };
+        let is_known = if entries.len() <= FEW {
+            entries.iter().any(|(known, _)| known.text == text)
+        } else {
+            if seen.is_empty() {
+                seen.extend(entries.iter().map(|(known, _)| known.text.clone()));
+            }
+            !seen.insert(text.clone())
+        };
+        if is_known {
+            return Err(WorkflowError::yaml(at, format!("the key \"{}\" stands twice", shown(&text))));
+        }
+        whole.add(weight);
+        *key = Some(Key { at, text });
         Ok(())
     }
 }
@@ -243,6 +302,12 @@ mod tests {
             assert!(error.contains("line 1, column "), "{error}");
         }
         assert_eq!(refusal("a: 1\nb: 2\na: 3"), "line 3, column 1: the key \"a\" stands twice");
+        let many: String = (0..3 * FEW).map(|n| format!("k{n}: {n}\n")).collect();
+        for twice in [0, 1, FEW - 1, FEW, FEW + 1, 3 * FEW - 1] {
+            let error = refusal(&format!("{many}k{twice}: again"));
+            assert_eq!(error, format!("line {}, column 1: the key \"k{twice}\" stands twice", 3 * FEW + 1));
+        }
+        assert!(refusal("&a k: 1\n*a : 2").contains("the key \"k\" stands twice"));
         assert!(refusal("a: &a [*a]").contains("an alias stands inside"));
         assert!(refusal("a: !!binary aGk=").contains("tags"));
         assert!(refusal("a: 1\n---\nb: 1").contains("a second document begins"));
