@@ -32,12 +32,12 @@ use joblet::pb::joblet::{
 use joblet::pb::joblet_grpc::JobServiceClient;
 
 const CLOCK: (&str, &str) = ("/usr/bin/date", "+%s%N");
-/// Jobs of one round of the chain.
-const LINKS: usize = 100;
 
 /// How much is measured.
 struct Effort {
     rounds: usize,
+    /// Jobs of one round of the chain.
+    links: usize,
     wide: usize,
 }
 
@@ -46,7 +46,10 @@ fn main() {
     let given = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1));
     let wanted = |group: &str| given("--only").is_none_or(|only| only == group);
     let quick = args.iter().any(|a| a == "--quick");
-    let effort = if quick { Effort { rounds: 2, wide: 500 } } else { Effort { rounds: 10, wide: 5000 } };
+    let effort = match quick {
+        true => Effort { rounds: 2, links: 100, wide: 500 },
+        false => Effort { rounds: 3, links: 1000, wide: 5000 },
+    };
     let mut targets = Vec::new();
     if wanted("chain") {
         targets.extend(chain(&effort));
@@ -55,7 +58,7 @@ fn main() {
         fan(&effort);
     }
     if wanted("file") {
-        targets.push(file());
+        targets.extend(files());
     }
     println!("\ntargets");
     for (what, value, most) in targets {
@@ -64,6 +67,7 @@ fn main() {
     }
 }
 
+/// A figure, and the most that it may be.
 type Target = (&'static str, f64, f64);
 
 /// Milliseconds between the clock readings of neighbours, and of a start alone.
@@ -84,7 +88,7 @@ fn chain(effort: &Effort) -> Vec<Target> {
     let client = d.client("default");
     let mut times = Times::default();
     for round in 0..=effort.rounds {
-        let (linked, submitted) = (linked(&client), submitted(&client));
+        let (linked, submitted) = (linked(&client, effort.links), submitted(&client, effort.links));
         // The first round warms everything up.
         if round > 0 {
             times.linked.extend(linked);
@@ -112,9 +116,9 @@ fn chain(effort: &Effort) -> Vec<Target> {
 }
 
 /// A chain as a workflow.
-fn linked(client: &JobServiceClient) -> Vec<f64> {
+fn linked(client: &JobServiceClient, links: usize) -> Vec<f64> {
     let mut yaml = String::from("jobs:\n");
-    for at in 0..LINKS {
+    for at in 0..links {
         let requires = if at == 0 { String::new() } else { format!(", requires: [j{}]", at - 1) };
         let _ = writeln!(yaml, "  j{at}: {{command: {}, args: ['{}']{requires}}}", CLOCK.0, CLOCK.1);
     }
@@ -127,10 +131,10 @@ fn linked(client: &JobServiceClient) -> Vec<f64> {
 }
 
 /// The same jobs, each sent when the one before has ended.
-fn submitted(client: &JobServiceClient) -> Times {
+fn submitted(client: &JobServiceClient, links: usize) -> Times {
     let mut times = Times::default();
     let mut read = Vec::new();
-    for _ in 0..LINKS {
+    for _ in 0..links {
         let request =
             RunJobRequest { command: CLOCK.0.into(), args: vec![CLOCK.1.into()], ..Default::default() };
         let sent = now();
@@ -224,35 +228,44 @@ fn fan(effort: &Effort) {
     }
 }
 
-/// The largest graph that a file may have.
-fn file() -> Target {
-    let mut yaml = String::from("environment: {REGION: eu}\njobs:\n");
-    for at in 0..10_000 {
-        let requires = match at {
-            0 => String::new(),
-            1 => ", requires: [j0]".to_owned(),
-            _ => format!(", requires: [j{}, 'j{half}=FAILED OR j{half}=COMPLETED']", at - 1, half = at / 2),
-        };
-        let _ = writeln!(
-            yaml,
-            "  j{at}: {{command: 'true', environment: {{PART: '${{REGION}}-{at}'}}{requires}}}"
-        );
-    }
-    let before = peak();
-    let mut best = f64::MAX;
-    for _ in 0..10 {
-        let begun = Instant::now();
-        let workflow = joblet::workflow::parse(&yaml).unwrap();
-        best = best.min(begun.elapsed().as_secs_f64() * 1e3);
-        assert_eq!(workflow.jobs.len(), 10_000);
-    }
-    let grown = peak().saturating_sub(before);
-    println!(
-        "\na file of 10 000 jobs, {} KiB: checked in {best:.1} ms (the best of 10), memory {} MiB",
-        yaml.len() >> 10,
-        grown >> 10
-    );
-    ("a file of 10 000 jobs, ms", best, 100.0)
+/// The largest graphs that a file may have: names alone, with conditions and variables, with limits and retries too.
+fn files() -> Vec<Target> {
+    println!("\nfiles of 10 000 jobs, checked: ms (the best of 10), memory");
+    let checked = |name: &'static str, job: &dyn Fn(usize) -> String| {
+        let mut yaml = String::from("environment: {REGION: eu}\njobs:\n");
+        for at in 0..10_000 {
+            let _ = writeln!(yaml, "  j{at}: {{{}}}", job(at));
+        }
+        let before = peak();
+        let mut best = f64::MAX;
+        for _ in 0..10 {
+            let begun = Instant::now();
+            let workflow = joblet::workflow::parse(&yaml).unwrap();
+            best = best.min(begun.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(workflow.jobs.len(), 10_000);
+        }
+        let grown = peak().saturating_sub(before) >> 10;
+        println!("  {name:44} {best:8.1} {grown:5} MiB more, {} KiB of text", yaml.len() >> 10);
+        (name, best, 100.0)
+    };
+    let chain = |at: usize| at.checked_sub(1).map(|one| format!("j{one}"));
+    let bare = |at| format!("command: 'true', requires: [{}]", chain(at).unwrap_or_default());
+    let with_conditions = |at: usize| {
+        let half = (at > 1).then(|| format!("'j{half}=FAILED OR j{half}=COMPLETED'", half = at / 2));
+        let requires: Vec<String> = chain(at).into_iter().chain(half).collect();
+        let environment = format!("environment: {{PART: '${{REGION}}-{at}'}}");
+        format!("command: 'true', {environment}, requires: [{}]", requires.join(", "))
+    };
+    let with_limits = |at| {
+        let limits =
+            "resources: {max_cpu: 200, max_memory: 512}, timeout: 10m, retries: {max: 3, backoff: 5s}";
+        format!("{}, {limits}", with_conditions(at))
+    };
+    vec![
+        checked("10 000 jobs in a chain", &bare),
+        checked("with conditions and variables", &with_conditions),
+        checked("with limits and retries too", &with_limits),
+    ]
 }
 
 /// The highest resident memory of this process so far, KiB.
