@@ -86,6 +86,7 @@ mod e2e {
     mod workflow_example;
     mod workflow_files;
     mod workflow_graphs;
+    mod workflow_kept;
     mod workflow_networks;
     mod workflow_steps;
 }

@@ -2,6 +2,7 @@
 
 use crate::helper::daemon::Node;
 use crate::helper::random::Random;
+use crate::helper::tracer::{self, Tracer};
 use crate::helper::wait::{eventually, holds};
 use crate::helper::{TestDaemon, gate, soak};
 use grpcio::{CallOption, RpcStatusCode};
@@ -10,7 +11,6 @@ use joblet::pb::joblet::{
     GetWorkflowStatusResponse, ListWorkflowsRequest, RunWorkflowRequest, WorkflowJob,
 };
 use std::collections::HashMap;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 fn patient() -> CallOption {
@@ -259,59 +259,24 @@ fn elements_and_attempts_are_jobs_of_their_own() {
     d.stop();
 }
 
-/// Has the daemon killed before a system call of the threads that it has now; jobs that it starts are not touched.
-struct Killer(Child);
-
-impl Killer {
-    fn attach(d: &TestDaemon, call: &str, number: u64) -> Killer {
-        let mut strace = Command::new("strace");
-        strace.args(["-qq", "-e", &format!("trace={call}")]);
-        strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={number}")]);
-        let threads = || std::fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten();
-        for thread in threads() {
-            strace.arg("-p").arg(thread.file_name());
-        }
-        strace.arg("-o").arg(d.dir().join("strace")).stdin(Stdio::null()).stderr(Stdio::null());
-        let mut child = strace.spawn().expect("strace is installed");
-        eventually("the threads are traced", || {
-            let traced = |thread: std::fs::DirEntry| {
-                let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-                !status.contains("TracerPid:\t0")
-            };
-            holds(child.try_wait().unwrap().is_some() || threads().all(traced))
-        });
-        Killer(child)
-    }
-}
-
-impl Drop for Killer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Steps of a job's start and end: its record, its intent, its sandbox, its streams, what is removed.
 const STEPS: [&str; 6] =
     ["fdatasync", "pwrite64", "clone3", "pidfd_send_signal,waitid", "unlink,unlinkat", "sendto,sendmsg"];
 
 #[test]
 fn kill_before_any_call_between_two_jobs_runs_each_once() {
-    let strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-    needs!(strace.is_ok_and(|status| status.success()), "strace is not installed");
+    needs!(tracer::is_there(), "strace is not installed");
     let mut random = Random::new();
     let mut d = Node::set_up().start();
     let mut killed = 0;
     for _ in 0..soak::rounds(3, 200) {
         let (step, number) = (STEPS[random.below(STEPS.len() as u64) as usize], 1 + random.below(6));
         let said = format!("kill before {step} number {number}");
-        let killer = Killer::attach(&d, step, number);
+        let change = format!("signal=SIGKILL:when={number}");
+        let tracer = Tracer::attach_threads(d.pid(), None, &d.dir().join("strace"), step, &change);
         let job = |n: u32| {
             let after = if n == 0 { String::new() } else { format!(", requires: [j{}]", n - 1) };
-            // Killed between a job's intent and its start, the daemon cannot know that it never ran: it is lost, and tried again.
-            format!(
-                "  j{n}: {{command: echo, args: [ran], retries: {{max: 3, backoff: 1ms, on: [lost]}}{after}}}\n"
-            )
+            format!("  j{n}: {{command: echo, args: [ran]{after}}}\n")
         };
         let wanted = RunWorkflowRequest {
             request_id: uuid::Uuid::new_v4().to_string(),
@@ -332,15 +297,15 @@ fn kill_before_any_call_between_two_jobs_runs_each_once() {
             });
         }
         killed += usize::from(!alive());
-        drop(killer);
+        drop(tracer);
         d = d.crash().start();
         // The same request again is the same workflow, whether its answer came or not.
         let id = run(&d, &wanted).unwrap();
         assert!(asked.is_err() || asked.is_ok_and(|answer| answer.workflowUuid == id), "{said}");
         let all = until(&d, &id, "COMPLETED");
         for job in &all.jobs {
-            let outputs: String = job.uuids.iter().map(|id| output(&d, id)).collect();
-            assert_eq!(outputs, "ran\n", "{said}: {job:?}");
+            assert_eq!(output(&d, &job.jobUuid), "ran\n", "{said}: {job:?}");
+            assert_eq!(job.attempts, 1, "{said}: {job:?}");
         }
     }
     println!("{killed} kills");

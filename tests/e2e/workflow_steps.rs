@@ -105,7 +105,7 @@ fn survives(d: TestDaemon, marks: &Marks, (thread, call, number): Step, round: u
     let step = format!("kill before {call} number {number} of {thread}");
     let pid = d.pid();
     let change = format!("signal=SIGKILL:when={number}");
-    let tracer = Tracer::attach_threads(pid, thread, &d.dir().join("strace"), call, &change);
+    let tracer = Tracer::attach_threads(pid, Some(thread), &d.dir().join("strace"), call, &change);
     let request = RunWorkflowRequest {
         workflow: "flow.yaml".into(),
         yamlContent: marks.workflow(),

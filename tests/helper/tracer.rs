@@ -29,14 +29,15 @@ impl Tracer {
         Tracer::start(pid, log, arguments, &["-f", "-p", &pid.to_string()], |_| true)
     }
 
-    /// Changes calls of the threads with this name, each of which counts for itself.
-    pub fn attach_threads(pid: i32, thread: &str, log: &Path, call: &str, change: &str) -> Tracer {
+    /// Changes calls of the threads that there are now and have this name, if one is given. Each counts for itself, and
+    /// processes that they start are left alone.
+    pub fn attach_threads(pid: i32, thread: Option<&str>, log: &Path, call: &str, change: &str) -> Tracer {
         let named = |tid: &String| {
             let comm = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
-            comm.is_ok_and(|name| name.trim() == thread)
+            thread.is_none_or(|thread| comm.is_ok_and(|name| name.trim() == thread))
         };
         let threads: Vec<String> = threads(pid).into_iter().filter(named).collect();
-        assert!(!threads.is_empty(), "no thread is named {thread}");
+        assert!(!threads.is_empty(), "no thread is named {thread:?}");
         let args: Vec<&str> = threads.iter().flat_map(|tid| ["-p", tid.as_str()]).collect();
         Tracer::start(pid, log, &injection(call, change), &args, |tid| threads.contains(tid))
     }
