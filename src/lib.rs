@@ -14,6 +14,7 @@ pub mod doctor; // is this host fit for the daemon?
 pub mod cgroup; // limits and accounting of one job, cgroup v2
 pub mod forward; // connections to the ports of jobs
 pub mod metrics; // samples of a job: what it uses, over its time
+pub mod monitor; // the host itself: readings, samples, the cloud below
 pub mod network; // what a job reaches: wires, the router, its rules
 pub mod output; // bytes of a job: spool and readers
 pub mod persist; // history of output and samples: the process that keeps it, and the wire to it

@@ -52,6 +52,7 @@ mod e2e {
     mod live_only;
     mod logs;
     mod metrics;
+    mod monitoring;
     mod names;
     mod network_metrics;
     mod networks;

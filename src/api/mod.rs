@@ -93,4 +93,7 @@ pub enum ApiError {
     /// The thread for the streams could not be started.
     #[error("cannot start the log pump: {0}")]
     StartPump(std::io::Error),
+    /// The thread that looks at the host could not be started.
+    #[error("cannot start the watcher of the host: {0}")]
+    StartWatcher(std::io::Error),
 }

@@ -11,7 +11,7 @@ use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuild
 use super::access::{Access, InForce};
 use super::auth::Guard;
 use super::limits::CallLimits;
-use super::service::{self, Jobs};
+use super::service::{self, Host, Jobs};
 use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::CommandSender;
@@ -78,16 +78,23 @@ impl Server {
             commands,
             rules,
             (pump.clone(), relay.clone()),
-            call_limits,
+            call_limits.clone(),
             uploads,
             page,
             large(&config.grpc),
         );
+        let host = Host {
+            watcher: service::watcher(&config.monitoring).map_err(ApiError::StartWatcher)?,
+            interval: config.monitoring.system_interval,
+            node: config.server.node_id.as_str().into(),
+            pump: pump.clone(),
+            call_limits,
+        };
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
             .add_checker(Guard(access.clone()));
-        for service in service::all(jobs) {
+        for service in service::all(jobs, host) {
             builder = builder.register_service(service);
         }
         let mut server = builder.build().map_err(ApiError::Build)?;

@@ -68,10 +68,29 @@ pub(super) fn open<S: Source, M: Send + 'static>(
             event!(Level::Warn, "stream cut", jobId = job, why = status.message());
         })
     };
-    pump.open(client, source, Box::new(recheck)).map_err(|why| match why {
+    pump.open(client, source, Box::new(recheck)).map_err(not_opened)
+}
+
+/// The same of a source that is no job's.
+///
+/// # Errors
+/// Too many streams, or the daemon is shutting down.
+pub(super) fn open_source<S: Source<Error = RpcStatus>>(
+    pump: &StreamPump,
+    source: S,
+    client: Client,
+    peer: Peer,
+) -> Result<StreamReader<S::Item, RpcStatus>, RpcStatus> {
+    let recheck =
+        move || peer.check().inspect_err(|status| event!(Level::Warn, "stream cut", why = status.message()));
+    pump.open(client, source, Box::new(recheck)).map_err(not_opened)
+}
+
+fn not_opened(why: OpenError) -> RpcStatus {
+    match why {
         OpenError::TooMany => status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &why.to_string()),
         OpenError::Closed => gone(),
-    })
+    }
 }
 
 /// The status of a stream that ends because the daemon is shutting down.

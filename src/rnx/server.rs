@@ -22,8 +22,8 @@ use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    DataChunk, ForwardReq, ForwardRes, GetJobLogsReq, JobMetricsRequest, JobMetricsSample, UploadRequest,
-    UploadStatus,
+    DataChunk, ForwardReq, ForwardRes, GetJobLogsReq, JobMetricsRequest, JobMetricsSample, StreamMetricsReq,
+    SystemMetricsRes, UploadRequest, UploadStatus,
 };
 use crate::pb::joblet_grpc::{
     JobServiceClient, MonitoringServiceClient, NetworkServiceClient, SessionServiceClient,
@@ -197,6 +197,16 @@ impl Server {
         each: impl FnMut(&JobMetricsSample) -> Result<()>,
     ) -> Result<()> {
         self.follow(self.jobs.get_job_metrics_opt(request, CallOption::default()), each)
+    }
+
+    /// The same with the samples of the host.
+    pub(crate) fn host_samples(
+        &self,
+        request: &StreamMetricsReq,
+        each: impl FnMut(&SystemMetricsRes) -> Result<()>,
+    ) -> Result<()> {
+        let client = MonitoringServiceClient::new(self.channel.clone());
+        self.follow(client.stream_system_metrics_opt(request, CallOption::default()), each)
     }
 
     fn follow<M>(

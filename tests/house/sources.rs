@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upload",
             // Pure: a request is checked before the loop gets it.
             "workflow",
+            "monitor",
             "job",
             "pb",
             "config",

@@ -5,6 +5,7 @@
 //! the node that they need.
 
 pub(super) mod forward;
+pub(super) mod host;
 pub(super) mod network;
 pub(super) mod reply;
 pub(super) mod request;

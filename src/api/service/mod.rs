@@ -1,10 +1,11 @@
 //! The handlers. A handler never waits: it converts the message, sends a command to the loop and leaves a future.
 //!
 //! [`auth`](super::auth) has permitted the call before a handler sees it, and answers all calls of methods that are not
-//! built. The two services at the end have no handlers of their own, but must be registered: C-core answers a method
+//! built. The service at the end has no handlers of its own, but must be registered: C-core answers a method
 //! that it does not know without a check of the client.
 
 mod job;
+mod monitoring;
 mod network;
 mod session;
 mod stream;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use grpcio::Service;
 
+pub(super) use self::monitoring::{Host, watcher};
 use self::upload::Uploads;
 use super::convert::Refusal;
 use super::limits::CallLimits;
@@ -24,7 +26,7 @@ use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
 use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
-    MonitoringService, RuntimeService, create_job_service, create_monitoring_service, create_network_service,
+    RuntimeService, create_job_service, create_monitoring_service, create_network_service,
     create_runtime_service, create_session_service, create_upload_service, create_volume_service,
 };
 use crate::upload::Store;
@@ -111,11 +113,10 @@ impl Drop for UploadPermit {
 #[derive(Clone)]
 struct NotBuilt;
 
-impl MonitoringService for NotBuilt {}
 impl RuntimeService for NotBuilt {}
 
 /// All services of the protocol.
-pub(super) fn all(jobs: Jobs) -> [Service; 7] {
+pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 7] {
     let sessions = jobs.clone();
     let uploads = Uploads::new(jobs.store.clone(), jobs.rules.clone(), jobs.call_limits.clone());
     [
@@ -123,7 +124,7 @@ pub(super) fn all(jobs: Jobs) -> [Service; 7] {
         create_job_service(jobs.clone()),
         create_network_service(jobs.clone()),
         create_volume_service(jobs),
-        create_monitoring_service(NotBuilt),
+        create_monitoring_service(host),
         create_runtime_service(NotBuilt),
         create_session_service(sessions),
     ]

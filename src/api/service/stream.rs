@@ -33,6 +33,25 @@ pub(super) async fn follow<Q, T, S: Source, M: Send + 'static, C: FnOnce(T) -> J
     });
 }
 
+/// Serves the whole call. `open` makes the source of its message at once.
+pub(super) async fn follow_source<Q, S: Source<Error = RpcStatus>>(
+    pump: StreamPump,
+    permit: Result<CallPermit, RpcStatus>,
+    mut request: RequestStream<Q>,
+    open: impl FnOnce(Q) -> Result<S, RpcStatus>,
+    sink: DuplexSink<S::Item>,
+) {
+    let opened = async {
+        let permit = permit?;
+        let source = open(permit.message(&mut request).await?)?;
+        Ok((streams::open_source(&pump, source, permit.client().number(), permit.peer())?, permit))
+    };
+    bridge::note(match opened.await {
+        Ok((reader, _permit)) => send(reader, sink).await,
+        Err(status) => sink.fail(status).await,
+    });
+}
+
 /// Sends messages until the end, each when C-core has taken the one before. For a client that does not read, one message
 /// waits here and one in the stream's queue. While no message exists, the call itself is polled, so that a client that
 /// disconnects is noticed at once. A client that lost its permission and does not read is canceled with the sink.

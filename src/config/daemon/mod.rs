@@ -15,6 +15,7 @@ mod ipc;
 mod job_metrics;
 mod joblet;
 mod logging;
+mod monitoring;
 mod network;
 mod overrides;
 mod pem;
@@ -34,6 +35,7 @@ pub use ipc::Ipc;
 pub use job_metrics::JobMetrics;
 pub use joblet::Joblet;
 pub use logging::Logging;
+pub use monitoring::Monitoring;
 pub use network::Network;
 pub use persist::Persist;
 pub use process::Process;
@@ -107,6 +109,9 @@ pub struct DaemonConfig {
     /// The bounds of workflows.
     #[serde(deserialize_with = "section")]
     pub workflow: Workflow,
+    /// Looks at the host itself.
+    #[serde(deserialize_with = "section")]
+    pub monitoring: Monitoring,
 }
 
 impl Default for DaemonConfig {
@@ -129,13 +134,14 @@ impl Default for DaemonConfig {
             state: State::default(),
             uploads: Uploads::default(),
             workflow: Workflow::default(),
+            monitoring: Monitoring::default(),
         }
     }
 }
 
 /// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
 /// the file of an installed host loads.
-const WITHOUT_EFFECT: [&str; 56] = [
+const WITHOUT_EFFECT: [&str; 55] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -160,7 +166,6 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "joblet.minIoLimit",
     "joblet.minMemoryLimit",
     "joblet.preserveFailedJobs",
-    "monitoring",
     "network.allow_custom_networks",
     "network.dns",
     "network.enabled",

@@ -92,6 +92,10 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
         }
     }
     check_workflows(c)?;
+    let interval = c.monitoring.system_interval;
+    if !(1..=3600).contains(&interval.as_secs()) || interval.subsec_nanos() > 0 {
+        return Err("monitoring.system_interval is out of range 1s..1h, in whole seconds".into());
+    }
     check_uploads(c)?;
     paths_and_names(c)
 }

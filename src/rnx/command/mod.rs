@@ -34,6 +34,10 @@ mod job_status;
 mod job_stop;
 mod job_wait;
 mod man;
+mod monitor;
+mod monitor_status;
+mod monitor_top;
+mod monitor_watch;
 mod network_create;
 mod network_inspect;
 mod network_list;
@@ -82,6 +86,9 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume_list::COMMAND,
     &volume_inspect::COMMAND,
     &volume_remove::COMMAND,
+    &monitor_status::COMMAND,
+    &monitor_top::COMMAND,
+    &monitor_watch::COMMAND,
     &nodes::COMMAND,
     &completion::COMMAND,
     &man::COMMAND,

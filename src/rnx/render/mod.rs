@@ -8,6 +8,8 @@ pub(crate) mod denials;
 pub(crate) mod fit;
 pub(crate) mod json;
 pub(crate) mod metrics;
+pub(crate) mod monitor;
+pub(crate) mod monitor_json;
 pub(crate) mod network;
 pub(crate) mod overview;
 pub(crate) mod security;

@@ -1,0 +1,125 @@
+//! The host as clients see it: once and as a stream, with the values that the system's own files have.
+
+use crate::helper::daemon::TestDaemon;
+use crate::helper::wait::{eventually, holds};
+use futures_util::StreamExt;
+use grpcio::RpcStatusCode;
+use joblet::pb::joblet::{EmptyRequest, StreamMetricsReq, SystemMetricsRes};
+use joblet::pb::joblet_grpc::MonitoringServiceClient;
+use serde_json::Value;
+use std::fs;
+
+fn client(d: &TestDaemon, node: &str) -> MonitoringServiceClient {
+    let (identity, ca) = d.identity(node);
+    MonitoringServiceClient::new(d.channel(&identity, &ca))
+}
+
+/// The next message of a stream, or the status that ends it.
+fn next(
+    stream: &mut grpcio::ClientSStreamReceiver<SystemMetricsRes>,
+) -> Result<SystemMetricsRes, (RpcStatusCode, String)> {
+    match futures_executor::block_on(stream.next()) {
+        Some(Ok(message)) => Ok(message),
+        Some(Err(grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)))) => {
+            Err((status.code(), status.message().to_owned()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn request(seconds: i32, types: &[&str]) -> StreamMetricsReq {
+    let types = types.iter().map(|name| (*name).to_owned()).collect();
+    StreamMetricsReq { intervalSeconds: seconds, metricTypes: types, ..Default::default() }
+}
+
+#[test]
+fn status_has_the_values_of_the_host_for_viewers_too() {
+    let d = TestDaemon::start();
+    let status = client(&d, "viewer").get_system_status(&EmptyRequest::default()).unwrap();
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let total: i64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert_eq!((status.memory.totalBytes, status.host.totalMemory), (total << 10, total << 10));
+    assert!(status.memory.usedBytes > 0 && status.memory.availableBytes <= status.memory.totalBytes);
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(status.host.hostname, name.trim());
+    let booted = fs::read_to_string("/proc/stat").unwrap();
+    let booted = booted.lines().find_map(|line| line.strip_prefix("btime ")).unwrap().parse().unwrap();
+    assert_eq!(status.host.bootTime, jiff::Timestamp::from_second(booted).unwrap().to_string());
+    let cpu = status.cpu.get_or_default();
+    let sum = cpu.userTime + cpu.systemTime + cpu.idleTime + cpu.ioWaitTime + cpu.stealTime;
+    assert!((99.0..101.0).contains(&sum), "{cpu:?}");
+    assert_eq!((cpu.loadAverage.len(), cpu.perCoreUsage.len()), (3, status.host.cpuCount as usize));
+    let processes = status.processes.get_or_default();
+    assert!(processes.topByCPU.len() > 1 && processes.topByCPU.len() <= 10, "{processes:?}");
+    assert!(
+        processes.topByMemory.iter().all(|process| !process.user.is_empty() && !process.startTime.is_empty())
+    );
+    assert!(status.available && status.server_version.version == env!("CARGO_PKG_VERSION"), "{status:?}");
+    // What rnx asks for its own version.
+    let versions = d.rnx(["--json", "version"]).json();
+    assert_eq!(versions["joblet"]["version"], env!("CARGO_PKG_VERSION"), "{versions}");
+}
+
+#[test]
+fn stream_keeps_its_interval_and_parts_and_refuses_others() {
+    let d = TestDaemon::start();
+    let client = client(&d, "viewer");
+    let mut stream = client.stream_system_metrics(&request(1, &["cpu", "process"])).unwrap();
+    let (first, second) = (next(&mut stream).unwrap(), next(&mut stream).unwrap());
+    assert!(first.timestamp <= second.timestamp && first.cpu.is_some() && first.processes.is_some());
+    assert!(first.memory.is_none() && first.disks.is_empty() && first.io.is_none() && first.host.is_some());
+    // A busy job is seen by whoever looks at the host.
+    let id = d.submit(["sh", "-c", "while :; do :; done"]);
+    eventually("the loop of the job is among the first", || {
+        let seen = next(&mut stream).unwrap();
+        seen.processes.topByCPU.iter().any(|process| process.command.contains("while :; do")).then_some(())
+    });
+    d.rnx(["job", "stop", &id]).ok();
+    for (wrong, word) in [(request(-1, &[]), "intervalSeconds"), (request(1, &["gpu"]), "metricTypes")] {
+        let (code, text) = next(&mut client.stream_system_metrics(&wrong).unwrap()).unwrap_err();
+        assert!(code == RpcStatusCode::INVALID_ARGUMENT && text.contains(word), "{code} {text}");
+    }
+}
+
+#[test]
+fn rnx_prints_the_host_as_blocks_lines_and_json() {
+    let d = TestDaemon::start();
+    let text = d.rnx(["monitor", "status"]).ok();
+    for heading in ["System Status", "Joblet Server", "Host Information", "CPU", "Memory", "Processes"] {
+        assert!(text.contains(&format!("{heading}\n")), "{heading}: {text}");
+    }
+    let some = d.rnx(["monitor", "status", "--filter=cpu"]).ok();
+    assert!(some.starts_with("CPU\n") && !some.contains("Memory"), "{some}");
+    assert_eq!(d.rnx(["monitor", "status", "--compact"]).ok().lines().count(), 1);
+    let json = d.rnx(["--json", "monitor", "status"]).json();
+    assert!(json["cpuInfo"]["usage"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)), "{json}");
+    assert!(
+        json["hostInfo"]["uptime"].as_u64() > Some(0)
+            && json["processesInfo"]["totalProcesses"].as_u64() > Some(0)
+    );
+    let out = d.rnx(["monitor", "status", "--filter=gpu"]);
+    assert!(out.code == 2 && out.stderr.contains("--filter"), "{}", out.stderr);
+    let path = d.dir().join("samples");
+    let mut command = d.rnx_command(["--json", "monitor", "watch", "--interval=1", "--filter=memory"]);
+    let mut watching = command.stdout(fs::File::create(&path).unwrap()).spawn().unwrap();
+    eventually("two samples are printed", || holds(fs::read_to_string(&path).unwrap().lines().count() >= 2));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    let samples = fs::read_to_string(&path).unwrap();
+    let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    assert!(first["memoryInfo"]["total"].as_u64() > Some(0) && first.get("cpuInfo").is_none(), "{first}");
+}
+
+#[test]
+fn node_that_hides_its_host_tells_its_version_alone() {
+    let d = TestDaemon::with([("monitoring.enabled", false)]);
+    let client = client(&d, "default");
+    let status = client.get_system_status(&EmptyRequest::default()).unwrap();
+    assert!(status.available && status.host.is_none() && status.cpu.is_none() && status.disks.is_empty());
+    assert_eq!(status.server_version.version, env!("CARGO_PKG_VERSION"));
+    let (code, text) = next(&mut client.stream_system_metrics(&request(1, &[])).unwrap()).unwrap_err();
+    assert!(
+        code == RpcStatusCode::FAILED_PRECONDITION && text.contains("monitoring.enabled"),
+        "{code} {text}"
+    );
+}
