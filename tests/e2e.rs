@@ -55,6 +55,7 @@ mod e2e {
     mod monitoring;
     mod names;
     mod network_metrics;
+    mod network_rounds;
     mod networks;
     mod no_programs;
     mod node;
