@@ -33,6 +33,7 @@ pub fn measure(jobs: usize) {
         let router = router_of(d.pid());
         crowd(&d, &router, jobs);
         traces(&d, &host, &router);
+        drop(router);
         d.keep_descriptors();
         d.stop();
         let left = || host.shell("nft list ruleset; ip -o link | grep joblet || true");
