@@ -335,8 +335,14 @@ impl Wiring {
     /// Makes a job's names and its list known, before its payload runs.
     pub(in crate::daemon) fn name(&self, id: JobId, name: &str, lease: &Lease, list: Option<&List>) {
         let connected = self.connected();
-        let own = self.config().networks.clone();
-        let networks = connected.as_ref().map_or(&own, |connected| &connected.router.config().networks);
+        let config;
+        let networks = match &*connected {
+            Some(connected) => &connected.router.config().networks,
+            None => {
+                config = self.config();
+                &config.networks
+            }
+        };
         if let Some(network) = networks.iter().find(|network| network.name == lease.network) {
             self.resolver.add(id, name, (lease, network), list);
         }
