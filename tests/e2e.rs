@@ -43,6 +43,7 @@ mod e2e {
     mod history_user;
     mod history_writers;
     mod idle;
+    mod ipv6;
     mod kept_output;
     mod large_uploads;
     mod levels;

@@ -25,6 +25,8 @@ mod first_process;
 mod guard;
 #[path = "kernel/init.rs"]
 mod init;
+#[path = "kernel/ipv6.rs"]
+mod ipv6;
 #[path = "kernel/job.rs"]
 mod job;
 #[path = "kernel/lab.rs"]

@@ -27,6 +27,8 @@ mod job {
 mod network {
     #[path = "error.rs"]
     mod error;
+    #[path = "ipv6.rs"]
+    pub mod ipv6;
     #[path = "lease.rs"]
     pub mod lease;
     #[path = "rules.rs"]

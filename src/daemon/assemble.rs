@@ -323,6 +323,7 @@ fn supply(
         identities: leases(config)?,
         namespaces: KeptNetworks::default(),
         addresses: known.addresses()?,
+        ipv6: node.wiring.ipv6(),
         networks: threads.start_networks(known, config, node.clone(), ledger)?,
         volumes: threads.start_volumes(volumes, ledger)?,
         egress: node.egress.clone(),

@@ -1,16 +1,17 @@
 //! Networks of jobs: whether this host can have a router, and what of its own rules stands in the way of the outside.
 
 use super::{Finding, Host};
-use crate::config::daemon::DaemonConfig;
-use crate::network::router::probe;
+use crate::config::daemon::{DaemonConfig, Ipv6};
+use crate::network::router::{probe, probe_ipv6};
 use crate::network::uplink::Uplink;
-use crate::network::{NetworkError, rate, rules};
+use crate::network::{NetworkError, host_rules, rate};
 
 const NO_WAY: &str = "the host has no default route: jobs with a network reach nothing outside";
 
 pub(super) fn checks(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     let needed = matches!(config.network.default_network.as_str(), "bridge" | "isolated");
-    vec![router(host, needed), outside(needed), forwarding(host), firewalls(host, needed), rates()]
+    let ipv6 = ipv6(config.network.ipv6);
+    vec![router(host, needed), outside(needed), forwarding(host), ipv6, firewalls(host, needed), rates()]
 }
 
 /// Makes the router with all of its rules, in a namespace that goes again.
@@ -22,7 +23,7 @@ fn router(host: &Host, needed: bool) -> Finding {
         }
         Err(why) => why,
     };
-    let modules = rules::modules().into_iter().collect::<Vec<_>>().join(" ");
+    let modules = host_rules::modules().into_iter().collect::<Vec<_>>().join(" ");
     let remedy = match host.number("/proc/sys/kernel/modules_disabled") {
         Some(1) => format!(
             "kernel.modules_disabled is 1: load them at boot, echo {modules} | tr ' ' '\\n' >/etc/modules-load.d/joblet.conf, and restart"
@@ -65,6 +66,23 @@ fn forwarding(host: &Host) -> Finding {
     let seen = "the host forwards nothing: joblet switches it on for joblet0 and the interface of the default route \
                 alone, and lets no other new connection pass";
     Finding::ok(CHECK, seen)
+}
+
+/// Whether jobs get IPv6, and why not. A host without it is no fault.
+fn ipv6(wanted: Ipv6) -> Finding {
+    const CHECK: &str = "network.ipv6";
+    if wanted == Ipv6::Off {
+        return Finding::ok(CHECK, "jobs have no IPv6: network.ipv6 is off");
+    }
+    let look = || -> Result<_, NetworkError> {
+        let lacking = Uplink::open()?.lacks_ipv6()?;
+        Ok(if lacking.is_none() && !probe_ipv6()? { Some("it is off in new namespaces") } else { lacking })
+    };
+    match look() {
+        Ok(None) => Finding::ok(CHECK, "jobs have IPv6, behind the host's address"),
+        Ok(Some(why)) => Finding::ok(CHECK, format!("jobs have no IPv6: {why}")),
+        Err(why) => Finding::warn(CHECK, why.to_string(), "start joblet as root"),
+    }
 }
 
 /// firewalld refuses what comes from an interface that it does not know.

@@ -191,6 +191,9 @@ pub struct WireLease {
     pub address: Ipv4Addr,
     /// The number of the wire in the router.
     pub wire: u16,
+    /// Whether the wire has IPv6 too, by the image of the address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6: bool,
 }
 
 #[cfg(test)]

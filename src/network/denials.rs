@@ -5,11 +5,11 @@
 //! shown, so that a count goes on when an entry has expired.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::error::{NetworkError, changing};
-use super::rules::{DENIAL_TIME, DENIALS, TABLE};
+use super::rules::{DENIAL_TIME, DENIALS, DENIALS6, TABLE};
 use crate::sys::netlink::Socket;
 use crate::sys::nftables::elements;
 use crate::sys::nftables::set::ElementState;
@@ -21,7 +21,7 @@ pub const MOST_ROWS: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// The address of the destination.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The number of the protocol above IP.
     pub protocol: u8,
     /// The port of TCP or UDP, else 0.
@@ -46,20 +46,25 @@ pub struct Entry {
 /// # Errors
 /// The kernel's refusal.
 pub fn read(filter: &mut Socket) -> Result<Vec<Entry>, NetworkError> {
-    let found = changing(elements(filter, TABLE, &DENIALS), "read the ledger of denials")?;
-    Ok(found.iter().filter_map(entry).collect())
+    let mut entries = Vec::new();
+    for set in [&DENIALS, &DENIALS6] {
+        let found = changing(elements(filter, TABLE, set), "read the ledger of denials")?;
+        entries.extend(found.iter().filter_map(entry));
+    }
+    Ok(entries)
 }
 
 fn entry(element: &ElementState) -> Option<Entry> {
-    let key: [u8; 16] = element.key.as_slice().try_into().ok()?;
-    let address = |at: usize| Ipv4Addr::new(key[at], key[at + 1], key[at + 2], key[at + 3]);
+    let (job, rest) = element.key.split_first_chunk::<4>()?;
+    // Protocol and port have four bytes each.
+    let (address, rest) = rest.split_at_checked(rest.len().checked_sub(8)?)?;
+    let address = match address.len() {
+        4 => IpAddr::V4(<[u8; 4]>::try_from(address).ok()?.into()),
+        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
+    };
     Some(Entry {
-        job: address(0),
-        target: Target {
-            address: address(4),
-            protocol: key[8],
-            port: u16::from_be_bytes([key[12], key[13]]),
-        },
+        job: Ipv4Addr::from(*job),
+        target: Target { address, protocol: rest[0], port: u16::from_be_bytes([rest[4], rest[5]]) },
         packets: element.packets?,
         age: DENIAL_TIME.saturating_sub(element.remaining?),
     })
@@ -148,7 +153,7 @@ mod tests {
     use super::*;
 
     fn entry(last: u8, packets: u64, age_s: u64) -> Entry {
-        let target = Target { address: Ipv4Addr::new(10, 0, 0, last), protocol: 6, port: 443 };
+        let target = Target { address: Ipv4Addr::new(10, 0, 0, last).into(), protocol: 6, port: 443 };
         Entry { job: Ipv4Addr::new(172, 20, 0, 2), target, packets, age: Duration::from_secs(age_s) }
     }
 
@@ -179,7 +184,7 @@ mod tests {
         let mut tally = Tally::default();
         let at_age = |n: u32, age| {
             let entry = entry(0, 2, age);
-            Entry { target: Target { address: n.into(), ..entry.target }, ..entry }
+            Entry { target: Target { address: Ipv4Addr::from(n).into(), ..entry.target }, ..entry }
         };
         for second in 0..3 {
             let many: Vec<Entry> = (0..MOST_ROWS as u32 + 7).map(|n| at_age(n, second)).collect();

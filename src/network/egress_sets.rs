@@ -2,15 +2,17 @@
 //!
 //! A job with a list is an element of [`LISTED`], its ranges are elements of [`EGRESS_NETS`] and
 //! [`EGRESS_DENIED`], and the addresses of its names come into [`EGRESS`] as it asks for them. Everything is
-//! under the job's address, so that it must be gone before another job gets that address. Lists speak of IPv4 here: jobs have
-//! nothing else.
+//! under the job's IPv4 address, which names it in IPv6 too, so that it must be gone before another job gets that address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::denials::{self, Entry};
 use super::egress::{List, Window};
 use super::error::{NetworkError, changing};
-use super::rules::{DENIALS, EGRESS, EGRESS_DENIED, EGRESS_NETS, LISTED, TABLE};
+use super::rules::{
+    DENIALS, DENIALS6, EGRESS, EGRESS_DENIED, EGRESS_DENIED6, EGRESS_NETS, EGRESS_NETS6, EGRESS6, LISTED,
+    LISTS, TABLE,
+};
 use crate::sys::netlink::Socket;
 use crate::sys::nftables::set::{Element, ElementState, Set};
 use crate::sys::nftables::{Transaction, elements};
@@ -46,8 +48,8 @@ impl EgressSets {
     /// # Errors
     /// The kernel's refusal; the list in force stays.
     pub fn change(&mut self, job: Ipv4Addr, list: &List, forget_names: bool) -> Result<(), NetworkError> {
-        let pins: &[_] = if forget_names { &[&EGRESS] } else { &[] };
-        let sets = [&[&EGRESS_NETS, &EGRESS_DENIED], pins].concat();
+        let pins: &[_] = if forget_names { &[&EGRESS, &EGRESS6] } else { &[] };
+        let sets = [&[&EGRESS_NETS, &EGRESS_DENIED, &EGRESS_NETS6, &EGRESS_DENIED6], pins].concat();
         self.remove(&sets, |other| other == job, |t| add(t, job, list))
     }
 
@@ -56,7 +58,7 @@ impl EgressSets {
     /// # Errors
     /// The kernel's refusal; everything stays.
     pub fn clear(&mut self, gone: impl Fn(Ipv4Addr) -> bool) -> Result<(), NetworkError> {
-        self.remove(&[&LISTED, &EGRESS, &EGRESS_NETS, &EGRESS_DENIED, &DENIALS], gone, |_| {})
+        self.remove(&[&LISTS[..], &[&DENIALS, &DENIALS6]].concat(), gone, |_| {})
     }
 
     /// The ledger of denials as it is now.
@@ -109,17 +111,27 @@ fn source(element: &ElementState) -> Option<Ipv4Addr> {
 
 fn add(t: &mut Transaction, job: Ipv4Addr, list: &List) {
     t.add_elements(TABLE, &LISTED, &[Element::key(&job.octets())]);
-    t.add_elements(TABLE, &EGRESS_NETS, &ranges(job, &list.windows()));
-    t.add_elements(TABLE, &EGRESS_DENIED, &ranges(job, &list.denied_windows()));
+    for (sets, windows) in [
+        ([&EGRESS_NETS, &EGRESS_NETS6], list.windows()),
+        ([&EGRESS_DENIED, &EGRESS_DENIED6], list.denied_windows()),
+    ] {
+        let (four, six): (Vec<_>, Vec<_>) = windows.iter().partition(|window| window.addresses.0.is_ipv4());
+        t.add_elements(TABLE, sets[0], &ranges(job, &four));
+        t.add_elements(TABLE, sets[1], &ranges(job, &six));
+    }
 }
 
-fn ranges(job: Ipv4Addr, windows: &[Window]) -> Vec<Element> {
-    let of = |window: &Window| {
-        let (IpAddr::V4(first), IpAddr::V4(last)) = window.addresses else { return None };
-        let key = |address: Ipv4Addr, port: u16| {
-            [&job.octets()[..], &address.octets(), &port.to_be_bytes(), &[0, 0]].concat()
+fn ranges(job: Ipv4Addr, windows: &[&Window]) -> Vec<Element> {
+    let key = |address: IpAddr, port: u16| {
+        let address = match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
         };
-        Some(Element::range(&key(first, window.ports.0), &key(last, window.ports.1)))
+        [&job.octets()[..], &address, &port.to_be_bytes(), &[0, 0]].concat()
     };
-    windows.iter().filter_map(of).collect()
+    let of = |window: &&Window| {
+        let ((first, last), ports) = (window.addresses, window.ports);
+        Element::range(&key(first, ports.0), &key(last, ports.1))
+    };
+    windows.iter().map(of).collect()
 }

@@ -168,6 +168,8 @@ pub struct Lease {
     pub wire: u16,
     /// Whether the address was another job's a moment ago, whose wire the kernel may still be taking apart.
     pub again: bool,
+    /// Whether the wire has the image of the address too ([`ipv6`](super::ipv6)).
+    pub ipv6: bool,
 }
 
 /// Addresses that were given back last and are remembered for [`Lease::again`].
@@ -265,7 +267,7 @@ impl Leases {
         addresses.last = number;
         self.used.insert(address, wire);
         let again = self.recent.contains(&address);
-        Ok(Lease { network: network.to_owned(), range, address, wire, again })
+        Ok(Lease { network: network.to_owned(), range, address, wire, again, ipv6: false })
     }
 
     /// Gives a wire another address, of this network; the old one goes on to be the wire's too, until it is given back
@@ -274,7 +276,7 @@ impl Leases {
     /// # Errors
     /// There is no such network, or nothing is free.
     pub fn renew(&mut self, lease: &Lease, network: &str) -> Result<Lease, NetworkError> {
-        self.lease_for(network, lease.wire)
+        Ok(Lease { ipv6: lease.ipv6, ..self.lease_for(network, lease.wire)? })
     }
 
     /// Takes the lease of an earlier daemon's job.

@@ -24,12 +24,16 @@
 //! A job with an *egress list* ([`egress`]) reaches outside only what the list names: [`egress_sets`] has the elements of
 //! the router that say so, [`denials`] reads what the router refused.
 //!
+//! Where the host has IPv6, so have jobs: each address has an image in IPv6 ([`ipv6`]), and every rule holds for both.
+//!
 //! [`lease`] has the words: ranges and addresses, and what is wrong with them. [`wire`] writes the messages of a
 //! wire, which the child of a start sends. [`router`] makes and adopts the router, [`uplink`] the host's side of it.
 
 pub mod denials;
 pub mod egress_sets;
 mod error;
+pub mod host_rules;
+pub mod ipv6;
 pub mod lease;
 pub mod rate;
 pub mod router;

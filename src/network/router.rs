@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::{NetworkError, changing};
-use super::lease::{Range, bridge_name};
+use super::ipv6::{self, image};
+use super::lease::{Lease, Range, bridge_name};
 use super::rate;
 use super::rules::{self, Elements, MARK, OUT, RESOLVER, TABLE};
 use super::uplink::{HOST_ADDRESS, PREFIX, ROUTER_ADDRESS, Uplink, set};
@@ -35,11 +36,27 @@ const SETTINGS: [(&str, &str); 8] = [
     ("/proc/sys/net/ipv4/conf/all/rp_filter", "0"),
     ("/proc/sys/net/ipv4/conf/default/rp_filter", "0"),
 ];
-/// Settings of a kernel with IPv6, and of one that tracks connections already.
-const OPTIONAL_SETTINGS: [(&str, &str); 3] = [
+/// Settings of a kernel with IPv6, and of one that tracks connections already. IPv6 is off until [`Router::give_ipv6`]. An
+/// interface makes no address of its own, and answers with one that it has: to look at those of all wires takes long.
+const OPTIONAL_SETTINGS: [(&str, &str); 10] = [
     ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"),
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
+    ("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1"),
+    ("/proc/sys/net/ipv6/conf/default/use_oif_addrs_only", "1"),
+    ("/proc/sys/net/ipv6/conf/default/accept_ra", "0"),
+    ("/proc/sys/net/ipv6/conf/default/accept_redirects", "0"),
+    ("/proc/sys/net/ipv6/conf/all/accept_source_route", "-1"),
+    ("/proc/sys/net/ipv6/conf/default/accept_source_route", "-1"),
+    // No kind of message that there is.
+    ("/proc/sys/net/ipv6/icmp/ratemask", "0"),
     ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established", "7200"),
+];
+
+/// Settings of a router whose jobs have IPv6.
+const IPV6_SETTINGS: [(&str, &str); 3] = [
+    ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0"),
+    ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0"),
+    ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
 ];
 
 /// A network, as the router knows it.
@@ -63,7 +80,7 @@ pub struct RouterConfig {
     /// Ranges that jobs reach although they are private.
     pub allowed: Vec<Range>,
     /// The host's own addresses, which jobs do not reach.
-    pub host: BTreeSet<Ipv4Addr>,
+    pub host: BTreeSet<IpAddr>,
     /// The name server that jobs' questions go to.
     pub upstream: Option<Ipv4Addr>,
 }
@@ -90,6 +107,8 @@ pub struct Router {
     links: Socket,
     filter: Socket,
     config: RouterConfig,
+    /// Whether jobs have IPv6: once they have, it stays so.
+    ipv6: bool,
 }
 
 /// A wire that the router has.
@@ -142,6 +161,9 @@ impl Router {
         let change = if same { rules::refill(&elements) } else { rules::router(&elements, &router.lists()?) };
         changing(change.commit(&mut router.filter), "write the router's sets")?;
         router.take_out_strangers()?;
+        let six = router.links.dump(&mut link::get_ipv6_addresses(), link::ipv6_address_entry);
+        let six = changing(six, "list the router's addresses")?;
+        router.ipv6 = six.contains(&image(ROUTER_ADDRESS));
         let addresses = router.addresses()?;
         for network in router.config.networks.clone() {
             if !addresses.iter().any(|address| address.local == network.range.gateway()) {
@@ -160,18 +182,21 @@ impl Router {
             links: open(Family::Route)?,
             filter: open(Family::Netfilter)?,
             config,
+            ipv6: false,
         })
     }
 
     fn optional_settings(&self) -> Result<(), NetworkError> {
+        self.settings(OPTIONAL_SETTINGS.iter().filter(|(path, _)| std::fs::exists(path).unwrap_or(false)))
+    }
+
+    fn settings<'a>(
+        &self,
+        all: impl Iterator<Item = &'a (&'static str, &'static str)> + Send,
+    ) -> Result<(), NetworkError> {
         within(|| {
             namespace(join_network(self.namespace.as_fd()), "enter the router's namespace")?;
-            for (path, value) in OPTIONAL_SETTINGS {
-                if std::fs::exists(path).unwrap_or(false) {
-                    set(path, value)?;
-                }
-            }
-            Ok(())
+            all.into_iter().try_for_each(|(path, value)| set(path, value))
         })
     }
 
@@ -189,6 +214,32 @@ impl Router {
         link::add_address(&mut batch, index, ROUTER_ADDRESS, PREFIX);
         link::add_default_route(&mut batch, index, HOST_ADDRESS);
         changing(self.links.talk(&mut batch.confirm()), doing)
+    }
+
+    /// Gives IPv6 to wires that are made from now on. The rules for it are there already.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn give_ipv6(&mut self, host: &mut Uplink) -> Result<(), NetworkError> {
+        host.connect_ipv6()?;
+        if self.ipv6 {
+            return Ok(());
+        }
+        self.settings(IPV6_SETTINGS.iter())?;
+        let doing = "give the router's way out an IPv6 address";
+        let found = self.links.dump(&mut link::get_link(Link::Name(OUT)), link::link_state);
+        let index = changing(found, doing)?.first().map_or(0, |link| link.index);
+        let mut batch = Batch::default();
+        link::add_address(&mut batch, index, image(ROUTER_ADDRESS), ipv6::BITS + PREFIX);
+        link::add_default_route(&mut batch, index, image(HOST_ADDRESS));
+        changing(self.links.talk(&mut batch.confirm()), doing)?;
+        self.ipv6 = true;
+        Ok(())
+    }
+
+    /// Whether wires have IPv6 that are made now.
+    pub fn has_ipv6(&self) -> bool {
+        self.ipv6
     }
 
     /// Adds a network.
@@ -221,11 +272,7 @@ impl Router {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn follow(
-        &mut self,
-        host: BTreeSet<Ipv4Addr>,
-        upstream: Option<Ipv4Addr>,
-    ) -> Result<(), NetworkError> {
+    pub fn follow(&mut self, host: BTreeSet<IpAddr>, upstream: Option<Ipv4Addr>) -> Result<(), NetworkError> {
         if (&self.config.host, self.config.upstream) == (&host, upstream) {
             return Ok(());
         }
@@ -314,6 +361,17 @@ impl Router {
         rate::of(&mut self.links, wire::index_of(wire))
     }
 
+    /// Whether the router leads the image of a lease's address to its wire.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn has_image(&mut self, lease: &Lease) -> Result<bool, NetworkError> {
+        let routes = self.links.dump(&mut link::get_ipv6_routes(), link::ipv6_route_entry);
+        let own = ((image(lease.address), wire::ALONE), wire::index_of(lease.wire));
+        let mut routes = changing(routes, "list the router's routes")?.into_iter();
+        Ok(routes.any(|route| (route.destination, route.index) == own))
+    }
+
     /// The wires that the router has: the kernel's own list of leases.
     ///
     /// # Errors
@@ -370,10 +428,25 @@ pub fn probe() -> Result<(), NetworkError> {
     let config = RouterConfig {
         networks: vec![bridge],
         allowed: vec![Range::new([10, 0, 0, 0], 8)],
-        host: BTreeSet::from([Ipv4Addr::new(203, 0, 113, 2)]),
+        host: BTreeSet::from([Ipv4Addr::new(203, 0, 113, 2).into()]),
         upstream: Some(Ipv4Addr::new(9, 9, 9, 9)),
     };
     Router::make(config).map(drop)
+}
+
+/// Whether a new namespace of this host has IPv6, as those of jobs are.
+///
+/// # Errors
+/// No namespace.
+pub fn probe_ipv6() -> Result<bool, NetworkError> {
+    within(|| {
+        namespace(unshare_network(), "make a namespace")?;
+        let is_on = |of: &str| {
+            let off = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{of}/disable_ipv6"));
+            off.is_ok_and(|off| off.trim() == "0")
+        };
+        Ok(is_on("all") && is_on("default"))
+    })
 }
 
 /// A socket for the links of a job's namespace.

@@ -1,13 +1,18 @@
-//! The rules, as constants: those of the router, and the few of the host.
+//! The rules of the router, as constants.
 //!
 //! The chains never change while the daemon lives; what differs between nodes and over time are elements of sets. A
 //! router that was made by another version has another mark ([`MARK`]) and gets the whole table anew, in one transaction
 //! in which no packet finds it missing.
+//!
+//! IPv4 and IPv6 have the same rules, written once for a [`Family`]. A job is known by its IPv4 address in both: its IPv6
+//! source must be the image of that ([`ipv6`]), so the last four bytes say whose a packet is, and the sets of jobs and
+//! networks hold for both. Only what a job reaches outside has sets of each family.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::ipv6::{self, PREFIX};
 use super::lease::Range;
 use crate::sys::nftables::expression::{
     Connection, DESTINATION_CHANGED, Direction::In, Direction::Out, Expression as E, FIRST, Gauge, Header,
@@ -44,6 +49,10 @@ pub const ALLOWED: Set<'_> = Set::of("allowed4", &[Field::Ipv4]).intervals();
 pub const NEVER: Set<'_> = Set::of("never4", &[Field::Ipv4]).intervals();
 /// The host's own addresses, which jobs do not reach, also where the host's table is gone.
 pub const HOST: Set<'_> = Set::of("host4", &[Field::Ipv4]);
+/// The same for IPv6.
+pub const NEVER6: Set<'_> = Set::of("never6", &[Field::Ipv6]).intervals();
+/// The same for IPv6.
+pub const HOST6: Set<'_> = Set::of("host6", &[Field::Ipv6]);
 /// The resolver's address, and the name server that its questions go to.
 pub const UPSTREAM: Set<'_> = Set::of("upstream", &[Field::Ipv4]).to(Field::Ipv4);
 /// Jobs with an egress list: they reach only what the next three sets say.
@@ -56,10 +65,23 @@ pub const EGRESS_NETS: Set<'_> = Set::of("egress_nets", &[Field::Ipv4, Field::Ip
 /// Ranges that a list denies, which also no name opens.
 pub const EGRESS_DENIED: Set<'_> =
     Set::of("egress_denied", &[Field::Ipv4, Field::Ipv4, Field::Port]).intervals();
+/// The same for IPv6: each job is known by its IPv4 address.
+pub const EGRESS6: Set<'_> =
+    Set::of("egress6", &[Field::Ipv4, Field::Ipv6, Field::Protocol, Field::Port]).expiring(262_144);
+/// The same for IPv6.
+pub const EGRESS_NETS6: Set<'_> =
+    Set::of("egress_nets6", &[Field::Ipv4, Field::Ipv6, Field::Port]).intervals();
+/// The same for IPv6.
+pub const EGRESS_DENIED6: Set<'_> =
+    Set::of("egress_denied6", &[Field::Ipv4, Field::Ipv6, Field::Port]).intervals();
 /// The sets of lists, which a router that gets new rules keeps.
-pub const LISTS: [&Set<'_>; 4] = [&LISTED, &EGRESS, &EGRESS_NETS, &EGRESS_DENIED];
+pub const LISTS: [&Set<'_>; 7] =
+    [&LISTED, &EGRESS, &EGRESS_NETS, &EGRESS_DENIED, &EGRESS6, &EGRESS_NETS6, &EGRESS_DENIED6];
 /// The ledger of denials: source, destination, protocol, port.
 pub const DENIALS: Set<'_> = Set::of("denials", &[Field::Ipv4, Field::Ipv4, Field::Protocol, Field::Port])
+    .dynamic(65_536, Some(DENIAL_TIME));
+/// The same for IPv6.
+pub const DENIALS6: Set<'_> = Set::of("denials6", &[Field::Ipv4, Field::Ipv6, Field::Protocol, Field::Port])
     .dynamic(65_536, Some(DENIAL_TIME));
 /// How long an entry of the ledger stays, from its first packet.
 pub const DENIAL_TIME: Duration = Duration::from_secs(3600);
@@ -69,7 +91,7 @@ const QUESTIONERS: Set<'_> =
     Set::of("questioners", &[Field::Ipv4]).dynamic(65_536, Some(Duration::from_secs(10)));
 const CONNECTED: Set<'_> = Set::of("connected", &[Field::Ipv4]).dynamic(65_536, None);
 /// The mark of these rules: a set without a use. A change of the rules gives it another name.
-pub const MARK: Set<'_> = Set::of("rules2", &[Field::Protocol]);
+pub const MARK: Set<'_> = Set::of("rules3", &[Field::Protocol]);
 
 /// Metadata of clouds, private and shared ranges, and what is no host of the internet.
 const NEVER_RANGES: [Range; 11] = [
@@ -87,8 +109,11 @@ const NEVER_RANGES: [Range; 11] = [
 ];
 
 /// Whether no job reaches the address unless the configuration opens it.
-pub fn is_never(address: Ipv4Addr) -> bool {
-    NEVER_RANGES.iter().any(|range| range.contains(address))
+pub fn is_never(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => NEVER_RANGES.iter().any(|range| range.contains(address)),
+        IpAddr::V6(address) => ipv6::is_never(address),
+    }
 }
 
 /// The elements of sets: what differs between nodes.
@@ -101,7 +126,7 @@ pub struct Elements {
     /// Ranges that jobs reach although they are private.
     pub allowed: Vec<Range>,
     /// The host's own addresses.
-    pub host: BTreeSet<Ipv4Addr>,
+    pub host: BTreeSet<IpAddr>,
     /// The name server that jobs' questions go to.
     pub upstream: Option<Ipv4Addr>,
 }
@@ -118,23 +143,27 @@ pub fn router(elements: &Elements, lists: &[(&Set<'_>, Vec<Element>)]) -> Transa
         &INNER,
         &ALLOWED,
         &NEVER,
+        &NEVER6,
         &HOST,
+        &HOST6,
         &UPSTREAM,
-        &LISTED,
-        &EGRESS,
-        &EGRESS_NETS,
-        &EGRESS_DENIED,
         &DENIALS,
+        &DENIALS6,
         &PORTED,
         &NOISY,
         &QUESTIONERS,
         &CONNECTED,
-    ] {
+    ]
+    .into_iter()
+    .chain(LISTS)
+    {
         t.add_set(TABLE, set);
     }
     let protocol = |protocol: i32| Element::key(&[protocol as u8]);
     t.add_elements(TABLE, &PORTED, &[protocol(libc::IPPROTO_TCP), protocol(libc::IPPROTO_UDP)]);
     t.add_elements(TABLE, &NEVER, &ranges(&NEVER_RANGES));
+    let never6 = ipv6::never_ranges().map(|(first, last)| Element::range(&first.octets(), &last.octets()));
+    t.add_elements(TABLE, &NEVER6, &never6.collect::<Vec<_>>());
     fill(&mut t, elements);
     lists.iter().for_each(|(set, elements)| t.add_elements(TABLE, set, elements));
     let base = |kind, hook, priority, accept| Some(Base { kind, hook, priority, accept });
@@ -171,7 +200,7 @@ pub fn router(elements: &Elements, lists: &[(&Set<'_>, Vec<Element>)]) -> Transa
 /// Makes the sets of a router with these rules equal to `elements`.
 pub fn refill(elements: &Elements) -> Transaction {
     let mut t = Transaction::default();
-    for set in [&NETWORKS, &INNER, &ALLOWED, &HOST, &UPSTREAM] {
+    for set in [&NETWORKS, &INNER, &ALLOWED, &HOST, &HOST6, &UPSTREAM] {
         t.empty(TABLE, set);
     }
     fill(&mut t, elements);
@@ -186,8 +215,15 @@ fn fill(t: &mut Transaction, elements: &Elements) {
     t.add_elements(TABLE, &NETWORKS, &elements.networks.iter().map(with_itself).collect::<Vec<_>>());
     t.add_elements(TABLE, &INNER, &ranges(&elements.inner));
     t.add_elements(TABLE, &ALLOWED, &ranges(&merged(&elements.allowed)));
-    let addresses = elements.host.iter().map(|address| Element::key(&address.octets()));
-    t.add_elements(TABLE, &HOST, &addresses.collect::<Vec<_>>());
+    let (mut four, mut six) = (Vec::new(), Vec::new());
+    for address in &elements.host {
+        match address {
+            IpAddr::V4(address) => four.push(Element::key(&address.octets())),
+            IpAddr::V6(address) => six.push(Element::key(&address.octets())),
+        }
+    }
+    t.add_elements(TABLE, &HOST, &four);
+    t.add_elements(TABLE, &HOST6, &six);
     if let Some(upstream) = elements.upstream {
         let pair = Element::pair(&RESOLVER.octets(), &upstream.octets());
         t.add_elements(TABLE, &UPSTREAM, &[pair]);
@@ -222,91 +258,180 @@ fn ported() -> Vec<E<'static>> {
     vec![E::Meta(Meta::Protocol, FIRST), E::Lookup("ported", FIRST)]
 }
 
+/// The words and sets of one family of addresses.
+struct Family {
+    is: fn() -> Vec<E<'static>>,
+    /// The job that a packet comes from, and the one that it goes to: its IPv4 address, in one register.
+    job: fn(u32) -> E<'static>,
+    other: fn(u32) -> E<'static>,
+    /// The destination, and the registers that it takes.
+    destination: fn(u32) -> E<'static>,
+    width: u32,
+    denials: &'static str,
+    egress: &'static str,
+    egress_nets: &'static str,
+    egress_denied: &'static str,
+    allowed: Option<&'static str>,
+    host: &'static str,
+    never: &'static str,
+    echo_protocol: i32,
+    echo_request: u8,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        is: E::ipv4,
+        job: E::source,
+        other: E::destination,
+        destination: E::destination,
+        width: 1,
+        denials: DENIALS.name,
+        egress: EGRESS.name,
+        egress_nets: EGRESS_NETS.name,
+        egress_denied: EGRESS_DENIED.name,
+        allowed: Some(ALLOWED.name),
+        host: HOST.name,
+        never: NEVER.name,
+        echo_protocol: libc::IPPROTO_ICMP,
+        echo_request: 8,
+    },
+    Family {
+        is: E::ipv6,
+        job: |register| E::ipv6_source(12, 4, register),
+        other: |register| E::ipv6_destination(12, 4, register),
+        destination: |register| E::ipv6_destination(0, 16, register),
+        width: 4,
+        denials: DENIALS6.name,
+        egress: EGRESS6.name,
+        egress_nets: EGRESS_NETS6.name,
+        egress_denied: EGRESS_DENIED6.name,
+        allowed: None,
+        host: HOST6.name,
+        never: NEVER6.name,
+        echo_protocol: libc::IPPROTO_ICMPV6,
+        echo_request: 128,
+    },
+];
+
+/// A rule for each family.
+fn each<'a>(rule: impl Fn(&Family) -> Vec<E<'a>>) -> impl Iterator<Item = Vec<E<'a>>> {
+    FAMILIES.iter().map(move |family| [(family.is)(), rule(family)].concat())
+}
+
+impl Family {
+    /// The job and the destination, as the keys of sets begin; and the register behind them.
+    fn path(&self) -> (Vec<E<'static>>, u32) {
+        (vec![(self.job)(FIRST), (self.destination)(FIRST + 1)], FIRST + 1 + self.width)
+    }
+
+    fn of_job(&self, set: &'static str) -> Vec<E<'static>> {
+        vec![(self.job)(FIRST), E::Lookup(set, FIRST)]
+    }
+}
+
+/// The port of a packet, or 0 where it has none, into a register.
+type Port = fn(u32) -> E<'static>;
+const NO_PORT: Port = |register| E::Load(vec![0, 0], register);
+
 /// Writes the denial into the ledger, and answers. An entry that is there counts on, because it is looked up; of new ones a
 /// source may bring a few in a second, so that it cannot fill the ledger. Only TCP and UDP have a port.
 fn refuse() -> Vec<Vec<E<'static>>> {
     let limit = Gauge::Limit { rate: ENTRIES.0, burst: ENTRIES.1, over: false };
-    let key = |port: E<'static>| {
-        vec![E::source(FIRST), E::destination(FIRST + 1), E::Meta(Meta::Protocol, FIRST + 2), port]
+    let key = |family: &Family, port: Port| {
+        let (path, next) = family.path();
+        [path, vec![E::Meta(Meta::Protocol, next), port(next + 1)]].concat()
     };
-    let known = |port: &E<'static>| {
-        [E::ipv4(), key(port.clone()), vec![E::Lookup("denials", FIRST), E::Reject]].concat()
+    let known = |port: Port| {
+        each(move |family| [key(family, port), vec![E::Lookup(family.denials, FIRST), E::Reject]].concat())
     };
-    let new = |port: &E<'static>| {
-        let few = vec![E::source(FIRST), E::Put("noisy", FIRST, true, limit)];
-        let count = vec![E::Put("denials", FIRST, false, Gauge::Counter)];
-        [E::ipv4(), few, key(port.clone()), count, vec![E::Reject]].concat()
+    let new = |port: Port| {
+        each(move |family| {
+            let few = vec![(family.job)(FIRST), E::Put("noisy", FIRST, true, limit)];
+            let count = vec![E::Put(family.denials, FIRST, false, Gauge::Counter)];
+            [few, key(family, port), count, vec![E::Reject]].concat()
+        })
     };
-    let (with, without) = (E::port(FIRST + 3), E::Load(vec![0, 0], FIRST + 3));
-    vec![
-        [ported(), known(&with)].concat(),
-        [ported(), new(&with)].concat(),
-        [ported(), vec![E::Reject]].concat(),
-        known(&without),
-        new(&without),
-        vec![E::Reject],
-    ]
+    let with_port = |rule: Vec<E<'static>>| [ported(), rule].concat();
+    let mut rules: Vec<_> = known(E::port).chain(new(E::port)).map(with_port).collect();
+    rules.push([ported(), vec![E::Reject]].concat());
+    rules.extend(known(NO_PORT).chain(new(NO_PORT)));
+    rules.push(vec![E::Reject]);
+    rules
 }
 
 /// From a job to the outside.
 fn outside() -> Vec<Vec<E<'static>>> {
-    let source = |set| vec![E::source(FIRST), E::Lookup(set, FIRST)];
-    vec![
-        [E::ipv4(), source("inner"), decide(TO_REFUSE)].concat(),
-        [E::ipv4(), source("listed"), decide(Verdict::Goto("listed"))].concat(),
-        // Only questions to the resolver have another destination than they were sent to.
-        [E::connection(Connection::Status, DESTINATION_CHANGED), decide(Verdict::Accept)].concat(),
-        decide(Verdict::Goto("public")),
-    ]
+    let inner = each(|family| [family.of_job("inner"), decide(TO_REFUSE)].concat());
+    let listed = each(|family| [family.of_job("listed"), decide(Verdict::Goto("listed"))].concat());
+    let mut rules: Vec<_> = inner.chain(listed).collect();
+    // Only questions to the resolver have another destination than they were sent to.
+    rules.push([E::connection(Connection::Status, DESTINATION_CHANGED), decide(Verdict::Accept)].concat());
+    rules.push(decide(Verdict::Goto("public")));
+    rules
 }
 
 /// From a job with a list to the outside: TCP and UDP to what the list says, if jobs may reach that at all.
 fn by_list() -> Vec<Vec<E<'static>>> {
-    let (job, address) = (E::source(FIRST), E::destination(FIRST + 1));
-    let within = |set| vec![job.clone(), address.clone(), E::port(FIRST + 2), E::Lookup(set, FIRST)];
-    let pinned = |port: E<'static>| {
-        let protocol = E::Meta(Meta::Protocol, FIRST + 2);
-        vec![job.clone(), address.clone(), protocol, port, E::Lookup("egress", FIRST)]
+    let within = |family: &Family, set| {
+        let (path, next) = family.path();
+        [ported(), path, vec![E::port(next), E::Lookup(set, FIRST)]].concat()
     };
-    let on = || decide(Verdict::Goto("public"));
-    vec![
-        [ported(), within("egress_denied"), decide(TO_REFUSE)].concat(),
-        [ported(), pinned(E::port(FIRST + 3)), on()].concat(),
-        [ported(), pinned(E::Load(vec![0, 0], FIRST + 3)), on()].concat(),
-        [ported(), within("egress_nets"), on()].concat(),
-        decide(TO_REFUSE),
-    ]
+    let pinned = |port: Port| {
+        each(move |family| {
+            let (path, next) = family.path();
+            let place = vec![E::Meta(Meta::Protocol, next), port(next + 1), E::Lookup(family.egress, FIRST)];
+            [ported(), path, place, decide(Verdict::Goto("public"))].concat()
+        })
+    };
+    let denied = each(|family| [within(family, family.egress_denied), decide(TO_REFUSE)].concat());
+    let nets = each(|family| [within(family, family.egress_nets), decide(Verdict::Goto("public"))].concat());
+    let rules = denied.chain(pinned(E::port)).chain(pinned(NO_PORT)).chain(nets);
+    rules.chain([decide(TO_REFUSE)]).collect()
 }
 
 /// Rules for packets that leave for the outside.
 fn public() -> Vec<Vec<E<'static>>> {
-    let destination = |set| vec![E::destination(FIRST), E::Lookup(set, FIRST)];
-    vec![
-        [E::ipv4(), destination("allowed4"), decide(Verdict::Accept)].concat(),
-        [E::ipv4(), destination("host4"), decide(TO_REFUSE)].concat(),
-        [E::ipv4(), destination("never4"), decide(TO_REFUSE)].concat(),
-        [E::ipv4(), decide(Verdict::Accept)].concat(),
-    ]
+    let to = |family: &Family, set| vec![(family.destination)(FIRST), E::Lookup(set, FIRST)];
+    let mut rules = Vec::new();
+    for family in &FAMILIES {
+        let mut rule = |words: Vec<E<'static>>| rules.push([(family.is)(), words].concat());
+        if let Some(allowed) = family.allowed {
+            rule([to(family, allowed), decide(Verdict::Accept)].concat());
+        }
+        rule([to(family, family.host), decide(TO_REFUSE)].concat());
+        rule([to(family, family.never), decide(TO_REFUSE)].concat());
+        rule(decide(Verdict::Accept));
+    }
+    rules
 }
 
-/// Before anything else: no packet of a job with a source that is not its own. A limit of packets stands here too: behind
-/// the rule for established connections it would count connections.
+/// Before anything else: no packet of a job with a source that is not its own, and in IPv6 none that is no image: its last
+/// bytes would name another job. None that names routers on its way goes on either: the kernel sees to that for IPv4
+/// alone. A limit of packets stands here too: behind the rule for established connections it would
+/// count connections.
 fn raw() -> Vec<Vec<E<'static>>> {
     let missing = vec![E::SourceIsRouted(FIRST), E::Compare(FIRST, true, vec![0; 4])];
+    let strange =
+        vec![E::ipv6_source(0, PREFIX.len() as u32, FIRST), E::Compare(FIRST, false, PREFIX.to_vec())];
+    let routed = vec![E::NamesRouters(FIRST), E::Compare(FIRST, true, vec![1])];
     let (rate, burst) = QUESTIONS;
-    let many = E::Put("questioners", FIRST, true, Gauge::Limit { rate, burst, over: true });
-    vec![
+    let many = Gauge::Limit { rate, burst, over: true };
+    let mut rules = vec![
         [E::group(In, JOBS), missing, decide(Verdict::Drop)].concat(),
+        [E::group(In, JOBS), E::ipv6(), strange, decide(Verdict::Drop)].concat(),
+        [E::group(In, JOBS), E::ipv6(), routed, decide(Verdict::Drop)].concat(),
+    ];
+    rules.extend(each(|family| {
         [
             E::group(In, JOBS),
             E::protocol(libc::IPPROTO_UDP),
             is_question(),
-            E::ipv4(),
-            vec![E::source(FIRST), many],
+            vec![(family.job)(FIRST), E::Put("questioners", FIRST, true, many)],
             decide(Verdict::Drop),
         ]
-        .concat(),
-    ]
+        .concat()
+    }));
+    rules
 }
 
 fn is_question() -> Vec<E<'static>> {
@@ -330,92 +455,44 @@ fn questions() -> Vec<Vec<E<'static>>> {
     ]
 }
 
-/// From a job to the router itself: its resolver, and an echo.
+/// From a job to the router itself: its resolver, and an echo. Nothing of IPv6's neighbour discovery: on a wire there is
+/// nobody to discover. What a job sends of it to another one is no use there: it has passed a router (RFC 4861, 7.1).
 fn input() -> Vec<Vec<E<'static>>> {
     let to_resolver = vec![E::destination(FIRST), E::Compare(FIRST, true, RESOLVER.octets().to_vec())];
-    let echo = vec![
-        E::Payload(Header::Transport, 0, 1, FIRST),
-        E::Compare(FIRST, true, vec![8]), // echo request
-    ];
-    vec![
+    let mut rules = vec![
         [E::state(state::ESTABLISHED | state::RELATED), decide(Verdict::Accept)].concat(),
         [E::group(In, JOBS), ported(), is_question(), E::ipv4(), to_resolver, decide(Verdict::Accept)]
             .concat(),
-        [E::group(In, JOBS), E::ipv4(), E::protocol(libc::IPPROTO_ICMP), echo, decide(Verdict::Accept)]
-            .concat(),
-        [E::group(In, JOBS), decide(TO_REFUSE)].concat(),
-    ]
+    ];
+    rules.extend(each(|family| {
+        let kind = E::Payload(Header::Transport, 0, 1, FIRST);
+        let echo = vec![kind, E::Compare(FIRST, true, vec![family.echo_request])];
+        [E::group(In, JOBS), E::protocol(family.echo_protocol), echo, decide(Verdict::Accept)].concat()
+    }));
+    rules.push([E::group(In, JOBS), decide(TO_REFUSE)].concat());
+    rules
 }
 
-/// From a job to another one or to the outside, and the answers.
+/// From a job to another one or to the outside, and the answers. Only images lead to a job, so the last bytes of an IPv6
+/// destination there name one.
 fn forward() -> Vec<Vec<E<'static>>> {
-    let many = E::Put("connected", FIRST, false, Gauge::ConnectionsOver(CONNECTIONS));
-    let both = vec![E::source(FIRST), E::destination(FIRST + 1), E::Lookup("networks", FIRST)];
-    vec![
+    let many = Gauge::ConnectionsOver(CONNECTIONS);
+    let mut rules = vec![
         [E::state(state::ESTABLISHED | state::RELATED), decide(Verdict::Accept)].concat(),
         [E::state(state::INVALID), decide(Verdict::Drop)].concat(),
-        [E::group(In, JOBS), E::ipv4(), vec![E::source(FIRST), many], decide(TO_REFUSE)].concat(),
-        [E::group(In, JOBS), E::group(Out, JOBS), E::ipv4(), both, decide(Verdict::Accept)].concat(),
-        [E::group(Out, JOBS), decide(TO_REFUSE)].concat(),
-        [E::group(In, JOBS), E::interface(Out, true, OUT), decide(Verdict::Goto("outside"))].concat(),
-        [E::group(In, JOBS), decide(TO_REFUSE)].concat(),
-    ]
-}
-
-/// The whole table of the host. `guarded` is an interface on which forwarding is on for our sake only: what comes in there
-/// passes to us and to nobody else, unless somebody translates it.
-pub fn host(router: Ipv4Addr, guarded: Option<&str>) -> Transaction {
-    let mut t = Transaction::default();
-    t.remove_table(TABLE);
-    t.add_table(TABLE);
-    let base = |kind, hook, priority| Some(Base { kind, hook, priority, accept: true });
-    t.add_chain(TABLE, "input", base(Kind::Filter, Hook::Input, -10));
-    t.add_chain(TABLE, "forward", base(Kind::Filter, Hook::Forward, -10));
-    t.add_chain(TABLE, "masquerade", base(Kind::Nat, Hook::Postrouting, 100));
-    t.add_rule(TABLE, "input", &[E::interface(In, true, HOST_END), vec![E::Reject]].concat());
-    let strange = E::state(state::NEW | state::INVALID);
-    t.add_rule(
-        TABLE,
-        "forward",
-        &[E::interface(Out, true, HOST_END), strange, decide(Verdict::Drop)].concat(),
-    );
-    if let Some(name) = guarded {
-        let untranslated = vec![
-            E::Connection(Connection::Status, FIRST),
-            E::Mask(FIRST, DESTINATION_CHANGED),
-            E::Compare(FIRST, true, vec![0; 4]),
-        ];
-        let rule = [
-            E::interface(In, true, name),
-            E::interface(Out, false, HOST_END),
-            E::state(state::NEW),
-            untranslated,
-            decide(Verdict::Drop),
-        ];
-        t.add_rule(TABLE, "forward", &rule.concat());
-    }
-    let from_router = vec![E::source(FIRST), E::Compare(FIRST, true, router.octets().to_vec())];
-    t.add_rule(
-        TABLE,
-        "masquerade",
-        &[E::ipv4(), from_router, E::interface(Out, false, HOST_END), vec![E::Masquerade]].concat(),
-    );
-    t
-}
-
-/// The kernel modules that a router needs, with its rules, its interfaces and the host's side.
-pub fn modules() -> BTreeSet<&'static str> {
-    let mut all = BTreeSet::from(["bridge", "veth"]);
-    all.extend(router(&Elements::default(), &[]).modules());
-    all.extend(host(Ipv4Addr::UNSPECIFIED, Some("")).modules());
-    all
-}
-
-/// The rules that let us through a foreign chain, in exactly the shape in which iptables writes them, so that it still
-/// reads the chain: by the way in, and by the way out.
-pub fn admission(direction_in: bool) -> Vec<E<'static>> {
-    let direction = if direction_in { In } else { Out };
-    [E::interface(direction, true, HOST_END), vec![E::Count], decide(Verdict::Accept)].concat()
+    ];
+    rules.extend(each(|family| {
+        let count = vec![(family.job)(FIRST), E::Put("connected", FIRST, false, many)];
+        [E::group(In, JOBS), count, decide(TO_REFUSE)].concat()
+    }));
+    rules.extend(each(|family| {
+        let both = vec![(family.job)(FIRST), (family.other)(FIRST + 1), E::Lookup("networks", FIRST)];
+        [E::group(In, JOBS), E::group(Out, JOBS), both, decide(Verdict::Accept)].concat()
+    }));
+    rules.push([E::group(Out, JOBS), decide(TO_REFUSE)].concat());
+    rules.push([E::group(In, JOBS), E::interface(Out, true, OUT), decide(Verdict::Goto("outside"))].concat());
+    rules.push([E::group(In, JOBS), decide(TO_REFUSE)].concat());
+    rules
 }
 
 #[cfg(test)]
@@ -427,13 +504,6 @@ mod tests {
         let range = |text: &str| text.parse::<Range>().unwrap();
         let all = ["10.1.0.0/16", "10.0.0.0/8", "192.168.1.1/32", "10.0.0.0/8"].map(range);
         assert_eq!(merged(&all), [range("10.0.0.0/8"), range("192.168.1.1/32")]);
-    }
-
-    #[test]
-    fn modules_are_those_of_the_words_in_the_rules() {
-        let expected = "bridge nf_tables nft_chain_nat nft_connlimit nft_ct nft_fib_inet nft_limit nft_masq nft_nat \
-                        nft_reject_inet nft_socket veth";
-        assert_eq!(modules().into_iter().collect::<Vec<_>>().join(" "), expected);
     }
 
     #[test]
@@ -449,7 +519,7 @@ mod tests {
             ([168, 63, 129, 17], false),
             ([172, 32, 0, 1], false),
         ] {
-            assert_eq!(is_never(address.into()), never, "{address:?}");
+            assert_eq!(is_never(Ipv4Addr::from(address).into()), never, "{address:?}");
         }
     }
 }

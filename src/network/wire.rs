@@ -5,18 +5,21 @@
 
 use std::net::Ipv4Addr;
 
+use super::ipv6::{self, image};
 use super::lease::Lease;
 use super::rate::bucket;
 use super::rules::JOBS;
 use crate::job::NetRate;
 use crate::sys::netlink::batch::Batch;
-use crate::sys::netlink::link::{self, Born, Link, Pair};
+use crate::sys::netlink::link::{self, Born, Link, Pair, Way};
 use crate::sys::netlink::queue;
 
 /// Index of the router's end of wire 0. Interfaces that the kernel numbers itself stay far below.
 const FIRST_INDEX: u32 = 1 << 20;
 /// The index of eth0 in a job: only loopback is there before it.
 pub const ETH0: u32 = 2;
+/// Bits of an IPv6 address without a network behind it: everything else is behind the gateway.
+pub(super) const ALONE: u8 = 128;
 /// The local ends in the router: 169.254.128.0/17, one address for each wire. One for all would be found ever more slowly.
 const LOCAL: [u8; 4] = [169, 254, 128, 0];
 
@@ -72,23 +75,36 @@ pub fn wire(name: &str, lease: &Lease, born: Born<'_>, mtu: u32, rate: NetRate) 
         link::set_up(&mut router, Link::Index(index));
     }
     link::add_address_to(&mut router, index, local(lease.wire), lease.address);
+    if lease.ipv6 {
+        // The sender of refusals, which stays with the wire.
+        link::add_address(&mut router, index, image(local(lease.wire)), ALONE);
+        link::add_route_to(&mut router, index, image(lease.address), Way::Across);
+    }
     let mut inside = Batch::default();
     if let Some(up) = bucket(rate.up) {
         queue::add_bucket(&mut inside, ETH0, &up);
     }
     link::set_up_without_ipv6(&mut inside, Link::Index(ETH0));
     enter(&mut inside, lease);
+    if lease.ipv6 {
+        link::add_default_route(&mut inside, ETH0, ipv6::GATEWAY);
+    }
     Wire { router: router.confirm(), inside: inside.confirm() }
 }
 
-/// Gives eth0 its address and its way out.
+/// Gives eth0 its addresses, and its way out in IPv4, which goes with the address; that in IPv6 stays.
 fn enter(inside: &mut Batch, lease: &Lease) {
     link::add_address(inside, ETH0, lease.address, lease.range.prefix());
     link::add_default_route(inside, ETH0, lease.range.gateway());
+    if lease.ipv6 {
+        link::add_address(inside, ETH0, image(lease.address), ALONE);
+        link::add_route_to(inside, ETH0, image(lease.address), Way::Own);
+    }
 }
 
 /// Writes what makes a wire that is there one of another address, if it had an old one, and of another rate, if one is
-/// given: the interfaces stay. A way without a limit keeps what it has. Where nothing changes a half is empty.
+/// given: the interfaces stay, and whether it has IPv6. A way without a limit keeps what it has. Where nothing changes a
+/// half is empty.
 pub fn renewal(old: Option<&Lease>, new: &Lease, rate: Option<NetRate>) -> Wire {
     let (index, local) = (index_of(new.wire), local(new.wire));
     let (mut router, mut inside) = (Batch::default(), Batch::default());
@@ -103,6 +119,13 @@ pub fn renewal(old: Option<&Lease>, new: &Lease, rate: Option<NetRate>) -> Wire 
         link::remove_address_to(&mut router, index, local, old.address);
         link::add_address_to(&mut router, index, local, new.address);
         link::remove_address(&mut inside, ETH0, old.address, old.range.prefix());
+        if old.ipv6 {
+            let (old, new) = (image(old.address), image(new.address));
+            link::remove_route_to(&mut router, index, old, Way::Across);
+            link::add_route_to(&mut router, index, new, Way::Across);
+            link::remove_route_to(&mut inside, ETH0, old, Way::Own);
+            link::remove_address(&mut inside, ETH0, old, ALONE);
+        }
         enter(&mut inside, new);
     }
     Wire { router: router.confirm(), inside: inside.confirm() }
@@ -143,5 +166,10 @@ mod tests {
         assert_eq!(renewed(None, None), (0, 0));
         assert_eq!(renewed(None, Some(NetRate { up: 1024, down: 0 })), (0, 1));
         assert_eq!(renewed(Some(&lease), Some(NetRate { up: 1024, down: 1024 })), (3, 4));
+        let six = Lease { ipv6: true, ..lease.clone() };
+        let Wire { router, inside } = wire("job-1", &six, Born::Pid(1), 1500, NetRate::default());
+        assert_eq!((router.len(), inside.len()), (4, 7));
+        let Wire { router, inside } = renewal(Some(&six), &six, None);
+        assert_eq!((router.len(), inside.len()), (4, 7));
     }
 }

@@ -4,12 +4,13 @@
 //! it. Names below `joblet` and names of one label are never sent on: they are of this host or of nobody.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{Question, Record, code, extended, kind};
 use super::name::Name;
 use super::protocol::{Asker, within};
 use crate::job::egress::{List, Ports, Verdict};
+use crate::network::ipv6::{image, of_image};
 
 /// The domain of all jobs.
 const DOMAIN: &str = "joblet";
@@ -25,6 +26,7 @@ pub(super) struct Job {
     range: Range,
     together: bool,
     inner: bool,
+    ipv6: bool,
     names: Vec<String>,
     /// Destinations that it may reach; `None`: everything outside.
     pub(super) list: Option<List>,
@@ -54,12 +56,12 @@ impl Askers {
     /// Takes a job, in place of the one that had its address. A list that is none allows nothing.
     pub(super) fn insert(&mut self, asker: Asker) {
         self.remove(asker.address);
-        let Asker { address, range, together, inner, names, list } = asker;
+        let Asker { address, range, together, inner, ipv6, names, list } = asker;
         for name in &names {
             self.names.entry((range, name.clone())).or_default().push(address);
         }
         let list = list.map(|texts| List::parse(&texts).unwrap_or_default());
-        self.jobs.insert(address, Job { range, together, inner, names, list });
+        self.jobs.insert(address, Job { range, together, inner, ipv6, names, list });
     }
 
     /// Forgets a job.
@@ -97,7 +99,7 @@ impl Askers {
     /// The answer to a question that is about this host or its jobs.
     fn own(&self, address: Ipv4Addr, job: &Job, question: &Question, name: &str) -> Option<Decision> {
         let ours = |code, records| Some(Decision::Ours(code, records, None));
-        if let Some(asked) = reverse(name) {
+        if let Some(asked) = reverse(name, job.ipv6) {
             let other = self.jobs.get(&asked).filter(|other| sees((address, job), (asked, other)));
             let pointer = |other: &Job| Name::of(&format!("{}.{DOMAIN}", other.names.first()?));
             return match other.and_then(pointer) {
@@ -112,7 +114,8 @@ impl Askers {
             };
         }
         if name == "localhost" || name.ends_with(".localhost") {
-            return ours(code::NOERROR, addresses(question, &[Ipv4Addr::LOCALHOST]));
+            let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+            return ours(code::NOERROR, addresses(question, own.into_iter()));
         }
         let below = name.strip_suffix(DOMAIN).and_then(|rest| rest.strip_suffix('.'));
         let label = below.unwrap_or(name);
@@ -129,7 +132,13 @@ impl Askers {
         if found.is_empty() {
             return ours(code::NXDOMAIN, vec![]);
         }
-        ours(code::NOERROR, addresses(question, &found))
+        let images =
+            found.iter().filter(|other| job.ipv6 && self.jobs.get(other).is_some_and(|other| other.ipv6));
+        let images = images.map(|address| IpAddr::V6(image(*address)));
+        ours(
+            code::NOERROR,
+            addresses(question, found.iter().map(|address| IpAddr::V4(*address)).chain(images)),
+        )
     }
 }
 
@@ -138,14 +147,24 @@ fn sees((own, job): (Ipv4Addr, &Job), (other, of): (Ipv4Addr, &Job)) -> bool {
     own == other || (job.together && job.range == of.range)
 }
 
-/// Jobs have no IPv6, and other records of theirs do not exist.
-fn addresses(question: &Question, found: &[Ipv4Addr]) -> Vec<Record> {
-    let of_a = found.iter().filter(|_| question.kind == kind::A);
-    of_a.map(|address| Record::address(&question.name, *address)).collect()
+/// The addresses of the kind that the question is for; other records of ours do not exist.
+fn addresses(question: &Question, found: impl Iterator<Item = IpAddr>) -> Vec<Record> {
+    let records = found.map(|address| Record::address(&question.name, address));
+    records.filter(|record| record.kind == question.kind).collect()
 }
 
-/// The address that a name of the reverse tree speaks of.
-fn reverse(name: &str) -> Option<Ipv4Addr> {
+/// The IPv4 address that a name of the reverse tree speaks of, where it has IPv6 also by its image.
+fn reverse(name: &str, ipv6: bool) -> Option<Ipv4Addr> {
+    if let Some(name) = name.strip_suffix(".ip6.arpa") {
+        let mut number = 0;
+        let digits = name.split('.').rev().map(|digit| {
+            let value = digit.chars().next().filter(|_| digit.len() == 1)?.to_digit(16)?;
+            number = number << 4 | u128::from(value);
+            Some(())
+        });
+        let all = digits.collect::<Option<Vec<_>>>()?.len() == 32;
+        return of_image(number.into()).filter(|_| all && ipv6);
+    }
     let mut octets: Vec<&str> = name.strip_suffix(".in-addr.arpa")?.split('.').collect();
     octets.reverse();
     octets.join(".").parse().ok()
@@ -153,23 +172,25 @@ fn reverse(name: &str) -> Option<Ipv4Addr> {
 
 /// The fate of a question about the outside.
 fn beyond(job: &Job, kind: u16, name: &str) -> Decision {
-    // Jobs have no IPv6: a program that asks for both kinds waits for the slower answer.
+    // A program that asks for both kinds of addresses waits for the slower answer.
+    let useless = kind == kind::AAAA && !job.ipv6;
     let nothing = |why| Decision::Ours(code::NOERROR, vec![], why);
     if job.inner {
         // A name server outside would hear what the job has to say.
         return Decision::Ours(code::NXDOMAIN, vec![], Some(extended::BLOCKED));
     }
     let Some(list) = &job.list else {
-        return if kind == kind::AAAA { nothing(None) } else { Decision::Forward };
+        return if useless { nothing(None) } else { Decision::Forward };
     };
     let Verdict::Allowed(ports) = list.allows_name(name, None) else {
         return Decision::Denied(code::NXDOMAIN);
     };
     match kind {
-        kind::AAAA => nothing(None),
+        kind::AAAA if useless => nothing(None),
         // They carry addresses of their own, which the job could not reach; without them it asks for A.
         kind::HTTPS | kind::SVCB => nothing(Some(extended::FILTERED)),
         kind::A
+        | kind::AAAA
         | kind::CNAME
         | kind::MX
         | kind::SRV
@@ -189,6 +210,7 @@ mod tests {
     const LAB: Range = (Ipv4Addr::new(10, 50, 0, 0), 24);
     const OTHER: Range = (Ipv4Addr::new(10, 60, 0, 0), 24);
     const ALONE: Range = (Ipv4Addr::new(172, 21, 0, 0), 16);
+    const SIX: Range = (Ipv4Addr::new(172, 20, 0, 0), 16);
 
     fn question(name: &str, kind: u16) -> Question {
         let bytes = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], Name::of(name).unwrap().bytes()].concat();
@@ -202,6 +224,7 @@ mod tests {
             range,
             together: range != ALONE,
             inner: range == OTHER,
+            ipv6: range == SIX,
             names: texts(names),
             list: list.map(texts),
         }
@@ -302,6 +325,45 @@ mod tests {
         let free = |name, kind| askers.decide([10, 50, 0, 2].into(), &question(name, kind)).unwrap();
         assert_eq!(free("evil.org", 10), Decision::Forward);
         assert_eq!(free("evil.org", kind::AAAA), Decision::Ours(code::NOERROR, vec![], None));
+    }
+
+    #[test]
+    fn jobs_with_ipv6_have_names_and_answers_of_it() {
+        let mut askers = askers();
+        askers.insert(job([172, 20, 0, 5], SIX, &["job-11111111", "web"], None));
+        askers.insert(job([172, 20, 0, 6], SIX, &["job-22222222"], Some(&["*.lib.org:443"])));
+        let ask =
+            |from: [u8; 4], name: &str, kind| askers.decide(from.into(), &question(name, kind)).unwrap();
+        let found = |decision| -> Vec<IpAddr> {
+            match decision {
+                Decision::Ours(code::NOERROR, records, None) => {
+                    records.iter().filter_map(Record::ip).collect()
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let own: Vec<IpAddr> = vec![image([172, 20, 0, 5].into()).into()];
+        assert_eq!(found(ask([172, 20, 0, 6], "web", kind::AAAA)), own);
+        assert_eq!(found(ask([172, 20, 0, 6], "web", kind::A)), [IpAddr::from([172, 20, 0, 5])]);
+        assert_eq!(found(ask([172, 20, 0, 6], "localhost", kind::AAAA)), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
+        assert!(found(ask([10, 50, 0, 2], "db", kind::AAAA)).is_empty(), "without IPv6");
+        let digits: String =
+            image([172, 20, 0, 5].into()).octets().iter().map(|b| format!("{b:02x}")).collect();
+        let reversed =
+            |digits: &str| digits.chars().rev().map(|d| format!("{d}.")).collect::<String>() + "ip6.arpa";
+        let Decision::Ours(code::NOERROR, records, None) =
+            ask([172, 20, 0, 6], &reversed(&digits), kind::PTR)
+        else {
+            panic!("no name");
+        };
+        assert_eq!(records[0].data, Name::of("job-11111111.joblet").unwrap().bytes());
+        for other in [&digits[1..], &digits.replace("fd6a", "fd6b")] {
+            assert_eq!(ask([172, 20, 0, 5], &reversed(other), kind::PTR), Decision::Forward, "{other}");
+        }
+        assert_eq!(ask([172, 20, 0, 5], "example.org", kind::AAAA), Decision::Forward);
+        let these = Ports::These(vec![443]);
+        assert_eq!(ask([172, 20, 0, 6], "a.lib.org", kind::AAAA), Decision::Look(these));
+        assert_eq!(ask([172, 20, 0, 6], "evil.org", kind::AAAA), Decision::Denied(code::NXDOMAIN));
     }
 
     #[test]

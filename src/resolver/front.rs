@@ -1,7 +1,7 @@
 //! The process front: one loop that waits for sockets and never for a job, a name server or the daemon.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -380,7 +380,11 @@ impl Front {
             return self.finish(key, &question.relayed(bytes, 0));
         }
         let opened = &self.opened;
-        let never = |address| is_never(address) && !opened.iter().any(|range| within(*range, address));
+        let is_opened = |address| match address {
+            IpAddr::V4(address) => opened.iter().any(|range| within(*range, address)),
+            IpAddr::V6(_) => false,
+        };
+        let never = |address| is_never(address) && !is_opened(address);
         let Kept { records, addresses, closed } =
             sieve::keep(&answer, &question, list, addresses_for(&ports), never);
         if closed {
@@ -396,7 +400,7 @@ impl Front {
         &mut self,
         key: Key,
         job: Ipv4Addr,
-        addresses: &[(Ipv4Addr, u32)],
+        addresses: &[(IpAddr, u32)],
         ports: &Ports,
         answer: Vec<u8>,
         now: Instant,

@@ -1,7 +1,7 @@
 //! Messages of DNS: questions of jobs are read strictly, and written anew for the name server; answers are read as far as
 //! somebody looks at them (RFC 1035, 2181, 6891, 8914).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::name::{Broken, Name};
 
@@ -221,8 +221,12 @@ pub struct Record {
 
 impl Record {
     /// The address of a name of ours.
-    pub fn address(owner: &Name, address: Ipv4Addr) -> Record {
-        Record { owner: owner.clone(), kind: kind::A, ttl: KEPT, data: address.octets().to_vec() }
+    pub fn address(owner: &Name, address: impl Into<IpAddr>) -> Record {
+        let (kind, data) = match address.into() {
+            IpAddr::V4(address) => (kind::A, address.octets().to_vec()),
+            IpAddr::V6(address) => (kind::AAAA, address.octets().to_vec()),
+        };
+        Record { owner: owner.clone(), kind, ttl: KEPT, data }
     }
 
     /// The name of an address of ours.
@@ -230,10 +234,18 @@ impl Record {
         Record { owner: owner.clone(), kind: kind::PTR, ttl: KEPT, data: name.bytes().to_vec() }
     }
 
+    /// The address of the record, if it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.kind {
+            kind::A => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(&self.data[..]).ok()?))),
+            kind::AAAA => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&self.data[..]).ok()?))),
+            _ => None,
+        }
+    }
+
     /// The IPv4 address of the record, if it is one.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
-        let octets: [u8; 4] = self.data[..].try_into().ok()?;
-        (self.kind == kind::A).then(|| octets.into())
+        if let IpAddr::V4(address) = self.ip()? { Some(address) } else { None }
     }
 
     /// The name that its owner stands for.

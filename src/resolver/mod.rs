@@ -5,7 +5,7 @@
 //!                             |                                               |
 //!                          front (own user, no capability, no file) --- the host's name servers
 //!                             |            ^
-//!        records of 16 bytes  |            '--- which jobs there are, their names and lists --- joblet
+//!        records of 28 bytes  |            '--- which jobs there are, their names and lists --- joblet
 //!                            pin (CAP_NET_ADMIN) --- the router's set of open addresses
 //! ```
 //!
@@ -53,7 +53,7 @@ pub use program::main;
 /// Bytes of memory that each process may have, and both of them together: some hundred jobs with the longest lists.
 pub const MEMORY: u64 = 256 << 20;
 /// The version of the program and of its messages: a daemon replaces a resolver of another one.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-2");
 /// The first word of front: the version, and the router that it is of.
 pub fn hello(router: &str) -> String {
     format!("{VERSION}@{router}")

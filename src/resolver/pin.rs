@@ -1,6 +1,7 @@
 //! The process pin: it puts addresses into the router's set, and knows nothing of names.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 
 use super::packets::Packets;
 use super::pinning::{Order, Place, encode_outcome};
-use crate::network::rules::{EGRESS, TABLE};
+use crate::network::rules::{EGRESS, EGRESS6, TABLE};
 use crate::sys::netlink::Socket;
 use crate::sys::nftables::Transaction;
 use crate::sys::nftables::set::Element;
@@ -45,14 +46,19 @@ pub(super) fn run(front: OwnedFd, filter: OwnedFd) -> io::Result<()> {
 /// nobody sees, because to take out what is not there is refused.
 fn change(order: &Order) -> Transaction {
     let mut t = Transaction::default();
-    let places = || order.places.iter().map(|(place, _)| Element::key(&key(place))).collect::<Vec<_>>();
-    t.add_elements(TABLE, &EGRESS, &places());
-    t.remove_elements(TABLE, &EGRESS, &places());
-    let lasting = order
-        .places
-        .iter()
-        .map(|(place, seconds)| Element::key(&key(place)).lasting(Duration::from_secs(u64::from(*seconds))));
-    t.add_elements(TABLE, &EGRESS, &lasting.collect::<Vec<_>>());
+    for (set, is_ipv4) in [(&EGRESS, true), (&EGRESS6, false)] {
+        let places = || order.places.iter().filter(|(place, _)| place.address.is_ipv4() == is_ipv4);
+        let plain: Vec<Element> = places().map(|(place, _)| Element::key(&key(place))).collect();
+        if plain.is_empty() {
+            continue;
+        }
+        t.add_elements(TABLE, set, &plain);
+        t.remove_elements(TABLE, set, &plain);
+        let lasting = places().map(|(place, seconds)| {
+            Element::key(&key(place)).lasting(Duration::from_secs(u64::from(*seconds)))
+        });
+        t.add_elements(TABLE, set, &lasting.collect::<Vec<_>>());
+    }
     t
 }
 
@@ -60,5 +66,9 @@ fn change(order: &Order) -> Transaction {
 pub(super) fn key(place: &Place) -> Vec<u8> {
     let [high, low] = place.port.to_be_bytes();
     let rest = [place.protocol, 0, 0, 0, high, low, 0, 0];
-    [&place.job.octets()[..], &place.address.octets(), &rest].concat()
+    let address = match place.address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    [&place.job.octets()[..], &address, &rest].concat()
 }

@@ -2,13 +2,13 @@
 //! and pin, and front's memory of what is pinned. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::job::egress::Ports;
 
 /// Bytes of a record, and of the number in front of all.
-const RECORD: usize = 16;
+const RECORD: usize = 28;
 const NUMBER: usize = 8;
 /// Records of one message.
 pub(super) const MOST_RECORDS: usize = 512;
@@ -26,7 +26,7 @@ pub(super) struct Place {
     /// The address of the job.
     pub(super) job: Ipv4Addr,
     /// The address that it may reach.
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     /// TCP or UDP (`IPPROTO_*`).
     pub(super) protocol: u8,
     /// The port; 0: all.
@@ -48,7 +48,11 @@ impl Order {
         let mut w = self.number.to_be_bytes().to_vec();
         for (place, seconds) in &self.places {
             w.extend(place.job.octets());
-            w.extend(place.address.octets());
+            // One of IPv4 in the form of RFC 4291, 2.5.5.2.
+            w.extend(match place.address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            });
             w.extend([place.protocol, 0]);
             w.extend(place.port.to_be_bytes());
             w.extend(seconds.to_be_bytes());
@@ -64,15 +68,18 @@ impl Order {
             return None;
         }
         let place = |r: &[u8; RECORD]| {
+            let (address, rest) = r[4..].split_first_chunk::<16>()?;
+            let rest: &[u8; 8] = rest.try_into().ok()?;
+            let address = Ipv6Addr::from(*address);
             let place = Place {
                 job: [r[0], r[1], r[2], r[3]].into(),
-                address: [r[4], r[5], r[6], r[7]].into(),
-                protocol: r[8],
-                port: u16::from_be_bytes([r[10], r[11]]),
+                address: address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4),
+                protocol: rest[0],
+                port: u16::from_be_bytes([rest[2], rest[3]]),
             };
-            let seconds = u32::from_be_bytes([r[12], r[13], r[14], r[15]]);
+            let seconds = u32::from_be_bytes([rest[4], rest[5], rest[6], rest[7]]);
             let known = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].contains(&i32::from(place.protocol));
-            (known && r[9] == 0 && (1..=LONGEST + SLACK).contains(&seconds)).then_some((place, seconds))
+            (known && rest[1] == 0 && (1..=LONGEST + SLACK).contains(&seconds)).then_some((place, seconds))
         };
         let places = records.iter().map(place).collect::<Option<Vec<_>>>()?;
         Some(Order { number: u64::from_be_bytes(*number), places })
@@ -118,7 +125,7 @@ impl Pins {
     pub(super) fn wanted(
         &mut self,
         job: Ipv4Addr,
-        addresses: &[(Ipv4Addr, u32)],
+        addresses: &[(IpAddr, u32)],
         ports: &Ports,
         now: Instant,
     ) -> Result<Vec<(Place, u32)>, Full> {
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn pins_are_renewed_before_their_answer_is_over() {
         let (mut pins, now) = (Pins::default(), Instant::now());
-        let found = [(Ipv4Addr::new(1, 2, 3, 4), 0), (Ipv4Addr::new(1, 2, 3, 5), 300)];
+        let found = [(Ipv4Addr::new(1, 2, 3, 4).into(), 0), (Ipv6Addr::LOCALHOST.into(), 300)];
         let wanted = pins.wanted(JOB, &found, &Ports::All, now).unwrap();
         assert_eq!(wanted.iter().map(|(_, seconds)| *seconds).collect::<Vec<_>>(), [120, 120, 360, 360]);
         assert!(wanted.iter().all(|(place, _)| place.port == 0));
@@ -193,10 +200,10 @@ mod tests {
     fn pins_of_a_job_are_bounded_and_make_room_when_they_end() {
         let (mut pins, now) = (Pins::default(), Instant::now());
         for n in 0..MOST_OF_ONE as u32 / 2 {
-            let wanted = pins.wanted(JOB, &[(n.into(), 0)], &Ports::All, now).unwrap();
+            let wanted = pins.wanted(JOB, &[(Ipv4Addr::from(n).into(), 0)], &Ports::All, now).unwrap();
             pins.done(&wanted, now);
         }
-        let one_more = [(Ipv4Addr::new(9, 9, 9, 9), 0)];
+        let one_more = [(Ipv4Addr::new(9, 9, 9, 9).into(), 0)];
         assert_eq!(pins.wanted(JOB, &one_more, &Ports::All, now), Err(Full));
         let other = Ipv4Addr::new(172, 20, 0, 3);
         assert_eq!(pins.wanted(other, &one_more, &Ports::All, now).unwrap().len(), 2);
@@ -213,9 +220,10 @@ mod tests {
 
     #[test]
     fn orders_are_read_as_they_were_written() {
-        let place = Place { job: JOB, address: [1, 2, 3, 4].into(), protocol: 17, port: 443 };
-        let order = Order { number: 7, places: vec![(place, 120), (Place { protocol: 6, ..place }, 86_460)] };
-        assert_eq!(order.encode().len(), 8 + 2 * 16);
+        let place = Place { job: JOB, address: Ipv4Addr::new(1, 2, 3, 4).into(), protocol: 17, port: 443 };
+        let six = Place { protocol: 6, address: IpAddr::V6("2600::8".parse().unwrap()), ..place };
+        let order = Order { number: 7, places: vec![(place, 120), (six, 86_460)] };
+        assert_eq!(order.encode().len(), 8 + 2 * RECORD);
         assert_eq!(Order::decode(&order.encode()), Some(order.clone()));
         for places in
             [vec![], vec![(Place { protocol: 1, ..place }, 120)], vec![(place, 0)], vec![(place, 86_461)]]

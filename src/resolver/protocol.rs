@@ -30,6 +30,8 @@ pub struct Asker {
     pub together: bool,
     /// Whether its network has no outside: then names outside do not exist for it.
     pub inner: bool,
+    /// Whether it has IPv6 too, by the image of its address.
+    pub ipv6: bool,
     /// Its names, in lower case: `job-<id8>` first, which is what its address is called.
     pub names: Vec<String>,
     /// The entries of its egress list, as `network::egress::List` writes them; `None`: it reaches everything outside.
@@ -118,7 +120,7 @@ impl ToFront {
                 w.push(JOB);
                 w.extend(job.address.octets());
                 put_range(&mut w, &job.range);
-                w.extend([job.together, job.inner, job.list.is_some()].map(u8::from));
+                w.extend([job.together, job.inner, job.ipv6, job.list.is_some()].map(u8::from));
                 put_list(&mut w, &job.names, |w, name| put_text(w, name));
                 put_list(&mut w, job.list.as_deref().unwrap_or_default(), |w, entry| put_text(w, entry));
             }
@@ -154,12 +156,12 @@ impl ToFront {
             JOB => {
                 let address = r.array::<4>()?.into();
                 let range = r.range()?;
-                let (together, inner, listed) = (r.flag()?, r.flag()?, r.flag()?);
+                let (together, inner, ipv6, listed) = (r.flag()?, r.flag()?, r.flag()?, r.flag()?);
                 let names = r.list(MOST_NAMES, Reader::text)?;
                 let list = r.list(usize::MAX, Reader::text)?;
                 let list =
                     if listed { Some(list) } else { list.is_empty().then_some(None).ok_or(Malformed)? };
-                ToFront::Job(Box::new(Asker { address, range, together, inner, names, list }))
+                ToFront::Job(Box::new(Asker { address, range, together, inner, ipv6, names, list }))
             }
             FORGET => ToFront::Forget(r.array::<4>()?.into()),
             SYNCED => ToFront::Synced,
@@ -298,16 +300,16 @@ mod tests {
         let text = || "[!-~]{1,300}";
         let list = proptest::option::of(proptest::collection::vec(text(), 0..40));
         let names = proptest::collection::vec(text(), 0..4);
-        (any::<u32>(), any::<u32>(), 0u8..=32, any::<bool>(), any::<bool>(), names, list).prop_map(
-            |(address, first, prefix, together, inner, names, list)| Asker {
+        (any::<u32>(), any::<u32>(), 0u8..=32, any::<bool>(), any::<bool>(), any::<bool>(), names, list)
+            .prop_map(|(address, first, prefix, together, inner, ipv6, names, list)| Asker {
                 address: address.into(),
                 range: (first.into(), prefix),
                 together,
                 inner,
+                ipv6,
                 names,
                 list,
-            },
-        )
+            })
     }
 
     proptest! {
@@ -373,6 +375,7 @@ mod tests {
             range: ([10, 0, 0, 0].into(), 8),
             together: true,
             inner: false,
+            ipv6: true,
             names: vec![],
             list,
         };

@@ -1,6 +1,6 @@
 //! The part of a name server's answer that a job with a list gets: pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::message::{Answer, Question, Record, kind};
 use crate::job::egress::List;
@@ -14,7 +14,7 @@ pub(super) struct Kept {
     /// Records of the name in the question, by way of those that it stands for.
     pub(super) records: Vec<Record>,
     /// The addresses among them, with the seconds that each may be kept.
-    pub(super) addresses: Vec<(Ipv4Addr, u32)>,
+    pub(super) addresses: Vec<(IpAddr, u32)>,
     /// Whether there were only addresses that the job may not have.
     pub(super) closed: bool,
 }
@@ -27,7 +27,7 @@ pub(super) fn keep(
     question: &Question,
     list: &List,
     most: usize,
-    never: impl Fn(Ipv4Addr) -> bool,
+    never: impl Fn(IpAddr) -> bool,
 ) -> Kept {
     let mut kept = Kept { records: Vec::new(), addresses: Vec::new(), closed: false };
     let mut owner = question.name.clone();
@@ -41,13 +41,13 @@ pub(super) fn keep(
         owner = name;
     }
     for record in answer.records.iter().filter(|r| r.kind == question.kind && r.owner == owner) {
-        let Some(address) = record.ipv4() else {
-            if record.kind != kind::A {
+        let Some(address) = record.ip() else {
+            if ![kind::A, kind::AAAA].contains(&record.kind) {
                 kept.records.push(record.clone());
             }
             continue;
         };
-        if never(address) || list.denies_address(address.into()) {
+        if never(address) || list.denies_address(address) {
             kept.closed = true;
         } else if kept.addresses.len() < most {
             kept.addresses.push((address, record.ttl));
@@ -60,6 +60,8 @@ pub(super) fn keep(
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
     use crate::resolver::name::Name;
 
@@ -78,7 +80,7 @@ mod tests {
         let bytes = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], name.bytes(), &kind.to_be_bytes(), &[0, 1]];
         let question = Question::read(&bytes.concat()).unwrap();
         let list = List::parse(&["example.org".to_owned(), "!203.0.113.9".to_owned()]).unwrap();
-        let never = |address: Ipv4Addr| address.is_private();
+        let never = crate::network::rules::is_never;
         keep(&Answer { code: 0, truncated: false, records }, &question, &list, MOST_ADDRESSES, never)
     }
 
@@ -94,7 +96,7 @@ mod tests {
                 record("c.net", kind::TXT, b"\x01x"),
             ],
         );
-        assert_eq!(kept.addresses, [(Ipv4Addr::new(203, 0, 113, 1), 300)]);
+        assert_eq!(kept.addresses, [(Ipv4Addr::new(203, 0, 113, 1).into(), 300)]);
         assert_eq!(kept.records.len(), 3);
         assert!(!kept.closed);
     }
@@ -109,7 +111,7 @@ mod tests {
     fn private_and_denied_addresses_are_left_out() {
         let a = |octets: [u8; 4]| record("example.org", kind::A, &octets);
         let kept = asked(kind::A, vec![a([10, 0, 0, 1]), a([203, 0, 113, 1]), a([203, 0, 113, 9])]);
-        assert_eq!(kept.addresses, [(Ipv4Addr::new(203, 0, 113, 1), 300)]);
+        assert_eq!(kept.addresses, [(Ipv4Addr::new(203, 0, 113, 1).into(), 300)]);
         assert!(!kept.closed && kept.records.len() == 1);
         let kept = asked(kind::A, vec![a([192, 168, 1, 1])]);
         assert!(kept.closed && kept.records.is_empty());
@@ -117,6 +119,17 @@ mod tests {
         assert_eq!(asked(kind::A, many).addresses.len(), MOST_ADDRESSES);
         // An address of a wrong length is none.
         assert!(asked(kind::A, vec![record("example.org", kind::A, &[1, 2, 3])]).records.is_empty());
+    }
+
+    #[test]
+    fn ipv6_addresses_are_kept_by_the_same_rules() {
+        let aaaa =
+            |text: &str| record("example.org", kind::AAAA, &text.parse::<Ipv6Addr>().unwrap().octets());
+        let good: Ipv6Addr = "2600::8".parse().unwrap();
+        let kept = asked(kind::AAAA, vec![aaaa("fd00:ec2::254"), aaaa("2600::8"), aaaa("::ffff:8.8.8.8")]);
+        assert_eq!((kept.addresses, kept.records.len()), (vec![(good.into(), 300)], 1));
+        let kept = asked(kind::AAAA, vec![aaaa("64:ff9b::8.8.8.8")]);
+        assert!(kept.closed && kept.records.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A name server of a test's own, and questions as a job asks them.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl NameServer {
         let mut right = answer(&question, www, question.room());
         if question.name.to_string() == "forged.example.org" {
             // The lies of a stranger who has guessed the port: another number, then another name.
-            let liar = Record::address(&question.name, [6, 6, 6, 6].into());
+            let liar = Record::address(&question.name, [6, 6, 6, 6]);
             let mut wrong = question.answer(code::NOERROR, &[liar], None, 512);
             wrong[0] ^= 1;
             udp.send_to(&wrong, to).unwrap();
@@ -91,6 +91,12 @@ fn answer(question: &Question, www: Ipv4Addr, room: usize) -> Vec<u8> {
     };
     let found = match (name.to_string().as_str(), question.kind) {
         ("www.example.org", kind::A) => vec![record(name, kind::A, &www.octets())],
+        ("www.example.org" | "six.example.org", kind::AAAA) => {
+            vec![Record::address(name, Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 8))]
+        }
+        ("moved.example.org", kind::AAAA) => {
+            vec![Record::address(name, Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))]
+        }
         ("cdn.example.org", kind::A) => {
             let edge = Name::of("edge.example.net").unwrap();
             vec![record(name, kind::CNAME, edge.bytes()), record(&edge, kind::A, &www.octets())]

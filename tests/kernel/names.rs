@@ -115,6 +115,7 @@ impl Resolver {
             range: (lease.range.first(), lease.range.prefix()),
             together: network.together,
             inner: network.inner,
+            ipv6: lease.ipv6,
             names: vec![format!("job-{:08x}", lease.wire), format!("{:08x}", lease.wire), name.to_owned()],
             list: list.map(|list| list.iter().map(|entry| (*entry).to_owned()).collect()),
         })));

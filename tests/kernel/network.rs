@@ -179,7 +179,7 @@ fn forged_sources_go_nowhere_even_from_root_of_the_namespace() {
 }
 
 #[test]
-fn ipv6_of_any_source_goes_nowhere() {
+fn ipv6_of_any_source_goes_nowhere_where_the_host_has_none() {
     needs!(is_root() && has_program("ip"), "needs root and ip(8)");
     needs!(std::fs::exists("/proc/sys/net/ipv6").unwrap(), "this kernel has no IPv6");
     let mut lab = Lab::new();
@@ -331,7 +331,7 @@ fn next_daemon_takes_the_router_with_its_wires() {
     assert!(!lab.in_router("ip link").contains("joblet-extra"));
     assert_eq!(lab.in_router("nft list ruleset | grep -v 'packets\\|ct count'"), rules_before);
     // Rules of another version are replaced whole.
-    lab.in_router("nft flush chain inet joblet forward; nft delete set inet joblet rules2");
+    lab.in_router("nft flush chain inet joblet forward; nft delete set inet joblet rules3");
     let taken = lab.router.as_fd().try_clone_to_owned().unwrap();
     config.networks.retain(|network| network.name != "extra");
     lab.router = Router::adopt(taken, config).unwrap();

@@ -73,6 +73,7 @@ pub(in crate::api) fn shown((view, jobs): (NetworkView, Vec<NetworkJobView>)) ->
         uuid: job.id.to_string(),
         name: job.name,
         address: job.address.map(|address| address.to_string()).unwrap_or_default(),
+        address6: job.address6.map(|address| address.to_string()).unwrap_or_default(),
         ..NetworkJob::default()
     };
     GetNetworkRes {
@@ -114,6 +115,7 @@ mod tests {
             id: crate::job::JobId::random(),
             name: "db".into(),
             address: Some([10, 50, 0, 2].into()),
+            address6: None,
         };
         let shown = shown((view.clone(), vec![job]));
         assert_eq!((shown.jobs[0].name.as_str(), shown.jobs[0].address.as_str()), ("db", "10.50.0.2"));

@@ -36,7 +36,7 @@ pub use job_metrics::JobMetrics;
 pub use joblet::Joblet;
 pub use logging::Logging;
 pub use monitoring::Monitoring;
-pub use network::Network;
+pub use network::{Ipv6, Network};
 pub use persist::Persist;
 pub use process::Process;
 pub use security::Security;

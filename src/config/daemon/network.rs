@@ -22,6 +22,8 @@ pub struct Network {
     pub max_custom_networks: u32,
     /// Addresses of jobs in the mode "isolated".
     pub isolated_cidr: String,
+    /// Whether jobs have IPv6: "off", or "auto", where the host has a way out of it.
+    pub ipv6: Ipv6,
     /// The section `network.egress:`.
     pub egress: Egress,
     /// The section `network.rate:`.
@@ -29,6 +31,17 @@ pub struct Network {
     /// Whether a network namespace in which a job left no socket is given to a later one.
     #[serde(rename = "reuseNamespaces")]
     pub reuse_namespaces: bool,
+}
+
+/// The choice of `network.ipv6`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6 {
+    /// Where the host has a default route of IPv6 and forwards it, or can forward it for joblet alone.
+    Auto,
+    /// Never.
+    #[default]
+    Off,
 }
 
 /// The section `network.publish:`, the ports of the host that jobs may have.
@@ -103,6 +116,7 @@ impl Default for Network {
             networks: Networks::default(),
             max_custom_networks: 50,
             isolated_cidr: "172.21.0.0/16".into(),
+            ipv6: Ipv6::default(),
             egress: Egress::default(),
             rate: Rate::default(),
             reuse_namespaces: false,

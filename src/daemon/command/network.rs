@@ -8,6 +8,7 @@ use crate::daemon::jobs::Job;
 use crate::daemon::lifecycle::discard_of_network;
 use crate::daemon::networks::{Users, unknown};
 use crate::job::NetworkName;
+use crate::network::ipv6::image;
 
 /// Has a network made.
 pub(super) fn create(
@@ -72,6 +73,12 @@ fn jobs_of<'a>(core: &'a Core, name: &'a str) -> impl Iterator<Item = &'a Job> {
 }
 
 fn view(job: &Job) -> NetworkJobView {
-    let address = job.trace.wire.as_ref().map(|wire| wire.address);
-    NetworkJobView { id: job.id, name: job.spec.name.clone(), address }
+    let wire = job.trace.wire.as_ref();
+    let address6 = wire.filter(|wire| wire.ipv6).map(|wire| image(wire.address));
+    NetworkJobView {
+        id: job.id,
+        name: job.spec.name.clone(),
+        address: wire.map(|wire| wire.address),
+        address6,
+    }
 }

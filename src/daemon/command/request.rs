@@ -1,6 +1,6 @@
 //! The requests to the loop, their answers, and the way in.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -267,6 +267,8 @@ pub struct NetworkJobView {
     pub name: String,
     /// Its address, once it has one.
     pub address: Option<Ipv4Addr>,
+    /// Its address of IPv6, where it has one.
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// A wish for another egress list.

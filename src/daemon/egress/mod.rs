@@ -16,7 +16,7 @@ mod note;
 mod reasons;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -284,7 +284,7 @@ impl Refused {
         let (rule, allow) = reasons::of_target(target, &self.job.network, self.job.list.as_deref(), config);
         Some(Denial {
             name: String::new(),
-            address: Some(IpAddr::V4(target.address)),
+            address: Some(target.address),
             port: target.port,
             protocol: reasons::protocol(target.protocol),
             count: row.packets(),

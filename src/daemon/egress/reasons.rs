@@ -1,18 +1,21 @@
 //! Why a job was refused, in words, and the flag or setting that would allow it: pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::job::egress::{List, Verdict};
 use crate::network::RouterConfig;
 use crate::network::denials::Target;
+use crate::network::ipv6::of_image;
 use crate::network::rules::{CONNECTIONS, RESOLVER, is_never};
 
 /// Where clouds answer with what a machine may know of itself.
-const METADATA: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::new(169, 254, 170, 2),
-    Ipv4Addr::new(168, 63, 129, 16),
-    Ipv4Addr::new(100, 100, 100, 200),
+const METADATA: [IpAddr; 6] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
 /// A rule, and what would allow the destination; empty where nothing does.
@@ -31,19 +34,15 @@ pub(super) fn of_target(
     }
     let flag = match port {
         0 => format!("--egress {address}"),
+        port if address.is_ipv6() => format!("--egress [{address}]:{port}"),
         port => format!("--egress {address}:{port}"),
     };
     let unlisted = list.and_then(|list| of_list(list, address, protocol, port, &flag));
-    let opened = config.allowed.iter().any(|range| range.contains(address));
-    if is_never(address) && !opened {
-        let rule = match address {
-            _ if METADATA.contains(&address) => "metadata of a cloud",
-            _ if address.is_multicast() || address.is_broadcast() => "multicast and broadcast",
-            _ if address.is_private() => "private range",
-            _ if address.is_link_local() => "link-local address",
-            _ => "address that is not of the internet",
-        };
-        if address.is_multicast() || address.is_broadcast() {
+    let opened = |address| config.allowed.iter().any(|range| range.contains(address));
+    if is_never(address) && !matches!(address, IpAddr::V4(address) if opened(address)) {
+        let rule = rule_of(address);
+        // The configuration opens no range of IPv6.
+        if address.is_multicast() || address.is_ipv6() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
             return (rule.into(), String::new());
         }
         let setting = format!("network.egress.allow: [{address}] in the node's configuration");
@@ -53,12 +52,33 @@ pub(super) fn of_target(
     unlisted.unwrap_or_else(|| (format!("more than {CONNECTIONS} connections at a time"), String::new()))
 }
 
+/// The rule for an address that no job reaches.
+fn rule_of(address: IpAddr) -> &'static str {
+    let (private, link_local) = match address {
+        IpAddr::V4(address) => (address.is_private(), address.is_link_local()),
+        IpAddr::V6(address) => (address.is_unique_local(), address.is_unicast_link_local()),
+    };
+    match address {
+        _ if METADATA.contains(&address) => "metadata of a cloud",
+        _ if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) => {
+            "multicast and broadcast"
+        }
+        _ if private => "private range",
+        _ if link_local => "link-local address",
+        _ => "address that is not of the internet",
+    }
+}
+
 /// Destinations that are not outside: the host, the router and other jobs.
-fn of_own_network(address: Ipv4Addr, network: &str, config: &RouterConfig) -> Option<Reason> {
+fn of_own_network(address: IpAddr, network: &str, config: &RouterConfig) -> Option<Reason> {
     let nothing = |rule: &str| Some((rule.to_owned(), String::new()));
     if config.host.contains(&address) || address.is_loopback() {
         return nothing("the host itself");
     }
+    let address = match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => of_image(address)?,
+    };
     if address == RESOLVER {
         return nothing("the resolver answers at port 53 only");
     }
@@ -78,12 +98,11 @@ fn of_own_network(address: Ipv4Addr, network: &str, config: &RouterConfig) -> Op
     }
 }
 
-fn of_list(list: &List, address: Ipv4Addr, protocol: u8, port: u16, flag: &str) -> Option<Reason> {
+fn of_list(list: &List, to: IpAddr, protocol: u8, port: u16, flag: &str) -> Option<Reason> {
     let is_ported = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].contains(&i32::from(protocol));
     if !is_ported {
         return Some(("a job with an egress list has TCP and UDP only".into(), String::new()));
     }
-    let to = IpAddr::from(address);
     let denies = |(range, only): &(crate::job::egress::Prefix, Option<u16>)| {
         range.contains(to) && only.is_none_or(|only| only == port)
     };
@@ -112,6 +131,7 @@ pub(super) fn protocol(number: u8) -> String {
         libc::IPPROTO_TCP => "tcp".into(),
         libc::IPPROTO_UDP => "udp".into(),
         libc::IPPROTO_ICMP => "icmp".into(),
+        libc::IPPROTO_ICMPV6 => "icmpv6".into(),
         other => other.to_string(),
     }
 }
@@ -136,13 +156,13 @@ mod tests {
                 network("isolated", [172, 21, 0, 0], false),
             ],
             allowed: vec![Range::new([10, 1, 0, 0], 16)],
-            host: [Ipv4Addr::new(203, 0, 113, 2)].into(),
+            host: ["203.0.113.2", "2600::2"].map(|text| text.parse().unwrap()).into(),
             ..RouterConfig::default()
         };
         let texts = ["example.org", "1.2.3.4:443", "!9.9.9.0/24:53"].map(str::to_owned);
         let list = List::parse(&texts).unwrap();
         let why = |address: [u8; 4], protocol: u8, port, listed: bool| {
-            let target = Target { address: address.into(), protocol, port };
+            let target = Target { address: Ipv4Addr::from(address).into(), protocol, port };
             let (rule, allow) = of_target(&target, "isolated", listed.then_some(&list), &config);
             format!("{rule} | {allow}")
         };
@@ -176,6 +196,22 @@ mod tests {
             (why([224, 0, 0, 1], 17, 22, false), "multicast and broadcast | "),
             (why([8, 8, 8, 8], 6, 443, false), "more than 2048 connections at a time | "),
             (why([1, 2, 3, 4], 6, 443, true), "more than 2048 connections at a time | "),
+        ] {
+            assert_eq!(got, expected);
+        }
+        let six = |address: &str, listed: bool| {
+            let target = Target { address: address.parse().unwrap(), protocol: 6, port: 80 };
+            let (rule, allow) = of_target(&target, "isolated", listed.then_some(&list), &config);
+            format!("{rule} | {allow}")
+        };
+        for (got, expected) in [
+            (six("2600::8", true), "not in the egress list | --egress [2600::8]:80"),
+            (six("2600::2", false), "the host itself | "),
+            (six("fd00:ec2::254", false), "metadata of a cloud | "),
+            (six("fd00::1", true), "private range | "),
+            (six("fe80::1", false), "link-local address | "),
+            (six("fd6a:6f62:6c65::ac14:9", false), "another network, bridge | --network bridge"),
+            (six("::ffff:8.8.8.8", false), "address that is not of the internet | "),
         ] {
             assert_eq!(got, expected);
         }

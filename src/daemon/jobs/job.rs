@@ -16,6 +16,8 @@ use crate::job::exit::StopCause;
 use crate::job::publish::Published;
 use crate::job::state::Fact;
 use crate::job::{Denials, JobId, JobSpec, JobView, State, Status, WireLease};
+use crate::network::Lease;
+use crate::network::ipv6::image;
 use crate::output::{Full, Watermark};
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
@@ -400,7 +402,11 @@ impl Job {
 
     fn address(&self) -> String {
         let lease = self.held.network.as_ref().and_then(Network::lease);
-        lease.map(|lease| format!("{}/{}", lease.address, lease.range.prefix())).unwrap_or_default()
+        let text = |lease: &Lease| {
+            let four = format!("{}/{}", lease.address, lease.range.prefix());
+            if lease.ipv6 { format!("{four},{}/128", image(lease.address)) } else { four }
+        };
+        lease.map(text).unwrap_or_default()
     }
 
     fn wait_reason(&self, queued: bool) -> &'static str {

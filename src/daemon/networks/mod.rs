@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::command::{Answer, CommandError, NetworkView};
 use super::ledger::StandingStore;
-use super::provision::Wiring;
+use super::provision::{Ipv6, Wiring};
 use super::resolver::Resolver;
 use super::token::{Counter, Token};
 use super::{DaemonError, provision::Node};
@@ -150,7 +150,8 @@ impl Known {
     /// The way from jobs to the outside, with all networks.
     pub(super) fn wiring(&self, config: &DaemonConfig, resolver: Resolver) -> Result<Wiring, NetworkError> {
         let router = built_in::router(config, self.definitions().cloned().collect())?;
-        Ok(Wiring::new(router, resolver))
+        let wanted = config.network.ipv6 == crate::config::daemon::Ipv6::Auto;
+        Ok(Wiring::new(router, resolver, Ipv6::new(wanted)))
     }
 }
 

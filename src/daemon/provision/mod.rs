@@ -19,6 +19,7 @@
 mod cgroup;
 mod host_watch;
 mod identity;
+mod ipv6;
 mod mounts;
 mod network;
 mod node;
@@ -45,6 +46,7 @@ use crate::sandbox::create::exit_file_path;
 use crate::sandbox::{CloneContext, Created, Init, SandboxParts, SandboxSpec};
 
 pub(super) use identity::Identity;
+pub(super) use ipv6::Ipv6;
 pub(super) use mounts::Mounts;
 pub(super) use network::{KeptNetworks, Network, NetworkSource};
 pub(super) use node::{Node, StartError};
@@ -120,6 +122,8 @@ pub(super) struct Supply {
     pub(super) volumes: VolumeTable,
     /// Addresses of networks, and wires.
     pub(super) addresses: crate::network::Leases,
+    /// Whether their wires get IPv6 too.
+    pub(super) ipv6: Ipv6,
     /// The lists that go by these addresses.
     pub(super) egress: Arc<Egress>,
     /// Removes from the router what a job has left there.

@@ -118,8 +118,8 @@ impl Network {
 
     /// The same as it is recorded.
     pub(in crate::daemon) fn recorded(&self) -> Option<WireLease> {
-        let Lease { network, address, wire, .. } = self.lease()?;
-        Some(WireLease { network: network.clone(), address: *address, wire: *wire })
+        let Lease { network, address, wire, ipv6, .. } = self.lease()?;
+        Some(WireLease { network: network.clone(), address: *address, wire: *wire, ipv6: *ipv6 })
     }
 }
 
@@ -215,6 +215,7 @@ impl Supply {
             NetworkMode::None => Ok(self.namespaces.own()),
             NetworkMode::Isolated | NetworkMode::Bridge | NetworkMode::Custom(_) => {
                 let lease = self.addresses.lease(mode.as_str()).map_err(|why| why.to_string())?;
+                let lease = Lease { ipv6: self.ipv6.is_on(), ..lease };
                 Ok(NetworkSource::Wired(lease, NetRate::default()))
             }
         }
@@ -246,7 +247,10 @@ impl Kind for Network {
         let mut plan = Vec::new();
         if let Some(range) = asked.supply.range(mode) {
             let name = mode.as_str();
-            plan.push(format!("lease an address of network {name}, {range}, and a wire into the router"));
+            let too = if asked.supply.ipv6.is_on() { ", its IPv6 address" } else { "" };
+            plan.push(format!(
+                "lease an address of network {name}, {range}{too}, and a wire into the router"
+            ));
         }
         if let Some(list) = &asked.spec.egress {
             plan.push(format!("let the job reach outside only {}", list.texts().join(", ")));
@@ -263,7 +267,7 @@ impl Kind for Network {
 
     fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
         // Whether an earlier daemon would have used a namespace again is not recorded: the kernel takes it.
-        let WireLease { network, address, wire } = from.wire.clone()?;
+        let WireLease { network, address, wire, ipv6 } = from.wire.clone()?;
         let Some(range) = from.supply.addresses.range(&network) else {
             diag::event!(
                 Level::Warn,
@@ -273,7 +277,7 @@ impl Kind for Network {
             );
             return None;
         };
-        let lease = Lease { network, range, address, wire, again: false };
+        let lease = Lease { network, range, address, wire, again: false, ipv6 };
         let reserved = from.supply.addresses.reserve(&lease);
         if let Err(why) = &reserved {
             diag::event!(Level::Warn, "cannot reserve a job's address", jobId = from.id, error = why);

@@ -15,10 +15,12 @@ use log::Level;
 use rustix::event::{Timespec, poll};
 
 use super::host_watch::HostWatch;
+use super::ipv6::Ipv6;
 use crate::daemon::resolver::Resolver;
 use crate::diag;
 use crate::job::{JobId, Layer, NetRate};
 use crate::network::egress::List;
+use crate::network::ipv6::image;
 use crate::network::router::{Definition, links_of};
 use crate::network::uplink::Uplink;
 use crate::network::{Lease, NetworkError, Router, RouterConfig, rate, wire};
@@ -92,6 +94,7 @@ pub(in crate::daemon) struct Wiring {
     /// The node's part of a router that is made next. Changed only by who has the lock of `connected`.
     config: Mutex<RouterConfig>,
     resolver: Resolver,
+    ipv6: Ipv6,
     connected: Arc<Mutex<Option<Connected>>>,
     sockets: Mutex<Vec<Socket>>,
 }
@@ -100,6 +103,7 @@ pub(in crate::daemon) struct Wiring {
 struct Connected {
     router: Router,
     uplink: Uplink,
+    ipv6: Ipv6,
     mtu: u32,
     _watch: HostWatch,
 }
@@ -111,8 +115,14 @@ impl Wiring {
     }
 
     /// A node with these networks, and no router yet. The resolver hears of one.
-    pub(in crate::daemon) fn new(config: RouterConfig, resolver: Resolver) -> Self {
-        Wiring { config: Mutex::new(config), resolver, connected: Arc::default(), sockets: Mutex::default() }
+    pub(in crate::daemon) fn new(config: RouterConfig, resolver: Resolver, ipv6: Ipv6) -> Self {
+        let (connected, sockets) = Default::default();
+        Wiring { config: Mutex::new(config), resolver, ipv6, connected, sockets }
+    }
+
+    /// Whether jobs get IPv6.
+    pub(in crate::daemon) fn ipv6(&self) -> Ipv6 {
+        self.ipv6.clone()
     }
 
     fn config(&self) -> MutexGuard<'_, RouterConfig> {
@@ -173,7 +183,8 @@ impl Wiring {
         };
         let free = self.sockets().pop();
         let mut socket = free.map_or_else(|| connected.router.open_links(), Ok)?;
-        let wire = wire::wire(name, lease, Born::Pid(1), connected.mtu, rate);
+        let own = Lease { ipv6: lease.ipv6 && connected.router.has_ipv6(), ..lease.clone() };
+        let wire = wire::wire(name, &own, Born::Pid(1), connected.mtu, rate);
         let first = socket.reserve(wire.router.len());
         let router = connected.router.as_fd().try_clone_to_owned().map_err(|source| {
             NetworkError::Namespace { doing: "copy the descriptor of the router", source }
@@ -209,13 +220,14 @@ impl Wiring {
         if old.is_some() {
             self.await_address(new)?;
         }
-        let mut socket = {
+        let (mut socket, has_ipv6) = {
             let connected = self.connected();
             let Some(connected) = &*connected else { return Err(NetworkError::Unknown(new.network.clone())) };
             let free = self.sockets().pop();
-            free.map_or_else(|| connected.router.open_links(), Ok)?
+            (free.map_or_else(|| connected.router.open_links(), Ok)?, connected.router.has_ipv6())
         };
-        let mut wire = wire::renewal(old, new, rate);
+        let own = |lease: &Lease| Lease { ipv6: lease.ipv6 && has_ipv6, ..lease.clone() };
+        let mut wire = wire::renewal(old.map(own).as_ref(), &own(new), rate);
         let doing = || format!("connect to {}", wire_to(&new.network, &new.address.to_string()));
         let talk = |socket: &mut Socket, batch: &mut Batch| {
             if batch.is_empty() { Ok(()) } else { socket.talk(batch) }
@@ -253,12 +265,13 @@ impl Wiring {
             RouterConfig { host: uplink.addresses()?, upstream: name_server(), ..self.config().clone() };
         let mut router = Router::make(config)?;
         router.connect(&mut uplink)?;
+        self.ipv6.follow(&mut router, &mut uplink);
         uplink.mend()?;
         self.open_sockets(&router)?;
         diag::event!(Level::Info, "made the router of jobs' networks", mtu = mtu);
         self.resolver.serve(router.as_fd());
         self.resolver.await_start();
-        Ok(Connected { router, uplink, mtu, _watch: self.watch()? })
+        Ok(Connected { router, uplink, ipv6: self.ipv6.clone(), mtu, _watch: self.watch()? })
     }
 
     fn open_sockets(&self, router: &Router) -> Result<(), NetworkError> {
@@ -297,12 +310,14 @@ impl Wiring {
         let mtu = uplink.way_out()?.map_or(USUAL_MTU, |way| way.mtu);
         let config =
             RouterConfig { host: uplink.addresses()?, upstream: name_server(), ..self.config().clone() };
-        let router = Router::adopt(namespace, config)?;
+        let mut router = Router::adopt(namespace, config)?;
+        self.ipv6.follow(&mut router, &mut uplink);
         uplink.mend()?;
         self.open_sockets(&router)?;
         diag::event!(Level::Info, "took over the router of jobs' networks");
         self.resolver.serve(router.as_fd());
-        *connected = Some(Connected { router, uplink, mtu, _watch: self.watch()? });
+        let ipv6 = self.ipv6.clone();
+        *connected = Some(Connected { router, uplink, ipv6, mtu, _watch: self.watch()? });
         Ok(())
     }
 
@@ -344,7 +359,9 @@ impl Wiring {
             }
         };
         if let Some(network) = networks.iter().find(|network| network.name == lease.network) {
-            self.resolver.add(id, name, (lease, network), list);
+            let has_ipv6 = connected.as_ref().is_some_and(|connected| connected.router.has_ipv6());
+            let lease = Lease { ipv6: lease.ipv6 && has_ipv6, ..lease.clone() };
+            self.resolver.add(id, name, (&lease, network), list);
         }
     }
 
@@ -368,10 +385,17 @@ impl Wiring {
             Ok(false) => ("others".to_owned(), false),
             Err(why) => (why.to_string(), false),
         };
-        vec![
-            Layer::new("network.wire", promised, seen, kept),
-            Layer::new("network.rules", RULES, rules, same),
-        ]
+        let mut layers = vec![Layer::new("network.wire", promised, seen, kept)];
+        if lease.ipv6 {
+            let own = image(lease.address).to_string();
+            let found = connected.router.has_image(lease);
+            let seen = found.map(|is| if is { own.clone() } else { "no such address".to_owned() });
+            let seen = seen.unwrap_or_else(|why| why.to_string());
+            let kept = seen == own;
+            layers.push(Layer::new("network.ipv6", own, seen, kept));
+        }
+        layers.push(Layer::new("network.rules", RULES, rules, same));
+        layers
     }
 
     /// The rate of a job's wire, read back from the kernel at both ends.
@@ -414,6 +438,7 @@ impl Wiring {
 impl Connected {
     /// Puts right what others changed in the host since the last start: our table, its addresses, its name server.
     fn follow_host(&mut self) -> Result<(), NetworkError> {
+        self.ipv6.follow(&mut self.router, &mut self.uplink);
         if self.uplink.keep()? {
             diag::limited!(Level::Warn, "the host's network has changed; mended joblet's part of it");
         }

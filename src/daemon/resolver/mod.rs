@@ -131,6 +131,7 @@ impl Resolver {
             range: (lease.range.first(), lease.range.prefix()),
             together: network.together,
             inner: network.inner,
+            ipv6: lease.ipv6,
             names,
             list: list.map(|list| list.texts().to_vec()),
         };

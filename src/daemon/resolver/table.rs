@@ -141,7 +141,8 @@ mod tests {
 
     fn job(last: u8) -> Asker {
         let (address, range) = ([10, 0, 0, last].into(), ([10, 0, 0, 0].into(), 24));
-        Asker { address, range, together: true, inner: false, names: vec![format!("job-{last}")], list: None }
+        let names = vec![format!("job-{last}")];
+        Asker { address, range, together: true, inner: false, ipv6: false, names, list: None }
     }
 
     #[test]

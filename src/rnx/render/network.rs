@@ -57,7 +57,8 @@ pub(crate) fn shown(found: &GetNetworkRes) -> String {
     }
     let row = |job: &NetworkJob| {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { one_line(text) };
-        [one_line(short(&job.uuid)), or_dash(&job.name), or_dash(&job.address)]
+        let both = [job.address.as_str(), job.address6.as_str()].join(" ");
+        [one_line(short(&job.uuid)), or_dash(&job.name), or_dash(both.trim_end())]
     };
     let head = ["JOB", "NAME", "ADDRESS"].map(str::to_owned);
     text.push('\n');
@@ -130,12 +131,14 @@ struct MemberJson<'a> {
     uuid: &'a str,
     name: &'a str,
     address: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    address6: &'a str,
 }
 
 /// One network and its jobs.
 pub(crate) fn shown_json(found: &GetNetworkRes) -> ShownJson<'_> {
     fn member(job: &NetworkJob) -> MemberJson<'_> {
-        MemberJson { uuid: &job.uuid, name: &job.name, address: &job.address }
+        MemberJson { uuid: &job.uuid, name: &job.name, address: &job.address, address6: &job.address6 }
     }
     ShownJson {
         network: network_json(found.network.get_or_default()),

@@ -1,6 +1,6 @@
 //! The messages of rtnetlink(7) that networks of jobs are made of: interfaces, addresses, routes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::batch::{Attributes, Batch, attribute, u32_at};
@@ -14,6 +14,7 @@ const NEWADDR: u16 = 20;
 const DELADDR: u16 = 21;
 const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
+const DELROUTE: u16 = 25;
 const GETROUTE: u16 = 26;
 /// Flags: make it, and it must be new; everything.
 const NEW: u16 = 0x400 | 0x200;
@@ -242,24 +243,37 @@ pub fn link_state(kind: u16, body: &[u8]) -> Option<LinkState> {
 }
 
 /// Gives an interface an address: in a prefix, whose route comes with it.
-pub fn add_address(batch: &mut Batch, index: u32, local: Ipv4Addr, prefix: u8) {
+pub fn add_address(batch: &mut Batch, index: u32, local: impl Into<IpAddr>, prefix: u8) {
+    let local = local.into();
     address(batch, (NEWADDR, NEW), index, prefix, local, local);
 }
 
 /// Gives an interface an address whose other end is `peer`: the route to that comes with it. A route of its own would
 /// have the kernel look for a source address on all interfaces.
 pub fn add_address_to(batch: &mut Batch, index: u32, local: Ipv4Addr, peer: Ipv4Addr) {
-    address(batch, (NEWADDR, NEW), index, 32, local, peer);
+    address(batch, (NEWADDR, NEW), index, 32, local.into(), peer.into());
 }
 
 /// Takes an address in a prefix away. With the last one of an interface all routes over it go, the default route too.
-pub fn remove_address(batch: &mut Batch, index: u32, local: Ipv4Addr, prefix: u8) {
+pub fn remove_address(batch: &mut Batch, index: u32, local: impl Into<IpAddr>, prefix: u8) {
+    let local = local.into();
     address(batch, (DELADDR, 0), index, prefix, local, local);
 }
 
 /// Takes an address with another end away, and the route to that.
 pub fn remove_address_to(batch: &mut Batch, index: u32, local: Ipv4Addr, peer: Ipv4Addr) {
-    address(batch, (DELADDR, 0), index, 32, local, peer);
+    address(batch, (DELADDR, 0), index, 32, local.into(), peer.into());
+}
+
+fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 fn address(
@@ -267,15 +281,18 @@ fn address(
     (kind, flags): (u16, u16),
     index: u32,
     prefix: u8,
-    local: Ipv4Addr,
-    peer: Ipv4Addr,
+    local: IpAddr,
+    peer: IpAddr,
 ) {
+    /// Nobody is asked whether he has the address too, for which it would have to wait.
+    const AT_ONCE: u8 = libc::IFA_F_NODAD as u8;
+    let own = if local.is_ipv6() { AT_ONCE } else { 0 };
     // struct ifaddrmsg: family, prefix, flags, scope, interface
-    let mut fixed = [libc::AF_INET as u8, prefix, 0, 0, 0, 0, 0, 0];
+    let mut fixed = [family(local), prefix, own, 0, 0, 0, 0, 0];
     fixed[4..].copy_from_slice(&index.to_ne_bytes());
     batch.message(kind, flags, &fixed, |a| {
-        a.bytes(ADDRESS_LOCAL, &local.octets());
-        a.bytes(ADDRESS_PEER, &peer.octets());
+        a.bytes(ADDRESS_LOCAL, &octets(local));
+        a.bytes(ADDRESS_PEER, &octets(peer));
     });
 }
 
@@ -292,11 +309,25 @@ pub fn address_entry(kind: u16, body: &[u8]) -> Option<Address> {
     Some(Address { index: u32_at(body, 4)?, local, peer, prefix: *body.get(1)? })
 }
 
-/// The default route, by a gateway behind the interface.
-pub fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    let fixed = route(0, libc::RTN_UNICAST, ON_LINK);
+/// Asks for all IPv6 addresses; [`ipv6_address_entry`] reads them.
+pub fn get_ipv6_addresses() -> Batch {
+    list(GETADDR, &[libc::AF_INET6 as u8, 0, 0, 0, 0, 0, 0, 0])
+}
+
+/// Reads an address of this end from an entry of an answer.
+pub fn ipv6_address_entry(kind: u16, body: &[u8]) -> Option<Ipv6Addr> {
+    let rest = body.get(8..).filter(|_| kind == NEWADDR && body[0] == libc::AF_INET6 as u8)?;
+    // There is a local one only where there is another end.
+    attribute(rest, ADDRESS_LOCAL).or_else(|| attribute(rest, ADDRESS_PEER)).and_then(ipv6)
+}
+
+/// The default route of the gateway's family, by a gateway behind the interface.
+pub fn add_default_route(batch: &mut Batch, index: u32, gateway: impl Into<IpAddr>) {
+    let gateway = gateway.into();
+    let mut fixed = route(0, libc::RTN_UNICAST, ON_LINK);
+    fixed[0] = family(gateway);
     batch.message(NEWROUTE, NEW, &fixed, |a| {
-        a.bytes(ROUTE_GATEWAY, &gateway.octets());
+        a.bytes(ROUTE_GATEWAY, &octets(gateway));
         a.u32(ROUTE_INTERFACE, index);
     });
 }
@@ -309,6 +340,38 @@ pub fn add_route(batch: &mut Batch, index: u32, to: (Ipv4Addr, u8), metric: u32)
         a.bytes(ROUTE_DESTINATION, &to.0.octets());
         a.u32(ROUTE_INTERFACE, index);
         a.u32(ROUTE_METRIC, metric);
+    });
+}
+
+/// The kind of a route to one IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the other end of the interface.
+    Across,
+    /// To this namespace itself. The kernel makes one for each address of ours, but later, on a thread of its own.
+    Own,
+}
+
+/// Adds a route to one IPv6 address.
+pub fn add_route_to(batch: &mut Batch, index: u32, to: Ipv6Addr, way: Way) {
+    route_to(batch, (NEWROUTE, NEW), index, to, way);
+}
+
+/// Takes such a route away.
+pub fn remove_route_to(batch: &mut Batch, index: u32, to: Ipv6Addr, way: Way) {
+    route_to(batch, (DELROUTE, 0), index, to, way);
+}
+
+fn route_to(batch: &mut Batch, (kind, flags): (u16, u16), index: u32, to: Ipv6Addr, way: Way) {
+    let (table, kind_of_route) = match way {
+        Way::Across => (libc::RT_TABLE_MAIN, libc::RTN_UNICAST),
+        Way::Own => (libc::RT_TABLE_LOCAL, libc::RTN_LOCAL),
+    };
+    let mut fixed = route(128, kind_of_route, 0);
+    (fixed[0], fixed[4]) = (libc::AF_INET6 as u8, table);
+    batch.message(kind, flags, &fixed, |a| {
+        a.bytes(ROUTE_DESTINATION, &to.octets());
+        a.u32(ROUTE_INTERFACE, index);
     });
 }
 
@@ -346,6 +409,40 @@ pub fn route_entry(kind: u16, body: &[u8]) -> Option<Route> {
     })
 }
 
+/// Asks for all IPv6 routes; [`ipv6_route_entry`] reads them.
+pub fn get_ipv6_routes() -> Batch {
+    let mut fixed = route(0, 0, 0);
+    fixed[0] = libc::AF_INET6 as u8;
+    list(GETROUTE, &fixed)
+}
+
+/// A route of IPv6 that leads somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Route {
+    /// The destinations; `::/0` is the default route.
+    pub destination: (Ipv6Addr, u8),
+    /// Index of the interface.
+    pub index: u32,
+    /// The rank among routes to the same destinations: the lowest counts.
+    pub metric: u32,
+}
+
+/// Reads a route of the main table that leads somewhere from an entry of an answer.
+pub fn ipv6_route_entry(kind: u16, body: &[u8]) -> Option<Ipv6Route> {
+    let rest = body.get(12..).filter(|_| kind == NEWROUTE && body[0] == libc::AF_INET6 as u8)?;
+    let number = |kind| attribute(rest, kind).and_then(|value| u32_at(value, 0));
+    let is_main = number(ROUTE_TABLE).unwrap_or(u32::from(body[4])) == u32::from(libc::RT_TABLE_MAIN);
+    if !is_main || body[7] != libc::RTN_UNICAST {
+        return None;
+    }
+    let destination = attribute(rest, ROUTE_DESTINATION).and_then(ipv6).unwrap_or(Ipv6Addr::UNSPECIFIED);
+    Some(Ipv6Route {
+        destination: (destination, body[1]),
+        index: number(ROUTE_INTERFACE)?,
+        metric: number(ROUTE_METRIC).unwrap_or(0),
+    })
+}
+
 fn list(kind: u16, fixed: &[u8]) -> Batch {
     let mut batch = Batch::default();
     batch.message(kind, DUMP, fixed, |_| {});
@@ -354,6 +451,10 @@ fn list(kind: u16, fixed: &[u8]) -> Batch {
 
 fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
+}
+
+fn ipv6(value: &[u8]) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))
 }
 
 #[cfg(test)]

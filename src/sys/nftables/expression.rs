@@ -129,6 +129,8 @@ pub enum Expression<'a> {
     /// Loads whether a socket of this namespace that the packet is for takes it at any address, one byte; holds where there
     /// is such a socket.
     SocketTakesAny(u32),
+    /// Loads whether an IPv6 packet names routers on its way (RFC 8200, 4.4), one byte.
+    NamesRouters(u32),
     /// Loads a constant of up to four bytes.
     Load(Vec<u8>, u32),
     /// Holds where the register has these bytes; `false`: where not.
@@ -178,6 +180,14 @@ impl Expression<'_> {
         ]
     }
 
+    /// Holds for IPv6.
+    pub fn ipv6() -> Vec<Self> {
+        vec![
+            Expression::Meta(Meta::Layer, FIRST),
+            Expression::Compare(FIRST, true, vec![libc::NFPROTO_IPV6 as u8]),
+        ]
+    }
+
     /// Holds for a protocol above IP.
     pub fn protocol(protocol: i32) -> Vec<Self> {
         vec![Expression::Meta(Meta::Protocol, FIRST), Expression::Compare(FIRST, true, vec![protocol as u8])]
@@ -207,6 +217,16 @@ impl Expression<'_> {
         Expression::Payload(Header::Network, 16, 4, register)
     }
 
+    /// Loads some bytes of the IPv6 source, from this one on.
+    pub fn ipv6_source(from: u32, length: u32, register: u32) -> Self {
+        Expression::Payload(Header::Network, 8 + from, length, register)
+    }
+
+    /// Loads some bytes of the IPv6 destination, from this one on.
+    pub fn ipv6_destination(from: u32, length: u32, register: u32) -> Self {
+        Expression::Payload(Header::Network, 24 + from, length, register)
+    }
+
     /// Loads the destination port of TCP or UDP.
     pub fn port(register: u32) -> Self {
         Expression::Payload(Header::Transport, 2, 2, register)
@@ -224,6 +244,7 @@ impl Expression<'_> {
             Expression::Destination(_) => Some("nft_nat"),
             Expression::Meta(..)
             | Expression::Payload(..)
+            | Expression::NamesRouters(_)
             | Expression::Load(..)
             | Expression::Compare(..)
             | Expression::Mask(..)
@@ -255,6 +276,15 @@ impl Expression<'_> {
                 const TAKES_ANY: u32 = 2;
                 a.be32(1, TAKES_ANY);
                 a.be32(2, named(*to));
+            }),
+            Expression::NamesRouters(to) => word(a, "exthdr", |a| {
+                const ROUTING: u8 = 43;
+                const IS_PRESENT: u32 = 1;
+                a.be32(1, named(*to));
+                a.bytes(2, &[ROUTING]);
+                a.be32(3, 0);
+                a.be32(4, 1);
+                a.be32(5, IS_PRESENT);
             }),
             Expression::Load(bytes, to) => word(a, "immediate", |a| {
                 a.be32(1, named(*to));

@@ -57,6 +57,8 @@ pub enum Layer {
     Inet = 1,
     /// The packets of IPv4 alone.
     Ipv4 = 2,
+    /// The packets of IPv6 alone.
+    Ipv6 = 10,
 }
 
 /// A table by its layer and its name.

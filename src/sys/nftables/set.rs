@@ -41,6 +41,8 @@ const END: u32 = 1;
 pub enum Field {
     /// An IPv4 address.
     Ipv4 = 7,
+    /// An IPv6 address.
+    Ipv6 = 8,
     /// The number of a protocol above IP.
     Protocol = 12,
     /// A port of TCP or UDP.
@@ -52,6 +54,7 @@ impl Field {
     fn length(self) -> usize {
         match self {
             Field::Ipv4 => 4,
+            Field::Ipv6 => 16,
             Field::Protocol => 1,
             Field::Port => 2,
         }
@@ -127,7 +130,9 @@ impl<'a> Set<'a> {
         const TYPE_BITS: u32 = 6;
         let type_of = |fields: &[Field]| fields.iter().fold(0, |all, field| all << TYPE_BITS | *field as u32);
         let several = self.fields.len() > 1;
-        let length = |field: &Field| if several { 4 } else { field.length() as u32 };
+        let length = |field: &Field| {
+            (if several { field.length().next_multiple_of(4) } else { field.length() }) as u32
+        };
         a.be32(FLAGS, self.flags());
         a.be32(KEY_TYPE, type_of(self.fields));
         a.be32(KEY_LENGTH, self.fields.iter().map(length).sum());
