@@ -9,7 +9,7 @@ use crate::helper::network::{Namespace, has_program, host_and_outside};
 use crate::helper::residue;
 use crate::helper::skip::is_root;
 use crate::helper::tracer::Tracer;
-use crate::helper::wait::eventually;
+use crate::helper::wait::{eventually, holds};
 
 const JOBS: usize = 8;
 
@@ -99,6 +99,10 @@ fn jobs_of_a_network_need_no_program_and_change_no_rule() {
         let first = d.submit(["--network", "bridge", "sh", "-c", &gate::wait_for("go")]);
         d.until_status(&first, "RUNNING");
         let router = router_of(&d);
+        // The host has its end of the router since a moment ago, and the router's set of the host's addresses follows.
+        eventually("the router knows the host's new address", || {
+            holds(router.shell("nft list set inet joblet host4").contains("169.254.127.1"))
+        });
         let monitors = [
             Monitor::start(&host, d.dir().join("host.changes")),
             Monitor::start(&router, d.dir().join("router.changes")),
