@@ -267,6 +267,8 @@ impl Wiring {
         router.connect(&mut uplink)?;
         self.ipv6.follow(&mut router, &mut uplink);
         uplink.mend()?;
+        // The host has an address more now. The next start would find that, and change the set then.
+        router.follow(uplink.addresses()?, name_server())?;
         self.open_sockets(&router)?;
         diag::event!(Level::Info, "made the router of jobs' networks", mtu = mtu);
         self.resolver.serve(router.as_fd());
