@@ -1,5 +1,5 @@
 //! Tier 4, VM: features that this host may lack. One guest has a cgroup v2 hierarchy with every controller, for the limits in
-//! strict mode; two others have systemd as PID 1, for the units. Each guest boots once for all of its tests (`vm/guest.rs`), and
+//! strict mode; three others have systemd as PID 1, for the units and for networks. Each guest boots once for all of its tests (`vm/guest.rs`), and
 //! its serial console has the verdicts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -13,4 +13,5 @@ mod vm {
     mod limits;
     mod unit;
     mod unit_faults;
+    mod unit_networks;
 }

@@ -108,6 +108,12 @@ told_in_full() {
     first=$(payloads "$1")
     first=${first#/proc/}
     kill -USR1 "${first%/comm}" || { echo "job $1 is gone"; return 1; }
+    printed_all "$@"
+}
+
+# printed_all ID [FILE]: the same for a job that ends by itself; its last line is the number of the others
+printed_all() {
+    local first
     ends "$1" || { echo "job $1 does not end: $(status "$1" status)"; return 1; }
     [ "$(status "$1" exitCode)" = 7 ] || { rnx job status "$1"; return 1; }
     if [ -n "$2" ]; then wait; else rnx job log "$1" >/tmp/printed; fi

@@ -12,7 +12,7 @@ shift 5
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/parts.sh"
 
-packages=(systemd bash dash coreutils findutils grep sed util-linux mount libc-bin base-passwd procps)
+packages=(systemd bash dash coreutils findutils grep sed util-linux mount libc-bin base-passwd procps udev kmod iproute2 nftables iptables)
 
 # A change of this script makes another tree.
 debian=$cache/debian-$(cksum <"$0" | cut -d' ' -f1)
@@ -68,8 +68,34 @@ StandardError=inherit
 EOF
     install -D -m 0644 -t "$root/modules" "$cache/modules/overlay.ko"
     install -m 0755 /bin/busybox "$root/usr/bin/busybox"
-    # The guest has no udev, and nothing that loads modules by itself.
     ln -s /dev/null "$root/etc/systemd/system/proc-sys-fs-binfmt_misc.automount"
+    if [ -x "$root/usr/bin/outside" ]; then furnish_networks "$root"; else without_udev "$root"; fi
+}
+
+# No check needs it, and it would take processor time at each boot.
+without_udev() {
+    local unit
+    for unit in systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udev-trigger.service; do
+        ln -s /dev/null "$1/etc/systemd/system/$unit"
+    done
+}
+
+# The modules, with their index, as depmod(8) of the guest writes it; and an interface that networkd is to configure.
+furnish_networks() {
+    local root=$1 version
+    version=$(basename "$cache"/lib/modules/*)
+    cp "$here/networks.sh" "$root/checks/"
+    cp -r "$cache/lib/modules" "$root/usr/lib/"
+    "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" --argv0 depmod "$root/usr/bin/kmod" -b "$root" "$version"
+    cat >"$root/etc/systemd/network/up0.network" <<'EOF'
+[Match]
+Name=up0
+[Network]
+Address=203.0.113.2/24
+Gateway=203.0.113.1
+LinkLocalAddressing=no
+EOF
+    echo 'nameserver 8.8.8.8' >"$root/etc/resolv.conf"
 }
 
 mkdir -p "$cache" "$out"

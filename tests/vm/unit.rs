@@ -7,9 +7,14 @@ use crate::helper::programs::{c, cache};
 use std::path::Path;
 
 pub(super) fn image(out: &Path) -> Vec<String> {
-    let (cache, tests, hog) = (cache().join("vm"), out.join("tests"), c("hog_memory"));
+    image_with(out, "hog_memory")
+}
+
+/// The same with another of the small programs of `tests/jobs`.
+pub(super) fn image_with(out: &Path, small: &str) -> Vec<String> {
+    let (cache, tests, small) = (cache().join("vm"), out.join("tests"), c(small));
     let [joblet, persist, resolver, rnx] = [JOBLET, PERSIST, RESOLVER, RNX].map(Path::new);
-    pack("debian.sh", &[&cache, out, &tests, joblet, rnx, persist, resolver, &hog]);
+    pack("debian.sh", &[&cache, out, &tests, joblet, rnx, persist, resolver, &small]);
     let mut arguments = vec!["-kernel".to_owned(), out.join("vmlinuz").display().to_string()];
     arguments.extend(disk(&out.join("root.img"), "root"));
     // The disk is there again after the test that cuts the power.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs in the guest whose PID 1 is systemd, when the system is up: checks the promises of the unit files. Prints on the console
-# "PASS name" or "FAIL name why" for each test of tests/vm/unit.rs or unit_faults.rs.
+# "PASS name" or "FAIL name why" for each test of tests/vm/unit.rs, unit_faults.rs or unit_networks.rs (with networks.sh).
 
 export PATH=$PATH:/usr/local/bin
 node=/opt/joblet
@@ -44,7 +44,7 @@ the_installer_makes_a_node_from_nothing() {
 700 root $node/certs
 700 root $node/config
 joblet:/usr/sbin/nologin" ] || { fail "$1" "$out"; return; }
-    # Networks are tried where the guest's kernel has what they need; jobs of these checks have none.
+    # This guest has no modules for networks.
     printf 'network:\n  default_network: none\n' >>$node/joblet-config.yml
     systemctl restart joblet || { fail "$1" "$(systemctl status joblet | head -5)"; return; }
     # Without --config, rnx finds the configuration.
@@ -467,12 +467,14 @@ uninstall_ends_jobs_and_keeps_data_and_purge_keeps_nothing() {
     [ ! -e $node ] && pass "$1" || fail "$1" "left: $(find $node)"
 }
 
-# The checks of the installer make the node; a guest without them needs one before its first check.
-if ! grep -q the_installer /checks/tests && [ ! -e $node ]; then
+# The checks of the installer make the node, and those of networks; a guest without them needs one before its first check.
+if [ -e /checks/networks.sh ]; then
+    . /checks/networks.sh
+elif ! grep -q the_installer /checks/tests && [ ! -e $node ]; then
     install_joblet --host guest || echo "no node"
     # With few warm sandboxes a limit of processes is reached after few jobs. The first check restarts the daemon with this.
     configure $node/joblet-config.yml joblet warmSandboxes 2
-    # Networks are tried where the guest's kernel has what they need; jobs of these checks have none.
+    # This guest has no modules for networks.
     configure $node/joblet-config.yml network default_network none
     systemctl restart joblet
 fi
