@@ -6,9 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
 use crate::helper::name_server::{NameServer, in_host};
-use crate::helper::network::{
-    Namespace, add_ipv6, has_ipv6, has_program, host_and_outside, with_name_server,
-};
+use crate::helper::network::{Namespace, add_ipv6, has_ipv6, has_program, host_and_outside};
 use crate::helper::skip::is_root;
 use crate::helper::wait::{eventually, holds};
 
