@@ -46,6 +46,81 @@ fn ready() -> bool {
 }
 
 #[test]
+fn jobs_have_ipv6_where_the_host_has_it() {
+    needs!(ready(), "needs root, ip(8) and nft(8)");
+    needs!(has_ipv6(), "this kernel has no IPv6");
+    let (host, outside) = host_with_ipv6();
+    serve(&outside);
+    let _server = NameServer::start(&outside, SERVER, SERVER);
+    in_host(&host, SERVER, |_| {
+        let mut d = TestDaemon::with([("network.ipv6", "auto")]);
+        let script = format!(
+            "{PRINT_ADDRESS}; python3 -m http.server --bind :: 8080 >/dev/null 2>&1 & {}; kill %1",
+            gate::wait_for("go")
+        );
+        let other = d.submit(["--network", "bridge", "--name", "web", "bash", "-c", &script]);
+        let log = eventually("the other job has its address", || {
+            let log = d.rnx(["job", "log", "--no-follow", &other]).text();
+            log.contains("address ").then_some(log)
+        });
+        assert!(log.contains("address fd6a6f626c65000000000000ac14"), "{log}");
+        let address = d.status(&other)["address"].as_str().unwrap().to_owned();
+        let (four, six) = address.split_once(',').unwrap();
+        let own = six.strip_suffix("/128").unwrap();
+        assert!(four.starts_with("172.20.") && own.starts_with("fd6a:6f62:6c65::ac14:"), "{address}");
+
+        let targets =
+            ["2600::8", "six.example.org", "8.8.8.8", "2600:f::2", "fd00:ec2::254", "64:ff9b::808:808"];
+        let seen = run(&d, &["--network", "isolated"], &targets.map(|to| format!("fetch {to}")).join("; "));
+        for part in [
+            "2600::8 says hello",
+            "six.example.org says hello",
+            "8.8.8.8 says hello",
+            "2600:f::2 refused",
+            "fd00:ec2::254 refused",
+            "64:ff9b::808:808 refused",
+        ] {
+            assert!(seen.contains(part), "{part:?} is not in {seen}");
+        }
+        // By name, in the own network alone.
+        let script = "for i in $(seq 100); do (exec 3<>/dev/tcp/$(getent ahostsv6 web | head -1 | cut -d' ' -f1)/8080) && \
+                      echo reached && exit; sleep 0.1; done";
+        assert!(run(&d, &["--network", "bridge"], script).contains("reached"));
+        assert!(run(&d, &["--network", "isolated"], &format!("fetch {own}")).contains("Permission denied"));
+        let layers = d.rnx(["job", "status", "--security", &other]).ok();
+        assert!(layers.lines().any(|line| line.contains("network.ipv6") && line.contains(own)), "{layers}");
+        let shown = d.rnx(["network", "inspect", "bridge"]).ok();
+        assert!(shown.contains(own), "{shown}");
+
+        // Names and addresses of a list, and nothing else.
+        let listed = ["--network", "isolated", "--egress", "*.example.org,[2600:f::1]:8080"];
+        let seen = run(
+            &d,
+            &listed,
+            "fetch 2600::8; fetch 2600:f::1; fetch six.example.org; fetch 2600::8; fetch moved.example.org",
+        );
+        let lines: Vec<&str> =
+            seen.lines().filter(|line| line.contains("refused") || line.contains("says")).collect();
+        let expected = [
+            "2600::8 refused",
+            "2600:f::1 says hello",
+            "six.example.org says hello",
+            "2600::8 says hello",
+            "moved.example.org refused",
+        ];
+        assert_eq!(lines, expected, "{seen}");
+        gate::open(&other, "go");
+        d.until_status(&other, "COMPLETED");
+        d.keep_descriptors();
+        d.stop();
+        assert_eq!(host.shell("nft list ruleset"), "", "no table is left");
+        let forced = "/proc/sys/net/ipv6/conf/up0/force_forwarding";
+        let forced = host.shell(&format!("if [ -e {forced} ]; then cat {forced}; fi"));
+        assert_ne!(forced.trim(), "1", "forwarding is taken back");
+    });
+}
+
+#[test]
 fn jobs_keep_their_ipv6_when_the_daemon_is_killed() {
     needs!(ready(), "needs root, ip(8) and nft(8)");
     needs!(has_ipv6(), "this kernel has no IPv6");
