@@ -6,7 +6,7 @@
 //!
 //! # Bounds
 //!
-//! One reading serves everybody who asks within [`watcher::SHORTEST`]. At most [`process::SCANNED`] processes are read and
+//! At most one reading is taken in [`watcher::SHORTEST`], for everybody who is due then. At most [`process::SCANNED`] processes are read and
 //! [`process::TOP`] shown by processor time and by memory.
 
 pub mod block;
@@ -17,12 +17,14 @@ pub mod host;
 pub mod interface;
 pub mod memory;
 mod metadata;
+pub mod part;
 pub mod process;
 pub mod reading;
 pub mod sample;
 pub mod watcher;
 
 pub use cloud::Cloud;
+pub use part::{Part, Parts};
 pub use reading::{Files, Reading};
-pub use sample::{Part, Parts, Sample};
+pub use sample::Sample;
 pub use watcher::{Feed, Settings, Watcher};

@@ -13,8 +13,9 @@ use super::disk::{self, Disk};
 use super::host::{self, Host};
 use super::interface::{self, Interface};
 use super::memory::{self, Memory};
+use super::part::{Part, Parts};
 use super::process::{self, SCANNED, Stat};
-use super::sample::{Part, Parts};
+
 use crate::sys::clock;
 use crate::sys::netlink::{Family, Socket, link};
 

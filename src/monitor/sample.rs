@@ -9,70 +9,9 @@ use super::disk::Disk;
 use super::host::Host;
 use super::interface::Interface;
 use super::memory::Memory;
+use super::part::Parts;
 use super::process::{Processes, Shown, Stat, TOP};
 use super::reading::{Files, Reading};
-
-/// A part of a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Processors and load.
-    Cpu,
-    /// Memory and swap.
-    Memory,
-    /// File systems.
-    Disk,
-    /// Interfaces.
-    Network,
-    /// Disks at work.
-    Io,
-    /// Processes.
-    Process,
-}
-
-impl Part {
-    /// All parts with their names on the wire.
-    pub const NAMED: [(Part, &'static str); 6] = [
-        (Part::Cpu, "cpu"),
-        (Part::Memory, "memory"),
-        (Part::Disk, "disk"),
-        (Part::Network, "network"),
-        (Part::Io, "io"),
-        (Part::Process, "process"),
-    ];
-}
-
-/// Some parts of a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Parts(u8);
-
-impl Parts {
-    /// All of them.
-    pub const ALL: Parts = Parts(0b11_1111);
-
-    /// The parts of these names; without names all.
-    ///
-    /// # Errors
-    /// The first name that no part has.
-    pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Parts, &'a str> {
-        let mut parts = Parts::default();
-        for name in names {
-            let (part, _) = Part::NAMED.iter().find(|(_, known)| *known == name).ok_or(name)?;
-            parts.0 |= 1 << *part as u8;
-        }
-        Ok(if parts.0 == 0 { Parts::ALL } else { parts })
-    }
-
-    /// Whether a part is among them.
-    pub fn has(self, part: Part) -> bool {
-        self.0 & 1 << part as u8 != 0
-    }
-
-    /// Both.
-    #[must_use]
-    pub fn and(self, other: Parts) -> Parts {
-        Parts(self.0 | other.0)
-    }
-}
 
 /// Bytes a second in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -209,15 +148,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn parts_have_names_and_none_means_all() {
-        assert_eq!(Parts::named([]), Ok(Parts::ALL));
-        let some = Parts::named(["cpu", "io"]).unwrap();
-        assert!(some.has(Part::Cpu) && some.has(Part::Io) && !some.has(Part::Disk));
-        assert_eq!(Parts::named(["cpu", "gpu"]), Err("gpu"));
-        assert!(some.and(Parts::named(["disk"]).unwrap()).has(Part::Disk));
-    }
-
     fn files(dir: &std::path::Path) -> Files {
         let files = Files { proc: dir.join("proc"), sys: dir.join("sys"), etc: dir.join("etc") };
         for sub in ["proc/net", "proc/self", "proc/7", "sys", "etc"] {
@@ -230,7 +160,7 @@ mod tests {
 
     fn counters(dir: &std::path::Path, busy: u64, bytes: u64) {
         let write = |name: &str, text: String| fs::write(dir.join("proc").join(name), text).unwrap();
-        let cpu = format!("{busy} 0 0 {} 0 0 0 0 0 0", 1000 - busy);
+        let cpu = format!("{busy} 0 0 {busy} 0 0 0 0 0 0");
         write("stat", format!("cpu  {cpu}\ncpu0 {cpu}\nbtime 1700000000\n"));
         write("net/dev", format!("eth0: {bytes} 0 0 0 0 0 0 0 {bytes} 0 0 0 0 0 0 0\n"));
         write("diskstats", format!("8 0 sda 0 0 {bytes} 0 0 0 {bytes} 0 0 {busy} 0\n"));

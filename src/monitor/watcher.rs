@@ -9,11 +9,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::cloud::{self, Cloud, Provider, Strings};
 use super::metadata;
+use super::part::Parts;
 use super::reading::{Files, Reading};
-use super::sample::{Parts, Sample, Shared};
+use super::sample::{Sample, Shared};
 use crate::diag::{self, Level};
 
-/// The shortest interval of shares and rates. A younger reading serves the next one who asks.
+/// The shortest interval of shares and rates, and the time from one reading to the next.
 pub const SHORTEST: Duration = Duration::from_millis(200);
 /// The longest one of somebody who asks once: what an hour ago was is of no use.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -82,7 +83,8 @@ impl Watcher {
         let (questions, inbox) = crossbeam_channel::bounded(WAITING);
         let work = move || {
             crate::sys::thread::be_nice();
-            Work { settings, cloud: Arc::default(), last: None, followers: Vec::new() }.run(&inbox);
+            let (cloud, since) = (Arc::default(), Instant::now());
+            Work { settings, cloud, last: None, readers: Vec::new(), since }.run(&inbox);
         };
         std::thread::Builder::new().name("host-watcher".into()).spawn(work)?;
         Ok(Watcher { questions })
@@ -93,7 +95,7 @@ impl Watcher {
         self.questions.try_send(Question::Once(answer)).is_ok()
     }
 
-    /// Has samples of these parts taken at an interval; the first one comes at once. `notify` is called after each and must
+    /// Has samples of these parts taken at an interval; the first one comes within half a second. `notify` is called after each and must
     /// not block. `None`: too many ask already.
     pub fn follow(
         &self,
@@ -107,10 +109,22 @@ impl Watcher {
     }
 }
 
-struct Follower {
-    shelf: Weak<Shelf>,
+/// Somebody who waits for a sample.
+struct Reader {
+    question: Question,
+    parts: Parts,
+    /// The beginning of the interval.
     before: Arc<Reading>,
     due: Instant,
+}
+
+impl Reader {
+    fn is_there(&self) -> bool {
+        match &self.question {
+            Question::Once(_) => true,
+            Question::Follow(shelf) => shelf.strong_count() > 0,
+        }
+    }
 }
 
 struct Work {
@@ -119,98 +133,82 @@ struct Work {
     cloud: Arc<Mutex<Option<Option<Cloud>>>>,
     /// The last reading, with its parts.
     last: Option<(Arc<Reading>, Parts)>,
-    followers: Vec<Follower>,
+    readers: Vec<Reader>,
+    /// The beginning of the beats at which readings are taken.
+    since: Instant,
 }
 
 impl Work {
     fn run(mut self, inbox: &Receiver<Question>) {
         loop {
-            let due = self.followers.iter().map(|follower| follower.due).min();
+            let due = self.readers.iter().map(|reader| reader.due).min();
             let question = match due {
                 Some(due) => inbox.recv_deadline(due),
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match question {
-                Ok(Question::Once(answer)) => answer(self.sample_now(Parts::ALL).map(|(sample, _)| sample)),
-                Ok(Question::Follow(shelf)) => self.begin(shelf),
+                Ok(question) => self.begin(question),
                 Err(RecvTimeoutError::Timeout) => self.serve(Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn begin(&mut self, shelf: Weak<Shelf>) {
-        let Some(reader) = shelf.upgrade() else { return };
-        match self.sample_now(reader.parts) {
-            Ok((sample, before)) => {
-                put(&reader, Ok(sample));
-                let due = before.at + reader.interval;
-                self.followers.push(Follower { shelf, before, due });
+    /// Takes the beginning of an interval: the last reading if it is not too old, else one of now.
+    fn begin(&mut self, question: Question) {
+        let parts = match &question {
+            Question::Once(_) => Parts::ALL,
+            Question::Follow(shelf) => match shelf.upgrade() {
+                Some(shelf) => shelf.parts,
+                None => return,
+            },
+        };
+        let usable =
+            |(before, of): &(Arc<Reading>, Parts)| of.and(parts) == *of && before.at.elapsed() < LONGEST;
+        let before = match self.last.clone().filter(usable) {
+            Some((before, _)) => Ok(before),
+            None => self.read(parts),
+        };
+        match before {
+            Ok(before) => {
+                let due = self.beat(before.at + SHORTEST);
+                self.readers.push(Reader { question, parts, before, due });
             }
-            Err(why) => put(&reader, Err(why)),
+            Err(why) => drop(give(question, Err(why))),
         }
     }
 
-    /// A sample of the time since the last reading if that is neither too near nor too far, else of a short time from now
-    /// on.
-    fn sample_now(&mut self, parts: Parts) -> Result<(Shared, Arc<Reading>), String> {
-        let usable = |(before, of): &(Arc<Reading>, Parts)| {
-            of.and(parts) == *of && (SHORTEST..LONGEST).contains(&before.at.elapsed())
-        };
-        let before = match self.last.clone().filter(usable) {
-            Some((before, _)) => before,
-            None => {
-                let before = self.read(parts)?;
-                std::thread::sleep(SHORTEST);
-                before
-            }
-        };
-        let now = self.read(parts)?;
-        Ok((self.between(&before, &now, parts), now))
+    /// The first beat from this time on. There are five a second, so that any number of readers cost five readings.
+    fn beat(&self, from: Instant) -> Instant {
+        let past = from.saturating_duration_since(self.since).as_millis();
+        let beats = past.div_ceil(SHORTEST.as_millis());
+        self.since + SHORTEST * u32::try_from(beats).unwrap_or(u32::MAX)
+    }
+
+    /// Gives each reader that is due its sample; all of them share one reading.
+    fn serve(&mut self, now: Instant) {
+        let all = std::mem::take(&mut self.readers);
+        let (due, later): (Vec<Reader>, Vec<Reader>) =
+            all.into_iter().filter(Reader::is_there).partition(|reader| reader.due <= now);
+        self.readers = later;
+        let Some(parts) = due.iter().map(|reader| reader.parts).reduce(Parts::and) else { return };
+        let reading = self.read(parts);
+        for Reader { question, parts, before, due } in due {
+            let sample = reading.as_ref().map_err(Clone::clone).map(|now| self.between(&before, now, parts));
+            let (Some((question, interval)), Ok(before)) = (give(question, sample), reading.clone()) else {
+                continue;
+            };
+            // A host that was asleep gets one sample, not all that it missed.
+            let due = self.beat((due + interval).max(now));
+            self.readers.push(Reader { question, parts, before, due });
+        }
     }
 
     fn between(&self, before: &Reading, now: &Reading, parts: Parts) -> Shared {
         Arc::new(Sample::between(&self.settings.files, before, now, parts, self.cloud()))
     }
 
-    /// Gives each reader that is due its sample; all of them share one reading.
-    fn serve(&mut self, now: Instant) {
-        self.followers.retain(|follower| follower.shelf.strong_count() > 0);
-        let is_due = |follower: &Follower| follower.due <= now;
-        let shelves =
-            self.followers.iter().filter(|follower| is_due(follower)).filter_map(|f| f.shelf.upgrade());
-        let Some(parts) = shelves.map(|shelf| shelf.parts).reduce(Parts::and) else { return };
-        let reading = self.read(parts);
-        let mut followers = std::mem::take(&mut self.followers);
-        followers.retain_mut(|follower| {
-            if !is_due(follower) {
-                return true;
-            }
-            let Some(shelf) = follower.shelf.upgrade() else { return false };
-            match &reading {
-                Ok(reading) => {
-                    put(&shelf, Ok(self.between(&follower.before, reading, shelf.parts)));
-                    follower.before = reading.clone();
-                    // A host that was asleep gets one sample, not all that it missed.
-                    follower.due = (follower.due + shelf.interval).max(now);
-                    true
-                }
-                Err(why) => {
-                    put(&shelf, Err(why.clone()));
-                    false
-                }
-            }
-        });
-        self.followers = followers;
-    }
-
     fn read(&mut self, parts: Parts) -> Result<Arc<Reading>, String> {
-        if let Some((last, of)) = &self.last
-            && of.and(parts) == *of
-            && last.at.elapsed() < SHORTEST
-        {
-            return Ok(last.clone());
-        }
         match self.settings.files.read(parts) {
             Ok(reading) => {
                 let reading = Arc::new(reading);
@@ -258,9 +256,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn put(shelf: &Shelf, sample: Result<Shared, String>) {
-    *lock(&shelf.newest) = Some(sample);
-    (shelf.notify)();
+/// Gives a sample to who asked; the question and its interval, where more are to come.
+fn give(question: Question, sample: Result<Shared, String>) -> Option<(Question, Duration)> {
+    match question {
+        Question::Once(answer) => {
+            answer(sample);
+            None
+        }
+        Question::Follow(weak) => {
+            let shelf = weak.upgrade()?;
+            *lock(&shelf.newest) = Some(sample);
+            (shelf.notify)();
+            Some((Question::Follow(weak), shelf.interval))
+        }
+    }
 }
 
 /// The cloud that the firmware names.
