@@ -277,15 +277,7 @@ impl Expression<'_> {
                 a.be32(1, TAKES_ANY);
                 a.be32(2, named(*to));
             }),
-            Expression::NamesRouters(to) => word(a, "exthdr", |a| {
-                const ROUTING: u8 = 43;
-                const IS_PRESENT: u32 = 1;
-                a.be32(1, named(*to));
-                a.bytes(2, &[ROUTING]);
-                a.be32(3, 0);
-                a.be32(4, 1);
-                a.be32(5, IS_PRESENT);
-            }),
+            Expression::NamesRouters(to) => word(a, "exthdr", |a| routing_header(a, *to)),
             Expression::Load(bytes, to) => word(a, "immediate", |a| {
                 a.be32(1, named(*to));
                 a.nest(DATA, |a| a.bytes(VALUE, bytes));
@@ -295,13 +287,7 @@ impl Expression<'_> {
                 a.be32(2, u32::from(!equal));
                 a.nest(3, |a| a.bytes(VALUE, bytes));
             }),
-            Expression::Mask(register, mask) => word(a, "bitwise", |a| {
-                a.be32(1, named(*register));
-                a.be32(2, named(*register));
-                a.be32(3, 4);
-                a.nest(4, |a| a.bytes(VALUE, &mask.to_ne_bytes()));
-                a.nest(5, |a| a.bytes(VALUE, &[0; 4]));
-            }),
+            Expression::Mask(register, mask) => word(a, "bitwise", |a| masked(a, *register, *mask)),
             Expression::Lookup(set, from) => word(a, "lookup", |a| {
                 a.be32(2, named(*from));
                 a.text(1, set);
@@ -366,6 +352,25 @@ impl Gauge {
             }),
         }
     }
+}
+
+/// Whether a packet has a routing header: extension header 43 (RFC 8200), by its presence.
+fn routing_header(a: &mut Attributes<'_>, to: Register) {
+    const ROUTING: u8 = 43;
+    const IS_PRESENT: u32 = 1;
+    a.be32(1, named(to));
+    a.bytes(2, &[ROUTING]);
+    a.be32(3, 0);
+    a.be32(4, 1);
+    a.be32(5, IS_PRESENT);
+}
+
+fn masked(a: &mut Attributes<'_>, register: Register, mask: u32) {
+    a.be32(1, named(register));
+    a.be32(2, named(register));
+    a.be32(3, 4);
+    a.nest(4, |a| a.bytes(VALUE, &mask.to_ne_bytes()));
+    a.nest(5, |a| a.bytes(VALUE, &[0; 4]));
 }
 
 /// A kind of expression, by its name, and its attributes.
