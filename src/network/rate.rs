@@ -36,7 +36,7 @@ pub fn probe() -> Result<(), NetworkError> {
     let probe = || {
         unshare_network().map_err(|source| NetworkError::Namespace { doing: "make a namespace", source })?;
         let mut batch = Batch::default();
-        if let Some(bucket) = bucket(1 << 20) {
+        if let Some(bucket) = bucket(1 << 30) {
             add_bucket(&mut batch, LOOPBACK, &bucket);
         }
         let tried = Socket::open(Family::Route).and_then(|mut socket| socket.talk(&mut batch.confirm()));
