@@ -65,9 +65,10 @@ fn second_stop_with_a_grace_ends_a_longer_one_sooner() {
     let before = Instant::now();
     assert_eq!(d.rnx(["job", "stop", "--stop-grace=0s", &id]).field("Status"), "STOPPED");
     assert!(before.elapsed() < Duration::from_secs(60), "it waited for the first one");
-    for stop in [first, longer] {
-        assert_eq!(stop.finish().field("Status"), "STOPPED");
-    }
+    assert_eq!(first.finish().field("Status"), "STOPPED");
+    // Its call may have come when the job was over already.
+    let longer = longer.finish();
+    assert!(longer.code == 6 || longer.field("Status") == "STOPPED", "{}", longer.text());
 }
 
 #[test]

@@ -355,7 +355,7 @@ impl Gauge {
 }
 
 /// Whether a packet has a routing header: extension header 43 (RFC 8200), by its presence.
-fn routing_header(a: &mut Attributes<'_>, to: Register) {
+fn routing_header(a: &mut Attributes<'_>, to: u32) {
     const ROUTING: u8 = 43;
     const IS_PRESENT: u32 = 1;
     a.be32(1, named(to));
@@ -365,7 +365,7 @@ fn routing_header(a: &mut Attributes<'_>, to: Register) {
     a.be32(5, IS_PRESENT);
 }
 
-fn masked(a: &mut Attributes<'_>, register: Register, mask: u32) {
+fn masked(a: &mut Attributes<'_>, register: u32, mask: u32) {
     a.be32(1, named(register));
     a.be32(2, named(register));
     a.be32(3, 4);
