@@ -111,7 +111,8 @@ fn spool_of_a_long_flood_holds_only_what_history_lacks() {
     let size = numbers(1, 4_000_001).len() as u64;
     let stat = || std::fs::metadata(spool.join("stdout")).unwrap();
     eventually("all of it is written", || holds(stat().len() == size));
-    eventually("its bytes have left the disk", || holds(stat().blocks() * 512 < 5 << 20));
+    // Less than 4 MiB, and less than 256 rows of 16 KiB behind those, are released with more alone; an extent more.
+    eventually("its bytes have left the disk", || holds(stat().blocks() * 512 < (8 << 20) + (64 << 10)));
     assert!(read(&d, &id, false)[0] == numbers(1, 4_000_001), "the output differs");
     d.rnx(["job", "stop", &id]).ok();
     until_complete(&d, &id);
