@@ -53,7 +53,7 @@ fn jobs_have_ipv6_where_the_host_has_it() {
     serve(&outside);
     let _server = NameServer::start(&outside, SERVER, SERVER);
     in_host(&host, SERVER, |_| {
-        let mut d = TestDaemon::with([("network.ipv6", "auto")]);
+        let mut d = TestDaemon::start();
         let script = format!(
             "{PRINT_ADDRESS}; python3 -m http.server --bind :: 8080 >/dev/null 2>&1 & {}; kill %1",
             gate::wait_for("go")
@@ -153,14 +153,14 @@ fn jobs_keep_their_ipv6_when_the_daemon_is_killed() {
 }
 
 #[test]
-fn jobs_have_no_ipv6_unless_the_node_gives_it() {
+fn jobs_have_no_ipv6_where_the_node_gives_none() {
     needs!(ready(), "needs root, ip(8) and nft(8)");
     needs!(has_ipv6(), "this kernel has no IPv6");
     let (host, outside) = host_with_ipv6();
     serve(&outside);
     let server = NameServer::start(&outside, SERVER, SERVER);
     in_host(&host, SERVER, |_| {
-        let mut d = TestDaemon::start();
+        let mut d = TestDaemon::with([("network.ipv6", "off")]);
         let seen = run(
             &d,
             &["--network", "bridge"],

@@ -22,7 +22,7 @@ pub struct Network {
     pub max_custom_networks: u32,
     /// Addresses of jobs in the mode "isolated".
     pub isolated_cidr: String,
-    /// Whether jobs have IPv6: "off", or "auto", where the host has a way out of it.
+    /// Whether jobs have IPv6: "auto", where the host has a way out of it, or "off".
     pub ipv6: Ipv6,
     /// The section `network.egress:`.
     pub egress: Egress,
@@ -38,9 +38,9 @@ pub struct Network {
 #[serde(rename_all = "lowercase")]
 pub enum Ipv6 {
     /// Where the host has a default route of IPv6 and forwards it, or can forward it for joblet alone.
+    #[default]
     Auto,
     /// Never.
-    #[default]
     Off,
 }
 
