@@ -51,7 +51,7 @@ impl ProgramGroup {
         self.0.write("cgroup.procs", &pid.to_string())
     }
 
-    /// Its directory.
+    /// The directory of the group.
     pub fn path(&self) -> &Path {
         &self.0.path
     }

@@ -14,9 +14,9 @@ pub struct Disk {
     pub reads: u64,
     /// Writes that are complete.
     pub writes: u64,
-    /// Bytes read.
+    /// Bytes that were read.
     pub read_bytes: u64,
-    /// Bytes written.
+    /// Bytes that were written.
     pub written_bytes: u64,
     /// Milliseconds of all reads, added up.
     pub read_ms: u64,

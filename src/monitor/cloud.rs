@@ -14,7 +14,7 @@ const AZURE_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
 pub struct Strings<'a> {
     /// The maker of the machine.
     pub vendor: &'a str,
-    /// Its model.
+    /// The model of the machine.
     pub product: &'a str,
     /// The maker of the firmware.
     pub bios: &'a str,
@@ -22,20 +22,20 @@ pub struct Strings<'a> {
     pub asset: &'a str,
 }
 
-/// A cloud.
+/// A cloud that this file knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Amazon EC2.
+    /// EC2 of Amazon.
     Aws,
-    /// Microsoft Azure.
+    /// Azure of Microsoft.
     Azure,
     /// Google Compute Engine.
     Gcp,
-    /// DigitalOcean.
+    /// Droplets of DigitalOcean.
     DigitalOcean,
     /// OpenStack, whoever runs it.
     OpenStack,
-    /// Hetzner Cloud.
+    /// The cloud of Hetzner.
     Hetzner,
     /// None: a hypervisor alone.
     None,
@@ -61,7 +61,7 @@ impl Provider {
 pub struct Cloud {
     /// The cloud; empty: a hypervisor alone.
     pub provider: String,
-    /// The region.
+    /// The region of the machine.
     pub region: String,
     /// The zone in the region.
     pub zone: String,

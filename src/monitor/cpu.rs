@@ -7,7 +7,7 @@ pub struct Ticks {
     pub user: u64,
     /// In the kernel, interrupts included.
     pub system: u64,
-    /// Idle.
+    /// With nothing to do.
     pub idle: u64,
     /// Idle while a disk was awaited.
     pub io_wait: u64,
@@ -15,7 +15,7 @@ pub struct Ticks {
     pub steal: u64,
 }
 
-/// `/proc/stat`.
+/// The contents of `/proc/stat`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stat {
     /// All processors together.
@@ -29,11 +29,11 @@ pub struct Stat {
 /// Shares of an interval in percent; they add up to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Shares {
-    /// In programs.
+    /// The share of programs.
     pub user: f64,
     /// In the kernel.
     pub system: f64,
-    /// Idle.
+    /// With nothing to do.
     pub idle: f64,
     /// Idle while a disk was awaited.
     pub io_wait: f64,

@@ -5,7 +5,7 @@
 pub struct Mount {
     /// The block device, such as `/dev/nvme0n1p2`.
     pub device: String,
-    /// The directory.
+    /// The directory of the mount.
     pub point: String,
     /// The type, such as `ext4`.
     pub kind: String,

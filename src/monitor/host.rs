@@ -16,7 +16,7 @@ pub struct System {
 pub struct Host {
     /// The host's name.
     pub name: String,
-    /// The system.
+    /// The system that runs there.
     pub system: System,
     /// Release of the kernel, such as `6.1.0-18-amd64`.
     pub kernel: String,

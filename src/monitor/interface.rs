@@ -8,19 +8,19 @@ const OF_GUESTS: [&str; 6] = ["veth", "br-", "virbr", "tap", "tun", "docker"];
 /// Counters of an interface since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Bytes received.
+    /// Bytes that came in.
     pub rx_bytes: u64,
-    /// Packets received.
+    /// Packets that came in.
     pub rx_packets: u64,
-    /// Receive errors.
+    /// Errors on the way in.
     pub rx_errors: u64,
     /// Packets dropped on the way in.
     pub rx_drops: u64,
-    /// Bytes sent.
+    /// Bytes that went out.
     pub tx_bytes: u64,
-    /// Packets sent.
+    /// Packets that went out.
     pub tx_packets: u64,
-    /// Send errors.
+    /// Errors on the way out.
     pub tx_errors: u64,
     /// Packets dropped on the way out.
     pub tx_drops: u64,
@@ -29,9 +29,9 @@ pub struct Counters {
 /// An interface of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interface {
-    /// The name.
+    /// The name of the interface.
     pub name: String,
-    /// The counters.
+    /// Its counters since it was made.
     pub counters: Counters,
     /// Addresses, IPv4 first.
     pub addresses: Vec<String>,

@@ -13,9 +13,9 @@ pub struct Memory {
     pub cached: u64,
     /// Raw blocks of disks.
     pub buffered: u64,
-    /// Swap.
+    /// Bytes of swap.
     pub swap_total: u64,
-    /// Unused swap.
+    /// Bytes of swap that are not in use.
     pub swap_free: u64,
 }
 

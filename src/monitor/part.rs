@@ -7,13 +7,13 @@ pub enum Part {
     Cpu,
     /// Memory and swap.
     Memory,
-    /// File systems.
+    /// File systems and their room.
     Disk,
-    /// Interfaces.
+    /// Interfaces and their counters.
     Network,
     /// Disks at work.
     Io,
-    /// Processes.
+    /// Processes in numbers, and the largest.
     Process,
 }
 
@@ -55,7 +55,7 @@ impl Parts {
         self.0 & 1 << part as u8 != 0
     }
 
-    /// Both.
+    /// The parts of both.
     #[must_use]
     pub fn and(self, other: Parts) -> Parts {
         Parts(self.0 | other.0)

@@ -32,20 +32,20 @@ impl Doing {
     }
 }
 
-/// `/proc/<pid>/stat`.
+/// The contents of `/proc/<pid>/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
-    /// The process.
+    /// The number of the process.
     pub pid: i32,
     /// Its name, 15 bytes at most.
     pub name: String,
     /// The state of its first thread.
     pub doing: Doing,
-    /// Its parent.
+    /// The number of its parent.
     pub parent: i32,
     /// Ticks in programs and in the kernel.
     pub ticks: u64,
-    /// Its threads.
+    /// The number of its threads.
     pub threads: u64,
     /// Its start, in ticks since the boot. With the number it tells processes apart for good.
     pub started: u64,
@@ -130,7 +130,7 @@ pub struct Processes {
     pub stopped: usize,
     /// Those that have ended.
     pub zombies: usize,
-    /// All threads.
+    /// The threads of all of them.
     pub threads: u64,
     /// Those with most processor time, the first one first.
     pub by_cpu: Vec<Shown>,

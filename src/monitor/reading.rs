@@ -22,11 +22,11 @@ use crate::sys::netlink::{Family, Socket, link};
 /// The places of the files, so that tests have their own.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// `/proc`.
+    /// The place of `/proc`.
     pub proc: PathBuf,
-    /// `/sys`.
+    /// The place of `/sys`.
     pub sys: PathBuf,
-    /// `/etc`.
+    /// The place of `/etc`.
     pub etc: PathBuf,
 }
 

@@ -41,13 +41,13 @@ pub struct Sample {
     pub load: [f64; 3],
     /// Memory and swap.
     pub memory: Memory,
-    /// File systems.
+    /// File systems and their room.
     pub disks: Vec<Disk>,
     /// Interfaces with their rates.
     pub interfaces: Vec<(Interface, Rates)>,
     /// Disks at work, with their rates and the share of the time in which they were busy, percent.
     pub blocks: Vec<(block::Disk, Rates, f64)>,
-    /// Processes.
+    /// Processes in numbers, and the largest.
     pub processes: Processes,
 }
 

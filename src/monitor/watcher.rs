@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Questions that wait. Calls and streams of a client have their own bounds, and each has one question here at most.
 const WAITING: usize = 1024;
 
-/// What the thread may do.
+/// The settings of the thread.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The places of the files.

@@ -22,7 +22,7 @@ pub struct Promise {
     pub own_network: bool,
     /// Most processes and threads of the job.
     pub pids: u32,
-    /// Its volumes.
+    /// The volumes that it has.
     pub volumes: Vec<VolumeUse>,
 }
 
@@ -366,7 +366,7 @@ Max realtime timeout      50000                50000                us
     }
 
     #[test]
-    fn volume_that_is_missing_or_can_be_written_against_the_promise_is_named() {
+    fn volume_that_is_missing_or_wrongly_writable_is_named() {
         let volume = |text: &str| text.parse::<VolumeUse>().unwrap();
         let with = |lines: &str| proc_with(STATUS, LIMITS, &format!("{MOUNTS}{lines}"), "");
         let line = |name: &str, access: &str| {

@@ -55,7 +55,7 @@ struct Kept {
     sha256: String,
 }
 
-/// What became of the files of one job.
+/// The fate of the files of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collected {
     /// Bytes of an earlier attempt that are gone.

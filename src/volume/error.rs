@@ -52,7 +52,7 @@ pub enum VolumeError {
     /// A step of making an image.
     #[error("cannot {doing} {}: {source}; {}", path.display(), disk_remedy(source))]
     Image {
-        /// The step.
+        /// The step that failed.
         doing: &'static str,
         /// The image, or its directory.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum VolumeError {
     /// The image of a volume is not there.
     #[error("volume \"{name}\" cannot be mounted: its image {} is missing", path.display())]
     Missing {
-        /// The volume.
+        /// The name of the volume.
         name: VolumeName,
         /// The path of its image.
         path: PathBuf,
@@ -70,9 +70,9 @@ pub enum VolumeError {
     /// A step of mounting.
     #[error("volume \"{name}\" cannot be mounted: cannot {doing}: {source}{}", mount_remedy(source))]
     Mount {
-        /// The volume.
+        /// The name of the volume.
         name: VolumeName,
-        /// The step.
+        /// The step that failed.
         doing: &'static str,
         /// The kernel's answer.
         source: io::Error,
@@ -80,7 +80,7 @@ pub enum VolumeError {
     /// The kernel cannot map ids in this file system.
     #[error("volume \"{name}\" cannot be mounted: cannot map the ids of its files: {source}{}", map_remedy(*kind))]
     MapIds {
-        /// The volume.
+        /// The name of the volume.
         name: VolumeName,
         /// The kind of the volume.
         kind: VolumeKind,

@@ -99,7 +99,7 @@ pub struct WorkflowJob {
     pub args: Vec<String>,
     /// The network that it names; `None`: the node's default.
     pub network: Option<String>,
-    /// What it asks of that network.
+    /// Its wishes for that network.
     pub reach: Reach,
     /// The volumes that it gets.
     pub volumes: Vec<VolumeUse>,

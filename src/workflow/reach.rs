@@ -1,4 +1,4 @@
-//! What a job of a workflow file reaches, how fast, and what reaches it: the same as flags of `rnx job run`.
+//! The reach of a job of a workflow file, its rate, and its published ports: the same as flags of `rnx job run`.
 
 use std::fmt::Display;
 
@@ -13,7 +13,7 @@ use crate::job::{InvalidField, NetRate, NetworkMode, units};
 /// The wishes of a job that its network has to fulfil.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reach {
-    /// What it may reach outside its network; `None`: the node's default.
+    /// Destinations outside its network that it may reach; `None`: the node's default.
     pub egress: Option<List>,
     /// The rate of its network.
     pub rate: NetRate,
@@ -79,7 +79,7 @@ impl Draft {
         NetRate::new(self.up, self.down).map(drop).map_err(|why| wrong(key, node, &why))
     }
 
-    /// Takes `publish`.
+    /// Takes the key `publish`.
     pub(super) fn set_publish(&mut self, key: &Key, node: &Node) -> Result<(), WorkflowError> {
         let ports = strings(key, node)?;
         let ports = ports.iter().map(|port| Published::parse(port)).collect::<Result<Vec<_>, _>>();

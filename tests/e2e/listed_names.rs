@@ -46,7 +46,7 @@ for word in sys.argv[1:]:
         print(word, why.strerror, flush=True)
 ";
 
-/// What comes of these tries in a job with this list.
+/// The results of these tries in a job with this list.
 fn tries(d: &TestDaemon, network: &str, list: &str, words: &[&str]) -> (String, Vec<String>) {
     let flags = ["job", "run", "-q", "--network", network, "--egress", list, "python3", "-c", TRY];
     let out = d.rnx(flags.iter().chain(words));

@@ -55,7 +55,7 @@ fn status_has_the_values_of_the_host_for_viewers_too() {
         processes.topByMemory.iter().all(|process| !process.user.is_empty() && !process.startTime.is_empty())
     );
     assert!(status.available && status.server_version.version == env!("CARGO_PKG_VERSION"), "{status:?}");
-    // What rnx asks for its own version.
+    // The question of `rnx version`.
     let versions = d.rnx(["--json", "version"]).json();
     assert_eq!(versions["joblet"]["version"], env!("CARGO_PKG_VERSION"), "{versions}");
 }

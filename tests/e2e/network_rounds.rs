@@ -32,7 +32,7 @@ fn echo(listener: &TcpListener) {
     }
 }
 
-/// What a router has beside the wires of jobs, whose names and addresses differ; and how many of those.
+/// The contents of a router beside the wires of jobs, whose names and addresses differ; and how many of those.
 fn state(router: &Namespace) -> String {
     router.shell(
         "names='s/job-[0-9a-f]*/job/'

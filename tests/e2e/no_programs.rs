@@ -13,7 +13,7 @@ use crate::helper::wait::{eventually, holds};
 
 const JOBS: usize = 8;
 
-/// What nft(8) hears of changes in one namespace.
+/// The changes in one namespace that nft(8) hears of.
 struct Monitor<'a> {
     nft: Child,
     log: std::path::PathBuf,

@@ -1,4 +1,4 @@
-//! What is kept of workflows that are over, and of what their jobs have left for each other.
+//! The records and files that are kept of workflows that are over, and of what their jobs have left for each other.
 
 use crate::helper::wait::{eventually, holds};
 use crate::helper::workflow::{finish, start, status, until};

@@ -65,7 +65,7 @@ fn network_stays_while_a_workflow_will_submit_jobs_to_it() {
 }
 
 #[test]
-fn jobs_of_a_workflow_have_the_lists_rates_and_ports_of_its_file() {
+fn jobs_of_a_workflow_have_lists_rates_and_ports_of_its_file() {
     needs!(is_root() && has_program("ip") && has_program("nft"), "needs root, ip(8) and nft(8)");
     let (host, outside) = host_and_outside();
     let _served = outside.run(|| [8080, 8081].map(|port| TcpListener::bind(("0.0.0.0", port)).unwrap()));

@@ -350,7 +350,7 @@ fn ipv6_is_forwarded_for_joblet_alone() {
     lab.reopen_uplink();
     lab.mend();
     assert_eq!(letters(&lab, &job, INTERNET), "yyy");
-    // What comes in from the outside passes to nobody else.
+    // Packets from the outside pass to nobody else.
     lab.host.shell("ip link add other0 type bridge; ip link set other0 up; ip -6 address add 2600:e::1/64 dev other0 nodad");
     lab.outside.shell(&format!("ip -6 route add 2600:e::/64 via {HOST}"));
     lab.outside.try_shell("bash -c 'echo x >/dev/udp/2600:e::9/9'");

@@ -90,7 +90,7 @@ fn time(seconds: i64) -> String {
     Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
 }
 
-/// The version of the daemon. Who builds it for others names the commit in the environment of the build.
+/// The version of the daemon. A builder for others names the commit in the environment of the build.
 fn version() -> ServerVersionInfo {
     let built = |value: Option<&str>| value.unwrap_or_default().to_owned();
     ServerVersionInfo {

@@ -143,7 +143,7 @@ fn check(plan: &Workflow, rules: &Rules) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a job asks of its network: the network has it, and the node allows it.
+/// Checks the wishes of a job for its network: the network has them, and the node allows them.
 fn check_reach(job: &workflow::WorkflowJob, network: &NetworkMode, rules: &Rules) -> Result<(), Refusal> {
     job.reach.check(network)?;
     job.reach.rate.within(rules.net_rate)?;

@@ -40,7 +40,7 @@ pub enum Ipv6 {
     /// Where the host has a default route of IPv6 and forwards it, or can forward it for joblet alone.
     #[default]
     Auto,
-    /// Never.
+    /// Never, whatever the host has.
     Off,
 }
 

@@ -45,7 +45,7 @@ impl Ipv6 {
         Ok(())
     }
 
-    /// Has a router and its host follow the switch. What one of them refuses is told, and jobs go on without.
+    /// Has a router and its host follow the switch. A refusal of one of them is logged, and jobs go on without.
     pub(super) fn follow(&self, router: &mut Router, host: &mut Uplink) {
         let mut follow = || {
             if router.has_ipv6() {

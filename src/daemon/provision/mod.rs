@@ -159,7 +159,7 @@ pub(super) struct Resources {
     pub(super) ports: Option<Ports>,
     /// Its mount namespace.
     pub(super) mounts: Option<Mounts>,
-    /// Its volumes.
+    /// The volumes that it has.
     pub(super) volumes: Option<Volumes>,
     /// The path of its exit file.
     pub(super) exit_file: Option<PathBuf>,

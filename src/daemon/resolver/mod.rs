@@ -154,7 +154,8 @@ impl Resolver {
         self.mend_unless(self.table.remove(address));
     }
 
-    /// What stands around the processes that answer a job's questions, read back from the kernel. `tree`: the groups of the jobs.
+    /// The limits around the processes that answer a job's questions, read back from the kernel. `tree`: the groups of the
+    /// jobs.
     pub(in crate::daemon) fn read_back(&self, run_dir: &Path, tree: &Path) -> Layer {
         layer::read_back(Path::new("/proc"), run_dir, self.user, &tree.join(GROUP))
     }

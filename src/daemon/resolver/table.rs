@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(next(), Some(ToFront::Job(Box::new(listed.clone()))));
         assert_eq!(next(), Some(ToFront::Forget([10, 0, 0, 2].into())));
         assert_eq!(next(), None);
-        // Who waits for denials is woken by the answer to this request or a later one, and once at most by none.
+        // A caller that waits for denials is woken by the answer to this request or a later one, and once at most by none.
         assert!(
             table.await_denials(Duration::from_millis(1)) && table.await_denials(Duration::from_secs(3600))
         );

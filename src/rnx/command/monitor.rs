@@ -17,12 +17,12 @@ const PARTS: [&str; 6] = ["cpu", "memory", "disk", "network", "io", "process"];
 /// The longest interval, seconds.
 const LONGEST: i32 = 3600;
 
-/// `--filter`.
+/// The flag `--filter`.
 pub(super) const FILTER: Flag =
     value("filter", "PART,...", Group::Output, "Only these parts: cpu, memory, disk, network, io, process");
-/// `--compact`.
+/// The flag `--compact`.
 pub(super) const COMPACT: Flag = switch("compact", None, Group::Output, "One line a sample");
-/// `--interval`.
+/// The flag `--interval`.
 pub(super) const INTERVAL: Flag =
     value("interval", "SECONDS", Group::Output, "Seconds from one sample to the next (default 5)");
 

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_that_did_not_come_through_are_counted_where_there_are_some() {
+    fn lost_packets_are_counted_where_there_are_some() {
         let mut sample = JobMetricsSample::default();
         sample.network.mut_or_insert_default().totalRxBytes = 1;
         assert_eq!(additions(&sample), Vec::<String>::new());

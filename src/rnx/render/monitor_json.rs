@@ -140,7 +140,7 @@ mod tests {
     use crate::pb::joblet::{CPUMetrics, DiskMetrics, HostInfo};
 
     #[test]
-    fn shares_of_processors_are_from_0_to_1_and_absent_groups_are_absent() {
+    fn shares_are_from_0_to_1_and_absent_groups_are_absent() {
         let cpu =
             CPUMetrics { cores: 1, usagePercent: 50.0, perCoreUsage: vec![50.0], ..CPUMetrics::default() };
         let sample = SystemMetricsRes {
