@@ -41,9 +41,8 @@ pub(super) fn host(own: Ipv4Addr, guarded: &Guarded) -> Transaction {
         "forward",
         &[E::interface(Out, true, HOST_END), strange, vec![E::Verdict(Verdict::Drop)]].concat(),
     );
-    let families: [(fn() -> Vec<E<'static>>, _, _); 2] =
-        [(E::ipv4, GUARDS[0], &guarded.four), (E::ipv6, GUARDS[1], &guarded.six)];
-    for (is, chain, name) in families {
+    let families = [(E::ipv4(), GUARDS[0], &guarded.four), (E::ipv6(), GUARDS[1], &guarded.six)];
+    for (family, chain, name) in families {
         let Some(name) = name else { continue };
         let untranslated = vec![
             E::Connection(Connection::Status, FIRST),
@@ -51,7 +50,7 @@ pub(super) fn host(own: Ipv4Addr, guarded: &Guarded) -> Transaction {
             E::Compare(FIRST, true, vec![0; 4]),
         ];
         let rule = [
-            is(),
+            family,
             E::interface(In, true, name),
             E::interface(Out, false, HOST_END),
             E::state(state::NEW),

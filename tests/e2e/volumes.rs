@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use joblet::sys::loop_device;
 
@@ -36,7 +36,7 @@ fn images(d: &TestDaemon) -> PathBuf {
 }
 
 /// The files of all volumes, sorted.
-fn files(dir: &PathBuf) -> Vec<String> {
+fn files(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut found: Vec<String> = entries.collect();
     found.sort();
@@ -44,7 +44,7 @@ fn files(dir: &PathBuf) -> Vec<String> {
 }
 
 /// The loop devices whose files lie below this directory, by the paths that the kernel has of them.
-fn loop_devices(dir: &PathBuf) -> Vec<String> {
+fn loop_devices(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir("/sys/block").unwrap().flatten();
     let files = entries.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
     files.filter(|file| file.starts_with(dir.to_str().unwrap())).collect()
@@ -290,7 +290,7 @@ fn kill_amid_changes_of_volumes_leaves_each_whole_or_none() {
         let name = |what: &str| format!("{what}{round}");
         create(&d, &name("used"), "16MB");
         create(&d, &name("gone"), "16MB");
-        let mut calls = vec![
+        let mut calls = [
             d.rnx_spawn(["volume", "create", &name("made"), "--size", "16MB"]),
             d.rnx_spawn(["volume", "remove", &name("gone")]),
             d.rnx_spawn(["job", "run", "--volume", &name("used"), "true"]),

@@ -13,7 +13,8 @@ use std::process::Command;
 use std::sync::{Mutex, Once, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-/// A guest that measures time holds this alone, because another guest would distort its figures; the others share it.
+/// A guest that measures time, or that is busy all the time, holds this alone, because another guest would distort its
+/// figures or be too slow beside it; the others share it.
 static PROCESSORS: RwLock<()> = RwLock::new(());
 /// Two guests must not fill the cache of kernel and packages at once.
 static PACKING: Mutex<()> = Mutex::new(());
@@ -36,7 +37,7 @@ const PROGRAMS: [(&str, &str); 6] = [
 pub(super) struct Guest {
     /// The name of the file in the test cache that keeps the console of the last boot.
     pub(super) name: &'static str,
-    /// Whether the guest measures time and therefore runs without another guest.
+    /// Whether the guest runs without another guest.
     pub(super) alone: bool,
     /// Every test, in the order in which the guest runs them.
     pub(super) tests: &'static [&'static str],

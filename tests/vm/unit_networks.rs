@@ -8,7 +8,7 @@ fn image(out: &Path) -> Vec<String> {
     image_with(out, "outside")
 }
 
-in_guest! { GUEST, "unit_networks", alone: false, image:
+in_guest! { GUEST, "unit_networks", alone: true, image:
     modules_that_doctor_names_are_all_that_networks_need
     rates_are_refused_by_name_until_the_kernel_has_them
     jobs_reach_the_outside_and_each_other_by_name_under_the_unit
