@@ -2,7 +2,7 @@
 
 mod writers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -95,6 +95,8 @@ pub(super) struct Server {
     jobs: Jobs,
     /// The files of jobs as far as the loop needs them: how long they are.
     owners: HashMap<JobId, Token>,
+    /// Jobs that a connection has deleted and hears of again. A job may become complete meanwhile, and keeps its owner.
+    deleting: HashSet<JobId>,
     connections: HashMap<Token, Connection>,
     /// Jobs of these connections whose history was deleted: what comes of them is thrown away.
     dropped: HashMap<JobId, Reached>,
@@ -157,6 +159,7 @@ impl Server {
                 config.joblet.job_spool_limit.min(config.joblet.spool_limit / 4),
             )),
             owners: HashMap::new(),
+            deleting: HashSet::new(),
             connections: HashMap::new(),
             dropped: HashMap::new(),
             senders: Senders::default(),
@@ -306,6 +309,7 @@ impl Server {
             }
             Frame::DeleteJob { job } => {
                 self.owners.insert(job, token);
+                self.deleting.insert(job);
                 self.senders.forget(job);
                 self.jobs.remove(job);
                 self.lane(job).send(Task::Delete(job));
@@ -439,6 +443,7 @@ impl Server {
             let _ = done.send(());
         }
         self.janitor.forget(job);
+        self.deleting.remove(&job);
         self.acknowledge(job, Reached::default(), Note::Deleted);
         match self.dropped.get(&job) {
             // It may run: its writer is to let go of what it has.
@@ -502,7 +507,9 @@ impl Server {
         self.janitor.forget(job);
         self.lane(job).send(Task::Close(job));
         self.acknowledge(job, stored, Note::Complete);
-        self.owners.remove(&job);
+        if !self.deleting.contains(&job) {
+            self.owners.remove(&job);
+        }
     }
 
     fn acknowledge(&mut self, job: JobId, reached: Reached, note: Note) {
