@@ -459,13 +459,8 @@ fn ipv6(value: &[u8]) -> Option<Ipv6Addr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::hex;
     use super::*;
-
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let pair = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
-        digits.chunks(2).map(pair).collect()
-    }
 
     /// A wire as the kernel took it; `ip -details link` showed what was meant.
     #[test]

@@ -97,13 +97,8 @@ pub fn bucket_of(kind: u16, body: &[u8], index: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::hex;
     use super::*;
-
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let pair = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
-        digits.chunks(2).map(pair).collect()
-    }
 
     /// Buckets as the kernel took them; `tc qdisc show` showed what was meant.
     #[test]

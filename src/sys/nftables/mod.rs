@@ -370,12 +370,7 @@ mod tests {
     use super::expression::{Direction, Expression as E};
     use super::set::Field;
     use super::*;
-
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let pair = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
-        digits.chunks(2).map(pair).collect()
-    }
+    use crate::sys::netlink::batch::hex;
 
     const T: Table<'_> = Table { layer: Layer::Inet, name: "t" };
 
