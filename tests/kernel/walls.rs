@@ -295,7 +295,7 @@ fn resources_have_the_limits_of_the_plan() {
         ("Max msgqueue size", "819200", 819_200),
         ("Max nice priority", "0", 0),
         ("Max realtime priority", "0", 0),
-        ("Max realtime timeout", "50000", 50_000),
+        ("Max realtime timeout", "500000", 500_000),
     ] {
         let (is, hard) = line(name);
         // A limit can only be lower where the host's own is.
