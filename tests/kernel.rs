@@ -23,6 +23,8 @@ mod exfiltration;
 mod first_process;
 #[path = "kernel/guard.rs"]
 mod guard;
+#[path = "kernel/image.rs"]
+mod image;
 #[path = "kernel/init.rs"]
 mod init;
 #[path = "kernel/ipv6.rs"]

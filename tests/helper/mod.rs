@@ -20,6 +20,7 @@ pub mod skip;
 pub mod certificates;
 pub mod daemon;
 pub mod gate;
+pub mod image;
 pub mod name_server;
 pub mod network;
 pub mod programs;

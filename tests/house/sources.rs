@@ -73,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // A process beside the daemon: it reads egress lists, and confines itself by the filters of sandboxes.
     ("resolver", &["@0", "network", "sandbox::filter"]),
     ("volume", &["@0", "sandbox::step"]),
+    ("image", &["@0"]),
     ("upload", &["@0"]),
     ("gpu", &["@0", "sandbox::step"]),
     ("monitor", &["@0"]),
@@ -88,7 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
     "sandbox", "cgroup", "stream", "forward", "output", "state", "persist", "metrics", "workflow", "runtime",
-    "network", "resolver", "volume", "upload", "gpu", "monitor",
+    "network", "resolver", "volume", "upload", "gpu", "monitor", "image",
 ];
 
 /// One source file, with comments and the contents of strings blanked out in `code`.
