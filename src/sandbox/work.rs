@@ -23,7 +23,7 @@ use rustix::mount::{
 use super::create::Sandbox;
 use super::error::{SandboxError, preparing};
 use super::plan::inodes_for;
-use super::removal::{names, remove_tree};
+use crate::sys::removal::{names, remove_tree};
 use crate::sys::{self, quota};
 
 /// Mount attributes of a /work on disk: jobs cannot bring setuid programs or devices there.

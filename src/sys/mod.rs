@@ -3,7 +3,7 @@
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
 //! one thread, `mount_setattr`, loop devices, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
 //! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, an exit without exit handlers, writing dirty pages
-//! ahead. `mailbox`, `clock`, `nftables` and the messages of `netlink` need no `unsafe`. A wrapper is safe or it is
+//! ahead. `mailbox`, `clock`, `removal`, `nftables` and the messages of `netlink` need no `unsafe`. A wrapper is safe or it is
 //! `unsafe fn` with its preconditions; nothing is "usually fine".
 
 #![allow(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod quota;
 pub mod raw;
+pub mod removal;
 pub mod seccomp;
 pub mod thread;
 pub mod user_namespace;

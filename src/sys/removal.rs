@@ -18,7 +18,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// The kernel's refusal; the caller may try again with the rest.
-pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     loop {
         match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -95,7 +95,7 @@ fn enter(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 /// The entries of a directory, from its beginning, without itself and its parent.
-pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<impl Iterator<Item = io::Result<CString>>> {
+pub fn names(dir: BorrowedFd<'_>) -> io::Result<impl Iterator<Item = io::Result<CString>>> {
     let own = |name: &CStr| name == c"." || name == c"..";
     let entries = Dir::read_from(dir)?.map(|entry| Ok(entry?.file_name().to_owned()));
     Ok(entries.filter(move |name: &io::Result<CString>| !name.as_ref().is_ok_and(|name| own(name))))
