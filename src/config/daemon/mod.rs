@@ -22,6 +22,7 @@ mod pem;
 pub mod persist;
 mod process;
 mod range;
+mod runtime;
 mod security;
 mod server;
 mod state;
@@ -39,6 +40,7 @@ pub use monitoring::Monitoring;
 pub use network::{Ipv6, Network};
 pub use persist::Persist;
 pub use process::Process;
+pub use runtime::Runtime;
 pub use security::Security;
 pub use server::Server;
 pub use state::{Backend, OnShutdown, Retention, State};
@@ -109,6 +111,9 @@ pub struct DaemonConfig {
     /// The bounds of workflows.
     #[serde(deserialize_with = "section")]
     pub workflow: Workflow,
+    /// The roots of jobs other than the host's.
+    #[serde(deserialize_with = "section")]
+    pub runtime: Runtime,
     /// Looks at the host itself.
     #[serde(deserialize_with = "section")]
     pub monitoring: Monitoring,
@@ -134,6 +139,7 @@ impl Default for DaemonConfig {
             state: State::default(),
             uploads: Uploads::default(),
             workflow: Workflow::default(),
+            runtime: Runtime::default(),
             monitoring: Monitoring::default(),
         }
     }
@@ -141,7 +147,7 @@ impl Default for DaemonConfig {
 
 /// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
 /// the file of an installed host loads.
-const WITHOUT_EFFECT: [&str; 55] = [
+const WITHOUT_EFFECT: [&str; 56] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -191,7 +197,8 @@ const WITHOUT_EFFECT: [&str; 55] = [
     "process.default_group",
     "process.default_user",
     "process.namespaces",
-    "runtime",
+    "runtime.common_paths",
+    "runtime.registry_url",
     "security.audit",
     "server.keepalive",
     "server.mode",

@@ -122,6 +122,9 @@ fn check_workflows(c: &DaemonConfig) -> Result<(), String> {
 
 fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     absolute("dataDir", &c.data_dir)?;
+    if !c.runtime.base_path.as_os_str().is_empty() {
+        absolute("runtime.base_path", &c.runtime.base_path)?;
+    }
     if let Some(dir) = &c.cgroup.base_dir {
         absolute("cgroup base directory", dir)?;
     }

@@ -84,6 +84,7 @@ fn paths_of_history_follow_the_data_directory() {
     assert_eq!(c.ipc.socket, Path::new("/srv/j/run/persist-ipc.sock"));
     assert_eq!(c.persist.server.grpc_socket, Path::new("/srv/j/run/persist-grpc.sock"));
     assert_eq!(c.persist.storage.local.logs.directory, Path::new("/srv/j/logs"));
+    assert_eq!(c.runtime.base_path, Path::new("/srv/j/runtimes"));
     let c = persist("persist: {storage: {base_dir: /big}, ipc: {socket: /run/x.sock}}\n");
     assert_eq!(c.ipc.socket, Path::new("/run/x.sock"));
     assert_eq!(c.persist.storage.local.metrics.directory, Path::new("/big/metrics"));
@@ -102,6 +103,7 @@ fn wrong_values_are_refused_by_name() {
     for (text, expected) in [
         ("version: 2.0", "version \"2.0\" is not supported; this joblet reads 3.x"),
         ("server: {port: 70000}", "invalid server port: 70000 (1..65535)"),
+        ("runtime: {base_path: here}", "runtime.base_path must be absolute path: here"),
         ("server: {port: 0}", "invalid server port: 0"),
         ("joblet: {spoolLimit: 65535}", "joblet.spoolLimit is below 64KiB"),
         ("joblet: {jobSpoolLimit: 1K}", "joblet.jobSpoolLimit is below 64KiB"),

@@ -18,6 +18,7 @@ pub(in crate::config::daemon) fn fill_paths(c: &mut DaemonConfig) {
             *path = usual;
         }
     };
+    fill(&mut c.runtime.base_path, c.data_dir.join("runtimes"));
     let run = c.data_dir.join("run");
     let told = c.persist.ipc.socket.clone();
     fill(&mut c.ipc.socket, if told.as_os_str().is_empty() { run.join("persist-ipc.sock") } else { told });
