@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, makedev, memfd_create};
@@ -25,7 +25,9 @@ use super::error::{SandboxError, preparing};
 use super::identity;
 use super::plan::{PlanSpec, plan};
 use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
-use super::spec::{Messages, Network, SandboxParts, SandboxSpec, WireSpec};
+use super::roots::Roots;
+use super::runtime_root::RuntimeRoot;
+use super::spec::{Messages, Network, Root, SandboxParts, SandboxSpec, WireSpec};
 use super::start::Init;
 use super::step::Step;
 use crate::diag;
@@ -58,6 +60,7 @@ pub struct SandboxConfig {
 pub struct Sandbox {
     config: SandboxConfig,
     template: Template,
+    roots: Roots,
     pub(super) host_mounts: OwnedFd,
     init: OwnedFd,
     linger_s: CString,
@@ -91,7 +94,7 @@ impl Sandbox {
     /// # Errors
     /// The step that the host refused; no job can run then.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let template = Template::build(&host_paths(&config), &config.run_dir)?;
+        let template = Template::build(&host_paths(&config), None, &config.run_dir)?;
         for note in &template.notes {
             diag::event!(Level::Warn, "jobs do not see a host path as asked", reason = note);
         }
@@ -100,6 +103,7 @@ impl Sandbox {
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         Ok(Sandbox {
             template,
+            roots: Roots::default(),
             host_mounts: preparing(File::open("/proc/self/ns/mnt"), "open our mount namespace")?.into(),
             init: sealed_init()?,
             linger_s: text(&config.orphan_linger_s.to_string())?,
@@ -241,7 +245,8 @@ impl Sandbox {
                 Network::Wired(wire) => Network::Wired(WireSpec { router, socket, note, ..wire }),
                 Network::Host => Network::Host,
             },
-            parts: &self.template.parts,
+            own_root: self.template_of(spec.root).own_root.as_deref(),
+            parts: &self.template_of(spec.root).parts,
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
             scratch_bytes: spec.scratch_bytes,
@@ -269,6 +274,26 @@ impl Sandbox {
             filter: &self.filters[spec.user.index()],
             linger_s: &self.linger_s,
         })
+    }
+
+    /// The template of a runtime's root, made now if there is none. Never call it on the event loop.
+    ///
+    /// # Errors
+    /// A file of the runtime that is missing, or the kernel's refusal.
+    pub fn root(&self, root: &RuntimeRoot) -> Result<Arc<Template>, SandboxError> {
+        self.roots.get(root, &host_paths(&self.config), &self.config.run_dir)
+    }
+
+    /// Lets templates go that nobody has used for some minutes; the number of those that are left.
+    pub fn forget_idle_roots(&self, now: Instant) -> usize {
+        self.roots.forget_idle(now)
+    }
+
+    fn template_of<'a>(&'a self, root: Root<'a>) -> &'a Template {
+        match root {
+            Root::Host => &self.template,
+            Root::Runtime(template) => template,
+        }
     }
 
     /// The steps of a start in words and in their order: those of the very plan that a child would walk.
@@ -310,7 +335,8 @@ impl Sandbox {
         if matches!(parts.spec.network, Network::Own | Network::Wired(_)) {
             namespaces |= libc::CLONE_NEWNET;
         }
-        preparing(sys::thread::join_mounts(self.template.namespace.as_fd()), "enter the template root")?;
+        let template = self.template_of(parts.spec.root);
+        preparing(sys::thread::join_mounts(template.namespace.as_fd()), "enter the template root")?;
         let Walked { cloned, at, failed } =
             child::run(stack, watch, namespaces as u64, Some(parts.cgroup), steps);
         let back = sys::thread::join_mounts(self.host_mounts.as_fd());

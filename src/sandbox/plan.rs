@@ -4,7 +4,8 @@ use std::ffi::{CStr, CString};
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
-use super::rootfs::{NEW, Part, ProcMasks, ROOT_OPTIONS};
+use super::parts::{NEW, Part};
+use super::rootfs::{ProcMasks, ROOT_OPTIONS};
 use super::spec::Network;
 use super::step::Step;
 use crate::init_abi::slot;
@@ -15,6 +16,8 @@ use crate::job::User;
 pub struct PlanSpec<'a> {
     /// The network of the job.
     pub network: Network<'a>,
+    /// Options of the overlay that is the whole root; `None`: that of the host's.
+    pub own_root: Option<&'a CStr>,
     /// Mounts of the root beside the root itself.
     pub parts: &'a [Part],
     /// procfs shows pids only (`filesystem.proc: pid`).
@@ -112,8 +115,13 @@ fn own_network<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 
 /// The root is put together at /new, then entered; from then on paths are the job's.
 fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
-    steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options: ROOT_OPTIONS });
-    steps.push(Step::Bind { what: "/ without the host's /etc".into(), from: c"/overlay/root", at: c"/new" });
+    if let Some(options) = spec.own_root {
+        steps.push(Step::Overlay { what: "the root of the runtime".into(), at: c"/new", options });
+    } else {
+        steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options: ROOT_OPTIONS });
+        let what = "/ without the host's /etc".into();
+        steps.push(Step::Bind { what, from: c"/overlay/root", at: c"/new" });
+    }
     for part in spec.parts {
         let (Part::Overlay { at, .. } | Part::Bind { at, .. }) = part;
         let what = at.to_string_lossy().replacen(NEW, "", 1).into();

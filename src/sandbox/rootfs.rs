@@ -40,6 +40,8 @@ use rustix::mount::{
 use crate::sys;
 
 use super::error::SandboxError;
+use super::parts::{Bind, NEW, Part, ROOT, bind, doing, place_in_root};
+use super::runtime_root::{self, Added, BOTTOM, RuntimeRoot};
 use super::{etc, sysfs};
 
 /// Directories of the host that a job sees read-only where the configuration names no list; [`etc::PROGRAM_FILES`] adds
@@ -71,6 +73,9 @@ const DIRECTORIES: &[&str] =
 /// The directory among these that covers masked directories of /proc.
 pub(super) const EMPTY: &CStr = c"/var/empty";
 
+/// Not in the root of an image: programs of images find directories and links of their own there.
+const LOGS: &str = "var/log";
+
 /// Symbolic links, as every program expects them. The host name differs from job to job and the root does not: the
 /// kernel knows the name, and each job's hosts file is in its /run.
 const LINKS: &[(&str, &str)] = &[
@@ -84,7 +89,7 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/mtab", "/proc/self/mounts"),
     ("etc/resolv.conf", "/run/resolv.conf"),
     ("var/lock", "/run/lock"),
-    ("var/log", "/run/log"),
+    (LOGS, "/run/log"),
     ("var/run", "/run"),
     ("var/tmp", "/tmp"),
 ];
@@ -99,37 +104,16 @@ const FILES: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\njob:x:1000:\nnogroup:x:65534:\n"),
 ];
 
-/// The files of the root, in the template's namespace.
-const ROOT: &str = "layer/root";
-/// Where the child puts a root together. Paths of [`Part`] begin with it.
-pub(super) const NEW: &str = "/new";
 /// Options of the overlay that holds the root's files and the directories of /etc.
 pub(super) const ROOT_OPTIONS: &CStr = c"lowerdir=/layer:/host/etc,redirect_dir=follow";
-
-/// One mount of a job's root, for the child to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// A read-only overlay.
-    Overlay {
-        /// The mount point, in the template's namespace.
-        at: CString,
-        /// Options of mount(2).
-        options: CString,
-    },
-    /// A copy of a mount, with those below it.
-    Bind {
-        /// The mount, in the template's namespace.
-        from: CString,
-        /// The mount point there.
-        at: CString,
-    },
-}
 
 /// The namespace that children copy.
 #[derive(Debug)]
 pub struct Template {
     /// Mount namespace with the pivoted root.
     pub namespace: OwnedFd,
+    /// Options of the overlay that is the whole root; `None`: that of the host's.
+    pub own_root: Option<CString>,
     /// The mounts that each child makes there, in this order.
     pub parts: Vec<Part>,
     /// Sentences for the daemon's log: host paths that jobs do not see as asked.
@@ -137,16 +121,20 @@ pub struct Template {
 }
 
 impl Template {
-    /// Builds the template from `paths`; missing ones are skipped. The new root is mounted
-    /// on a directory below `run_dir` while it is built; no other process sees that.
+    /// Builds the template of the host's `paths`; missing ones are skipped. With a runtime it is that of its root. The new root
+    /// is mounted on a directory below `run_dir` while it is built; no other process sees that.
     ///
     /// # Errors
     /// The step that failed, with its path.
-    pub fn build(paths: &[HostPath], run_dir: &Path) -> Result<Template, SandboxError> {
-        let (paths, run_dir) = (paths.to_vec(), run_dir.to_owned());
+    pub fn build(
+        paths: &[HostPath],
+        runtime: Option<&RuntimeRoot>,
+        run_dir: &Path,
+    ) -> Result<Template, SandboxError> {
+        let (paths, runtime, run_dir) = (paths.to_vec(), runtime.cloned(), run_dir.to_owned());
         std::thread::Builder::new()
             .name("template".into())
-            .spawn(move || build(paths, &run_dir))
+            .spawn(move || build(paths, runtime.as_ref(), &run_dir))
             .map_err(|source| SandboxError::Template { doing: "start a thread".into(), source })?
             .join()
             .map_err(|_| SandboxError::Template {
@@ -156,15 +144,11 @@ impl Template {
     }
 }
 
-/// Names the step that ran when `result` failed.
-pub(super) fn doing<T>(
-    result: Result<T, impl Into<io::Error>>,
-    what: impl FnOnce() -> String,
-) -> Result<T, SandboxError> {
-    result.map_err(|e| SandboxError::Template { doing: what(), source: e.into() })
-}
-
-fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxError> {
+fn build(
+    paths: Vec<HostPath>,
+    runtime: Option<&RuntimeRoot>,
+    run_dir: &Path,
+) -> Result<Template, SandboxError> {
     is_procfs("/proc")?;
     // On the file system of dataDir, which is most often that of /usr: the overlay of /usr then has one device number.
     let (empty, anchor) = (run_dir.join("empty"), run_dir.join("root"));
@@ -187,19 +171,9 @@ fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxEr
     })?;
     stand_in(&anchor)?;
     // From here on every path of the new root is relative: the thread stands in it.
-    let mut template = Template { namespace: namespace.into(), parts: Vec::new(), notes: Vec::new() };
-    furnish()?;
-    // A directory comes before those below it, and is mounted first.
-    paths.sort_by(|a, b| a.path.cmp(&b.path));
-    paths.dedup_by(|a, b| a.path == b.path);
-    let mut binds = vec![
-        Bind::directory(&empty, "host/empty"),
-        // Mounts on files of the host's /etc, as container runtimes make them, stay away: they are copied.
-        Bind { recursive: false, ..Bind::directory(Path::new("/etc"), "host/etc") },
-    ];
-    for path in &paths {
-        binds.extend(make_place(path, binds.len(), &mut template)?);
-    }
+    let mut template =
+        Template { namespace: namespace.into(), own_root: None, parts: Vec::new(), notes: Vec::new() };
+    let binds = make_places(&mut template, paths, runtime, &empty)?;
     cover_read_only(&anchor)?;
     binds.iter().try_for_each(bind)?;
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
@@ -207,6 +181,46 @@ fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxEr
     stand_in(Path::new("/"))?;
     try_overlays(&mut template)?;
     Ok(template)
+}
+
+/// Makes our files, and the places of everything else; what is to be bound there.
+fn make_places(
+    template: &mut Template,
+    mut paths: Vec<HostPath>,
+    runtime: Option<&RuntimeRoot>,
+    empty: &Path,
+) -> Result<Vec<Bind>, SandboxError> {
+    let over_host = runtime.is_none_or(|runtime| runtime.over_host);
+    furnish(if over_host { ROOT } else { BOTTOM })?;
+    let mut binds = vec![Bind::directory(empty, "host/empty")];
+    if over_host {
+        // Mounts on files of the host's /etc, as container runtimes make them, stay away: they are copied.
+        binds.push(Bind { recursive: false, ..Bind::directory(Path::new("/etc"), "host/etc") });
+        // A directory comes before those below it, and is mounted first.
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        paths.dedup_by(|a, b| a.path == b.path);
+        // In the place of one of the host's paths a runtime may have its own.
+        let is_taken = |path: &Path| {
+            runtime.is_some_and(|runtime| runtime.mounts.iter().any(|mount| mount.target == path))
+        };
+        for path in paths.iter().filter(|path| !is_taken(&path.path)) {
+            let place = make_place(path, binds.len(), template)?;
+            if let (Some(_), Some(runtime)) = (&place, runtime) {
+                runtime_root::has_host_place(&path.path, runtime)?;
+            }
+            binds.extend(place);
+        }
+    } else {
+        runtime_root::close_own_directories()?;
+    }
+    if let Some(runtime) = runtime {
+        let added = runtime_root::make_places(runtime, binds.len())?;
+        template.own_root = if over_host { None } else { Some(added.root_options()?) };
+        let Added { binds: more, parts, .. } = added;
+        binds.extend(more);
+        template.parts.extend(parts);
+    }
+    Ok(binds)
 }
 
 /// User maps, descriptors and namespaces are reached through /proc; a write to another file system mounted
@@ -237,8 +251,9 @@ fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
     stand_in(anchor)
 }
 
-fn furnish() -> Result<(), SandboxError> {
-    for dir in ["host", "host/etc", "host/empty", "overlay", "new", "layer", ROOT] {
+/// Makes our directories and files. `accounts` is where /etc/passwd and /etc/group go.
+fn furnish(accounts: &str) -> Result<(), SandboxError> {
+    for dir in ["host", "host/etc", "host/empty", "overlay", "new", "layer", ROOT, BOTTOM, "bottom/etc"] {
         doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;
     }
     let root = Path::new(ROOT);
@@ -248,11 +263,14 @@ fn furnish() -> Result<(), SandboxError> {
         doing(fs::set_permissions(&at, Permissions::from_mode(0o755)), || format!("set mode of /{dir}"))?;
     }
     for (path, text) in FILES {
-        let at = root.join(path);
+        let at = Path::new(accounts).join(path);
         doing(fs::write(&at, text), || format!("make /{path}"))?;
         doing(fs::set_permissions(&at, Permissions::from_mode(0o644)), || format!("set mode of /{path}"))?;
     }
     for (name, to) in LINKS {
+        if accounts != ROOT && *name == LOGS {
+            continue;
+        }
         doing(symlink(to, root.join(name)), || format!("link /{name}"))?;
     }
     for (name, major, minor) in DEVICES {
@@ -266,24 +284,6 @@ fn furnish() -> Result<(), SandboxError> {
     }
     let made = sysfs::copy_topology(Path::new("/sys"), &root.join("sys"));
     doing(made, || "make the /sys tree".into())
-}
-
-/// One host path to bind below `host`.
-struct Bind {
-    /// Path on the host.
-    from: PathBuf,
-    /// Place in the template.
-    to: PathBuf,
-    /// The file type when its place was made; it must be the same when it is opened.
-    kind: FileType,
-    /// Whether mounts below it come too.
-    recursive: bool,
-}
-
-impl Bind {
-    fn directory(from: &Path, to: &str) -> Bind {
-        Bind { from: from.to_owned(), to: to.into(), kind: FileType::Directory, recursive: true }
-    }
 }
 
 /// Makes the place of one host path: a symbolic link (merged-usr) is made again; a path below /etc becomes files of ours
@@ -332,27 +332,7 @@ fn make_place(host: &HostPath, number: usize, template: &mut Template) -> Result
         Part::Bind { from: text(format!("/{to}").into_bytes())?, at: place }
     });
     let kind = FileType::from_raw_mode(meta.mode());
-    Ok(Some(Bind { from: path.to_owned(), to: to.into(), kind, recursive: true }))
-}
-
-/// The place of a host path below [`ROOT`], with the directories above it made. A link among these is refused: an
-/// absolute one would lead to the host.
-fn place_in_root(path: &Path) -> io::Result<PathBuf> {
-    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
-    let inside = path.strip_prefix("/").map_err(|_| wrong("it is not absolute".into()))?;
-    let mut at = PathBuf::from(ROOT);
-    for name in inside.parent().into_iter().flat_map(Path::components) {
-        at.push(name);
-        match fs::symlink_metadata(&at) {
-            Ok(meta) if meta.is_symlink() => {
-                let link = Path::new("/").join(at.strip_prefix(ROOT).unwrap_or(&at));
-                return Err(wrong(format!("{} is a link; name the path without links", link.display())));
-            }
-            Ok(_) => {}
-            Err(_) => fs::create_dir(&at)?,
-        }
-    }
-    Ok(at.join(inside.file_name().unwrap_or_default()))
+    Ok(Some(Bind { from: path.to_owned(), opened: None, to: to.into(), kind, recursive: true }))
 }
 
 /// Whether another file system is mounted below this directory: an overlay would show the empty directory there.
@@ -364,28 +344,6 @@ fn has_mounts_below(path: &Path) -> bool {
         || path.as_os_str().as_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'\\')
 }
 
-/// Binds by descriptor: the file type is checked, and the attributes are set, on the detached copy that is then
-/// mounted. A link that has taken its place meanwhile is not followed.
-fn bind(bind: &Bind) -> Result<(), SandboxError> {
-    let from = bind.from.display();
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_NO_AUTOMOUNT
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, bind.recursive);
-    let tree = doing(open_tree(CWD, &bind.from, flags), || format!("open {from}"))?;
-    let found = doing(rustix::fs::fstat(&tree), || format!("look at {from}"))?;
-    let same = FileType::from_raw_mode(found.st_mode) == bind.kind;
-    let other = || io::Error::new(io::ErrorKind::InvalidData, "it was replaced while the root was made");
-    doing(same.then_some(()).ok_or_else(other), || format!("expose {from}"))?;
-    doing(sys::mount::set_attributes(tree.as_fd(), c"", sys::mount::READ_ONLY, true), || {
-        format!("make {from} read-only")
-    })?;
-    doing(move_mount(&tree, "", CWD, &bind.to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH), || {
-        format!("mount {from}")
-    })
-}
-
 /// Mounts each overlay once. The root's must succeed; a directory that overlayfs refuses becomes a bind.
 fn try_overlays(template: &mut Template) -> Result<(), SandboxError> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
@@ -393,8 +351,8 @@ fn try_overlays(template: &mut Template) -> Result<(), SandboxError> {
         mount("joblet", "/overlay", "overlay", flags, Some(options))?;
         Ok(unmount("/overlay", UnmountFlags::DETACH)?)
     };
-    doing(attempt(ROOT_OPTIONS), || {
-        "mount an overlay of the root and /etc (modprobe overlay loads overlayfs)".into()
+    doing(attempt(template.own_root.as_deref().unwrap_or(ROOT_OPTIONS)), || {
+        "mount an overlay of the root (modprobe overlay loads overlayfs)".into()
     })?;
     for part in &mut template.parts {
         let Part::Overlay { at, options } = part else { continue };

@@ -3,7 +3,17 @@
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
+use super::rootfs::Template;
 use crate::job::User;
+
+/// The root of a job.
+#[derive(Debug, Clone, Copy)]
+pub enum Root<'a> {
+    /// The host's paths.
+    Host,
+    /// That of a runtime ([`Sandbox::root`](super::Sandbox::root)).
+    Runtime(&'a Template),
+}
 
 /// The network of a job.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +71,8 @@ pub struct SandboxSpec<'a> {
     pub network: Network<'a>,
     /// The user that the job is inside.
     pub user: User,
+    /// The root that it sees.
+    pub root: Root<'a>,
 }
 
 /// Everything that [`Sandbox::create`](super::Sandbox::create) needs for one job.

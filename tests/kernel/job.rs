@@ -12,7 +12,9 @@ use joblet::job::User;
 use joblet::job::exit_file::ExitFile;
 use joblet::sandbox::create::{SandboxConfig, exit_file_path};
 use joblet::sandbox::identity::make_namespace;
-use joblet::sandbox::{Created, ExecRequest, Network, Sandbox, SandboxError, SandboxParts, SandboxSpec};
+use joblet::sandbox::{
+    Created, ExecRequest, Network, Root, RuntimeRoot, Sandbox, SandboxError, SandboxParts, SandboxSpec,
+};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::helper::residue::{cgroup2_mount, mounts_below, processes_of};
@@ -83,6 +85,8 @@ pub struct Order {
     pub user_namespace: Option<OwnedFd>,
     pub work: Option<OwnedFd>,
     pub cgroup: Option<OwnedFd>,
+    /// The root of a runtime, instead of the host's.
+    pub root: Option<RuntimeRoot>,
 }
 
 impl Order {
@@ -98,6 +102,7 @@ impl Order {
             user_namespace: None,
             work: None,
             cgroup: None,
+            root: None,
         }
     }
 
@@ -196,6 +201,7 @@ fn start_here(
     fill(&work, order);
     let cgroup: OwnedFd = File::open(cgroup).unwrap().into();
     let strings = |list: &[String]| list.iter().map(|s| CString::new(s.as_str()).unwrap()).collect();
+    let template = order.root.as_ref().map(|root| sandbox.root(root)).transpose()?;
     let walls = SandboxParts {
         id,
         spec: SandboxSpec {
@@ -204,6 +210,7 @@ fn start_here(
             pids: 64,
             network: Network::Own,
             user: order.user,
+            root: template.as_deref().map_or(Root::Host, Root::Runtime),
         },
         work: or(order.work.as_ref(), &work),
         user_namespace: or(order.user_namespace.as_ref(), &namespace),

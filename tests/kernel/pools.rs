@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use joblet::job::User;
 use joblet::sandbox::identity::make_namespace;
-use joblet::sandbox::{Network, SandboxSpec};
+use joblet::sandbox::{Network, Root, SandboxSpec};
 use joblet::sys::user_namespace::owner;
 
 use crate::helper::skip::is_root;
@@ -40,7 +40,7 @@ fn job_has_small_pools_and_no_namespaces_of_its_own() {
 fn policy_is_compiled_before_the_child_leaves_root() {
     needs!(is_root(), "needs root");
     let (hostname, network, user) = ("job", Network::Own, User::Root);
-    let spec = SandboxSpec { hostname, scratch_bytes: 1 << 20, pids: 64, network, user };
+    let spec = SandboxSpec { hostname, scratch_bytes: 1 << 20, pids: 64, network, user, root: Root::Host };
     let plan = Bench::new().sandbox.explain(spec).unwrap();
     let place = |step: &str| plan.iter().position(|line| line.starts_with(step)).unwrap();
     // From the user namespace on, a pool that jobs have filled (net.core.bpf_jit_limit) has no room for it.

@@ -9,7 +9,7 @@ use joblet::job::exit_file::Begun;
 use crate::helper::residue::{files, processes_of};
 use crate::helper::skip::is_root;
 use crate::job::{Bench, Order};
-use joblet::sandbox::{Network, SandboxSpec};
+use joblet::sandbox::{Network, Root, SandboxSpec};
 
 fn plain_file(bench: &Bench) -> OwnedFd {
     File::create(bench.ground.dir.join("plain")).unwrap().into()
@@ -110,7 +110,14 @@ fn error_of_a_failed_step_is_its_line_in_the_explained_plan() {
     let bench = Bench::new();
     let hostname = "x".repeat(70);
     let (network, user) = (Network::Own, User::Root);
-    let spec = SandboxSpec { hostname: &hostname, scratch_bytes: 1 << 20, pids: 64, network, user };
+    let spec = SandboxSpec {
+        hostname: &hostname,
+        scratch_bytes: 1 << 20,
+        pids: 64,
+        network,
+        user,
+        root: Root::Host,
+    };
     let plan = bench.sandbox.explain(spec).unwrap();
     let mut failed_at = Vec::new();
     for order in [

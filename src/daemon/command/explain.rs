@@ -6,7 +6,7 @@ use crate::daemon::core::Core;
 use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
 use crate::job::units::format_duration;
 use crate::job::{Controller, JobSpec, NetworkMode};
-use crate::sandbox::{Network, SandboxError, SandboxSpec, filter};
+use crate::sandbox::{Network, Root, SandboxError, SandboxSpec, filter};
 use crate::upload::Upload;
 
 /// Answers with the plan of a job that is not started: no id, no record, nothing on disk.
@@ -62,6 +62,7 @@ fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Ve
             }
         },
         user: spec.user,
+        root: Root::Host,
     })?);
     plan.push(format!("system call policy: {}", filter::JOB.summary()));
     if entries > 0 {

@@ -43,7 +43,7 @@ use crate::job::{JobId, JobSpec, Limits, User, VolumeUse, WireLease};
 use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
-use crate::sandbox::{CloneContext, Created, Init, SandboxParts, SandboxSpec};
+use crate::sandbox::{CloneContext, Created, Init, Root, SandboxParts, SandboxSpec};
 
 pub(super) use identity::Identity;
 pub(super) use ipv6::Ipv6;
@@ -249,6 +249,7 @@ impl Resources {
                 pids: limits.pids,
                 network: source.as_network(lead.as_ref()),
                 user,
+                root: Root::Host,
             },
             work: work.as_fd(),
             user_namespace: user_namespace.as_fd(),
