@@ -11,6 +11,7 @@ pub mod egress;
 pub mod env;
 pub mod exit;
 pub mod exit_file;
+mod given_name;
 pub mod id;
 mod invalid_field;
 pub mod layer;

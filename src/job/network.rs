@@ -1,16 +1,14 @@
 //! The network of a job: the word for it, the name of one that clients make, and the address that it has there.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::given_name::{self, text_of_name};
 use super::publish::Published;
 use super::{InvalidField, NetRate};
 
-/// Longest name of a network.
-const LONGEST_NAME: usize = 63;
 /// Words of modes, which no network has as its name.
 const MODES: [NetworkMode; 4] =
     [NetworkMode::None, NetworkMode::Isolated, NetworkMode::Bridge, NetworkMode::Host];
@@ -127,58 +125,18 @@ impl From<NetworkMode> for String {
 #[serde(try_from = "String", into = "String")]
 pub struct NetworkName(String);
 
-impl NetworkName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+text_of_name!(NetworkName);
 
 impl FromStr for NetworkName {
     type Err = InvalidField;
 
     fn from_str(name: &str) -> Result<Self, InvalidField> {
-        let no = |why: &str| {
-            let mut shown: String = name.chars().take(LONGEST_NAME).collect();
-            if shown.len() < name.len() {
-                shown += "...";
-            }
-            let shown = shown.escape_debug();
-            Err(InvalidField::new(format!("\"{shown}\" cannot be the name of a network: {why}")))
-        };
+        const THING: &str = "a network";
         if MODES.iter().any(|mode| mode.as_str() == name) {
-            return no("it is the name of a mode");
+            return Err(given_name::refuse(name, THING, "it is the name of a mode"));
         }
-        if name.is_empty() || name.len() > LONGEST_NAME {
-            return no("it must have 1 to 63 characters");
-        }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            return no("it may have letters, digits, '-' and '_' only");
-        }
-        if !name.as_bytes()[0].is_ascii_alphanumeric() {
-            return no("it must begin with a letter or a digit");
-        }
+        given_name::check(name, THING)?;
         Ok(NetworkName(name.to_owned()))
-    }
-}
-
-impl TryFrom<String> for NetworkName {
-    type Error = InvalidField;
-
-    fn try_from(name: String) -> Result<Self, InvalidField> {
-        name.parse()
-    }
-}
-
-impl From<NetworkName> for String {
-    fn from(name: NetworkName) -> String {
-        name.0
-    }
-}
-
-impl fmt::Display for NetworkName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::InvalidField;
+use super::given_name::{self, text_of_name};
 
-/// Longest name of a volume.
-const LONGEST_NAME: usize = 63;
 /// Most volumes of one job.
 pub const MOST_OF_A_JOB: usize = 32;
 /// The owner of all files of volumes on disk, whatever job wrote them. It is the first id of the range that systemd
@@ -23,56 +22,18 @@ const READ_ONLY: &str = "ro";
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeName(String);
 
-impl VolumeName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for VolumeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_of_name!(VolumeName);
 
 impl FromStr for VolumeName {
     type Err = InvalidField;
 
     fn from_str(name: &str) -> Result<Self, InvalidField> {
-        let no = |why: &str| {
-            let mut shown: String = name.chars().take(LONGEST_NAME).collect();
-            if shown.len() < name.len() {
-                shown += "...";
-            }
-            let shown = shown.escape_debug();
-            Err(InvalidField::new(format!("\"{shown}\" cannot be the name of a volume: {why}")))
-        };
-        if name.is_empty() || name.len() > LONGEST_NAME {
-            return no("it must have 1 to 63 characters");
-        }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            return no("it may have letters, digits, '-' and '_' only");
-        }
-        let ends = [name.as_bytes()[0], name.as_bytes()[name.len() - 1]];
-        if !ends.iter().all(u8::is_ascii_alphanumeric) {
-            return no("it must begin and end with a letter or a digit");
+        const THING: &str = "a volume";
+        given_name::check(name, THING)?;
+        if !name.ends_with(|last: char| last.is_ascii_alphanumeric()) {
+            return Err(given_name::refuse(name, THING, "it must end with a letter or a digit"));
         }
         Ok(VolumeName(name.to_owned()))
-    }
-}
-
-impl TryFrom<String> for VolumeName {
-    type Error = InvalidField;
-
-    fn try_from(name: String) -> Result<Self, InvalidField> {
-        name.parse()
-    }
-}
-
-impl From<VolumeName> for String {
-    fn from(name: VolumeName) -> String {
-        name.0
     }
 }
 
@@ -147,7 +108,7 @@ impl FromStr for VolumeUse {
             Some((name, READ_ONLY)) => (name, true),
             Some((name, other)) => {
                 let name: VolumeName = name.parse()?;
-                let other: String = other.chars().take(LONGEST_NAME).collect();
+                let other: String = other.chars().take(given_name::LONGEST).collect();
                 let other = other.escape_debug();
                 return Err(InvalidField::new(format!(
                     "volume \"{name}\": \"{other}\" is no way to use it; write {name}, or {name}:{READ_ONLY} to read only"
@@ -207,8 +168,8 @@ mod tests {
         for (name, why) in [
             ("", "1 to 63 characters"),
             (&*"n".repeat(64), "1 to 63 characters"),
-            ("-a", "begin and end with"),
-            ("a_", "begin and end with"),
+            ("-a", "begin with"),
+            ("a_", "end with"),
             ("..", "letters, digits"),
             ("a/b", "letters, digits"),
             ("a b", "letters, digits"),

@@ -213,7 +213,7 @@ fn volumes_that_cannot_be_are_refused_with_the_cause() {
         ("data", "32MB", "filesystem", &["exists already", "nothing of it was changed"][..]),
         ("data", "32MB", "memory", &["exists already"]),
         ("a/b", "32MB", "filesystem", &["letters, digits"]),
-        ("a-", "32MB", "filesystem", &["begin and end"]),
+        ("a-", "32MB", "filesystem", &["end with a letter"]),
         (&*"n".repeat(64), "32MB", "filesystem", &["1 to 63 characters"]),
         ("b", "1MB", "filesystem", &["too small", "at least 16MiB"]),
         ("b", "1KB", "memory", &["too small", "at least 1MiB"]),
