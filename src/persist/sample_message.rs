@@ -30,8 +30,8 @@ pub fn message(id: JobId, sample: &Sample) -> JobMetricsSample {
 
 /// Converts one sample of a job into the short form of StreamJobMetrics.
 pub fn event(id: JobId, sample: &Sample) -> JobMetricsEvent {
-    let (disk, network) = (sample.io.as_ref().map(|io| io.total), sample.network.as_ref().map(|n| n.total));
-    let memory = sample.memory.as_ref();
+    let disk = sample.io.as_ref().map(|io| io.total);
+    let (network, memory) = (sample.network.as_ref(), sample.memory.as_ref());
     JobMetricsEvent {
         timestamp: sample.time_ns,
         job_uuid: id.to_string(),
@@ -40,8 +40,9 @@ pub fn event(id: JobId, sample: &Sample) -> JobMetricsEvent {
         memory_limit: memory.and_then(|memory| memory.max).map(large),
         disk_read_bytes: disk.map(|total| large(total.read_bytes)),
         disk_write_bytes: disk.map(|total| large(total.write_bytes)),
-        net_recv_bytes: network.map(|total| large(total.rx_bytes)),
-        net_sent_bytes: network.map(|total| large(total.tx_bytes)),
+        net_recv_bytes: network.map(|network| large(network.total.rx_bytes)),
+        net_sent_bytes: network.map(|network| large(network.total.tx_bytes)),
+        denials: network.map(|network| network.denials),
         ..JobMetricsEvent::default()
     }
 }

@@ -122,10 +122,11 @@ fn running_job_shows_its_traffic_and_denials_as_they_come() {
         let request = StreamJobMetricsRequest { job_uuid: id.clone(), ..Default::default() };
         let mut events = viewer.stream_job_metrics(&request).unwrap();
         let mut event = || futures_executor::block_on(events.next()).map(Result::unwrap);
-        eventually("an event shows the traffic", || {
+        eventually("an event shows all of it", || {
             let event = event().expect("the job runs");
             let enough = |seen: Option<i64>, wanted: u64| seen.is_some_and(|seen| seen as u64 >= wanted);
-            holds(enough(event.net_sent_bytes, SENT) && enough(event.net_recv_bytes, RECEIVED))
+            let moved = enough(event.net_sent_bytes, SENT) && enough(event.net_recv_bytes, RECEIVED);
+            holds(moved && event.denials == Some(7))
         });
         gate::open(&id, "go");
         d.until_status(&id, "COMPLETED");
