@@ -28,6 +28,7 @@ mod e2e {
     mod environment;
     mod explain;
     mod faults;
+    mod foreign_firewalls;
     mod grace;
     mod graphs;
     mod held_pipes;

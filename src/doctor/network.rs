@@ -1,5 +1,7 @@
 //! Networks of jobs: whether this host can have a router, and what of its own rules stands in the way of the outside.
 
+use std::fs;
+
 use super::{Finding, Host};
 use crate::config::daemon::{DaemonConfig, Ipv6};
 use crate::network::router::{probe, probe_ipv6};
@@ -85,10 +87,21 @@ fn ipv6(wanted: Ipv6) -> Finding {
     }
 }
 
+/// Whether a zone of firewalld has joblet0 after every reload: firewalld.zone(5).
+fn has_zone(host: &Host) -> bool {
+    let zones = fs::read_dir(host.path("/etc/firewalld/zones")).into_iter().flatten().flatten();
+    let has =
+        |path| fs::read_to_string(path).is_ok_and(|text| text.contains("<interface name=\"joblet0\"/>"));
+    zones.map(|zone| zone.path()).filter(|path| path.extension().is_some_and(|e| e == "xml")).any(has)
+}
+
 /// firewalld refuses what comes from an interface that it does not know.
 fn firewalls(host: &Host, needed: bool) -> Finding {
     const CHECK: &str = "network.firewall";
     if needed && host.path("/run/firewalld").exists() {
+        if has_zone(host) {
+            return Finding::ok(CHECK, "firewalld runs, and joblet0 has a zone");
+        }
         return Finding::warn(
             CHECK,
             "firewalld runs, and refuses what comes from interfaces without a zone",
