@@ -39,6 +39,8 @@ mod names;
 mod netlink;
 #[path = "kernel/network.rs"]
 mod network;
+#[path = "kernel/outputs.rs"]
+mod outputs;
 #[path = "kernel/pools.rs"]
 mod pools;
 #[path = "kernel/refusals.rs"]

@@ -1,6 +1,8 @@
 //! Arrays and matrices: many jobs that stand in the graph as one.
 
 use crate::helper::TestDaemon;
+use crate::helper::skip::is_root;
+use crate::helper::tracer::{self, Tracer};
 use crate::helper::wait::{eventually, holds};
 use crate::helper::workflow::{finish, run, start, status, until};
 use serde_json::json;
@@ -106,4 +108,28 @@ fn thousand_elements_are_one_call_and_keep_their_order() {
     let flow = until(&d, &id, "COMPLETED");
     assert_eq!(flow.job("a")["array"]["completed"], 1000);
     assert_eq!(flow.job("a")["uuids"].as_array().map(Vec::len), Some(1000));
+}
+
+#[test]
+fn thousand_elements_take_a_handful_of_syncs() {
+    needs!(is_root() && tracer::is_there(), "needs root and strace(1)");
+    let d = TestDaemon::with([("joblet.maxConcurrentJobs", serde_yaml::Value::from(1))]);
+    let running = d.submit(["sleep", "1000"]);
+    let syncs = |elements: usize| {
+        let log = d.dir().join("syncs");
+        let tracer = Tracer::watch(d.pid(), &log, &["-y", "-e", "trace=fsync,fdatasync"]);
+        let id = start(&d, &format!("jobs: {{a: {{command: 'true', array: 0-{}}}}}", elements - 1));
+        // Those that may wait beside others have become jobs.
+        let jobs = elements.min(100);
+        eventually("the elements wait", || {
+            holds(status(&d, &id).job("a")["uuids"].as_array().is_some_and(|all| all.len() >= jobs))
+        });
+        drop(tracer);
+        let log = std::fs::read_to_string(log).unwrap();
+        log.lines().filter(|line| line.contains("/state.db")).count()
+    };
+    let (one, thousand) = (syncs(1), syncs(1000));
+    // The workflow is one, and those elements that become jobs at once are committed together.
+    assert!(one > 0 && thousand <= one + 16, "{one} syncs for one element, {thousand} for a thousand");
+    d.rnx(["job", "stop", &running]).ok();
 }
