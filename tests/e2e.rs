@@ -80,6 +80,7 @@ mod e2e {
     mod terminal;
     mod uploads;
     mod user;
+    mod volume_changes;
     mod volumes;
     mod waiting;
     mod walls;

@@ -26,6 +26,7 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
         "GetNetwork",
         "GetDenials",
         "ListVolumes",
+        "GetVolume",
         "GetSystemStatus",
         "StreamSystemMetrics",
         "ListRuntimes",

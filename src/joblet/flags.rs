@@ -13,6 +13,8 @@ Usage:
   joblet --check-config [--config FILE]    check the configuration and print what is in force
   joblet doctor [--config FILE] [--json]   check this host; every failing line says how to mend it (exit code 1)
   joblet recover [--config FILE]           make a new job database from a damaged one and what the jobs left; the old one is kept aside
+  joblet volume check NAME...|--all [--config FILE]
+                                           check images of volumes that nobody uses, and repair them
   joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
                                            make certificates and configuration files below DIR
   joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";

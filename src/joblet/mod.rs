@@ -1,7 +1,8 @@
 //! The daemon's command line, and the one place where the API and the loop meet.
 //!
 //! ```text
-//!   argv --> a subcommand: setup, certs, doctor, recover    one file each; it prints and ends
+//!   argv --> a subcommand: setup, certs, doctor, recover,   one file each; it prints and ends
+//!            volume
 //!        --> flags: --check-config                          check_config: prints what is in force and ends
 //!        --> flags: none of these                           serve: doctor, log pump, loop, gRPC server
 //! ```
@@ -21,6 +22,7 @@ mod flags;
 mod recover;
 mod serve;
 mod setup;
+mod volume;
 
 use flags::Action;
 
@@ -60,6 +62,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
             "certs" => return certs::run(rest),
             "doctor" => return doctor::run(rest),
             "recover" => return recover::run(rest),
+            "volume" => return volume::run(rest),
             _ => {}
         }
     }

@@ -309,7 +309,7 @@ fn volumes_are_stored_beside_networks() {
     let data = volume("data", VolumeKind::Filesystem);
     let cache = volume("cache", VolumeKind::Memory);
     let is_there = |volume: &StoredVolume, is_there| {
-        StandingChange::from(VolumeChange { volume: volume.clone(), is_there })
+        StandingChange::from(VolumeChange { volume: volume.clone(), is_there, old_bytes: None })
     };
     {
         let (mut database, _) = Database::open(dir.path()).unwrap();

@@ -144,7 +144,7 @@ fn rescue(path: &Path) -> Result<Rows, StateError> {
     let networks = standing::read(&connection).unwrap_or_default().into_iter().flatten();
     let networks = networks.map(|network| NetworkChange { network, is_there: true }.into());
     let volumes = standing::read(&connection).unwrap_or_default().into_iter().flatten();
-    let volumes = volumes.map(|volume| VolumeChange { volume, is_there: true }.into());
+    let volumes = volumes.map(|volume| VolumeChange { volume, is_there: true, old_bytes: None }.into());
     let standing = networks.chain(volumes).collect();
     let workflows = workflow::rescue(&connection);
     let highest =

@@ -11,6 +11,7 @@ use super::raw::{errno, syscall};
 
 /// Requests of linux/loop.h.
 const LOOP_GET_STATUS64: usize = 0x4c05;
+const LOOP_SET_CAPACITY: usize = 0x4c07;
 const LOOP_CONFIGURE: usize = 0x4c0a;
 const LOOP_CTL_GET_FREE: usize = 0x4c82;
 /// The device goes with its last user.
@@ -69,9 +70,27 @@ struct LoopConfig {
 /// A loop device, open. While it is, the kernel does not take it from its file.
 #[derive(Debug)]
 pub struct LoopDevice {
-    _open: File,
+    open: File,
     /// Its path, such as `/dev/loop3`.
     pub path: PathBuf,
+}
+
+impl LoopDevice {
+    /// The device, whose blocks are read as a file system that is mounted from it has them.
+    pub fn blocks(&self) -> &File {
+        &self.open
+    }
+
+    /// Gives the device the size that its file has now.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn take_size(&self) -> io::Result<()> {
+        let args = [self.open.as_raw_fd() as usize, LOOP_SET_CAPACITY, 0, 0, 0, 0];
+        // SAFETY: the request takes no pointer; the descriptor is open.
+        let result = unsafe { syscall(libc::SYS_ioctl, args) };
+        errno(result).map(drop).map_err(io::Error::from_raw_os_error)
+    }
 }
 
 /// The device of a file: the one that it has already, whoever made that, or a new one that goes with its last user. Two
@@ -92,7 +111,7 @@ pub fn attach(file: &File) -> Result<LoopDevice, (&'static str, io::Error)> {
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let device = opened.map_err(|why| ("open a loop device", why))?;
         match configure(&device, file) {
-            Ok(()) => return Ok(LoopDevice { _open: device, path }),
+            Ok(()) => return Ok(LoopDevice { open: device, path }),
             // Somebody else was faster.
             Err(why) if why.raw_os_error() == Some(libc::EBUSY) => {}
             Err(why) => return Err(("set a loop device up", why)),
@@ -122,7 +141,7 @@ pub fn find(file: &File) -> io::Result<Option<LoopDevice>> {
         }
         let Ok(info) = status(&device) else { continue };
         if (info.device, info.inode) == (encoded(meta.dev()), meta.ino()) {
-            return Ok(Some(LoopDevice { _open: device, path }));
+            return Ok(Some(LoopDevice { open: device, path }));
         }
     }
     Ok(None)

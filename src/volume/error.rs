@@ -43,6 +43,66 @@ pub enum VolumeError {
         /// Its free bytes.
         free: u64,
     },
+    /// An image would become smaller.
+    #[error(
+        "volume \"{name}\" has {}, and one of type filesystem cannot become smaller; make a new one and copy its files with rnx cp",
+        units::format_size(*bytes)
+    )]
+    Shrink {
+        /// The name of the volume.
+        name: VolumeName,
+        /// The size that it has.
+        bytes: u64,
+    },
+    /// A volume in memory would become smaller than its files.
+    #[error("volume \"{name}\" cannot have {}: its files take more; remove some", units::format_size(*bytes))]
+    InUse {
+        /// The name of the volume.
+        name: VolumeName,
+        /// The size that it was to have.
+        bytes: u64,
+    },
+    /// A step of giving it another size.
+    #[error("cannot {doing} of volume \"{name}\": {source}; {}", disk_remedy(source))]
+    Resize {
+        /// The name of the volume.
+        name: VolumeName,
+        /// The step that failed.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The kernel lets the daemon grow no file system that is mounted.
+    #[error(
+        "volume \"{0}\" can grow only while no job has it, because the daemon lacks CAP_SYS_RESOURCE; end its jobs first"
+    )]
+    GrowsUnmounted(VolumeName),
+    /// Somebody checks the image just now.
+    #[error(
+        "volume \"{0}\" cannot be mounted: its image is being checked (joblet volume check); try again when that has ended"
+    )]
+    BeingChecked(VolumeName),
+    /// The image is mounted, or the daemon has it.
+    #[error("in use; end the jobs that have it and stop the daemon first")]
+    Busy,
+    /// `e2fsck` cannot be run.
+    #[error("volume \"{name}\" cannot be checked: {why}")]
+    Check {
+        /// The name of the volume.
+        name: VolumeName,
+        /// Why not, in words.
+        why: String,
+    },
+    /// The file system has damage that needs a decision.
+    #[error(
+        "volume \"{name}\" cannot be mounted: its file system is damaged ({said}); run: joblet volume check {name}"
+    )]
+    Damaged {
+        /// The name of the volume.
+        name: VolumeName,
+        /// The last line of `e2fsck`.
+        said: String,
+    },
     /// An image lies there that no volume has.
     #[error("{} lies in its way, which no volume has; move it away", .0.display())]
     InTheWay(PathBuf),
@@ -68,7 +128,7 @@ pub enum VolumeError {
         path: PathBuf,
     },
     /// A step of mounting.
-    #[error("volume \"{name}\" cannot be mounted: cannot {doing}: {source}{}", mount_remedy(source))]
+    #[error("volume \"{name}\" cannot be mounted: cannot {doing}: {source}{}", mount_remedy(name, source))]
     Mount {
         /// The name of the volume.
         name: VolumeName,
@@ -89,16 +149,23 @@ pub enum VolumeError {
     },
 }
 
+impl VolumeError {
+    /// Whether the file system could not grow while it is mounted, for want of a capability.
+    pub(super) fn wants_capability(&self) -> bool {
+        matches!(self, VolumeError::Resize { source, .. } if source.raw_os_error() == Some(libc::EPERM))
+    }
+}
+
 /// The advice where a mount is refused.
-fn mount_remedy(why: &io::Error) -> &'static str {
+fn mount_remedy(name: &VolumeName, why: &io::Error) -> String {
     match why.raw_os_error() {
         Some(libc::EUCLEAN | libc::EINVAL | libc::EIO) => {
-            "; its file system is damaged: check the image with e2fsck"
+            format!("; its file system is damaged: stop the daemon and run: joblet volume check {name}")
         }
-        Some(libc::EBUSY) => {
-            "; its file system is read-only since an error: end the jobs that have it, then check the image with e2fsck"
-        }
-        _ => "",
+        Some(libc::EBUSY) => format!(
+            "; its file system is read-only since an error: end the jobs that have it, stop the daemon and run: joblet volume check {name}"
+        ),
+        _ => String::new(),
     }
 }
 

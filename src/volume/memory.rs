@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, open_tree, unmount,
+    MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, mount_remount,
+    open_tree, unmount,
 };
 
 use super::error::VolumeError;
@@ -44,15 +45,36 @@ impl Memory {
 
     /// A detached copy of the mount.
     pub(super) fn mount(&self, name: &VolumeName) -> Result<OwnedFd, VolumeError> {
-        let copy = || -> io::Result<OwnedFd> {
-            sys::thread::join_mounts(self.namespace.as_fd())?;
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            let copied = open_tree(CWD, "/", flags);
-            sys::thread::join_mounts(self.host.as_fd())?;
-            Ok(copied?)
-        };
-        copy().map_err(|source| VolumeError::Mount { name: name.clone(), doing: "copy its mount", source })
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let copied = self.inside(|| Ok(open_tree(CWD, "/", flags)?));
+        copied.map_err(|source| VolumeError::Mount { name: name.clone(), doing: "copy its mount", source })
     }
+
+    /// Gives the tmpfs another size. The kernel refuses one that is smaller than its files.
+    pub(super) fn resize(&self, name: &VolumeName, bytes: u64) -> Result<(), VolumeError> {
+        let resized = self.inside(|| {
+            let options = std::ffi::CString::new(size_options(bytes)).map_err(io::Error::other)?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            Ok(mount_remount("/", flags, &options)?)
+        });
+        resized.map_err(|source| match source.raw_os_error() {
+            Some(libc::EINVAL) => VolumeError::InUse { name: name.clone(), bytes },
+            _ => VolumeError::Resize { name: name.clone(), doing: "remount the tmpfs", source },
+        })
+    }
+
+    /// Does something where `/` is the tmpfs, on the calling thread.
+    fn inside<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        sys::thread::join_mounts(self.namespace.as_fd())?;
+        let done = work();
+        sys::thread::join_mounts(self.host.as_fd())?;
+        done
+    }
+}
+
+/// The options of a tmpfs of this size.
+fn size_options(bytes: u64) -> String {
+    format!("size={bytes},nr_inodes={}", (bytes / BYTES_OF_A_FILE).max(16))
 }
 
 /// Leaves nothing but the tmpfs in the namespace, so that it keeps no file system of the host busy.
@@ -60,8 +82,7 @@ fn build(bytes: u64, anchor: &PathBuf) -> io::Result<OwnedFd> {
     sys::thread::unshare_mounts()?;
     let namespace = File::open("/proc/thread-self/ns/mnt")?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-    let files = (bytes / BYTES_OF_A_FILE).max(16);
-    let options = format!("size={bytes},nr_inodes={files},mode=755,uid={OWNER},gid={OWNER}");
+    let options = format!("{},mode=755,uid={OWNER},gid={OWNER}", size_options(bytes));
     let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
     mount("joblet", anchor, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))?;
     std::env::set_current_dir(anchor)?;

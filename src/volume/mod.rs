@@ -29,12 +29,15 @@
 //! `NAME.img` is the image of a volume, and `NAME.new` one that is being made or removed. What an earlier daemon has left
 //! with the second name is removed, unless the database has the volume: then it gets the first ([`Store::tidy`]).
 
+mod check;
 mod error;
 mod image;
 mod memory;
 mod mounted;
 mod store;
+mod superblock;
 
+pub use check::{Checked, check, images};
 pub use error::VolumeError;
 pub use image::has_formatter;
 pub use mounted::Volume;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::VolumeError;
@@ -22,7 +22,7 @@ pub struct Volume {
     /// Where its files are.
     pub kind: VolumeKind,
     /// Its bound, in bytes.
-    pub bytes: u64,
+    bytes: AtomicU64,
     /// The image, of a `filesystem`.
     pub(super) path: PathBuf,
     /// Its file system, once it is mounted. The lock is held while it is being mounted, so that it never is twice.
@@ -39,7 +39,19 @@ pub(super) enum Mounted {
 impl Volume {
     /// A volume with its image, if it has one, at `path`. Nothing is opened yet.
     pub(super) fn new(name: VolumeName, kind: VolumeKind, bytes: u64, path: PathBuf) -> Volume {
-        Volume { name, kind, bytes, path, mounted: Mutex::default(), is_mounted: AtomicBool::new(false) }
+        Volume {
+            name,
+            kind,
+            bytes: AtomicU64::new(bytes),
+            path,
+            mounted: Mutex::default(),
+            is_mounted: AtomicBool::new(false),
+        }
+    }
+
+    /// Its bound, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
     }
 
     /// The path of its image on the host; empty for a volume in memory.
@@ -70,29 +82,74 @@ impl Volume {
     /// # Errors
     /// Its image is missing or damaged, or the kernel refuses; each by name.
     pub fn mount_for(&self, ids: BorrowedFd<'_>, read_only: bool) -> Result<OwnedFd, VolumeError> {
-        let mut place = self.lock();
-        let mounted = match &mut *place {
-            Some(mounted) => mounted,
-            empty => {
-                let mounted = match self.kind {
-                    VolumeKind::Filesystem => Mounted::Image(Image::open(&self.name, &self.path)?),
-                    VolumeKind::Memory => {
-                        let anchor = self.path.parent().unwrap_or(&self.path);
-                        Mounted::Memory(Memory::make(&self.name, self.bytes, anchor)?)
-                    }
-                };
-                self.is_mounted.store(true, Ordering::Release);
-                empty.insert(mounted)
-            }
-        };
-        let mount = match mounted {
-            Mounted::Image(image) => image.mount(&self.name)?,
-            Mounted::Memory(memory) => memory.mount(&self.name)?,
-        };
+        let mount = self.mount()?;
         let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
         sys::mount::map_ids(mount.as_fd(), ATTRIBUTES | read_only, ids)
             .map_err(|source| VolumeError::MapIds { name: self.name.clone(), kind: self.kind, source })?;
         Ok(mount)
+    }
+
+    /// A detached mount of its files as they are on disk, where all belong to one owner. The calling thread must have an own root.
+    ///
+    /// # Errors
+    /// As [`Volume::mount_for`].
+    pub fn mount(&self) -> Result<OwnedFd, VolumeError> {
+        let mut place = self.lock();
+        match self.mounted_in(&mut place)? {
+            Mounted::Image(image) => image.mount(&self.name),
+            Mounted::Memory(memory) => memory.mount(&self.name),
+        }
+    }
+
+    /// What is mounted in the place, or is mounted now.
+    fn mounted_in<'a>(&self, place: &'a mut Option<Mounted>) -> Result<&'a Mounted, VolumeError> {
+        if place.is_none() {
+            *place = Some(match self.kind {
+                VolumeKind::Filesystem => Mounted::Image(Image::open(&self.name, &self.path, self.bytes())?),
+                VolumeKind::Memory => {
+                    let anchor = self.path.parent().unwrap_or(&self.path);
+                    Mounted::Memory(Memory::make(&self.name, self.bytes(), anchor)?)
+                }
+            });
+            self.is_mounted.store(true, Ordering::Release);
+        }
+        Ok(place.as_ref().expect("the place was filled right above"))
+    }
+
+    /// Gives it another size, also while jobs have it; an image only grows. The calling thread must have an own root. Meanwhile
+    /// [`Volume::is_mounted`] denies, because whoever wants a mount has to wait.
+    ///
+    /// # Errors
+    /// The step that failed. It has its old size then.
+    pub fn resize(&self, bytes: u64) -> Result<(), VolumeError> {
+        let mut place = self.lock();
+        let old = self.bytes();
+        if self.kind == VolumeKind::Filesystem && bytes < old {
+            return Err(VolumeError::Shrink { name: self.name.clone(), bytes: old });
+        }
+        self.is_mounted.store(false, Ordering::Release);
+        let resized = match (self.kind, &*place) {
+            // An empty one is made with its new size.
+            (VolumeKind::Memory, None) => Ok(()),
+            (VolumeKind::Memory, Some(_)) | (VolumeKind::Filesystem, _) => {
+                let resized = self.mounted_in(&mut place).and_then(|mounted| match mounted {
+                    Mounted::Image(image) => image.grow(&self.name, bytes),
+                    Mounted::Memory(memory) => memory.resize(&self.name, bytes),
+                });
+                match resized {
+                    Err(why) if why.wants_capability() => {
+                        *place = None;
+                        Image::grow_unmounted(&self.name, &self.path, bytes)
+                    }
+                    resized => resized,
+                }
+            }
+        };
+        if resized.is_ok() {
+            self.bytes.store(bytes, Ordering::Release);
+        }
+        self.is_mounted.store(place.is_some(), Ordering::Release);
+        resized
     }
 
     /// Lets go of its file system. The kernel takes it apart when no job has it.

@@ -47,11 +47,11 @@ impl Store {
         self.dir.join(format!("{name}.new"))
     }
 
-    /// The size that a volume gets for so many bytes.
+    /// The size that a volume gets for so many bytes; `had` is the one that it has already, 0 for a new one.
     ///
     /// # Errors
     /// Too few for this kind, or more than the host has.
-    pub fn size(&self, kind: VolumeKind, bytes: u64) -> Result<u64, VolumeError> {
+    pub fn size(&self, kind: VolumeKind, bytes: u64, had: u64) -> Result<u64, VolumeError> {
         let (least, free, what) = match kind {
             VolumeKind::Filesystem => (SMALLEST_IMAGE, free_bytes(&self.dir), self.dir.display().to_string()),
             VolumeKind::Memory => (SMALLEST_MEMORY, free_memory(), "its memory".to_owned()),
@@ -61,7 +61,7 @@ impl Store {
         }
         let doing = "look at the disk of";
         let free = free.map_err(|source| VolumeError::Image { doing, path: self.dir.clone(), source })?;
-        if bytes > free {
+        if bytes.saturating_sub(had) > free {
             return Err(VolumeError::TooLarge { bytes, what, free });
         }
         Ok(bytes.next_multiple_of(UNIT))
@@ -79,7 +79,7 @@ impl Store {
             }
             let aside = self.aside(&volume.name);
             remove(&aside)?;
-            let made = Image::make(&volume.name, &aside, volume.bytes, OWNER);
+            let made = Image::make(&volume.name, &aside, volume.bytes(), OWNER);
             volume.keep(Mounted::Image(made.inspect_err(|_| drop(remove(&aside)))?));
         }
         volume.mount_for(ids, false).map(drop).inspect_err(|_| self.discard(volume))
@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn sizes_are_bounded_by_kind_and_host() {
         let (_dir, store) = store();
-        let size = |kind, bytes| store.size(kind, bytes).map_err(|why| why.to_string());
+        assert!(store.size(VolumeKind::Filesystem, 1 << 62, 1 << 62).is_ok(), "it has that already");
+        let size = |kind, bytes| store.size(kind, bytes, 0).map_err(|why| why.to_string());
         assert_eq!(size(VolumeKind::Filesystem, (16 << 20) + 1), Ok((16 << 20) + 4096));
         assert_eq!(size(VolumeKind::Memory, 1 << 20), Ok(1 << 20));
         for (kind, bytes, why) in [

@@ -105,6 +105,22 @@ with JobletClient(host=host, port=port, ca_cert_path=f"{certs}/ca-cert.pem", cli
         client.jobs.delete_job(job)
     print("schedule, cancel: ok")
 
+    # A volume, whose files outlive the job that wrote them, where the host has them.
+    if "--volumes" in sys.argv:
+        made = client.volumes.create_volume("sdk-data", "16MB", "filesystem")
+        assert the(made, "name") == "sdk-data" and the(made, "size") == "16MiB", made
+        for script, wanted in [("echo kept >/volumes/sdk-data/f", b""), ("cat /volumes/sdk-data/f", b"kept\n")]:
+            with_volume = run_job(client, command="sh", args=["-c", script], volumes=["sdk-data"])
+            assert b"".join(client.jobs.get_job_logs(with_volume)) == wanted
+            assert until(client, with_volume, terminal) == "COMPLETED"
+            assert list(the(get_status(client, with_volume), "volumes")) == ["sdk-data"]
+            client.jobs.delete_job(with_volume)
+        found = client.volumes.list_volumes()
+        assert [(the(v, "name"), the(v, "type"), the(v, "job_count", "jobCount")) for v in found] == [("sdk-data", "filesystem", 0)], found
+        assert the(client.volumes.remove_volume("sdk-data"), "success") is True
+        assert list(client.volumes.list_volumes()) == []
+        print("volumes: ok")
+
     listed = list_jobs(client)
     assert listed == {uuid: "FAILED", runner: "STOPPED"}, listed
     try:

@@ -1,6 +1,7 @@
 //! The real Python client, in both versions that users have, over mutual TLS.
 
 use super::history::{logs, until_complete};
+use super::volumes::has_images;
 use crate::helper::TestDaemon;
 use crate::helper::programs::source;
 use crate::helper::python;
@@ -26,7 +27,10 @@ fn call(d: &TestDaemon, version: &str, script: &str, more: &[&str]) -> Output {
 
 fn drive(version: &str) {
     let d = TestDaemon::start();
-    let text = call(&d, version, "tests/clients/sdk.py", &[]).ok();
+    let has_volumes = has_images();
+    let more = if has_volumes { &["--volumes"][..] } else { &[] };
+    let text = call(&d, version, "tests/clients/sdk.py", more).ok();
+    assert_eq!(text.contains("volumes: ok"), has_volumes, "{text}");
     assert!(text.contains("schedule, cancel: ok") && text.contains("list, delete, delete all: ok"), "{text}");
 }
 

@@ -15,14 +15,14 @@ use crate::helper::wait::{eventually, holds, pause};
 use crate::helper::workflow;
 
 /// Whether this host can make images and mount them.
-fn has_images() -> bool {
+pub(super) fn has_images() -> bool {
     let file = tempfile::tempfile().unwrap();
     file.set_len(1 << 20).unwrap();
     is_root() && joblet::volume::has_formatter().is_some() && loop_device::attach(&file).is_ok()
 }
 
 /// Whether ids of a tmpfs can be mapped; the doctor tries it.
-fn has_memory(d: &TestDaemon) -> bool {
+pub(super) fn has_memory(d: &TestDaemon) -> bool {
     let config = d.config();
     let findings = d.joblet(["doctor".as_ref(), "--json".as_ref(), "--config".as_ref(), config.as_os_str()]);
     let found = findings.text();
@@ -31,7 +31,7 @@ fn has_memory(d: &TestDaemon) -> bool {
     all.iter().any(|finding| finding["check"] == "volumes.memory" && finding["status"] == "ok")
 }
 
-fn images(d: &TestDaemon) -> PathBuf {
+pub(super) fn images(d: &TestDaemon) -> PathBuf {
     d.dir().join("volumes")
 }
 
@@ -44,28 +44,28 @@ fn files(dir: &Path) -> Vec<String> {
 }
 
 /// The loop devices whose files lie below this directory, by the paths that the kernel has of them.
-fn loop_devices(dir: &Path) -> Vec<String> {
+pub(super) fn loop_devices(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir("/sys/block").unwrap().flatten();
     let files = entries.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
     files.filter(|file| file.starts_with(dir.to_str().unwrap())).collect()
 }
 
 #[track_caller]
-fn refused(out: &Output, parts: &[&str]) {
+pub(super) fn refused(out: &Output, parts: &[&str]) {
     assert_ne!(out.code, 0, "{}", out.text());
     for part in parts {
         assert!(out.stderr.contains(part), "{part:?} is not in {}", out.stderr);
     }
 }
 
-fn create(d: &TestDaemon, name: &str, size: &str) {
+pub(super) fn create(d: &TestDaemon, name: &str, size: &str) {
     let made = d.rnx(["volume", "create", name, "--size", size]).ok();
     assert!(made.contains("Volume created successfully"), "{made}");
 }
 
 /// The output of a script in a job with these volumes.
 #[track_caller]
-fn sh(d: &TestDaemon, volumes: &[&str], script: &str) -> String {
+pub(super) fn sh(d: &TestDaemon, volumes: &[&str], script: &str) -> String {
     let flags = volumes.iter().flat_map(|volume| ["--volume", volume]);
     d.run(flags.chain(["sh", "-c", script])).ok().trim().to_owned()
 }
@@ -99,6 +99,14 @@ fn files_of_a_volume_belong_to_each_job_that_has_it() {
     let id = d.submit(["--volume", "data", "sleep", "100"]);
     d.until_status(&id, "RUNNING");
     assert_eq!(d.status(&id)["volumes"], serde_json::json!(["data"]));
+    let shown = d.rnx(["--json", "volume", "inspect", "data"]).json();
+    assert_eq!((&shown["jobs"], &shown["users"][0]["uuid"]), (&1.into(), &id.as_str().into()), "{shown}");
+    assert_eq!(
+        (&shown["users"][0]["status"], &shown["users"][0]["access"]),
+        (&"RUNNING".into(), &"read-write".into())
+    );
+    let text = d.rnx(["volume", "inspect", "data"]).ok();
+    assert!(text.contains("ACCESS") && text.contains(&id[..8]), "{text}");
     let layers = d.rnx(["--json", "job", "status", "--security", &id]).json();
     let layer = |name: &str| {
         let found = layers.as_array().unwrap().iter().find(|layer| layer["layer"] == name).cloned();
@@ -265,7 +273,7 @@ fn job_whose_volume_cannot_be_mounted_does_not_start() {
     fs::write(images.join("alone.img"), "somebody's").unwrap();
     let d = node.start();
     for (name, parts) in [
-        ("broken", &["volume \"broken\" cannot be mounted", "e2fsck"][..]),
+        ("broken", &["volume \"broken\" cannot be mounted", "joblet volume check broken"][..]),
         ("missing", &["volume \"missing\" cannot be mounted", "missing.img is missing"]),
     ] {
         refused(&d.run(["--volume", name, "echo", "ran"]), parts);

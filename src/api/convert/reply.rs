@@ -162,6 +162,7 @@ fn job(view: JobView, rules: &Rules) -> Job {
         cpu_time_usec: view.cpu_time_usec,
         network: view.spec.network.as_str().to_owned(),
         user: view.spec.user.as_str().to_owned(),
+        volumes: view.spec.volumes.iter().map(ToString::to_string).collect(),
         denials: view.denials,
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,

@@ -3,9 +3,12 @@
 use super::Refusal;
 use super::reply::time;
 use super::request::{invalid, repeated};
-use crate::daemon::command::VolumeView;
+use crate::daemon::command::{VolumeJobView, VolumeView};
 use crate::job::{VolumeKind, VolumeName, units};
-use crate::pb::joblet::{CreateVolumeReq, CreateVolumeRes, RemoveVolumeRes, Volume, Volumes};
+use crate::pb::joblet::{
+    CreateVolumeReq, CreateVolumeRes, GetVolumeRes, RemoveVolumeRes, ResizeVolumeReq, ResizeVolumeRes,
+    Volume, VolumeJob, Volumes,
+};
 
 /// Bytes of the longest text of a size, and of a name that may be that of a volume.
 const LONGEST: usize = 64;
@@ -17,15 +20,25 @@ const LONGEST: usize = 64;
 pub(in crate::api) fn create(req: &CreateVolumeReq) -> Result<(VolumeName, VolumeKind, u64), Refusal> {
     let name: VolumeName = req.name.parse()?;
     let kind = VolumeKind::parse(&req.type_, &repeated(&req.type_))?;
-    let shown = repeated(&req.size);
-    let wrong = |why: String| invalid(format!("cannot create volume \"{name}\": {why}"));
-    if req.size.is_empty() || req.size.len() > LONGEST {
-        return wrong(format!("size \"{shown}\" is none such as 512MB or 1GB"));
+    let bytes = size(&req.size).map_err(|why| format!("cannot create volume \"{name}\": {why}"));
+    bytes.map(|bytes| (name, kind, bytes)).or_else(invalid)
+}
+
+/// The name and the new bytes of a volume to resize.
+///
+/// # Errors
+/// As [`named`], or no size.
+pub(in crate::api) fn resize(req: ResizeVolumeReq) -> Result<(String, u64), Refusal> {
+    let name = named(req.name)?;
+    let bytes = size(&req.size).map_err(|why| format!("cannot resize volume \"{}\": {why}", repeated(&name)));
+    bytes.map(|bytes| (name, bytes)).or_else(invalid)
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    if text.is_empty() || text.len() > LONGEST {
+        return Err(format!("size \"{}\" is none such as 512MB or 1GB", repeated(text)));
     }
-    match units::parse_size(&req.size) {
-        Ok(bytes) => Ok((name, kind, bytes)),
-        Err(why) => wrong(why.to_string()),
-    }
+    units::parse_size(text).map_err(|why| why.to_string())
 }
 
 /// The name of a volume that may be there.
@@ -59,6 +72,32 @@ pub(in crate::api) fn removed() -> RemoveVolumeRes {
         success: true,
         message: "Volume removed successfully".to_owned(),
         ..RemoveVolumeRes::default()
+    }
+}
+
+/// The reply to whoever gave a volume another size.
+pub(in crate::api) fn resized((volume, old): (VolumeView, u64)) -> ResizeVolumeRes {
+    ResizeVolumeRes {
+        name: volume.name.to_string(),
+        size: units::format_size(volume.bytes),
+        old_size: units::format_size(old),
+        ..ResizeVolumeRes::default()
+    }
+}
+
+/// One volume and its jobs.
+pub(in crate::api) fn shown((view, jobs): (VolumeView, Vec<VolumeJobView>)) -> GetVolumeRes {
+    let job = |job: VolumeJobView| VolumeJob {
+        uuid: job.id.to_string(),
+        name: job.name,
+        status: job.status.as_str().to_owned(),
+        read_only: job.read_only,
+        ..VolumeJob::default()
+    };
+    GetVolumeRes {
+        volume: Some(volume(view)).into(),
+        jobs: jobs.into_iter().map(job).collect(),
+        ..GetVolumeRes::default()
     }
 }
 

@@ -8,7 +8,8 @@ use crate::api::convert::volume;
 use crate::api::limits::Kind;
 use crate::daemon::command::Command;
 use crate::pb::joblet::{
-    CreateVolumeReq, CreateVolumeRes, EmptyRequest, RemoveVolumeReq, RemoveVolumeRes, Volumes as VolumeList,
+    CreateVolumeReq, CreateVolumeRes, EmptyRequest, GetVolumeReq, GetVolumeRes, RemoveVolumeReq,
+    RemoveVolumeRes, ResizeVolumeReq, ResizeVolumeRes, Volumes as VolumeList,
 };
 use crate::pb::joblet_grpc::VolumeService;
 
@@ -50,6 +51,35 @@ impl VolumeService for Jobs {
             let command = volume::named(req.name);
             let command = command.map(|name| move |answer| Command::RemoveVolume { name, answer });
             (bridge::ask(&commands, command), |()| volume::removed())
+        });
+    }
+
+    fn get_volume(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<GetVolumeReq>,
+        sink: ClientStreamingSink<GetVolumeRes>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |req| {
+            let command = volume::named(req.name);
+            let command = command.map(|name| move |answer| Command::GetVolume { name, answer });
+            (bridge::ask(&commands, command), volume::shown)
+        });
+    }
+
+    fn resize_volume(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<ResizeVolumeReq>,
+        sink: ClientStreamingSink<ResizeVolumeRes>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
+            let command = volume::resize(req);
+            let command =
+                command.map(|(name, bytes)| move |answer| Command::ResizeVolume { name, bytes, answer });
+            (bridge::ask(&commands, command), volume::resized)
         });
     }
 }

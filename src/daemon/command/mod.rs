@@ -35,7 +35,8 @@ pub(super) use run_workflow::SEALED;
 
 pub use request::{
     Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
-    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles, VolumeView,
+    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles, VolumeJobView,
+    VolumeView,
 };
 
 pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};
@@ -75,5 +76,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         }
         Command::RemoveVolume { name, answer } => volume::remove(core, &name, answer),
         Command::ListVolumes { answer } => volume::list(core, answer),
+        Command::GetVolume { name, answer } => volume::get(core, &name, answer),
+        Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
     }
 }

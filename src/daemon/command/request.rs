@@ -222,6 +222,35 @@ pub enum Command {
         /// The volumes with the numbers of their jobs.
         answer: Answer<Vec<VolumeView>>,
     },
+    /// Show one volume and its jobs.
+    GetVolume {
+        /// The name, as it was given.
+        name: String,
+        /// The volume, and its jobs, oldest first.
+        answer: Answer<(VolumeView, Vec<VolumeJobView>)>,
+    },
+    /// Give a volume another size. Answered when it has that.
+    ResizeVolume {
+        /// The name, as it was given.
+        name: String,
+        /// The bound that it shall have, in bytes.
+        bytes: u64,
+        /// The volume as it is then, and the bytes that it had.
+        answer: Answer<(VolumeView, u64)>,
+    },
+}
+
+/// A job of a volume, as replies show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeJobView {
+    /// The job's id.
+    pub id: JobId,
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// The job's status.
+    pub status: Status,
+    /// Whether it may only read the volume.
+    pub read_only: bool,
 }
 
 /// A volume, as replies show it.

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::request::{Answer, CommandError, VolumeView};
+use super::request::{Answer, CommandError, VolumeJobView, VolumeView};
 use crate::daemon::core::Core;
+use crate::daemon::jobs::Job;
+use crate::daemon::volumes::unknown;
 use crate::job::{VolumeKind, VolumeName};
 
 /// Has a volume made.
@@ -39,6 +41,31 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<VolumeView>>) {
         ..volume
     };
     let _ = answer.send(Ok(core.supply.volumes.list().map(with_jobs).collect()));
+}
+
+/// One volume, and its jobs, oldest first; those that wait in workflows are counted only.
+pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<VolumeJobView>)>) {
+    let found = core.supply.volumes.list().find(|volume| volume.name.as_str() == name);
+    let shown = found.ok_or_else(|| unknown(name)).map(|volume| {
+        let count = counts(core).get(name).copied().unwrap_or(0);
+        let all = core.jobs.iter().filter(|job| !job.state.is_finished());
+        let of_job = |job: &Job| {
+            let used = job.spec.volumes.iter().find(|used| used.name.as_str() == name)?;
+            let (id, status, read_only) = (job.id, job.state.status(), used.read_only);
+            Some(VolumeJobView { id, name: job.spec.name.clone(), status, read_only })
+        };
+        (VolumeView { jobs: count, ..volume }, all.filter_map(of_job).collect())
+    });
+    let _ = answer.send(shown);
+}
+
+/// Has a volume given another size.
+pub(super) fn resize(core: &mut Core, name: &str, bytes: u64, answer: Answer<(VolumeView, u64)>) {
+    if core.shutdown.begun {
+        let _ = answer.send(Err(CommandError::ShuttingDown));
+        return;
+    }
+    core.supply.volumes.resize(name, bytes, answer);
 }
 
 /// The number of jobs that have each volume, or wait to have it, also those that workflows have not submitted yet.

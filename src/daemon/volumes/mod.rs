@@ -10,6 +10,11 @@
 //! | the record is durable | a volume: the next daemon gives the image its name |
 //! | the image gets its name | a volume |
 //!
+//! | resizing | likewise |
+//! |---|---|
+//! | the record with the new size is durable | a volume of the new size: its image grows when it is mounted next |
+//! | image, loop device and file system have grown, while it is mounted | a volume of the new size |
+//!
 //! | removing | likewise |
 //! |---|---|
 //! | the image goes aside | a volume: the next daemon gives the image its name back |
@@ -58,6 +63,8 @@ enum Standing {
     Making,
     /// It is there.
     There,
+    /// It is there, and gets another size.
+    Resizing,
     /// It is being removed.
     Leaving,
 }
@@ -69,6 +76,18 @@ enum ChangeAnswer {
     Made(Answer<VolumeView>),
     /// To its remover.
     Removed(Answer<()>),
+    /// To whoever gave it another size, with the old one.
+    Resized(Answer<(VolumeView, u64)>),
+}
+
+impl ChangeAnswer {
+    fn refuse(self, why: CommandError) {
+        match self {
+            ChangeAnswer::Made(answer) => drop(answer.send(Err(why))),
+            ChangeAnswer::Removed(answer) => drop(answer.send(Err(why))),
+            ChangeAnswer::Resized(answer) => drop(answer.send(Err(why))),
+        }
+    }
 }
 
 /// A change for the thread.
@@ -97,6 +116,13 @@ pub(super) struct Volumes {
     is_on_disk: bool,
     tasks: Sender<Task>,
     under_way: Counter,
+}
+
+impl Standing {
+    /// Jobs can have it.
+    fn is_there(self) -> bool {
+        matches!(self, Standing::There | Standing::Resizing)
+    }
 }
 
 impl Volumes {
@@ -151,10 +177,10 @@ impl Volumes {
             Ok(known) => known,
         };
         let name = known.stored.name.clone();
-        match self.hand_over(&known, true, ChangeAnswer::Made(answer)) {
+        let change = VolumeChange { volume: known.stored.clone(), is_there: true, old_bytes: None };
+        match self.hand_over(&known, change, ChangeAnswer::Made(answer)) {
             Ok(()) => drop(self.known.insert(name, known)),
-            Err(ChangeAnswer::Made(answer)) => drop(answer.send(Err(busy()))),
-            Err(ChangeAnswer::Removed(_)) => {}
+            Err(answer) => answer.refuse(busy()),
         }
     }
 
@@ -174,7 +200,7 @@ impl Volumes {
             )));
         }
         let bytes =
-            self.store.size(kind, bytes).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
+            self.store.size(kind, bytes, 0).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
         let stored = StoredVolume { name, kind, bytes, created_ns: now_ns() };
         Ok(known(&self.store, stored, Standing::Making))
     }
@@ -186,22 +212,63 @@ impl Volumes {
             Ok(known) => known,
         };
         let name = known.stored.name.clone();
-        match self.hand_over(known, false, ChangeAnswer::Removed(answer)) {
+        let change = VolumeChange { volume: known.stored.clone(), is_there: false, old_bytes: None };
+        match self.hand_over(known, change, ChangeAnswer::Removed(answer)) {
             Ok(()) => self.stand(&name, Standing::Leaving),
-            Err(ChangeAnswer::Removed(answer)) => drop(answer.send(Err(busy()))),
-            Err(ChangeAnswer::Made(_)) => {}
+            Err(answer) => answer.refuse(busy()),
         }
     }
 
-    fn removable(&self, name: &str, jobs: usize) -> Result<&Known, CommandError> {
+    /// Has a volume given another size, also while jobs have it.
+    pub(super) fn resize(&mut self, name: &str, bytes: u64, answer: Answer<(VolumeView, u64)>) {
+        let (known, bytes) = match self.resizable(name, bytes) {
+            Err(why) => return drop(answer.send(Err(why))),
+            Ok(found) => found,
+        };
+        let (name, old) = (known.stored.name.clone(), known.stored.bytes);
+        if bytes == old {
+            return drop(answer.send(Ok((view(known), old))));
+        }
+        let volume = StoredVolume { bytes, ..known.stored.clone() };
+        let change = VolumeChange { volume, is_there: true, old_bytes: Some(old) };
+        match self.hand_over(known, change, ChangeAnswer::Resized(answer)) {
+            Ok(()) => self.stand(&name, Standing::Resizing),
+            Err(answer) => answer.refuse(busy()),
+        }
+    }
+
+    /// A volume that can have so many bytes, and how many it gets for them.
+    fn resizable(&self, name: &str, bytes: u64) -> Result<(&Known, u64), CommandError> {
+        let known = self.settled(name)?;
+        let failed = |why: String| format!("cannot resize volume \"{name}\": {why}");
+        let StoredVolume { kind, bytes: had, .. } = known.stored;
+        let bytes = self.store.size(kind, bytes, had);
+        let bytes = bytes.map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
+        if kind == VolumeKind::Filesystem && bytes < had {
+            let why = VolumeError::Shrink { name: known.stored.name.clone(), bytes: had };
+            return Err(CommandError::Invalid(failed(why.to_string())));
+        }
+        if let Some(why) = held_before(known) {
+            return Err(CommandError::WrongState(failed(why)));
+        }
+        Ok((known, bytes))
+    }
+
+    /// A volume of which nothing changes just now.
+    fn settled(&self, name: &str) -> Result<&Known, CommandError> {
         let known = self.known.values().find(|known| known.stored.name.as_str() == name);
         let known = known.ok_or_else(|| unknown(name))?;
-        if known.standing != Standing::There {
-            return Err(CommandError::WrongState(format!(
-                "volume \"{name}\" is being {}; try again",
-                if known.standing == Standing::Making { "made" } else { "removed" }
-            )));
-        }
+        let doing = match known.standing {
+            Standing::There => return Ok(known),
+            Standing::Making => "made",
+            Standing::Resizing => "resized",
+            Standing::Leaving => "removed",
+        };
+        Err(CommandError::WrongState(format!("volume \"{name}\" is being {doing}; try again")))
+    }
+
+    fn removable(&self, name: &str, jobs: usize) -> Result<&Known, CommandError> {
+        let known = self.settled(name)?;
         if jobs > 0 {
             let (number, them) =
                 if jobs == 1 { ("1 job".to_owned(), "it") } else { (format!("{jobs} jobs"), "them") };
@@ -212,8 +279,12 @@ impl Volumes {
         Ok(known)
     }
 
-    fn hand_over(&self, known: &Known, is_there: bool, answer: ChangeAnswer) -> Result<(), ChangeAnswer> {
-        let change = VolumeChange { volume: known.stored.clone(), is_there };
+    fn hand_over(
+        &self,
+        known: &Known,
+        change: VolumeChange,
+        answer: ChangeAnswer,
+    ) -> Result<(), ChangeAnswer> {
         let volume = known.volume.clone();
         let task = Task { change, volume, answer, under_way: self.under_way.token() };
         self.tasks.try_send(task).map_err(|back| back.into_inner().answer)
@@ -229,15 +300,9 @@ impl Volumes {
     pub(super) fn lacks(&self, uses: &[VolumeUse]) -> Option<String> {
         uses.iter().find_map(|used| {
             let name = &used.name;
-            let known = self.known.get(name).filter(|known| known.standing == Standing::There);
+            let known = self.known.get(name).filter(|known| known.standing.is_there());
             let Some(known) = known else { return Some(VolumeError::Unknown(name.clone()).to_string()) };
-            let inherited = known.inherited.count();
-            (known.stored.kind == VolumeKind::Memory && inherited > 0).then(|| {
-                format!(
-                    "volume \"{name}\" is in memory, and {inherited} jobs of an earlier daemon have what was in it; it \
-                     takes no new jobs before they end, and is empty then"
-                )
-            })
+            held_before(known)
         })
     }
 
@@ -257,7 +322,7 @@ impl Volumes {
 
     /// The volumes that are there.
     pub(super) fn list(&self) -> impl Iterator<Item = VolumeView> {
-        self.known.values().filter(|known| known.standing == Standing::There).map(view)
+        self.known.values().filter(|known| known.standing.is_there()).map(view)
     }
 
     /// Takes a change in.
@@ -265,14 +330,23 @@ impl Volumes {
         let Changed { change, result, answer, .. } = changed;
         let name = &change.volume.name;
         match (change.is_there, &result) {
-            (true, Ok(())) | (false, Err(_)) => self.stand(name, Standing::There),
-            (true, Err(_)) | (false, Ok(())) => drop(self.known.remove(name)),
+            (true, Err(_)) if change.old_bytes.is_none() => drop(self.known.remove(name)),
+            (false, Ok(())) => drop(self.known.remove(name)),
+            (true, _) | (false, Err(_)) => self.stand(name, Standing::There),
+        }
+        if let (Ok(()), Some(_), Some(known)) = (&result, change.old_bytes, self.known.get_mut(name)) {
+            known.stored.bytes = change.volume.bytes;
         }
         match answer {
             ChangeAnswer::Removed(answer) => drop(answer.send(result)),
             ChangeAnswer::Made(answer) => {
                 let made = self.known.get(name).map(view).ok_or_else(|| unknown(name.as_str()));
                 drop(answer.send(result.and(made)));
+            }
+            ChangeAnswer::Resized(answer) => {
+                let resized = self.known.get(name).map(view).ok_or_else(|| unknown(name.as_str()));
+                let old = change.old_bytes.unwrap_or(change.volume.bytes);
+                drop(answer.send(result.and(resized).map(|view| (view, old))));
             }
         }
     }
@@ -283,13 +357,24 @@ fn known(store: &Store, stored: StoredVolume, standing: Standing) -> Known {
     Known { stored, volume, standing, inherited: Counter::default() }
 }
 
+/// Why a volume in memory has nothing for this daemon: jobs of an earlier one have it.
+fn held_before(known: &Known) -> Option<String> {
+    let (name, inherited) = (&known.stored.name, known.inherited.count());
+    (known.stored.kind == VolumeKind::Memory && inherited > 0).then(|| {
+        format!(
+            "volume \"{name}\" is in memory, and {inherited} jobs of an earlier daemon have what was in it; it takes no \
+             new jobs before they end, and is empty then"
+        )
+    })
+}
+
 fn view(known: &Known) -> VolumeView {
     let StoredVolume { name, kind, bytes, created_ns } = known.stored.clone();
     VolumeView { name, kind, bytes, path: known.volume.path(), created_ns, jobs: 0 }
 }
 
 /// The refusal of a name that no volume has.
-fn unknown(name: &str) -> CommandError {
+pub(super) fn unknown(name: &str) -> CommandError {
     CommandError::Missing(format!("volume \"{name}\" does not exist; rnx volume list shows all"))
 }
 

@@ -14,10 +14,10 @@ use crate::volume::{Store, Volume, VolumeError};
 /// Makes a change, or nothing of it.
 pub(super) fn carry_out(store: &Store, records: &StandingStore, task: Task) -> Changed {
     let Task { change, volume, answer, under_way } = task;
-    let result = if change.is_there {
-        create(store, records, &change, &volume)
-    } else {
-        remove(store, records, &change, &volume)
+    let result = match (change.is_there, change.old_bytes) {
+        (true, None) => create(store, records, &change, &volume),
+        (true, Some(old)) => resize(records, &change, old, &volume),
+        (false, _) => remove(store, records, &change, &volume),
     };
     Changed { change, result, answer, _under_way: under_way }
 }
@@ -46,6 +46,30 @@ fn create(
             Ok(()) => why.to_string(),
             Err(also) => format!("{why}; and it may be listed after a restart: {also}"),
         })
+    })
+}
+
+fn resize(
+    records: &StandingStore,
+    change: &VolumeChange,
+    old: u64,
+    volume: &Volume,
+) -> Result<(), CommandError> {
+    let name = &volume.name;
+    let failed = |why: String| format!("cannot resize volume \"{name}\": {why}");
+    records.put(change.clone()).map_err(|why| CommandError::SetUp(failed(why)))?;
+    volume.resize(change.volume.bytes).map_err(|why| {
+        let mut undone = change.clone();
+        undone.volume.bytes = old;
+        undone.old_bytes = Some(change.volume.bytes);
+        let refusal = match records.put(undone) {
+            Ok(()) => failed(why.to_string()),
+            Err(also) => failed(format!("{why}; and it may have the new size after a restart: {also}")),
+        };
+        match why {
+            VolumeError::InUse { .. } | VolumeError::GrowsUnmounted(_) => CommandError::WrongState(refusal),
+            _ => CommandError::SetUp(refusal),
+        }
     })
 }
 

@@ -49,6 +49,7 @@ mod volume_create;
 mod volume_inspect;
 mod volume_list;
 mod volume_remove;
+mod volume_resize;
 mod workflow_cancel;
 mod workflow_file;
 mod workflow_graph;
@@ -85,6 +86,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume_create::COMMAND,
     &volume_list::COMMAND,
     &volume_inspect::COMMAND,
+    &volume_resize::COMMAND,
     &volume_remove::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,

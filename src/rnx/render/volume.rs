@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::super::terminal::one_line;
 use super::fit::aligned;
-use crate::pb::joblet::{CreateVolumeRes, Volume, Volumes};
+use super::words::short;
+use crate::pb::joblet::{CreateVolumeRes, GetVolumeRes, ResizeVolumeRes, Volume, VolumeJob, Volumes};
 
 /// The answer to `volume create`.
 pub(crate) fn created(made: &CreateVolumeRes) -> String {
@@ -43,12 +44,77 @@ pub(crate) fn list(volumes: &[Volume]) -> String {
 }
 
 /// The text of `volume inspect`.
-pub(crate) fn shown(volume: &Volume) -> String {
+pub(crate) fn shown(found: &GetVolumeRes) -> String {
+    let volume = found.volume.get_or_default();
     let mut text = list(std::slice::from_ref(volume));
     if !volume.path.is_empty() {
         text.push_str(&format!("\nPath: {}\n", one_line(&volume.path)));
     }
+    if found.jobs.is_empty() {
+        return text;
+    }
+    let row = |job: &VolumeJob| {
+        let name = if job.name.is_empty() { "-".to_owned() } else { one_line(&job.name) };
+        [one_line(short(&job.uuid)), name, one_line(&job.status), access(job).to_owned()]
+    };
+    let head = ["JOB", "NAME", "STATUS", "ACCESS"].map(str::to_owned);
+    text.push('\n');
+    text.push_str(&aligned(std::iter::once(head).chain(found.jobs.iter().map(row)).collect()));
     text
+}
+
+fn access(job: &VolumeJob) -> &'static str {
+    if job.read_only { "read-only" } else { "read-write" }
+}
+
+/// The answer to `volume resize`.
+pub(crate) fn resized(done: &ResizeVolumeRes) -> String {
+    let [name, size, old] = [&done.name, &done.size, &done.old_size].map(|text| one_line(text));
+    if size == old {
+        return format!("Volume '{name}' has {size} already\n");
+    }
+    format!("Volume '{name}' resized from {old} to {size}\n")
+}
+
+/// The JSON of `volume resize`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ResizedJson<'a> {
+    name: &'a str,
+    size: &'a str,
+    old_size: &'a str,
+}
+
+/// A volume with another size.
+pub(crate) fn resized_json(done: &ResizeVolumeRes) -> ResizedJson<'_> {
+    ResizedJson { name: &done.name, size: &done.size, old_size: &done.old_size }
+}
+
+/// The JSON of `volume inspect`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownJson<'a> {
+    #[serde(flatten)]
+    volume: VolumeJson<'a>,
+    users: Vec<UserJson<'a>>,
+}
+
+/// A job of a volume in JSON.
+#[derive(Debug, Serialize)]
+struct UserJson<'a> {
+    uuid: &'a str,
+    name: &'a str,
+    status: &'a str,
+    access: &'static str,
+}
+
+/// One volume and its jobs.
+pub(crate) fn shown_json(found: &GetVolumeRes) -> ShownJson<'_> {
+    fn user(job: &VolumeJob) -> UserJson<'_> {
+        UserJson { uuid: &job.uuid, name: &job.name, status: &job.status, access: access(job) }
+    }
+    ShownJson {
+        volume: volume_json(found.volume.get_or_default()),
+        users: found.jobs.iter().map(user).collect(),
+    }
 }
 
 /// A volume in JSON.
@@ -65,8 +131,7 @@ pub(crate) struct VolumeJson<'a> {
     created_time: Option<&'a str>,
 }
 
-/// The JSON of `volume inspect`.
-pub(crate) fn volume_json(volume: &Volume) -> VolumeJson<'_> {
+fn volume_json(volume: &Volume) -> VolumeJson<'_> {
     VolumeJson {
         name: &volume.name,
         size: &volume.size,
@@ -135,8 +200,24 @@ mod tests {
              m     64MiB  memory      12    2026-01-01T00:00:00Z\n"
         );
         assert_eq!(list(&[]), "No volumes found\n");
-        assert!(shown(&all[0]).ends_with("\nPath: /v/data.img\n"));
-        assert!(!shown(&all[1]).contains("Path"));
+        let found = |volume: &Volume, jobs| GetVolumeRes {
+            volume: Some(volume.clone()).into(),
+            jobs,
+            ..GetVolumeRes::default()
+        };
+        assert!(shown(&found(&all[0], Vec::new())).ends_with("\nPath: /v/data.img\n"));
+        let job = VolumeJob {
+            uuid: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
+            status: "RUNNING".into(),
+            read_only: true,
+            ..VolumeJob::default()
+        };
+        let text = shown(&found(&all[1], vec![job]));
+        assert!(!text.contains("Path"), "{text}");
+        assert!(
+            text.ends_with("\nJOB       NAME  STATUS   ACCESS\nf47ac10b  -     RUNNING  read-only\n"),
+            "{text}"
+        );
         let json = serde_json::to_value(volume_json(&all[1])).unwrap();
         assert_eq!((&json["type"], &json["jobs"]), (&"memory".into(), &12.into()));
         assert!(json.get("path").is_none());
