@@ -141,6 +141,7 @@ fn fill(dir: &Path, count: u64) {
         publish: Vec::new(),
         volumes: Vec::new(),
         user: User::Root,
+        profile: Default::default(),
         timeout: Some(std::time::Duration::from_secs(3600)),
         stop_grace: None,
         upload_paths: vec!["data.csv".into()],

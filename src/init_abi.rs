@@ -32,7 +32,7 @@ pub mod slot {
 /// length comes as eight bytes (u64, native) through the control pipe; joblet-init maps it, private and read-only, at
 /// [`ADDRESS`](exec_request::ADDRESS). The pointers in it are absolute for that address, so that joblet-init moves and
 /// allocates nothing. It starts with the [`Head`](exec_request::Head); two null-terminated arrays of pointers follow,
-/// then the strings.
+/// then the strings, then the groups.
 pub mod exec_request {
     /// The address of the mapping: far from a static program at 4 MiB, from its heap, and from the stack and the
     /// mappings of the kernel's choice, which grow down from 128 TiB.
@@ -48,7 +48,18 @@ pub mod exec_request {
         pub argv: usize,
         /// Address of the payload's whole environment, null-terminated.
         pub environment: usize,
+        /// Address of the payload's supplementary groups, four bytes each; only where `uid` names an id.
+        pub groups: usize,
+        /// Their number.
+        pub group_count: usize,
+        /// The uid that the payload gets, or [`UNCHANGED`]: it has those of joblet-init, groups included.
+        pub uid: u32,
+        /// The gid that it gets with that uid.
+        pub gid: u32,
     }
+
+    /// No id: the kernel's word for one that stays.
+    pub const UNCHANGED: u32 = u32::MAX;
 }
 
 /// The message in the report pipe: end of file says that the payload was executed, an errno that it was not.

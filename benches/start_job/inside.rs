@@ -228,6 +228,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         publish: Vec::new(),
         volumes: Vec::new(),
         user: User::Root,
+        profile: Default::default(),
         timeout: None,
         stop_grace: None,
         upload_paths: Vec::new(),

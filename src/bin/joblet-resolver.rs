@@ -16,10 +16,13 @@ mod job {
     pub mod egress;
     #[path = "invalid_field.rs"]
     mod invalid_field;
+    #[path = "profile.rs"]
+    mod profile;
     #[path = "user.rs"]
     mod user;
 
     pub use invalid_field::InvalidField;
+    pub use profile::Profile;
     pub use user::User;
 }
 

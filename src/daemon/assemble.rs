@@ -41,7 +41,7 @@ use crate::config::daemon::{Backend, DaemonConfig, WorkBackend};
 use crate::diag;
 use crate::forward::Relay;
 use crate::job::limits::CoreSet;
-use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, User};
+use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, Profile, User};
 use crate::network::rate;
 use crate::sandbox::create::exit_files;
 use crate::sandbox::identity::{Leases, check_range};
@@ -226,7 +226,10 @@ impl Daemon {
     pub fn make_ready(&mut self, limits: Limits, user: User, network: NetworkMode) {
         // None is made ahead in the host's network.
         let network = if network == NetworkMode::Host { NetworkMode::None } else { network };
-        lifecycle::expect_jobs(self.event_loop.core(), Usual { limits, user, network });
+        lifecycle::expect_jobs(
+            self.event_loop.core(),
+            Usual { limits, user, profile: Profile::Strict, network },
+        );
     }
 
     /// Runs until a signal asks for the end and all jobs are given back.
@@ -400,7 +403,7 @@ fn leases(config: &DaemonConfig) -> Result<Leases, DaemonError> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let texts = ["/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"].map(|path| (path, read(path)));
     check_range(base - 1, count + 1, texts.each_ref().map(|(path, text)| (*path, text.as_str())))?;
-    Ok(Leases::new(base, count))
+    Ok(Leases::new(base, count, config.process.ids_per_job))
 }
 
 /// Whether /work is on disk, as configured and possible.

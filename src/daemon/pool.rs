@@ -9,10 +9,11 @@
 //! Creating one keeps a processor busy for about a millisecond, mostly in the kernel, where nothing preempts it. So
 //! they are created when no job starts or ends ([`QUIET`]), and earlier only when few are left.
 //!
-//! Sandboxes are created with the limits of the last job and for its user: the next one most likely asks for the same.
-//! Where it does not, the limits are changed before its payload is started. The user cannot be changed, because PID 1 is
-//! in that user's namespace already; a job that finds sandboxes of the other user only has one of them given up, so that
-//! the pool comes to hold both kinds in the proportion in which jobs ask for them.
+//! Sandboxes are created with the limits of the last job and for its user and profile: the next one most likely asks for the
+//! same. Where it does not, the limits are changed before its payload is started. The user and the profile cannot be changed,
+//! because PID 1 is in their user namespace already; a job that finds sandboxes of another user or profile only has one of
+//! them given up, so that the pool comes to hold all kinds in the proportion in which jobs ask for them. The namespace of the
+//! profile `container` bounds the processes of all its ids together, so that limit cannot be changed either.
 //!
 //! Some have a wire and some have none, in the proportion of the last jobs ([`Mix`]): a wire is never taken from a sandbox.
 //! One that has a wire has an address of the network that jobs asked for last, and gets another address for a job of
@@ -27,7 +28,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::spawner::{CreateRequest, WarmSandbox};
 use super::token::{Counter, Token};
-use crate::job::{Limits, NetRate, NetworkMode, User};
+use crate::job::{Limits, NetRate, NetworkMode, Profile, User};
 use crate::sandbox::Init;
 
 /// How long nothing starts or ends before sandboxes are created.
@@ -59,6 +60,8 @@ pub(super) struct Usual {
     pub(super) limits: Limits,
     /// The user, which may not.
     pub(super) user: User,
+    /// The profile, which may not either.
+    pub(super) profile: Profile,
     /// The network. Not the host's: no sandbox is made ahead there.
     pub(super) network: NetworkMode,
 }
@@ -203,10 +206,10 @@ impl Pool {
     /// A sandbox for such a job of this rate, if one is ready. It may have an address of another network, and another rate.
     pub(super) fn take(&mut self, job: Usual, rate: NetRate) -> Taken {
         self.mix.add(&job.network);
-        let Usual { limits, user, network } = self.usual.insert(job);
+        let Usual { limits, user, profile, network } = self.usual.insert(job);
         let mut taken = Taken::default();
         loop {
-            let is_such = |s: &WarmSandbox| s.user() == Some(*user) && s.suits(network, rate);
+            let is_such = |s: &WarmSandbox| s.is_for(*user, *profile, limits.pids) && s.suits(network, rate);
             let is_there = |s: &WarmSandbox| s.network().as_ref() == Some(&*network);
             let find =
                 |is: &dyn Fn(&WarmSandbox) -> bool| self.ready.iter().position(|s| is_such(s) && is(s));
@@ -267,7 +270,7 @@ pub(super) struct Taken {
     pub(super) sandbox: Option<WarmSandbox>,
     /// Those found with a dead PID 1.
     pub(super) dead: Vec<WarmSandbox>,
-    /// One of another user, or with a wire where there should be none or without it, where the job found none of its own: it makes room for one of those.
+    /// One of another user or profile, or with a wire where there should be none or without it, where the job found none of its own: it makes room for one of those.
     pub(super) unfit: Option<WarmSandbox>,
 }
 

@@ -2,7 +2,9 @@
 
 use super::{Finding, Host};
 use crate::config::daemon::DaemonConfig;
-use crate::sandbox::identity::check_range;
+use crate::job::ranges;
+use crate::sandbox::create::limits_of_all_ids;
+use crate::sandbox::identity::{check_range, make_whole_namespace};
 use crate::sys::{clone::Idle, probe};
 
 /// Without one of these no job can be started: name and number of linux/capability.h.
@@ -27,15 +29,16 @@ const BETTER: [(&str, u32, &str); 2] = [
 ];
 
 pub(super) fn checks(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
-    vec![
+    let mut found = vec![
         capabilities(host),
         namespaces(),
         namespace_limits(host, config),
         restrictions(host),
         ids(host, config),
-        yama(host),
-        scheduler(),
-    ]
+    ];
+    found.extend(container(config));
+    found.extend([yama(host), scheduler()]);
+    found
 }
 
 fn capabilities(host: &Host) -> Finding {
@@ -138,6 +141,29 @@ fn ids(host: &Host, config: &DaemonConfig) -> Finding {
             "set process.subidBase to an id behind every range of /etc/subuid, such as 1879048192",
         ),
     }
+}
+
+/// Makes the user namespace of a job of the profile `container`, gone when this returns.
+fn container(config: &DaemonConfig) -> Option<Finding> {
+    const CHECK: &str = "ids.container";
+    let process = &config.process;
+    let (first, number) = ranges(process.subid_base, process.subid_count, process.ids_per_job);
+    if !process.allow_container_profile || number == 0 {
+        return None;
+    }
+    // The last range: the first ones may be those of jobs.
+    let last = first + (number - 1) * process.ids_per_job;
+    let limits = limits_of_all_ids(config.joblet.default_pids_limit);
+    Some(match make_whole_namespace(last, &limits) {
+        Ok(_) => {
+            Finding::ok(CHECK, format!("{number} ranges of {} ids, from {first} on", process.ids_per_job))
+        }
+        Err(why) => Finding::fail(
+            CHECK,
+            why.to_string(),
+            "start joblet as root, in a user namespace that has these ids; or set process.allowContainerProfile: false",
+        ),
+    })
 }
 
 /// Yama's scope 3 forbids what `pidfd_getfd` needs, even to root (kernel: LSM/Yama.rst).

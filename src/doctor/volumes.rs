@@ -35,7 +35,7 @@ fn memory() -> Finding {
     const CHECK: &str = "volumes.memory";
     let attempt = || -> Result<(), String> {
         sys::thread::unshare_fs().map_err(|why| why.to_string())?;
-        let ids = make_volume_map(OWNER).map_err(|why| why.to_string())?;
+        let ids = make_volume_map(OWNER, 1).map_err(|why| why.to_string())?;
         // Any directory that every host has.
         let store = Store::new(PathBuf::from("/proc"));
         let name = "probe".parse().map_err(|why: crate::job::InvalidField| why.to_string())?;

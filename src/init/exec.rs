@@ -1,6 +1,6 @@
 //! Starting the payload: vfork, own session, PATH search, execve(2).
 
-use crate::exec_request::ExecRequest;
+use crate::exec_request::{Credentials, ExecRequest};
 use crate::init_abi::exit_file::{Begun, Defect, ExitFile};
 use crate::init_abi::{report, slot};
 use crate::program::Program;
@@ -32,6 +32,8 @@ struct Shared<'a> {
     request: &'a ExecRequest,
     /// We run before ordinary load.
     first: bool,
+    /// The payload may run second, before ordinary load too, because we can take that back.
+    second: bool,
     outcome: Outcome,
 }
 
@@ -59,7 +61,9 @@ static mut CHILD_STACK: Stack = Stack([0; STACK]);
 /// Starts the payload; returns its pid and how far it came, which is known when vfork returns.
 pub fn start(request: &ExecRequest) -> (i32, Outcome) {
     let outcome = Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 };
-    let mut shared = Shared { request, first: sys::is_first(), outcome };
+    // A payload of other ids is not ours to demote: only CAP_SYS_NICE reaches across.
+    let is_ours = request.credentials.is_none();
+    let mut shared = Shared { request, first: sys::is_first(), second: is_ours, outcome };
     let bottom = (&raw mut CHILD_STACK).cast::<u8>();
     // SAFETY: one past the end of that static.
     let top = unsafe { bottom.add(STACK) };
@@ -81,13 +85,15 @@ pub fn start(request: &ExecRequest) -> (i32, Outcome) {
         Ok(pid) => pid as i32,
         Err(why) => refused(why),
     };
+    // A change of ids in our memory may have made it dumpable (proc(5), fs.suid_dumpable).
+    sys::not_dumpable();
     // The daemon takes the end of this pipe for the start: close it before any wait.
     sys::close(slot::REPORT);
     if shared.first {
         // The payload before us: while we come first, nothing of it can be in our way. It has left our memory, but
         // not the kernel's part of its exec.
         sys::wait_child_end(FIRST_TURN_NS);
-        if !sys::demote(pid) {
+        if shared.second && !sys::demote(pid) {
             // Nothing that a payload may do leads here.
             sys::kill(pid, SIGKILL);
         }
@@ -117,11 +123,13 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     for fd in [slot::EXIT_FILE, slot::CONTROL, slot::KEPT_OUT, slot::KEPT_ERR, slot::ROUTER] {
         sys::close(fd);
     }
-    let (outcome, code) = match sys::enter(shared.request.work_dir) {
+    let may_go = may_go(shared.first, shared.second);
+    let entered = become_user(shared.request.credentials).and_then(|()| sys::enter(shared.request.work_dir));
+    let (outcome, code) = match entered {
         Err(errno) => (Outcome { begun: Begun::NotEntered, defect: Defect::None, errno }, 126),
         Ok(()) => {
             sys::unblock_all_signals();
-            let failure = if may_go(shared.first) {
+            let failure = if may_go {
                 execute(shared.request)
             } else {
                 Failure { errno: EPERM, exists: true, defect: Defect::None }
@@ -139,8 +147,17 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
 /// A payload that came before ordinary load up to its exec gets its first turn without waiting, and nothing
 /// more: it comes behind us, we take the priority back after [`FIRST_TURN_NS`], and its children never have it. No exec where
 /// that cannot be had.
-fn may_go(first: bool) -> bool {
-    !first || sys::schedule_second() || sys::schedule_ordinarily()
+fn may_go(first: bool, second: bool) -> bool {
+    !first || (second && sys::schedule_second()) || sys::schedule_ordinarily()
+}
+
+/// Takes the payload's ids, where they are not ours: with uid 0 every capability goes. Its programs find no way back
+/// (no_new_privs).
+fn become_user(credentials: Option<Credentials>) -> Result<(), i32> {
+    match credentials {
+        Some(Credentials { uid, gid, groups, group_count }) => sys::become_user(uid, gid, groups, group_count),
+        None => Ok(()),
+    }
 }
 
 /// Tries the command, by PATH unless it has a slash; returns the failure that says most.

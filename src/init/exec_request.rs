@@ -1,6 +1,6 @@
 //! The exec request: received, mapped, and unmapped again.
 
-use crate::init_abi::exec_request::{ADDRESS, Head};
+use crate::init_abi::exec_request::{ADDRESS, Head, UNCHANGED};
 use crate::init_abi::slot;
 use crate::sys;
 
@@ -9,7 +9,18 @@ pub struct ExecRequest {
     pub work_dir: *const u8,
     pub argv: *const *const u8,
     pub environment: *const *const u8,
+    /// The ids of the payload, where they are not ours.
+    pub credentials: Option<Credentials>,
     length: usize,
+}
+
+/// The ids of a payload.
+#[derive(Clone, Copy)]
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: usize,
+    pub group_count: usize,
 }
 
 /// Waits for the exec request; `None` when none will come.
@@ -22,7 +33,10 @@ pub fn wait() -> Option<ExecRequest> {
     }
     // SAFETY: the mapping begins with a Head, and its address is aligned for it.
     let head = unsafe { *(ADDRESS as *const Head) };
+    let Head { uid, gid, groups, group_count, .. } = head;
+    let credentials = (uid != UNCHANGED).then_some(Credentials { uid, gid, groups, group_count });
     Some(ExecRequest {
+        credentials,
         work_dir: head.work_dir as *const u8,
         argv: head.argv as *const *const u8,
         environment: head.environment as *const *const u8,

@@ -17,6 +17,9 @@ const GETCWD: i64 = 79;
 const CHDIR: i64 = 80;
 const GETRUSAGE: i64 = 98;
 const SETSID: i64 = 112;
+const SETGROUPS: i64 = 116;
+const SETRESUID: i64 = 117;
+const SETRESGID: i64 = 119;
 const RT_SIGTIMEDWAIT: i64 = 128;
 const STATFS: i64 = 137;
 const SCHED_SETSCHEDULER: i64 = 144;
@@ -54,6 +57,14 @@ pub fn not_dumpable() {
 /// The name in `ps`; the kernel's own would be that of the memory file.
 pub fn take_name() {
     let _ = call(PRCTL, [15, c"joblet-init".as_ptr() as usize, 0, 0, 0, 0]); // PR_SET_NAME
+}
+
+/// Takes these ids, and the groups at that address, four bytes each.
+pub fn become_user(uid: u32, gid: u32, groups: usize, group_count: usize) -> Result<(), i32> {
+    let (uid, gid) = (uid as usize, gid as usize);
+    call(SETGROUPS, [group_count, groups, 0, 0, 0, 0])?;
+    call(SETRESGID, [gid, gid, gid, 0, 0, 0])?;
+    call(SETRESUID, [uid, uid, uid, 0, 0, 0]).map(drop)
 }
 
 pub fn block_all_signals() {

@@ -8,7 +8,7 @@ use super::client::ClientId;
 use super::egress::List;
 use super::env::{self, Secret};
 use super::publish::Published;
-use super::{InvalidField, Limits, NetRate, NetworkMode, Part, User, VolumeUse};
+use super::{InvalidField, Limits, NetRate, NetworkMode, Part, Profile, User, VolumeUse};
 
 /// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
 /// the values of secrets.
@@ -46,6 +46,9 @@ pub struct JobSpec {
     /// The user that it is inside.
     #[serde(default, skip_serializing_if = "User::is_root")]
     pub user: User,
+    /// The profile of its walls.
+    #[serde(default, skip_serializing_if = "Profile::is_strict")]
+    pub profile: Profile,
     /// Longest run time, counted from the exec; `None` is no bound.
     pub timeout: Option<Duration>,
     /// From TERM to KILL when it is stopped or reaches its timeout; `None`: the node's own time.
@@ -87,6 +90,7 @@ impl JobSpec {
             publish: vec![],
             volumes: vec![],
             user: User::Root,
+            profile: Profile::Strict,
             timeout: None,
             stop_grace: None,
             upload_paths: vec![],

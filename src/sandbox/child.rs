@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::capability::Capabilities;
 use super::rootfs::EMPTY;
 use super::spec::{Messages, WireSpec};
 use super::step::Step;
@@ -132,7 +133,7 @@ fn walk(step: &Step<'_>) -> Done {
             call(libc::SYS_setresgid, [id, id, id, 0, 0, 0])?;
             call(libc::SYS_setresuid, [id, id, id, 0, 0, 0]).map(drop)
         }
-        Step::DropCapabilities => drop_capabilities(),
+        Step::DropCapabilities { keep } => drop_capabilities(*keep),
         Step::NoNewPrivileges => prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0),
         Step::Seccomp(filter) => seccomp(filter),
         Step::Exec { linger_s } => exec(linger_s),
@@ -316,8 +317,9 @@ fn place(mount: BorrowedFd<'_>, at: &CStr) -> Done {
 const OVERLAY: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
 
 /// As switch_root(8) leaves an initramfs. The template lies below the new root, out of reach: the way out of a root takes
-/// CAP_SYS_CHROOT, setns(2) or a directory from outside, and a job has none of these. To unmount the template after
-/// pivot_root(2) would be to wait for RCU, up to a millisecond.
+/// setns(2) or a directory from outside, and a job has none of these. CAP_SYS_CHROOT, which a job of the profile `container`
+/// has, leads no further than here: below the root of a mount that covers `/` the kernel finds no mount point to go up to. To
+/// unmount the template after pivot_root(2) would be to wait for RCU, up to a millisecond.
 fn enter_root(at: &CStr) -> Done {
     call(libc::SYS_chdir, [at.as_ptr() as usize, 0, 0, 0, 0, 0])?;
     mount(Some(c"."), None, c"/", libc::MS_MOVE, None)?;
@@ -390,19 +392,23 @@ fn prctl(option: i32, two: usize, three: usize) -> Done {
 /// ping, end when that is refused.
 const SECUREBITS: usize = 0b1100_1111;
 
-fn drop_capabilities() -> Done {
-    for capability in 0..64 {
+/// A job that keeps some has the rules of setuid(2) and execve(2) that programs know: who leaves uid 0 loses them, uid 0 that
+/// executes a program has them. No program gets them back (no_new_privs).
+fn drop_capabilities(keep: Capabilities) -> Done {
+    for capability in (0..64).filter(|number| !keep.has(*number)) {
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
             Ok(()) => {}
             Err(libc::EINVAL) => break, // past the kernel's last capability
             Err(why) => return Err(why),
         }
     }
-    prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0)?;
+    let securebits = if keep.is_empty() { SECUREBITS } else { 0 };
+    prctl(libc::PR_SET_SECUREBITS, securebits, 0)?;
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as usize, 0)?;
     let header = [0x2008_0522u32, 0]; // _LINUX_CAPABILITY_VERSION_3, ourselves (capset(2))
-    let none = [0u32; 6];
-    call(libc::SYS_capset, [header.as_ptr() as usize, none.as_ptr() as usize, 0, 0, 0, 0]).map(drop)
+    let (low, high) = (keep.bits() as u32, (keep.bits() >> 32) as u32);
+    let sets = [low, low, 0, high, high, 0]; // effective, permitted, inheritable, twice
+    call(libc::SYS_capset, [header.as_ptr() as usize, sets.as_ptr() as usize, 0, 0, 0, 0]).map(drop)
 }
 
 fn seccomp(filter: &[libc::sock_filter]) -> Done {

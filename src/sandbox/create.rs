@@ -23,7 +23,7 @@ use super::child::Walked;
 use super::clone_context::{CloneContext, SLOTS};
 use super::error::{SandboxError, preparing};
 use super::identity;
-use super::plan::{PlanSpec, plan};
+use super::plan::{PlanSpec, plan, rlimits};
 use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
 use super::roots::Roots;
 use super::runtime_root::RuntimeRoot;
@@ -31,7 +31,7 @@ use super::spec::{Messages, Network, Root, SandboxParts, SandboxSpec, WireSpec};
 use super::start::Init;
 use super::step::Step;
 use crate::diag;
-use crate::job::{User, exit_file};
+use crate::job::{Profile, User, exit_file};
 use crate::sys::{
     self,
     clone::{ChildStack, Watch},
@@ -66,8 +66,8 @@ pub struct Sandbox {
     linger_s: CString,
     dev_null: File,
     proc: File,
-    // The system call policy for jobs of each user.
-    filters: [Vec<libc::sock_filter>; User::ALL.len()],
+    // The system call policy for jobs of each profile and each user.
+    filters: [[Vec<libc::sock_filter>; User::ALL.len()]; Profile::ALL.len()],
     masks: ProcMasks,
     ceilings: [u64; 16],
     reset_oom_score: bool,
@@ -109,7 +109,7 @@ impl Sandbox {
             linger_s: text(&config.orphan_linger_s.to_string())?,
             dev_null: null_device()?,
             proc: preparing(File::open("/proc"), "open /proc")?,
-            filters: User::ALL.map(super::filter::program),
+            filters: Profile::ALL.map(|profile| User::ALL.map(|user| super::filter::program(user, profile))),
             masks: ProcMasks::probe(),
             ceilings: hard_limits(),
             reset_oom_score: score.trim() != "0",
@@ -270,8 +270,9 @@ impl Sandbox {
             ],
             proc,
             user: spec.user,
+            profile: spec.profile,
             user_namespace: user,
-            filter: &self.filters[spec.user.index()],
+            filter: &self.filters[spec.profile as usize][spec.user.index()],
             linger_s: &self.linger_s,
         })
     }
@@ -407,11 +408,20 @@ pub fn exit_file_path(run_dir: &Path, id: &str) -> PathBuf {
     exit_files(run_dir).join(id)
 }
 
-/// The user namespace of a lease for jobs of a user; see [`identity::make_namespace`].
+/// The user namespace of a lease for jobs of a user and of so many processes; see [`identity::make_namespace`] and
+/// [`identity::make_whole_namespace`].
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn user_namespace(lease: &mut identity::Lease, user: User) -> Result<Arc<OwnedFd>, SandboxError> {
+pub fn user_namespace(
+    lease: &mut identity::Lease,
+    user: User,
+    profile: Profile,
+    pids: u32,
+) -> Result<Arc<OwnedFd>, SandboxError> {
+    if profile == Profile::Container {
+        return whole_namespace(lease, pids);
+    }
     let kept = &mut lease.namespaces[user.index()];
     if let Some(namespace) = kept {
         return Ok(namespace.clone());
@@ -421,16 +431,35 @@ pub fn user_namespace(lease: &mut identity::Lease, user: User) -> Result<Arc<Own
     Ok(namespace)
 }
 
-/// The map of a lease from the owner of all files of volumes to its id; see [`identity::make_volume_map`].
+fn whole_namespace(lease: &mut identity::Lease, pids: u32) -> Result<Arc<OwnedFd>, SandboxError> {
+    if let Some((_, namespace)) = lease.whole.as_ref().filter(|(of, _)| *of == pids) {
+        return Ok(namespace.clone());
+    }
+    let namespace = Arc::new(identity::make_whole_namespace(lease.id, &limits_of_all_ids(pids))?);
+    lease.whole = Some((pids, namespace.clone()));
+    Ok(namespace)
+}
+
+/// The limits of the plan that the kernel counts for each id, for all ids of a namespace together.
+pub fn limits_of_all_ids(pids: u32) -> Vec<(u32, u64)> {
+    const COUNTED: [u32; 4] =
+        [libc::RLIMIT_NPROC, libc::RLIMIT_MEMLOCK, libc::RLIMIT_MSGQUEUE, libc::RLIMIT_SIGPENDING];
+    let ceilings = hard_limits();
+    let limits = rlimits(u64::from(pids), &ceilings).map(|(resource, _, _, hard)| (resource, hard));
+    limits.filter(|(resource, _)| COUNTED.contains(resource)).collect()
+}
+
+/// The map of a lease from the owners of files of volumes to its ids; see [`identity::make_volume_map`].
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn volume_map(lease: &mut identity::Lease) -> Result<Arc<OwnedFd>, SandboxError> {
-    if let Some(map) = &lease.volumes {
+pub fn volume_map(lease: &mut identity::Lease, profile: Profile) -> Result<Arc<OwnedFd>, SandboxError> {
+    let kept = &mut lease.volumes[profile as usize];
+    if let Some(map) = kept {
         return Ok(map.clone());
     }
-    let map = Arc::new(identity::make_volume_map(lease.id)?);
-    lease.volumes = Some(map.clone());
+    let map = Arc::new(identity::make_volume_map(lease.id, profile.ids())?);
+    *kept = Some(map.clone());
     Ok(map)
 }
 

@@ -8,7 +8,8 @@
 //!                          shares our memory, walks the plan (child.rs), then executes:
 //!     └ joblet-init        pid 1 of the job, uid 0 of a user namespace where only one unprivileged host id
 //!                          exists, no capability, no_new_privs, seccomp; not dumpable, so the job cannot touch it;
-//!                          waits for its exec request
+//!                          waits for its exec request. With the profile `container`: 65536 unprivileged host ids,
+//!                          and the few capabilities over them that images expect (capability.rs)
 //!       └ payload          its own session; the same credentials; dumpable
 //! ```
 //!
@@ -36,6 +37,7 @@
 //! zero, raised limits) are not steps; they are tried from outside and may fail.
 
 mod amend;
+pub mod capability;
 mod child;
 mod clone_context;
 pub mod create;
@@ -60,4 +62,4 @@ pub use create::{Created, Sandbox, SandboxConfig};
 pub use error::SandboxError;
 pub use runtime_root::{RuntimeMount, RuntimeRoot};
 pub use spec::{Messages, Network, Root, SandboxParts, SandboxSpec, WireSpec};
-pub use start::{ExecRequest, Init};
+pub use start::{Credentials, ExecRequest, Init};

@@ -4,12 +4,13 @@ use std::ffi::{CStr, CString};
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
+use super::capability::Capabilities;
 use super::parts::{NEW, Part};
 use super::rootfs::{ProcMasks, ROOT_OPTIONS};
 use super::spec::Network;
 use super::step::Step;
 use crate::init_abi::slot;
-use crate::job::User;
+use crate::job::{Profile, User};
 
 /// The inputs of a plan. Descriptors are open until the clone is over.
 #[derive(Debug)]
@@ -45,7 +46,9 @@ pub struct PlanSpec<'a> {
     pub proc: BorrowedFd<'a>,
     /// The user that the job is inside.
     pub user: User,
-    /// User namespace of the lease, for that user.
+    /// The profile of its walls.
+    pub profile: Profile,
+    /// User namespace of the lease, for that user or that profile.
     pub user_namespace: BorrowedFd<'a>,
     /// The compiled system call policy.
     pub filter: &'a [libc::sock_filter],
@@ -97,13 +100,29 @@ pub fn plan<'a>(spec: &'a PlanSpec<'a>) -> Vec<Step<'a>> {
     // allows the steps that follow.
     steps.push(Step::Seccomp(spec.filter));
     steps.push(Step::JoinUser(spec.user_namespace));
-    steps.push(Step::BecomeUser { id: spec.user.id() });
-    steps.push(Step::DropCapabilities);
+    steps.push(Step::BecomeUser { id: id_of_init(spec.user, spec.profile) });
+    steps.push(Step::DropCapabilities { keep: capabilities(spec.profile) });
     // Overwrites the numbers 0 to 9, the namespace's own among them perhaps: nothing after it names another.
     steps.push(Step::Descriptors(spec.descriptors));
     steps.push(Step::StandardInput);
     steps.push(Step::Exec { linger_s: spec.linger_s });
     steps
+}
+
+/// The id inside of PID 1. Where there are others it is root, which may start the payload as any of them.
+fn id_of_init(user: User, profile: Profile) -> u32 {
+    match profile {
+        Profile::Strict => user.id(),
+        Profile::Container => User::Root.id(),
+    }
+}
+
+/// The capabilities that a job of this profile can have, in its own user namespace.
+pub(super) fn capabilities(profile: Profile) -> Capabilities {
+    match profile {
+        Profile::Strict => Capabilities::NONE,
+        Profile::Container => Capabilities::CONTAINER,
+    }
 }
 
 fn own_network<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {

@@ -7,17 +7,20 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::capability::Capabilities;
 use super::create::hard_limits;
-use super::plan::rlimits;
-use crate::job::{Layer, User, VolumeUse};
+use super::plan::{capabilities, rlimits};
+use crate::job::{Layer, Profile, User, VolumeUse};
 
 /// The promises for one job, beside those that hold for all jobs.
 #[derive(Debug, Clone)]
 pub struct Promise {
-    /// The host id that it runs as.
+    /// The host id that it runs as, or the first of them.
     pub host_id: u32,
     /// The user that it is inside.
     pub user: User,
+    /// The profile of its walls.
+    pub profile: Profile,
     /// A network namespace of its own, or the host's.
     pub own_network: bool,
     /// Most processes and threads of the job.
@@ -74,7 +77,7 @@ pub fn read_back(proc: &Path, processes: &[i32], promise: &Promise) -> io::Resul
     });
     let payload = payload.ok_or(io::ErrorKind::NotFound)?;
     let mut layers = of_process(proc, *payload, promise)?;
-    layers.push(together(proc, processes));
+    layers.push(together(proc, processes, promise.profile));
     Ok(layers)
 }
 
@@ -87,7 +90,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     let mut layers = namespaces(proc, pid, promise)?;
     let status = read("status")?;
     layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise));
-    layers.extend(privileges(&status));
+    layers.extend(privileges(&status, promise.profile));
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
     layers.extend(mounts(&read("mountinfo")?, &promise.volumes));
     Ok(layers)
@@ -124,35 +127,72 @@ fn identity(status: &str, uid_map: &str, gid_map: &str, promise: &Promise) -> Ve
         let kept = seen == expected;
         Layer::new(name, expected, if seen.is_empty() { "none".to_owned() } else { seen }, kept)
     };
-    // Real, effective, saved and of the file system.
-    let four = || format!("{id} {id} {id} {id}");
-    let map = || format!("{} {id} 1", promise.user.id());
-    let groups = words(field(status, "Groups"));
+    let map = || match promise.profile {
+        Profile::Strict => format!("{} {id} 1", promise.user.id()),
+        Profile::Container => format!("0 {id} {}", promise.profile.ids()),
+    };
+    let [uid, gid, groups] = ["Uid", "Gid", "Groups"].map(|name| words(field(status, name)));
+    let [uid, gid, groups] = match promise.profile {
+        Profile::Strict => {
+            // Real, effective, saved and of the file system.
+            let four = || format!("{id} {id} {id} {id}");
+            let none = if groups.is_empty() { "none" } else { &groups };
+            [
+                same("ids.uid", four(), uid),
+                same("ids.gid", four(), gid),
+                Layer::new("ids.groups", "none", none, groups.is_empty()),
+            ]
+        }
+        // A job of many ids changes between them.
+        Profile::Container => {
+            let ids = id..id + promise.profile.ids();
+            let within = |name: &str, seen: String, least: usize| {
+                let mut numbers = seen.split(' ').filter(|word| !word.is_empty());
+                let kept = numbers.clone().count() >= least
+                    && numbers.all(|word| word.parse().is_ok_and(|number: u32| ids.contains(&number)));
+                let seen = if seen.is_empty() { "none".to_owned() } else { seen };
+                Layer::new(name, format!("within {} to {}", ids.start, ids.end - 1), seen, kept)
+            };
+            [within("ids.uid", uid, 4), within("ids.gid", gid, 4), within("ids.groups", groups, 0)]
+        }
+    };
     vec![
-        same("ids.uid", four(), words(field(status, "Uid"))),
-        same("ids.gid", four(), words(field(status, "Gid"))),
-        Layer::new("ids.groups", "none", if groups.is_empty() { "none" } else { &groups }, groups.is_empty()),
+        uid,
+        gid,
+        groups,
         same("ids.uid_map", map(), words(uid_map)),
         same("ids.gid_map", map(), words(gid_map)),
     ]
 }
 
 /// The names of capability sets that are not empty.
-fn capabilities(status: &str) -> Vec<String> {
+fn held_sets(status: &str) -> Vec<(&'static str, &str)> {
     let sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].into_iter();
-    let held = sets.filter(|set| u64::from_str_radix(field(status, set), 16) != Ok(0));
-    held.map(|set| format!("{set} {}", field(status, set))).collect()
+    let sets = sets.map(|set| (set, field(status, set)));
+    sets.filter(|(_, held)| u64::from_str_radix(held, 16) != Ok(0)).collect()
 }
 
-fn privileges(status: &str) -> Vec<Layer> {
-    let held = capabilities(status);
+/// Whether no set has a capability beyond these. Each process may give up what it has.
+fn has_only(status: &str, most: Capabilities) -> bool {
+    let within = |held: &str| u64::from_str_radix(held, 16).is_ok_and(|bits| bits & !most.bits() == 0);
+    held_sets(status).into_iter().all(|(_, held)| within(held))
+}
+
+fn privileges(status: &str, profile: Profile) -> Vec<Layer> {
+    let held: Vec<String> =
+        held_sets(status).into_iter().map(|(set, held)| format!("{set} {held}")).collect();
     let seen = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
+    let most = capabilities(profile);
+    let expected = match profile {
+        Profile::Strict => "none in any set".to_owned(),
+        Profile::Container => format!("in each set at most {:016x} ({})", most.bits(), most.names()),
+    };
     let (mode, filters) = (field(status, "Seccomp"), field(status, "Seccomp_filters"));
     // The job may add filters of its own; before Linux 5.9 the kernel does not show the number.
     let at_least_one = filters.is_empty() || filters.parse::<u32>().is_ok_and(|count| count > 0);
     let no_new = field(status, "NoNewPrivs");
     vec![
-        Layer::new("capabilities", "none in any set", seen, held.is_empty()),
+        Layer::new("capabilities", expected, seen, has_only(status, most)),
         Layer::new("no_new_privs", "1", no_new, no_new == "1"),
         Layer::new(
             "seccomp",
@@ -222,7 +262,7 @@ fn mount(line: &str, written: &[String]) -> Option<Layer> {
 }
 
 /// One layer that says whether every process of the job has the same isolation.
-fn together(proc: &Path, processes: &[i32]) -> Layer {
+fn together(proc: &Path, processes: &[i32], profile: Profile) -> Layer {
     let own = fs::read_link(proc.join("self/ns/user")).ok();
     let weak = |pid: &&i32| {
         let Ok(status) = fs::read_to_string(proc.join(format!("{pid}/status"))) else { return false };
@@ -230,7 +270,7 @@ fn together(proc: &Path, processes: &[i32]) -> Layer {
         // A process that is ending has given its namespaces back.
         let outside = user.is_some() && user == own;
         outside
-            || !capabilities(&status).is_empty()
+            || !has_only(&status, capabilities(profile))
             || field(&status, "Seccomp") != "2"
             || field(&status, "NoNewPrivs") != "1"
     };
@@ -243,7 +283,12 @@ fn together(proc: &Path, processes: &[i32]) -> Layer {
         [] => format!("all {}", looked.len()),
         weak => format!("not so: {}", weak.join(" ")),
     };
-    let expected = "no capability, seccomp, no_new_privs and the user namespace in every process";
+    let expected = match profile {
+        Profile::Strict => "no capability, seccomp, no_new_privs and the user namespace in every process",
+        Profile::Container => {
+            "the profile's capabilities at most, seccomp, no_new_privs and the user namespace in every process"
+        }
+    };
     Layer::new("processes", expected, seen, weak.is_empty())
 }
 
@@ -282,8 +327,14 @@ Max realtime timeout      50000                50000                us
 112 47 0:46 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw
 113 47 0:47 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
 ";
-    const PROMISE: Promise =
-        Promise { host_id: 70_000, user: User::Root, own_network: true, pids: 64, volumes: Vec::new() };
+    const PROMISE: Promise = Promise {
+        host_id: 70_000,
+        user: User::Root,
+        profile: Profile::Strict,
+        own_network: true,
+        pids: 64,
+        volumes: Vec::new(),
+    };
 
     /// A /proc with a host (`self`) and one process.
     fn proc_with(status: &str, limits: &str, mountinfo: &str, shared: &str) -> tempfile::TempDir {
@@ -390,6 +441,35 @@ Max realtime timeout      50000                50000                us
         }
         assert_eq!(broken(&proc, ordinary), Vec::<String>::new());
         assert_eq!(broken(&proc, PROMISE), ["ids.uid_map", "ids.gid_map"]);
+    }
+
+    #[test]
+    fn container_has_its_ids_and_capabilities_and_no_others() {
+        let status = STATUS
+            .replace("Uid:\t70000\t70000", "Uid:\t70999\t70000")
+            .replace("Groups:\t", "Groups:\t70000 70027")
+            .replace("CapBnd:\t0000000000000000", "CapBnd:\t00000000000405fb")
+            .replace("CapPrm:\t0000000000000000", "CapPrm:\t0000000000000001");
+        let proc = proc_with(&status, LIMITS, MOUNTS, "");
+        let container = Promise { profile: Profile::Container, ..PROMISE };
+        assert_eq!(broken(&proc, container.clone()), ["ids.uid_map", "ids.gid_map"]);
+        for map in ["uid_map", "gid_map"] {
+            fs::write(proc.path().join("4242").join(map), "         0      70000      65536\n").unwrap();
+        }
+        assert_eq!(broken(&proc, container.clone()), Vec::<String>::new());
+        let strict = ["ids.uid", "ids.groups", "ids.uid_map", "ids.gid_map", "capabilities", "processes"];
+        assert_eq!(broken(&proc, PROMISE), strict);
+        for (from, to, layers) in [
+            ("00000000000405fb", "00000000000425fb", vec!["capabilities", "processes"]),
+            ("CapEff:\t0000000000000000", "CapEff:\t0000000000200000", vec!["capabilities", "processes"]),
+            ("70000 70027", "70000 27", vec!["ids.groups"]),
+            ("Uid:\t70999", "Uid:\t135536", vec!["ids.uid"]),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0", vec!["no_new_privs", "processes"]),
+        ] {
+            assert!(status.contains(from), "{from}");
+            fs::write(proc.path().join("4242/status"), status.replace(from, to)).unwrap();
+            assert_eq!(broken(&proc, container.clone()), layers, "{to}");
+        }
     }
 
     #[test]

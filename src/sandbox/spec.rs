@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use super::rootfs::Template;
-use crate::job::User;
+use crate::job::{Profile, User};
 
 /// The root of a job.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,8 @@ pub struct SandboxSpec<'a> {
     pub user: User,
     /// The root that it sees.
     pub root: Root<'a>,
+    /// The profile of its walls.
+    pub profile: Profile,
 }
 
 /// Everything that [`Sandbox::create`](super::Sandbox::create) needs for one job.
@@ -85,7 +87,7 @@ pub struct SandboxParts<'a> {
     /// The job's /work ([`Sandbox::work_tmpfs`](super::Sandbox::work_tmpfs),
     /// [`WorkDisk::create`](super::work::WorkDisk::create)).
     pub work: BorrowedFd<'a>,
-    /// The user namespace of the lease for that user.
+    /// The user namespace of the lease for that user, or for that profile.
     pub user_namespace: BorrowedFd<'a>,
     /// The directory of the job's cgroup.
     pub cgroup: BorrowedFd<'a>,

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::{SandboxError, preparing};
-use crate::init_abi::exec_request::{ADDRESS, Head};
+use crate::init_abi::exec_request::{ADDRESS, Head, UNCHANGED};
 use crate::sys;
 
 /// The program that joblet-init executes as the payload.
@@ -20,6 +20,19 @@ pub struct ExecRequest {
     pub environment: Vec<CString>,
     /// The payload's working directory inside the sandbox.
     pub work_dir: CString,
+    /// The payload's ids inside, where they are not those of joblet-init. Only in a sandbox of the profile `container`.
+    pub credentials: Option<Credentials>,
+}
+
+/// The ids of a payload, as it sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The uid, real, effective and saved; not the number of no id, `u32::MAX`.
+    pub uid: u32,
+    /// The gid, likewise.
+    pub gid: u32,
+    /// The supplementary groups, at most 65536 (setgroups(2)).
+    pub groups: Vec<u32>,
 }
 
 /// A joblet-init that waits in its sandbox, and the daemon's ends of its pipes.
@@ -62,9 +75,12 @@ impl Init {
     }
 }
 
-/// The exec request as joblet-init maps it: head, the two arrays, the strings ([`crate::init_abi::exec_request`]).
+/// The place in the head of the address of the groups, in words.
+const GROUPS: usize = std::mem::offset_of!(Head, groups) / size_of::<usize>();
+
+/// The exec request as joblet-init maps it: head, the two arrays, the strings, the groups ([`crate::init_abi::exec_request`]).
 fn encode(request: &ExecRequest) -> Vec<u8> {
-    let ExecRequest { argv, environment, work_dir } = request;
+    let ExecRequest { argv, environment, work_dir, credentials } = request;
     let words = size_of::<Head>() / size_of::<usize>();
     let arrays = words + argv.len() + 1 + environment.len() + 1;
     let argv_at = ADDRESS + words * size_of::<usize>();
@@ -75,11 +91,18 @@ fn encode(request: &ExecRequest) -> Vec<u8> {
         text.extend_from_slice(string.to_bytes_with_nul());
         at
     };
-    pointers.extend([string(work_dir), argv_at, environment_at]);
+    let (uid, gid) = credentials.as_ref().map_or((UNCHANGED, UNCHANGED), |ids| (ids.uid, ids.gid));
+    let groups = credentials.as_ref().map_or(&[][..], |ids| &ids.groups);
+    let ids = u64::from(gid) << 32 | u64::from(uid);
+    // The address of the groups follows when the strings are known.
+    pointers.extend([string(work_dir), argv_at, environment_at, 0, groups.len(), ids as usize]);
     for list in [argv, environment] {
         pointers.extend(list.iter().map(|s| string(s)));
         pointers.push(0);
     }
+    text.resize(text.len().next_multiple_of(size_of::<u32>()), 0);
+    pointers[GROUPS] = ADDRESS + arrays * size_of::<usize>() + text.len();
+    text.extend(groups.iter().flat_map(|group| group.to_ne_bytes()));
     let mut bytes: Vec<u8> = pointers.into_iter().flat_map(usize::to_ne_bytes).collect();
     bytes.append(&mut text);
     bytes
@@ -92,8 +115,9 @@ mod tests {
     #[test]
     fn every_pointer_of_an_exec_request_leads_to_its_string() {
         let c = |s: &str| CString::new(s).unwrap();
-        let request =
-            ExecRequest { argv: vec![c("cat"), c("")], environment: vec![c("A=b")], work_dir: c("/work/x") };
+        let credentials = Some(Credentials { uid: 999, gid: 998, groups: vec![5, 7] });
+        let (argv, environment) = (vec![c("cat"), c("")], vec![c("A=b")]);
+        let request = ExecRequest { argv, environment, work_dir: c("/work/x"), credentials };
         let bytes = encode(&request);
         let word = |at: usize| usize::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         let string =
@@ -102,5 +126,9 @@ mod tests {
         let (argv, environment) = (word(8) - ADDRESS, word(16) - ADDRESS);
         assert_eq!([string(word(argv)), string(word(argv + 8))], ["cat", ""]);
         assert_eq!((word(argv + 16), string(word(environment)), word(environment + 8)), (0, "A=b", 0));
+        let half = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        let groups = word(24) - ADDRESS;
+        assert_eq!((word(32), half(40), half(44), half(groups), half(groups + 4)), (2, 999, 998, 5, 7));
+        assert_eq!((groups % 4, groups + 8), (0, bytes.len()));
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::capability::Capabilities;
 use super::spec::WireSpec;
 use crate::init_abi::slot;
 
@@ -155,14 +156,17 @@ pub enum Step<'a> {
     ClearGroups,
     /// The leased user namespace; entered late, so that the job can undo none of the mounts.
     JoinUser(BorrowedFd<'a>),
-    /// The one uid and gid of that namespace.
+    /// A uid and gid of that namespace.
     BecomeUser {
         /// Their number inside.
         id: u32,
     },
-    /// Bounding set emptied, securebits locked, no capability in any set. Entering a user namespace refills
-    /// them, so this comes after it.
-    DropCapabilities,
+    /// Bounding set emptied but for `keep`, and these alone permitted and effective. Where none is kept, the securebits are
+    /// locked. Entering a user namespace refills all sets, so this comes after it.
+    DropCapabilities {
+        /// Those that stay.
+        keep: Capabilities,
+    },
     /// No new privileges by execve(2) (`PR_SET_NO_NEW_PRIVS`).
     NoNewPrivileges,
     /// The system call policy.
@@ -224,7 +228,10 @@ impl fmt::Display for Step<'_> {
             Step::ClearGroups => write!(f, "drop supplementary groups"),
             Step::JoinUser(_) => write!(f, "join the leased user namespace"),
             Step::BecomeUser { id } => write!(f, "become uid {id} and gid {id} of the user namespace"),
-            Step::DropCapabilities => write!(f, "drop all capabilities"),
+            Step::DropCapabilities { keep } if keep.is_empty() => write!(f, "drop all capabilities"),
+            Step::DropCapabilities { keep } => {
+                write!(f, "drop all capabilities but {} inside the user namespace", keep.names())
+            }
             Step::NoNewPrivileges => write!(f, "set no_new_privs"),
             Step::Seccomp(filter) => {
                 write!(f, "install the system call policy ({} instructions)", filter.len())

@@ -67,6 +67,15 @@ pub struct WorkDisk {
     path: PathBuf,
 }
 
+/// The host ids of a job's /work.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkIds {
+    /// The uid and gid of the directory itself.
+    pub owner: u32,
+    /// The project that its files count for: the first id of the job's lease.
+    pub project: u32,
+}
+
 /// A directory that an earlier daemon left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
@@ -140,18 +149,19 @@ impl WorkDisk {
         }
     }
 
-    /// The directory of one job as a detached mount, owned by its host id, which is its project too. The daemon's
+    /// The directory of one job as a detached mount. The daemon's
     /// own writes there count for the quota but are not held back by it: see [`WorkDisk::usage`].
     ///
     /// # Errors
     /// The step that the kernel refused. [`WorkDisk::remove`] then removes the rest.
-    pub fn create(&self, name: &CStr, bytes: u64, owner: u32) -> Result<OwnedFd, SandboxError> {
+    pub fn create(&self, name: &CStr, bytes: u64, ids: WorkIds) -> Result<OwnedFd, SandboxError> {
+        let WorkIds { owner, project } = ids;
         let doing =
             |what: &str| format!("{what} {}", self.path.join(OsStr::from_bytes(name.to_bytes())).display());
         let dir = preparing(self.make_directory(name), &doing("make"))?;
         let root = self.root.as_fd();
-        preparing(quota::set_project(dir.as_fd(), owner), &doing("set the project of"))?;
-        preparing(quota::set_limits(root, owner, bytes, inodes_for(bytes)), &doing("set the quota of"))?;
+        preparing(quota::set_project(dir.as_fd(), project), &doing("set the project of"))?;
+        preparing(quota::set_limits(root, project, bytes, inodes_for(bytes)), &doing("set the quota of"))?;
         let owned = || -> io::Result<()> {
             rustix::fs::fchown(&dir, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
             Ok(rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?)

@@ -32,6 +32,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         publish: Vec::new(),
         volumes: Vec::new(),
         user: User::Root,
+        profile: Default::default(),
         timeout: Some(std::time::Duration::from_millis(1500)),
         stop_grace: Some(std::time::Duration::from_secs(7)),
         upload_paths: vec!["a/b".into()],

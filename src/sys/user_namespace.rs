@@ -4,6 +4,9 @@
 //! id in its namespace, and for the *owner* of that namespace in the one above (`struct ucounts`). The owner is the id
 //! that made the namespace. So a process of ours becomes that id first; it keeps its capabilities, because some
 //! hosts let nobody else make one.
+//!
+//! In a namespace of many ids each of them has a count of its own. The resource limits of the process that makes the
+//! namespace bound the sum: the kernel keeps them and compares them with the owner's count (Linux 5.14).
 
 use std::ffi::{CStr, c_void};
 use std::fs::File;
@@ -21,37 +24,42 @@ const NS_GET_OWNER_UID: usize = 0xb704;
 /// A setting of the new namespace: a file below `/proc`, and its value.
 pub type Setting = (&'static CStr, &'static CStr);
 
+/// A resource (`RLIMIT_*`) and its limit, soft and hard.
+pub type Limit = (u32, u64);
+
 /// The step that failed, and the kernel's answer.
 pub type Refusal = (&'static str, io::Error);
 
 /// The steps of the child, which reports the number of the one that failed.
-const STEPS: [&str; 3] = ["become its owner", "create it", "limit its pools"];
+const STEPS: [&str; 4] =
+    ["become its owner", "create it", "limit its pools", "limit all of its ids together"];
 
 /// The child's instructions, in memory that it shares with us until it has reported.
-struct Order {
+struct Order<'a> {
     parent: usize,
     report: usize,
     /// The root of procfs. The owner may have no way to it: `/` of some hosts is root's alone.
     proc: usize,
     id: u32,
     settings: &'static [Setting],
+    limits: &'a [Limit],
 }
 
 /// The child's report: the step that failed, and its errno; 0 is success.
 type Report = [i32; 2];
 
-/// Starts a process that holds a new user namespace, owned by `id` (uid and gid), with these settings. Its maps are
-/// still to be written. A setting that this kernel lacks is left out.
+/// Starts a process that holds a new user namespace, owned by `id` (uid and gid), with these settings and with these limits
+/// for all of its ids together. Its maps are still to be written. A setting that this kernel lacks is left out.
 ///
 /// # Errors
 /// The step that failed.
-pub fn hold(id: u32, settings: &'static [Setting]) -> Result<Idle, Refusal> {
+pub fn hold(id: u32, settings: &'static [Setting], limits: &[Limit]) -> Result<Idle, Refusal> {
     let starting = |why: rustix::io::Errno| ("start a process for it", why.into());
     let (heard, report) = pipe_with(PipeFlags::CLOEXEC).map_err(starting)?;
     let proc = File::open("/proc").map_err(|why| ("open /proc for it", why))?;
     let (reported, opened) = (report.as_raw_fd() as usize, proc.as_raw_fd() as usize);
     let parent = std::process::id() as usize;
-    let mut order = Order { parent, report: reported, proc: opened, id, settings };
+    let mut order = Order { parent, report: reported, proc: opened, id, settings, limits };
     // SAFETY: `child` makes raw calls only and leaves `order` alone once it has reported or ended; we read until then.
     let idle = unsafe { Idle::run(0, child, (&raw mut order).cast()) };
     // Ours goes, so that the child's end is an end of file.
@@ -86,7 +94,7 @@ pub fn owner(namespace: BorrowedFd<'_>) -> io::Result<u32> {
 
 extern "C" fn child(order: *mut c_void) -> ! {
     // SAFETY: `hold` passes an Order that lives until our report is read or we end.
-    let order = unsafe { &*order.cast::<Order>() };
+    let order = unsafe { &*order.cast::<Order<'_>>() };
     let (parent, report) = (order.parent, order.report);
     let said: Report = match prepare(order) {
         Ok(()) => [0, 0],
@@ -106,8 +114,13 @@ fn call(number: i64, args: [usize; 6]) -> Result<usize, i32> {
     errno(unsafe { syscall(number, args) })
 }
 
-fn prepare(order: &Order) -> Result<(), (i32, i32)> {
-    become_owner(order.id as usize).map_err(|why| (0, why))?;
+fn prepare(order: &Order<'_>) -> Result<(), (i32, i32)> {
+    for (resource, limit) in order.limits {
+        let both = [*limit, *limit]; // struct rlimit64 (prlimit(2))
+        let args = [0, *resource as usize, both.as_ptr() as usize, 0, 0, 0];
+        call(libc::SYS_prlimit64, args).map_err(|why| (3, why))?;
+    }
+    become_owner(order.id as usize, !order.limits.is_empty()).map_err(|why| (0, why))?;
     call(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0]).map_err(|why| (1, why))?;
     for (file, value) in order.settings {
         match set(order.proc, file, value) {
@@ -118,11 +131,13 @@ fn prepare(order: &Order) -> Result<(), (i32, i32)> {
     Ok(())
 }
 
-/// The effective ids, by which the kernel takes the owner; the effective capabilities go with them, and come back.
-fn become_owner(id: usize) -> Result<(), i32> {
+/// The effective ids, by which the kernel takes the owner; the effective capabilities go with them, and come back. With
+/// `real` the real ones too: a namespace that the real uid 0 makes has no limit of processes.
+fn become_owner(id: usize, real: bool) -> Result<(), i32> {
     let unchanged = usize::MAX;
-    call(libc::SYS_setresgid, [unchanged, id, unchanged, 0, 0, 0])?;
-    call(libc::SYS_setresuid, [unchanged, id, unchanged, 0, 0, 0])?;
+    let first = if real { id } else { unchanged };
+    call(libc::SYS_setresgid, [first, id, unchanged, 0, 0, 0])?;
+    call(libc::SYS_setresuid, [first, id, unchanged, 0, 0, 0])?;
     let header = [0x2008_0522u32, 0]; // _LINUX_CAPABILITY_VERSION_3, ourselves (capset(2))
     let mut sets = [0u32; 6]; // effective, permitted, inheritable, twice
     call(libc::SYS_capget, [header.as_ptr() as usize, sets.as_mut_ptr() as usize, 0, 0, 0, 0])?;

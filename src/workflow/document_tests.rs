@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::job::Profile;
+
 use super::{NodeStatus, Progress, RetryReason, Schedule, dot, parse};
 
 fn refusal(text: &str) -> String {
@@ -102,6 +104,7 @@ fn unknown_keys_are_refused_with_place_and_suggestion() {
 fn parts_that_do_not_exist_yet_are_named() {
     for (lines, part) in [
         ("runtime: python-3.11", "no runtimes yet"),
+        ("profile: docker", "invalid profile \"docker\": strict (one id"),
         ("volumes: [../x]", "volumes: \"../x\" cannot be the name of a volume"),
         ("volumes: [a, 'a:ro']", "volumes: volume \"a\" stands twice"),
         ("resources: {gpu_count: 1}", "no GPUs yet"),
@@ -113,6 +116,17 @@ fn parts_that_do_not_exist_yet_are_named() {
         assert!(error.contains(part), "{error}");
     }
     assert!(parse(&job("runtime: ''\nvolumes: []\nresources: {gpu_count: 0, gpu_memory_mb: 0}")).is_ok());
+}
+
+#[test]
+fn jobs_name_their_profile_as_run_job_does() {
+    for (text, profile) in [
+        ("timeout: 1s", Profile::Strict),
+        ("profile: strict", Profile::Strict),
+        ("profile: container", Profile::Container),
+    ] {
+        assert_eq!(parse(&job(text)).unwrap().jobs[0].profile, profile, "{text}");
+    }
 }
 
 #[test]

@@ -14,9 +14,9 @@ use super::values::{fields, string, strings, together, variables};
 use super::yaml::{Key, Node, Value};
 use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::{InvalidField, VolumeUse, spec, units, volume};
+use crate::job::{InvalidField, Profile, VolumeUse, spec, units, volume};
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "command",
     "args",
     "network",
@@ -26,6 +26,7 @@ const KEYS: [&str; 22] = [
     "net_rate_down",
     "publish",
     "volumes",
+    "profile",
     "uploads",
     "requires",
     "resources",
@@ -103,6 +104,8 @@ pub struct WorkflowJob {
     pub reach: Reach,
     /// The volumes that it gets.
     pub volumes: Vec<VolumeUse>,
+    /// The profile of its walls.
+    pub profile: Profile,
     /// The files that the client sends, as the file names them.
     pub uploads: Vec<String>,
     /// The limits of the job.
@@ -186,6 +189,7 @@ pub(super) fn read<'t>(
             "net_rate_up" | "net_rate_down" => reach.set_rate(key, node)?,
             "publish" => reach.set_publish(key, node)?,
             "volumes" => job.volumes = volumes(key, node)?,
+            "profile" => job.profile = profile(key, node)?,
             "uploads" => job.uploads = uploads(node)?,
             "requires" => links.requires = Some(&**node),
             "inputs" => links.inputs = Some(&**node),
@@ -268,6 +272,13 @@ fn network(key: &Key, node: &Node) -> Result<Option<String>, WorkflowError> {
         ));
     }
     Ok(Some(name).filter(|name| !name.is_empty()))
+}
+
+/// The profile, as in RunJob.
+fn profile(key: &Key, node: &Node) -> Result<Profile, WorkflowError> {
+    let text = string(key, node)?;
+    let shown: String = text.chars().take(64).collect();
+    at(node, Profile::parse(&text, &shown.escape_debug().to_string()))
 }
 
 /// The volumes, each as in RunJob: `NAME` or `NAME:ro`.

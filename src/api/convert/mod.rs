@@ -15,11 +15,11 @@ pub(super) mod workflow;
 
 use std::time::Duration;
 
-use crate::config::daemon::{DaemonConfig, Network, Workflow};
+use crate::config::daemon::{DaemonConfig, Network, Process, Workflow};
 use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::publish::{Publishable, Published};
-use crate::job::{InvalidField, Limits, NetRate, NetworkMode, User};
+use crate::job::{InvalidField, Limits, NetRate, NetworkMode, Profile, User};
 use crate::upload::{LinkRoots, UploadError};
 
 /// The reason why a request is refused.
@@ -55,13 +55,15 @@ struct HostRules {
     network: bool,
     /// Ports that may be published for jobs.
     ports: Publishable,
+    /// Whether a job may have the profile `container`.
+    container: bool,
 }
 
 impl HostRules {
-    fn new(config: &Network) -> Result<Self, InvalidField> {
+    fn new(config: &Network, process: &Process) -> Result<Self, InvalidField> {
         let publish = &config.publish;
         let ports = Publishable::new(config.allow_publish, &publish.addresses, &publish.ports)?;
-        Ok(HostRules { network: config.allow_host, ports })
+        Ok(HostRules { network: config.allow_host, ports, container: process.allow_container_profile })
     }
 }
 
@@ -125,7 +127,7 @@ impl Rules {
             egress: list(&config.network.egress.default)?.or_else(|| egress_maximum.clone()),
             egress_maximum,
             net_rate: NetRate::of_node(config.network.rate.up, config.network.rate.down)?,
-            host: HostRules::new(&config.network)?,
+            host: HostRules::new(&config.network, &config.process)?,
             job_timeout: Some(jobs.job_timeout).filter(|bound| !bound.is_zero()),
             link_roots: LinkRoots::new(
                 config.filesystem.allowed_mounts.as_deref(),
@@ -159,6 +161,17 @@ impl Rules {
         match ports.iter().find_map(|port| self.host.ports.refusal(port)) {
             Some(why) => Err(Refusal::Forbidden(why)),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that the node lets jobs have this profile.
+    fn check_profile(&self, profile: Profile) -> Result<(), Refusal> {
+        match profile {
+            Profile::Container if !self.host.container => Err(Refusal::Forbidden(
+                "this node runs no jobs of the profile \"container\" (process.allowContainerProfile: false)"
+                    .to_owned(),
+            )),
+            Profile::Strict | Profile::Container => Ok(()),
         }
     }
 

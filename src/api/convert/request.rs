@@ -12,7 +12,8 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::publish::{self, Published};
 use crate::job::units;
 use crate::job::{
-    ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Secret, Status, User, spec, volume,
+    ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, Secret, Status, User, spec,
+    volume,
 };
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
@@ -52,6 +53,8 @@ pub(in crate::api) fn run(
     let publish = publish(&request.publish, &network, rules)?;
     let volumes = volume::parse_uses(&request.volumes)?;
     let user = user(&request.user, rules)?;
+    let profile = Profile::parse(&request.profile, &repeated(&request.profile))?;
+    rules.check_profile(profile)?;
     let timeout = timeout(&request.timeout, rules)?;
     let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
     let not_before_ns = schedule(&request.schedule)?;
@@ -72,6 +75,7 @@ pub(in crate::api) fn run(
         publish,
         volumes,
         user,
+        profile,
         timeout,
         stop_grace,
         upload_paths: shown_paths(&uploads),

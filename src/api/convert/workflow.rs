@@ -139,6 +139,7 @@ fn check(plan: &Workflow, rules: &Rules) -> Result<(), Refusal> {
             |why: Refusal| Refusal::Missing(format!("workflow validation failed: {at}: job '{name}': {why}"));
         let network = network(job.network.as_deref().unwrap_or_default(), rules).map_err(lacking)?;
         check_reach(job, &network, rules).map_err(lacking)?;
+        rules.check_profile(job.profile).map_err(lacking)?;
     }
     Ok(())
 }

@@ -5,13 +5,16 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::{Backend, DaemonConfig, OnShutdown};
-use crate::job::NetRate;
 use crate::job::egress::List;
 use crate::job::publish::Publishable;
 use crate::job::units::{format_duration, format_size};
+use crate::job::{CONTAINER_IDS, NetRate, ranges};
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Most ranges of ids: those between the start of the default range and the owners of files in volumes.
+const MOST_RANGES: u32 = 4094;
 
 /// Paths that every job has of its own; the host's mount in their place would break the isolation.
 const OWN_PLACES: [&str; 11] = [
@@ -38,12 +41,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     if c.joblet.max_memory_limit != 0 && c.joblet.default_memory_limit > c.joblet.max_memory_limit {
         return Err("joblet.defaultMemoryLimit is above joblet.maxMemoryLimit".into());
     }
-    between("process.subidCount", c.process.subid_count, 1, 1 << 20)?;
-    // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
-    between("process.subidBase", c.process.subid_base, 65_537, u32::MAX - 2 - c.process.subid_count)?;
-    between("joblet.warmSandboxes", c.joblet.warm_sandboxes, 0, 256.min(c.process.subid_count - 1))?;
-    // Jobs that cannot use a warm sandbox need ids too.
-    let ids = c.process.subid_count - c.joblet.warm_sandboxes;
+    let jobs = ids(c)?;
     between("joblet.maxQueuedJobs", c.joblet.max_queued_jobs, 0, 1_000_000)?;
     between("state.retention.days", c.state.retention.days, 1, 36_500)?;
     between("state.retention.max", c.state.retention.max, 1, 10_000_000)?;
@@ -52,7 +50,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
         let why = "with state.backend: memory nobody remembers jobs that go on without the daemon";
         return Err(format!("joblet.onShutdown: keep cannot be used: {why}; choose joblet.onShutdown: stop"));
     }
-    between("joblet.maxConcurrentJobs", c.joblet.max_concurrent_jobs, 1, ids)?;
+    between("joblet.maxConcurrentJobs", c.joblet.max_concurrent_jobs, 1, jobs)?;
     for (key, value) in [
         ("joblet.jobTimeout", c.joblet.job_timeout),
         ("joblet.stopGracePeriod", c.joblet.stop_grace_period),
@@ -222,6 +220,33 @@ pub(super) fn between(key: &str, value: u32, low: u32, high: u32) -> Result<(), 
     } else {
         Err(format!("{key}: {value} is out of range {low}..{high}"))
     }
+}
+
+/// The ids of jobs. The number of jobs for which there are enough, beside the warm sandboxes.
+fn ids(c: &DaemonConfig) -> Result<u32, String> {
+    let (base, count, each) = (c.process.subid_base, c.process.subid_count, c.process.ids_per_job);
+    if each != 1 && each != CONTAINER_IDS {
+        return Err(format!("process.idsPerJob: {each} is neither 1 nor {CONTAINER_IDS}"));
+    }
+    if c.process.allow_container_profile && each == 1 {
+        return Err(format!("process.allowContainerProfile: true needs process.idsPerJob: {CONTAINER_IDS}"));
+    }
+    let most = if each == 1 { 1 << 20 } else { MOST_RANGES * CONTAINER_IDS };
+    between("process.subidCount", count, each, most)?;
+    // Uid 0 and the ids of real users are never given to a job; -1 and its neighbour mean "nobody" to the kernel.
+    between("process.subidBase", base, 65_537, u32::MAX - 2 - count)?;
+    let (_, leases) = ranges(base, count, each);
+    let (jobs, warm) = (c.joblet.max_concurrent_jobs, c.joblet.warm_sandboxes);
+    if each != 1 && u64::from(jobs) + u64::from(warm) > u64::from(leases) {
+        let wanted = (u64::from(jobs) + u64::from(warm)) * u64::from(each);
+        return Err(format!(
+            "process.subidCount: {count} ids have {leases} times {each} for a job in them, too few for \
+             joblet.maxConcurrentJobs ({jobs}) and joblet.warmSandboxes ({warm}): write {wanted}, or lower these"
+        ));
+    }
+    between("joblet.warmSandboxes", warm, 0, 256.min(leases - 1))?;
+    // Jobs that cannot use a warm sandbox need ids too.
+    Ok(leases - warm)
 }
 
 /// Limits of bytes that something must fit into.

@@ -99,6 +99,31 @@ fn dimensions_of_metrics_have_any_name() {
 }
 
 #[test]
+fn ids_that_do_not_suffice_for_jobs_are_refused_by_name() {
+    for (text, word) in [
+        ("process: {idsPerJob: 2}", "process.idsPerJob: 2 is neither 1 nor 65536"),
+        (
+            "process: {allowContainerProfile: true}",
+            "process.allowContainerProfile: true needs process.idsPerJob: 65536",
+        ),
+        (
+            "process: {idsPerJob: 65536}",
+            "process.subidCount: 65536 ids have 1 times 65536 for a job in them, too few for joblet.maxConcurrentJobs \
+             (100) and joblet.warmSandboxes (8): write 7077888, or lower these",
+        ),
+        (
+            "process: {idsPerJob: 65536, subidCount: 65535}",
+            "process.subidCount: 65535 is out of range 65536..268304384",
+        ),
+    ] {
+        let error = refusal(text);
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    let enough = "process: {idsPerJob: 65536, allowContainerProfile: true, subidCount: 7077888}";
+    assert!(load(&format!("{KEYS}{enough}"), 0o600, &[]).is_ok());
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     for (text, expected) in [
         ("version: 2.0", "version \"2.0\" is not supported; this joblet reads 3.x"),

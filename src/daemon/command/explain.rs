@@ -63,8 +63,10 @@ fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Ve
         },
         user: spec.user,
         root: Root::Host,
+        profile: spec.profile,
     })?);
-    plan.push(format!("system call policy: {}", filter::JOB.summary()));
+    let policy = filter::policy_of(spec.user, spec.profile);
+    plan.push(format!("system call policy: {}", policy.summary()));
     if entries > 0 {
         plan.push(format!("put {entries} uploaded files and directories, {bytes} bytes, into /work"));
     }

@@ -65,6 +65,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
     let promise = Promise {
         host_id: identity.host_id(),
         user: job.spec.user,
+        profile: job.spec.profile,
         own_network: job.spec.network != NetworkMode::Host,
         pids: job.spec.limits.pids,
         volumes: job.spec.volumes.clone(),

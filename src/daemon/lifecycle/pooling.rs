@@ -6,7 +6,7 @@ use log::Level;
 
 use crate::daemon::core::Core;
 use crate::daemon::pool::{Taken, Usual};
-use crate::daemon::provision::{Identity, Resources};
+use crate::daemon::provision::Resources;
 use crate::daemon::spawner::{CreateError, CreateRequest, WarmSandbox};
 use crate::daemon::timers::Timer;
 use crate::daemon::token::Token;
@@ -62,8 +62,8 @@ fn warm_network(core: &Core, usual: &NetworkMode) -> Option<NetworkMode> {
 /// Has sandboxes created until enough are ready or on their way.
 fn refill(core: &mut Core) {
     while !core.shutdown.begun
-        && let Some(Usual { limits, user, network }) = core.pool.lacking()
-        && let Some(lease) = core.supply.identities.take()
+        && let Some(Usual { limits, user, profile, network }) = core.pool.lacking()
+        && let Some(identity) = core.supply.identity(user, profile)
     {
         let network = match network.is_wired() {
             true => warm_network(core, &network).unwrap_or(NetworkMode::None),
@@ -71,7 +71,7 @@ fn refill(core: &mut Core) {
         };
         // Without an address the job itself will hear why.
         let Ok(network) = core.supply.network(&network) else {
-            core.supply.identities.release(lease);
+            core.supply.forgo(identity);
             return;
         };
         // Put on before the wire is up, it costs a start nothing.
@@ -80,7 +80,7 @@ fn refill(core: &mut Core) {
         let request = Box::new(CreateRequest {
             id,
             limits,
-            held: Resources::reserved(Identity::new(lease, user), network.held()),
+            held: Resources::reserved(identity, network.held()),
             network,
             output: Watermark::new(),
         });
@@ -95,13 +95,13 @@ fn refill(core: &mut Core) {
 
 /// A warm sandbox for a job like this one; `None` where none is ready.
 pub(in crate::daemon) fn take_warm(core: &mut Core, spec: &JobSpec) -> Option<WarmSandbox> {
-    let (user, network) = (spec.user, spec.network.clone());
+    let (user, profile, network) = (spec.user, spec.profile, spec.network.clone());
     // The pool has no sandbox in the host's network, and makes none for the next such job either.
     if network == NetworkMode::Host {
         return None;
     }
     let rate = core.node.kept_rate(spec.rate);
-    let usual = Usual { limits: spec.limits.clone(), user, network };
+    let usual = Usual { limits: spec.limits.clone(), user, profile, network };
     let Taken { sandbox, dead, unfit } = core.pool.take(usual, rate);
     if let Some(sandbox) = unfit {
         discard(core, sandbox);

@@ -12,7 +12,7 @@ use super::workflows::{data_of, inputs_of, outputs_of};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::{Run, Share, Trace};
 use crate::daemon::ports::publish;
-use crate::daemon::provision::{Identity, Network, Resources, StartError};
+use crate::daemon::provision::{Network, Resources, StartError};
 use crate::daemon::sources::Source;
 use crate::daemon::spawner::{CreateRequest, InputSource, JobSandbox, StartRequest, StartResult, Started};
 use crate::daemon::staging;
@@ -33,17 +33,17 @@ pub(in crate::daemon) fn cold_sandbox(
     spec: &JobSpec,
     output: Arc<Watermark>,
 ) -> Result<JobSandbox, String> {
-    let lease = core.supply.identities.take();
-    let lease = lease.ok_or_else(|| "all host ids are in use; raise process.subidCount".to_owned())?;
+    let identity = core.supply.identity(spec.user, spec.profile);
+    let identity = identity.ok_or_else(|| core.supply.no_identity(spec.profile))?;
     let network = match core.supply.network(&spec.network) {
         Ok(network) => network,
         Err(why) => {
-            core.supply.identities.release(lease);
+            core.supply.forgo(identity);
             return Err(why);
         }
     };
     let network = network.with_rate(core.node.kept_rate(spec.rate));
-    let held = Resources::reserved(Identity::new(lease, spec.user), network.held());
+    let held = Resources::reserved(identity, network.held());
     let request = CreateRequest { id, limits: spec.limits.clone(), network, held, output };
     Ok(JobSandbox::Cold(Box::new(request)))
 }

@@ -93,7 +93,7 @@ pub(in crate::daemon) fn take_over(
         let lives = |id: JobId| core.jobs.get(id).is_some_and(has_it);
         let text = OsStr::from_bytes(name.to_bytes()).to_str();
         if !text.and_then(JobId::parse).is_some_and(lives) {
-            let lease = core.supply.identities.reserve(project);
+            let lease = core.supply.identities.reserve(project, 1);
             core.cleanup.remove_work(name, lease);
         }
     }
@@ -261,10 +261,21 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
     let id = job.id;
     let host_id = job.trace.host_id;
     let (node, spec) = (&*core.node, job.spec.clone());
-    let (user, published, volumes) = (spec.user, spec.publish.as_slice(), spec.volumes.as_slice());
+    let (user, profile) = (spec.user, spec.profile);
+    let (published, volumes) = (spec.publish.as_slice(), spec.volumes.as_slice());
     let wire = job.trace.wire.clone();
     let supply = &mut core.supply;
-    job.held = Resources::adopt(&mut Adoption { id, host_id, user, node, published, volumes, wire, supply });
+    job.held = Resources::adopt(&mut Adoption {
+        id,
+        host_id,
+        user,
+        profile,
+        node,
+        published,
+        volumes,
+        wire,
+        supply,
+    });
     job.standing = Standing::Running(core.slots.adopt());
     let found =
         if host_restarted { None } else { find_init(job.trace.process.as_ref(), job.held.cgroup.as_ref()) };

@@ -1,24 +1,25 @@
-//! The host id of a job, and the user namespace in which it alone exists.
+//! The host ids of a job, and the user namespace in which they alone exist.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{Adoption, Asked, Kind, Node, StartError};
-use crate::job::User;
+use crate::job::{CONTAINER_IDS, Profile, User};
 use crate::sandbox::create::{user_namespace, volume_map};
 use crate::sandbox::identity::Lease;
 
-/// A leased host id, and the user that it is inside.
+/// Leased host ids, and the user that the job is inside.
 #[derive(Debug)]
 pub(in crate::daemon) struct Identity {
     lease: Lease,
     user: User,
+    profile: Profile,
 }
 
 impl Identity {
-    /// The identity of a job of this user that gets this lease.
-    pub(in crate::daemon) fn new(lease: Lease, user: User) -> Self {
-        Identity { lease, user }
+    /// The identity of a job of this user and profile that gets this lease.
+    pub(in crate::daemon) fn new(lease: Lease, user: User, profile: Profile) -> Self {
+        Identity { lease, user, profile }
     }
 
     /// The user that the job is inside.
@@ -26,9 +27,22 @@ impl Identity {
         self.user
     }
 
-    /// The uid and gid on the host, one number.
+    /// The profile of its walls.
+    pub(in crate::daemon) fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// The uid and gid on the host, one number; the first where it has many.
     pub(in crate::daemon) fn host_id(&self) -> u32 {
         self.lease.id
+    }
+
+    /// The uid and gid on the host of its user: the owner of /work and of the files there.
+    pub(in crate::daemon) fn owner(&self) -> u32 {
+        match self.profile {
+            Profile::Strict => self.lease.id,
+            Profile::Container => self.lease.id + self.user.id(),
+        }
     }
 
     /// The lease, to be given back.
@@ -36,16 +50,17 @@ impl Identity {
         self.lease
     }
 
-    /// The user namespace, made once and kept by the lease for its next job.
-    pub(super) fn namespace(&mut self) -> Result<Arc<OwnedFd>, StartError> {
-        user_namespace(&mut self.lease, self.user).map_err(|e| StartError::from(&e))
+    /// The user namespace for a job of so many processes, made once and kept by the lease for its next job.
+    pub(super) fn namespace(&mut self, pids: u32) -> Result<Arc<OwnedFd>, StartError> {
+        let made = user_namespace(&mut self.lease, self.user, self.profile, pids);
+        made.map_err(|e| StartError::from(&e))
     }
 }
 
 impl Identity {
-    /// The map of its volumes' owner to the host id, made once and kept by the lease for its next job.
+    /// The map of its volumes' owners to the host ids, made once and kept by the lease for its next job.
     pub(super) fn volume_map(&mut self) -> Result<Arc<OwnedFd>, StartError> {
-        volume_map(&mut self.lease).map_err(|e| StartError::from(&e))
+        volume_map(&mut self.lease, self.profile).map_err(|e| StartError::from(&e))
     }
 }
 
@@ -56,14 +71,20 @@ impl Kind for Identity {
 
     fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
         let ids = asked.supply.identities.shown();
-        let inside = asked.spec.user.id();
-        vec![format!(
-            "lease one host id of {ids}, with a user namespace in which it alone exists, as {inside}"
-        )]
+        vec![match asked.spec.profile {
+            Profile::Strict => format!(
+                "lease one host id of {ids}, with a user namespace in which it alone exists, as {}",
+                asked.spec.user.id()
+            ),
+            Profile::Container => format!(
+                "lease {CONTAINER_IDS} host ids of {ids}, with a user namespace in which they alone exist, as 0 to {}",
+                CONTAINER_IDS - 1
+            ),
+        }]
     }
 
     fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
-        let lease = from.supply.identities.reserve(from.host_id?)?;
-        Some(Identity::new(lease, from.user))
+        let lease = from.supply.identities.reserve(from.host_id?, from.profile.ids())?;
+        Some(Identity::new(lease, from.user, from.profile))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | kind | acquired | given back |
 //! |---|---|---|
-//! | [`identity`]: one host id with its user namespace | leased by the loop; the namespace by a spawner | when no file counts for it any more |
+//! | [`identity`]: host ids, one or 65536, with their user namespace | leased by the loop; the namespace by a spawner | when no file counts for them any more |
 //! | [`cgroup`]: limits and accounting | by a spawner, before the clone | by the cleanup thread: killed, removed, tried again while busy |
 //! | [`work`]: what is mounted at /work | by a spawner | with the mounts (tmpfs), or by the removal thread (disk) |
 //! | [`network`]: a network namespace, and perhaps an address and a wire ([`wiring`]) | an address by the loop; the rest with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it; an address with its job |
@@ -39,10 +39,11 @@ use crate::daemon::egress::keeper::Keeper;
 use crate::daemon::networks::Networks;
 use crate::daemon::volumes::Volumes as VolumeTable;
 use crate::job::publish::Published;
-use crate::job::{JobId, JobSpec, Limits, User, VolumeUse, WireLease};
+use crate::job::{CONTAINER_IDS, JobId, JobSpec, Limits, Profile, User, VolumeUse, WireLease};
 use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
+use crate::sandbox::work::WorkIds;
 use crate::sandbox::{CloneContext, Created, Init, Root, SandboxParts, SandboxSpec};
 
 pub(super) use identity::Identity;
@@ -97,6 +98,8 @@ pub(super) struct Adoption<'a> {
     pub(super) host_id: Option<u32>,
     /// The user in its record.
     pub(super) user: User,
+    /// The profile in its record.
+    pub(super) profile: Profile,
     /// The part of the node that jobs share.
     pub(super) node: &'a Node,
     /// The ports of the host that its request named.
@@ -133,6 +136,29 @@ pub(super) struct Supply {
 }
 
 impl Supply {
+    /// Leases the ids of a job. `None`: all are in use, or the profile takes more than a lease has.
+    pub(in crate::daemon) fn identity(&mut self, user: User, profile: Profile) -> Option<Identity> {
+        let lease = self.identities.take_for(profile.ids())?;
+        Some(Identity::new(lease, user, profile))
+    }
+
+    /// Why [`Supply::identity`] has none for a job of this profile.
+    pub(in crate::daemon) fn no_identity(&self, profile: Profile) -> String {
+        if profile.ids() > self.identities.each() {
+            // A job that an earlier daemon accepted.
+            return format!(
+                "a job of the profile {} needs {CONTAINER_IDS} host ids; set process.idsPerJob: {CONTAINER_IDS}",
+                profile.as_str()
+            );
+        }
+        "all host ids are in use; raise process.subidCount".to_owned()
+    }
+
+    /// Takes ids back that no job had.
+    pub(in crate::daemon) fn forgo(&mut self, identity: Identity) {
+        self.identities.release(identity.into_lease());
+    }
+
     /// Takes an address back, at once or when nothing of its job is left in the router.
     fn leave(&mut self, lease: Lease) {
         if self.egress.leave(lease.address) {
@@ -231,12 +257,13 @@ impl Resources {
     ) -> Result<Acquired, StartError> {
         let name = id.to_string();
         let identity = self.identity.as_mut().ok_or_else(|| "no host id was leased".to_owned())?;
-        let user_namespace = identity.namespace()?;
-        let (host_id, user) = (identity.host_id(), identity.user());
+        let user_namespace = identity.namespace(limits.pids)?;
+        let (user, profile) = (identity.user(), identity.profile());
+        let ids = WorkIds { owner: identity.owner(), project: identity.host_id() };
         let create = if node.live_only { SpoolWriter::create_ring } else { SpoolWriter::create };
         let spool = create(&node.spool.join(&name)).map_err(|e| e.to_string())?;
         let cgroup = &*self.cgroup.insert(cgroup::acquire(node, id, limits)?);
-        let work = work::acquire(node, &mut self.work, id, limits, host_id)?;
+        let work = work::acquire(node, &mut self.work, id, limits, ids)?;
         let hostname = hostname(id);
         // Before it is made: it goes too where the wire is refused.
         self.note = source.is_wired().then(|| node.egress.note_of(id));
@@ -250,6 +277,7 @@ impl Resources {
                 network: source.as_network(lead.as_ref()),
                 user,
                 root: Root::Host,
+                profile,
             },
             work: work.as_fd(),
             user_namespace: user_namespace.as_fd(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Adoption, Asked, Identity, Kind, Node, StartError, Supply};
 use crate::daemon::token::Token;
-use crate::job::VolumeUse;
+use crate::job::{Profile, VolumeUse};
 use crate::volume::Volume;
 
 /// The volumes of a job. Its mounts of them are in its mount namespace, and go with that.
@@ -47,7 +47,11 @@ impl Kind for Volumes {
     fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
         let step = |used: &VolumeUse| {
             let (name, place, access) = (&used.name, used.place(), used.access());
-            format!("mount the volume {name} with its owner mapped to the host id, for {place} ({access})")
+            let ids = match asked.spec.profile {
+                Profile::Strict => "owner mapped to the host id",
+                Profile::Container => "owners mapped to the host ids",
+            };
+            format!("mount the volume {name} with its {ids}, for {place} ({access})")
         };
         asked.spec.volumes.iter().map(step).collect()
     }

@@ -8,6 +8,7 @@ use crate::job::exit_file::OWN_DISKS;
 use crate::job::own_disk::{Bound, OwnDisk};
 use crate::job::{JobId, Limits};
 use crate::sandbox::plan::run_bytes;
+use crate::sandbox::work::WorkIds;
 
 /// A job's /work.
 #[derive(Debug)]
@@ -39,16 +40,16 @@ pub(super) fn acquire(
     held: &mut Option<Work>,
     id: JobId,
     limits: &Limits,
-    owner: u32,
+    ids: WorkIds,
 ) -> Result<OwnedFd, StartError> {
     let made = match &node.disk {
         Some(disk) => {
             *held = Some(Work::Directory(name(id)));
-            disk.create(&name(id), node.work_quota, owner)
+            disk.create(&name(id), node.work_quota, ids)
         }
         None => {
             *held = Some(Work::Memory);
-            node.sandbox.work_tmpfs(scratch_bytes(limits, node.work_quota), owner)
+            node.sandbox.work_tmpfs(scratch_bytes(limits, node.work_quota), ids.owner)
         }
     };
     made.map_err(|e| StartError::from(&e))

@@ -8,7 +8,7 @@ use log::Level;
 use super::{Spawner, StartError};
 use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resources};
 use crate::diag;
-use crate::job::{JobId, Limits, NetRate, NetworkMode, User};
+use crate::job::{JobId, Limits, NetRate, NetworkMode, Profile, User};
 use crate::output::{JobOutput, Release, Watermark};
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::sys::netlink::Socket;
@@ -70,9 +70,11 @@ impl WarmSandbox {
         is_there || (network.is_wired() && self.is_wired() && self.inside.is_some())
     }
 
-    /// The user that its job will be inside.
-    pub(in crate::daemon) fn user(&self) -> Option<User> {
-        self.held.identity.as_ref().map(Identity::user)
+    /// Whether a job of this user and profile, of so many processes, can have it. Only with one id can the number change.
+    pub(in crate::daemon) fn is_for(&self, user: User, profile: Profile, pids: u32) -> bool {
+        let is_its = |identity: &Identity| identity.user() == user && identity.profile() == profile;
+        let counts = profile == Profile::Strict || self.limits.pids == pids;
+        counts && self.held.identity.as_ref().is_some_and(is_its)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::io;
 
-use crate::job::{JobId, JobSpec};
-use crate::sandbox::ExecRequest;
+use crate::job::{JobId, JobSpec, Profile, User};
+use crate::sandbox::{Credentials, ExecRequest};
 use crate::upload::JobInputs;
 
 /// The request for joblet-init.
@@ -16,7 +16,15 @@ pub(super) fn exec_request(spec: &JobSpec, environment: Vec<String>) -> Result<E
         argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
         environment: strings(environment.into_iter())?,
         work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
+        credentials: credentials(spec),
     })
+}
+
+/// The ids of a payload that is not what joblet-init is, root of its many ids.
+fn credentials(spec: &JobSpec) -> Option<Credentials> {
+    let (profile, id) = (spec.profile, spec.user.id());
+    let differs = profile == Profile::Container && spec.user != User::Root;
+    differs.then(|| Credentials { uid: id, gid: id, groups: Vec::new() })
 }
 
 /// The whole environment of a payload: ours, then the client's, then its secrets; later wins. Nothing of the

@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicU64;
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
-use crate::daemon::provision::{Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts};
+use crate::daemon::provision::{
+    Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
+};
 use crate::diag::disk_remedy;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
 use crate::output::{Release, Watermark};
@@ -359,7 +361,8 @@ impl Spawner {
     ) -> Result<(), String> {
         let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
         let work = sandbox.work.as_fd();
-        let owner = sandbox.held.identity.as_ref().map_or(0, |identity| identity.host_id());
+        let identity = sandbox.held.identity.as_ref();
+        let owner = identity.map_or(0, Identity::owner);
         // A job of a workflow gets the files that it names.
         let wanted = match spec.part {
             Some(_) => Wanted::Named(&spec.upload_paths),
@@ -394,7 +397,7 @@ impl Spawner {
             }
         }
         if let Some(disk) = self.node.disk.as_ref().filter(|_| entries > 0) {
-            within_quota(disk, owner, bytes, entries)
+            within_quota(disk, identity.map_or(0, Identity::host_id), bytes, entries)
                 .map_err(|e| format!("failed to create isolated environment: {e}"))?;
         }
         Ok(())

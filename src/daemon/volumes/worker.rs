@@ -30,7 +30,7 @@ fn create(
 ) -> Result<(), CommandError> {
     let name = &volume.name;
     let failed = |why: String| CommandError::SetUp(format!("cannot create volume \"{name}\": {why}"));
-    let ids = make_volume_map(OWNER).map_err(|why| failed(why.to_string()))?;
+    let ids = make_volume_map(OWNER, 1).map_err(|why| failed(why.to_string()))?;
     store.prepare(volume, std::os::fd::AsFd::as_fd(&ids)).map_err(|why| match why {
         VolumeError::InTheWay(_) => CommandError::Exists(format!("cannot create volume \"{name}\": {why}")),
         why => failed(why.to_string()),

@@ -41,6 +41,7 @@ pub(in crate::daemon) fn request(
         volumes: job.volumes.clone(),
         egress,
         user: defaults.user,
+        profile: job.profile,
         timeout: job.timeout.or(defaults.timeout),
         stop_grace: None,
         upload_paths: job.uploads.clone(),

@@ -164,6 +164,13 @@ static FLAGS: &[Flag] = &[
         "User inside: root (uid 0), or job (uid 1000) for programs that refuse to\n\
          run as root (default: server)",
     ),
+    value(
+        "profile",
+        "NAME",
+        Group::Contents,
+        "Walls of the job: strict, or container for images of containers (65536 users,\n\
+         chown, su and the like work; what a node allows) (default: strict)",
+    ),
     value("name", "NAME", Group::Contents, "A name for lists"),
     Flag {
         hidden: true,
@@ -396,6 +403,7 @@ fn request(
     request.publish = values.all("publish");
     request.volumes = values.all("volume");
     request.user = values.last("user").unwrap_or_default();
+    request.profile = values.last("profile").unwrap_or_default();
     request.name = values.last("name").unwrap_or_default();
     request.request_id = values.last("request-id").map_or(Ok(String::new()), |id| match id.as_str() {
         // A variable that is not set must not make a start that can happen twice.

@@ -83,6 +83,7 @@ fn oom() -> GetJobStatusRes {
         created_time: "2024-01-15T10:29:59Z".into(),
         network: "none".into(),
         user: "job".into(),
+        profile: "container".into(),
         cpuCores: "0-1".into(),
         timeout: "1h".into(),
         workDir: "/work/app".into(),

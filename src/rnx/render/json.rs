@@ -37,6 +37,7 @@ pub(crate) struct Started<'a> {
     max_iobps: i32,
     network: &'a str,
     user: &'a str,
+    profile: &'a str,
     unenforced_limits: &'a [String],
     created_time: &'a str,
     queue_position: i32,
@@ -69,6 +70,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent) -> Started<'_> {
         max_iobps: job.maxIobps,
         network: &job.network,
         user: &job.user,
+        profile: &job.profile,
         unenforced_limits: &job.unenforced_limits,
         created_time: &job.created_time,
         queue_position: job.queue_position,
@@ -90,6 +92,7 @@ pub(crate) fn merge_end(started: &mut RunJobResponse, end: &GetJobStatusRes) {
     started.message.clone_from(&end.message);
     started.network.clone_from(&end.network);
     started.user.clone_from(&end.user);
+    started.profile.clone_from(&end.profile);
     started.unenforced_limits.clone_from(&end.unenforced_limits);
     started.queue_position = end.queue_position;
     started.wait_reason.clone_from(&end.wait_reason);
@@ -121,6 +124,7 @@ pub(crate) struct Listed<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     ports: &'a [String],
     user: &'a str,
+    profile: &'a str,
     scheduled_time: &'a str,
     created_time: &'a str,
     queue_position: i32,
@@ -152,6 +156,7 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
         network: &job.network,
         ports: &job.ports,
         user: &job.user,
+        profile: &job.profile,
         scheduled_time: &job.scheduledTime,
         created_time: &job.created_time,
         queue_position: job.queue_position,
@@ -200,6 +205,7 @@ pub(crate) struct Shown<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     address: &'a str,
     user: &'a str,
+    profile: &'a str,
     volumes: &'a [String],
     runtime: &'a str,
     work_dir: &'a str,
@@ -259,6 +265,7 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
         net_rate_down: job.net_rate_down,
         address: &job.address,
         user: &job.user,
+        profile: &job.profile,
         volumes: &job.volumes,
         runtime: &job.runtime,
         work_dir: &job.workDir,

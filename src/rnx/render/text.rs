@@ -75,6 +75,7 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
         ("Network", network(&job.network)),
         ("Address", job.address.as_str()),
         ("User", job.user.as_str()),
+        ("Profile", job.profile.as_str()),
         ("CPU Cores", job.cpuCores.as_str()),
         ("Timeout", job.timeout.as_str()),
         ("Working Directory", job.workDir.as_str()),

@@ -3,7 +3,8 @@
 //! The other layers (namespaces, a late user namespace, no capabilities, read-only mounts) already refuse
 //! most of the calls that this filter refuses. The filter is a second layer in front of them: a flaw in a seldom
 //! used corner of the kernel is of no use to a job that cannot reach the corner. It is the same for every
-//! job; nothing a user sends changes it.
+//! job of a profile, but for the owner that a file may get; nothing else a user sends changes it. The profile `container`
+//! has exactly two rules more: any owner, and chroot(2).
 //!
 //! * `policy` is data: one row for each run of call numbers, in the kernel's order, with the reason beside
 //!   every refusal. A call without a row fails with ENOSYS, so that a newer kernel opens nothing by itself and
@@ -27,9 +28,9 @@
 mod compile;
 mod policy;
 
-use crate::job::User;
+use crate::job::{Profile, User};
 
-pub use policy::{JOB, JOB_OF_USER};
+pub use policy::{JOB, JOB_OF_CONTAINER, JOB_OF_USER};
 
 /// `AUDIT_ARCH_X86_64` of linux/audit.h: EM_X86_64 with the 64 bit and little endian marks.
 pub const ARCH_X86_64: u32 = 0xc000_003e;
@@ -179,10 +180,16 @@ pub fn code(policy: &Policy) -> Vec<libc::sock_filter> {
     compile::compile(policy)
 }
 
-/// The program for jobs of a user, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`. Build it once and keep it.
-pub fn program(user: User) -> Vec<libc::sock_filter> {
-    code(match user {
-        User::Root => &JOB,
-        User::Job => &JOB_OF_USER,
-    })
+/// The policy of jobs of a user and a profile.
+pub const fn policy_of(user: User, profile: Profile) -> &'static Policy {
+    match (profile, user) {
+        (Profile::Strict, User::Root) => &JOB,
+        (Profile::Strict, User::Job) => &JOB_OF_USER,
+        (Profile::Container, _) => &JOB_OF_CONTAINER,
+    }
+}
+
+/// The program for jobs of a user and a profile, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`. Build it once and keep it.
+pub fn program(user: User, profile: Profile) -> Vec<libc::sock_filter> {
+    code(policy_of(user, profile))
 }

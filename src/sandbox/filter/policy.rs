@@ -12,11 +12,15 @@ pub const JOB: Policy = Policy {
     arch: ARCH_X86_64,
     foreign: KillProcess,
     unknown: Errno(ENOSYS),
-    rows: Table::<{ User::Root.id() }>::ROWS,
+    rows: Table::<{ User::Root.id() }, false>::ROWS,
 };
 
 /// The policy of every job of the ordinary user. It differs in the owners that a file may get.
-pub const JOB_OF_USER: Policy = Policy { rows: Table::<{ User::Job.id() }>::ROWS, ..JOB };
+pub const JOB_OF_USER: Policy = Policy { rows: Table::<{ User::Job.id() }, false>::ROWS, ..JOB };
+
+/// The policy of every job of the profile `container`: files may get any owner that exists in the job, and a process another
+/// root directory.
+pub const JOB_OF_CONTAINER: Policy = Policy { rows: Table::<{ User::Root.id() }, true>::ROWS, ..JOB };
 
 const YES: Rule = Rule::Do(Allow);
 const REFUSED: Rule = Rule::Do(Errno(EPERM));
@@ -268,10 +272,10 @@ const SETNS: Rule = when(1, Test::Is(libc::CLONE_NEWUSER as u32), &YES, &REFUSED
 /// The id that chown(2) may name besides the job's own: the one that changes nothing.
 const SAME_ID: Test = Test::Is(u32::MAX);
 
-/// The table of jobs whose one id is `OWN` inside.
-struct Table<const OWN: u32>;
+/// The table of jobs whose one id is `OWN` inside, or that have `ALL` ids of a container.
+struct Table<const OWN: u32, const ALL: bool>;
 
-impl<const OWN: u32> Table<OWN> {
+impl<const OWN: u32, const ALL: bool> Table<OWN, ALL> {
     const OWN_ID: Test = Test::Is(OWN);
     const CHOWN_GROUP: Rule = when(2, Self::OWN_ID, &YES, &when(2, SAME_ID, &YES, &REFUSED));
     const CHOWN: Rule =
@@ -279,6 +283,11 @@ impl<const OWN: u32> Table<OWN> {
     const CHOWNAT_GROUP: Rule = when(3, Self::OWN_ID, &YES, &when(3, SAME_ID, &YES, &REFUSED));
     const CHOWNAT: Rule =
         when(2, Self::OWN_ID, &Self::CHOWNAT_GROUP, &when(2, SAME_ID, &Self::CHOWNAT_GROUP, &REFUSED));
+
+    /// The rule and its reason: chown, lchown and fchown; fchownat; chroot.
+    const OWNER: (Rule, &'static str) = if ALL { (YES, GIVEN) } else { (Self::CHOWN, OWNERS) };
+    const OWNERAT: (Rule, &'static str) = if ALL { (YES, GIVEN) } else { (Self::CHOWNAT, OWNERS) };
+    const CHROOT: (Rule, &'static str) = if ALL { (YES, ROOTS) } else { (REFUSED, MOUNTS) };
 }
 
 /// Every process of a job that a number can name is the job's own, but its first: that is joblet-init, which has the
@@ -327,6 +336,10 @@ const PIPES: &str = "keeps the lock of a pipe while it waits for its other side;
 const PAGES: &str = "steers another process's memory, which is a supervisor's business";
 const OWNERS: &str = "no id but the job's own exists in it; the kernel answers EINVAL for others, and programs that go on \
                       where they lack the privilege expect EPERM";
+const GIVEN: &str = "packages, images and their start scripts give files to their users; the kernel knows the ids of the \
+                     job's own user namespace alone, and refuses files that belong to others";
+const ROOTS: &str = "package tools, and servers that lock themselves up, choose a root below their own; a process that leaves \
+                     it again comes to the job's root and no further";
 const AIO: &str = "takes from fs.aio-max-nr, one pool of the whole host without an owner; libraries fall back to \
                    threads or to ordinary reads and writes on ENOSYS";
 const HUGE: &str = "the pool of huge pages is the host's, and no memory limit counts them; programs take ordinary \
@@ -336,7 +349,7 @@ const MERGING: &str = "the kernel merges equal pages of different jobs, whose ti
 
 /// Every number of the kernel's table, in its order.
 #[rustfmt::skip] // one row a line, as in a table
-impl<const OWN: u32> Table<OWN> {
+impl<const OWN: u32, const ALL: bool> Table<OWN, ALL> {
 const ROWS: &'static [Row] = &[
     allow(0, "read write open close stat fstat lstat poll lseek"),
     check(9, "mmap", MMAP, HUGE),
@@ -361,7 +374,7 @@ const ROWS: &'static [Row] = &[
     allow(57, "fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv msgctl
                fcntl flock fsync fdatasync truncate ftruncate getdents getcwd chdir fchdir rename mkdir rmdir
                creat link unlink symlink readlink chmod fchmod"),
-    check(92, "chown fchown lchown", Self::CHOWN, OWNERS),
+    check(92, "chown fchown lchown", Self::OWNER.0, Self::OWNER.1),
     allow(95, "umask gettimeofday getrlimit getrusage sysinfo times"),
     allow_because(101, "ptrace", "debuggers work on the job's own processes; others cannot be named, since the \
                pid namespace has no number for them, and its init is not dumpable"),
@@ -394,7 +407,7 @@ const ROWS: &'static [Row] = &[
     allow(158, "arch_prctl"),
     refuse(159, "adjtimex", EPERM, TIME),
     check(160, "setrlimit", SETRLIMIT, CORES),
-    refuse(161, "chroot", EPERM, MOUNTS),
+    check(161, "chroot", Self::CHROOT.0, Self::CHROOT.1),
     allow(162, "sync"),
     refuse(163, "acct", EPERM, "writes accounting of the whole host"),
     refuse(164, "settimeofday", EPERM, TIME),
@@ -433,7 +446,7 @@ const ROWS: &'static [Row] = &[
     check(256, "migrate_pages", NOT_INIT, PAGES),
     allow(257, "openat mkdirat"),
     check(259, "mknodat", MKNODAT, "as mknod"),
-    check(260, "fchownat", Self::CHOWNAT, OWNERS),
+    check(260, "fchownat", Self::OWNERAT.0, Self::OWNERAT.1),
     allow(261, "futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
                pselect6 ppoll"),
     check(272, "unshare", UNSHARE, "as clone; a process may part from its own table of descriptors and the like"),
