@@ -43,6 +43,8 @@ mod network;
 mod outputs;
 #[path = "kernel/pools.rs"]
 mod pools;
+#[path = "kernel/profiles.rs"]
+mod profiles;
 #[path = "kernel/refusals.rs"]
 mod refusals;
 #[path = "kernel/resources.rs"]

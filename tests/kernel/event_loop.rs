@@ -97,6 +97,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         publish: Vec::new(),
         volumes: Vec::new(),
         user: User::Root,
+        profile: Default::default(),
         timeout: None,
         stop_grace: None,
         upload_paths: Vec::new(),

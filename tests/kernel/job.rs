@@ -8,12 +8,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use joblet::job::User;
 use joblet::job::exit_file::ExitFile;
-use joblet::sandbox::create::{SandboxConfig, exit_file_path};
-use joblet::sandbox::identity::make_namespace;
+use joblet::job::{CONTAINER_IDS, Profile, User};
+use joblet::sandbox::create::{SandboxConfig, exit_file_path, limits_of_all_ids};
+use joblet::sandbox::identity::{make_namespace, make_whole_namespace};
 use joblet::sandbox::{
-    Created, ExecRequest, Network, Root, RuntimeRoot, Sandbox, SandboxError, SandboxParts, SandboxSpec,
+    Created, Credentials, ExecRequest, Network, Root, RuntimeRoot, Sandbox, SandboxError, SandboxParts,
+    SandboxSpec,
 };
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
@@ -24,29 +25,52 @@ use crate::helper::{eventually, programs};
 /// The first host id of the kernel tier; each of its processes has 64 ids, each ground has one.
 const TEST_IDS: u32 = 1_900_000_000;
 const IDS_OF_A_PROCESS: u32 = 64;
+/// The first range of ids of the kernel tier, and how many there are; each process has 16, each ground of containers has one.
+const TEST_RANGES: u32 = 0xa000_0000;
+const RANGES: u32 = 0x5000;
+const RANGES_OF_A_PROCESS: u32 = 16;
 
-/// The ground for the jobs of one test: a directory, a cgroup and a host id, all of them removed or free afterwards.
+/// Processes that a job may have.
+const PIDS: u32 = 64;
+
+/// The ground for the jobs of one test: a directory, a cgroup and host ids, all of them removed or free afterwards.
 pub struct Ground {
     pub dir: PathBuf,
     pub cgroup: PathBuf,
+    /// The first id, which is the only one of strict jobs.
     pub uid: u32,
+    pub profile: Profile,
     _dir: tempfile::TempDir,
 }
 
 impl Ground {
     pub fn new() -> Ground {
+        Ground::of(Profile::Strict)
+    }
+
+    pub fn of(profile: Profile) -> Ground {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("joblet-kernel.").tempdir().unwrap();
-        let own = NEXT.fetch_add(1, Ordering::Relaxed) % IDS_OF_A_PROCESS;
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let own = |of_a_process: u32| std::process::id() * of_a_process + next % of_a_process;
         let name = dir.path().file_name().unwrap().to_string_lossy().replace('.', "-");
         let cgroup = cgroup2_mount().expect("a cgroup v2 mount").join(name);
         fs::create_dir(&cgroup).unwrap();
         Ground {
             dir: dir.path().to_owned(),
             cgroup,
-            uid: TEST_IDS + std::process::id() * IDS_OF_A_PROCESS + own,
+            uid: match profile {
+                Profile::Strict => TEST_IDS + own(IDS_OF_A_PROCESS),
+                Profile::Container => TEST_RANGES + own(RANGES_OF_A_PROCESS) % RANGES * CONTAINER_IDS,
+            },
+            profile,
             _dir: dir,
         }
+    }
+
+    /// The ids of its jobs.
+    pub fn ids(&self) -> std::ops::Range<u32> {
+        self.uid..self.uid + self.profile.ids()
     }
 }
 
@@ -58,9 +82,7 @@ impl Drop for Ground {
             let _ = within(PATIENCE, || fs::remove_dir(&self.cgroup).ok());
             return;
         }
-        eventually("the jobs' processes are gone", || {
-            holds(processes_of(&(self.uid..self.uid + 1)).is_empty())
-        });
+        eventually("the jobs' processes are gone", || holds(processes_of(&self.ids()).is_empty()));
         eventually("the test's cgroup is empty and removed", || fs::remove_dir(&self.cgroup).ok());
         assert_eq!(mounts_below(&self.dir), Vec::<String>::new());
     }
@@ -79,6 +101,8 @@ pub struct Order {
     pub hostname: String,
     pub work_dir: String,
     pub user: User,
+    /// Ids that joblet-init gives the payload.
+    pub credentials: Option<Credentials>,
     pub files: Vec<(&'static str, Vec<u8>, u32)>,
     pub links: Vec<(&'static str, &'static str)>,
     /// These three replace the objects that the test makes otherwise.
@@ -97,6 +121,7 @@ impl Order {
             hostname: "job-test".into(),
             work_dir: "/work".into(),
             user: User::Root,
+            credentials: None,
             files: Vec::new(),
             links: Vec::new(),
             user_namespace: None,
@@ -136,10 +161,26 @@ impl Bench {
         Bench::lingering(60)
     }
 
+    /// The same for jobs of a profile.
+    pub fn of(profile: Profile) -> Bench {
+        let ground = Ground::of(profile);
+        Bench { sandbox: sandbox(&ground.dir, 60), ground }
+    }
+
+    /// One for each profile.
+    pub fn each() -> impl Iterator<Item = Bench> {
+        Profile::ALL.into_iter().map(Bench::of)
+    }
+
     /// The same, with joblet-inits that wait this many seconds for a new daemon.
     pub fn lingering(seconds: u64) -> Bench {
         let ground = Ground::new();
         Bench { sandbox: sandbox(&ground.dir, seconds), ground }
+    }
+
+    /// Shows a directory of the host to all jobs.
+    pub fn show(&mut self, path: &Path) {
+        self.sandbox = sandbox_with(&self.ground.dir, 60, vec![path.to_owned()]);
     }
 
     /// Starts a job from a separate thread, as the daemon's spawner does.
@@ -149,7 +190,7 @@ impl Bench {
 
     pub fn try_start(&self, order: &Order) -> Result<Running, SandboxError> {
         let ground = &self.ground;
-        start(&self.sandbox, order, ground.uid, &ground.cgroup, &ground.dir)
+        start(&self.sandbox, order, (ground.uid, ground.profile), &ground.cgroup, &ground.dir)
     }
 
     /// Starts a job and plays the daemon until it has ended.
@@ -164,9 +205,13 @@ impl Bench {
 }
 
 pub fn sandbox(dir: &Path, orphan_linger_s: u64) -> Sandbox {
+    sandbox_with(dir, orphan_linger_s, Vec::new())
+}
+
+fn sandbox_with(dir: &Path, orphan_linger_s: u64, extra_mounts: Vec<PathBuf>) -> Sandbox {
     let config = SandboxConfig {
         mounts: None,
-        extra_mounts: Vec::new(),
+        extra_mounts,
         proc_pids_only: false,
         run_dir: dir.to_owned(),
         orphan_linger_s,
@@ -178,13 +223,13 @@ pub fn sandbox(dir: &Path, orphan_linger_s: u64) -> Sandbox {
 pub fn start(
     sandbox: &Sandbox,
     order: &Order,
-    uid: u32,
+    ids: (u32, Profile),
     cgroup: &Path,
     dir: &Path,
 ) -> Result<Running, SandboxError> {
     let id = uuid::Uuid::new_v4().to_string();
     let started = std::thread::scope(|scope| {
-        scope.spawn(|| start_here(sandbox, order, &id, uid, cgroup)).join().unwrap()
+        scope.spawn(|| start_here(sandbox, order, &id, ids, cgroup)).join().unwrap()
     })?;
     Ok(Running { started, record: exit_file_path(dir, &id) })
 }
@@ -193,10 +238,13 @@ fn start_here(
     sandbox: &Sandbox,
     order: &Order,
     id: &str,
-    uid: u32,
+    (uid, profile): (u32, Profile),
     cgroup: &Path,
 ) -> Result<Created, SandboxError> {
-    let namespace = make_namespace(uid, order.user)?;
+    let namespace = match profile {
+        Profile::Strict => make_namespace(uid, order.user)?,
+        Profile::Container => make_whole_namespace(uid, &limits_of_all_ids(PIDS))?,
+    };
     let work = sandbox.work_tmpfs(16 << 20, uid)?;
     fill(&work, order);
     let cgroup: OwnedFd = File::open(cgroup).unwrap().into();
@@ -207,10 +255,11 @@ fn start_here(
         spec: SandboxSpec {
             hostname: &order.hostname,
             scratch_bytes: 1 << 20,
-            pids: 64,
+            pids: PIDS,
             network: Network::Own,
             user: order.user,
             root: template.as_deref().map_or(Root::Host, Root::Runtime),
+            profile,
         },
         work: or(order.work.as_ref(), &work),
         user_namespace: or(order.user_namespace.as_ref(), &namespace),
@@ -221,6 +270,7 @@ fn start_here(
         argv: strings(&order.argv),
         environment: strings(&order.environment),
         work_dir: CString::new(order.work_dir.as_str()).unwrap(),
+        credentials: order.credentials.clone(),
     };
     let started = sandbox.create(&mut stack, &walls);
     let here = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
@@ -289,7 +339,8 @@ impl Running {
         while line.last() != Some(&b'\n') {
             let mut byte = [0];
             let got = rustix::io::read(&self.started.stdout, &mut byte).unwrap();
-            assert_eq!(got, 1, "the job ended; it said {:?}", String::from_utf8_lossy(&line));
+            let said = || (String::from_utf8_lossy(&line).into_owned(), drain(&self.started.stderr));
+            assert_eq!(got, 1, "the job ended; it said {:?}", said());
             line.extend(byte);
         }
         line.pop();

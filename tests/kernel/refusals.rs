@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
-use joblet::job::User;
 use joblet::job::exit_file::Begun;
+use joblet::job::{Profile, User};
 
 use crate::helper::residue::{files, processes_of};
 use crate::helper::skip::is_root;
@@ -22,8 +22,7 @@ fn ok() -> Order {
 /// Starts a job that cannot start and returns the error text.
 fn refused(bench: &Bench, order: &Order) -> String {
     let Err(why) = bench.try_start(order) else { panic!("a job started behind a wall that was not there") };
-    let uid = bench.ground.uid;
-    assert_eq!(processes_of(&(uid..uid + 1)), Vec::<String>::new());
+    assert_eq!(processes_of(&bench.ground.ids()), Vec::<String>::new());
     assert_eq!(files(&bench.ground.dir.join("exit")), Vec::<std::path::PathBuf>::new());
     let processes = fs::read_to_string(bench.ground.cgroup.join("cgroup.procs")).unwrap();
     assert_eq!(processes, "");
@@ -117,6 +116,7 @@ fn error_of_a_failed_step_is_its_line_in_the_explained_plan() {
         network,
         user,
         root: Root::Host,
+        profile: Profile::Strict,
     };
     let plan = bench.sandbox.explain(spec).unwrap();
     let mut failed_at = Vec::new();

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use joblet::job::Profile;
 use joblet::job::exit_file::{Begun, ExitFile};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
@@ -33,9 +34,9 @@ const STAND_IN: &str = "JOBLET_TEST_STAND_IN";
 fn stand_in() {
     let Ok(words) = std::env::var(STAND_IN) else { return };
     let words: Vec<&str> = words.split(' ').collect();
-    let (dir, cgroup, uid) = (Path::new(words[0]), Path::new(words[1]), words[2].parse().unwrap());
+    let (dir, cgroup, uid) = (Path::new(words[0]), Path::new(words[1]), words[2].parse::<u32>().unwrap());
     let order = Order::program("life", &["flood", &LINES.to_string()]);
-    let running = start(&sandbox(dir, 600), &order, uid, cgroup, dir).unwrap();
+    let running = start(&sandbox(dir, 600), &order, (uid, Profile::Strict), cgroup, dir).unwrap();
     rustix::io::ioctl_fionbio(&running.started.stdout, false).unwrap();
     let mut line = [0; 30];
     File::from(running.started.stdout.try_clone().unwrap()).read_exact(&mut line).unwrap();
