@@ -54,6 +54,7 @@ mod e2e {
     mod live_only;
     mod logs;
     mod metrics;
+    mod metrics_endpoint;
     mod monitoring;
     mod names;
     mod network_metrics;

@@ -19,6 +19,7 @@ use futures_executor::block_on;
 use joblet::config::daemon::{Backend, DaemonConfig, OnShutdown};
 use joblet::daemon::command::{Answer, Command, CommandSender, StoredFiles};
 use joblet::daemon::{Daemon, assemble};
+use joblet::exporter::Counts;
 use joblet::job::{Enforcement, JobId, JobRef, JobSpec, Limits, NetworkMode, User};
 use joblet::output::OutputReader;
 use joblet::sandbox::rootfs::default_paths;
@@ -110,7 +111,7 @@ pub fn serve(payload: &Path, reuse: bool, forgets: bool) {
     let (send, receive) = channel();
     let thread = std::thread::spawn(move || {
         let signals = assemble::block_signals().expect("signals can be blocked");
-        let daemon = Daemon::new(&config, None, signals, || {}).expect("a daemon");
+        let daemon = Daemon::new(&config, None, signals, &Counts::default(), || {}).expect("a daemon");
         send.send(daemon.commands()).expect("somebody waits for it");
         daemon.run();
     });

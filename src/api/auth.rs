@@ -9,6 +9,7 @@ use super::access::Access;
 use super::role::Role;
 use super::status;
 use crate::diag::{Level, limited};
+use crate::exporter::Counts;
 use log::log_enabled;
 
 /// One RPC: its full name, its operation in errors, the roles that may call it, and whether it is built.
@@ -94,9 +95,14 @@ fn permit(method: &str, role: Option<Role>) -> Result<(), RpcStatus> {
     }
 }
 
+/// The name of a method as the table has it; of one that is not in it, a word for all of those.
+pub(super) fn known(method: &str) -> &'static str {
+    TABLE.iter().find(|row| row.0 == method).map_or("unknown", |row| row.0)
+}
+
 /// The check of permissions before every handler.
 #[derive(Clone)]
-pub(super) struct Guard(pub(super) Access);
+pub(super) struct Guard(pub(super) Access, pub(super) Counts);
 
 impl ServerChecker for Guard {
     fn check(&mut self, ctx: &RpcContext<'_>) -> CheckResult {
@@ -110,6 +116,7 @@ impl ServerChecker for Guard {
                 CheckResult::Continue
             }
             Err(status) => {
+                self.1.answered(known(&method), status::word(status.code()));
                 self.0.peer(ctx).log_refusal(&ctx.peer(), &method, &status);
                 CheckResult::Abort(status)
             }

@@ -56,9 +56,13 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
     ctx.spawn(async move {
         let answer = async {
             let permit = permit?;
-            let message = permit.message(&mut request).await?;
-            let queue_permit = permit.queue().await;
-            let reply = serve(message).await.inspect_err(|refused| permit.log_shortage(refused))?;
+            let served = async {
+                let message = permit.message(&mut request).await?;
+                let queue_permit = permit.queue().await;
+                let reply = serve(message).await.inspect_err(|refused| permit.log_shortage(refused))?;
+                Ok::<_, RpcStatus>((reply, queue_permit))
+            };
+            let (reply, queue_permit) = served.await.inspect_err(|refused| permit.note_refusal(refused))?;
             Ok::<_, RpcStatus>((reply, permit, queue_permit))
         };
         note(match answer.await {

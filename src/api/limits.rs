@@ -5,6 +5,7 @@
 //! its own limit and no other client's.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
@@ -13,7 +14,8 @@ use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 
 use super::abuse::AbuseCounter;
 use super::access::{Access, Peer};
-use super::status;
+use super::{auth, status};
+use crate::exporter::Counts;
 use crate::job::ClientId;
 use crate::upload::ClientKey;
 
@@ -59,6 +61,7 @@ pub(super) struct CallLimits {
     open: Open,
     queues: Queues,
     abuse: AbuseCounter,
+    counts: Counts,
 }
 
 type Queues = Arc<Mutex<HashMap<ClientId, ClientQueue>>>;
@@ -66,8 +69,9 @@ type Open = Arc<Mutex<HashMap<(ClientId, Kind), usize>>>;
 
 impl CallLimits {
     /// The limits of the clients that `access` trusts.
-    pub(super) fn new(access: Access) -> Self {
-        Self { access, open: Open::default(), queues: Queues::default(), abuse: AbuseCounter::default() }
+    pub(super) fn new(access: Access, counts: Counts) -> Self {
+        let (open, queues, abuse) = (Open::default(), Queues::default(), AbuseCounter::default());
+        Self { access, open, queues, abuse, counts }
     }
 
     /// Counts a call for as long as its permit lives.
@@ -90,12 +94,15 @@ impl CallLimits {
             let text = format!("too many requests: this client has {limit} {what} open already; try again");
             let refused = status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text);
             peer.log_refusal(&place.address, &place.method, &refused);
+            self.counts.answered(auth::known(&place.method), status::word(refused.code()));
             return Err(refused);
         }
         *count += 1;
         drop(open);
         let (open, queues, abuse) = (self.open.clone(), self.queues.clone(), self.abuse.clone());
-        Ok(CallPermit { open, queues, key, peer, place, abuse })
+        let answered =
+            Answered { counts: self.counts.clone(), code: AtomicI32::new(RpcStatusCode::OK.into()) };
+        Ok(CallPermit { open, queues, key, peer, place, abuse, answered })
     }
 }
 
@@ -111,6 +118,13 @@ pub(super) struct CallPermit {
     peer: Peer,
     place: Place,
     abuse: AbuseCounter,
+    answered: Answered,
+}
+
+/// The answer of a call, which is counted with its end.
+struct Answered {
+    counts: Counts,
+    code: AtomicI32,
 }
 
 /// Where a call comes from and what it wants, for the log.
@@ -133,6 +147,11 @@ impl CallPermit {
     /// The client, to tell it from the others.
     pub(super) fn client(&self) -> ClientId {
         self.key.0
+    }
+
+    /// Notes that the call is answered by this status, and not by its reply.
+    pub(super) fn note_refusal(&self, refused: &RpcStatus) {
+        self.answered.code.store(refused.code().into(), Ordering::Relaxed);
     }
 
     /// Logs that the call was refused, with its client.
@@ -250,6 +269,9 @@ impl Drop for CallPermit {
                 open.remove(&self.key);
             }
         }
+        drop(open);
+        let code = RpcStatusCode::from(self.answered.code.load(Ordering::Relaxed));
+        self.answered.counts.answered(auth::known(&self.place.method), status::word(code));
     }
 }
 
@@ -261,7 +283,7 @@ mod tests {
     #[test]
     fn client_has_its_own_permits_of_each_kind_and_gets_them_back() {
         let access = Node::new().access();
-        let limits = CallLimits::new(access.clone());
+        let limits = CallLimits::new(access.clone(), Counts::default());
         let acquire = |client: &str, kind| {
             let place = Place { address: String::new(), method: String::new() };
             limits.acquire_for(access.peer_of(client), place, kind)

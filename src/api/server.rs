@@ -16,6 +16,7 @@ use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::CommandSender;
 use crate::diag::{Level, event};
+use crate::exporter::Counts;
 use crate::forward::Relay;
 use crate::upload::Store;
 
@@ -67,13 +68,14 @@ impl Server {
         rules: Rules,
         (pump, relay): (StreamPump, Relay),
         uploads: Arc<Store>,
+        counts: Counts,
     ) -> Result<Self, ApiError> {
         let (access, in_force) = Access::new(&config.security, pump.clone(), relay.clone())?;
         let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
-        let call_limits = CallLimits::new(access.clone());
+        let call_limits = CallLimits::new(access.clone(), counts.clone());
         let jobs = Jobs::new(
             commands,
             rules,
@@ -93,7 +95,7 @@ impl Server {
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
-            .add_checker(Guard(access.clone()));
+            .add_checker(Guard(access.clone(), counts));
         for service in service::all(jobs, host) {
             builder = builder.register_service(service);
         }

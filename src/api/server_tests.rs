@@ -144,9 +144,15 @@ impl Bench {
             }
         });
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
-        let server =
-            Server::start(&config, sender, rules, (pump, Relay::start().unwrap()), store(dir.path()))
-                .unwrap();
+        let server = Server::start(
+            &config,
+            sender,
+            rules,
+            (pump, Relay::start().unwrap()),
+            store(dir.path()),
+            Counts::default(),
+        )
+        .unwrap();
         let port = server.port();
         Bench { ca, server: Some(server), port, held, watermark, dir }
     }
@@ -342,6 +348,7 @@ fn start_error_names_the_invalid_credential_key_or_address() {
             rules,
             (streams::start_pump().unwrap(), Relay::start().unwrap()),
             store(uploads.path()),
+            Counts::default(),
         ) {
             Err(why) => why.to_string(),
             Ok(_) => panic!("it started"),

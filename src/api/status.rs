@@ -31,6 +31,31 @@ pub(super) fn new(code: RpcStatusCode, text: &str) -> RpcStatus {
     RpcStatus::with_message(code, text)
 }
 
+/// The name of a code, as its documentation has it.
+pub(super) fn word(code: RpcStatusCode) -> &'static str {
+    const WORDS: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    let number = usize::try_from(i32::from(code)).ok();
+    number.and_then(|number| WORDS.get(number)).copied().unwrap_or("UNKNOWN")
+}
+
 /// The status of a command that the loop refused.
 pub(super) fn of_command(error: &CommandError) -> RpcStatus {
     let code = match error {

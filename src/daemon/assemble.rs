@@ -39,6 +39,7 @@ use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
 use crate::config::daemon::{Backend, DaemonConfig, WorkBackend};
 use crate::diag;
+use crate::exporter::Counts;
 use crate::forward::Relay;
 use crate::job::limits::CoreSet;
 use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, Profile, User};
@@ -95,6 +96,13 @@ pub fn block_signals() -> Result<SignalFd, DaemonError> {
         .map_err(failed("open a signalfd"))
 }
 
+/// What the loop waits with, and what wakes it.
+fn poll() -> Result<(Poll, Arc<Waker>), DaemonError> {
+    let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
+    let waker = Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?;
+    Ok((poll, Arc::new(waker)))
+}
+
 /// Raises the soft limit of open files to the hard one: each job has a handful, each log stream three. A
 /// tuning: what cannot be raised is only said.
 fn raise_open_files() {
@@ -114,6 +122,7 @@ impl Daemon {
         config: &DaemonConfig,
         path: Option<&Path>,
         signals: SignalFd,
+        counts: &Counts,
         shutdown_begins: impl Fn() + 'static,
     ) -> Result<Daemon, DaemonError> {
         raise_open_files();
@@ -131,9 +140,7 @@ impl Daemon {
         let cores = node.tree.cores()?;
         let share = share(config, &node.tree);
         let jobs = share.map_or(config.joblet.max_concurrent_jobs, |share| share.jobs) as usize;
-
-        let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?);
+        let (poll, waker) = poll()?;
         let (commands_end, commands) = mailbox::<Command>(QUEUE, waker.clone());
         let (to_loop, workers) = mailbox::<WorkerEvent>(ANSWERS, waker);
         let sender = CommandSender::new(commands_end);
@@ -142,7 +149,6 @@ impl Daemon {
             closing.close();
             shutdown_begins();
         });
-
         let sources = Sources::new(poll.registry().try_clone().map_err(setting_up("copy the poll"))?);
         let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
         let mut threads = Threads::new(to_loop);
@@ -158,6 +164,7 @@ impl Daemon {
             node: node.clone(),
             collector: streams.collector.clone(),
             stage: stage.clone(),
+            counts: counts.clone(),
         });
         let ledger = threads.start_ledger(database)?;
         let supply = supply(config, known, volumes, &node, &ledger, &mut threads)?;
@@ -177,6 +184,7 @@ impl Daemon {
             streams,
             clock: Clock::new(sources),
             shutdown: Shutdown { begins, begun: false, gave_up: false },
+            counts: counts.clone(),
         };
         let mut event_loop =
             EventLoop::new(poll, signals, workers, commands, core).map_err(setting_up("watch signals"))?;

@@ -24,6 +24,7 @@ use super::staging::Staging;
 use super::stores::Stores;
 use super::timers::Timers;
 use super::workflows::Workflows;
+use crate::exporter::Counts;
 use crate::job::Enforcement;
 use crate::metrics::Sampler;
 use crate::output::{Collector, SpoolLimits};
@@ -61,6 +62,8 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     /// Whether the daemon is to end.
     pub(super) shutdown: Shutdown,
+    /// What happens, for the metrics endpoint.
+    pub(super) counts: Counts,
 }
 
 /// Numbers and words of the configuration that steps need.
@@ -82,6 +85,8 @@ pub(super) struct Settings {
     pub(super) enforcement: Enforcement,
     /// `workflow.maxOutputBytes`: bytes that the jobs of one workflow leave for others.
     pub(super) max_output_bytes: u64,
+    /// `metrics.perJobMax`: running jobs with series of their own; 0 without `metrics.perJob`.
+    pub(super) per_job: usize,
     /// `joblet.spoolLimit`, `joblet.jobSpoolLimit` and `joblet.spoolPolicy`.
     pub(super) spool_limits: SpoolLimits,
 }

@@ -87,7 +87,11 @@ impl EventLoop {
             {
                 diag::limited!(Level::Error, "the event loop cannot wait", error = why);
             }
+            let began = self.core.counts.is_on().then(Instant::now);
             self.turn(&events);
+            if let Some(began) = began {
+                self.core.counts.turned(began.elapsed());
+            }
         }
     }
 

@@ -122,6 +122,11 @@ impl Pool {
         self.mix.network.clone()
     }
 
+    /// Sandboxes that are ready.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Sandboxes that are wanted.
     pub(super) fn size(&self) -> usize {
         self.size

@@ -55,6 +55,7 @@ pub(super) fn settings(config: &DaemonConfig) -> Settings {
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,
         max_output_bytes: config.workflow.max_output_bytes,
+        per_job: if config.metrics.per_job { config.metrics.per_job_max as usize } else { 0 },
         spool_limits: spool_limits(config),
     }
 }

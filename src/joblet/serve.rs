@@ -2,10 +2,14 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_channel::oneshot;
+use futures_executor::block_on;
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
@@ -14,7 +18,9 @@ use super::Failure;
 use crate::api::{Reload, Rules, Server, StreamPump, reload, start_pump};
 use crate::config::Loaded;
 use crate::config::daemon::DaemonConfig;
+use crate::daemon::command::{Command, CommandSender};
 use crate::daemon::{Daemon, assemble, notify};
+use crate::exporter::{Counts, Exporter};
 use crate::{diag, doctor};
 
 /// How long open calls may take to end at shutdown.
@@ -49,17 +55,24 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     // The loop runs on this thread, so what it calls at shutdown may share with us what is not thread-safe.
     let server: Rc<RefCell<Option<Server>>> = Rc::default();
     let closing = server.clone();
-    let mut daemon = Daemon::new(config, Some(&loaded.path), signals, move || {
+    let metrics = config.metrics.address()?;
+    let counts = if metrics.is_some() { Counts::on() } else { Counts::default() };
+    let mut daemon = Daemon::new(config, Some(&loaded.path), signals, &counts, move || {
         notify::tell("STOPPING=1");
         if let Some(server) = closing.borrow_mut().as_mut() {
             server.begin_shutdown();
         }
     })?;
     let answers = daemon.wait_for_history(config).map_err(Failure::from);
-    let started = answers.and_then(|()| start_server(config, &mut daemon, pump)).and_then(|server| {
-        reload_on_hang_up(Reload::new(loaded.path.clone(), config.clone(), server.access()))?;
-        Ok(server)
-    });
+    let mut exporter = None;
+    let started =
+        answers.and_then(|()| start_server(config, &mut daemon, pump, &counts)).and_then(|server| {
+            if let Some(address) = metrics {
+                exporter = Some(start_exporter(address, counts, daemon.commands())?);
+            }
+            reload_on_hang_up(Reload::new(loaded.path.clone(), config.clone(), server.access()))?;
+            Ok(server)
+        });
     let started = match started {
         Ok(started) => started,
         Err(why) => {
@@ -77,6 +90,7 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     server.replace(Some(started));
     notify::tell("READY=1");
     daemon.run();
+    drop(exporter);
     if let Some(server) = server.take() {
         server.finish(CALLS_END);
     }
@@ -108,11 +122,30 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_server(config: &DaemonConfig, daemon: &mut Daemon, pump: StreamPump) -> Result<Server, Failure> {
+/// Serves `/metrics`, with numbers that the loop is asked for.
+fn start_exporter(address: SocketAddr, counts: Counts, commands: CommandSender) -> Result<Exporter, Failure> {
+    let figures = move || {
+        let (answer, asked) = oneshot::channel();
+        commands.submit(Command::Figures { answer }).ok()?;
+        // The loop drops a command without an answer when it ends.
+        block_on(asked).ok()?.ok()
+    };
+    let exporter = Exporter::start(address, counts, Arc::new(figures))?;
+    say(Level::Info, "serving metrics", &[("address", &exporter.address())]);
+    Ok(exporter)
+}
+
+fn start_server(
+    config: &DaemonConfig,
+    daemon: &mut Daemon,
+    pump: StreamPump,
+    counts: &Counts,
+) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let rules = rules.with_processes(daemon.most_processes());
     let (limits, user, network) = rules.usual();
-    let server = Server::start(config, daemon.commands(), rules, (pump, daemon.relay()), daemon.uploads())?;
+    let (parts, uploads) = ((pump, daemon.relay()), daemon.uploads());
+    let server = Server::start(config, daemon.commands(), rules, parts, uploads, counts.clone())?;
     daemon.make_ready(limits, user, network);
     Ok(server)
 }

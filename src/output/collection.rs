@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -20,6 +21,7 @@ use super::limit::Used;
 use super::pause::Pauses;
 use super::pipe_call::{Done, PipeCall, PipeState, Work, pipe_state};
 use super::spool::{CHUNK, SpliceResult, SpoolWriter};
+use super::totals::Counters;
 use super::{Full, SpoolLimits, Stream, Watermark};
 use crate::diag;
 use crate::job::{ClientId, JobId, SpoolPolicy};
@@ -69,6 +71,8 @@ struct Job {
     open: usize,
     /// Whether output was discarded, which is logged once.
     loses: bool,
+    /// Whether the call that has the spool discards what it reads.
+    discards: bool,
 }
 
 /// All pipes and spools of unfinished jobs.
@@ -78,6 +82,7 @@ pub(super) struct Collection {
     inbox: Inbox<Command>,
     limits: SpoolLimits,
     used: Used,
+    totals: Arc<Counters>,
     null: Arc<File>,
     notify: Notify,
     // Tokens are never reused: a late event finds no entry and is ignored.
@@ -106,6 +111,7 @@ impl Collection {
         poll: Poll,
         inbox: Inbox<Command>,
         limits: SpoolLimits,
+        totals: Arc<Counters>,
         null: File,
         notify: Notify,
     ) -> Self {
@@ -114,7 +120,8 @@ impl Collection {
             events: Events::with_capacity(256),
             inbox,
             limits,
-            used: Used::default(),
+            used: Used::counted_in(totals.clone()),
+            totals,
             null: Arc::new(null),
             notify,
             pipes: HashMap::new(),
@@ -225,7 +232,18 @@ impl Collection {
         let client = watermark.client();
         self.used.change(client, 0, bytes);
         let spool = Some(Box::new(spool));
-        let job = Job { release, spool, bytes, released, client, rows, watermark, open: 2, loses: false };
+        let job = Job {
+            release,
+            spool,
+            bytes,
+            released,
+            client,
+            rows,
+            watermark,
+            open: 2,
+            loses: false,
+            discards: false,
+        };
         self.jobs.insert(id, job);
     }
 
@@ -264,6 +282,7 @@ impl Collection {
         match work {
             Ok(work) => {
                 let spool = job.spool.take()?;
+                job.discards = matches!(work, Work::Discard(_));
                 let (job, stream, fd) = (pipe.job, pipe.stream, pipe.fd.clone());
                 Some(PipeCall::Serve { token, job, stream, fd, spool, work })
             }
@@ -294,7 +313,11 @@ impl Collection {
             job.watermark.publish(rows);
         }
         let served = match moved {
-            Ok(SpliceResult::Moved(_)) => ServeResult::Again,
+            Ok(SpliceResult::Moved(bytes)) => {
+                let total = if job.discards { &self.totals.dropped } else { &self.totals.stored };
+                total.fetch_add(bytes as u64, Ordering::Relaxed);
+                ServeResult::Again
+            }
             Ok(SpliceResult::Empty) => ServeResult::Wait,
             Ok(SpliceResult::End) => ServeResult::Ended,
             Err(why) => {
@@ -334,9 +357,15 @@ impl Collection {
     fn note_wait(&mut self, token: usize, waits: Option<Full>) {
         let Some(pipe) = self.pipes.get_mut(&token) else { return };
         let Some(job) = self.jobs.get(&pipe.job) else { return };
-        if std::mem::replace(&mut pipe.waits, waits) == waits {
+        let waited = std::mem::replace(&mut pipe.waits, waits);
+        if waited == waits {
             return;
         }
+        match (waited, waits) {
+            (None, Some(_)) => self.totals.held.fetch_add(1, Ordering::Relaxed),
+            (Some(_), None) => self.totals.held.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
         let before = job.watermark.waits();
         job.watermark.set_waits(pipe.stream, waits);
         match (before, job.watermark.waits()) {
@@ -366,6 +395,9 @@ impl Collection {
 
     fn close(&mut self, token: usize) {
         let Some(pipe) = self.pipes.remove(&token) else { return };
+        if pipe.waits.is_some() {
+            self.totals.held.fetch_sub(1, Ordering::Relaxed);
+        }
         // Closing takes the descriptor out of epoll only when it is the last one, and joblet-init has one too.
         let _ = self.poll.registry().deregister(&mut SourceFd(&pipe.fd.as_raw_fd()));
         self.closing.push((pipe.job, pipe.fd));

@@ -15,6 +15,7 @@ use super::collection::{Collection, Command, WAKE};
 use super::handoff::{Handoff, LATE, Progress, THREADS, TOO_LATE};
 use super::job_output::{CollectorEvent, JobOutput, Notify};
 use super::pipe_call::waits;
+use super::totals::{Counters, Totals};
 use super::{OutputError, SpoolLimits};
 use crate::diag;
 use crate::job::JobId;
@@ -35,6 +36,7 @@ struct Crew {
     commands: Mailbox<Command>,
     handoff: Handoff<Box<Collection>>,
     notify: Notify,
+    totals: Arc<Counters>,
     /// The number of threads.
     threads: AtomicUsize,
 }
@@ -53,11 +55,13 @@ impl Collector {
         let null = OpenOptions::new().write(true).open("/dev/null").map_err(OutputError::Collector)?;
         let (commands, inbox) = mailbox(COMMANDS, waker);
         let notify: Notify = Arc::new(notify);
-        let collection = Box::new(Collection::new(poll, inbox, limits, null, notify.clone()));
+        let totals = Arc::<Counters>::default();
+        let collection = Box::new(Collection::new(poll, inbox, limits, totals.clone(), null, notify.clone()));
         let crew = Arc::new(Crew {
             commands,
             handoff: Handoff::new(LATE, TOO_LATE, waits),
             notify,
+            totals,
             threads: AtomicUsize::new(0),
         });
         let first = crew.clone();
@@ -87,6 +91,11 @@ impl Collector {
     /// Whether a call on a pipe is late. Its thread would keep the daemon's process from its end.
     pub fn is_held(&self) -> bool {
         !self.0.handoff.late().is_empty()
+    }
+
+    /// Output of all jobs together.
+    pub fn totals(&self) -> Totals {
+        self.0.totals.read()
     }
 
     /// Ends the threads, and returns the jobs whose pipes still keep one from its end.

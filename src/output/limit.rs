@@ -12,12 +12,15 @@
 //! which exceeds a limit by one pipe at most: the job has ended, and only its last output is still to come.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::job::units::format_size;
 use crate::job::{ClientId, SpoolPolicy};
 
 use super::row::ROW;
 use super::spool::CHUNK;
+use super::totals::Counters;
 
 /// The values of `joblet.spoolLimit`, `joblet.jobSpoolLimit`, `joblet.liveBuffer` and `joblet.spoolPolicy`.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +55,15 @@ pub(super) struct Used {
     all: u64,
     /// Clients whose jobs have bytes, so no more than there are jobs.
     clients: HashMap<ClientId, u64>,
+    totals: Arc<Counters>,
 }
 
 impl Used {
+    /// Nothing is used. The bytes of all jobs are counted here too.
+    pub(super) fn counted_in(totals: Arc<Counters>) -> Used {
+        Used { totals, ..Used::default() }
+    }
+
     /// The bytes of all jobs.
     pub(super) fn all(&self) -> u64 {
         self.all
@@ -68,6 +77,7 @@ impl Used {
     /// Notes that a job of this client has `now` bytes and had `before`.
     pub(super) fn change(&mut self, client: ClientId, before: u64, now: u64) {
         self.all = self.all - before + now;
+        self.totals.spooled.store(self.all, Ordering::Relaxed);
         match self.of(client) - before + now {
             0 => self.clients.remove(&client),
             bytes => self.clients.insert(client, bytes),

@@ -53,7 +53,8 @@ pub mod ring;
 mod row;
 pub mod spool;
 mod tail;
-pub mod watermark;
+mod totals;
+mod watermark;
 
 use std::io;
 use std::path::PathBuf;
@@ -72,7 +73,7 @@ pub use query::LogQuery;
 pub use release::release;
 pub use row::{INDEX, Row, Span};
 pub use spool::SpoolWriter;
-
+pub use totals::Totals;
 pub use watermark::Watermark;
 
 /// One of the two output streams of a job.

@@ -4,24 +4,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::helper::daemon::{JOBLET, TestDaemon};
 use crate::helper::network::{Namespace, has_program, host_and_outside, with_network};
-use crate::helper::programs::cache;
+use crate::helper::packages::unpacked;
 use crate::helper::skip::is_root;
 use crate::helper::wait::{eventually, holds};
-
-/// Fetches and unpacks what apt would install.
-const FETCH: &str = r#"
-set -e
-mkdir -p "$1/archives/partial" "$1/tree"
-apt-get -q -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o Dir::Cache::archives="$1/archives" \
-    install docker.io firewalld iptables dbus >"$1/log" 2>&1 || { tail -3 "$1/log"; exit 1; }
-for deb in "$1"/archives/*.deb; do dpkg --fsys-tarfile "$deb" | tar -x -C "$1/tree" --exclude=./usr/share/doc; done
-rm -rf "$1/archives" "$1/log"
-"#;
 
 /// A shell with mounts and processes of its own, in which the packages are installed. No module of the host's kernel is
 /// loaded for them. It carries out lines, and says `end N` after each.
@@ -47,22 +37,6 @@ while read -r line; do eval "$line" 2>&1; echo "end $?"; done
 const BUS: &str = r#"<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"#;
 
-/// The unpacked packages, or why there are none.
-fn packages() -> Result<PathBuf, String> {
-    let kept = cache().join("firewalls-1");
-    if !kept.exists() {
-        let aside = tempfile::tempdir_in(cache()).unwrap().keep();
-        let out = Command::new("sh").args(["-c", FETCH, "sh"]).arg(&aside).output().unwrap();
-        if !out.status.success() {
-            fs::remove_dir_all(&aside).unwrap();
-            return Err(format!("no packages: {}", String::from_utf8_lossy(&out.stdout)));
-        }
-        fs::write(aside.join("bus.conf"), BUS).unwrap();
-        fs::rename(&aside, &kept).unwrap();
-    }
-    Ok(kept)
-}
-
 /// The shell of the host where the packages are installed.
 struct Installed {
     shell: Child,
@@ -71,7 +45,7 @@ struct Installed {
 }
 
 impl Installed {
-    fn on(host: &Namespace, packages: &Path) -> Installed {
+    fn on(host: &Namespace, tree: &Path) -> Installed {
         let mut command = Command::new("unshare");
         command.args([
             "--mount",
@@ -84,7 +58,7 @@ impl Installed {
             ENTER,
             "bash",
         ]);
-        command.arg(packages.join("tree")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(tree).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = host.run(|| command.spawn().unwrap());
         let said = BufReader::new(shell.stdout.take().unwrap());
         Installed { lines: shell.stdin.take(), shell, said }
@@ -135,13 +109,13 @@ fn reaches_outside(d: &TestDaemon) -> bool {
 #[test]
 fn docker_and_firewalld_of_debian_are_lived_with() {
     needs!(is_root() && has_program("ip") && has_program("nft"), "needs root, ip(8) and nft(8)");
-    let packages = match packages() {
-        Ok(packages) => packages,
+    let tree = match unpacked(&["docker.io", "firewalld", "iptables", "dbus"]) {
+        Ok(tree) => tree,
         Err(why) => skip!(why),
     };
     let (host, outside) = host_and_outside();
     let _served = outside.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
-    let mut installed = Installed::on(&host, &packages);
+    let mut installed = Installed::on(&host, &tree);
     let lives_with_both = || {
         let d = TestDaemon::start();
         assert!(reaches_outside(&d));
@@ -155,7 +129,8 @@ fn docker_and_firewalld_of_debian_are_lived_with() {
             installed.does("kill $dockerd; wait $dockerd; true");
         }
         installed.does("iptables -P FORWARD ACCEPT; iptables -F; iptables -X");
-        let bus = packages.join("bus.conf");
+        let bus = d.dir().join("bus.conf");
+        fs::write(&bus, BUS).unwrap();
         installed.does(&format!(
             "dbus-daemon --config-file={} --nofork --nopidfile >/dev/null 2>&1 &",
             bus.display()

@@ -23,6 +23,7 @@ pub mod gate;
 pub mod image;
 pub mod name_server;
 pub mod network;
+pub mod packages;
 pub mod programs;
 pub mod python;
 pub mod random;

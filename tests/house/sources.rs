@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "daemon::command",
             "stream",
             "forward",
+            "exporter",
             "output",
             "metrics",
             "persist::query",
@@ -60,6 +61,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sandbox", &["@0"]),
     ("cgroup", &["@0"]),
     ("stream", &["@0"]),
+    // The output of all jobs is among its figures.
+    ("exporter", &["@0", "output"]),
     ("output", &["@0", "stream"]),
     ("state", &["@0"]),
     // The history keeps rows and samples as the spool has them, and reads them back for the same cursors.
@@ -88,8 +91,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
-    "sandbox", "cgroup", "stream", "forward", "output", "state", "persist", "metrics", "workflow", "runtime",
-    "network", "resolver", "volume", "upload", "gpu", "monitor", "image",
+    "sandbox", "cgroup", "stream", "forward", "exporter", "output", "state", "persist", "metrics",
+    "workflow", "runtime", "network", "resolver", "volume", "upload", "gpu", "monitor", "image",
 ];
 
 /// One source file, with comments and the contents of strings blanked out in `code`.

@@ -7,6 +7,7 @@ use futures_executor::block_on;
 use joblet::config::daemon::DaemonConfig;
 use joblet::daemon::command::{Answer, Command, CommandError, CommandSender, Page, StoredFiles};
 use joblet::daemon::{Daemon, assemble};
+use joblet::exporter::Counts;
 use joblet::job::limits::MemoryMib;
 use joblet::job::{Enforcement, ExitReason, JobRef, JobSpec, JobView, Limits, NetworkMode, Status, User};
 use joblet::output::OutputReader;
@@ -32,7 +33,7 @@ impl LoopUnderTest {
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let signals = assemble::block_signals().unwrap();
-            let daemon = Daemon::new(&config, None, signals, || {}).unwrap();
+            let daemon = Daemon::new(&config, None, signals, &Counts::default(), || {}).unwrap();
             send.send(daemon.commands()).unwrap();
             daemon.run();
         });

@@ -40,12 +40,17 @@ impl SessionService for Jobs {
         ctx.spawn(async move {
             let carried = async {
                 let permit = permit?;
-                let (call, port) = jobs.open(&permit, &mut req).await?;
-                let carried = carry(&permit, &call, &mut req, &mut sink).await;
-                carried.map_err(|how| match how {
-                    Ended::Gone => None,
-                    Ended::Broken(why) => Some(of_link(&why, port, &permit)),
-                    Ended::Refused(status) => Some(status),
+                let carried = async {
+                    let (call, port) = jobs.open(&permit, &mut req).await?;
+                    let carried = carry(&permit, &call, &mut req, &mut sink).await;
+                    carried.map_err(|how| match how {
+                        Ended::Gone => None,
+                        Ended::Broken(why) => Some(of_link(&why, port, &permit)),
+                        Ended::Refused(status) => Some(status),
+                    })
+                };
+                carried.await.inspect_err(|refused: &Option<RpcStatus>| {
+                    refused.iter().for_each(|status| permit.note_refusal(status));
                 })
             };
             let carried: Result<(), Option<RpcStatus>> = carried.await;

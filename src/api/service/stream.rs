@@ -23,9 +23,13 @@ pub(super) async fn follow<Q, T, S: Source, M: Send + 'static, C: FnOnce(T) -> J
 ) {
     let opened = async {
         let permit = permit?;
-        let (asked, source) = put(permit.message(&mut request).await?);
-        let source = source(bridge::answered(asked).await?);
-        Ok((streams::open(&pump, source, permit.client().number(), permit.peer())?, permit))
+        let opened = async {
+            let (asked, source) = put(permit.message(&mut request).await?);
+            let source = source(bridge::answered(asked).await?);
+            streams::open(&pump, source, permit.client().number(), permit.peer())
+        };
+        let reader = opened.await.inspect_err(|refused| permit.note_refusal(refused))?;
+        Ok((reader, permit))
     };
     bridge::note(match opened.await {
         Ok((reader, _permit)) => send(reader, sink).await,
@@ -43,8 +47,12 @@ pub(super) async fn follow_source<Q, S: Source<Error = RpcStatus>>(
 ) {
     let opened = async {
         let permit = permit?;
-        let source = open(permit.message(&mut request).await?)?;
-        Ok((streams::open_source(&pump, source, permit.client().number(), permit.peer())?, permit))
+        let opened = async {
+            let source = open(permit.message(&mut request).await?)?;
+            streams::open_source(&pump, source, permit.client().number(), permit.peer())
+        };
+        let reader = opened.await.inspect_err(|refused| permit.note_refusal(refused))?;
+        Ok((reader, permit))
     };
     bridge::note(match opened.await {
         Ok((reader, _permit)) => send(reader, sink).await,

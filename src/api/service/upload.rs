@@ -138,7 +138,11 @@ impl UploadService for Uploads {
             let answer = async {
                 let permit = permit?;
                 let reply = uploads.receive(&permit, &mut req).await;
-                reply.inspect_err(|refused| permit.log_shortage(refused)).map(|reply| (reply, permit))
+                let noted = |refused: &RpcStatus| {
+                    permit.log_shortage(refused);
+                    permit.note_refusal(refused);
+                };
+                reply.inspect_err(noted).map(|reply| (reply, permit))
             };
             bridge::note(match answer.await {
                 Ok((reply, _permit)) => sink.success(reply).await,

@@ -15,6 +15,7 @@ mod ipc;
 mod job_metrics;
 mod joblet;
 mod logging;
+mod metrics;
 mod monitoring;
 mod network;
 mod overrides;
@@ -36,6 +37,7 @@ pub use ipc::Ipc;
 pub use job_metrics::JobMetrics;
 pub use joblet::Joblet;
 pub use logging::Logging;
+pub use metrics::Metrics;
 pub use monitoring::Monitoring;
 pub use network::{Ipv6, Network};
 pub use persist::Persist;
@@ -117,6 +119,9 @@ pub struct DaemonConfig {
     /// Looks at the host itself.
     #[serde(deserialize_with = "section")]
     pub monitoring: Monitoring,
+    /// The endpoint for Prometheus.
+    #[serde(deserialize_with = "section")]
+    pub metrics: Metrics,
 }
 
 impl Default for DaemonConfig {
@@ -141,6 +146,7 @@ impl Default for DaemonConfig {
             workflow: Workflow::default(),
             runtime: Runtime::default(),
             monitoring: Monitoring::default(),
+            metrics: Metrics::default(),
         }
     }
 }

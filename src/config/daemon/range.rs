@@ -94,6 +94,8 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     if !(1..=3600).contains(&interval.as_secs()) || interval.subsec_nanos() > 0 {
         return Err("monitoring.system_interval is out of range 1s..1h, in whole seconds".into());
     }
+    c.metrics.address()?;
+    between("metrics.perJobMax", c.metrics.per_job_max, 1, 10_000)?;
     check_uploads(c)?;
     paths_and_names(c)
 }

@@ -12,6 +12,7 @@ mod egress;
 mod explain;
 mod feed;
 mod fetch;
+mod figures;
 mod forward;
 mod list;
 mod list_workflows;
@@ -78,5 +79,6 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::ListVolumes { answer } => volume::list(core, answer),
         Command::GetVolume { name, answer } => volume::get(core, &name, answer),
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
+        Command::Figures { answer } => figures::handle(core, answer),
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
+use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
 use crate::job::{
@@ -237,6 +238,11 @@ pub enum Command {
         bytes: u64,
         /// The volume as it is then, and the bytes that it had.
         answer: Answer<(VolumeView, u64)>,
+    },
+    /// Show what there is, in numbers.
+    Figures {
+        /// The numbers.
+        answer: Answer<Figures>,
     },
 }
 

@@ -141,6 +141,8 @@ pub(in crate::daemon) struct Run {
     pub(in crate::daemon) network: Option<Arc<JobNetwork>>,
     /// Its /work, where files of it are to be kept, until joblet-init may end.
     pub(in crate::daemon) work: Option<HeldWork>,
+    /// When its payload was permitted, until it runs.
+    pub(in crate::daemon) permitted: Option<Instant>,
     /// Whether files of it are being kept, for which its end waits.
     pub(in crate::daemon) is_collecting: bool,
     /// How PID 1 itself ended, in words; `None` while it lives.

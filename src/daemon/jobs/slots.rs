@@ -29,6 +29,11 @@ impl Slots {
         Slots { limit, ..Slots::default() }
     }
 
+    /// All slots.
+    pub(in crate::daemon) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// A free slot for a job that starts without waiting; `None` where none is free or others wait.
     pub(in crate::daemon) fn take(&mut self) -> Option<Slot> {
         (self.is_free() && self.waiting.is_empty()).then(|| Slot(self.taken.token()))

@@ -158,6 +158,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
     let State::Finished(ending) = job.state.clone() else { return };
     log_end(job, &ending);
+    core.counts.ended(ending.reason.as_str());
     let view = job.view(&core.slots);
     for stopper in job.waiters.stoppers.drain(..) {
         let _ = stopper.send(Ok(view.clone()));

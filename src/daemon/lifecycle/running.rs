@@ -93,6 +93,9 @@ pub(super) fn announce(core: &mut Core, id: JobId) {
     job.times.started_ns = Some(now);
     job.durability.claims = Arc::default();
     let pid = job.run.as_ref().map_or(0, |run| run.pid);
+    if let Some(at) = job.run.as_mut().and_then(|run| run.permitted.take()) {
+        core.counts.executed(at.elapsed());
+    }
     diag::event!(
         Level::Info,
         "job started successfully",

@@ -1,7 +1,7 @@
 //! From the right to run to a process: a sandbox, a spawner, and what it answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 
@@ -22,6 +22,7 @@ use crate::job::exit::start_failure;
 use crate::job::state::Fact;
 use crate::job::{JobId, JobSpec};
 use crate::output::Watermark;
+use crate::sys::clock::now_ns;
 
 /// A sandbox that has to be created for a job: its host id and its network are reserved.
 ///
@@ -108,6 +109,9 @@ pub(in crate::daemon) fn hand_over(
         // Its /work is gone with joblet-init.
         job.output.watermark.hold();
     }
+    if let Some(job) = core.jobs.get(id).filter(|_| core.counts.is_on()) {
+        core.counts.queued(Duration::from_nanos((now_ns() - job.times.created_ns).max(0).unsigned_abs()));
+    }
     let record = save(core, id);
     let under_way = core.starts.token();
     let request =
@@ -167,7 +171,7 @@ fn watch(
     id: JobId,
     started: Started,
 ) -> Result<(Run, Option<crate::state::record::Process>), StartError> {
-    let Started { pidfd, pid, process, report, exit_file, oom_score, work } = started;
+    let Started { pidfd, pid, process, report, exit_file, oom_score, work, at } = started;
     let sources = &core.clock.sources;
     let failed = |why: std::io::Error| StartError::from(format!("cannot watch the job's process: {why}"));
     // A process that nobody watches would never be seen to end: it is ended at once.
@@ -187,6 +191,7 @@ fn watch(
         oom_score,
         network: None,
         work,
+        permitted: Some(at),
         is_collecting: false,
         init_end: None,
         evidence: None,

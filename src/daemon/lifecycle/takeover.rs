@@ -418,6 +418,7 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
         oom_score: None,
         network: None,
         work,
+        permitted: None,
         is_collecting: false,
         init_end: None,
         evidence: None,

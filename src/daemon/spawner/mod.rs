@@ -22,6 +22,7 @@ use super::DaemonError;
 use super::provision::{Node, StartError};
 use super::token::{Counter, Token};
 use crate::diag;
+use crate::exporter::Counts;
 use crate::job::ClientId;
 use crate::output::Collector;
 use crate::sys::thread::schedule_first as schedule;
@@ -39,6 +40,8 @@ pub(super) struct Spawner {
     pub(super) collector: Collector,
     /// Holds the inputs of jobs that had to wait.
     pub(super) stage: Stage,
+    /// Counts the parts of starts.
+    pub(super) counts: Counts,
 }
 
 impl Spawner {

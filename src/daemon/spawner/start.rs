@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
@@ -12,6 +13,7 @@ use crate::daemon::provision::{
     Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
 };
 use crate::diag::disk_remedy;
+use crate::exporter::Took;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
 use crate::output::{Release, Watermark};
 use crate::sandbox::work::WorkDisk;
@@ -193,6 +195,8 @@ pub(in crate::daemon) struct Started {
     pub(in crate::daemon) oom_score: Option<File>,
     /// Its /work, where that is to be read.
     pub(in crate::daemon) work: Option<HeldWork>,
+    /// When its payload was permitted.
+    pub(in crate::daemon) at: Instant,
 }
 
 impl Spawner {
@@ -214,6 +218,8 @@ impl Spawner {
             record,
             under_way,
         } = request;
+        let began = Instant::now();
+        let is_warm = matches!(sandbox, JobSandbox::Warm(_));
         let sandbox = match sandbox {
             JobSandbox::Warm(sandbox) => *sandbox,
             JobSandbox::Cold(request) => match self.create(context, request) {
@@ -225,19 +231,23 @@ impl Spawner {
             },
         };
         let mut sandbox = sandbox;
+        let created = Instant::now();
         let configured = self
             .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
             .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
             .and_then(|()| self.configure(&sandbox, &spec, inputs, &claims, &data, record));
         let WarmSandbox { id, init, held, work, .. } = sandbox;
+        let at = Instant::now();
         let result = match configured {
             Ok(()) => {
+                let create = (!is_warm).then(|| created - began);
+                self.counts.prepared(Took { create, configure: at - created });
                 let process = trace(&init);
                 let Init { pidfd, pid, report, exit_file, oom_score, control, .. } = init;
                 let release = keeps_work.then(|| Arc::new(Release { control, wake: None }));
                 let work = keeps_work.then(|| HeldWork { root: Some(work), release });
-                Ok(Started { pidfd, pid, process, report, exit_file, oom_score, work })
+                Ok(Started { pidfd, pid, process, report, exit_file, oom_score, work, at })
             }
             Err(why) => {
                 // Nothing but joblet-init was ever in there, and that ends at once.

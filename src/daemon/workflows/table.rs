@@ -50,6 +50,11 @@ pub(in crate::daemon) struct Workflows {
 }
 
 impl Workflows {
+    /// Workflows that are not over, and those that are.
+    pub(in crate::daemon) fn counts(&self) -> (usize, usize) {
+        (self.live.len(), self.over.len())
+    }
+
     /// No workflows yet.
     pub(in crate::daemon) fn new(limits: WorkflowLimits) -> Workflows {
         Workflows {

@@ -1,0 +1,41 @@
+//! What there is now, for the metrics endpoint.
+
+use super::request::Answer;
+use crate::daemon::core::Core;
+use crate::daemon::jobs::Job;
+use crate::exporter::{Figures, JobFigures};
+use crate::job::Status;
+
+/// Answers with numbers alone, in a time that grows by the jobs that are kept.
+pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
+    let mut jobs = Status::ALL.map(|status| (status.as_str(), 0));
+    let mut running = Vec::new();
+    for job in core.jobs.iter() {
+        let status = job.status();
+        if let Some((_, count)) = jobs.iter_mut().find(|(word, _)| *word == status.as_str()) {
+            *count += 1;
+        }
+        if status == Status::Running && running.len() < core.settings.per_job {
+            running.push(figures(job));
+        }
+    }
+    let (live, over) = core.workflows.counts();
+    let _ = answer.send(Ok(Figures {
+        jobs: jobs.to_vec(),
+        slots: core.slots.limit() as u64,
+        warm: (core.pool.ready() as u64, core.pool.size() as u64),
+        workflows: vec![("live", live as u64), ("over", over as u64)],
+        output: core.streams.collector.totals(),
+        running,
+    }));
+}
+
+fn figures(job: &Job) -> JobFigures {
+    let started = job.times.started_ns.unwrap_or(job.times.created_ns);
+    JobFigures {
+        id: job.id.to_string(),
+        name: job.spec.name.clone(),
+        started: started as f64 / 1e9,
+        rows: job.output.watermark.look().0,
+    }
+}

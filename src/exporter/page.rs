@@ -1,0 +1,275 @@
+//! The page: counters and figures in OpenMetrics, or in the older text format of Prometheus.
+
+use std::collections::HashSet;
+use std::fmt::{self, Write};
+use std::fs;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Counts, Figures, JobFigures};
+
+/// The text format of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    OpenMetrics,
+    /// Version 0.0.4, for readers that ask for nothing newer.
+    Prometheus,
+}
+
+impl Format {
+    /// The format for a request with this `Accept`.
+    pub(super) fn of(accept: &str) -> Format {
+        if accept.contains("application/openmetrics-text") { Format::OpenMetrics } else { Format::Prometheus }
+    }
+
+    /// The type of the page.
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// The whole page.
+pub(super) fn page(counts: &Counts, figures: Figures, format: Format) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("joblet");
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    registry.register("build", "The daemon's version", Info::new(version));
+    counts.register(&mut registry);
+    registry.register_collector(Box::new(Now(figures)));
+    let mut process = Registry::default();
+    process.register_collector(Box::new(Process));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode_registry(&mut text, &registry)?;
+    encode(&mut text, &process)?;
+    match format {
+        Format::OpenMetrics => Ok(text),
+        Format::Prometheus => older(&text),
+    }
+}
+
+/// The page in the older format: it knows no units, no end and no type `info`, and a counter has its suffix in its head too.
+fn older(text: &str) -> Result<String, fmt::Error> {
+    let heads = |kind: &'static str| {
+        let of_kind = move |line: &str| {
+            let (name, found) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+            (found == kind).then(|| name.to_owned())
+        };
+        text.lines().filter_map(of_kind).collect::<HashSet<_>>()
+    };
+    let (counters, infos) = (heads("counter"), heads("info"));
+    let mut out = String::new();
+    for line in text.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let Some((word, name, rest)) = head(line) else {
+            writeln!(out, "{line}")?;
+            continue;
+        };
+        let rest = if word == "TYPE" && rest == "info" { "gauge" } else { rest };
+        let suffix = match name {
+            name if counters.contains(name) => "_total",
+            name if infos.contains(name) => "_info",
+            _ => "",
+        };
+        writeln!(out, "# {word} {name}{suffix} {rest}")?;
+    }
+    Ok(out)
+}
+
+/// The parts of a line `# HELP name text` or `# TYPE name kind`.
+fn head(line: &str) -> Option<(&str, &str, &str)> {
+    let (word, rest) = line.strip_prefix("# ")?.split_once(' ')?;
+    let (name, rest) = rest.split_once(' ')?;
+    Some((word, name, rest))
+}
+
+/// What there is now.
+#[derive(Debug)]
+struct Now(Figures);
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let e = &mut encoder;
+        let Figures { jobs, slots, warm, workflows, output, running } = &self.0;
+        gauges(e, "jobs", "Jobs that the node knows, by status", None, with("status", jobs))?;
+        gauge(e, "job_slots", "Jobs that may run at the same time", None, *slots)?;
+        let sandboxes = [("ready", warm.0), ("wanted", warm.1)];
+        gauges(e, "warm_sandboxes", "Sandboxes made ahead of jobs", None, with("state", &sandboxes))?;
+        gauges(e, "workflows", "Workflows that the node knows", None, with("state", workflows))?;
+        let text = "Output in spools of jobs that are not over, and which history does not have yet";
+        gauge(e, "spool", text, Some(&Unit::Bytes), output.spooled)?;
+        gauge(e, "held_pipes", "Outputs of jobs that wait for room at a limit", None, output.held)?;
+        counter(e, "output", "Output of jobs that was stored", Some(&Unit::Bytes), output.stored)?;
+        let text = "Output of jobs that was thrown away at a limit";
+        counter(e, "output_dropped", text, Some(&Unit::Bytes), output.dropped)?;
+        if running.is_empty() {
+            return Ok(());
+        }
+        let labels = |job: &JobFigures| vec![("job", job.id.clone()), ("name", job.name.clone())];
+        let started = running.iter().map(|job| (labels(job), job.started));
+        gauges(e, "job_start_time", "Start of a running job, Unix time", Some(&Unit::Seconds), started)?;
+        let rows = running.iter().map(|job| (labels(job), job.rows));
+        gauges(e, "job_output_rows", "Pieces of output of a running job", None, rows)
+    }
+}
+
+fn with<'a>(
+    label: &'static str,
+    values: &'a [(&'static str, u64)],
+) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> + 'a {
+    values.iter().map(move |(value, number)| ([(label, *value)], *number))
+}
+
+/// A gauge whose values are told apart by labels.
+fn gauges<L: EncodeLabelSet, N>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    values: impl Iterator<Item = (L, N)>,
+) -> fmt::Result
+where
+    ConstGauge<N>: EncodeMetric,
+{
+    let mut metric = encoder.encode_descriptor(name, help, unit, ConstGauge::new(0_u64).metric_type())?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, unit, counter.metric_type())?)
+}
+
+/// The daemon's own process, by the names that every exporter has.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let e = &mut encoder;
+        let entries = |dir: &str| fs::read_dir(dir).map_or(0, |entries| entries.count() as u64);
+        gauge(e, "process_open_fds", "Open descriptors", None, entries("/proc/self/fd"))?;
+        gauge(e, "process_threads", "Threads", None, entries("/proc/self/task"))?;
+        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+        if let Ok(usage) = usage {
+            let time = usage.user_time() + usage.system_time();
+            let seconds = time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+            let counter = ConstCounter::new(seconds);
+            let text = "Processor time, of the user and of the kernel";
+            let kind = counter.metric_type();
+            counter.encode(e.encode_descriptor("process_cpu", text, Some(&Unit::Seconds), kind)?)?;
+        }
+        let pages = fs::read_to_string("/proc/self/statm").ok();
+        let resident = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+        let Some(resident) = resident else { return Ok(()) };
+        let bytes = resident * rustix::param::page_size() as u64;
+        gauge(e, "process_resident_memory", "Resident memory", Some(&Unit::Bytes), bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::exporter::Took;
+    use crate::output::Totals;
+
+    fn figures() -> Figures {
+        Figures {
+            jobs: vec![("RUNNING", 2), ("COMPLETED", 5)],
+            slots: 4,
+            warm: (3, 8),
+            workflows: vec![("live", 1)],
+            output: Totals { stored: 10, dropped: 1, spooled: 4096, held: 0 },
+            running: vec![JobFigures { id: "f47".into(), name: "a\"\\\nb".into(), started: 1.5, rows: 7 }],
+        }
+    }
+
+    fn counts() -> Counts {
+        let counts = Counts::on();
+        counts.queued(Duration::from_micros(20));
+        counts.prepared(Took { create: None, configure: Duration::from_micros(80) });
+        counts.executed(Duration::from_micros(300));
+        counts.ended("exited");
+        counts.answered("/joblet.JobService/RunJob", "OK");
+        counts.turned(Duration::from_micros(3));
+        counts
+    }
+
+    #[test]
+    fn page_has_counters_and_figures_in_both_formats() {
+        let open = page(&counts(), figures(), Format::OpenMetrics).unwrap();
+        for line in [
+            "# TYPE joblet_jobs gauge",
+            "joblet_jobs{status=\"RUNNING\"} 2",
+            "# UNIT joblet_job_start_seconds seconds",
+            "joblet_job_start_seconds_bucket{le=\"0.00025\",phase=\"configure\"} 1",
+            "# TYPE joblet_jobs_ended counter",
+            "joblet_jobs_ended_total{reason=\"exited\"} 1",
+            "joblet_grpc_calls_total{method=\"joblet.JobService/RunJob\",code=\"OK\"} 1",
+            "joblet_output_bytes_total 10",
+            "joblet_warm_sandbox_requests_total{outcome=\"hit\"} 1",
+            "joblet_job_output_rows{job=\"f47\",name=\"a\\\"\\\\\\nb\"} 7",
+        ] {
+            assert!(open.lines().any(|l| l == line), "{line} is not in\n{open}");
+        }
+        assert!(open.ends_with("# EOF\n") && open.matches("# EOF").count() == 1);
+        let old = page(&counts(), figures(), Format::Prometheus).unwrap();
+        for line in [
+            "# TYPE joblet_jobs_ended_total counter",
+            "# TYPE joblet_build_info gauge",
+            "joblet_jobs_ended_total{reason=\"exited\"} 1",
+            "# TYPE joblet_job_start_seconds histogram",
+        ] {
+            assert!(old.lines().any(|l| l == line), "{line} is not in\n{old}");
+        }
+        assert!(!old.contains("# UNIT") && !old.contains("# EOF"));
+        assert!(old.contains("process_open_fds ") && old.contains("process_cpu_seconds_total "));
+    }
+
+    #[test]
+    fn format_is_the_one_that_is_asked_for() {
+        let asked = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(Format::of(asked), Format::OpenMetrics);
+        assert_eq!(Format::of("*/*"), Format::Prometheus);
+        assert_eq!(Format::of(""), Format::Prometheus);
+    }
+
+    #[test]
+    fn nothing_is_counted_where_the_endpoint_is_off() {
+        let counts = Counts::default();
+        counts.ended("exited");
+        assert!(!counts.is_on());
+        assert!(!page(&counts, Figures::default(), Format::OpenMetrics).unwrap().contains("jobs_ended"));
+    }
+}

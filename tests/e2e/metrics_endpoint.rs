@@ -1,0 +1,170 @@
+//! `/metrics`: what the page says of a node, to a plain client, to promtool and to a Prometheus of Debian.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::helper::daemon::{JOBLET, Node, TestDaemon};
+use crate::helper::packages::unpacked;
+use crate::helper::rnx;
+use crate::helper::wait::{eventually, holds};
+use serde_yaml::Value;
+
+/// A node with the endpoint, and where that is.
+fn node(per_job: bool) -> (TestDaemon, SocketAddr) {
+    let d = TestDaemon::with([
+        ("metrics.listen", Value::from("127.0.0.1:0")),
+        ("metrics.perJob", per_job.into()),
+    ]);
+    let log = d.log();
+    let address = log.split("serving metrics | address=").nth(1).unwrap_or_else(|| panic!("{log}"));
+    let address = address.split_whitespace().next().unwrap().parse().unwrap();
+    (d, address)
+}
+
+/// Sends bytes, and reads the whole answer.
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    // A refusal may come before all is sent.
+    let _ = connection.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = connection.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+fn page(address: SocketAddr) -> String {
+    ask(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+/// The value of a series.
+fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{series} is not in {page}")).parse().unwrap()
+}
+
+#[test]
+fn page_counts_what_jobs_and_calls_did() {
+    let (d, address) = node(true);
+    assert_eq!(d.run(["sh", "-c", "printf 12345; exit 3"]).code, 3);
+    assert_eq!(d.run(["true"]).code, 0);
+    let id = d.submit(["--name", "watched", "sleep", "1000"]);
+    let text = page(address);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{text}");
+    for (series, expected) in [
+        ("joblet_jobs{status=\"RUNNING\"}", 1.0),
+        ("joblet_jobs{status=\"COMPLETED\"}", 1.0),
+        ("joblet_jobs{status=\"FAILED\"}", 1.0),
+        ("joblet_jobs_ended_total{reason=\"exited\"}", 2.0),
+        ("joblet_output_bytes_total", 5.0),
+        ("joblet_output_dropped_bytes_total", 0.0),
+        ("joblet_grpc_calls_total{method=\"joblet.JobService/RunJob\",code=\"OK\"}", 3.0),
+        ("joblet_job_start_seconds_count{phase=\"exec\"}", 3.0),
+        ("joblet_job_start_seconds_count{phase=\"configure\"}", 3.0),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    assert!(value(&text, "joblet_event_loop_turn_seconds_count") > 3.0);
+    assert!(value(&text, "process_open_fds") > 20.0 && value(&text, "process_threads") > 5.0);
+    assert!(
+        text.contains(&format!("joblet_job_start_time_seconds{{job=\"{id}\",name=\"watched\"}} 1")),
+        "{text}"
+    );
+    assert!(d.rnx(["job", "status", "00000000"]).code != 0);
+    let text = page(address);
+    let missing = "joblet_grpc_calls_total{method=\"joblet.JobService/GetJobStatus\",code=\"NOT_FOUND\"}";
+    assert_eq!(value(&text, missing), 1.0);
+    assert!(text.lines().count() < 500, "{}", text.lines().count());
+    d.rnx(["job", "stop", &id]).ok();
+    eventually("the job has no series any more", || holds(!page(address).contains(&id)));
+}
+
+#[test]
+fn wrong_requests_are_refused_and_silent_readers_stop_nobody() {
+    let (_d, address) = node(false);
+    for (request, answer) in [
+        ("GET / HTTP/1.1\r\n\r\n", "404 "),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "405 "),
+        ("\0\0\r\n\r\n", "400 "),
+        (&format!("GET /metrics HTTP/1.1\r\nx: {}", "y".repeat(8 << 10)), "431 "),
+    ] {
+        let said = ask(address, request);
+        assert!(said.starts_with(&format!("HTTP/1.1 {answer}")), "{said}");
+    }
+    let _silent: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert!(page(address).contains("joblet_build_info"));
+    let open = ask(address, "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n");
+    assert!(
+        open.contains("Content-Type: application/openmetrics-text") && open.ends_with("# EOF\n"),
+        "{open}"
+    );
+}
+
+#[test]
+fn addresses_that_others_reach_are_refused() {
+    for (listen, why) in [("0.0.0.0:9100", "can be reached by others"), ("here", "no address with a port")] {
+        let node = Node::set_up();
+        node.set("metrics.listen", listen);
+        let mut command = Command::new(JOBLET);
+        let command = command.arg("--check-config").arg("--config").arg(node.config()).env_clear();
+        let said = rnx::Running::start(command).finish();
+        assert!(said.code != 0 && said.stderr.contains(why), "{said:?}");
+    }
+}
+
+/// A program that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn prometheus(tree: &Path, dir: &Path, target: SocketAddr) -> (Running, SocketAddr) {
+    let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: joblet\n    static_configs: [{{targets: ['{target}']}}]\n"
+    );
+    std::fs::write(dir.join("prometheus.yml"), config).unwrap();
+    let mut command = Command::new(tree.join("usr/bin/prometheus"));
+    command.arg(format!("--config.file={}", dir.join("prometheus.yml").display()));
+    command.arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()));
+    command.arg(format!("--web.listen-address={own}"));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    (Running(child), own)
+}
+
+#[test]
+fn promtool_finds_nothing_and_a_prometheus_scrapes_the_node() {
+    let tree = match unpacked(&["prometheus"]) {
+        Ok(tree) => tree,
+        Err(why) => skip!(why),
+    };
+    let (d, address) = node(true);
+    assert_eq!(d.run(["true"]).code, 0);
+    let _id = d.submit(["sleep", "1000"]);
+    let text = page(address);
+    let (_, text) = text.split_once("\r\n\r\n").unwrap();
+    let mut promtool = Command::new(tree.join("usr/bin/promtool"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let out = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && said.is_empty(), "{said}");
+    let (_running, own) = prometheus(&tree, d.dir(), address);
+    let query = "GET /api/v1/query?query=joblet_jobs%7Bstatus%3D%22RUNNING%22%7D HTTP/1.0\r\n\r\n";
+    eventually("prometheus has the number of running jobs", || {
+        let Ok(mut connection) = TcpStream::connect(own) else { return holds(false) };
+        connection.write_all(query.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = connection.read_to_string(&mut answer);
+        holds(answer.contains("\"status\":\"RUNNING\"") && answer.contains(",\"1\"]"))
+    });
+}
