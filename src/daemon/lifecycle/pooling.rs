@@ -132,7 +132,11 @@ pub(in crate::daemon) fn on_created(
     _under_way: Token,
 ) {
     match created {
-        Ok(sandbox) if core.shutdown.begun || is_orphan(core, &sandbox) => discard(core, *sandbox),
+        Ok(sandbox) if core.shutdown.begun => discard(core, *sandbox),
+        Ok(sandbox) if is_orphan(core, &sandbox) => {
+            discard(core, *sandbox);
+            refill_later(core);
+        }
         Ok(sandbox) => {
             core.pool.add(*sandbox);
             // Others may have waited for this one.
