@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! --quick           about a minute instead of about five
-//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, which runs alone
+//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, or volumes, which run alone
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
 //! --realtime        everything but joblet's daemons under SCHED_RR, before other load of the machine
 //! ```
@@ -17,6 +17,7 @@
 //! * *counts*: system calls a start;
 //! * *networks*: starts of jobs with a network beside those without, with warm sandboxes and without, jobs a second, and crun
 //!   with a bridge, in a network namespace of the benchmark's own. Only where it is asked for.
+//! * *volumes*: starts of jobs with volumes beside those without, with warm sandboxes. Only where it is asked for.
 //!
 //! TMPDIR is the directory of the daemons' spools and exit files.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -48,6 +49,8 @@ mod rates;
 mod report;
 #[path = "start_job/targets.rs"]
 mod targets;
+#[path = "start_job/volumes.rs"]
+mod volumes;
 #[path = "start_job/ways.rs"]
 mod ways;
 
@@ -83,12 +86,18 @@ fn main() {
         _ => {}
     }
     let options = options(&arguments);
-    let alone = options.only == ["networks"];
-    if alone {
+    let alone = |group: &str| options.only == [group];
+    if alone("networks") {
         networks::leave_the_host();
     }
     fs::create_dir_all(&options.out).expect("the directory of --out can be made");
-    let report = if alone { measure_networks(&options) } else { measure(&options) };
+    let report = if alone("networks") {
+        measure_networks(&options)
+    } else if alone("volumes") {
+        measure_volumes(&options)
+    } else {
+        measure(&options)
+    };
     print!("{}", report.text());
     report.write(&options.out);
     println!("written to {}", options.out.display());
@@ -188,6 +197,22 @@ fn measure_networks(options: &Options) -> Report {
     drop(networked);
     let cold = networks::Networked::start_cold(&payload);
     report.add(ways::rounds(networks::NOT_WARM, &mut cold.cold_ways(), effort));
+    report
+}
+
+fn measure_volumes(options: &Options) -> Report {
+    println!("load before: {}", networks::load());
+    let with_volumes = volumes::WithVolumes::start(&payload::assemble("start_job"));
+    if options.realtime {
+        realtime();
+    }
+    let effort = Effort {
+        rounds: if options.quick { 60 } else { 400 },
+        warm_up: 5,
+        limit: Duration::from_secs(if options.quick { 20 } else { 120 }),
+    };
+    let mut report = Report::new(options.realtime);
+    report.add(ways::rounds(volumes::CONDITION, &mut with_volumes.ways(), effort));
     report
 }
 

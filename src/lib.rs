@@ -13,6 +13,7 @@ pub mod doctor; // is this host fit for the daemon?
 // Level 1: what the loop is made of.
 pub mod cgroup; // limits and accounting of one job, cgroup v2
 pub mod exporter; // the endpoint /metrics
+pub mod files; // copies of files and trees, between a client and a node
 pub mod forward; // connections to the ports of jobs
 pub mod image; // images of containers: an archive in, layers on disk out
 pub mod metrics; // samples of a job: what it uses, over its time

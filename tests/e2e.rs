@@ -82,6 +82,7 @@ mod e2e {
     mod uploads;
     mod user;
     mod volume_changes;
+    mod volume_files;
     mod volumes;
     mod waiting;
     mod walls;

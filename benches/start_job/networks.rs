@@ -25,7 +25,7 @@ pub const OTHER: &str = "joblet, gRPC, another network than the last";
 pub const RATED: &str = "joblet, gRPC, mode bridge with a rate";
 
 /// Long enough for the pool of warm sandboxes to be full again, whose state no client can see.
-fn pause() {
+pub fn pause() {
     let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 40_000_000 }));
 }
 

@@ -84,6 +84,14 @@ impl Node {
         self.client.clone()
     }
 
+    /// Makes a small volume of this type.
+    pub fn create_volume(&self, name: &str, kind: &str) {
+        let config = self.dir.path().join("rnx-config.yml");
+        let words = ["volume", "create", name, "--size", "16MB", "--type", kind];
+        let made = Command::new(RNX).arg("--config").arg(config).args(words).stdout(Stdio::null()).status();
+        assert!(made.expect("rnx can be executed").success(), "the volume cannot be made");
+    }
+
     /// `rnx job run --wait true`, as a command.
     pub fn rnx(&self) -> Vec<String> {
         let config = self.dir.path().join("rnx-config.yml");
@@ -122,6 +130,15 @@ impl Client {
             network: network.into(),
             net_rate_up: 1 << 30,
             net_rate_down: 1 << 30,
+            ..Default::default()
+        })
+    }
+
+    /// The same with these volumes, in the node's default network.
+    pub fn once_with(&self, program: &str, volumes: &[&str]) -> Sample {
+        self.request(&RunJobRequest {
+            command: program.into(),
+            volumes: volumes.iter().map(|name| (*name).to_owned()).collect(),
             ..Default::default()
         })
     }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::figures::{self, Figure, Rounds, Span};
 use crate::networks;
 use crate::report::{Report, brackets};
+use crate::volumes;
 use crate::ways;
 
 const IDLE: &str = "first, idle";
@@ -71,6 +72,12 @@ fn all(report: &Report) -> Vec<Target> {
         let live = |jobs| (jobs, way, Span::First, 0.5);
         let live = quotient(report, live("first, 1000 live"), live("first, 0 live"));
         at_most(&format!("{way}: first instruction with 1000 live jobs / with none"), 1.2, live);
+    }
+    let without = (volumes::CONDITION, volumes::NONE, Span::First, 0.5);
+    let with = |way| quotient(report, (volumes::CONDITION, way, Span::First, 0.5), without);
+    if let Some(image) = with(volumes::IMAGE) {
+        at_most("first instruction with a volume on disk, warm / without", 1.3, Some(image));
+        at_most("first instruction with a volume in memory, warm / without", 1.3, with(volumes::MEMORY));
     }
     let networked = |way| quotient(report, (networks::CONDITION, way, Span::First, 0.5), none);
     if let Some(bridge) = networked(networks::BRIDGE) {

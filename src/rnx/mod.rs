@@ -29,6 +29,7 @@ mod certificate;
 mod cli;
 mod command;
 mod connect;
+mod copy;
 mod delivery;
 mod environment;
 mod error;

@@ -22,8 +22,8 @@ use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    DataChunk, ForwardReq, ForwardRes, GetJobLogsReq, JobMetricsRequest, JobMetricsSample, StreamMetricsReq,
-    SystemMetricsRes, UploadRequest, UploadStatus,
+    DataChunk, FilesMessage, ForwardReq, ForwardRes, GetJobLogsReq, JobMetricsRequest, JobMetricsSample,
+    StreamMetricsReq, SystemMetricsRes, UploadRequest, UploadStatus,
 };
 use crate::pb::joblet_grpc::{
     JobServiceClient, MonitoringServiceClient, NetworkServiceClient, SessionServiceClient,
@@ -178,6 +178,17 @@ impl Server {
     ) -> Result<(ClientDuplexSender<ForwardReq>, ClientDuplexReceiver<ForwardRes>)> {
         let client = SessionServiceClient::new(self.channel.clone());
         client.forward_opt(CallOption::default().wait_for_ready(true)).map_err(|e| self.explain(e))
+    }
+
+    /// Begins a copy of files, into the node or out of it.
+    pub(crate) fn copy_files(
+        &self,
+        writes: bool,
+    ) -> Result<(ClientDuplexSender<FilesMessage>, ClientDuplexReceiver<FilesMessage>)> {
+        let client = VolumeServiceClient::new(self.channel.clone());
+        let option = CallOption::default();
+        let call = if writes { client.write_files_opt(option) } else { client.read_files_opt(option) };
+        call.map_err(|e| self.explain(e))
     }
 
     /// Passes every chunk of the wanted output of a job to `each`, until the server ends the stream, which it

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "daemon::command",
             "stream",
+            "files",
             "forward",
             "exporter",
             "output",
@@ -41,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "rnx",
         &[
+            "files",
             "pb",
             "config",
             "job::env",
@@ -78,6 +80,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("volume", &["@0", "sandbox::step"]),
     ("image", &["@0"]),
     ("upload", &["@0"]),
+    // The daemon and the client play both parts of a copy, so its messages stand there once.
+    ("files", &["@0", "pb"]),
     ("gpu", &["@0", "sandbox::step"]),
     ("monitor", &["@0"]),
     // Level 0: values are parsed into job's words wherever they come in.
@@ -92,7 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
     "sandbox", "cgroup", "stream", "forward", "exporter", "output", "state", "persist", "metrics",
-    "workflow", "runtime", "network", "resolver", "volume", "upload", "gpu", "monitor", "image",
+    "workflow", "runtime", "network", "resolver", "volume", "upload", "files", "gpu", "monitor", "image",
 ];
 
 /// One source file, with comments and the contents of strings blanked out in `code`.

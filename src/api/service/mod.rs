@@ -4,6 +4,7 @@
 //! built. The service at the end has no handlers of its own, but must be registered: C-core answers a method
 //! that it does not know without a check of the client.
 
+mod files;
 mod job;
 mod monitoring;
 mod network;
@@ -24,6 +25,7 @@ use super::convert::Refusal;
 use super::limits::CallLimits;
 use super::{Rules, StreamPump};
 use crate::daemon::command::CommandSender;
+use crate::files::Transfers;
 use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
     RuntimeService, create_job_service, create_monitoring_service, create_network_service,
@@ -46,6 +48,8 @@ pub(super) struct Jobs {
     store: Arc<Store>,
     /// Threads that check workflow files.
     workflow_threads: Places,
+    /// Copies of files.
+    transfers: Transfers,
 }
 
 impl Jobs {
@@ -69,6 +73,7 @@ impl Jobs {
             call_limits,
             store,
             workflow_threads: Places::default(),
+            transfers: Transfers::default(),
         }
     }
 }

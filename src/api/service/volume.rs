@@ -1,15 +1,16 @@
 //! The handlers of VolumeService.
 
-use grpcio::{ClientStreamingSink, RequestStream, RpcContext};
+use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext};
 
 use super::Jobs;
+use super::files::Direction;
 use crate::api::bridge;
 use crate::api::convert::volume;
 use crate::api::limits::Kind;
 use crate::daemon::command::Command;
 use crate::pb::joblet::{
-    CreateVolumeReq, CreateVolumeRes, EmptyRequest, GetVolumeReq, GetVolumeRes, RemoveVolumeReq,
-    RemoveVolumeRes, ResizeVolumeReq, ResizeVolumeRes, Volumes as VolumeList,
+    CreateVolumeReq, CreateVolumeRes, EmptyRequest, FilesMessage, GetVolumeReq, GetVolumeRes,
+    RemoveVolumeReq, RemoveVolumeRes, ResizeVolumeReq, ResizeVolumeRes, Volumes as VolumeList,
 };
 use crate::pb::joblet_grpc::VolumeService;
 
@@ -66,6 +67,24 @@ impl VolumeService for Jobs {
             let command = command.map(|name| move |answer| Command::GetVolume { name, answer });
             (bridge::ask(&commands, command), volume::shown)
         });
+    }
+
+    fn write_files(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<FilesMessage>,
+        sink: DuplexSink<FilesMessage>,
+    ) {
+        self.copy_files(&ctx, req, sink, Direction::In);
+    }
+
+    fn read_files(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<FilesMessage>,
+        sink: DuplexSink<FilesMessage>,
+    ) {
+        self.copy_files(&ctx, req, sink, Direction::Out);
     }
 
     fn resize_volume(

@@ -36,8 +36,8 @@ pub(super) use run_workflow::SEALED;
 
 pub use request::{
     Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
-    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles, VolumeJobView,
-    VolumeView,
+    NetworkJobView, NetworkView, NewWorkflow, OpenVolume, Page, QUEUE, Removed, SampleSource, StoredFiles,
+    VolumeJobView, VolumeView,
 };
 
 pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};
@@ -77,6 +77,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         }
         Command::RemoveVolume { name, answer } => volume::remove(core, &name, answer),
         Command::ListVolumes { answer } => volume::list(core, answer),
+        Command::OpenVolume { name, answer } => volume::open(core, &name, answer),
         Command::GetVolume { name, answer } => volume::get(core, &name, answer),
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
         Command::Figures { answer } => figures::handle(core, answer),

@@ -1,6 +1,7 @@
 //! The requests to the loop, their answers, and the way in.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +9,12 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 
+use crate::daemon::token::Token;
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
+use crate::job::volume::OWNER;
 use crate::job::{
     ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
     VolumeName,
@@ -22,7 +25,9 @@ use crate::output::{JobHistory, Watermark};
 use crate::state::workflow::Defaults;
 use crate::stream;
 use crate::sys::mailbox::{Mailbox, SendError};
+use crate::sys::thread::unshare_fs;
 use crate::upload::{Claim, Stored, Upload};
+use crate::volume::Volume;
 use crate::workflow::Workflow;
 
 /// Commands that may wait for the loop; the next one is answered "exhausted" at once.
@@ -230,6 +235,13 @@ pub enum Command {
         /// The volume, and its jobs, oldest first.
         answer: Answer<(VolumeView, Vec<VolumeJobView>)>,
     },
+    /// Open a volume to copy its files.
+    OpenVolume {
+        /// The name, as it was given.
+        name: String,
+        /// The volume, which is counted as long as that lives.
+        answer: Answer<OpenVolume>,
+    },
     /// Give a volume another size. Answered when it has that.
     ResizeVolume {
         /// The name, as it was given.
@@ -244,6 +256,33 @@ pub enum Command {
         /// The numbers.
         answer: Answer<Figures>,
     },
+}
+
+/// A volume whose files are copied. It is not removed as long as this lives.
+#[derive(Debug)]
+pub struct OpenVolume {
+    volume: Arc<Volume>,
+    _copy: Token,
+}
+
+impl OpenVolume {
+    pub(in crate::daemon) fn new(volume: Arc<Volume>, copy: Token) -> OpenVolume {
+        OpenVolume { volume, _copy: copy }
+    }
+
+    /// Mounts its files as they are on disk, on a thread that ends: it gets an own root.
+    ///
+    /// # Errors
+    /// Why it cannot be mounted, in words.
+    pub fn mount(&self) -> Result<OwnedFd, String> {
+        unshare_fs().map_err(|why| format!("cannot give the thread an own root: {why}"))?;
+        self.volume.mount().map_err(|why| why.to_string())
+    }
+
+    /// The owner of all its files on disk.
+    pub fn owner(&self) -> u32 {
+        OWNER
+    }
 }
 
 /// A job of a volume, as replies show it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::request::{Answer, CommandError, VolumeJobView, VolumeView};
+use super::request::{Answer, CommandError, OpenVolume, VolumeJobView, VolumeView};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
 use crate::daemon::volumes::unknown;
@@ -57,6 +57,16 @@ pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<Volum
         (VolumeView { jobs: count, ..volume }, all.filter_map(of_job).collect())
     });
     let _ = answer.send(shown);
+}
+
+/// Opens a volume to copy its files.
+pub(super) fn open(core: &Core, name: &str, answer: Answer<OpenVolume>) {
+    let opened = if core.shutdown.begun {
+        Err(CommandError::ShuttingDown)
+    } else {
+        core.supply.volumes.open(name).map(|(volume, copy)| OpenVolume::new(volume, copy))
+    };
+    let _ = answer.send(opened);
 }
 
 /// Has a volume given another size.

@@ -54,6 +54,8 @@ struct Known {
     standing: Standing,
     /// Jobs of earlier daemons that have it.
     inherited: Counter,
+    /// Copies of its files that are under way.
+    copies: Counter,
 }
 
 /// How far a volume is.
@@ -269,6 +271,11 @@ impl Volumes {
 
     fn removable(&self, name: &str, jobs: usize) -> Result<&Known, CommandError> {
         let known = self.settled(name)?;
+        if known.copies.count() > 0 {
+            return Err(CommandError::WrongState(format!(
+                "files of volume \"{name}\" are being copied; wait for that, or end the rnx cp"
+            )));
+        }
         if jobs > 0 {
             let (number, them) =
                 if jobs == 1 { ("1 job".to_owned(), "it") } else { (format!("{jobs} jobs"), "them") };
@@ -315,6 +322,19 @@ impl Volumes {
         Ok(uses.iter().filter_map(|used| Some(self.known.get(&used.name)?.volume.clone())).collect())
     }
 
+    /// A volume whose files are to be copied, and the token of the copy.
+    ///
+    /// # Errors
+    /// It does not exist, or jobs of an earlier daemon have what is in it.
+    pub(super) fn open(&self, name: &str) -> Result<(Arc<Volume>, Token), CommandError> {
+        let known = self.known.values().find(|known| known.stored.name.as_str() == name);
+        let known = known.filter(|known| known.standing.is_there()).ok_or_else(|| unknown(name))?;
+        match held_before(known) {
+            Some(why) => Err(CommandError::WrongState(why)),
+            None => Ok((known.volume.clone(), known.copies.token())),
+        }
+    }
+
     /// A job of an earlier daemon has this volume, as long as the token lives.
     pub(super) fn inherit(&self, used: &VolumeUse) -> Option<Token> {
         Some(self.known.get(&used.name)?.inherited.token())
@@ -354,7 +374,7 @@ impl Volumes {
 
 fn known(store: &Store, stored: StoredVolume, standing: Standing) -> Known {
     let volume = Arc::new(store.volume(stored.name.clone(), stored.kind, stored.bytes));
-    Known { stored, volume, standing, inherited: Counter::default() }
+    Known { stored, volume, standing, inherited: Counter::default(), copies: Counter::default() }
 }
 
 /// Why a volume in memory has nothing for this daemon: jobs of an earlier one have it.

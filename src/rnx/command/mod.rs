@@ -18,6 +18,7 @@ use super::terminal::one_line;
 use crate::config::search::process_environment;
 
 pub(crate) mod completion;
+mod cp;
 pub(super) mod glob;
 mod help;
 mod job_cancel;
@@ -88,6 +89,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume_inspect::COMMAND,
     &volume_resize::COMMAND,
     &volume_remove::COMMAND,
+    &cp::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,

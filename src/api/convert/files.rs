@@ -1,0 +1,67 @@
+//! The first message of a copy of files.
+
+use super::Refusal;
+use super::request::invalid;
+use super::volume::named;
+use crate::files::Point;
+use crate::pb::joblet::{FilesMessage, file_place};
+
+/// What a call copies.
+#[derive(Debug)]
+pub(in crate::api) struct Opened {
+    /// The volume, by its name as it was given.
+    pub(in crate::api) volume: String,
+    /// The path in it; empty: all of it.
+    pub(in crate::api) path: Vec<u8>,
+    /// The path is that of a directory, even if it does not exist yet.
+    pub(in crate::api) into: bool,
+    /// What an earlier call has brought.
+    pub(in crate::api) after: Option<Point>,
+}
+
+impl Opened {
+    /// The name under which the path is copied out.
+    pub(in crate::api) fn name(&self) -> &[u8] {
+        self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+}
+
+/// Reads the first message. The paths are checked where they are used.
+///
+/// # Errors
+/// It opens nothing, no volume, or one that cannot exist.
+pub(in crate::api) fn opened(message: FilesMessage) -> Result<Opened, Refusal> {
+    let open = message.open.into_option();
+    let Some(open) = open.filter(|_| message.pieces.is_empty()) else {
+        return invalid("the first message of a copy must say where, and nothing else".to_owned());
+    };
+    let Some(file_place::Place::Volume(volume)) = open.place.into_option().and_then(|place| place.place)
+    else {
+        return invalid("the place of a copy must be a volume".to_owned());
+    };
+    let after = Some(open.after).filter(|path| !path.is_empty()).map(|path| Point { source: 0, path });
+    Ok(Opened { volume: named(volume)?, path: open.path, into: open.into, after })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::joblet::{FilePiece, FilePlace, FilesOpen};
+
+    #[test]
+    fn first_message_names_a_volume_and_a_path() {
+        let message = |volume: &str| {
+            let place = file_place::Place::Volume(volume.to_owned());
+            let place = FilePlace { place: Some(place), ..FilePlace::default() };
+            let open =
+                FilesOpen { place: Some(place).into(), path: b"a/b\xff".to_vec(), ..FilesOpen::default() };
+            FilesMessage { open: Some(open).into(), ..FilesMessage::default() }
+        };
+        let found = opened(message("data")).unwrap();
+        assert_eq!((found.volume.as_str(), found.name(), &found.after), ("data", &b"b\xff"[..], &None));
+        assert!(opened(message("")).is_err());
+        assert!(opened(FilesMessage::default()).is_err());
+        let both = FilesMessage { pieces: vec![FilePiece::default()], ..message("data") };
+        assert!(opened(both).unwrap_err().to_string().contains("nothing else"));
+    }
+}

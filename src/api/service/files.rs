@@ -1,0 +1,179 @@
+//! Copies of files: one call, a thread that copies ([`crate::files`]), and two queues of messages in between.
+//!
+//! The thread waits for the disk and for its queues. The call's future moves messages between the queues and C-core, one at a time
+//! each way, so a side that does not take its messages stops the other one, and HTTP/2 does the rest. A thread whose client is
+//! gone finds its queues closed.
+
+use std::pin::pin;
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::future::{Either, select};
+use futures_util::{SinkExt, StreamExt};
+use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
+
+use super::Jobs;
+use crate::api::convert::files::{self as convert, Opened};
+use crate::api::limits::{CallPermit, Kind};
+use crate::api::{bridge, status};
+use crate::daemon::command::{Command, OpenVolume};
+use crate::diag::{Level, limited};
+use crate::files::{FilesError, Link, Receiver, Source, TRANSFERS, Unwatched, receive, send};
+use crate::pb::joblet::FilesMessage;
+
+/// Which way the files go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the client to the node.
+    In,
+    /// From the node to the client.
+    Out,
+}
+
+/// Why a copy ended before its end.
+enum Ended {
+    /// The client is gone.
+    Gone,
+    /// The copy failed, or was refused.
+    Refused(RpcStatus),
+}
+
+impl From<RpcStatus> for Ended {
+    fn from(status: RpcStatus) -> Ended {
+        Ended::Refused(status)
+    }
+}
+
+impl Jobs {
+    /// Serves one call of WriteFiles or ReadFiles.
+    pub(super) fn copy_files(
+        &self,
+        ctx: &RpcContext<'_>,
+        mut req: RequestStream<FilesMessage>,
+        mut sink: DuplexSink<FilesMessage>,
+        direction: Direction,
+    ) {
+        let jobs = self.clone();
+        let permit = self.call_limits.acquire(ctx, Kind::Upload);
+        ctx.spawn(async move {
+            let copied = async {
+                let permit = permit?;
+                let copied = jobs.copy(&permit, &mut req, &mut sink, direction).await;
+                if let Err(Ended::Refused(refused)) = &copied {
+                    permit.log_shortage(refused);
+                }
+                copied
+            };
+            let copied: Result<(), Ended> = copied.await;
+            bridge::note(match copied {
+                Ok(()) => sink.close().await,
+                Err(Ended::Refused(status)) => sink.fail(status).await,
+                Err(Ended::Gone) => Err(grpcio::Error::RemoteStopped),
+            });
+        });
+    }
+
+    async fn copy(
+        &self,
+        permit: &CallPermit,
+        messages: &mut RequestStream<FilesMessage>,
+        sink: &mut DuplexSink<FilesMessage>,
+        direction: Direction,
+    ) -> Result<(), Ended> {
+        let first = permit.message(messages).await?;
+        let opened = convert::opened(first).map_err(|refusal| status::of_refusal(&refusal))?;
+        let transfer = self.transfers.take().ok_or_else(|| {
+            let text = format!("{TRANSFERS} copies of files are under way already; try again");
+            status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text)
+        })?;
+        let name = opened.volume.clone();
+        let command = Ok(|answer| Command::OpenVolume { name, answer });
+        let volume = bridge::answered(bridge::ask(&self.commands, command)).await?;
+        limited!(
+            Level::Info,
+            "files are copied",
+            volume = opened.volume,
+            direction = if direction == Direction::In { "in" } else { "out" },
+            peer = permit.address(),
+            subject = permit.peer().subject()
+        );
+        let (link, sent, taken) = Link::new();
+        let (done, outcome) = oneshot::channel();
+        let work = move || {
+            let _transfer = transfer;
+            // The loop counts the copy as long as it has the volume.
+            let _ = done.send(work(&volume, &opened, direction, link));
+        };
+        let thread = std::thread::Builder::new().name("files".into()).spawn(work);
+        thread.map_err(|why| {
+            let text = format!("cannot start a thread for the copy: {why}; try again");
+            status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text)
+        })?;
+        carry(permit, messages, sink, sent, taken).await?;
+        let lost = || status::new(RpcStatusCode::INTERNAL, "the thread of the copy is gone");
+        Ok(outcome.await.map_err(|_| lost())??)
+    }
+}
+
+/// Moves messages until the thread has no more to send.
+async fn carry(
+    permit: &CallPermit,
+    messages: &mut RequestStream<FilesMessage>,
+    sink: &mut DuplexSink<FilesMessage>,
+    mut sent: mpsc::Receiver<FilesMessage>,
+    mut taken: mpsc::Sender<FilesMessage>,
+) -> Result<(), Ended> {
+    let outward = async {
+        while let Some(message) = sent.next().await {
+            sink.send((message, WriteFlags::default())).await.map_err(|_| Ended::Gone)?;
+        }
+        Ok(())
+    };
+    let inward = async move {
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|_| Ended::Gone)?;
+            permit.peer().check()?;
+            if taken.send(message).await.is_err() {
+                // The thread has ended, and its outcome says why.
+                break;
+            }
+        }
+        Ok(())
+    };
+    match select(pin!(outward), pin!(inward)).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right((Ok(()), outward)) => outward.await,
+        Either::Right((ended, _)) => ended,
+    }
+}
+
+/// The whole of a copy, on its thread.
+fn work(volume: &OpenVolume, opened: &Opened, direction: Direction, mut link: Link) -> Result<(), RpcStatus> {
+    let root = volume.mount().map_err(|why| status::new(RpcStatusCode::FAILED_PRECONDITION, &why))?;
+    let copied = match direction {
+        Direction::In => Receiver::new(root, &opened.path, opened.into, Some(volume.owner()))
+            .and_then(|mut receiver| receive(&mut link, &mut receiver, &mut Unwatched)),
+        Direction::Out => {
+            let source = Source { root, place: opened.path.clone(), path: opened.name().to_vec() };
+            send(&mut link, &[source], opened.after.as_ref(), &mut Unwatched)
+        }
+    };
+    copied.map_err(|why| of_files(&why))
+}
+
+/// The status of a copy that failed.
+fn of_files(why: &FilesError) -> RpcStatus {
+    let code = match why {
+        FilesError::Path { .. } | FilesError::Peer(_) => RpcStatusCode::INVALID_ARGUMENT,
+        FilesError::Twice(_) => RpcStatusCode::FAILED_PRECONDITION,
+        FilesError::Digest(_) => RpcStatusCode::DATA_LOSS,
+        FilesError::Names(_) => RpcStatusCode::RESOURCE_EXHAUSTED,
+        FilesError::Gone => RpcStatusCode::CANCELLED,
+        FilesError::File { .. } => match why.errno() {
+            Some(libc::ENOENT) => RpcStatusCode::NOT_FOUND,
+            Some(libc::ENOSPC | libc::EDQUOT) => RpcStatusCode::RESOURCE_EXHAUSTED,
+            Some(libc::EIO) | None => RpcStatusCode::INTERNAL,
+            Some(_) => RpcStatusCode::FAILED_PRECONDITION,
+        },
+    };
+    status::new(code, &why.to_string())
+}
