@@ -1,6 +1,7 @@
 //! The host as clients see it: once and as a stream, with the values that the system's own files have.
 
 use crate::helper::daemon::TestDaemon;
+use crate::helper::network::has_program;
 use crate::helper::wait::{eventually, holds};
 use futures_util::StreamExt;
 use grpcio::RpcStatusCode;
@@ -58,6 +59,54 @@ fn status_has_the_values_of_the_host_for_viewers_too() {
     // The question of `rnx version`.
     let versions = d.rnx(["--json", "version"]).json();
     assert_eq!(versions["joblet"]["version"], env!("CARGO_PKG_VERSION"), "{versions}");
+}
+
+/// The words of each line that a program of the system prints.
+fn printed(program: &str, arguments: &[&str]) -> Vec<Vec<String>> {
+    let out = std::process::Command::new(program).args(arguments).env("LC_ALL", "C").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// Whether two numbers that are read one after the other mean the same.
+fn about(one: i64, other: i64, apart: i64) -> bool {
+    (one - other).abs() <= apart
+}
+
+#[test]
+fn values_are_those_of_the_systems_own_tools() {
+    let all = ["free", "df", "ps", "ip"].into_iter().all(has_program);
+    needs!(all, "needs free(1), df(1), ps(1) and ip(8)");
+    let d = TestDaemon::start();
+    let seen = client(&d, "viewer").get_system_status(&EmptyRequest::default()).unwrap();
+    let (free, df) = (printed("free", &["-b"]), printed("df", &["-B1", "--output=target,size,used,avail"]));
+    let (ps, ip) = (printed("ps", &["-e", "-o", "pid="]), printed("ip", &["-s", "-j", "link"]));
+    let number = |word: &String| word.parse::<i64>().unwrap();
+    let memory = seen.memory.get_or_default();
+    let row = |name: &str| free.iter().find(|row| row.first().is_some_and(|first| first == name)).unwrap();
+    assert_eq!((number(&row("Mem:")[1]), number(&row("Swap:")[1])), (memory.totalBytes, memory.swapTotal));
+    // Other tests come and go meanwhile.
+    assert!(about(number(&row("Mem:")[6]), memory.availableBytes, 1 << 30), "{free:?} {memory:?}");
+    assert!(!seen.disks.is_empty(), "a host has a disk");
+    for disk in &seen.disks {
+        let row = df.iter().find(|row| row.first().is_some_and(|target| *target == disk.mountPoint));
+        let row = row.unwrap_or_else(|| panic!("{disk:?} is not in {df:?}"));
+        assert_eq!(number(&row[1]), disk.totalBytes, "{disk:?}");
+        assert!(about(number(&row[2]), disk.usedBytes, 2 << 30), "{disk:?} {row:?}");
+        assert!(about(number(&row[3]), disk.freeBytes, 2 << 30), "{disk:?} {row:?}");
+    }
+    let processes = seen.processes.get_or_default();
+    assert!(about(ps.len() as i64, i64::from(processes.totalProcesses), 200), "{} {processes:?}", ps.len());
+    let links: Value = serde_json::from_str(&ip.concat().concat()).unwrap();
+    for interface in &seen.networks {
+        let link =
+            links.as_array().unwrap().iter().find(|link| link["ifname"] == interface.interface.as_str());
+        let link = link.unwrap_or_else(|| panic!("{interface:?} is not in {links}"));
+        let counter = |way: &str| link["stats64"][way]["bytes"].as_i64().unwrap();
+        assert!(about(counter("rx"), interface.bytesReceived, 64 << 20), "{interface:?} {link}");
+        assert!(about(counter("tx"), interface.bytesSent, 64 << 20), "{interface:?} {link}");
+        assert_eq!(link["address"], interface.macAddress.as_str());
+    }
 }
 
 #[test]
