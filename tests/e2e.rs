@@ -67,6 +67,7 @@ mod e2e {
     mod output;
     mod pools;
     mod ports;
+    mod profiles;
     mod promises;
     mod python_sdk;
     mod quick_start;

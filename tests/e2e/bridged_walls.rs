@@ -26,13 +26,13 @@ fn walls_stand_around_jobs_with_a_network_too() {
 }
 
 #[test]
-fn hostile_job_in_bridge_gets_nowhere() {
+pub(super) fn hostile_job_in_bridge_gets_nowhere() {
     needs!(is_root() && has_program("ip"), "needs root and ip(8)");
     let (host, _outside) = host_and_outside();
     host.run(|| with_network("bridge", hostile_job));
 }
 
-fn hostile_job() {
+pub(super) fn hostile_job() {
     let mut d = TestDaemon::start();
     let hostile = programs::job("hostile.py").display().to_string();
     let out = d.run(["--upload", &hostile, "python3", "hostile.py"]);

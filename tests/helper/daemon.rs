@@ -4,6 +4,7 @@
 
 use super::certificates::{Authority, Identity};
 use super::network::default_network;
+use super::profile;
 use super::residue;
 use super::rnx::{Output, Running};
 use super::wait::{self, eventually, holds};
@@ -64,16 +65,13 @@ impl Node {
             .output()
             .expect("joblet can be executed");
         assert!(out.status.success(), "joblet setup: {}", String::from_utf8_lossy(&out.stderr));
-        // A range of user ids for this node alone, so that the test can tell leftovers of the node from other processes.
-        // The one in front of it is the resolver's.
-        let first = 1_879_048_193 + u32::from(port) * 512;
-        let node = Node { program: JOBLET.into(), dir, port, uids: first..first + 511, _claim: claim };
+        let uids = profile::ids(port);
+        let node = Node { program: JOBLET.into(), dir, port, uids: uids.clone(), _claim: claim };
+        profile::configure(&node, &uids);
         node.set("server.address", "127.0.0.1");
         node.set("network.default_network", default_network());
         // Jobs that a test leaves running must not outlive the test.
         node.set("joblet.onShutdown", "stop");
-        node.set("process.subidBase", first);
-        node.set("process.subidCount", 511);
         node
     }
 
@@ -314,14 +312,15 @@ impl TestDaemon {
     /// Runs a job to its end and returns its output; `args` are the arguments behind `job run -q --follow`.
     #[track_caller]
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
-        let all = ["job", "run", "-q", "--follow"].map(std::ffi::OsString::from).into_iter();
+        let all =
+            ["job", "run", "-q", "--follow"].map(std::ffi::OsString::from).into_iter().chain(profile::flag());
         self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())))
     }
 
     /// Starts a job and returns its id.
     #[track_caller]
     pub fn submit<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
-        let all = ["job", "run", "-q"].map(std::ffi::OsString::from).into_iter();
+        let all = ["job", "run", "-q"].map(std::ffi::OsString::from).into_iter().chain(profile::flag());
         let out = self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())));
         out.ok();
         out.id()

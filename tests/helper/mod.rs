@@ -24,6 +24,7 @@ pub mod image;
 pub mod name_server;
 pub mod network;
 pub mod packages;
+pub mod profile;
 pub mod programs;
 pub mod python;
 pub mod random;

