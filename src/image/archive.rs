@@ -41,7 +41,7 @@ impl Archive {
     /// Lists the archive's files. `scratch` makes an empty file for the archive's plain bytes, where it is compressed.
     pub(super) fn open(
         file: File,
-        meter: &Meter<'_>,
+        meter: &Meter,
         scratch: impl FnOnce() -> io::Result<File>,
     ) -> Result<Archive, ImageError> {
         let open = || -> io::Result<Archive> {
@@ -114,7 +114,7 @@ impl Archive {
     }
 }
 
-fn list(file: &File, meter: &Meter<'_>) -> io::Result<HashMap<String, Entry>> {
+fn list(file: &File, meter: &Meter) -> io::Result<HashMap<String, Entry>> {
     let mut found = HashMap::new();
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;

@@ -64,16 +64,6 @@ pub enum ImageError {
         /// The platform of the host.
         host: String,
     },
-    /// The image is larger than an image may be.
-    #[error("cannot take the image: {what} is more than {limit}; see {key} of the configuration")]
-    Bound {
-        /// The part that is too large.
-        what: &'static str,
-        /// The bound.
-        limit: u64,
-        /// The key that sets it.
-        key: &'static str,
-    },
     /// A layer cannot be unpacked.
     #[error("cannot unpack layer {layer}{}: {source}{}", entry(at), disk_advice(source))]
     Unpack {
@@ -82,16 +72,6 @@ pub enum ImageError {
         /// The entry, empty where it is the stream itself.
         at: String,
         /// The mistake of the archive, or the disk's answer.
-        source: io::Error,
-    },
-    /// A step of keeping a layer.
-    #[error("cannot {doing} layer {layer}: {source}; {}", disk_remedy(source))]
-    Keep {
-        /// The step.
-        doing: &'static str,
-        /// The diff id of the layer.
-        layer: String,
-        /// The disk's answer.
         source: io::Error,
     },
 }

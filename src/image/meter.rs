@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::job::units;
 
@@ -19,23 +18,21 @@ pub struct Limits {
     pub entries: u64,
 }
 
-/// The budget of one import. Each reading draws on it, and fails when it is used up or the import is called off.
-pub(super) struct Meter<'a> {
+/// The budget of one image. Each reading draws on it, and fails when it is used up.
+pub(super) struct Meter {
     limits: Limits,
     bytes: Cell<u64>,
     entries: Cell<u64>,
     head: Cell<Option<u64>>,
-    cancelled: &'a AtomicBool,
 }
 
-impl<'a> Meter<'a> {
-    pub(super) fn new(limits: Limits, cancelled: &'a AtomicBool) -> Self {
+impl Meter {
+    pub(super) fn new(limits: Limits) -> Self {
         Meter {
             limits,
             bytes: Cell::new(limits.bytes),
             entries: Cell::new(limits.entries),
             head: Cell::new(None),
-            cancelled,
         }
     }
 
@@ -80,20 +77,17 @@ impl<'a> Meter<'a> {
 /// A reader on a budget.
 pub(super) struct Metered<'a, R> {
     inner: R,
-    meter: &'a Meter<'a>,
+    meter: &'a Meter,
 }
 
 impl<'a, R> Metered<'a, R> {
-    pub(super) fn new(inner: R, meter: &'a Meter<'a>) -> Self {
+    pub(super) fn new(inner: R, meter: &'a Meter) -> Self {
         Metered { inner, meter }
     }
 }
 
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.meter.cancelled.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the import was called off"));
-        }
         let got = self.inner.read(buffer)?;
         self.meter.draw(got as u64)?;
         Ok(got)

@@ -4,24 +4,23 @@
 //!
 //! The archive lies on disk as it was sent, plain or compressed. [`archive`] lists its files, [`find`](mod@find) reads its
 //! documents (an OCI layout with its index, or what `docker save` writes) and chooses the image for this host,
-//! and [`layers`] unpacks what is not there yet:
+//! and [`opened`] unpacks its layers, those that the caller has not yet:
 //!
 //! ```text
 //! archive file -> list of files -> index -> manifest -> configuration
 //!                                              |-> layer: verify -> decompress -> tar entries -> tree
 //! ```
 //!
-//! A layer is stored once, under the digest of its plain bytes: `<layers>/<diff id>/` is a lower directory for overlayfs. A
-//! removed file is there what overlayfs expects: a character device 0:0; and a directory that hides
-//! the one below has `trusted.overlay.opaque`. It is unpacked aside, synced, and renamed into place.
+//! A layer is named by the digest of its plain bytes (its diff id) and unpacked by itself, into a lower directory for
+//! overlayfs. A removed file is there what overlayfs expects, a character device 0:0; a directory that hides the
+//! one below has `trusted.overlay.opaque`. Where the directories are, and who has them, is the caller's.
 //!
 //! # What an archive cannot do
 //!
 //! Everything in it is a stranger's. [`tree`] opens every path beneath the layer's own directory, following no link of any
 //! kind (openat2(2)), writes into no file that is there, and makes no device. [`meter`] bounds the bytes,
 //! the entries and the headers, whatever the archive says of their sizes. A file has no setuid bit, no extended attribute
-//! and no owner beyond 65535. Two trees that do not come from one archive never meet: a layer holds what its own
-//! digest says, or it is not there.
+//! and no owner beyond 65535.
 
 mod archive;
 mod compression;
@@ -29,16 +28,16 @@ mod digest;
 mod document;
 mod error;
 mod find;
-mod layers;
 mod meter;
 mod notes;
+mod opened;
 mod tree;
 mod unpack;
 
 pub use digest::Digest;
 pub use error::ImageError;
-pub use layers::{Import, Imported, Layers, StoredLayer};
 pub use meter::Limits;
+pub use opened::OpenImage;
 
 /// The image that is wanted of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,11 +11,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+use crate::sys::writeback;
+
 /// Permission bits that an archive may give: no setuid, no setgid.
 const PERMISSIONS: u32 = 0o1777;
 const DIRECTORY_MODE: u32 = 0o755;
 /// Bytes of the paths of directories whose times are set at the end. The directories beyond keep the time of unpacking.
 const REMEMBERED: usize = 16 * 1024 * 1024;
+/// Bytes of a file that are sent to the disk at once: a flood of dirty pages would hold up the next fsync of others.
+const LARGE: u64 = 1024 * 1024;
 const COPY: usize = 128 * 1024;
 /// The mark of a directory that hides the one of the layer below (overlayfs.rst, "whiteouts and opaque directories").
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -93,6 +97,9 @@ impl Tree {
         let (uid, gid) = attributes.owner();
         rustix::fs::fchown(&file, uid, gid)?;
         rustix::fs::fchmod(&file, attributes.permissions())?;
+        if bytes >= LARGE {
+            writeback::start(&file)?;
+        }
         Ok(rustix::fs::futimens(&file, &attributes.times())?)
     }
 

@@ -38,14 +38,14 @@ impl From<io::Error> for Failed {
 /// Fills a tree with the entries of one tar stream, whose reader is on the budget of `meter`.
 pub(super) struct Unpacking<'a> {
     tree: Tree,
-    meter: &'a Meter<'a>,
+    meter: &'a Meter,
     notes: &'a mut Notes,
     /// Bytes of files.
     bytes: u64,
 }
 
 impl<'a> Unpacking<'a> {
-    pub(super) fn new(tree: Tree, meter: &'a Meter<'a>, notes: &'a mut Notes) -> Self {
+    pub(super) fn new(tree: Tree, meter: &'a Meter, notes: &'a mut Notes) -> Self {
         Unpacking { tree, meter, notes, bytes: 0 }
     }
 
