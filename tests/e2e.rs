@@ -44,6 +44,8 @@ mod e2e {
     mod history_user;
     mod history_writers;
     mod idle;
+    mod images;
+    mod installs;
     mod ipv6;
     mod kept_output;
     mod large_uploads;

@@ -51,6 +51,7 @@ mod bridge;
 pub mod convert;
 mod limits;
 mod logs;
+mod pieces;
 pub mod reload;
 mod role;
 mod samples;

@@ -14,7 +14,7 @@ use super::limits::CallLimits;
 use super::service::{self, Host, Jobs};
 use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::config::daemon::{DaemonConfig, Grpc};
-use crate::daemon::command::CommandSender;
+use crate::daemon::command::{CommandSender, Installer};
 use crate::diag::{Level, event};
 use crate::exporter::Counts;
 use crate::forward::Relay;
@@ -67,7 +67,7 @@ impl Server {
         commands: CommandSender,
         rules: Rules,
         (pump, relay): (StreamPump, Relay),
-        uploads: Arc<Store>,
+        (uploads, installer): (Arc<Store>, Installer),
         counts: Counts,
     ) -> Result<Self, ApiError> {
         let (access, in_force) = Access::new(&config.security, pump.clone(), relay.clone())?;
@@ -81,7 +81,7 @@ impl Server {
             rules,
             (pump.clone(), relay.clone()),
             call_limits.clone(),
-            uploads,
+            (uploads, installer),
             page,
             large(&config.grpc),
         );

@@ -17,7 +17,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
-use crate::daemon::command::{Command, CommandError, LogSource, QUEUE};
+use crate::daemon::command::{Command, CommandError, Installer, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
 use crate::output::spool::CHUNK;
@@ -149,7 +149,7 @@ impl Bench {
             sender,
             rules,
             (pump, Relay::start().unwrap()),
-            store(dir.path()),
+            (store(dir.path()), Installer::below(dir.path())),
             Counts::default(),
         )
         .unwrap();
@@ -347,7 +347,7 @@ fn start_error_names_the_invalid_credential_key_or_address() {
             sender,
             rules,
             (streams::start_pump().unwrap(), Relay::start().unwrap()),
-            store(uploads.path()),
+            (store(uploads.path()), Installer::below(uploads.path())),
             Counts::default(),
         ) {
             Err(why) => why.to_string(),

@@ -20,6 +20,7 @@ use super::egress::Egress;
 use super::event_loop::EventLoop;
 use super::events::WorkerEvent;
 use super::history;
+use super::install::Installer;
 use super::jobs::{JobTable, Schedule, Slots};
 use super::ledger::Ledger;
 use super::lifecycle;
@@ -72,7 +73,7 @@ pub struct Daemon {
     commands: CommandSender,
     cores: CoreSet,
     share: Option<Share>,
-    uploads: Arc<Store>,
+    uploads: (Arc<Store>, Installer),
     event_loop: EventLoop,
     threads: Vec<JoinHandle<()>>,
     _lock: File,
@@ -158,7 +159,7 @@ impl Daemon {
             streams.history = threads.start_history(config, path, wishes, &streams.collector)?;
         }
         threads.start_resolver(names, config, places.run_dir.clone(), &node)?;
-        let store = staging::open_store(config, places.uploads)?;
+        let uploads = (staging::open_store(config, places.uploads)?, installer(config)?);
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
             node: node.clone(),
@@ -174,7 +175,7 @@ impl Daemon {
             jobs: JobTable::new(kept_limits(config)),
             slots: Slots::new(jobs),
             schedule,
-            staging: threads.start_staging(stage, store.clone(), backlog_limits(config))?,
+            staging: threads.start_staging(stage, uploads.0.clone(), backlog_limits(config))?,
             supply,
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
@@ -191,7 +192,7 @@ impl Daemon {
         lifecycle::takeover::take_over(event_loop.core(), records, workflows, left, &holders);
         event_loop.core().node.resolver.open();
         let threads = threads.into_handles();
-        Ok(Daemon { commands: sender, cores, share, uploads: store, event_loop, threads, _lock: lock })
+        Ok(Daemon { commands: sender, cores, share, uploads, event_loop, threads, _lock: lock })
     }
 
     /// The way in.
@@ -201,7 +202,12 @@ impl Daemon {
 
     /// The uploads that come ahead of jobs.
     pub fn uploads(&self) -> Arc<Store> {
-        self.uploads.clone()
+        self.uploads.0.clone()
+    }
+
+    /// The way to install runtimes.
+    pub fn installer(&self) -> Installer {
+        self.uploads.1.clone()
     }
 
     /// The relay of connections to the ports of jobs.
@@ -319,6 +325,18 @@ fn known(
     let networks = database.map(Database::networks).transpose()?.unwrap_or_default();
     let volumes = database.map(Database::volumes).transpose()?.unwrap_or_default();
     Ok((Known::new(config, networks)?, (volume::Store::new(places.volumes.clone()), volumes)))
+}
+
+/// The runtimes that are there, and the way to install more.
+fn installer(config: &DaemonConfig) -> Result<Installer, DaemonError> {
+    let base = &config.runtime.base_path;
+    // Ours alone, as dataDir is: jobs see what lies there, and others must not write it.
+    directories::make(base, ".staging")?;
+    let (store, findings) = crate::runtime::Store::open(base).map_err(DaemonError::Runtimes)?;
+    for finding in findings {
+        diag::event!(Level::Warn, "a runtime cannot be used", reason = finding);
+    }
+    Ok(Installer::new(store, &config.runtime))
 }
 
 /// The stock of things that are lent to jobs.

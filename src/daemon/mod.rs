@@ -40,6 +40,7 @@ mod events;
 mod evidence;
 mod history;
 mod inspection;
+mod install;
 mod jobs;
 mod ledger;
 mod lifecycle;
@@ -83,6 +84,9 @@ pub enum DaemonError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The directory of runtimes.
+    #[error("cannot look for runtimes: {0}")]
+    Runtimes(crate::runtime::RuntimeError),
     /// Another daemon works on the same dataDir.
     #[error("cannot lock {path}: another joblet uses this dataDir; stop it, or choose another dataDir")]
     Locked {

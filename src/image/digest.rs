@@ -18,6 +18,11 @@ impl Digest {
         Digest(openssl::sha::sha256(bytes))
     }
 
+    /// The digest of these 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Digest {
+        Digest(bytes)
+    }
+
     /// The 64 digits, which are the name of a file or directory.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -9,7 +9,7 @@ use crate::diag::disk_remedy;
 pub enum ImageError {
     /// The archive that was sent cannot be read as one.
     #[error(
-        "cannot read the image archive: {0}; send what `docker save`, `podman save` or `skopeo copy` wrote"
+        "cannot read the image archive: {}; send what `docker save`, `podman save` or `skopeo copy` wrote", shown(.0)
     )]
     ReadArchive(io::Error),
     /// The archive has neither an index nor a manifest.
@@ -65,7 +65,7 @@ pub enum ImageError {
         host: String,
     },
     /// A layer cannot be unpacked.
-    #[error("cannot unpack layer {layer}{}: {source}{}", entry(at), disk_advice(source))]
+    #[error("cannot unpack layer {layer}{}: {}{}", entry(at), shown(source), disk_advice(source))]
     Unpack {
         /// The diff id of the layer.
         layer: String,
@@ -74,6 +74,19 @@ pub enum ImageError {
         /// The mistake of the archive, or the disk's answer.
         source: io::Error,
     },
+    /// An archive of files cannot be unpacked.
+    #[error("cannot unpack the archive{}: {}{}", entry(at), shown(source), disk_advice(source))]
+    Extract {
+        /// The entry, empty where it is the stream itself.
+        at: String,
+        /// The mistake of the archive, or the disk's answer.
+        source: io::Error,
+    },
+}
+
+/// An error that may repeat bytes of an archive.
+fn shown(why: &io::Error) -> String {
+    super::printable(why.to_string().as_bytes())
 }
 
 fn entry(at: &str) -> String {

@@ -37,7 +37,8 @@ mod unpack;
 pub use digest::Digest;
 pub use error::ImageError;
 pub use meter::Limits;
-pub use opened::OpenImage;
+pub use opened::{OpenImage, extract};
+pub use unpack::has_room;
 
 /// The image that is wanted of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub struct ImageConfig {
 }
 
 /// The longest name in an error, in characters.
-const PRINTED: usize = 120;
+const PRINTED: usize = 160;
 
 /// A name of an archive for errors and notes.
 fn printable(name: &[u8]) -> String {

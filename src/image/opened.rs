@@ -14,7 +14,7 @@ use super::find::{Image, find};
 use super::meter::{Limits, Meter, Metered};
 use super::notes::Notes;
 use super::tree::Tree;
-use super::unpack::{Failed, Unpacking};
+use super::unpack::{Content, Failed, Unpacking};
 use super::{Choice, ImageConfig, ImageError};
 
 /// An image that can be unpacked. Its documents and compressed layers are what their digests promise.
@@ -65,7 +65,7 @@ impl OpenImage {
         let (meter, notes) = (&self.meter, &mut self.notes);
         let root = open_directory(into).map_err(|source| failed(source.into()))?;
         let blob = self.archive.read(layer.blob).map_err(|source| failed(source.into()))?;
-        let (bytes, found) = fill(blob, root, meter, notes).map_err(failed)?;
+        let (bytes, found) = fill(blob, root, Content::Layer, meter, notes).map_err(failed)?;
         diff_id.expect("a layer", found)?;
         Ok(bytes)
     }
@@ -76,6 +76,20 @@ impl OpenImage {
     }
 }
 
+/// Unpacks a tar archive of files, plain or compressed, into an empty directory that nobody else changes. Everything belongs to
+/// root, and a name that begins with `.wh.` is one like any other. What was not taken as it was is
+/// returned, one sentence each. On an error the directory holds a part of it. Touches the disk.
+///
+/// # Errors
+/// The mistake of the archive, a bound, or the disk's refusal.
+pub fn extract(archive: File, into: &Path, limits: Limits) -> Result<Vec<String>, ImageError> {
+    let failed = |Failed { at, source }| ImageError::Extract { at, source };
+    let (meter, mut notes) = (Meter::new(limits), Notes::default());
+    let root = open_directory(into).map_err(|source| failed(source.into()))?;
+    fill(archive, root, Content::Files, &meter, &mut notes).map_err(failed)?;
+    Ok(notes.into_lines())
+}
+
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty())?;
@@ -84,11 +98,17 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(directory)
 }
 
-/// Unpacks a stored layer into a directory; the bytes of its files, and the digest of its plain bytes.
-fn fill(blob: impl Read, root: OwnedFd, meter: &Meter, notes: &mut Notes) -> Result<(u64, Digest), Failed> {
+/// Unpacks an archive into a directory; the bytes of its files, and the digest of its plain bytes.
+fn fill(
+    blob: impl Read,
+    root: OwnedFd,
+    content: Content,
+    meter: &Meter,
+    notes: &mut Notes,
+) -> Result<(u64, Digest), Failed> {
     let room = root.try_clone()?;
     let plain = Hashing::new(Metered::new(Plain::new(blob)?, meter));
     let mut archive = tar::Archive::new(plain);
-    let bytes = Unpacking::new(Tree::new(root), meter, notes).run(&mut archive, room)?;
+    let bytes = Unpacking::new(Tree::new(root), content, meter, notes).run(&mut archive, room)?;
     Ok((bytes, archive.into_inner().finish()?))
 }

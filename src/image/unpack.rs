@@ -35,9 +35,19 @@ impl From<io::Error> for Failed {
     }
 }
 
+/// What the entries of a stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A layer of an image: whiteouts hide names of the layers below.
+    Layer,
+    /// Files as they are, which belong to root.
+    Files,
+}
+
 /// Fills a tree with the entries of one tar stream, whose reader is on the budget of `meter`.
 pub(super) struct Unpacking<'a> {
     tree: Tree,
+    content: Content,
     meter: &'a Meter,
     notes: &'a mut Notes,
     /// Bytes of files.
@@ -45,8 +55,8 @@ pub(super) struct Unpacking<'a> {
 }
 
 impl<'a> Unpacking<'a> {
-    pub(super) fn new(tree: Tree, meter: &'a Meter, notes: &'a mut Notes) -> Self {
-        Unpacking { tree, meter, notes, bytes: 0 }
+    pub(super) fn new(tree: Tree, content: Content, meter: &'a Meter, notes: &'a mut Notes) -> Self {
+        Unpacking { tree, content, meter, notes, bytes: 0 }
     }
 
     /// Reads the stream's entries; the bytes of all files. The rest of the stream is the caller's to read.
@@ -85,7 +95,7 @@ impl<'a> Unpacking<'a> {
             return Err(io::Error::other("it is a sparse file; write the archive without --sparse"));
         }
         let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        if last.starts_with(WHITEOUT) {
+        if self.content == Content::Layer && last.starts_with(WHITEOUT) {
             return self.whiteout(&path, last);
         }
         let attributes = self.attributes(entry, &path)?;
@@ -157,9 +167,13 @@ impl<'a> Unpacking<'a> {
         if mode & 0o6000 != 0 && header.entry_type().is_file() {
             self.notes.add(format!("cleared the setuid or setgid bit of \"{}\"", printable(path)));
         }
+        let (uid, gid) = match self.content {
+            Content::Layer => (id("user id", header.uid()?)?, id("group id", header.gid()?)?),
+            Content::Files => (0, 0),
+        };
         Ok(Attributes {
-            uid: id("user id", header.uid()?)?,
-            gid: id("group id", header.gid()?)?,
+            uid,
+            gid,
             mode,
             modified: i64::try_from(header.mtime().unwrap_or_default()).unwrap_or_default(),
         })
@@ -187,8 +201,11 @@ fn clean(name: &[u8]) -> io::Result<Vec<u8>> {
     Ok(parts.join(&b'/'))
 }
 
-/// The error where the file system would be full to its reserve.
-fn has_room(of: impl AsFd, bytes: u64) -> io::Result<()> {
+/// Looks whether so many bytes can be added to the file system of an open file, and 256 MiB stay free.
+///
+/// # Errors
+/// ENOSPC where they cannot, or what fstatvfs(3) answers.
+pub fn has_room(of: impl AsFd, bytes: u64) -> io::Result<()> {
     let room = rustix::fs::fstatvfs(of)?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     if free < bytes.saturating_add(RESERVE) {

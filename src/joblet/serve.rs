@@ -144,8 +144,8 @@ fn start_server(
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let rules = rules.with_processes(daemon.most_processes());
     let (limits, user, network) = rules.usual();
-    let (parts, uploads) = ((pump, daemon.relay()), daemon.uploads());
-    let server = Server::start(config, daemon.commands(), rules, parts, uploads, counts.clone())?;
+    let (parts, files) = ((pump, daemon.relay()), (daemon.uploads(), daemon.installer()));
+    let server = Server::start(config, daemon.commands(), rules, parts, files, counts.clone())?;
     daemon.make_ready(limits, user, network);
     Ok(server)
 }

@@ -25,6 +25,7 @@ use std::io::Write;
 
 use crate::sys::exit_now;
 
+mod archive;
 mod certificate;
 mod cli;
 mod command;

@@ -33,6 +33,11 @@ impl Progress {
         Progress { seen: uploads.files() > 0 && !quiet && is_possible(out), drawn: None }
     }
 
+    /// For something that is sent in any case.
+    pub(crate) fn of_bytes(out: Out) -> Self {
+        Progress { seen: is_possible(out), drawn: None }
+    }
+
     /// Draws the line again: `done` of `all` bytes were read.
     pub(crate) fn reading(&mut self, done: u64, all: u64) {
         if !self.seen || (done < all && self.drawn.is_some_and(|at| at.elapsed() < BEAT)) {

@@ -22,12 +22,14 @@ use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    DataChunk, FilesMessage, ForwardReq, ForwardRes, GetJobLogsReq, JobMetricsRequest, JobMetricsSample,
-    StreamMetricsReq, SystemMetricsRes, UploadRequest, UploadStatus,
+    DataChunk, FilesMessage, ForwardReq, ForwardRes, GetJobLogsReq, ImportRuntimeRequest,
+    ImportRuntimeResponse, InstallRuntimeFromLocalRequest, InstallRuntimeRequest, JobMetricsRequest,
+    JobMetricsSample, RuntimeInstallationChunk, StreamMetricsReq, SystemMetricsRes, UploadRequest,
+    UploadStatus,
 };
 use crate::pb::joblet_grpc::{
-    JobServiceClient, MonitoringServiceClient, NetworkServiceClient, SessionServiceClient,
-    UploadServiceClient, VolumeServiceClient,
+    JobServiceClient, MonitoringServiceClient, NetworkServiceClient, RuntimeServiceClient,
+    SessionServiceClient, UploadServiceClient, VolumeServiceClient,
 };
 
 /// The name in every server certificate.
@@ -163,6 +165,42 @@ impl Server {
     ) -> Result<UploadStatus> {
         let client = UploadServiceClient::new(self.channel.clone());
         let call = client.upload_opt(CallOption::default());
+        let (mut sink, reply) = call.map_err(|e| self.explain(e))?;
+        futures_executor::block_on(async {
+            send(&mut sink).await?;
+            // A call that the server has ended cannot be closed; its reply says why.
+            let _ = sink.close().await;
+            reply.await.map_err(|e| self.explain(e))
+        })
+    }
+
+    /// Passes every message of an installation from a registry to `each`, until its end.
+    pub(crate) fn install_from_registry(
+        &self,
+        request: &InstallRuntimeRequest,
+        each: impl FnMut(&RuntimeInstallationChunk) -> Result<()>,
+    ) -> Result<()> {
+        let client = RuntimeServiceClient::new(self.channel.clone());
+        self.follow(client.streaming_install_runtime_from_github_opt(request, CallOption::default()), each)
+    }
+
+    /// The same from files.
+    pub(crate) fn install_from_files(
+        &self,
+        request: &InstallRuntimeFromLocalRequest,
+        each: impl FnMut(&RuntimeInstallationChunk) -> Result<()>,
+    ) -> Result<()> {
+        let client = RuntimeServiceClient::new(self.channel.clone());
+        self.follow(client.streaming_install_runtime_from_local_opt(request, CallOption::default()), each)
+    }
+
+    /// Makes one call of ImportRuntime, whose messages `send` writes, and returns its reply.
+    pub(crate) fn import_runtime(
+        &self,
+        send: impl AsyncFnOnce(&mut ClientCStreamSender<ImportRuntimeRequest>) -> Result<()>,
+    ) -> Result<ImportRuntimeResponse> {
+        let client = RuntimeServiceClient::new(self.channel.clone());
+        let call = client.import_runtime_opt(CallOption::default());
         let (mut sink, reply) = call.map_err(|e| self.explain(e))?;
         futures_executor::block_on(async {
             send(&mut sink).await?;

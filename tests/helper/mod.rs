@@ -28,6 +28,7 @@ pub mod profile;
 pub mod programs;
 pub mod python;
 pub mod random;
+pub mod registry;
 pub mod residue;
 pub mod rnx;
 pub mod slow_files;

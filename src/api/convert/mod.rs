@@ -7,6 +7,8 @@
 pub(super) mod files;
 pub(super) mod forward;
 pub(super) mod host;
+pub(super) mod import;
+pub(super) mod install;
 pub(super) mod network;
 pub(super) mod reply;
 pub(super) mod request;

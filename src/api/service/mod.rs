@@ -1,13 +1,15 @@
 //! The handlers. A handler never waits: it converts the message, sends a command to the loop and leaves a future.
 //!
 //! [`auth`](super::auth) has permitted the call before a handler sees it, and answers all calls of methods that are not
-//! built. The service at the end has no handlers of its own, but must be registered: C-core answers a method
-//! that it does not know without a check of the client.
+//! built.
 
 mod files;
+mod import;
+mod install;
 mod job;
 mod monitoring;
 mod network;
+mod runtime;
 mod session;
 mod stream;
 mod upload;
@@ -24,12 +26,12 @@ use self::upload::Uploads;
 use super::convert::Refusal;
 use super::limits::CallLimits;
 use super::{Rules, StreamPump};
-use crate::daemon::command::CommandSender;
+use crate::daemon::command::{CommandSender, Installer};
 use crate::files::Transfers;
 use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
-    RuntimeService, create_job_service, create_monitoring_service, create_network_service,
-    create_runtime_service, create_session_service, create_upload_service, create_volume_service,
+    create_job_service, create_monitoring_service, create_network_service, create_runtime_service,
+    create_session_service, create_upload_service, create_volume_service,
 };
 use crate::upload::Store;
 use crate::upload::receive::Places;
@@ -46,6 +48,7 @@ pub(super) struct Jobs {
     upload_limit: UploadLimit,
     call_limits: CallLimits,
     store: Arc<Store>,
+    installer: Installer,
     /// Threads that check workflow files.
     workflow_threads: Places,
     /// Copies of files.
@@ -58,7 +61,7 @@ impl Jobs {
         rules: Rules,
         (pump, relay): (StreamPump, Relay),
         call_limits: CallLimits,
-        store: Arc<Store>,
+        (store, installer): (Arc<Store>, Installer),
         page_bytes: u64,
         start_bytes: u64,
     ) -> Self {
@@ -72,6 +75,7 @@ impl Jobs {
             upload_limit,
             call_limits,
             store,
+            installer,
             workflow_threads: Places::default(),
             transfers: Transfers::default(),
         }
@@ -115,11 +119,6 @@ impl Drop for UploadPermit {
     }
 }
 
-#[derive(Clone)]
-struct NotBuilt;
-
-impl RuntimeService for NotBuilt {}
-
 /// All services of the protocol.
 pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 7] {
     let sessions = jobs.clone();
@@ -128,9 +127,9 @@ pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 7] {
         create_upload_service(uploads),
         create_job_service(jobs.clone()),
         create_network_service(jobs.clone()),
-        create_volume_service(jobs),
+        create_volume_service(jobs.clone()),
         create_monitoring_service(host),
-        create_runtime_service(NotBuilt),
+        create_runtime_service(jobs),
         create_session_service(sessions),
     ]
 }

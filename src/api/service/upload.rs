@@ -1,27 +1,19 @@
 //! The handlers of UploadService.
 //!
-//! A call has a thread ([`crate::upload::receive`]), because it waits for the disk. The handler hands it one message at a
-//! time, and takes the next from the client when the thread is ready for it: HTTP/2 flow control does the rest.
+//! A call has a thread ([`crate::upload::receive`]), because it waits for the disk.
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Sender, bounded};
-use futures_channel::{mpsc, oneshot};
-use futures_util::StreamExt;
-use futures_util::future::{Either, select};
 use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus};
 
 use crate::api::bridge;
 use crate::api::convert::{Rules, reply, upload};
 use crate::api::limits::{CallLimits, CallPermit, Kind};
-use crate::api::status;
+use crate::api::{pieces, status};
 use crate::pb::joblet::{UploadReference, UploadRequest, UploadStatus};
 use crate::pb::joblet_grpc::UploadService;
-use crate::upload::receive::{self, Piece, Places};
+use crate::upload::receive::{self, Places};
 use crate::upload::{ClientKey, Store, StoreError, StoredStatus};
-
-/// Pieces that wait for the thread of a call.
-const PIECES: usize = 2;
 
 /// The state of all handlers.
 #[derive(Clone)]
@@ -47,54 +39,20 @@ impl Uploads {
         let first = permit.message(messages).await?;
         let (start, piece) = upload::upload_start(first, permit.owner(), &self.rules)
             .map_err(|refusal| status::of_refusal(&refusal))?;
-        let (pieces, queue) = bounded(PIECES);
-        let (ready, mut readiness) = mpsc::unbounded();
-        let (done, mut outcome) = oneshot::channel();
         let place = self.places.take().map_err(|e| refused(&e))?;
         let store = self.store.clone();
-        let work = move || {
-            let _place = place;
-            let result = receive::receive(&store, start, &queue, || {
-                // A call that is gone closes the queue of pieces, too.
-                let _ = ready.unbounded_send(());
-            });
-            let _ = done.send(result);
-        };
-        let thread = std::thread::Builder::new().name("upload".into()).spawn(work);
-        thread
-            .map_err(|why| refused(&StoreError::Bound(format!("cannot start a thread: {why}; try again"))))?;
-        let sent = async {
-            if readiness.next().await.is_some() {
-                send(&pieces, piece)?;
-            }
-            while readiness.next().await.is_some() {
-                match messages.next().await {
-                    Some(Ok(message)) => {
-                        permit.peer().check().inspect_err(|refused| permit.log_refusal(refused))?;
-                        let piece = upload::upload_piece(message);
-                        send(&pieces, piece.map_err(|refusal| status::of_refusal(&refusal))?)?;
-                    }
-                    // The client has finished, or is gone: its upload stays as it is, if it is not complete.
-                    Some(Err(_)) | None => break,
-                }
-            }
-            drop(pieces);
-            Ok(())
-        };
-        let sent = Box::pin(sent);
-        let result = match select(sent, &mut outcome).await {
-            Either::Right((result, _)) => result,
-            Either::Left((sent, _)) => {
-                sent?;
-                outcome.await
-            }
-        };
-        match result {
-            Ok(Ok(stored)) => Ok(reply::upload(&stored)),
-            Ok(Err(e)) => Err(refused(&e)),
-            // The thread sends its result, whatever it is.
-            Err(_) => Err(refused(&StoreError::Bound("the upload was not taken in; try again".to_owned()))),
-        }
+        let stored = pieces::hand_over(
+            permit,
+            messages,
+            piece,
+            upload::upload_piece,
+            "upload",
+            move |queue, ready| {
+                let _place = place;
+                receive::receive(&store, start, queue, ready).map_err(|e| status::of_store(&e))
+            },
+        );
+        Ok(reply::upload(&stored.await?))
     }
 
     /// Answers a call about one upload.
@@ -117,12 +75,6 @@ impl Uploads {
                 .map_err(|e| status::of_store(&e))
         });
     }
-}
-
-/// Hands a piece to the thread, which has room for it: it said so. A thread that is gone has left its outcome.
-fn send(pieces: &Sender<Piece>, piece: Piece) -> Result<(), RpcStatus> {
-    let _ = pieces.try_send(piece);
-    Ok(())
 }
 
 impl UploadService for Uploads {

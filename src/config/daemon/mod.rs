@@ -153,7 +153,7 @@ impl Default for DaemonConfig {
 
 /// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
 /// the file of an installed host loads.
-const WITHOUT_EFFECT: [&str; 56] = [
+const WITHOUT_EFFECT: [&str; 55] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -204,7 +204,6 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "process.default_user",
     "process.namespaces",
     "runtime.common_paths",
-    "runtime.registry_url",
     "security.audit",
     "server.keepalive",
     "server.mode",

@@ -40,6 +40,10 @@ pub use request::{
     VolumeJobView, VolumeView,
 };
 
+pub use super::install::{
+    ImportPiece, ImportRequest, ImportedRuntime, InstallEvent, InstallRequest, InstalledRuntime, Installer,
+    Origin,
+};
 pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};
 pub use crate::state::workflow::{Defaults, NodeRecord};
 

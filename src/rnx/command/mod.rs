@@ -44,6 +44,8 @@ mod network_inspect;
 mod network_list;
 mod network_remove;
 mod nodes;
+mod runtime_import;
+mod runtime_install;
 mod several;
 pub(crate) mod version;
 mod volume_create;
@@ -90,6 +92,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume_resize::COMMAND,
     &volume_remove::COMMAND,
     &cp::COMMAND,
+    &runtime_install::COMMAND,
+    &runtime_import::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,

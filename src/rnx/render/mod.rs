@@ -6,6 +6,7 @@
 pub(crate) mod chart;
 pub(crate) mod denials;
 pub(crate) mod fit;
+pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
