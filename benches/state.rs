@@ -140,6 +140,7 @@ fn fill(dir: &Path, count: u64) {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        runtime: None,
         user: User::Root,
         profile: Default::default(),
         timeout: Some(std::time::Duration::from_secs(3600)),

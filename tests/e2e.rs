@@ -76,6 +76,7 @@ mod e2e {
     mod races;
     mod recovery;
     mod run;
+    mod runtimes;
     mod security;
     mod session;
     mod shocks;

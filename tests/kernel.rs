@@ -49,6 +49,8 @@ mod profiles;
 mod refusals;
 #[path = "kernel/resources.rs"]
 mod resources;
+#[path = "kernel/roots.rs"]
+mod roots;
 #[path = "kernel/spool.rs"]
 mod spool;
 #[path = "kernel/survival.rs"]

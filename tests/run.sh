@@ -164,7 +164,7 @@ main() {
         declare -F "tier_$tier" >/dev/null || { echo "unknown tier: $tier (try --help)" >&2; exit 2; }
     done
 
-    need_packages "${build_packages[@]}" binutils openssl python3 python3-venv zsh fish groff-base iproute2 nftables jq strace xfsprogs || exit 1
+    need_packages "${build_packages[@]}" binutils openssl python3 python3-venv zsh fish groff-base iproute2 nftables jq strace xfsprogs busybox-static || exit 1
     need_rust "$root" || exit 1
     case " ${tiers[*]} " in
     *" checks "*)

@@ -228,6 +228,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        runtime: None,
         user: User::Root,
         profile: Default::default(),
         timeout: None,

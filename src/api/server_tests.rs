@@ -230,8 +230,14 @@ fn calls_are_authorised_checked_and_answered_by_the_loop() {
         (RpcStatusCode::INVALID_ARGUMENT, "command is required".into())
     );
     assert_eq!(
-        failure(RuntimeServiceClient::new(admin).list_runtimes_opt(&EmptyRequest::new(), option())),
-        (RpcStatusCode::UNIMPLEMENTED, "ListRuntimes is not supported by this version of joblet".into())
+        failure(
+            RuntimeServiceClient::new(admin)
+                .install_runtime_from_github_opt(&InstallRuntimeRequest::new(), option())
+        ),
+        (
+            RpcStatusCode::UNIMPLEMENTED,
+            "InstallRuntimeFromGithub is not supported by this version of joblet".into()
+        )
     );
     let long = "\u{1f980}".repeat(1 << 20);
     let (code, text) = failure(viewer.get_job_status_opt(&status_req(&long), option()));

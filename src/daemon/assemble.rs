@@ -159,7 +159,6 @@ impl Daemon {
             streams.history = threads.start_history(config, path, wishes, &streams.collector)?;
         }
         threads.start_resolver(names, config, places.run_dir.clone(), &node)?;
-        let uploads = (staging::open_store(config, places.uploads)?, installer(config)?);
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
             node: node.clone(),
@@ -169,6 +168,8 @@ impl Daemon {
         });
         let ledger = threads.start_ledger(database)?;
         let supply = supply(config, known, volumes, &node, &ledger, &mut threads)?;
+        let installer = Installer::new(supply.runtimes.store().clone(), &config.runtime);
+        let uploads = (staging::open_store(config, places.uploads)?, installer);
         let core = Core {
             settings: settings(config),
             node: node.clone(),
@@ -242,7 +243,7 @@ impl Daemon {
         let network = if network == NetworkMode::Host { NetworkMode::None } else { network };
         lifecycle::expect_jobs(
             self.event_loop.core(),
-            Usual { limits, user, profile: Profile::Strict, network },
+            Usual { limits, user, profile: Profile::Strict, network, root: None },
         );
     }
 
@@ -327,18 +328,6 @@ fn known(
     Ok((Known::new(config, networks)?, (volume::Store::new(places.volumes.clone()), volumes)))
 }
 
-/// The runtimes that are there, and the way to install more.
-fn installer(config: &DaemonConfig) -> Result<Installer, DaemonError> {
-    let base = &config.runtime.base_path;
-    // Ours alone, as dataDir is: jobs see what lies there, and others must not write it.
-    directories::make(base, ".staging")?;
-    let (store, findings) = crate::runtime::Store::open(base).map_err(DaemonError::Runtimes)?;
-    for finding in findings {
-        diag::event!(Level::Warn, "a runtime cannot be used", reason = finding);
-    }
-    Ok(Installer::new(store, &config.runtime))
-}
-
 /// The stock of things that are lent to jobs.
 fn supply(
     config: &DaemonConfig,
@@ -355,6 +344,7 @@ fn supply(
         ipv6: node.wiring.ipv6(),
         networks: threads.start_networks(known, config, node.clone(), ledger)?,
         volumes: threads.start_volumes(volumes, ledger)?,
+        runtimes: threads.start_runtimes(config, node.clone())?,
         egress: node.egress.clone(),
         keeper: threads.start_keeper(node)?,
         ports: PortTable::new(Relay::start().map_err(setting_up("start the relay of jobs' ports"))?),

@@ -25,9 +25,10 @@ use super::stores::Stores;
 use super::timers::Timers;
 use super::workflows::Workflows;
 use crate::exporter::Counts;
-use crate::job::Enforcement;
+use crate::job::{Enforcement, JobSpec};
 use crate::metrics::Sampler;
 use crate::output::{Collector, SpoolLimits};
+use crate::sandbox::RuntimeRoot;
 
 /// The owners of everything mutable.
 #[derive(Debug)]
@@ -166,6 +167,11 @@ impl fmt::Debug for Shutdown {
 }
 
 impl Core {
+    /// The root of a job; `None`: the host's paths.
+    pub(super) fn root_of(&self, spec: &JobSpec) -> Option<Arc<RuntimeRoot>> {
+        self.supply.runtimes.root(spec.runtime.as_ref()?)
+    }
+
     /// Jobs that wait for their time or for a slot.
     pub(super) fn waiting(&self) -> usize {
         self.schedule.len() + self.slots.waiting()

@@ -52,6 +52,7 @@ mod ports;
 mod predecessor;
 mod provision;
 mod resolver;
+mod runtimes;
 mod settings;
 mod sources;
 mod spawner;

@@ -15,12 +15,15 @@
 //! them given up, so that the pool comes to hold all kinds in the proportion in which jobs ask for them. The namespace of the
 //! profile `container` bounds the processes of all its ids together, so that limit cannot be changed either.
 //!
-//! Some have a wire and some have none, in the proportion of the last jobs ([`Mix`]): a wire is never taken from a sandbox.
+//! Some have a wire and some have none, and each has one root: the host's paths, or those of a runtime. Neither is ever changed.
+//! Sandboxes of each [`Kind`] are made in the proportion of the last jobs ([`Mix`]).
 //! One that has a wire has an address of the network that jobs asked for last, and gets another address for a job of
 //! another network, before its payload is started.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -29,7 +32,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::spawner::{CreateRequest, WarmSandbox};
 use super::token::{Counter, Token};
 use crate::job::{Limits, NetRate, NetworkMode, Profile, User};
-use crate::sandbox::Init;
+use crate::sandbox::{Init, RuntimeRoot};
 
 /// How long nothing starts or ends before sandboxes are created.
 const QUIET: Duration = Duration::from_millis(5);
@@ -43,8 +46,8 @@ pub(super) struct Pool {
     ready: Vec<WarmSandbox>,
     // How many are wanted.
     size: usize,
-    // Those on their way: without a wire, and with one.
-    creating: [Counter; 2],
+    // Those on their way.
+    creating: Vec<(Kind, Counter)>,
     mix: Mix,
     requests: Sender<(Box<CreateRequest>, Token)>,
     // For which jobs, until others come.
@@ -64,35 +67,72 @@ pub(super) struct Usual {
     pub(super) profile: Profile,
     /// The network. Not the host's: no sandbox is made ahead there.
     pub(super) network: NetworkMode,
+    /// The root, which may not be changed either; `None`: the host's paths.
+    pub(super) root: Option<Arc<RuntimeRoot>>,
 }
 
-/// The part of the last jobs that had a wire.
+impl Usual {
+    fn kind(&self) -> Kind {
+        Kind { wired: self.network.is_wired(), root: self.root.clone() }
+    }
+}
+
+/// What cannot be changed of a sandbox, beside its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kind {
+    /// Whether it has a wire.
+    wired: bool,
+    /// Its root; `None`: the host's paths.
+    root: Option<Arc<RuntimeRoot>>,
+}
+
+impl Kind {
+    fn of(sandbox: &WarmSandbox) -> Kind {
+        Kind { wired: sandbox.is_wired(), root: sandbox.root.clone() }
+    }
+}
+
+/// The kinds of the last jobs.
 #[derive(Debug, Default)]
 struct Mix {
-    wired: VecDeque<bool>,
+    kinds: VecDeque<Kind>,
     // The last network with a wire.
     network: Option<NetworkMode>,
 }
 
 impl Mix {
-    fn add(&mut self, network: &NetworkMode) {
-        if self.wired.len() == REMEMBERED {
-            self.wired.pop_front();
+    fn add(&mut self, usual: &Usual) {
+        if self.kinds.len() == REMEMBERED {
+            self.kinds.pop_front();
         }
-        self.wired.push_back(network.is_wired());
-        if network.is_wired() {
-            self.network = Some(network.clone());
+        self.kinds.push_back(usual.kind());
+        if usual.network.is_wired() {
+            self.network = Some(usual.network.clone());
         }
     }
 
-    /// The number of sandboxes with a wire among `size`: at least one of each kind that jobs had, if there is room.
-    fn wired_of(&self, size: usize) -> usize {
-        let wired = self.wired.iter().filter(|wired| **wired).count();
-        match (wired, self.wired.len() - wired) {
-            (0, _) => 0,
-            (_, 0) => size,
-            _ if size < 2 => usize::from(self.wired.back() == Some(&true)).min(size),
-            _ => ((size * wired + self.wired.len() / 2) / self.wired.len()).clamp(1, size - 1),
+    /// The number of sandboxes of each kind among `size`: at least one of each kind that jobs had, the last ones first, if
+    /// there is room.
+    fn wanted(&self, size: usize) -> Vec<(Kind, usize)> {
+        let mut kinds: Vec<(Kind, usize)> = Vec::new();
+        for kind in self.kinds.iter().rev() {
+            match kinds.iter_mut().find(|(known, _)| known == kind) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((kind.clone(), 1)),
+            }
+        }
+        kinds.truncate(size);
+        let all: usize = kinds.iter().map(|(_, count)| count).sum();
+        let mut wanted: Vec<(Kind, usize)> =
+            kinds.into_iter().map(|(kind, count)| (kind, ((size * count + all / 2) / all).max(1))).collect();
+        loop {
+            let sum: usize = wanted.iter().map(|(_, count)| count).sum();
+            let largest = wanted.iter_mut().max_by_key(|(_, count)| *count);
+            match (largest, sum.cmp(&size)) {
+                (Some((_, count)), Ordering::Greater) => *count -= 1,
+                (Some((_, count)), Ordering::Less) => *count += 1,
+                _ => return wanted,
+            }
         }
     }
 }
@@ -103,7 +143,7 @@ impl Pool {
         Pool {
             ready: Vec::new(),
             size,
-            creating: Default::default(),
+            creating: Vec::new(),
             mix: Mix::default(),
             requests,
             usual: None,
@@ -113,7 +153,7 @@ impl Pool {
 
     /// Wants sandboxes for such jobs.
     pub(super) fn expect(&mut self, usual: Usual) {
-        self.mix.add(&usual.network);
+        self.mix.add(&usual);
         self.usual = Some(usual);
     }
 
@@ -135,32 +175,48 @@ impl Pool {
     /// The kind of a sandbox to create; `None` where enough are ready or on their way.
     pub(super) fn lacking(&self) -> Option<Usual> {
         let usual = self.usual.clone().filter(|_| self.total() < self.size)?;
-        let network = self.mix.network.clone().filter(|_| self.wired() < self.mix.wired_of(self.size));
+        let wanted = self.mix.wanted(self.size).into_iter();
+        let lacks = wanted.map(|(kind, count)| (count.saturating_sub(self.count(&kind)), kind));
+        // Of kinds that lack as many the last one of the jobs.
+        let most = lacks.rev().max_by_key(|(lacks, _)| *lacks).filter(|(lacks, _)| *lacks > 0);
+        let Some((_, kind)) = most else {
+            return Some(Usual { network: NetworkMode::None, root: None, ..usual });
+        };
+        let network = self.mix.network.clone().filter(|_| kind.wired);
         if network.is_some() && self.tries_a_wire() {
             return None;
         }
-        Some(Usual { network: network.unwrap_or(NetworkMode::None), ..usual })
+        Some(Usual { network: network.unwrap_or(NetworkMode::None), root: kind.root, ..usual })
     }
 
-    /// A sandbox of the kind of which there are too many, where the pool is full and the other kind lacks two or all of
+    /// A sandbox of the kind of which there are too many, where the pool is full and another kind lacks two or all of
     /// its: it makes room for one of those. `can_wire`: whether one with a wire can be made.
     pub(super) fn surplus(&mut self, can_wire: bool) -> Option<WarmSandbox> {
         if self.total() < self.size || self.tries_a_wire() {
             return None;
         }
-        let gives = gives(self.wired(), self.total(), self.mix.wired_of(self.size), can_wire)?;
-        let at = self.ready.iter().position(|sandbox| sandbox.is_wired() == (gives == Gives::Wired))?;
+        let mut has: Vec<(Kind, usize)> = Vec::new();
+        for kind in self.ready.iter().map(Kind::of) {
+            if !has.iter().any(|(known, _)| *known == kind) {
+                has.push((kind.clone(), self.count(&kind)));
+            }
+        }
+        let gives = gives(&has, &self.mix.wanted(self.size), can_wire)?;
+        let at = self.ready.iter().position(|sandbox| Kind::of(sandbox) == gives)?;
         Some(self.ready.swap_remove(at))
     }
 
-    fn wired(&self) -> usize {
-        self.ready.iter().filter(|sandbox| sandbox.is_wired()).count() + self.creating[1].count()
+    /// Sandboxes of a kind, ready or on their way.
+    fn count(&self, kind: &Kind) -> usize {
+        let creating = self.creating.iter().filter(|(one, _)| one == kind).map(|(_, count)| count.count());
+        self.ready.iter().filter(|sandbox| Kind::of(sandbox) == *kind).count() + creating.sum::<usize>()
     }
 
     /// Whether the first sandbox with a wire is on its way. Others wait for it: where the host refuses wires, each would
     /// take seconds to hear it.
     fn tries_a_wire(&self) -> bool {
-        self.creating[1].count() > 0 && !self.ready.iter().any(WarmSandbox::is_wired)
+        let creates = self.creating.iter().any(|(kind, count)| kind.wired && count.count() > 0);
+        creates && !self.ready.iter().any(WarmSandbox::is_wired)
     }
 
     /// No wire can be made: none is tried ahead before a job asks for one.
@@ -174,21 +230,27 @@ impl Pool {
     }
 
     fn total(&self) -> usize {
-        self.ready.len() + self.creating.iter().map(Counter::count).sum::<usize>()
+        self.ready.len() + self.creating.iter().map(|(_, count)| count.count()).sum::<usize>()
     }
 
     /// Has a sandbox created.
     ///
     /// # Errors
     /// The thread is gone.
-    pub(super) fn request(&self, request: Box<CreateRequest>) -> Result<(), Box<CreateRequest>> {
-        let creating = &self.creating[usize::from(request.network.is_wired())];
-        self.requests.send((request, creating.token())).map_err(|back| back.into_inner().0)
+    pub(super) fn request(&mut self, request: Box<CreateRequest>) -> Result<(), Box<CreateRequest>> {
+        let kind = Kind { wired: request.network.is_wired(), root: request.root.clone() };
+        self.creating.retain(|(_, count)| count.count() > 0);
+        let at = self.creating.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.creating.push((kind, Counter::default()));
+            self.creating.len() - 1
+        });
+        let token = self.creating[at].1.token();
+        self.requests.send((request, token)).map_err(|back| back.into_inner().0)
     }
 
     /// Whether sandboxes are on their way.
     pub(super) fn is_filling(&self) -> bool {
-        self.creating.iter().any(|creating| creating.count() > 0)
+        self.creating.iter().any(|(_, count)| count.count() > 0)
     }
 
     /// Waits until nothing starts or ends; when to look, unless a timer looks already.
@@ -210,11 +272,13 @@ impl Pool {
 
     /// A sandbox for such a job of this rate, if one is ready. It may have an address of another network, and another rate.
     pub(super) fn take(&mut self, job: Usual, rate: NetRate) -> Taken {
-        self.mix.add(&job.network);
-        let Usual { limits, user, profile, network } = self.usual.insert(job);
+        self.mix.add(&job);
+        let Usual { limits, user, profile, network, root } = self.usual.insert(job);
         let mut taken = Taken::default();
         loop {
-            let is_such = |s: &WarmSandbox| s.is_for(*user, *profile, limits.pids) && s.suits(network, rate);
+            let is_such = |s: &WarmSandbox| {
+                s.is_for(*user, *profile, limits.pids) && s.root == *root && s.suits(network, rate)
+            };
             let is_there = |s: &WarmSandbox| s.network().as_ref() == Some(&*network);
             let find =
                 |is: &dyn Fn(&WarmSandbox) -> bool| self.ready.iter().position(|s| is_such(s) && is(s));
@@ -242,30 +306,36 @@ impl Pool {
         self.ready.extract_if(.., of_it).collect()
     }
 
+    /// Takes the sandboxes of a runtime's versions out, and makes none for them before a job asks for one.
+    pub(super) fn take_of_runtime(&mut self, is_meant: impl Fn(&str) -> bool) -> Vec<WarmSandbox> {
+        let meant = |root: &Option<Arc<RuntimeRoot>>| root.as_ref().is_some_and(|root| is_meant(&root.name));
+        self.mix.kinds.retain(|kind| !meant(&kind.root));
+        if let Some(usual) = self.usual.as_mut().filter(|usual| meant(&usual.root)) {
+            usual.root = None;
+        }
+        self.ready.extract_if(.., |sandbox| meant(&sandbox.root)).collect()
+    }
+
     /// Takes all sandboxes out.
     pub(super) fn take_all(&mut self) -> Vec<WarmSandbox> {
         std::mem::take(&mut self.ready)
     }
 }
 
-/// The kind of sandbox that a full pool has too many of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gives {
-    Wired,
-    Unwired,
-}
-
-/// The kind that gives one up, of so many with a wire among all, where so many are wanted with one.
-fn gives(wired: usize, all: usize, wanted: usize, can_wire: bool) -> Option<Gives> {
-    let (unwired, wanted_unwired) = (all.saturating_sub(wired), all.saturating_sub(wanted));
-    let lacks = |has: usize, wants: usize| wants > has + 1 || (has == 0 && wants > 0);
-    if lacks(wired, wanted) && can_wire {
-        Some(Gives::Unwired)
-    } else if lacks(unwired, wanted_unwired) {
-        Some(Gives::Wired)
-    } else {
-        None
+/// The kind that gives one up, where so many of each kind are there and so many are wanted.
+fn gives(has: &[(Kind, usize)], wanted: &[(Kind, usize)], can_wire: bool) -> Option<Kind> {
+    let count = |all: &[(Kind, usize)], kind: &Kind| {
+        all.iter().find(|(known, _)| known == kind).map_or(0, |(_, count)| *count)
+    };
+    let lacks = |(kind, wants): &(Kind, usize)| {
+        let has = count(has, kind);
+        (*wants > has + 1 || has == 0) && *wants > 0 && (can_wire || !kind.wired)
+    };
+    if !wanted.iter().any(lacks) {
+        return None;
     }
+    let surplus = |(kind, has): &(Kind, usize)| has.saturating_sub(count(wanted, kind));
+    has.iter().max_by_key(|one| surplus(one)).filter(|one| surplus(one) > 0).map(|(kind, _)| kind.clone())
 }
 
 /// The sandboxes that leave the pool when a job looks for one.
@@ -289,52 +359,67 @@ fn waits(init: &Init) -> bool {
 mod tests {
     use super::*;
 
+    fn kind(wired: bool, runtime: &str) -> Kind {
+        let root = RuntimeRoot {
+            name: runtime.to_owned(),
+            generation: 1,
+            over_host: true,
+            layers: Vec::new(),
+            mounts: Vec::new(),
+        };
+        Kind { wired, root: Some(Arc::new(root)).filter(|_| !runtime.is_empty()) }
+    }
+
     #[test]
     fn full_pool_comes_to_the_wanted_proportion_and_stays_there() {
+        let (wire, none) = (kind(true, ""), kind(false, ""));
         for (wired, wanted, can_wire, expected) in [
-            (0, 8, true, Some(Gives::Unwired)),
-            (0, 1, true, Some(Gives::Unwired)),
+            (0, 8, true, Some(&none)),
+            (0, 1, true, Some(&none)),
             (0, 8, false, None),
             (3, 4, true, None),
             (4, 4, true, None),
             (5, 4, true, None),
-            (6, 4, true, Some(Gives::Wired)),
-            (8, 7, true, Some(Gives::Wired)),
+            (6, 4, true, Some(&wire)),
+            (8, 7, true, Some(&wire)),
             (7, 8, true, None),
-            (8, 0, true, Some(Gives::Wired)),
+            (8, 0, true, Some(&wire)),
         ] {
-            assert_eq!(gives(wired, 8, wanted, can_wire), expected, "{wired} of 8, {wanted} wanted");
+            let has = [(wire.clone(), wired), (none.clone(), 8 - wired)];
+            let wants = [(wire.clone(), wanted), (none.clone(), 8 - wanted)];
+            assert_eq!(gives(&has, &wants, can_wire).as_ref(), expected, "{wired} of 8, {wanted} wanted");
         }
+        let (python, java) = (kind(false, "python@1.0.0"), kind(false, "java@1.0.0"));
+        let has = [(none.clone(), 5), (python.clone(), 3)];
+        let wants = [(none.clone(), 4), (python, 3), (java, 1)];
+        assert_eq!(gives(&has, &wants, true), Some(none));
     }
 
     #[test]
-    fn sandboxes_are_wired_in_the_proportion_of_jobs() {
-        let mix = |wired: usize, unwired: usize| {
-            let mut mix = Mix::default();
-            (0..unwired).for_each(|_| mix.add(&NetworkMode::None));
-            (0..wired).for_each(|_| mix.add(&NetworkMode::Bridge));
-            mix
+    fn sandboxes_are_made_in_the_proportion_of_jobs() {
+        let mix = |kinds: &[(Kind, usize)]| {
+            let kinds = kinds.iter().flat_map(|(kind, count)| std::iter::repeat_n(kind.clone(), *count));
+            Mix { kinds: kinds.collect(), network: None }
         };
-        for (wired, unwired, size, expected) in [
-            (0, 0, 8, 0),
-            (0, 5, 8, 0),
-            (5, 0, 8, 8),
+        let (wire, none, java) = (kind(true, ""), kind(false, ""), kind(false, "java@1.0.0"));
+        for (unwired, wired, size, expected) in [
+            (5, 0, 8, 0),
+            (0, 5, 8, 8),
             (1, 1, 8, 4),
-            (1, 63, 8, 1),
-            (63, 1, 8, 7),
-            (3, 1, 8, 6),
-            (1, 5, 1, 1),
-            (200, 3, 8, 8),
+            (63, 1, 8, 1),
+            (1, 63, 8, 7),
+            (1, 3, 8, 6),
+            (5, 1, 1, 1),
             (4, 4, 0, 0),
         ] {
-            assert_eq!(
-                mix(wired, unwired).wired_of(size),
-                expected,
-                "{wired} with, {unwired} without, of {size}"
-            );
+            let wanted = mix(&[(none.clone(), unwired), (wire.clone(), wired)]).wanted(size);
+            let found = wanted.iter().find(|(kind, _)| *kind == wire).map_or(0, |(_, count)| *count);
+            assert_eq!(found, expected, "{wired} with, {unwired} without, of {size}");
+            assert_eq!(wanted.iter().map(|(_, count)| count).sum::<usize>(), size);
         }
-        let mut last = mix(3, 0);
-        last.add(&NetworkMode::None);
-        assert_eq!((last.wired_of(1), last.network), (0, Some(NetworkMode::Bridge)));
+        assert!(Mix::default().wanted(8).is_empty());
+        let three = mix(&[(none.clone(), 60), (wire.clone(), 2), (java.clone(), 2)]);
+        assert_eq!(three.wanted(8), [(java.clone(), 1), (wire, 1), (none, 6)]);
+        assert_eq!(three.wanted(1), [(java, 1)], "the kind of the last job");
     }
 }

@@ -22,12 +22,13 @@ use super::networks::{Known, Networks};
 use super::outputs::{self, Outputs};
 use super::pool::Pool;
 use super::provision::Node;
+use super::runtimes::Runtimes;
 use super::settings::{spool_limits, stores};
 use super::spawner::{CreateRequest, Spawner, StartResult, Starts, schedule_first};
 use super::staging::{self, Staging};
 use super::token::Token;
 use super::volumes::Volumes;
-use super::{DaemonError, networks, resolver};
+use super::{DaemonError, directories, networks, resolver};
 use crate::config::daemon::DaemonConfig;
 use crate::diag;
 use crate::job::JobId;
@@ -204,6 +205,20 @@ impl Threads {
         let (volumes, thread) = Volumes::start(store, stored, ledger.standing(), report)?;
         self.handles.push(thread);
         Ok(volumes)
+    }
+
+    /// The thread that looks at the disk for runtimes.
+    pub(super) fn start_runtimes(
+        &mut self,
+        config: &DaemonConfig,
+        node: Arc<Node>,
+    ) -> Result<Runtimes, DaemonError> {
+        let base = &config.runtime.base_path;
+        // Ours alone, as dataDir is: jobs see what lies there, and others must not write it.
+        directories::make(base, ".staging")?;
+        let (runtimes, thread) = Runtimes::start(base, node)?;
+        self.handles.push(thread);
+        Ok(runtimes)
     }
 
     /// The thread that writes the inputs of waiting jobs.

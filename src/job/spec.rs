@@ -8,7 +8,7 @@ use super::client::ClientId;
 use super::egress::List;
 use super::env::{self, Secret};
 use super::publish::Published;
-use super::{InvalidField, Limits, NetRate, NetworkMode, Part, Profile, User, VolumeUse};
+use super::{InvalidField, Limits, NetRate, NetworkMode, Part, Profile, RuntimeSpec, User, VolumeUse};
 
 /// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
 /// the values of secrets.
@@ -16,13 +16,13 @@ use super::{InvalidField, Limits, NetRate, NetworkMode, Part, Profile, User, Vol
 pub struct JobSpec {
     /// Human name, at most 64 printable characters; may be empty.
     pub name: String,
-    /// Program: a path, or a name searched in the job's PATH.
+    /// Program: a path, or a name searched in the job's PATH. Empty only until it is accepted, for that of its runtime.
     pub command: String,
     /// The arguments argv[1..], unchanged.
     pub args: Vec<String>,
     /// Resource limits in force.
     pub limits: Limits,
-    /// Absolute directory inside the job.
+    /// Absolute directory inside the job. Empty only until it is accepted, for that of its runtime.
     pub work_dir: String,
     /// Plain variables, sorted by name.
     pub environment: Vec<(String, String)>,
@@ -43,6 +43,9 @@ pub struct JobSpec {
     /// The volumes that it gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeUse>,
+    /// Its root, the exact version once it is accepted; `None`: the host's paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeSpec>,
     /// The user that it is inside.
     #[serde(default, skip_serializing_if = "User::is_root")]
     pub user: User,
@@ -89,6 +92,7 @@ impl JobSpec {
             rate: NetRate::default(),
             publish: vec![],
             volumes: vec![],
+            runtime: None,
             user: User::Root,
             profile: Profile::Strict,
             timeout: None,

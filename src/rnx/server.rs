@@ -147,6 +147,16 @@ impl Server {
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 
+    /// The same, of the service that knows runtimes.
+    pub(crate) fn ask_runtimes<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&RuntimeServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = RuntimeServiceClient::new(self.channel.clone());
+        question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
     /// The same, of the service that takes uploads; it waits for a connection while there is none.
     pub(crate) fn ask_uploads<T>(
         &self,

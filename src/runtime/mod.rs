@@ -5,13 +5,14 @@
 //!   python-3.11/1.3.1/runtime.yml    what the runtime is ([`description`]); its files lie beside it
 //!   .layers/sha256/<64 digits>/      unpacked layers of images, each stored once, whatever runtimes have it
 //!   .staging/<random>/               things that are half made, or being removed
+//!   .leaving/<random>/               what an earlier daemon had below `.staging`
 //! ```
 //!
 //! # Whole or not at all
 //!
 //! Whatever is installed is made below `.staging` and moved into place by one rename, and what is removed is moved there by one
 //! rename first. So a daemon that is killed at any step leaves a runtime or none; the next one removes what is below
-//! `.staging`, and layers that no runtime names ([`Store::open`]).
+//! `.staging`, and layers that no runtime names ([`Store::clean`]).
 //!
 //! # Who has it
 //!

@@ -23,6 +23,7 @@ const MOST: usize = 1024;
 const SHOWN: usize = 10;
 const LAYERS: &str = ".layers/sha256";
 const STAGING: &str = ".staging";
+const LEAVING: &str = ".leaving";
 
 /// The number of the next installation that is read.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -161,25 +162,35 @@ impl Inner {
 }
 
 impl Store {
-    /// The runtimes below `base`. Removes what an earlier daemon left half made, and layers that no runtime names. What is wrong is
-    /// returned in words; such a runtime is left as it is and not offered. Touches the disk.
+    /// The runtimes below `base`. What is wrong with one is returned in words; it is left as it is and not offered. Call
+    /// [`Store::clean`] next, on a thread that may take its time.
     ///
     /// # Errors
     /// A directory that cannot be made or read.
     pub fn open(base: &Path) -> Result<(Store, Vec<String>), RuntimeError> {
-        for below in [STAGING, LAYERS] {
+        for below in [STAGING, LEAVING, LAYERS] {
             let dir = base.join(below);
             disk(fs::create_dir_all(&dir), "make", &dir)?;
         }
         let inner = Inner { base: base.to_owned(), catalog: Mutex::default(), layers: Mutex::default() };
         let store = Store { inner: Arc::new(inner) };
-        let mut findings = staging::clear(&base.join(STAGING));
-        findings.extend(store.rescan()?);
-        let layers = base.join(LAYERS);
-        let there = disk(fs::read_dir(&layers), "read", &layers)?;
-        let digest = |entry: fs::DirEntry| format!("sha256:{}", entry.file_name().to_str()?).parse().ok();
-        store.remove_layers(there.flatten().filter_map(digest).collect());
+        // It may be much: `clean` removes it.
+        let staging = base.join(STAGING);
+        let half_made = base.join(LEAVING).join(uuid::Uuid::new_v4().to_string());
+        disk(fs::rename(&staging, &half_made), "move aside", &staging)?;
+        disk(fs::create_dir(&staging), "make", &staging)?;
+        let findings = store.rescan()?;
         Ok((store, findings))
+    }
+
+    /// Removes what an earlier daemon left half made, and layers that no runtime names and nobody holds. What is wrong is returned in
+    /// words. It may take long.
+    pub fn clean(&self) -> Vec<String> {
+        let findings = staging::clear(&self.inner.base.join(LEAVING));
+        let there = fs::read_dir(self.inner.base.join(LAYERS)).into_iter().flatten().flatten();
+        let digest = |entry: fs::DirEntry| format!("sha256:{}", entry.file_name().to_str()?).parse().ok();
+        self.remove_layers(there.filter_map(digest).collect());
+        findings
     }
 
     /// Looks for runtimes that somebody has put into place by hand. What is wrong with one is returned in words. Touches the disk.

@@ -139,6 +139,8 @@ fn half_made_things_are_removed_and_whole_ones_found_again() {
     fs::write(dir.path().join("flat").join(FILE), "").unwrap();
     fs::create_dir_all(dir.path().join("empty/1.0.0")).unwrap();
     let (store, findings) = Store::open(dir.path()).unwrap();
+    assert!(store.clean().is_empty());
+    assert_eq!(entries(&dir.path().join(LEAVING)), 0);
     assert!(findings.len() == 2 && findings.iter().any(|said| said.contains("flat/VERSION")), "{findings:?}");
     let names: Vec<String> = store.list().iter().map(|runtime| runtime.id.to_string()).collect();
     assert_eq!(names, ["a@1.0.0", "image@1.0.0"]);

@@ -285,6 +285,16 @@ impl Sandbox {
         self.roots.get(root, &host_paths(&self.config), &self.config.run_dir)
     }
 
+    /// Whether [`Sandbox::root`] has nothing to make. Any thread may ask.
+    pub fn has_root(&self, root: &RuntimeRoot) -> bool {
+        self.roots.has(root)
+    }
+
+    /// Lets the templates of runtimes go that are gone, by their names.
+    pub fn forget_roots(&self, is_gone: impl Fn(&str) -> bool) {
+        self.roots.forget(is_gone);
+    }
+
     /// Lets templates go that nobody has used for some minutes; the number of those that are left.
     pub fn forget_idle_roots(&self, now: Instant) -> usize {
         self.roots.forget_idle(now)

@@ -59,6 +59,18 @@ impl Roots {
         Ok(template.insert(Arc::new(built)).clone())
     }
 
+    /// Whether there is a template of this root. It does not wait for one that is being made.
+    pub(super) fn has(&self, root: &RuntimeRoot) -> bool {
+        let kept = lock(&self.kept);
+        kept.get(root).is_some_and(|kept| kept.template.try_lock().is_ok_and(|template| template.is_some()))
+    }
+
+    /// Lets the templates of these roots go.
+    pub(super) fn forget(&self, is_gone: impl Fn(&str) -> bool) {
+        let leaving: Vec<_> = lock(&self.kept).extract_if(|root, _| is_gone(&root.name)).collect();
+        drop(leaving);
+    }
+
     /// Lets templates go that nobody has used for some minutes; the number of those that are left.
     pub(super) fn forget_idle(&self, now: Instant) -> usize {
         let (leaving, left) = {

@@ -31,6 +31,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        runtime: None,
         user: User::Root,
         profile: Default::default(),
         timeout: Some(std::time::Duration::from_millis(1500)),

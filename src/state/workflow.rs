@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::checksum::checksum;
 use crate::job::egress::List;
-use crate::job::{ClientId, Ending, JobId, Limits, NetRate, NetworkMode, User, WorkflowId};
+use crate::job::{ClientId, Ending, JobId, Limits, NetRate, NetworkMode, RuntimeId, User, WorkflowId};
 
 /// Made when they are missing: earlier versions do not know them, and leave them alone.
 pub(super) const TABLES: &str = "CREATE TABLE IF NOT EXISTS workflows (serial INTEGER PRIMARY KEY, crc INTEGER NOT \
@@ -66,6 +66,9 @@ pub struct Defaults {
     /// The rate of a job with a network.
     #[serde(default, skip_serializing_if = "NetRate::is_unlimited")]
     pub rate: NetRate,
+    /// The versions that the runtimes of its jobs came to, by the texts that ask for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runtimes: BTreeMap<String, RuntimeId>,
 }
 
 /// The end of a workflow.
@@ -268,6 +271,7 @@ mod tests {
             timeout: None,
             egress: None,
             rate: NetRate::default(),
+            runtimes: BTreeMap::new(),
         };
         WorkflowRecord {
             id: WorkflowId::random(),

@@ -103,8 +103,8 @@ fn unknown_keys_are_refused_with_place_and_suggestion() {
 #[test]
 fn parts_that_do_not_exist_yet_are_named() {
     for (lines, part) in [
-        ("runtime: python-3.11", "no runtimes yet"),
         ("profile: docker", "invalid profile \"docker\": strict (one id"),
+        ("runtime: Python", "runtime: \"Python\" cannot be the name of a runtime"),
         ("volumes: [../x]", "volumes: \"../x\" cannot be the name of a volume"),
         ("volumes: [a, 'a:ro']", "volumes: volume \"a\" stands twice"),
         ("resources: {gpu_count: 1}", "no GPUs yet"),

@@ -14,7 +14,7 @@ use super::values::{fields, string, strings, together, variables};
 use super::yaml::{Key, Node, Value};
 use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::{InvalidField, Profile, VolumeUse, spec, units, volume};
+use crate::job::{InvalidField, Profile, RuntimeSpec, VolumeUse, spec, units, volume};
 
 const KEYS: [&str; 23] = [
     "command",
@@ -52,9 +52,6 @@ const ELSEWHERE: [(&str, &str); 7] = [
     ("max_memory", "write it below resources:"),
     ("conditions", "write requires: with \"- build=COMPLETED OR test=FAILED\""),
 ];
-
-/// Keys whose parts of joblet do not exist yet, and the name of that part.
-const NOT_BUILT: [(&str, &str); 1] = [("runtime", "runtimes")];
 
 /// Most paths of one job's outputs, and of its inputs from one job.
 const MAX_PATHS: usize = 256;
@@ -106,6 +103,8 @@ pub struct WorkflowJob {
     pub volumes: Vec<VolumeUse>,
     /// The profile of its walls.
     pub profile: Profile,
+    /// Its root; `None`: the host's paths.
+    pub runtime: Option<RuntimeSpec>,
     /// The files that the client sends, as the file names them.
     pub uploads: Vec<String>,
     /// The limits of the job.
@@ -208,13 +207,17 @@ pub(super) fn read<'t>(
             }
             "array" => job.array = Some(at(node, array::parse(&string(key, node)?, MAX_ELEMENTS))?),
             "matrix" => job.array = Some(matrix(node)?),
-            _ => refuse_unbuilt(key, node, &NOT_BUILT)?,
+            // `runtime`, the last of the keys.
+            _ => job.runtime = runtime(key, node)?,
         }
     }
     job.environment = together(key.at, plain, secrets)?;
     job.reach = reach.finish(key.at, &of, job.network.as_deref(), job.array.as_ref())?;
-    spec::check_command(&job.command, &job.args, false)
-        .map_err(|e| WorkflowError::value(key.at, format!("{of}: {e}")))?;
+    // A runtime may have a command of its own.
+    if job.runtime.is_none() || !job.command.is_empty() || !job.args.is_empty() {
+        spec::check_command(&job.command, &job.args, false)
+            .map_err(|e| WorkflowError::value(key.at, format!("{of}: {e}")))?;
+    }
     check_variables(key.at, &of, &job, shared)?;
     Ok((job, links))
 }
@@ -285,6 +288,15 @@ fn profile(key: &Key, node: &Node) -> Result<Profile, WorkflowError> {
 fn volumes(key: &Key, node: &Node) -> Result<Vec<VolumeUse>, WorkflowError> {
     let texts = strings(key, node)?;
     volume::parse_uses(&texts).map_err(|why| WorkflowError::value(node.at, format!("volumes: {why}")))
+}
+
+fn runtime(key: &Key, node: &Node) -> Result<Option<RuntimeSpec>, WorkflowError> {
+    let name = string(key, node)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let parsed = name.parse().map_err(|why| WorkflowError::value(node.at, format!("runtime: {why}")));
+    parsed.map(Some)
 }
 
 fn uploads(node: &Node) -> Result<Vec<String>, WorkflowError> {

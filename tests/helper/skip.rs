@@ -37,6 +37,13 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether there is a shell that needs no other file, for roots that have nothing else.
+pub fn static_busybox() -> bool {
+    let interpreter = b"ld-linux";
+    let program = std::fs::read("/bin/busybox").unwrap_or_default();
+    !program.is_empty() && !program.windows(interpreter.len()).any(|bytes| bytes == interpreter)
+}
+
 /// Whether the host has a cgroup v2 hierarchy that can delegate this controller.
 pub fn has_cgroup_controller(name: &str) -> bool {
     let Some(mount) = super::residue::cgroup2_mount() else { return false };

@@ -29,6 +29,7 @@ impl LoopUnderTest {
         // Ids of this file alone: nodes of the e2e tier use those from 1_879_048_192 on, jobs of this tier those from 1_900_000_000.
         config.process.subid_base = 1_860_000_000;
         config.joblet.on_shutdown = joblet::config::daemon::OnShutdown::Stop;
+        config.runtime.base_path = dir.path().join("runtimes");
         tune(&mut config);
         let (send, receive) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -97,6 +98,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        runtime: None,
         user: User::Root,
         profile: Default::default(),
         timeout: None,

@@ -12,6 +12,7 @@ pub(super) mod install;
 pub(super) mod network;
 pub(super) mod reply;
 pub(super) mod request;
+pub(super) mod runtime;
 pub(super) mod upload;
 pub(super) mod volume;
 pub(super) mod workflow;

@@ -44,6 +44,7 @@ pub(in crate::api) fn run(view: JobView) -> RunJobResponse {
         network: view.spec.network.as_str().to_owned(),
         user: view.spec.user.as_str().to_owned(),
         profile: view.spec.profile.as_str().to_owned(),
+        runtime: runtime(&view.spec),
         unenforced_limits: view.unenforced,
         wait_reason: view.wait_reason,
         ..RunJobResponse::default()
@@ -61,6 +62,7 @@ pub(in crate::api) fn plan(explained: Explained) -> RunJobResponse {
         network: spec.network.as_str().to_owned(),
         user: spec.user.as_str().to_owned(),
         profile: spec.profile.as_str().to_owned(),
+        runtime: runtime(&spec),
         command: spec.command,
         args: spec.args,
         unenforced_limits: unenforced,
@@ -94,6 +96,7 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         profile: view.spec.profile.as_str().to_owned(),
         workDir: view.spec.work_dir.clone(),
         volumes: view.spec.volumes.iter().map(ToString::to_string).collect(),
+        runtime: runtime(&view.spec),
         uploads: view.spec.upload_paths.clone(),
         nodeId: rules.node_id.clone(),
         timeout: timeout(view.spec.timeout),
@@ -129,6 +132,11 @@ pub(in crate::api) fn security(view: JobView, layers: Vec<Layer>, rules: &Rules)
     };
     let security_layers = layers.into_iter().map(layer).collect();
     GetJobStatusRes { security_layers, ..status(view, rules) }
+}
+
+/// The runtime as NAME@VERSION; empty where it has none.
+fn runtime(spec: &JobSpec) -> String {
+    spec.runtime.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn ports(ports: &[Published]) -> Vec<String> {

@@ -12,8 +12,8 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::publish::{self, Published};
 use crate::job::units;
 use crate::job::{
-    ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, Secret, Status, User, spec,
-    volume,
+    ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, RuntimeSpec, Secret, Status,
+    User, spec, volume,
 };
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
@@ -43,10 +43,18 @@ pub(in crate::api) fn run(
 ) -> Result<(Box<JobSpec>, Vec<Upload>), Refusal> {
     supported(&request)?;
     spec::check_name(&request.name)?;
-    spec::check_command(&request.command, &request.args, rules.validate_commands)?;
+    let runtime = runtime(&request.runtime)?;
+    // That of the runtime, if it has one: the loop knows.
+    let has_command = runtime.is_none() || !request.command.is_empty() || !request.args.is_empty();
+    if has_command {
+        spec::check_command(&request.command, &request.args, rules.validate_commands)?;
+    }
     let limits = limits(&request, rules)?;
     short("workDir", &request.workDir)?;
-    let work_dir = spec::work_dir(&request.workDir)?;
+    let work_dir = match &runtime {
+        Some(_) if request.workDir.is_empty() => String::new(),
+        _ => spec::work_dir(&request.workDir)?,
+    };
     let network = network(&request.network, rules)?;
     let egress = egress(&request.egress, &network, rules)?;
     let rate = rate(&request, &network, rules)?;
@@ -74,6 +82,7 @@ pub(in crate::api) fn run(
         rate,
         publish,
         volumes,
+        runtime,
         user,
         profile,
         timeout,
@@ -92,11 +101,8 @@ pub(in crate::api) fn run(
 
 /// Refuses fields that the daemon would silently ignore.
 fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
-    for (field, set) in [
-        ("runtime", !request.runtime.is_empty()),
-        ("gpu_count", request.gpu_count != 0),
-        ("gpu_memory_mb", request.gpu_memory_mb != 0),
-    ] {
+    for (field, set) in [("gpu_count", request.gpu_count != 0), ("gpu_memory_mb", request.gpu_memory_mb != 0)]
+    {
         unsupported(field, set)?;
     }
     for (field, set) in [
@@ -215,6 +221,12 @@ fn publish(texts: &[String], network: &NetworkMode, rules: &Rules) -> Result<Vec
     publish::check(&ports)?;
     rules.check_publish(&ports)?;
     Ok(ports)
+}
+
+/// The root that the client names. Whether there is such a runtime only the loop knows.
+pub(in crate::api) fn runtime(asked: &str) -> Result<Option<RuntimeSpec>, Refusal> {
+    short("runtime", asked)?;
+    Ok(if asked.is_empty() { None } else { Some(asked.parse()?) })
 }
 
 /// The user inside, the node's where the client names none.

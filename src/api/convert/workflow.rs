@@ -110,7 +110,9 @@ fn check(plan: &Workflow, rules: &Rules) -> Result<(), Refusal> {
     }
     for job in &plan.jobs {
         let (at, name) = (job.at, job.name.as_str());
-        if let Err(why) = spec::check_command(&job.command, &job.args, rules.validate_commands) {
+        let has_command = job.runtime.is_none() || !job.command.is_empty();
+        if has_command && let Err(why) = spec::check_command(&job.command, &job.args, rules.validate_commands)
+        {
             return wrong(at, name, why);
         }
         if let Some(memory) = job.resources.memory
@@ -157,7 +159,7 @@ fn check_reach(job: &workflow::WorkflowJob, network: &NetworkMode, rules: &Rules
 fn defaults(rules: &Rules) -> Defaults {
     let (limits, user, network) = rules.usual();
     let (timeout, egress, rate) = (rules.job_timeout, rules.egress.clone(), rules.net_rate);
-    Defaults { limits, user, network, timeout, egress, rate }
+    Defaults { limits, user, network, timeout, egress, rate, runtimes: Default::default() }
 }
 
 fn plain(path: &[u8]) -> &[u8] {

@@ -66,8 +66,8 @@ fn refusals_name_the_place_and_the_rule() {
         ("jobs: {a: {command: x, resources: {cpu_cores: '7'}}}", "jobs on this node can use cores 0"),
         ("jobs: {a: {command: x, timeout: 100h}}", "joblet.jobTimeout of this node allows at most"),
         (
-            "jobs: {a: {command: x, runtime: python}}",
-            "missing: workflow validation failed: line 1, column 24: runtime",
+            "jobs: {a: {command: x, runtime: ../x}}",
+            "line 1, column 33: runtime: \"../x\" cannot be the name of a runtime",
         ),
         (
             "jobs: {a: {command: x, volumes: ['data:rw']}}",

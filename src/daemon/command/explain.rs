@@ -6,13 +6,13 @@ use crate::daemon::core::Core;
 use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
 use crate::job::units::format_duration;
 use crate::job::{Controller, JobSpec, NetworkMode};
-use crate::sandbox::{Network, Root, SandboxError, SandboxSpec, filter};
+use crate::sandbox::{Network, Root, RuntimeRoot, SandboxError, SandboxSpec, filter};
 use crate::upload::Upload;
 
 /// Answers with the plan of a job that is not started: no id, no record, nothing on disk.
 pub(super) fn handle(
     core: &Core,
-    spec: Box<JobSpec>,
+    mut spec: Box<JobSpec>,
     uploads: &[Upload],
     stored: &StoredFiles,
     answer: Answer<Explained>,
@@ -29,26 +29,64 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return;
     }
+    if let Err(why) = core.supply.runtimes.complete(&mut spec) {
+        return drop(answer.send(Err(why)));
+    }
     let inline = uploads.iter().map(|upload| upload.content.len() as u64);
     let bytes = inline.chain(stored.found.iter().map(|stored| stored.size())).sum();
     let entries = stored.found.iter().map(|stored| stored.entries()).sum::<usize>() + uploads.len();
     let enforced = core.node.tree.enforce(&spec.limits, core.settings.enforcement);
-    let explained = enforced.map_err(|why| CommandError::SetUp(why.to_string())).and_then(|unenforced| {
-        let asked = Asked { spec: &spec, supply: &core.supply, unenforced: &unenforced };
-        let plan =
-            plan(&core.node, &asked, entries, bytes).map_err(|why| CommandError::SetUp(why.to_string()))?;
-        let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
-        let lacks_rate = core.node.lacks_rate(spec.rate);
-        let unenforced = named.map(ToString::to_string).chain(lacks_rate).collect();
-        Ok(Explained { spec, unenforced, plan })
-    });
-    let _ = answer.send(explained);
+    let unenforced = match enforced {
+        Ok(unenforced) => unenforced,
+        Err(why) => return drop(answer.send(Err(CommandError::SetUp(why.to_string())))),
+    };
+    let asked = Asked { spec: &spec, supply: &core.supply, unenforced: &unenforced };
+    let begun = provision::explain(&core.node, &asked);
+    let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
+    let lacks_rate = core.node.lacks_rate(spec.rate);
+    let unenforced = named.map(ToString::to_string).chain(lacks_rate).collect();
+    let draft = Draft { spec, unenforced, begun, entries, bytes };
+    let Some(root) = core.root_of(&draft.spec) else {
+        let _ = answer.send(draft.finish(&core.node, None));
+        return;
+    };
+    // The root may have to be made first.
+    if let Some(why) = core.streams.inspection.is_full() {
+        return drop(answer.send(Err(CommandError::Exhausted(why))));
+    }
+    let node = core.node.clone();
+    core.streams.inspection.run(move || drop(answer.send(draft.finish(&node, Some(&root)))));
 }
 
-/// Sentences in the order of a start.
-fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Vec<String>, SandboxError> {
-    let spec = asked.spec;
-    let mut plan = provision::explain(node, asked);
+/// A plan without the steps of the child.
+struct Draft {
+    spec: Box<JobSpec>,
+    unenforced: Vec<String>,
+    begun: Vec<String>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Draft {
+    fn finish(self, node: &Node, root: Option<&RuntimeRoot>) -> Result<Explained, CommandError> {
+        let failed = |why: SandboxError| CommandError::SetUp(why.to_string());
+        let template = root.map(|root| node.sandbox.root(root)).transpose().map_err(failed)?;
+        let root = template.as_deref().map_or(Root::Host, Root::Runtime);
+        let Draft { spec, unenforced, begun, entries, bytes } = self;
+        let plan = plan(node, &spec, begun, root, entries, bytes).map_err(failed)?;
+        Ok(Explained { spec, unenforced, plan })
+    }
+}
+
+/// Sentences in the order of a start, behind those that are there already.
+fn plan(
+    node: &Node,
+    spec: &JobSpec,
+    mut plan: Vec<String>,
+    root: Root<'_>,
+    entries: usize,
+    bytes: u64,
+) -> Result<Vec<String>, SandboxError> {
     let wire = provision::wire_to(spec.network.as_str(), "<address>");
     plan.extend(node.sandbox.explain(SandboxSpec {
         hostname: "job-<id>",
@@ -62,7 +100,7 @@ fn plan(node: &Node, asked: &Asked<'_>, entries: usize, bytes: u64) -> Result<Ve
             }
         },
         user: spec.user,
-        root: Root::Host,
+        root,
         profile: spec.profile,
     })?);
     let policy = filter::policy_of(spec.user, spec.profile);

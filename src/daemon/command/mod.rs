@@ -22,6 +22,7 @@ mod network;
 pub(super) mod request;
 mod run;
 mod run_workflow;
+mod runtime;
 mod security;
 mod status;
 mod stop;
@@ -36,8 +37,8 @@ pub(super) use run_workflow::SEALED;
 
 pub use request::{
     Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
-    NetworkJobView, NetworkView, NewWorkflow, OpenVolume, Page, QUEUE, Removed, SampleSource, StoredFiles,
-    VolumeJobView, VolumeView,
+    NetworkJobView, NetworkView, NewWorkflow, OpenVolume, Page, QUEUE, Removed, RuntimeView, RuntimesRemoved,
+    SampleSource, StoredFiles, VolumeJobView, VolumeView,
 };
 
 pub use super::install::{
@@ -50,7 +51,9 @@ pub use crate::state::workflow::{Defaults, NodeRecord};
 /// Carries one command out. An answer whose client is gone is dropped. It leaves facts about jobs for the loop to step.
 pub(super) fn handle(core: &mut Core, command: Command) {
     match command {
-        Command::Run { spec, uploads, stored, answer } => run::handle(core, *spec, uploads, stored, answer),
+        Command::Run { spec, uploads, stored, answer } => {
+            run::handle(core, *spec, uploads, stored, answer);
+        }
         Command::Explain { spec, uploads, stored, answer } => {
             explain::handle(core, spec, &uploads, &stored, answer);
         }
@@ -85,5 +88,9 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::GetVolume { name, answer } => volume::get(core, &name, answer),
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
         Command::Figures { answer } => figures::handle(core, answer),
+        Command::ListRuntimes { answer } => core.supply.runtimes.list(answer),
+        Command::GetRuntime { runtime, answer } => core.supply.runtimes.show(&runtime, answer),
+        Command::TestRuntime { spec, answer } => runtime::test(core, *spec, answer),
+        Command::RemoveRuntime { runtime, all, answer } => runtime::remove(core, runtime, all, answer),
     }
 }

@@ -14,6 +14,7 @@ use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
+use crate::job::runtime::{RuntimeId, RuntimeSpec};
 use crate::job::volume::OWNER;
 use crate::job::{
     ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
@@ -223,6 +224,34 @@ pub enum Command {
         /// Nothing but success.
         answer: Answer<()>,
     },
+    /// Show all runtimes.
+    ListRuntimes {
+        /// Every version of every one.
+        answer: Answer<Vec<RuntimeView>>,
+    },
+    /// Show one runtime.
+    GetRuntime {
+        /// The runtime, as clients ask for one.
+        runtime: RuntimeSpec,
+        /// The version that this is.
+        answer: Answer<RuntimeView>,
+    },
+    /// Run a runtime's interpreter once. Answered when that has ended.
+    TestRuntime {
+        /// The job that does it.
+        spec: Box<JobSpec>,
+        /// The job as it ended, and the beginning of its output.
+        answer: Answer<(JobView, String)>,
+    },
+    /// Remove versions of a runtime that no job has. Answered when their files are gone.
+    RemoveRuntime {
+        /// The runtime, as clients ask for one.
+        runtime: RuntimeSpec,
+        /// Whether all versions of that name are meant.
+        all: bool,
+        /// The versions that are gone.
+        answer: Answer<RuntimesRemoved>,
+    },
     /// Show all volumes.
     ListVolumes {
         /// The volumes with the numbers of their jobs.
@@ -296,6 +325,52 @@ pub struct VolumeJobView {
     pub status: Status,
     /// Whether it may only read the volume.
     pub read_only: bool,
+}
+
+/// A version of a runtime, as replies show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeView {
+    /// Its name and version.
+    pub id: RuntimeId,
+    /// A sentence for people.
+    pub description: String,
+    /// The language of its programs; may be empty.
+    pub language: String,
+    /// The version of the language; may be empty.
+    pub language_version: String,
+    /// Bytes on disk, with all its layers.
+    pub bytes: u64,
+    /// Those among them that other runtimes have too.
+    pub shared_bytes: u64,
+    /// The packages in it.
+    pub packages: Vec<String>,
+    /// The libraries in it.
+    pub libraries: Vec<String>,
+    /// Whether this host can run it.
+    pub is_available: bool,
+    /// The processors that it is made for; empty: all.
+    pub architectures: Vec<String>,
+    /// Whether its programs want a GPU.
+    pub wants_gpu: bool,
+    /// Its own variables.
+    pub environment: Vec<(String, String)>,
+    /// Its description, as it was written.
+    pub yaml: String,
+    /// When a job had it last, ns since the epoch.
+    pub last_used_ns: Option<i64>,
+    /// Jobs that have it, or wait to have it.
+    pub jobs: usize,
+}
+
+/// Versions of a runtime that were removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimesRemoved {
+    /// The versions.
+    pub ids: Vec<RuntimeId>,
+    /// Whether all versions of the name were meant.
+    pub all: bool,
+    /// Bytes on disk that are free now.
+    pub freed_bytes: u64,
 }
 
 /// A volume, as replies show it.

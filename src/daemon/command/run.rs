@@ -22,6 +22,7 @@ use crate::job::exit::start_failure;
 use crate::job::state::{Fact, State};
 use crate::job::{Controller, Enforcement, JobId, JobSpec, JobView};
 use crate::output::Watermark;
+use crate::runtime::Use;
 use crate::stream;
 use crate::sys::clock::now_ns;
 use crate::upload::{Claim, JobInputs, Upload};
@@ -54,17 +55,17 @@ impl Admitted {
     }
 }
 
-/// Accepts a request, or refuses it without a trace.
+/// Accepts a request, or refuses it without a trace; the id of its job.
 pub(super) fn handle(
     core: &mut Core,
     mut spec: JobSpec,
     uploads: Vec<Upload>,
     stored: StoredFiles,
     answer: Answer<JobView>,
-) {
+) -> Option<JobId> {
     if core.shutdown.begun {
         let _ = answer.send(Err(CommandError::ShuttingDown));
-        return;
+        return None;
     }
     if let Some(id) = core.jobs.of_request(&spec.request_id) {
         // The same request once more: the same job.
@@ -72,20 +73,27 @@ pub(super) fn handle(
             job.waiters.starters.push(answer);
         }
         answer_starters(core, id);
-        return;
+        return Some(id);
     }
     if let Some(why) = core.supply.lacks_network(&spec.network) {
         let _ = answer.send(Err(CommandError::WrongState(why)));
-        return;
+        return None;
     }
     if let Some(why) = core.supply.lacks_volume(&spec.volumes) {
         let _ = answer.send(Err(CommandError::WrongState(why)));
-        return;
+        return None;
     }
+    let runtime = match core.supply.runtimes.complete(&mut spec) {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            let _ = answer.send(Err(why));
+            return None;
+        }
+    };
     let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
     if let Some(why) = shortage(core, scheduled) {
         let _ = answer.send(Err(CommandError::Exhausted(why)));
-        return;
+        return None;
     }
     let waits = scheduled || !core.slots.is_open();
     // One that waits gets its ports when it starts.
@@ -93,7 +101,7 @@ pub(super) fn handle(
         Ok(ports) => ports,
         Err(why) => {
             let _ = answer.send(Err(CommandError::WrongState(why)));
-            return;
+            return None;
         }
     };
     // A job that starts at once leaves nothing waiting.
@@ -102,7 +110,7 @@ pub(super) fn handle(
             Ok(share) => Some(share),
             Err(why) => {
                 let _ = answer.send(Err(CommandError::Exhausted(why)));
-                return;
+                return None;
             }
         }
     } else {
@@ -112,12 +120,12 @@ pub(super) fn handle(
         Ok(claims) => claims,
         Err(why) => {
             let _ = answer.send(Err(CommandError::WrongState(why)));
-            return;
+            return None;
         }
     };
     let inputs = staging::unpack(&mut spec, uploads);
-    let supplied = Supplied { inputs, claims: Arc::new(claims), share, ports };
-    admit(core, spec, supplied, None, Some(answer));
+    let supplied = Supplied { inputs, claims: Arc::new(claims), share, runtime, ports };
+    Some(admit(core, spec, supplied, None, Some(answer)))
 }
 
 /// Submits a job of a workflow, which has all the checks of a request behind it; its id. With `refused` it becomes a
@@ -129,7 +137,11 @@ pub(super) fn submit(
     refused: Option<String>,
 ) -> JobId {
     let inputs = staging::unpack(&mut spec, Vec::new());
-    admit(core, spec, Supplied { inputs, claims, share: None, ports: None }, refused, None)
+    let (runtime, refused) = match core.supply.runtimes.complete(&mut spec) {
+        Ok(runtime) => (runtime, refused),
+        Err(why) => (None, refused.or(Some(why.to_string()))),
+    };
+    admit(core, spec, Supplied { inputs, claims, share: None, runtime, ports: None }, refused, None)
 }
 
 /// Decides how a job begins, and takes it in.
@@ -176,6 +188,8 @@ struct Supplied {
     claims: Arc<Vec<Claim>>,
     /// Its part of the bytes that may wait, where it waits.
     share: Option<Share>,
+    /// Its runtime, if it has one.
+    runtime: Option<Use>,
     /// Its ports of the host, where it has them already.
     ports: Option<Ports>,
 }
@@ -197,7 +211,7 @@ fn accept(
         }
     };
     let spec = Arc::new(spec);
-    let Supplied { inputs, claims, share, .. } = supplied;
+    let Supplied { inputs, claims, share, runtime, .. } = supplied;
     diag::event!(
         Level::Debug,
         "job accepted",
@@ -216,6 +230,7 @@ fn accept(
     job.durability.claims = claims;
     job.usage = Usage { unenforced, ..Usage::default() };
     job.share = share;
+    job.runtime = runtime;
     job.waiters = Waiters { starters: answer.into_iter().collect(), ..Waiters::default() };
     let started = match admitted {
         Admitted::Starts(sandbox, slot) => {

@@ -53,6 +53,17 @@ fn lacks_volume(core: &Core, new: &NewWorkflow) -> Option<String> {
     })
 }
 
+/// Notes the exact version of each runtime that jobs of the workflow name.
+fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
+    for job in &new.plan.jobs {
+        let Some(asked) = &job.runtime else { continue };
+        let why = |why| format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name);
+        let id = core.supply.runtimes.resolve(asked).map_err(why)?;
+        new.defaults.runtimes.insert(asked.to_string(), id);
+    }
+    Ok(())
+}
+
 type Refused = Box<(Answer<WorkflowView>, CommandError)>;
 
 /// Takes the workflow in, or gives the answer back with the reason.
@@ -61,6 +72,9 @@ fn admit(core: &mut Core, mut new: NewWorkflow, answer: Answer<WorkflowView>) ->
         return Err(Box::new((answer, CommandError::Exhausted(why))));
     }
     if let Some(why) = lacks_network(core, &new).or_else(|| lacks_volume(core, &new)) {
+        return Err(Box::new((answer, CommandError::WrongState(why))));
+    }
+    if let Err(why) = resolve_runtimes(core, &mut new) {
         return Err(Box::new((answer, CommandError::WrongState(why))));
     }
     let bytes = new.yaml.len() + new.secret.as_ref().map_or(0, |text| text.expose().len());

@@ -19,6 +19,7 @@ use crate::job::{Denials, JobId, JobSpec, JobView, State, Status, WireLease};
 use crate::network::Lease;
 use crate::network::ipv6::image;
 use crate::output::{Full, Watermark};
+use crate::runtime::Use;
 use crate::state::record::Process;
 use crate::state::{Record, Stage};
 use crate::stream;
@@ -53,6 +54,8 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) samples: Arc<stream::Watermark>,
     /// Its process, from the clone to the end of the job.
     pub(in crate::daemon) run: Option<Run>,
+    /// Its right to its runtime, from its acceptance to its end.
+    pub(in crate::daemon) runtime: Option<Use>,
     /// The resources that it holds until its end.
     pub(in crate::daemon) held: Resources,
     /// By what a later daemon finds its processes.
@@ -212,6 +215,8 @@ pub(in crate::daemon) struct Waiters {
     pub(in crate::daemon) starters: Vec<Answer<JobView>>,
     /// StopJob and CancelJob calls, which wait for the end.
     pub(in crate::daemon) stoppers: Vec<Answer<JobView>>,
+    /// TestRuntime calls, which wait for the end and the output.
+    pub(in crate::daemon) testers: Vec<Answer<(JobView, String)>>,
     /// Whether a failed start is a shortage of the node (RESOURCE_EXHAUSTED) rather than a fault.
     pub(in crate::daemon) shortage: bool,
 }
@@ -243,6 +248,7 @@ impl Job {
             output: Output { watermark: output, complete: false },
             samples,
             run: None,
+            runtime: None,
             held: Resources::default(),
             trace: Trace::default(),
             usage: Usage::default(),

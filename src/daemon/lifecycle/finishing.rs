@@ -1,5 +1,8 @@
 //! The end of a job, in a fixed order; every step may be repeated.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +25,7 @@ use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
 use crate::job::state::{Fact, State};
 use crate::job::{Ending, ExitReason, JobId, Status, units};
-use crate::output::Full;
+use crate::output::{Full, Stream};
 
 /// How long the output of an ended job that is live only can still be opened: a client that has just started a short job
 /// comes for it.
@@ -163,9 +166,14 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     for stopper in job.waiters.stoppers.drain(..) {
         let _ = stopper.send(Ok(view.clone()));
     }
+    for tester in std::mem::take(&mut job.waiters.testers) {
+        let _ = tester.send(Ok((view.clone(), said(&core.node.spool.join(id.to_string())))));
+    }
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
     let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
+    // From here on its runtime may be removed.
+    job.runtime = None;
     job.share = None;
     job.durability.claims = Arc::default();
     core.jobs.has_ended(id);
@@ -195,6 +203,21 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     refill_later(core);
     // Last: it may be this one that goes.
     forget_old(core);
+}
+
+/// Most bytes of each stream of a test that its answer has.
+const SAID: u64 = 4096;
+
+/// The beginning of what a test wrote. Some KiB of a moment ago, before history takes them.
+fn said(spool: &Path) -> String {
+    let read = |stream: Stream| {
+        let mut text = Vec::new();
+        // It has none where it never ran.
+        let _ = File::open(spool.join(stream.file_name()))
+            .and_then(|file| file.take(SAID).read_to_end(&mut text));
+        text
+    };
+    String::from_utf8_lossy(&[read(Stream::Stdout), read(Stream::Stderr)].concat()).into_owned()
 }
 
 /// Has the history of a job completed, from what is in its spool.

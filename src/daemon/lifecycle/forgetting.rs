@@ -74,6 +74,9 @@ fn dismiss(mut job: Job) {
     for caller in job.waiters.starters.drain(..).chain(job.waiters.stoppers.drain(..)) {
         let _ = caller.send(Err(gone.clone()));
     }
+    for tester in job.waiters.testers.drain(..) {
+        let _ = tester.send(Err(gone.clone()));
+    }
 }
 
 /// Forgets finished jobs beyond the number that is kept, those that ended first, and timers of jobs that are gone.

@@ -22,7 +22,9 @@ use crate::job::state::Effect;
 
 pub(super) use finishing::{collect_late, on_collected, on_evidence};
 pub(super) use forgetting::{expire, forget_then, measure, on_measured};
-pub(super) use pooling::{discard_of_network, expect_jobs, on_created, refill_if_quiet, take_warm};
+pub(super) use pooling::{
+    discard_of_network, discard_of_runtime, expect_jobs, on_created, refill_if_quiet, take_warm,
+};
 pub(super) use recording::{answer_starters, on_recorded, save};
 pub(super) use running::{kill_after, on_init_event, on_output_complete, on_report_event};
 pub(super) use shutdown::{begin as begin_shutdown, end_holders, is_idle};

@@ -11,7 +11,7 @@ use crate::daemon::spawner::{CreateError, CreateRequest, WarmSandbox};
 use crate::daemon::timers::Timer;
 use crate::daemon::token::Token;
 use crate::diag;
-use crate::job::{JobId, JobSpec, NetworkMode};
+use crate::job::{JobId, JobSpec, NetworkMode, RuntimeId, RuntimeName};
 use crate::output::Watermark;
 
 /// Fills the pool with sandboxes for such jobs, until jobs ask for others.
@@ -62,7 +62,7 @@ fn warm_network(core: &Core, usual: &NetworkMode) -> Option<NetworkMode> {
 /// Has sandboxes created until enough are ready or on their way.
 fn refill(core: &mut Core) {
     while !core.shutdown.begun
-        && let Some(Usual { limits, user, profile, network }) = core.pool.lacking()
+        && let Some(Usual { limits, user, profile, network, root }) = core.pool.lacking()
         && let Some(identity) = core.supply.identity(user, profile)
     {
         let network = match network.is_wired() {
@@ -82,6 +82,7 @@ fn refill(core: &mut Core) {
             limits,
             held: Resources::reserved(identity, network.held()),
             network,
+            root,
             output: Watermark::new(),
         });
         if let Err(back) = core.pool.request(request) {
@@ -101,7 +102,8 @@ pub(in crate::daemon) fn take_warm(core: &mut Core, spec: &JobSpec) -> Option<Wa
         return None;
     }
     let rate = core.node.kept_rate(spec.rate);
-    let usual = Usual { limits: spec.limits.clone(), user, profile, network };
+    let root = core.root_of(spec);
+    let usual = Usual { limits: spec.limits.clone(), user, profile, network, root };
     let Taken { sandbox, dead, unfit } = core.pool.take(usual, rate);
     if let Some(sandbox) = unfit {
         discard(core, sandbox);
@@ -153,9 +155,10 @@ pub(in crate::daemon) fn on_created(
     }
 }
 
-/// Whether the network of a warm sandbox was removed while it was being created.
+/// Whether the network or the runtime of a warm sandbox was removed while it was being created.
 fn is_orphan(core: &Core, sandbox: &WarmSandbox) -> bool {
     !sandbox.network().is_some_and(|mode| core.supply.networks.takes_jobs(&mode))
+        || sandbox.root.as_ref().is_some_and(|root| !core.supply.runtimes.has(root))
 }
 
 /// Gives the warm sandboxes up whose network is being removed; others take their place.
@@ -164,6 +167,19 @@ pub(in crate::daemon) fn discard_of_network(core: &mut Core, name: &str) {
         return;
     }
     let given_up = core.pool.take_of_network(name);
+    if given_up.is_empty() {
+        return;
+    }
+    for sandbox in given_up {
+        discard(core, sandbox);
+    }
+    refill_later(core);
+}
+
+/// Gives the warm sandboxes up that have the root of this runtime.
+pub(in crate::daemon) fn discard_of_runtime(core: &mut Core, name: &RuntimeName) {
+    let is_meant = |root: &str| root.parse::<RuntimeId>().is_ok_and(|id| id.name == *name);
+    let given_up = core.pool.take_of_runtime(is_meant);
     if given_up.is_empty() {
         return;
     }

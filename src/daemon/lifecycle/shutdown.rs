@@ -56,6 +56,7 @@ pub(in crate::daemon) fn is_idle(core: &Core) -> bool {
         || core.cleanup.pending() > 0
         || core.supply.networks.under_way() > 0
         || core.supply.volumes.under_way() > 0
+        || core.supply.runtimes.under_way() > 0
         || core.jobs.has_facts()
         // Its thread would keep our process from its end. The watchdog ends the job.
         || core.streams.collector.is_held();

@@ -45,7 +45,8 @@ pub(in crate::daemon) fn cold_sandbox(
     };
     let network = network.with_rate(core.node.kept_rate(spec.rate));
     let held = Resources::reserved(identity, network.held());
-    let request = CreateRequest { id, limits: spec.limits.clone(), network, held, output };
+    let root = core.root_of(spec);
+    let request = CreateRequest { id, limits: spec.limits.clone(), network, root, held, output };
     Ok(JobSandbox::Cold(Box::new(request)))
 }
 
@@ -94,6 +95,19 @@ pub(in crate::daemon) fn hand_over(
             return Err(why);
         }
     };
+    let runtime = core.jobs.get(id).and_then(|job| job.runtime.clone());
+    if let Some(asked) = spec.runtime.as_ref().filter(|_| runtime.is_none()) {
+        give_back(core, sandbox);
+        return Err(format!(
+            "runtime \"{asked}\" is not installed any more; install it and run the job again"
+        ));
+    }
+    let is_new_root = match &sandbox {
+        JobSandbox::Cold(request) => {
+            request.root.as_ref().is_some_and(|root| !core.node.sandbox.has_root(root))
+        }
+        JobSandbox::Warm(_) => false,
+    };
     let (mut claims, mut counted) = (Arc::default(), Arc::default());
     if let Some(job) = core.jobs.get_mut(id) {
         let process = sandbox.process();
@@ -114,8 +128,20 @@ pub(in crate::daemon) fn hand_over(
     }
     let record = save(core, id);
     let under_way = core.starts.token();
-    let request =
-        StartRequest { sandbox, spec, inputs, claims, data, volumes, keeps_work, counted, record, under_way };
+    let request = StartRequest {
+        sandbox,
+        spec,
+        inputs,
+        claims,
+        data,
+        is_new_root,
+        runtime,
+        volumes,
+        keeps_work,
+        counted,
+        record,
+        under_way,
+    };
     if let Err(back) = core.starts.hand_over(request) {
         give_back(core, back);
         return Err("no spawner takes the job".to_owned());

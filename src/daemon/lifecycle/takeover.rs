@@ -156,7 +156,10 @@ fn restore(core: &mut Core, mut record: Record) {
     let output = Watermark::new();
     let samples = stream::Watermark::new();
     let (stage, boot) = (record.stage.clone(), std::mem::take(&mut record.boot));
-    let job = Job::from_record(record, State::Scheduled, output, samples);
+    let mut job = Job::from_record(record, State::Scheduled, output, samples);
+    if !matches!(stage, Stage::Ended(_)) {
+        job.runtime = core.supply.runtimes.adopt(&job.spec);
+    }
     match stage {
         Stage::Ended(ending) => {
             job.end_streams();

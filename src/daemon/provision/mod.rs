@@ -37,6 +37,7 @@ use crate::daemon::cleanup::Cleanup;
 use crate::daemon::egress::Egress;
 use crate::daemon::egress::keeper::Keeper;
 use crate::daemon::networks::Networks;
+use crate::daemon::runtimes::Runtimes;
 use crate::daemon::volumes::Volumes as VolumeTable;
 use crate::job::publish::Published;
 use crate::job::{CONTAINER_IDS, JobId, JobSpec, Limits, Profile, User, VolumeUse, WireLease};
@@ -44,7 +45,7 @@ use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
 use crate::sandbox::work::WorkIds;
-use crate::sandbox::{CloneContext, Created, Init, Root, SandboxParts, SandboxSpec};
+use crate::sandbox::{CloneContext, Created, Init, Root, RuntimeRoot, SandboxParts, SandboxSpec};
 
 pub(super) use identity::Identity;
 pub(super) use ipv6::Ipv6;
@@ -123,6 +124,8 @@ pub(super) struct Supply {
     pub(super) networks: Networks,
     /// The volumes that there are.
     pub(super) volumes: VolumeTable,
+    /// The runtimes that there are.
+    pub(super) runtimes: Runtimes,
     /// Addresses of networks, and wires.
     pub(super) addresses: crate::network::Leases,
     /// Whether their wires get IPv6 too.
@@ -242,7 +245,7 @@ impl Resources {
         Resources { identity: Some(identity), network, ..Resources::default() }
     }
 
-    /// Gets everything that a job with these limits needs and creates its PID 1, on a spawner or on the pool thread. The order: what
+    /// Gets everything that a job with these limits and this root (`None`: the host's paths) needs and creates its PID 1, on a spawner or on the pool thread. The order: what
     /// costs nothing to undo first, the clone last, because the child is born in its cgroup.
     ///
     /// # Errors
@@ -254,8 +257,12 @@ impl Resources {
         id: JobId,
         limits: &Limits,
         source: NetworkSource,
+        root: Option<&RuntimeRoot>,
     ) -> Result<Acquired, StartError> {
         let name = id.to_string();
+        // Made before anything else of the job: it may take some milliseconds, and stays for the next one.
+        let template =
+            root.map(|root| node.sandbox.root(root)).transpose().map_err(|e| StartError::from(&e))?;
         let identity = self.identity.as_mut().ok_or_else(|| "no host id was leased".to_owned())?;
         let user_namespace = identity.namespace(limits.pids)?;
         let (user, profile) = (identity.user(), identity.profile());
@@ -276,7 +283,7 @@ impl Resources {
                 pids: limits.pids,
                 network: source.as_network(lead.as_ref()),
                 user,
-                root: Root::Host,
+                root: template.as_deref().map_or(Root::Host, Root::Runtime),
                 profile,
             },
             work: work.as_fd(),

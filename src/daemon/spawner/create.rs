@@ -10,7 +10,7 @@ use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resou
 use crate::diag;
 use crate::job::{JobId, Limits, NetRate, NetworkMode, Profile, User};
 use crate::output::{JobOutput, Release, Watermark};
-use crate::sandbox::{CloneContext, Init, SandboxError};
+use crate::sandbox::{CloneContext, Init, RuntimeRoot, SandboxError};
 use crate::sys::netlink::Socket;
 
 /// A sandbox to create.
@@ -22,6 +22,8 @@ pub(in crate::daemon) struct CreateRequest {
     pub(in crate::daemon) limits: Limits,
     /// Where its network comes from.
     pub(in crate::daemon) network: NetworkSource,
+    /// Its root; `None`: the host's paths.
+    pub(in crate::daemon) root: Option<Arc<RuntimeRoot>>,
     /// The resources that it holds already: its identity.
     pub(in crate::daemon) held: Resources,
     /// How far its output has come.
@@ -43,6 +45,8 @@ pub(in crate::daemon) struct WarmSandbox {
     pub(in crate::daemon) work: OwnedFd,
     /// The resources that it holds.
     pub(in crate::daemon) held: Resources,
+    /// Its root; `None`: the host's paths.
+    pub(in crate::daemon) root: Option<Arc<RuntimeRoot>>,
     /// The rate of its wire, if it has one.
     pub(in crate::daemon) rate: NetRate,
     /// A socket of its network namespace, where it was made ahead and has a wire: its job may have another network.
@@ -113,10 +117,10 @@ impl Spawner {
         context: &mut Result<CloneContext, SandboxError>,
         request: Box<CreateRequest>,
     ) -> Result<WarmSandbox, Box<CreateError>> {
-        let CreateRequest { id, limits, network, mut held, output } = *request;
+        let CreateRequest { id, limits, network, root, mut held, output } = *request;
         let rate = network.rate();
         let acquired = match context {
-            Ok(context) => held.acquire(&self.node, context, id, &limits, network),
+            Ok(context) => held.acquire(&self.node, context, id, &limits, network, root.as_deref()),
             Err(why) => Err(StartError::from(&*why)),
         };
         match acquired {
@@ -124,7 +128,7 @@ impl Spawner {
                 let release = Arc::new(Release { control: init.control.clone(), wake: None });
                 let watermark = output.clone();
                 self.collector.add(JobOutput { id, stdout, stderr, release, spool, watermark });
-                Ok(WarmSandbox { id, limits, output, init, work, held, rate, inside: None })
+                Ok(WarmSandbox { id, limits, output, init, work, held, root, rate, inside: None })
             }
             Err(why) => Err(Box::new(CreateError { id, held, why })),
         }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 
+use crate::daemon::runtimes::PATH;
 use crate::job::{JobId, JobSpec, Profile, User};
 use crate::sandbox::{Credentials, ExecRequest};
 use crate::upload::JobInputs;
@@ -27,13 +28,18 @@ fn credentials(spec: &JobSpec) -> Option<Credentials> {
     differs.then(|| Credentials { uid: id, gid: id, groups: Vec::new() })
 }
 
-/// The whole environment of a payload: ours, then the client's, then its secrets; later wins. Nothing of the
-/// daemon's.
-pub(super) fn environment(id: JobId, spec: &JobSpec, inputs: &JobInputs) -> Vec<String> {
+/// The whole environment of a payload: ours, then the runtime's, then the client's, then its secrets; later wins. Nothing of
+/// the daemon's.
+pub(super) fn environment(
+    id: JobId,
+    spec: &JobSpec,
+    runtime: Vec<(String, String)>,
+    inputs: &JobInputs,
+) -> Vec<String> {
     let limits = &spec.limits;
     let number = |n: Option<u32>| n.unwrap_or(0).to_string();
     let ours = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("PATH", PATH.to_owned()),
         ("HOME", "/work".to_owned()),
         ("USER", spec.user.as_str().to_owned()),
         ("LOGNAME", spec.user.as_str().to_owned()),
@@ -51,7 +57,8 @@ pub(super) fn environment(id: JobId, spec: &JobSpec, inputs: &JobInputs) -> Vec<
     let mut all: Vec<(&str, &str)> = ours.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let plain = inputs.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let secret = inputs.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
-    for (name, value) in plain.chain(secret) {
+    let runtime = runtime.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in runtime.chain(plain).chain(secret) {
         all.retain(|(other, _)| *other != name);
         all.push((name, value));
     }
@@ -74,7 +81,9 @@ mod tests {
             secrets: vec![("TOKEN".into(), Secret::new("hidden"))],
             ..JobInputs::default()
         };
-        let all = environment(JobId::random(), &JobSpec::bare(), &inputs);
+        let runtime = vec![("PATH".into(), "/r".into()), ("LANG".into(), "C".into())];
+        let all = environment(JobId::random(), &JobSpec::bare(), runtime, &inputs);
+        assert!(all.contains(&"LANG=C".to_owned()));
         assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
         assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
         assert!(!all.iter().any(|v| v.contains("plain")));

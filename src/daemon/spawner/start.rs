@@ -12,14 +12,17 @@ use crate::daemon::egress::Watched;
 use crate::daemon::provision::{
     Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
 };
+use crate::daemon::runtimes::PATH;
 use crate::diag::disk_remedy;
 use crate::exporter::Took;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
 use crate::output::{Release, Watermark};
+use crate::runtime::Use;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::state::record::Process;
 use crate::state::{Record, intent, not_recorded};
+use crate::sys::clock::now_ns;
 use crate::sys::pidfd::kill_and_reap;
 use crate::upload::outputs::{self, Input};
 use crate::upload::{self, Claim, JobInputs, Upload, UploadError, Wanted};
@@ -43,6 +46,10 @@ pub(in crate::daemon) struct StartRequest {
     pub(in crate::daemon) counted: Arc<AtomicU64>,
     /// Files of other jobs that it gets.
     pub(in crate::daemon) data: Vec<Input>,
+    /// Whether its root is to be made first, which takes as long as a runtime is complicated.
+    pub(in crate::daemon) is_new_root: bool,
+    /// Its runtime, if it has one.
+    pub(in crate::daemon) runtime: Option<Use>,
     /// Its volumes, in the order of the request.
     pub(in crate::daemon) volumes: Vec<Arc<Volume>>,
     /// Whether its /work is to be read when it has ended.
@@ -69,7 +76,11 @@ impl StartRequest {
     /// Whether its client decides how long the start takes: copying the files does, and a journal that is replayed.
     pub(super) fn is_large(&self) -> bool {
         let mounts = self.volumes.iter().any(|volume| !volume.is_mounted());
-        mounts || !self.claims.is_empty() || !self.data.is_empty() || self.inputs.are_large(&self.spec)
+        self.is_new_root
+            || mounts
+            || !self.claims.is_empty()
+            || !self.data.is_empty()
+            || self.inputs.are_large(&self.spec)
     }
 }
 
@@ -212,6 +223,8 @@ impl Spawner {
             inputs,
             claims,
             data,
+            is_new_root: _,
+            runtime,
             volumes,
             keeps_work,
             counted,
@@ -220,6 +233,9 @@ impl Spawner {
         } = request;
         let began = Instant::now();
         let is_warm = matches!(sandbox, JobSandbox::Warm(_));
+        if let Some(runtime) = &runtime {
+            runtime.runtime().note_use(now_ns());
+        }
         let sandbox = match sandbox {
             JobSandbox::Warm(sandbox) => *sandbox,
             JobSandbox::Cold(request) => match self.create(context, request) {
@@ -236,7 +252,7 @@ impl Spawner {
             .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
             .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
-            .and_then(|()| self.configure(&sandbox, &spec, inputs, &claims, &data, record));
+            .and_then(|()| self.configure(&sandbox, &spec, runtime.as_ref(), inputs, &claims, &data, record));
         let WarmSandbox { id, init, held, work, .. } = sandbox;
         let at = Instant::now();
         let result = match configured {
@@ -320,6 +336,7 @@ impl Spawner {
         &self,
         sandbox: &WarmSandbox,
         spec: &JobSpec,
+        runtime: Option<&Use>,
         inputs: InputSource,
         claims: &[Claim],
         data: &[Input],
@@ -336,7 +353,9 @@ impl Spawner {
             self.set_limits(sandbox, spec)?;
         }
         self.stage_files(sandbox, spec, &inputs.uploads, claims, data)?;
-        let request = exec_request(spec, environment(sandbox.id, spec, &inputs))?;
+        let variables =
+            runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
+        let request = exec_request(spec, environment(sandbox.id, spec, variables, &inputs))?;
         if let Some(mut record) = record {
             // That of a cold sandbox was not known when the record was made.
             record.process = trace(&sandbox.init);

@@ -1,7 +1,7 @@
 //! The request of a job that a workflow submits.
 
 use super::flow::Next;
-use crate::job::{JobSpec, Limits, NetRate, NetworkMode, Part, WorkflowId};
+use crate::job::{JobSpec, Limits, NetRate, NetworkMode, Part, RuntimeSpec, WorkflowId};
 use crate::state::workflow::Defaults;
 use crate::workflow::{Environment, Workflow, WorkflowJob};
 
@@ -32,13 +32,14 @@ pub(in crate::daemon) fn request(
         command: job.command.clone(),
         args: job.args.clone(),
         limits: limits(job, &defaults.limits),
-        work_dir: "/work".to_owned(),
+        work_dir: if job.runtime.is_some() { String::new() } else { "/work".to_owned() },
         environment: variables.plain,
         secrets: variables.secrets,
         network,
         rate,
         publish: job.reach.publish.clone(),
         volumes: job.volumes.clone(),
+        runtime: runtime(job, defaults),
         egress,
         user: defaults.user,
         profile: job.profile,
@@ -67,6 +68,12 @@ fn limits(job: &WorkflowJob, usual: &Limits) -> Limits {
         cores: job.resources.cores.clone(),
         pids: usual.pids,
     }
+}
+
+/// The version that the name of the file came to when the workflow was accepted.
+pub(super) fn runtime(job: &WorkflowJob, defaults: &Defaults) -> Option<RuntimeSpec> {
+    let asked = job.runtime.as_ref()?;
+    Some(defaults.runtimes.get(&asked.to_string()).map_or_else(|| asked.clone(), |id| id.clone().into()))
 }
 
 /// The network was checked with the request; a node that does not know it any more uses its own default.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::AHEAD;
+use super::child;
 use super::entry::{Body, Entry, Waiting, roster};
 use super::flow::{Flow, Next};
 use super::view::{WorkflowPage, WorkflowQuery};
 use crate::daemon::command::request::{CommandError, NewWorkflow, PAGE_BYTES, PAGE_MAX};
 use crate::daemon::jobs::{Kept, KeptLimits, Share};
-use crate::job::{ClientId, JobId, JobRef, Part, WorkflowId};
+use crate::job::{ClientId, JobId, JobRef, Part, RuntimeSpec, WorkflowId};
 use crate::state::WorkflowRecord;
 use crate::upload::Claim;
 
@@ -155,6 +156,16 @@ impl Workflows {
         let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
         let waiting = live.flat_map(|entry| entry.flow().into_iter().flat_map(Flow::unsubmitted));
         waiting.flat_map(|(job, count)| job.volumes.iter().map(move |used| (used.name.as_str(), count)))
+    }
+
+    /// The runtimes of jobs that wait in workflows to be submitted, and how many of them, likewise.
+    pub(in crate::daemon) fn awaited_runtimes(&self) -> impl Iterator<Item = (RuntimeSpec, usize)> {
+        let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
+        live.flat_map(|entry| {
+            let defaults = &entry.record.defaults;
+            let waiting = entry.flow().into_iter().flat_map(Flow::unsubmitted);
+            waiting.filter_map(move |(job, count)| Some((child::runtime(job, defaults)?, count)))
+        })
     }
 
     /// The workflow that a request with this id made.

@@ -141,7 +141,8 @@ pub enum Wanted {
 /// | `python:3.11-ml`, `python:3.11+ml` | the older way to write `python-3.11-ml` |
 ///
 /// Nothing is guessed: `python` does not name `python-3.11`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RuntimeSpec {
     /// The name of the runtime.
     pub name: RuntimeName,
@@ -169,6 +170,20 @@ impl fmt::Display for RuntimeSpec {
             Wanted::Latest => write!(f, "{}@{LATEST}", self.name),
             Wanted::Exactly(version) => write!(f, "{}@{version}", self.name),
         }
+    }
+}
+
+impl TryFrom<String> for RuntimeSpec {
+    type Error = InvalidField;
+
+    fn try_from(text: String) -> Result<Self, InvalidField> {
+        text.parse()
+    }
+}
+
+impl From<RuntimeSpec> for String {
+    fn from(spec: RuntimeSpec) -> String {
+        spec.to_string()
     }
 }
 

@@ -122,6 +122,13 @@ pub(crate) enum Offer {
         /// The flags so far: they say which server.
         values: Values,
     },
+    /// Runtimes of the node, with this before each word.
+    Runtimes {
+        /// What stands before each word.
+        lead: String,
+        /// The flags so far.
+        values: Values,
+    },
     /// Volumes of the node, with this before each word.
     Volumes {
         /// The typed beginning of the word: the flag and `=`, or nothing.
@@ -225,6 +232,7 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
         Operands::One("network") => {
             Offer::Networks { lead: String::new(), for_job: false, values: line.values }
         }
+        Operands::One("runtime") => Offer::Runtimes { lead: String::new(), values: line.values },
         Operands::One("volume") => Offer::Volumes { lead: String::new(), values: line.values },
         Operands::One(choices) | Operands::Many(choices) | Operands::Two(choices, _) => {
             Offer::Words(choice(choices, ""))

@@ -247,9 +247,11 @@ impl Scan {
     fn check_operands(&self, command: &'static Command) -> Result<()> {
         let hint = || format!("usage: rnx {} {}", command.name(), command.usage);
         // Other clients write it in the place of a command: `job run` says what to type instead.
-        let has_workflow = || self.flags.iter().any(|flag| flag.starts_with("--workflow="));
+        let has = |beginning: &str| self.flags.iter().any(|flag| flag.starts_with(beginning));
+        // A runtime may have a command of its own.
+        let needs_none = || has("--workflow=") || has("--runtime=");
         match (command.operands, self.operands.as_slice()) {
-            (Operands::JobCommand, []) if has_workflow() => Ok(()),
+            (Operands::JobCommand, []) if needs_none() => Ok(()),
             (Operands::JobCommand, []) => Err(Error::usage("must specify a command to run").hint(hint())),
             (Operands::One(what) | Operands::Many(what) | Operands::Two(what, _), [])
             | (Operands::Two(_, what), [_]) => {

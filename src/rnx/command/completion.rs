@@ -67,6 +67,7 @@ pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
             let names = if for_job { modes.into_iter().chain(found).collect() } else { found };
             nodes(&lead, names)
         }
+        Offer::Runtimes { lead, values } => nodes(&lead, runtimes(&values).unwrap_or_default()),
         Offer::Volumes { lead, values } => nodes(&lead, volumes(&values).unwrap_or_default()),
         Offer::Nodes { lead, values } => {
             let loaded = connect::configuration(&values);
@@ -123,6 +124,16 @@ fn networks(values: &Values) -> Result<Vec<String>> {
         server.ask_networks(DEADLINE, |networks, option| networks.list_networks_opt(&request, option))?;
     let made = found.networks.into_iter().filter(|network| !network.created_time.is_empty());
     Ok(made.map(|network| network.name).collect())
+}
+
+/// The names and versions of the runtimes.
+fn runtimes(values: &Values) -> Result<Vec<String>> {
+    let server = server(values)?;
+    let request = EmptyRequest::default();
+    let found =
+        server.ask_runtimes(DEADLINE, |runtimes, option| runtimes.list_runtimes_opt(&request, option))?;
+    let names = found.runtimes.into_iter();
+    Ok(names.map(|runtime| format!("{}@{}", runtime.name, runtime.version)).collect())
 }
 
 /// The names of the volumes.

@@ -158,6 +158,13 @@ static FLAGS: &[Flag] = &[
          the name it can only read it",
     ),
     value(
+        "runtime",
+        "RUNTIME",
+        Group::Contents,
+        "Root of the job: NAME[@VERSION] of a runtime (rnx runtime list) instead of the\n\
+         host's programs. Without a command it runs that of its image",
+    ),
+    value(
         "user",
         "NAME",
         Group::Contents,
@@ -375,9 +382,17 @@ fn request(
     quiet: bool,
 ) -> Result<(RunJobRequest, Sent)> {
     let values = &invocation.values;
-    let (command, args) =
-        invocation.operands.split_first().ok_or_else(|| Error::usage("must specify a command to run"))?;
-    let mut request = RunJobRequest { command: command.clone(), args: args.to_vec(), ..Default::default() };
+    let mut words = invocation.operands.iter().cloned();
+    let mut request = RunJobRequest {
+        command: words.next().unwrap_or_default(),
+        args: words.collect(),
+        runtime: values.last("runtime").unwrap_or_default(),
+        ..Default::default()
+    };
+    // A runtime may have a command of its own.
+    if invocation.operands.is_empty() && request.runtime.is_empty() {
+        return Err(Error::usage("must specify a command to run"));
+    }
     if let Some(text) = values.last("max-cpu") {
         request.maxCpu = value::percent("max-cpu", &text)?;
     }

@@ -45,7 +45,12 @@ mod network_list;
 mod network_remove;
 mod nodes;
 mod runtime_import;
+mod runtime_info;
 mod runtime_install;
+mod runtime_list;
+mod runtime_remove;
+mod runtime_test;
+mod runtime_validate;
 mod several;
 pub(crate) mod version;
 mod volume_create;
@@ -94,6 +99,11 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &cp::COMMAND,
     &runtime_install::COMMAND,
     &runtime_import::COMMAND,
+    &runtime_list::COMMAND,
+    &runtime_info::COMMAND,
+    &runtime_test::COMMAND,
+    &runtime_validate::COMMAND,
+    &runtime_remove::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,

@@ -13,6 +13,7 @@ pub(crate) mod monitor;
 pub(crate) mod monitor_json;
 pub(crate) mod network;
 pub(crate) mod overview;
+pub(crate) mod runtime;
 pub(crate) mod security;
 pub(crate) mod span;
 pub(crate) mod table;

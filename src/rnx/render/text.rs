@@ -76,6 +76,7 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
         ("Address", job.address.as_str()),
         ("User", job.user.as_str()),
         ("Profile", job.profile.as_str()),
+        ("Runtime", job.runtime.as_str()),
         ("CPU Cores", job.cpuCores.as_str()),
         ("Timeout", job.timeout.as_str()),
         ("Working Directory", job.workDir.as_str()),

@@ -1,0 +1,239 @@
+//! The runtimes of the node, the loop's side.
+//!
+//! The loop decides in memory which version a job gets, and gives the job a [`Use`] from its acceptance to its end. A
+//! thread of its own looks at the disk: it measures runtimes, removes them, and clears up after an earlier daemon. It also lets
+//! roots go that no job has asked for in a while.
+//!
+//! A version that a job has, or that a job of a workflow will have, is not removed. Warm sandboxes do not count: they are
+//! given up.
+
+mod worker;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use log::Level;
+
+use super::DaemonError;
+use super::command::{Answer, CommandError, RuntimeView, RuntimesRemoved};
+use super::provision::Node;
+use super::token::{Counter, Token};
+use crate::diag;
+use crate::job::runtime::{RuntimeId, RuntimeSpec, Wanted};
+use crate::job::{JobSpec, spec};
+use crate::runtime::{Base, Runtime, RuntimeError, Store, Use};
+use crate::sandbox::{RuntimeMount, RuntimeRoot};
+
+/// Questions and changes that may wait for the thread.
+const QUEUE: usize = 64;
+/// PATH of a job whose runtime has none.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Something for the thread.
+#[derive(Debug)]
+enum Task {
+    /// Measures all runtimes.
+    List(Answer<Vec<RuntimeView>>),
+    /// Measures one.
+    Show(Arc<Runtime>, Answer<RuntimeView>),
+    /// Removes versions.
+    Remove(RuntimeSpec, bool, Answer<RuntimesRemoved>, Token),
+}
+
+/// The loop's side: which version a job gets.
+#[derive(Debug)]
+pub(super) struct Runtimes {
+    store: Store,
+    tasks: Sender<Task>,
+    under_way: Counter,
+}
+
+impl Runtimes {
+    /// Finds what is installed below `base`, and starts the thread, which ends when this value is gone.
+    ///
+    /// # Errors
+    /// The directory cannot be read; no thread.
+    pub(super) fn start(base: &Path, node: Arc<Node>) -> Result<(Runtimes, JoinHandle<()>), DaemonError> {
+        let (store, findings) = Store::open(base).map_err(DaemonError::Runtimes)?;
+        for finding in findings {
+            diag::event!(Level::Warn, "a runtime cannot be used", reason = finding);
+        }
+        let (tasks, queue) = bounded(QUEUE);
+        let files = store.clone();
+        let work = move || worker::run(&files, &node, &queue);
+        let thread = std::thread::Builder::new().name("runtimes".into()).spawn(work);
+        let thread = thread.map_err(|source| DaemonError::Thread { name: "runtimes", source })?;
+        Ok((Runtimes { store, tasks, under_way: Counter::default() }, thread))
+    }
+
+    /// Removals that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.count()
+    }
+
+    /// The store, for threads that install.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Gives a job the version that it asks for, and completes its request with what that says: the version itself, the
+    /// command, the working directory.
+    ///
+    /// # Errors
+    /// There is no such version, or it has no command and the job none either.
+    pub(super) fn complete(&self, job: &mut JobSpec) -> Result<Option<Use>, CommandError> {
+        let Some(asked) = &job.runtime else { return Ok(None) };
+        let found = self.store.take(asked).map_err(|why| CommandError::WrongState(why.to_string()))?;
+        let runtime = found.runtime();
+        job.runtime = Some(runtime.id.clone().into());
+        if job.command.is_empty() {
+            let mut words = runtime.description.command().into_iter();
+            let none = || {
+                let id = &runtime.id;
+                CommandError::Invalid(format!("command is required: runtime \"{id}\" has none of its own"))
+            };
+            job.command = words.next().ok_or_else(none)?;
+            job.args = words.collect();
+        }
+        if job.work_dir.is_empty() {
+            let image = runtime.description.image.as_ref().map_or("", |image| &image.working_dir);
+            let wrong = |why: crate::job::InvalidField| {
+                CommandError::Invalid(format!("runtime \"{}\": {why}; give the job a workDir", runtime.id))
+            };
+            job.work_dir = spec::work_dir(image).map_err(wrong)?;
+        }
+        Ok(Some(found))
+    }
+
+    /// The command that tries a runtime: its interpreter says its version. One without a language, as images are, starts its
+    /// shell.
+    ///
+    /// # Errors
+    /// There is no such runtime.
+    pub(super) fn test_command(
+        &self,
+        asked: Option<&RuntimeSpec>,
+    ) -> Result<Vec<&'static str>, CommandError> {
+        let Some(asked) = asked else {
+            return Err(CommandError::Invalid("runtime name is required".to_owned()));
+        };
+        let runtime = self.store.find(asked).map_err(|why| CommandError::Missing(why.to_string()))?;
+        Ok(match runtime.description.language.to_ascii_lowercase().as_str() {
+            "python" => vec!["python3", "--version"],
+            "java" => vec!["java", "-version"],
+            "node" | "nodejs" | "javascript" => vec!["node", "--version"],
+            "go" | "golang" => vec!["go", "version"],
+            "rust" => vec!["rustc", "--version"],
+            "ruby" => vec!["ruby", "--version"],
+            "php" => vec!["php", "--version"],
+            "perl" => vec!["perl", "--version"],
+            _ => vec!["sh", "-c", ":"],
+        })
+    }
+
+    /// The version of a job that an earlier daemon has accepted.
+    pub(super) fn adopt(&self, job: &JobSpec) -> Option<Use> {
+        self.store.take(job.runtime.as_ref()?).ok()
+    }
+
+    /// The root of a version; `None` where it is not there.
+    pub(super) fn root(&self, version: &RuntimeSpec) -> Option<Arc<RuntimeRoot>> {
+        Some(Arc::new(root(&*self.store.find(version).ok()?, &self.store)))
+    }
+
+    /// Whether this root is that of a version which is there.
+    pub(super) fn has(&self, root: &RuntimeRoot) -> bool {
+        let spec = root.name.parse::<RuntimeSpec>();
+        let found = spec.ok().and_then(|spec| self.store.find(&spec).ok());
+        found.is_some_and(|runtime| runtime.generation == root.generation)
+    }
+
+    /// The exact version that a text names now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn resolve(&self, asked: &RuntimeSpec) -> Result<RuntimeId, String> {
+        self.store.find(asked).map(|runtime| runtime.id.clone()).map_err(|why| why.to_string())
+    }
+
+    /// Has all runtimes listed.
+    pub(super) fn list(&self, answer: Answer<Vec<RuntimeView>>) {
+        if let Err(Task::List(answer)) = self.hand_over(Task::List(answer)) {
+            let _ = answer.send(Err(busy()));
+        }
+    }
+
+    /// Has one runtime shown.
+    pub(super) fn show(&self, asked: &RuntimeSpec, answer: Answer<RuntimeView>) {
+        let runtime = match self.store.find(asked) {
+            Ok(runtime) => runtime,
+            Err(why @ RuntimeError::Ambiguous { .. }) => {
+                return drop(answer.send(Err(CommandError::Invalid(why.to_string()))));
+            }
+            Err(why) => return drop(answer.send(Err(CommandError::Missing(why.to_string())))),
+        };
+        if let Err(Task::Show(_, answer)) = self.hand_over(Task::Show(runtime, answer)) {
+            let _ = answer.send(Err(busy()));
+        }
+    }
+
+    /// Has one version removed, or with `all` every version of the name, unless a job of a workflow is going to have it:
+    /// `awaited` counts these.
+    pub(super) fn remove(
+        &self,
+        asked: RuntimeSpec,
+        all: bool,
+        awaited: &HashMap<RuntimeId, usize>,
+        answer: Answer<RuntimesRemoved>,
+    ) {
+        let exact = match &asked.version {
+            Wanted::Exactly(version) => Some(version.clone()),
+            // `NAME@latest` is one version too.
+            Wanted::Latest if !all => match self.store.find(&asked) {
+                Ok(runtime) => Some(runtime.id.version.clone()),
+                Err(why) => return drop(answer.send(Err(CommandError::Missing(why.to_string())))),
+            },
+            Wanted::Latest => None,
+        };
+        let is_meant = |id: &RuntimeId| {
+            id.name == asked.name && exact.as_ref().is_none_or(|version| id.version == *version)
+        };
+        if let Some((id, jobs)) = awaited.iter().find(|(id, _)| is_meant(id)) {
+            let why = RuntimeError::InUse { id: id.clone(), jobs: *jobs };
+            return drop(answer.send(Err(CommandError::WrongState(why.to_string()))));
+        }
+        let version = exact.map_or(Wanted::Latest, Wanted::Exactly);
+        let task =
+            Task::Remove(RuntimeSpec { name: asked.name, version }, all, answer, self.under_way.token());
+        if let Err(Task::Remove(_, _, answer, _)) = self.hand_over(task) {
+            let _ = answer.send(Err(busy()));
+        }
+    }
+
+    fn hand_over(&self, task: Task) -> Result<(), Task> {
+        self.tasks.try_send(task).map_err(crossbeam_channel::TrySendError::into_inner)
+    }
+}
+
+fn busy() -> CommandError {
+    CommandError::Exhausted(format!("{QUEUE} questions about runtimes wait already; try again"))
+}
+
+/// The root of a runtime, as sandboxes take it.
+fn root(runtime: &Runtime, store: &Store) -> RuntimeRoot {
+    let mount = |mount: &crate::runtime::Mount| RuntimeMount {
+        dir: runtime.dir.clone(),
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+    };
+    RuntimeRoot {
+        name: runtime.id.to_string(),
+        generation: runtime.generation,
+        over_host: runtime.description.base == Base::Host,
+        layers: store.layer_dirs(runtime),
+        mounts: runtime.description.mounts.iter().map(mount).collect(),
+    }
+}
