@@ -58,9 +58,9 @@ pub enum RuntimeError {
     #[error("runtime.yml is that of \"{found}\", not of \"{wanted}\"")]
     Misplaced {
         /// The name and version in the file.
-        found: RuntimeId,
+        found: Box<RuntimeId>,
         /// The name and version of the place.
-        wanted: RuntimeId,
+        wanted: Box<RuntimeId>,
     },
     /// It is made for other processors.
     #[error("runtime \"{id}\" is for {wanted}, and this host is {}", std::env::consts::ARCH)]

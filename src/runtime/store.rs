@@ -512,7 +512,10 @@ impl Store {
         let text = disk(fs::read_to_string(&path), "read", &path)?;
         let description = Description::parse(&text, &path)?;
         if description.id() != *id {
-            return Err(RuntimeError::Misplaced { found: description.id(), wanted: id.clone() });
+            return Err(RuntimeError::Misplaced {
+                found: Box::new(description.id()),
+                wanted: Box::new(id.clone()),
+            });
         }
         for mount in &description.mounts {
             let source = dir.join(&mount.source);
