@@ -16,6 +16,7 @@ use super::spec::{Messages, WireSpec};
 use super::step::Step;
 use crate::init_abi::slot;
 use crate::sys::clone::{self, ChildStack, Cloned, Watch};
+use crate::sys::mount::MountAttr;
 use crate::sys::raw::{errno, syscall};
 
 /// The memory that the child and its spawner share for the length of one clone.
@@ -96,6 +97,7 @@ fn walk(step: &Step<'_>) -> Done {
             // A source of this name: the job can read it in /proc/self/mountinfo.
             mount(Some(c"joblet"), Some(c"overlay"), at, OVERLAY, Some(options))
         }
+        Step::MapIds { at, ids } => map_ids(at, *ids),
         Step::Bind { from, at, .. } => mount(Some(from), None, at, libc::MS_BIND | libc::MS_REC, None),
         Step::Devices { at } => {
             mount(Some(at), None, at, libc::MS_BIND, None)?;
@@ -311,6 +313,21 @@ fn place(mount: BorrowedFd<'_>, at: &CStr) -> Done {
         0,
     ];
     call(libc::SYS_move_mount, args).map(drop)
+}
+
+fn map_ids(at: &CStr, ids: BorrowedFd<'_>) -> Done {
+    let flags = libc::OPEN_TREE_CLONE as usize | libc::OPEN_TREE_CLOEXEC as usize;
+    let here = libc::AT_FDCWD as usize;
+    let copy = call(libc::SYS_open_tree, [here, at.as_ptr() as usize, flags, 0, 0, 0])?;
+    let userns_fd = ids.as_raw_fd() as u64;
+    let attr = MountAttr { set: libc::MOUNT_ATTR_IDMAP, clear: 0, propagation: libc::MS_PRIVATE, userns_fd };
+    let (empty, size) = (c"".as_ptr() as usize, size_of::<MountAttr>());
+    let mapped = [copy, empty, libc::AT_EMPTY_PATH as usize, &raw const attr as usize, size, 0];
+    let from = libc::MOVE_MOUNT_F_EMPTY_PATH as usize;
+    let done = call(libc::SYS_mount_setattr, mapped)
+        .and_then(|_| call(libc::SYS_move_mount, [copy, empty, here, at.as_ptr() as usize, from, 0]));
+    call(libc::SYS_close, [copy, 0, 0, 0, 0, 0])?;
+    done.map(drop)
 }
 
 /// Flags of the mounts that show the host.

@@ -246,6 +246,7 @@ impl Sandbox {
                 Network::Host => Network::Host,
             },
             own_root: self.template_of(spec.root).own_root.as_deref(),
+            layers: &self.template_of(spec.root).layers,
             parts: &self.template_of(spec.root).parts,
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,

@@ -19,6 +19,8 @@ pub struct PlanSpec<'a> {
     pub network: Network<'a>,
     /// Options of the overlay that is the whole root; `None`: that of the host's.
     pub own_root: Option<&'a CStr>,
+    /// The layers of a runtime in that overlay.
+    pub layers: &'a [CString],
     /// Mounts of the root beside the root itself.
     pub parts: &'a [Part],
     /// procfs shows pids only (`filesystem.proc: pid`).
@@ -135,6 +137,10 @@ fn own_network<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 /// The root is put together at /new, then entered; from then on paths are the job's.
 fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     if let Some(options) = spec.own_root {
+        if spec.profile == Profile::Container {
+            let ids = spec.user_namespace;
+            steps.extend(spec.layers.iter().map(|at| Step::MapIds { at, ids }));
+        }
         steps.push(Step::Overlay { what: "the root of the runtime".into(), at: c"/new", options });
     } else {
         steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options: ROOT_OPTIONS });

@@ -114,6 +114,8 @@ pub struct Template {
     pub namespace: OwnedFd,
     /// Options of the overlay that is the whole root; `None`: that of the host's.
     pub own_root: Option<CString>,
+    /// The layers of a runtime in that overlay. A job of many ids sees them with their owners as its own.
+    pub layers: Vec<CString>,
     /// The mounts that each child makes there, in this order.
     pub parts: Vec<Part>,
     /// Sentences for the daemon's log: host paths that jobs do not see as asked.
@@ -171,8 +173,13 @@ fn build(
     })?;
     stand_in(&anchor)?;
     // From here on every path of the new root is relative: the thread stands in it.
-    let mut template =
-        Template { namespace: namespace.into(), own_root: None, parts: Vec::new(), notes: Vec::new() };
+    let mut template = Template {
+        namespace: namespace.into(),
+        own_root: None,
+        layers: Vec::new(),
+        parts: Vec::new(),
+        notes: Vec::new(),
+    };
     let binds = make_places(&mut template, paths, runtime, &empty)?;
     cover_read_only(&anchor)?;
     binds.iter().try_for_each(bind)?;
@@ -215,7 +222,10 @@ fn make_places(
     }
     if let Some(runtime) = runtime {
         let added = runtime_root::make_places(runtime, binds.len())?;
-        template.own_root = if over_host { None } else { Some(added.root_options()?) };
+        if !over_host {
+            template.own_root = Some(added.root_options()?);
+            template.layers = added.layers()?;
+        }
         let Added { binds: more, parts, .. } = added;
         binds.extend(more);
         template.parts.extend(parts);

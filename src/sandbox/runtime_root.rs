@@ -61,6 +61,15 @@ pub(super) struct Added {
 }
 
 impl Added {
+    /// The layers that the runtime brings, as paths of the template.
+    ///
+    /// # Errors
+    /// As [`Added::root_options`].
+    pub(super) fn layers(&self) -> Result<Vec<CString>, SandboxError> {
+        let paths = self.lowers.iter().map(|path| CString::new(path.as_str()).map_err(io::Error::other));
+        doing(paths.collect::<Result<_, _>>(), || "name the layers".into())
+    }
+
     /// Options of the overlay that is the root.
     ///
     /// # Errors

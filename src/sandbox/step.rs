@@ -46,6 +46,14 @@ pub enum Step<'a> {
         /// The mount options, as text.
         options: &'a CStr,
     },
+    /// The files of a mount with the ids inside of a user namespace as those outside: what belongs to root on disk belongs
+    /// to root of the job.
+    MapIds {
+        /// The mount, over which the one with other ids goes.
+        at: &'a CStr,
+        /// The user namespace.
+        ids: BorrowedFd<'a>,
+    },
     /// A copy of a mount, or of a directory of one, with the mounts below it.
     Bind {
         /// The files behind it, for the sentence.
@@ -190,6 +198,9 @@ impl fmt::Display for Step<'_> {
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),
             Step::Wire(wire) => write!(f, "connect to {}", wire.what),
             Step::Overlay { what, .. } => write!(f, "show {what} through an overlay of the job's own"),
+            Step::MapIds { at, .. } => {
+                write!(f, "map the owners of files in {} to the job's ids", at.to_string_lossy())
+            }
             Step::Bind { what, .. } => write!(f, "show {what}"),
             Step::Devices { .. } => write!(f, "allow device nodes in /dev"),
             Step::EnterRoot { .. } => write!(f, "enter the root"),

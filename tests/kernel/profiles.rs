@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use joblet::job::{CONTAINER_IDS, Layer, Profile, User, Verdict};
-use joblet::sandbox::Credentials;
 use joblet::sandbox::capability::Capabilities;
 use joblet::sandbox::security::{Promise, read_back};
+use joblet::sandbox::{Credentials, RuntimeMount, RuntimeRoot};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::helper::programs::job;
@@ -216,6 +216,56 @@ fn payload_gets_the_ids_of_its_request_and_no_way_back() {
     running.hear("stopped");
     let done = running.finish();
     assert_eq!(done.record.unwrap().wait_status, 3 << 8);
+}
+
+/// The root of an image, with files of root, of a user, and of no id that a job has; its programs are the host's.
+fn image(dir: &Path) -> RuntimeRoot {
+    for (name, owner, mode) in [("root", 0, 0o600), ("user", 999, 0o600), ("beyond", 70_000, 0o600)] {
+        fs::write(dir.join(name), name).unwrap();
+        chown(dir.join(name), Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(dir.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64"] {
+        symlink(format!("usr/{name}"), dir.join(name)).unwrap();
+    }
+    fs::create_dir(dir.join("usr")).unwrap();
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+    let programs = RuntimeMount { dir: "/".into(), source: "usr".into(), target: "/usr".into() };
+    RuntimeRoot {
+        name: "image@1".into(),
+        generation: 1,
+        over_host: false,
+        layers: vec![dir.to_owned()],
+        mounts: vec![programs],
+    }
+}
+
+#[test]
+fn owners_in_an_image_are_users_of_the_container_alone() {
+    needs!(is_root(), "needs root");
+    let layer = tempfile::tempdir().unwrap();
+    let script = "cd /; for f in root user beyond; do stat -c '%n %u:%g' $f; cat $f; echo; chown 0 $f; done 2>&1; \
+                  chmod 777 root 2>&1; setpriv --reuid=999 --regid=999 --clear-groups cat user root 2>&1; true";
+    let root = image(layer.path());
+    let [strict, container] = Profile::ALL.map(|profile| {
+        let order = Order { root: Some(root.clone()), ..Order::new(&["sh", "-c", script]) };
+        Bench::of(profile).run(&order).stdout
+    });
+    for line in [
+        "root 0:0\nroot\n",
+        "user 999:999\nuser\n",
+        "beyond 65534:65534\n",
+        "cat: beyond: Permission denied",
+        "chmod: changing permissions of 'root': Read-only file system",
+        "usercat: root: Permission denied",
+    ] {
+        assert!(container.contains(line), "{line}: {container}");
+    }
+    assert_eq!(container.matches("chown: changing ownership").count(), 3, "{container}");
+    for line in ["root 65534:65534", "user 65534:65534", "cat: root: Permission denied"] {
+        assert!(strict.contains(line), "{line}: {strict}");
+    }
+    assert_eq!(fs::metadata(layer.path().join("user")).unwrap().uid(), 999);
 }
 
 #[test]
