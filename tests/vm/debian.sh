@@ -12,7 +12,7 @@ shift 5
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/parts.sh"
 
-packages=(systemd bash dash coreutils findutils grep sed util-linux mount libc-bin base-passwd procps udev kmod iproute2 nftables iptables)
+packages=(systemd bash dash coreutils findutils grep sed util-linux mount libc-bin base-passwd procps udev kmod iproute2 nftables iptables e2fsprogs)
 
 # A change of this script makes another tree.
 debian=$cache/debian-$(cksum <"$0" | cut -d' ' -f1)
@@ -66,7 +66,7 @@ ExecStart=/bin/bash /checks/unit.sh
 StandardOutput=file:/dev/ttyS0
 StandardError=inherit
 EOF
-    install -D -m 0644 -t "$root/modules" "$cache/modules/overlay.ko"
+    install -D -m 0644 -t "$root/modules" "$cache"/modules/{overlay,loop}.ko
     install -m 0755 /bin/busybox "$root/usr/bin/busybox"
     ln -s /dev/null "$root/etc/systemd/system/proc-sys-fs-binfmt_misc.automount"
     if [ -x "$root/usr/bin/outside" ]; then furnish_networks "$root"; else without_udev "$root"; fi

@@ -7,6 +7,7 @@ node=/opt/joblet
 jobs=/sys/fs/cgroup/joblet.slice/joblet-jobs.service
 . /checks/common.sh
 busybox insmod /modules/overlay.ko
+busybox insmod /modules/loop.ko
 
 # of PROPERTY: a property of the unit, as systemd has it now
 of() { systemctl show --value -p "$1" joblet; }
@@ -410,6 +411,32 @@ is_whole() {
     $node/bin/persist --check "$node/logs/$1"/*.gz
 }
 
+# The size of the file system of a volume in MiB, as a job sees it.
+seen_size() {
+    local seen
+    seen=$(rnx job run -q --follow --volume "$1" stat -f -c '%b * %S' "/volumes/$1" 2>/dev/null)
+    echo $((seen / 1048576))
+}
+
+# Before the power is cut: a volume grows under a job that writes to it.
+write_to_volume() {
+    local writer
+    rnx volume create data --size 32MB >/dev/null || return 1
+    writer=$(rnx job run -q --volume data sh -c 'cd /volumes/data; echo durable >first; sync first .; while :; do
+        dd if=/dev/zero of=next bs=64k count=100 conv=fsync 2>/dev/null; mv next last; done')
+    until_true 60 sh -c "command rnx --config $node/rnx-config.yml job run -q --wait --volume data:ro test -e /volumes/data/last"
+    rnx volume resize data --size 64MB && [ "$(status "$writer" status)" = RUNNING ] || { rnx job status "$writer"; return 1; }
+}
+
+# Afterwards: its size, and what was durable.
+read_volume() {
+    local size out
+    size=$(seen_size data)
+    [ "$size" -gt 50 ] || { echo "a job sees $size MiB of 64"; return 1; }
+    out=$(rnx job run -q --follow --volume data sh -c 'cd /volumes/data; cat first; stat -c %s last; rm next last 2>/dev/null; ls' 2>&1)
+    case "$out" in *durable*6553600*first*) ;; *) echo "the volume has: $out"; return 1 ;; esac
+}
+
 power_cut_loses_running_jobs_by_name_and_keeps_all_others() {
     local ended running waits printer printed lines out
     if [ ! -e /checks/cut ]; then
@@ -421,6 +448,7 @@ power_cut_loses_running_jobs_by_name_and_keeps_all_others() {
         ended=$(rnx job run --wait -q sh -c 'exit 5' 2>/dev/null)
         running=$(rnx job run -q sleep 1000)
         waits=$(rnx job run -q --schedule=25s sh -c 'exit 6')
+        write_to_volume >/tmp/wrong 2>&1 || { fail "$1" "volume: $(cat /tmp/wrong)"; return; }
         until_true 60 test ! -e "$node/spool/$printed/index"
         until_true 60 sh -c "[ \$(stat -c %s $node/logs/$printer/stdout.idx) -gt 300 ]"
         lines=$(stored_lines "$printer")
@@ -435,6 +463,7 @@ power_cut_loses_running_jobs_by_name_and_keeps_all_others() {
     out=$(rnx job status "$running")
     case "$out" in *"lost: host restarted"*) ;; *) fail "$1" "$out"; return ;; esac
     [ "$(status "$ended" exitCode)" = 5 ] || { fail "$1" "$(rnx job status "$ended")"; return; }
+    read_volume >/tmp/wrong 2>&1 || { fail "$1" "volume: $(cat /tmp/wrong)"; return; }
     until_true 120 sh -c "command rnx --config $node/rnx-config.yml --json job status $waits | grep -q '\"exitCode\": 6'" ||
         { fail "$1" "$(rnx job status "$waits")"; return; }
     echo "$lines lines of history were durable"
