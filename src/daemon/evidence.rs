@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::Level;
@@ -27,6 +28,16 @@ pub(super) struct Evidence {
     pub(super) oom: bool,
     /// Destinations that the job was refused, where it had a network.
     pub(super) denials: Option<Denials>,
+    /// The host's disk has no room left for the images of volumes that the job could write.
+    pub(super) disk_full: bool,
+}
+
+/// Less room than that is none: a loop device writes up to a megabyte at once.
+const ROOM: u64 = 1 << 20;
+
+/// Whether the file system of a directory is full.
+fn is_full(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < ROOM)
 }
 
 /// The network of a job, whose ledger has the last word on what it was refused.
@@ -52,13 +63,14 @@ impl Wired {
     }
 }
 
-/// A function that reads the evidence of a job, for another thread. It has the job's last sample taken, by what it gets, as
+/// A function that reads the evidence of a job, for another thread; `images` is the directory of the images that the job could write. It has the job's last sample taken, by what it gets, as
 /// soon as all is counted that the sample tells of; that returns the most memory that the job's samples have shown, for a
 /// host whose cgroup does not tell.
 pub(super) fn reader(
     exit_file: &Arc<File>,
     cgroup: Option<&JobCgroup>,
     wired: Option<Wired>,
+    images: Option<PathBuf>,
 ) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
     let exit_file = exit_file.clone();
     let cgroup = cgroup.and_then(|cgroup| {
@@ -78,7 +90,8 @@ pub(super) fn reader(
         let denials = wired.as_ref().and_then(Wired::denials).filter(|denials| denials.total() > 0);
         let sampled = sample();
         let evidence = read(read_exit(&exit_file), cgroup.as_ref());
-        Evidence { peak_bytes: evidence.peak_bytes.or(sampled), denials, ..evidence }
+        let disk_full = images.as_deref().is_some_and(is_full);
+        Evidence { peak_bytes: evidence.peak_bytes.or(sampled), denials, disk_full, ..evidence }
     }
 }
 
@@ -99,5 +112,6 @@ pub(super) fn read(exit: Option<ExitFile>, cgroup: Option<&JobCgroup>) -> Eviden
             .or(exit.map(|exit| exit.user_usec + exit.system_usec)),
         oom: cgroup.and_then(|group| group.memory_events().ok().flatten()).is_some_and(|e| e.killed()),
         denials: None,
+        disk_full: false,
     }
 }

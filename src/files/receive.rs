@@ -19,7 +19,7 @@ use super::error::{At, FilesError};
 use super::link::Link;
 use super::piece::{Entry, Have, Kind, Piece};
 use super::send::Point;
-use super::{BLOCK, PARTS, RESUMABLE, Watch, beneath, wire};
+use super::{BLOCK, LONGEST_PATH, PARTS, RESUMABLE, Watch, beneath, wire};
 use crate::pb::joblet::FilesMessage;
 
 /// A part that nobody has written to for so long is removed.
@@ -27,6 +27,8 @@ const PART_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the copy of a lost connection may take to let go of its part, and how often that is looked at.
 const LEAVING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
+/// Most directories around an entry: a path has no more.
+const DEEPEST: usize = LONGEST_PATH / 2 + 1;
 /// Most parts that one copy looks at for that.
 const PARTS_SEEN: usize = 10_000;
 
@@ -207,6 +209,9 @@ impl Receiver {
         let place = self.place(&entry.path)?;
         let owner = self.owner;
         match entry.kind {
+            Kind::Directory if self.open.len() >= DEEPEST => {
+                return Err(FilesError::Peer("more open directories than a path has"));
+            }
             Kind::Directory => {
                 let parts = self.parts.try_clone().map_err(FilesError::file("make the directory", &place))?;
                 let (parent, name) = self.parent(&place)?;

@@ -24,6 +24,8 @@ pub enum ExitReason {
     OutputLimit,
     /// It kept the lock of its output pipe.
     PipeHeld,
+    /// It failed with the host's disk full below its volumes.
+    DiskFull,
     /// A client canceled it before its time came.
     Canceled,
     /// The sandbox could not be created, or the command could not be executed.
@@ -43,6 +45,7 @@ impl ExitReason {
             ExitReason::Stopped => "stopped",
             ExitReason::OutputLimit => "output_limit",
             ExitReason::PipeHeld => "pipe_held",
+            ExitReason::DiskFull => "disk_full",
             ExitReason::Canceled => "canceled",
             ExitReason::StartFailed => "start_failed",
             ExitReason::Lost => "lost",
@@ -109,6 +112,8 @@ pub struct Witnesses {
     pub work_in_memory: bool,
     /// The job's own file systems in the order of [`OWN_DISKS`], for the sentence where one is full.
     pub disks: [OwnDisk; OWN_DISKS.len()],
+    /// The host's disk has no room left for the images of its volumes.
+    pub disk_full: bool,
     /// Timeout in words, for the sentence.
     pub timeout: String,
     /// The command, for the sentence of a failed exec.
@@ -157,7 +162,10 @@ pub fn verdict(w: &Witnesses) -> Ending {
     }
     match w.record {
         Some(record) => match record.begun {
-            Begun::Executed => from_status(record, own_disk::hint(&record, &w.disks)),
+            Begun::Executed => {
+                let ending = from_status(record, own_disk::hint(&record, &w.disks));
+                if w.disk_full && ending.status == Status::Failed { on_full_disk(ending) } else { ending }
+            }
             Begun::NotExecuted => exec_failure(&w.command, record),
             Begun::NotEntered => {
                 let (dir, why) = (&w.work_dir, errno_words(record.errno));
@@ -260,6 +268,14 @@ fn from_status(record: ExitFile, full: Option<String>) -> Ending {
     let code = code_of(record);
     let status = if code == 0 { Status::Completed } else { Status::Failed };
     ended(status, ExitReason::Exited, code, 0, full.unwrap_or_default())
+}
+
+/// The end of a payload that failed while the host's disk was full below its volumes.
+fn on_full_disk(ending: Ending) -> Ending {
+    const FULL: &str = "the host's disk is full below its volumes, so what it wrote last there may be lost: make room on it (df -h)";
+    let message =
+        if ending.message.is_empty() { FULL.to_owned() } else { format!("{}; {FULL}", ending.message) };
+    Ending { reason: ExitReason::DiskFull, message, ..ending }
 }
 
 fn oom_sentence(w: &Witnesses) -> String {
@@ -434,5 +450,17 @@ mod tests {
         assert_eq!(ExitFile::decode(&record.encode()), Some(record));
         assert_eq!(ExitFile::decode(&[0; 64]), None);
         assert_eq!(ExitFile::decode(b"JBEXIT01"), None);
+    }
+
+    #[test]
+    fn job_that_fails_above_a_full_disk_says_so() {
+        let on_full_disk = |wait_status| verdict(&Witnesses { disk_full: true, ..record(wait_status) });
+        let failed = on_full_disk(1 << 8);
+        assert_eq!((failed.reason, failed.code, failed.status), (ExitReason::DiskFull, 1, Status::Failed));
+        assert!(failed.message.contains("disk is full below its volumes"), "{}", failed.message);
+        let killed = on_full_disk(7);
+        assert_eq!((killed.reason, killed.signal), (ExitReason::DiskFull, 7));
+        assert!(killed.message.starts_with("killed by signal 7"), "{}", killed.message);
+        assert_eq!(on_full_disk(0).reason, ExitReason::Exited, "it has what it wanted");
     }
 }

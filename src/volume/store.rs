@@ -32,6 +32,11 @@ impl Store {
         Store { dir }
     }
 
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
     /// A volume of this node. Nothing is opened yet.
     pub fn volume(&self, name: VolumeName, kind: VolumeKind, bytes: u64) -> Volume {
         let path = self.image(&name);

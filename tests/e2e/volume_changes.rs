@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::spool_limits::SmallDisk;
 use super::volumes::{create, has_images, has_memory, images, loop_devices, refused, sh};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
@@ -170,6 +171,69 @@ fn volume_in_memory_shrinks_to_its_files_and_no_further() {
     gate::open(&id, "end");
     d.until_status(&id, "COMPLETED");
     d.rnx(["volume", "remove", "m"]).ok();
+    d.stop();
+}
+
+#[test]
+fn job_that_fails_above_a_full_host_disk_says_so() {
+    needs!(has_images(), "needs root, loop devices and mke2fs");
+    let node = Node::set_up();
+    let disk = SmallDisk::mount(&node, "volumes", "20m");
+    let d = node.start();
+    create(&d, "thin", "16MB");
+    create(&d, "other", "16MB");
+    sh(&d, &["other"], "cd /volumes/other; echo kept >f; sync f .");
+    // Two files of 10 MiB do not fit into 20, with two file systems around them.
+    let fill =
+        |name: &str| format!("dd if=/dev/urandom of=/volumes/{name}/big bs=64k count=160 conv=fsync 2>&1");
+    sh(&d, &["thin"], &fill("thin"));
+    let id = d.submit(["--volume", "other", "sh", "-c", &fill("other")]);
+    d.until_status(&id, "FAILED");
+    let status = d.status(&id);
+    assert_eq!(status["exitReason"], "disk_full", "{status:#}");
+    assert!(status["message"].as_str().unwrap().contains("make room on it"), "{status:#}");
+    // With room again all is as before, after a check where the kernel has found errors.
+    disk.grow("64m");
+    let images = images(&d);
+    let node = d.leave();
+    eventually("nothing is mounted", || holds(loop_devices(&images).is_empty()));
+    let d = node.start();
+    assert_eq!(
+        sh(&d, &["other"], &format!("cat /volumes/other/f; ({}) >/dev/null && echo fits", fill("other"))),
+        "kept\nfits"
+    );
+    for name in ["thin", "other"] {
+        d.rnx(["volume", "remove", name]).ok();
+    }
+    eventually("nothing is mounted", || holds(loop_devices(&images).is_empty()));
+    d.stop();
+    drop(disk);
+}
+
+#[test]
+fn killed_writer_and_finished_jobs_leave_a_volume_free() {
+    needs!(has_images(), "needs root, loop devices and mke2fs");
+    let d = TestDaemon::start();
+    create(&d, "data", "32MB");
+    let script = "cd /volumes/data; echo first >a; while :; do dd if=/dev/zero of=b bs=64k count=200 2>/dev/null; mv b c; done";
+    let id = d.submit(["--volume", "data", "sh", "-c", script]);
+    eventually("it writes", || {
+        holds(!sh(&d, &["data:ro"], "ls /volumes/data/c 2>/dev/null || true").is_empty())
+    });
+    d.rnx(["job", "stop", &id]).ok();
+    d.until_status(&id, "STOPPED");
+    assert_eq!(
+        sh(&d, &["data"], "cd /volumes/data; cat a; stat -c %s c; rm -f b c; ls"),
+        "first\n13107200\na"
+    );
+    // Records of ended jobs name it, and do not keep it.
+    assert_eq!(d.status(&id)["volumes"], serde_json::json!(["data"]));
+    eventually("no job has it", || holds(d.rnx(["volume", "remove", "data"]).code == 0));
+    assert_eq!(d.status(&id)["volumes"], serde_json::json!(["data"]));
+    // One of the same name is another one, and empty.
+    create(&d, "data", "16MB");
+    assert_eq!(sh(&d, &["data"], "ls -A /volumes/data"), "");
+    d.rnx(["volume", "remove", "data"]).ok();
     d.stop();
 }
 

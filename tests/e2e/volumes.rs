@@ -105,6 +105,8 @@ fn files_of_a_volume_belong_to_each_job_that_has_it() {
         (&shown["users"][0]["status"], &shown["users"][0]["access"]),
         (&"RUNNING".into(), &"read-write".into())
     );
+    let listed = d.rnx(["--json", "job", "list", "--status", "running"]).json();
+    assert_eq!(listed[0]["volumes"], serde_json::json!(["data"]), "{listed}");
     let text = d.rnx(["volume", "inspect", "data"]).ok();
     assert!(text.contains("ACCESS") && text.contains(&id[..8]), "{text}");
     let layers = d.rnx(["--json", "job", "status", "--security", &id]).json();

@@ -38,7 +38,9 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let Some(run) = &job.run else { return };
     // The cgroup is there until the job is finished, and tells all that it used.
-    let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), Wired::of(&core.node, &job.held));
+    let images = core.supply.volumes.images_of(&job.spec.volumes);
+    let wired = Wired::of(&core.node, &job.held);
+    let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, images);
     core.streams.sampler.last(id, read);
     collect_files(core, id);
     core.clock.timers.set(Instant::now() + bound, Timer::Drain(id));
@@ -119,6 +121,7 @@ pub(super) fn conclude(
         peak_bytes: evidence.peak_bytes,
         work_in_memory: node.disk.is_none(),
         disks: own_disks(node, &job.spec.limits),
+        disk_full: evidence.disk_full,
         timeout: job.spec.timeout.map(units::format_duration).unwrap_or_default(),
         command: job.spec.command.clone(),
         work_dir: job.spec.work_dir.clone(),
@@ -146,8 +149,9 @@ pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
     let (State::Draining(_), Some(run)) = (&job.state, &job.run) else { return };
     if run.evidence.is_none() {
         diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
-        let read =
-            evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), Wired::of(&core.node, &job.held));
+        let images = core.supply.volumes.images_of(&job.spec.volumes);
+        let wired = Wired::of(&core.node, &job.held);
+        let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, images);
         core.cleanup.read_evidence(id, move || read(&mut || None));
     }
     if !job.output.complete {

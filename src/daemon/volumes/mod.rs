@@ -24,6 +24,7 @@
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -320,6 +321,16 @@ impl Volumes {
     pub(super) fn of(&self, uses: &[VolumeUse]) -> Result<Vec<Arc<Volume>>, String> {
         self.lacks(uses).map_or(Ok(()), Err)?;
         Ok(uses.iter().filter_map(|used| Some(self.known.get(&used.name)?.volume.clone())).collect())
+    }
+
+    /// The directory of the images, if one of these is an image that its job may write.
+    pub(super) fn images_of(&self, uses: &[VolumeUse]) -> Option<PathBuf> {
+        let is_image = |used: &VolumeUse| {
+            let known = self.known.get(&used.name);
+            known.is_some_and(|known| known.stored.kind == VolumeKind::Filesystem)
+        };
+        let found = uses.iter().any(|used| !used.read_only && is_image(used));
+        found.then(|| self.store.directory().to_owned())
     }
 
     /// A volume whose files are to be copied, and the token of the copy.

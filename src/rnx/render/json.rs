@@ -123,6 +123,8 @@ pub(crate) struct Listed<'a> {
     network: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     ports: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    volumes: &'a [String],
     user: &'a str,
     profile: &'a str,
     scheduled_time: &'a str,
@@ -155,6 +157,7 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
         cpu_cores: &job.cpuCores,
         network: &job.network,
         ports: &job.ports,
+        volumes: &job.volumes,
         user: &job.user,
         profile: &job.profile,
         scheduled_time: &job.scheduledTime,
