@@ -273,8 +273,10 @@ fn from_status(record: ExitFile, full: Option<String>) -> Ending {
 /// The end of a payload that failed while the host's disk was full below its volumes.
 fn on_full_disk(ending: Ending) -> Ending {
     const FULL: &str = "the host's disk is full below its volumes, so what it wrote last there may be lost: make room on it (df -h)";
-    let message =
-        if ending.message.is_empty() { FULL.to_owned() } else { format!("{}; {FULL}", ending.message) };
+    let message = match ending.message.as_str() {
+        "" => format!("failed: {FULL}"),
+        said => format!("{said}; {FULL}"),
+    };
     Ending { reason: ExitReason::DiskFull, message, ..ending }
 }
 
