@@ -393,6 +393,14 @@ impl Store {
         LayerHold { inner: self.inner.clone(), digests: digests.to_vec() }
     }
 
+    /// Gives layers up that were held for a runtime which does not come to be: those that no runtime names are removed.
+    /// Touches the disk.
+    pub fn give_up(&self, held: LayerHold) {
+        let layers = held.digests.iter().cloned().collect();
+        drop(held);
+        self.remove_layers(layers);
+    }
+
     /// The directory of a layer, if it is there. Touches the disk.
     pub fn layer(&self, digest: &LayerDigest) -> Option<PathBuf> {
         Some(self.inner.layer(digest)).filter(|path| path.is_dir())

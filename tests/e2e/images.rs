@@ -146,7 +146,7 @@ fn hostile_and_damaged_images_leave_nothing_behind() {
         let out = d.rnx(["runtime", "import", "bad", &path]);
         assert!(out.code != 0 && out.stderr.contains(why), "{why}: {}", out.stderr);
         assert!(description(&d, "bad/1.0.0").is_none());
-        assert_eq!(staged(&d), 0, "{why}");
+        assert_eq!((staged(&d), layers(&d)), (0, 0), "{why}");
     }
     for (args, why) in [
         (["../x", "bad.tar"], "name of a runtime"),

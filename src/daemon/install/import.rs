@@ -207,7 +207,23 @@ impl Import {
         let ids = image.layers();
         let digest = |id: &image::Digest| id.to_string().parse::<LayerDigest>();
         let layers = ids.iter().map(digest).collect::<Result<Vec<_>, _>>().map_err(refused)?;
-        let _held = store.hold_layers(&layers);
+        let held = store.hold_layers(&layers);
+        let made = self.make(&mut image, &ids, layers);
+        if made.is_err() {
+            store.give_up(held);
+        }
+        Ok(ImportedRuntime { notes: image.into_notes(), ..made? })
+    }
+
+    /// Unpacks the layers that are missing, and publishes the runtime.
+    fn make(
+        &self,
+        image: &mut OpenImage,
+        ids: &[image::Digest],
+        layers: Vec<LayerDigest>,
+    ) -> Result<ImportedRuntime, CommandError> {
+        let (name, store) = (&self.request.name, &self.claim.installer.store);
+        let refused = |why| refused("import", name, why);
         let mut new_layers = 0;
         for (id, layer) in ids.iter().zip(&layers) {
             if store.layer(layer).is_none() {
@@ -229,7 +245,7 @@ impl Import {
         })?;
         let runtime = store.publish(staging, &id, self.request.replace).map_err(refused)?;
         let (bytes, _) = store.sizes(&runtime);
-        Ok(ImportedRuntime { id, bytes, new_layers, shared_layers, notes: image.into_notes() })
+        Ok(ImportedRuntime { id, bytes, new_layers, shared_layers, notes: Vec::new() })
     }
 
     fn describe(&self, config: &ImageConfig, layers: Vec<LayerDigest>) -> Result<Description, CommandError> {
