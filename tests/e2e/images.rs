@@ -14,7 +14,7 @@ use tar::EntryType;
 
 use crate::helper::TestDaemon;
 use crate::helper::image::{Archive, Layer, Packing, docker_archive, layout};
-use crate::helper::skip::is_root;
+use crate::helper::skip::{is_root, static_busybox};
 use crate::helper::wait::{eventually, holds};
 
 /// An open call of ImportRuntime.
@@ -95,6 +95,37 @@ fn images_become_runtimes_that_share_their_layers() {
     assert!(again.code != 0 && again.stderr.contains("is installed already"), "{}", again.stderr);
     d.rnx(["runtime", "import", "more", &path, "--replace"]).ok();
     assert_eq!((layers(&d), staged(&d)), (21, 0));
+}
+
+#[test]
+fn jobs_run_in_an_imported_image_of_many_layers() {
+    needs!(is_root() && static_busybox(), "layers of images need root, and a static busybox");
+    let d = TestDaemon::start();
+    let busybox = fs::read("/bin/busybox").unwrap();
+    let programs = ["sh", "ls", "id"]
+        .into_iter()
+        .fold(Layer::new().directory("bin").file("bin/busybox", &busybox), |layer, name| {
+            layer.link(&format!("bin/{name}"), "busybox")
+        });
+    let mut layers = vec![programs.directory("data").file("data/below", b"")];
+    layers.extend(twenty());
+    layers.push(Layer::new().directory("data").file("data/.wh..wh..opq", b"").file("data/above", b""));
+    let defaults =
+        r#"{"Entrypoint":["/bin/sh","-c"],"Cmd":["ls /srv; ls /data; echo $A"],"Env":["A=of the image"]}"#;
+    let path = image(&d, "app.tar", &layout(&layers, defaults, Packing::Gzip));
+    let out = d.rnx(["runtime", "import", "app", &path]);
+    assert!(out.ok().contains("Layers: 22"), "{}", out.stderr);
+    // Its own command, then another one: whiteouts hide what they hid, from overlayfs's point of view too.
+    assert_eq!(d.run(["--runtime=app"]).ok(), "f19\nabove\nof the image\n");
+    assert_eq!(d.run(["--runtime=app@1.0.0", "sh", "-c", "ls /data; id -u"]).ok(), "above\n0\n");
+    let freed = d.rnx(["runtime", "remove", "app"]);
+    assert_eq!((freed.code, layers_left(&d)), (0, 0), "{}", freed.stderr);
+}
+
+/// Layers that are still there when what removes them is done.
+fn layers_left(d: &TestDaemon) -> usize {
+    eventually("layers without a runtime go", || holds(layers(d) == 0));
+    layers(d)
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::pb::joblet::ImportRuntimeRequest;
 pub(super) static COMMAND: Command = Command {
     path: &["runtime", "import"],
     alias: false,
-    usage: "<name>[@<version>] <image> [--platform PLATFORM] [--image NAME] [--replace]",
+    usage: "<name>[@<version>] <image> [--replace]",
     operands: Operands::Two("name", "image"),
     flags: FLAGS,
     summary: "Make a runtime of a container image",
