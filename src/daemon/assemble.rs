@@ -168,8 +168,7 @@ impl Daemon {
         });
         let ledger = threads.start_ledger(database)?;
         let supply = supply(config, known, volumes, &node, &ledger, &mut threads)?;
-        let installer = Installer::new(supply.runtimes.store().clone(), &config.runtime);
-        let uploads = (staging::open_store(config, places.uploads)?, installer);
+        let uploads = (staging::open_store(config, places.uploads)?, supply.runtimes.installer(config));
         let core = Core {
             settings: settings(config),
             node: node.clone(),

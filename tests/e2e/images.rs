@@ -264,7 +264,7 @@ fn crash_in_an_import_leaves_a_runtime_or_nothing() {
     drop(call);
     eventually("nothing is left of it", || holds(staged(&d) == 0));
     // The second one while a layer is unpacked.
-    let many = (0..20_000).fold(Layer::new(), |layer, at| layer.file(&format!("d{}/f{at}", at % 50), b"x"));
+    let many = (0..3_000).fold(Layer::new(), |layer, at| layer.file(&format!("d{}/f{at}", at % 50), b"x"));
     let path = image(&d, "many.tar", &layout(&[Layer::new().file("small", b""), many], "{}", Packing::Plain));
     let rnx = d.rnx_spawn(["runtime", "import", "app", &path]);
     let unpacks = || {

@@ -19,8 +19,10 @@ use log::Level;
 
 use super::DaemonError;
 use super::command::{Answer, CommandError, RuntimeView, RuntimesRemoved};
+use super::install::Installer;
 use super::provision::Node;
 use super::token::{Counter, Token};
+use crate::config::daemon::DaemonConfig;
 use crate::diag;
 use crate::job::runtime::{RuntimeId, RuntimeSpec, Wanted};
 use crate::job::{JobSpec, spec};
@@ -74,9 +76,9 @@ impl Runtimes {
         self.under_way.count()
     }
 
-    /// The store, for threads that install.
-    pub(super) fn store(&self) -> &Store {
-        &self.store
+    /// The way to install more.
+    pub(super) fn installer(&self, config: &DaemonConfig) -> Installer {
+        Installer::new(self.store.clone(), &config.runtime)
     }
 
     /// Gives a job the version that it asks for, and completes its request with what that says: the version itself, the
