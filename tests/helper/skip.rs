@@ -39,9 +39,15 @@ pub fn is_root() -> bool {
 
 /// Whether there is a shell that needs no other file, for roots that have nothing else.
 pub fn static_busybox() -> bool {
-    let interpreter = b"ld-linux";
+    // elf(5): the program header that names a loader.
+    const INTERPRETER: u32 = 3;
     let program = std::fs::read("/bin/busybox").unwrap_or_default();
-    !program.is_empty() && !program.windows(interpreter.len()).any(|bytes| bytes == interpreter)
+    let number =
+        |at: usize| program.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let Some((headers, sizes)) = number(0x20).zip(number(0x36)) else { return false };
+    let (size, count) = ((sizes & 0xffff) as usize, (sizes >> 16 & 0xffff) as usize);
+    let kinds = (0..count).filter_map(|n| number(headers as usize + n * size));
+    kinds.map(|word| word as u32).all(|kind| kind != INTERPRETER)
 }
 
 /// Whether the host has a cgroup v2 hierarchy that can delegate this controller.
