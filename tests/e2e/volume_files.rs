@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::volumes::{create, has_images, refused, sh};
+use super::volumes::{create, has_images, images, loop_devices, refused, sh};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
 use crate::helper::wait::{eventually, holds};
@@ -202,6 +202,7 @@ fn cut_copy_goes_on_after_a_crash_of_the_daemon() {
     );
     assert!(fs::read(back.join("tree/big")).unwrap() == fs::read(tree.join("big")).unwrap());
     d.rnx(["volume", "remove", "data"]).ok();
+    eventually("no loop device is left", || holds(loop_devices(&images(&d)).is_empty()));
     d.stop();
 }
 
