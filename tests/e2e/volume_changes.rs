@@ -206,8 +206,8 @@ fn job_that_fails_above_a_full_host_disk_says_so() {
         d.rnx(["volume", "remove", name]).ok();
     }
     eventually("nothing is mounted", || holds(loop_devices(&images).is_empty()));
-    d.stop();
     drop(disk);
+    d.stop();
 }
 
 #[test]
