@@ -27,6 +27,7 @@ mod security;
 mod status;
 mod stop;
 mod volume;
+mod volume_view;
 mod workflow_status;
 
 use super::core::Core;
@@ -37,9 +38,11 @@ pub(super) use run_workflow::SEALED;
 
 pub use request::{
     Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
-    NetworkJobView, NetworkView, NewWorkflow, OpenVolume, Page, QUEUE, Removed, RuntimeView, RuntimesRemoved,
-    SampleSource, StoredFiles, VolumeJobView, VolumeView,
+    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, RuntimeView, RuntimesRemoved,
+    SampleSource, StoredFiles,
 };
+
+pub use volume_view::{OpenVolume, VolumeJobView, VolumeView};
 
 pub use super::install::{
     ImportPiece, ImportRequest, ImportedRuntime, InstallEvent, InstallRequest, InstalledRuntime, Installer,

@@ -1,7 +1,6 @@
 //! The requests to the loop, their answers, and the way in.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +8,12 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 
-use crate::daemon::token::Token;
+use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
 use crate::job::runtime::{RuntimeId, RuntimeSpec};
-use crate::job::volume::OWNER;
 use crate::job::{
     ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
     VolumeName,
@@ -26,9 +24,7 @@ use crate::output::{JobHistory, Watermark};
 use crate::state::workflow::Defaults;
 use crate::stream;
 use crate::sys::mailbox::{Mailbox, SendError};
-use crate::sys::thread::unshare_fs;
 use crate::upload::{Claim, Stored, Upload};
-use crate::volume::Volume;
 use crate::workflow::Workflow;
 
 /// Commands that may wait for the loop; the next one is answered "exhausted" at once.
@@ -287,46 +283,6 @@ pub enum Command {
     },
 }
 
-/// A volume whose files are copied. It is not removed as long as this lives.
-#[derive(Debug)]
-pub struct OpenVolume {
-    volume: Arc<Volume>,
-    _copy: Token,
-}
-
-impl OpenVolume {
-    pub(in crate::daemon) fn new(volume: Arc<Volume>, copy: Token) -> OpenVolume {
-        OpenVolume { volume, _copy: copy }
-    }
-
-    /// Mounts its files as they are on disk, on a thread that ends: it gets an own root.
-    ///
-    /// # Errors
-    /// Why it cannot be mounted, in words.
-    pub fn mount(&self) -> Result<OwnedFd, String> {
-        unshare_fs().map_err(|why| format!("cannot give the thread an own root: {why}"))?;
-        self.volume.mount().map_err(|why| why.to_string())
-    }
-
-    /// The owner of all its files on disk.
-    pub fn owner(&self) -> u32 {
-        OWNER
-    }
-}
-
-/// A job of a volume, as replies show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeJobView {
-    /// The job's id.
-    pub id: JobId,
-    /// Its name; empty where it has none.
-    pub name: String,
-    /// The job's status.
-    pub status: Status,
-    /// Whether it may only read the volume.
-    pub read_only: bool,
-}
-
 /// A version of a runtime, as replies show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeView {
@@ -371,23 +327,6 @@ pub struct RuntimesRemoved {
     pub all: bool,
     /// Bytes on disk that are free now.
     pub freed_bytes: u64,
-}
-
-/// A volume, as replies show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeView {
-    /// The name, which no other volume has.
-    pub name: VolumeName,
-    /// Where its files are.
-    pub kind: VolumeKind,
-    /// Its bound, in bytes.
-    pub bytes: u64,
-    /// The path of its image on the host; empty for a volume in memory.
-    pub path: String,
-    /// When it was made, ns since the epoch.
-    pub created_ns: i64,
-    /// Jobs that have it, or wait to have it.
-    pub jobs: usize,
 }
 
 /// A network, as replies show it.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::request::{Answer, CommandError, OpenVolume, VolumeJobView, VolumeView};
+use super::request::{Answer, CommandError};
+use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
 use crate::daemon::volumes::unknown;
