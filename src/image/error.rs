@@ -84,9 +84,12 @@ pub enum ImageError {
     },
 }
 
-/// An error that may repeat bytes of an archive.
+/// Longest text of an error that may repeat bytes of an archive, in characters.
+const SHOWN: usize = 300;
+
+/// An error that may repeat bytes of an archive, without what a terminal would obey.
 fn shown(why: &io::Error) -> String {
-    super::printable(why.to_string().as_bytes())
+    why.to_string().chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn entry(at: &str) -> String {
