@@ -24,7 +24,7 @@ fn use_up_everything(d: &TestDaemon) -> Value {
 }
 
 #[test]
-fn resources_that_a_job_uses_up_are_its_own() {
+pub(super) fn resources_that_a_job_uses_up_are_its_own() {
     let d = TestDaemon::with([("filesystem.workQuota", format!("{QUOTA_MIB}MB"))]);
     let found = use_up_everything(&d);
     println!("{found}");

@@ -2,12 +2,17 @@
 //! nobody else has.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use joblet::runtime::{LayerDigest, RuntimeId, Store};
 
 use super::volumes::{create, has_images, sh};
-use super::{bridged_walls, security, walls};
+use super::{appetite, bridged_walls, security, walls};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::profile::with_containers;
+use crate::helper::skip::{is_root, static_busybox};
 use crate::helper::workflow;
 
 /// The first id of a running job's map, and their number.
@@ -36,6 +41,11 @@ fn walls_stand_around_containers_too() {
         bridged_walls::hostile_job,
     ];
     with_containers(|| tests.iter().for_each(|test| test()));
+}
+
+#[test]
+fn resources_that_a_container_uses_up_are_its_own() {
+    with_containers(appetite::resources_that_a_job_uses_up_are_its_own);
 }
 
 /// The tools that packages and start scripts use.
@@ -178,9 +188,12 @@ fn volumes_keep_the_owners_of_a_containers_files() {
     needs!(has_images(), "needs root, loop devices and mke2fs");
     let d = with_containers(TestDaemon::start);
     create(&d, "data", "32MB");
-    let script = "cd /volumes/data; touch root; touch user; chown 999:998 user; chmod 600 user; stat -c %u:%g . root user";
+    // A program with the setuid bit is no way to root of the job, and not to the host's.
+    let script = "cd /volumes/data; touch root; touch user; chown 999:998 user; chmod 600 user; stat -c %u:%g . root user; \
+                  cp /usr/bin/id program; chmod 6755 program; setpriv --reuid=9 --regid=9 --clear-groups ./program -u; \
+                  chattr +i program 2>&1 | grep -c 'not permitted'";
     let text = d.run(["--profile=container", "--volume=data", "sh", "-c", script]).ok();
-    assert_eq!(text, "0:0\n0:0\n999:998\n");
+    assert_eq!(text, "0:0\n0:0\n999:998\n9\n1\n");
     // Another container finds the same, and a strict job root's as its own, whoever it is.
     let script = "cd /volumes/data; stat -c %u:%g . root user; setpriv --reuid=999 --regid=998 --clear-groups cat user";
     let text = d.run(["--profile=container", "--volume=data", "sh", "-c", script]).ok();
@@ -201,5 +214,60 @@ fn volumes_keep_the_owners_of_a_containers_files() {
     let said = String::from_utf8_lossy(&mounted.stdout).into_owned();
     for line in ["root 2147352576\n", "strict 2147352576\n", "user 2147353575\n"] {
         assert!(said.contains(line), "{line}: {said} {}", String::from_utf8_lossy(&mounted.stderr));
+    }
+}
+
+/// Installs an image with a user of its own, to whom one directory belongs. busybox has all of its programs.
+fn install_image(dir: &Path) {
+    let store = Store::open(&dir.join("runtimes")).unwrap().0;
+    let digest: LayerDigest = format!("sha256:{}", "c".repeat(64)).parse().unwrap();
+    let hold = store.hold_layers(std::slice::from_ref(&digest));
+    let layer = store.stage().unwrap();
+    let at = |path: &str| layer.path().join(path);
+    for path in ["bin", "etc", "data"] {
+        fs::create_dir(at(path)).unwrap();
+    }
+    fs::copy("/bin/busybox", at("bin/busybox")).unwrap();
+    for name in ["sh", "cat", "id", "su", "stat", "sleep", "chown"] {
+        symlink("busybox", at("bin").join(name)).unwrap();
+    }
+    fs::write(at("etc/passwd"), "root:x:0:0:root:/:/bin/sh\npostgres:x:999:998::/data:/bin/sh\n").unwrap();
+    fs::write(at("etc/group"), "root:x:0:\npostgres:x:998:\n").unwrap();
+    fs::write(at("data/table"), "rows\n").unwrap();
+    for path in ["data/table", "data"] {
+        chown(at(path), Some(999), Some(998)).unwrap();
+    }
+    fs::set_permissions(at("data"), Permissions::from_mode(0o700)).unwrap();
+    store.publish_layer(layer, &digest).unwrap();
+    let id: RuntimeId = "database@1.0.0".parse().unwrap();
+    let staging = store.stage().unwrap();
+    let text = format!("name: database\nversion: 1.0.0\nlayers: ['{digest}']\nimage: {{cmd: [/bin/sh]}}\n");
+    fs::write(staging.path().join("runtime.yml"), text).unwrap();
+    store.publish(staging, &id, false).unwrap();
+    drop(hold);
+}
+
+#[test]
+fn containers_have_the_users_of_an_image() {
+    needs!(is_root() && static_busybox(), "needs root and a static busybox");
+    let node = with_containers(Node::set_up);
+    install_image(node.dir());
+    let d = node.start();
+    let script = "id -un; stat -c '%U:%G %a' /data; su postgres -c 'id -un; cat /data/table; id -G'; \
+                  chown postgres /work; stat -c %u /work; chown 0 /data 2>&1";
+    let image = ["--runtime=database", "--profile=container"];
+    let text = d.run(image.into_iter().chain(["sh", "-c", script])).text();
+    let wanted = "root\npostgres:postgres 700\npostgres\nrows\n998\n999\n\
+                  chown: /data: Read-only file system\n";
+    assert_eq!(text, wanted);
+    let text =
+        d.run(["--runtime=database", "sh", "-c", "cat /data/table 2>&1; su postgres -c id 2>&1; true"]).ok();
+    assert!(text.contains("cat: can't open '/data/table': Permission denied"), "{text}");
+    assert!(!text.contains("postgres)"), "{text}");
+    // A warm sandbox of one runtime and profile is for such jobs alone; its walls are those of any container.
+    for _ in 0..3 {
+        let id = d.submit(image.into_iter().chain(["su", "postgres", "-c", "sleep 1000"]));
+        assert_eq!(map_of(&d, &id).1, 65_536);
+        d.rnx(["job", "stop", &id]).ok();
     }
 }

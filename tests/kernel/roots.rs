@@ -60,101 +60,103 @@ fn mounts(done: &Finished) -> BTreeMap<String, String> {
 #[test]
 fn layers_of_an_image_are_one_read_only_root() {
     needs!(is_root() && static_busybox(), "needs root and a static busybox");
-    let bench = Bench::new();
-    let dir = &bench.ground.dir;
-    let (bottom, middle, top) = (with_shell(dir, "bottom"), layer(dir, "middle"), layer(dir, "top"));
-    for (layer, file, text) in
-        [(&bottom, "a", "1"), (&bottom, "gone", "1"), (&middle, "a", "2"), (&top, "c", "3")]
-    {
-        fs::write(layer.join(file), text).unwrap();
+    for bench in Bench::each() {
+        let dir = &bench.ground.dir;
+        let (bottom, middle, top) = (with_shell(dir, "bottom"), layer(dir, "middle"), layer(dir, "top"));
+        for (layer, file, text) in
+            [(&bottom, "a", "1"), (&bottom, "gone", "1"), (&middle, "a", "2"), (&top, "c", "3")]
+        {
+            fs::write(layer.join(file), text).unwrap();
+        }
+        for (layer, file) in [(&bottom, "d/hidden"), (&middle, "d/shown")] {
+            fs::create_dir_all(layer.join("d")).unwrap();
+            fs::write(layer.join(file), "").unwrap();
+        }
+        let opaque = rustix::fs::setxattr(
+            middle.join("d"),
+            "trusted.overlay.opaque",
+            b"y",
+            rustix::fs::XattrFlags::empty(),
+        );
+        opaque.unwrap();
+        let whiteout = rustix::fs::makedev(0, 0);
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty());
+        rustix::fs::mknodat(rustix::fs::CWD, top.join("gone"), kind, mode, whiteout).unwrap();
+        fs::create_dir_all(bottom.join("etc")).unwrap();
+        fs::write(bottom.join("etc/os-release"), "ID=image\n").unwrap();
+        fs::write(bottom.join("etc/hosts"), "of the image").unwrap();
+        let script = "cat /a /c /etc/os-release; ls /gone 2>&1; ls /d; head -n 1 /etc/hosts; cat /etc/passwd | head -n 1; \
+                      touch /x 2>&1; ls /usr 2>&1; cat /proc/self/mountinfo";
+        let done = sh(&bench, &image(&[&top, &middle, &bottom]), script);
+        for part in [
+            "23ID=image",
+            "/gone: No such file",
+            "shown",
+            "127.0.0.1",
+            "root:x:0:0",
+            "Read-only file system",
+            "/usr: No such file",
+        ] {
+            assert!(done.stdout.contains(part), "{part:?} is not in {done:?}");
+        }
+        assert!(!done.stdout.contains("hidden") && !done.stdout.contains("of the image"), "{done:?}");
+        assert_eq!(mounts(&done)["/"], "overlay");
     }
-    for (layer, file) in [(&bottom, "d/hidden"), (&middle, "d/shown")] {
-        fs::create_dir_all(layer.join("d")).unwrap();
-        fs::write(layer.join(file), "").unwrap();
-    }
-    let opaque = rustix::fs::setxattr(
-        middle.join("d"),
-        "trusted.overlay.opaque",
-        b"y",
-        rustix::fs::XattrFlags::empty(),
-    );
-    opaque.unwrap();
-    let whiteout = rustix::fs::makedev(0, 0);
-    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty());
-    rustix::fs::mknodat(rustix::fs::CWD, top.join("gone"), kind, mode, whiteout).unwrap();
-    fs::create_dir_all(bottom.join("etc")).unwrap();
-    fs::write(bottom.join("etc/os-release"), "ID=image\n").unwrap();
-    fs::write(bottom.join("etc/hosts"), "of the image").unwrap();
-    let script = "cat /a /c /etc/os-release; ls /gone 2>&1; ls /d; head -n 1 /etc/hosts; cat /etc/passwd | head -n 1; \
-                  touch /x 2>&1; ls /usr 2>&1; cat /proc/self/mountinfo";
-    let done = sh(&bench, &image(&[&top, &middle, &bottom]), script);
-    for part in [
-        "23ID=image",
-        "/gone: No such file",
-        "shown",
-        "127.0.0.1",
-        "root:x:0:0",
-        "Read-only file system",
-        "/usr: No such file",
-    ] {
-        assert!(done.stdout.contains(part), "{part:?} is not in {done:?}");
-    }
-    assert!(!done.stdout.contains("hidden") && !done.stdout.contains("of the image"), "{done:?}");
-    assert_eq!(mounts(&done)["/"], "overlay");
 }
 
 /// CVE-2019-19921, CVE-2021-30465, CVE-2023-27561 and CVE-2025-31133 led mounts of a runtime through links of its image.
 #[test]
 fn links_of_an_image_lead_no_mount_astray() {
     needs!(is_root() && static_busybox(), "needs root and a static busybox");
-    let bench = Bench::new();
-    let dir = &bench.ground.dir;
-    let plain = mounts(&sh(&bench, &image(&[&with_shell(dir, "plain")]), "cat /proc/self/mountinfo"));
-    for at in ["/dev", "/proc", "/tmp", "/work", "/run", "/dev/pts", "/dev/shm", "/sys/fs/cgroup"] {
-        assert!(plain.contains_key(at), "{at} is not in {plain:?}");
-    }
-    let own = ["dev", "proc", "sys", "tmp", "work", "run", "volumes", "etc", "var"];
-    let bait = dir.join("bait");
-    fs::create_dir_all(bait.join("pts")).unwrap();
-    for to in ["/etc", "..", "/bin", bait.to_str().unwrap(), "/nowhere"] {
-        let layer = with_shell(dir, &format!("links-{}", to.replace('/', "-")));
-        own.iter().for_each(|name| symlink(to, layer.join(name)).unwrap());
-        let script = "cat /proc/self/mountinfo; for d in dev proc sys tmp work run volumes etc var; do \
-                      test -d /$d -a ! -L /$d || echo $d is no directory; done; head -n 1 /etc/hosts >/dev/null || echo no hosts";
+    for bench in Bench::each() {
+        let dir = &bench.ground.dir;
+        let plain = mounts(&sh(&bench, &image(&[&with_shell(dir, "plain")]), "cat /proc/self/mountinfo"));
+        for at in ["/dev", "/proc", "/tmp", "/work", "/run", "/dev/pts", "/dev/shm", "/sys/fs/cgroup"] {
+            assert!(plain.contains_key(at), "{at} is not in {plain:?}");
+        }
+        let own = ["dev", "proc", "sys", "tmp", "work", "run", "volumes", "etc", "var"];
+        let bait = dir.join("bait");
+        fs::create_dir_all(bait.join("pts")).unwrap();
+        for to in ["/etc", "..", "/bin", bait.to_str().unwrap(), "/nowhere"] {
+            let layer = with_shell(dir, &format!("links-{}", to.replace('/', "-")));
+            own.iter().for_each(|name| symlink(to, layer.join(name)).unwrap());
+            let script = "cat /proc/self/mountinfo; for d in dev proc sys tmp work run volumes etc var; do \
+                          test -d /$d -a ! -L /$d || echo $d is no directory; done; head -n 1 /etc/hosts >/dev/null || echo no hosts";
+            let done = sh(&bench, &image(&[&layer]), script);
+            assert_eq!(mounts(&done), plain, "{to}: {done:?}");
+            assert!(
+                !done.stdout.contains("is no directory") && !done.stdout.contains("no hosts"),
+                "{to}: {done:?}"
+            );
+        }
+        assert_eq!(fs::read_dir(&bait).unwrap().count(), 1, "nothing was made behind a link");
+        // Within the directories, and files in the place of directories.
+        let layer = with_shell(dir, "within");
+        for below in ["dev", "etc", "var", "sys/fs", "proc"] {
+            fs::create_dir_all(layer.join(below)).unwrap();
+        }
+        for (name, to) in [
+            ("dev/null", "/etc/passwd"),
+            ("dev/pts", "/etc"),
+            ("dev/shm", ".."),
+            ("etc/hosts", "../../../../etc/passwd"),
+            ("etc/resolv.conf", "/proc/self/environ"),
+            ("etc/hostname", "/dev/null"),
+            ("etc/mtab", "/"),
+            ("var/empty", "/bin"),
+            ("var/run", "/etc"),
+            ("var/tmp", "/etc"),
+            ("sys/fs/cgroup", "/etc"),
+        ] {
+            symlink(to, layer.join(name)).unwrap();
+        }
+        fs::write(layer.join("tmp"), "a file").unwrap();
+        fs::write(layer.join("run"), "a file").unwrap();
+        let script = "cat /proc/self/mountinfo; stat -c '%n %t:%T' /dev/null; readlink /etc/hosts; readlink /var/run; ls -A /var/empty";
         let done = sh(&bench, &image(&[&layer]), script);
-        assert_eq!(mounts(&done), plain, "{to}: {done:?}");
-        assert!(
-            !done.stdout.contains("is no directory") && !done.stdout.contains("no hosts"),
-            "{to}: {done:?}"
-        );
+        assert_eq!(mounts(&done), plain, "{done:?}");
+        assert!(done.stdout.ends_with("/dev/null 1:3\n/run/hosts\n/run\n"), "{done:?}");
     }
-    assert_eq!(fs::read_dir(&bait).unwrap().count(), 1, "nothing was made behind a link");
-    // Within the directories, and files in the place of directories.
-    let layer = with_shell(dir, "within");
-    for below in ["dev", "etc", "var", "sys/fs", "proc"] {
-        fs::create_dir_all(layer.join(below)).unwrap();
-    }
-    for (name, to) in [
-        ("dev/null", "/etc/passwd"),
-        ("dev/pts", "/etc"),
-        ("dev/shm", ".."),
-        ("etc/hosts", "../../../../etc/passwd"),
-        ("etc/resolv.conf", "/proc/self/environ"),
-        ("etc/hostname", "/dev/null"),
-        ("etc/mtab", "/"),
-        ("var/empty", "/bin"),
-        ("var/run", "/etc"),
-        ("var/tmp", "/etc"),
-        ("sys/fs/cgroup", "/etc"),
-    ] {
-        symlink(to, layer.join(name)).unwrap();
-    }
-    fs::write(layer.join("tmp"), "a file").unwrap();
-    fs::write(layer.join("run"), "a file").unwrap();
-    let script = "cat /proc/self/mountinfo; stat -c '%n %t:%T' /dev/null; readlink /etc/hosts; readlink /var/run; ls -A /var/empty";
-    let done = sh(&bench, &image(&[&layer]), script);
-    assert_eq!(mounts(&done), plain, "{done:?}");
-    assert!(done.stdout.ends_with("/dev/null 1:3\n/run/hosts\n/run\n"), "{done:?}");
 }
 
 #[test]
@@ -190,59 +192,61 @@ fn parts_of_a_runtime_lie_over_the_paths_of_the_host() {
 #[test]
 fn mount_within_a_link_of_a_runtime_is_refused() {
     needs!(is_root(), "needs root");
-    let bench = Bench::new();
-    let dir = bench.ground.dir.join("runtime");
-    fs::create_dir_all(dir.join("outer/real")).unwrap();
-    fs::create_dir_all(dir.join("inner")).unwrap();
-    symlink("/etc", dir.join("outer/link")).unwrap();
-    symlink("inner", dir.join("elsewhere")).unwrap();
-    let root = |mounts: Vec<RuntimeMount>| RuntimeRoot {
-        name: "links@1.0.0".into(),
-        generation: 1,
-        over_host: true,
-        layers: Vec::new(),
-        mounts,
-    };
-    let outer = || mount(&dir, "outer", "/opt");
-    let refused = |mounts: Vec<RuntimeMount>| {
-        let order = Order { root: Some(root(mounts)), ..Order::new(&["true"]) };
-        bench.try_start(&order).map(drop).expect_err("it does not start").to_string()
-    };
-    for (mounts, why) in [
-        (vec![outer(), mount(&dir, "inner", "/opt/link")], "reached without links"),
-        (vec![outer(), mount(&dir, "inner", "/opt/link/sub")], "reached without links"),
-        (vec![outer(), mount(&dir, "inner", "/opt/missing")], "reached without links"),
-        (vec![mount(&dir, "elsewhere", "/opt/x")], "show elsewhere"),
-        (vec![mount(&dir, "../runtime/inner", "/opt/x")], "show ../runtime/inner"),
-        (vec![mount(&dir, "inner", "/usr/no-such-place")], "reached without links"),
-    ] {
-        let said = refused(mounts);
-        assert!(said.contains(why), "{why:?} is not in {said}");
+    for bench in Bench::each() {
+        let dir = bench.ground.dir.join("runtime");
+        fs::create_dir_all(dir.join("outer/real")).unwrap();
+        fs::create_dir_all(dir.join("inner")).unwrap();
+        symlink("/etc", dir.join("outer/link")).unwrap();
+        symlink("inner", dir.join("elsewhere")).unwrap();
+        let root = |mounts: Vec<RuntimeMount>| RuntimeRoot {
+            name: "links@1.0.0".into(),
+            generation: 1,
+            over_host: true,
+            layers: Vec::new(),
+            mounts,
+        };
+        let outer = || mount(&dir, "outer", "/opt");
+        let refused = |mounts: Vec<RuntimeMount>| {
+            let order = Order { root: Some(root(mounts)), ..Order::new(&["true"]) };
+            bench.try_start(&order).map(drop).expect_err("it does not start").to_string()
+        };
+        for (mounts, why) in [
+            (vec![outer(), mount(&dir, "inner", "/opt/link")], "reached without links"),
+            (vec![outer(), mount(&dir, "inner", "/opt/link/sub")], "reached without links"),
+            (vec![outer(), mount(&dir, "inner", "/opt/missing")], "reached without links"),
+            (vec![mount(&dir, "elsewhere", "/opt/x")], "show elsewhere"),
+            (vec![mount(&dir, "../runtime/inner", "/opt/x")], "show ../runtime/inner"),
+            (vec![mount(&dir, "inner", "/usr/no-such-place")], "reached without links"),
+        ] {
+            let said = refused(mounts);
+            assert!(said.contains(why), "{why:?} is not in {said}");
+        }
+        let order = Order {
+            root: Some(root(vec![outer(), mount(&dir, "inner", "/opt/real")])),
+            ..Order::new(&["sh", "-c", "ls -d /opt/real"])
+        };
+        assert_eq!(bench.run(&order).stdout, "/opt/real\n");
     }
-    let order = Order {
-        root: Some(root(vec![outer(), mount(&dir, "inner", "/opt/real")])),
-        ..Order::new(&["sh", "-c", "ls -d /opt/real"])
-    };
-    assert_eq!(bench.run(&order).stdout, "/opt/real\n");
 }
 
 #[test]
 fn walls_in_a_runtime_are_those_of_every_job() {
     needs!(is_root(), "needs root");
-    let bench = Bench::new();
-    let dir = bench.ground.dir.join("runtime");
-    fs::create_dir_all(dir.join("files")).unwrap();
-    let root = RuntimeRoot {
-        name: "walls@1.0.0".into(),
-        generation: 1,
-        over_host: true,
-        layers: Vec::new(),
-        mounts: vec![mount(&dir, "files", "/opt/files")],
-    };
-    for chapter in ["self", "devices", "ways-out", "signals", "init"] {
-        let order = Order::program("probe", &[chapter]);
-        let plain = bench.run(&order);
-        let inside = bench.run(&Order { root: Some(root.clone()), ..order });
-        assert_eq!((inside.code, &inside.stdout), (plain.code, &plain.stdout), "{chapter}");
+    for bench in Bench::each() {
+        let dir = bench.ground.dir.join("runtime");
+        fs::create_dir_all(dir.join("files")).unwrap();
+        let root = RuntimeRoot {
+            name: "walls@1.0.0".into(),
+            generation: 1,
+            over_host: true,
+            layers: Vec::new(),
+            mounts: vec![mount(&dir, "files", "/opt/files")],
+        };
+        for chapter in ["self", "devices", "ways-out", "signals", "init"] {
+            let order = Order::program("probe", &[chapter]);
+            let plain = bench.run(&order);
+            let inside = bench.run(&Order { root: Some(root.clone()), ..order });
+            assert_eq!((inside.code, &inside.stdout), (plain.code, &plain.stdout), "{chapter}");
+        }
     }
 }
