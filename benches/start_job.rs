@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! --quick           about a minute instead of about five
-//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, or volumes, which run alone
+//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, volumes or runtimes, which run alone
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
 //! --realtime        everything but joblet's daemons under SCHED_RR, before other load of the machine
 //! ```
@@ -17,7 +17,9 @@
 //! * *counts*: system calls a start;
 //! * *networks*: starts of jobs with a network beside those without, with warm sandboxes and without, jobs a second, and crun
 //!   with a bridge, in a network namespace of the benchmark's own. Only where it is asked for.
-//! * *volumes*: starts of jobs with volumes beside those without, with warm sandboxes. Only where it is asked for.
+//! * *volumes*: starts of jobs with volumes beside those without, with warm sandboxes. Only where it is asked for;
+//! * *runtimes*: starts of jobs in the roots of runtimes beside those in the host's root, with warm sandboxes and without, an image
+//!   that no job had for a while among them. Only where it is asked for.
 //!
 //! TMPDIR is the directory of the daemons' spools and exit files.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -47,6 +49,8 @@ mod peers;
 mod rates;
 #[path = "start_job/report.rs"]
 mod report;
+#[path = "start_job/runtimes.rs"]
+mod runtimes;
 #[path = "start_job/targets.rs"]
 mod targets;
 #[path = "start_job/volumes.rs"]
@@ -95,6 +99,8 @@ fn main() {
         measure_networks(&options)
     } else if alone("volumes") {
         measure_volumes(&options)
+    } else if alone("runtimes") {
+        measure_runtimes(&options)
     } else {
         measure(&options)
     };
@@ -213,6 +219,27 @@ fn measure_volumes(options: &Options) -> Report {
     };
     let mut report = Report::new(options.realtime);
     report.add(ways::rounds(volumes::CONDITION, &mut with_volumes.ways(), effort));
+    report
+}
+
+fn measure_runtimes(options: &Options) -> Report {
+    println!("load before: {}", networks::load());
+    let payload = payload::assemble("start_job");
+    let effort = Effort {
+        rounds: if options.quick { 60 } else { 400 },
+        warm_up: 5,
+        limit: Duration::from_secs(if options.quick { 20 } else { 120 }),
+    };
+    let mut report = Report::new(options.realtime);
+    let warm = runtimes::WithRuntimes::start(&payload, true);
+    if options.realtime {
+        realtime();
+    }
+    report.add(ways::rounds(runtimes::CONDITION, &mut warm.ways(), effort));
+    // Both have the same host ids.
+    drop(warm);
+    let cold = runtimes::WithRuntimes::start(&payload, false);
+    report.add(ways::rounds(runtimes::NOT_WARM, &mut cold.cold_ways(), effort));
     report
 }
 

@@ -55,6 +55,14 @@ impl Node {
         Node::start_with(&[], payload, false, &[("joblet", "warmSandboxes", Value::from(0))])
     }
 
+    /// A node with the runtimes of this directory.
+    pub fn start_runtimes(payload: &Path, base: &Path, is_warm: bool) -> Node {
+        let base = ("runtime", "base_path", Value::from(path(base)));
+        let none = ("joblet", "warmSandboxes", Value::from(0));
+        let more = if is_warm { vec![base] } else { vec![base, none] };
+        Node::start_with(&[], payload, false, &more)
+    }
+
     fn start_with(command: &[&str], payload: &Path, reuse: bool, more: &[(&str, &str, Value)]) -> Node {
         let dir =
             tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory for the node");
@@ -139,6 +147,15 @@ impl Client {
         self.request(&RunJobRequest {
             command: program.into(),
             volumes: volumes.iter().map(|name| (*name).to_owned()).collect(),
+            ..Default::default()
+        })
+    }
+
+    /// The same in the root of a runtime; the host's where that is empty.
+    pub fn once_in_root(&self, program: &str, runtime: &str) -> Sample {
+        self.request(&RunJobRequest {
+            command: program.into(),
+            runtime: runtime.into(),
             ..Default::default()
         })
     }

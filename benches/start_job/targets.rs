@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::figures::{self, Figure, Rounds, Span};
 use crate::networks;
 use crate::report::{Report, brackets};
+use crate::runtimes;
 use crate::volumes;
 use crate::ways;
 
@@ -78,6 +79,17 @@ fn all(report: &Report) -> Vec<Target> {
     if let Some(image) = with(volumes::IMAGE) {
         at_most("first instruction with a volume on disk, warm / without", 1.3, Some(image));
         at_most("first instruction with a volume in memory, warm / without", 1.3, with(volumes::MEMORY));
+    }
+    let rooted = |condition, way| {
+        let host = (condition, runtimes::HOST, Span::First, 0.5);
+        quotient(report, (condition, way, Span::First, 0.5), host)
+    };
+    if let Some(image) = rooted(runtimes::CONDITION, runtimes::IMAGE) {
+        at_most("first instruction in an image, warm / in the host's root", 1.15, Some(image));
+        let parts = rooted(runtimes::CONDITION, runtimes::PARTS);
+        at_most("first instruction in parts over the host's root, warm / in the host's root", 1.15, parts);
+        let first_use = rooted(runtimes::NOT_WARM, runtimes::FIRST_USE);
+        at_most("no warm sandbox: first use of an image for a while / the host's root", 1.5, first_use);
     }
     let networked = |way| quotient(report, (networks::CONDITION, way, Span::First, 0.5), none);
     if let Some(bridge) = networked(networks::BRIDGE) {
