@@ -94,7 +94,7 @@ impl Sandbox {
     /// # Errors
     /// The step that the host refused; no job can run then.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let template = Template::build(&host_paths(&config), None, &config.run_dir)?;
+        let template = Template::build(&host_paths(&config), &config.run_dir)?;
         for note in &template.notes {
             diag::event!(Level::Warn, "jobs do not see a host path as asked", reason = note);
         }
@@ -245,8 +245,7 @@ impl Sandbox {
                 Network::Wired(wire) => Network::Wired(WireSpec { router, socket, note, ..wire }),
                 Network::Host => Network::Host,
             },
-            own_root: self.template_of(spec.root).own_root.as_deref(),
-            layers: &self.template_of(spec.root).layers,
+            root: &self.template_of(spec.root).root,
             parts: &self.template_of(spec.root).parts,
             proc_pids_only: self.config.proc_pids_only,
             masks: &self.masks,
@@ -283,7 +282,7 @@ impl Sandbox {
     /// # Errors
     /// A file of the runtime that is missing, or the kernel's refusal.
     pub fn root(&self, root: &RuntimeRoot) -> Result<Arc<Template>, SandboxError> {
-        self.roots.get(root, &host_paths(&self.config), &self.config.run_dir)
+        self.roots.get(root, &self.template)
     }
 
     /// Whether [`Sandbox::root`] has nothing to make. Any thread may ask.

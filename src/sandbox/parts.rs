@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType};
@@ -12,8 +12,14 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use super::error::SandboxError;
 use crate::sys;
 
-/// The files of the root, in the template's namespace.
+/// The files of every root, in the template's namespace: devices, links, the /sys tree.
+pub(super) const BASE: &str = "base/root";
+/// Files that a root has only if nothing else has them.
+pub(super) const BOTTOM: &str = "bottom/root";
+/// The files of the host's root alone: places of its paths, what is made of /etc.
 pub(super) const ROOT: &str = "layer/root";
+/// The places of the mounts of a runtime.
+pub(super) const EXTRA: &str = "extra/root";
 /// Where the child puts a root together. Paths of [`Part`] begin with it.
 pub(super) const NEW: &str = "/new";
 
@@ -49,8 +55,6 @@ pub(super) fn doing<T>(
 pub(super) struct Bind {
     /// Path on the host.
     pub(super) from: PathBuf,
-    /// The same, opened in the template's namespace, where a path alone could lead elsewhere.
-    pub(super) opened: Option<OwnedFd>,
     /// Place in the template.
     pub(super) to: PathBuf,
     /// The file type when its place was made; it must be the same when it is opened.
@@ -62,13 +66,7 @@ pub(super) struct Bind {
 impl Bind {
     /// A directory with what is mounted below it.
     pub(super) fn directory(from: &Path, to: &str) -> Bind {
-        Bind {
-            from: from.to_owned(),
-            opened: None,
-            to: to.into(),
-            kind: FileType::Directory,
-            recursive: true,
-        }
+        Bind { from: from.to_owned(), to: to.into(), kind: FileType::Directory, recursive: true }
     }
 }
 
@@ -81,10 +79,7 @@ pub(super) fn bind(bind: &Bind) -> Result<(), SandboxError> {
         | OpenTreeFlags::AT_NO_AUTOMOUNT
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     flags.set(OpenTreeFlags::AT_RECURSIVE, bind.recursive);
-    let tree = match &bind.opened {
-        Some(opened) => open_tree(opened, "", flags | OpenTreeFlags::AT_EMPTY_PATH),
-        None => open_tree(CWD, &bind.from, flags),
-    };
+    let tree = open_tree(CWD, &bind.from, flags);
     let tree = doing(tree, || format!("open {from}"))?;
     let found = doing(rustix::fs::fstat(&tree), || format!("look at {from}"))?;
     let same = FileType::from_raw_mode(found.st_mode) == bind.kind;
@@ -98,22 +93,25 @@ pub(super) fn bind(bind: &Bind) -> Result<(), SandboxError> {
     })
 }
 
-/// The place of a path of jobs below [`ROOT`], with the directories above it made. A link among these is refused: an
-/// absolute one would lead to the host.
-pub(super) fn place_in_root(path: &Path) -> io::Result<PathBuf> {
+/// The place of a path of jobs below `top`, with the directories above it made. A link among these, there or in a layer
+/// beneath, is refused: it would be hidden, or lead elsewhere.
+pub(super) fn place_in(top: &str, beneath: &[&str], path: &Path) -> io::Result<PathBuf> {
     let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     let inside = path.strip_prefix("/").map_err(|_| wrong("it is not absolute".into()))?;
-    let mut at = PathBuf::from(ROOT);
+    let mut at = PathBuf::new();
     for name in inside.parent().into_iter().flat_map(Path::components) {
         at.push(name);
-        match fs::symlink_metadata(&at) {
-            Ok(meta) if meta.is_symlink() => {
-                let link = Path::new("/").join(at.strip_prefix(ROOT).unwrap_or(&at));
-                return Err(wrong(format!("{} is a link; name the path without links", link.display())));
-            }
-            Ok(_) => {}
-            Err(_) => fs::create_dir(&at)?,
+        let is_link = |layer: &str| {
+            fs::symlink_metadata(Path::new(layer).join(&at)).is_ok_and(|meta| meta.is_symlink())
+        };
+        if is_link(top) || beneath.iter().any(|layer| is_link(layer)) {
+            let link = Path::new("/").join(&at);
+            return Err(wrong(format!("{} is a link; name the path without links", link.display())));
+        }
+        let place = Path::new(top).join(&at);
+        if fs::symlink_metadata(&place).is_err() {
+            fs::create_dir(&place)?;
         }
     }
-    Ok(at.join(inside.file_name().unwrap_or_default()))
+    Ok(Path::new(top).join(inside))
 }

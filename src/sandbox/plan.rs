@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use super::capability::Capabilities;
 use super::parts::{NEW, Part};
-use super::rootfs::{ProcMasks, ROOT_OPTIONS};
+use super::rootfs::{ProcMasks, RootOverlay};
 use super::spec::Network;
 use super::step::Step;
 use crate::init_abi::slot;
@@ -17,10 +17,8 @@ use crate::job::{Profile, User};
 pub struct PlanSpec<'a> {
     /// The network of the job.
     pub network: Network<'a>,
-    /// Options of the overlay that is the whole root; `None`: that of the host's.
-    pub own_root: Option<&'a CStr>,
-    /// The layers of a runtime in that overlay.
-    pub layers: &'a [CString],
+    /// The overlay that the root begins with.
+    pub root: &'a RootOverlay,
     /// Mounts of the root beside the root itself.
     pub parts: &'a [Part],
     /// procfs shows pids only (`filesystem.proc: pid`).
@@ -136,16 +134,19 @@ fn own_network<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 
 /// The root is put together at /new, then entered; from then on paths are the job's.
 fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
-    if let Some(options) = spec.own_root {
-        if spec.profile == Profile::Container {
-            let ids = spec.user_namespace;
-            steps.extend(spec.layers.iter().map(|at| Step::MapIds { at, ids }));
+    match spec.root {
+        RootOverlay::Whole { options, layers } => {
+            if spec.profile == Profile::Container {
+                let ids = spec.user_namespace;
+                steps.extend(layers.iter().map(|at| Step::MapIds { at, ids }));
+            }
+            steps.push(Step::Overlay { what: "the root of the runtime".into(), at: c"/new", options });
         }
-        steps.push(Step::Overlay { what: "the root of the runtime".into(), at: c"/new", options });
-    } else {
-        steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options: ROOT_OPTIONS });
-        let what = "/ without the host's /etc".into();
-        steps.push(Step::Bind { what, from: c"/overlay/root", at: c"/new" });
+        RootOverlay::Below(options) => {
+            steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options });
+            let what = "/ without the host's /etc".into();
+            steps.push(Step::Bind { what, from: c"/overlay/root", at: c"/new" });
+        }
     }
     for part in spec.parts {
         let (Part::Overlay { at, .. } | Part::Bind { at, .. }) = part;

@@ -6,11 +6,14 @@
 //! unmount, nothing to forget.
 //!
 //! ```text
-//! /layer/root   the root of jobs as files of ours: devices, made files, copies of files of /etc, the /sys tree
+//! /base/root    files of every root: devices, links, the /sys tree
+//! /layer/root   files of the host's root: places of its paths, copies of files of /etc
+//! /bottom/root  /etc/passwd and /etc/group of ours
 //! /host/etc     the host's /etc. A directory of jobs' /etc is a directory of /layer with a redirect to one of these
 //! /host/N       the other host paths that jobs see: /usr, filesystem.allowedMounts, filesystem.extraMounts
 //! /host/empty   an empty directory: an overlay without an upper layer needs two lower ones
-//! /overlay      where the child mounts the overlay of /layer and /host/etc; its directory `root` goes to /new
+//! /overlay      where the child mounts the overlay of these and /host/etc; its directory `root` goes to /new
+//! /extra        what a runtime adds, in its own template
 //! /new          the new root of one job, until the child moves it over /
 //! ```
 //!
@@ -22,6 +25,8 @@
 //!
 //! **Binds** remain for single files outside of /etc, and for directories that overlayfs does not take: those with
 //! another file system mounted below, and those of file systems without what it needs. The daemon logs each of the latter.
+//!
+//! A runtime has a template of its own ([`runtime_root`](super::runtime_root)), made from this one.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, Permissions};
@@ -40,8 +45,7 @@ use rustix::mount::{
 use crate::sys;
 
 use super::error::SandboxError;
-use super::parts::{Bind, NEW, Part, ROOT, bind, doing, place_in_root};
-use super::runtime_root::{self, Added, BOTTOM, RuntimeRoot};
+use super::parts::{BASE, BOTTOM, Bind, NEW, Part, ROOT, bind, doing, place_in};
 use super::{etc, sysfs};
 
 /// Directories of the host that a job sees read-only where the configuration names no list; [`etc::PROGRAM_FILES`] adds
@@ -73,8 +77,8 @@ const DIRECTORIES: &[&str] =
 /// The directory among these that covers masked directories of /proc.
 pub(super) const EMPTY: &CStr = c"/var/empty";
 
-/// Not in the root of an image: programs of images find directories and links of their own there.
-const LOGS: &str = "var/log";
+/// A link of the host's root alone: programs of images find directories and links of their own there.
+const LOGS: (&str, &str) = ("var/log", "/run/log");
 
 /// Symbolic links, as every program expects them. The host name differs from job to job and the root does not: the
 /// kernel knows the name, and each job's hosts file is in its /run.
@@ -89,7 +93,6 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/mtab", "/proc/self/mounts"),
     ("etc/resolv.conf", "/run/resolv.conf"),
     ("var/lock", "/run/lock"),
-    (LOGS, "/run/log"),
     ("var/run", "/run"),
     ("var/tmp", "/tmp"),
 ];
@@ -105,17 +108,38 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Options of the overlay that holds the root's files and the directories of /etc.
-pub(super) const ROOT_OPTIONS: &CStr = c"lowerdir=/layer:/host/etc,redirect_dir=follow";
+const ROOT_OPTIONS: &CStr = c"lowerdir=/layer:/base:/bottom:/host/etc,redirect_dir=follow";
+/// Directories that are the job's own, whatever layers below have there.
+const OPAQUE: &[&str] = &["proc", "dev", "tmp", "work", "volumes", "run", "sys", "var/empty"];
+
+/// The overlay that a root begins with, by its mount options.
+#[derive(Debug)]
+pub enum RootOverlay {
+    /// The directory `root` of an overlay, which has /etc of the host beside it.
+    Below(CString),
+    /// The whole of an overlay.
+    Whole {
+        /// The mount options.
+        options: CString,
+        /// The layers of a runtime in it. A job of many ids sees them with their owners as its own.
+        layers: Vec<CString>,
+    },
+}
+
+impl RootOverlay {
+    fn options(&self) -> &CStr {
+        let (RootOverlay::Below(options) | RootOverlay::Whole { options, .. }) = self;
+        options
+    }
+}
 
 /// The namespace that children copy.
 #[derive(Debug)]
 pub struct Template {
     /// Mount namespace with the pivoted root.
     pub namespace: OwnedFd,
-    /// Options of the overlay that is the whole root; `None`: that of the host's.
-    pub own_root: Option<CString>,
-    /// The layers of a runtime in that overlay. A job of many ids sees them with their owners as its own.
-    pub layers: Vec<CString>,
+    /// The root, without [`Template::parts`].
+    pub root: RootOverlay,
     /// The mounts that each child makes there, in this order.
     pub parts: Vec<Part>,
     /// Sentences for the daemon's log: host paths that jobs do not see as asked.
@@ -123,34 +147,30 @@ pub struct Template {
 }
 
 impl Template {
-    /// Builds the template of the host's `paths`; missing ones are skipped. With a runtime it is that of its root. The new root
-    /// is mounted on a directory below `run_dir` while it is built; no other process sees that.
+    /// Builds the template from `paths`; missing ones are skipped. The new root is mounted
+    /// on a directory below `run_dir` while it is built; no other process sees that.
     ///
     /// # Errors
     /// The step that failed, with its path.
-    pub fn build(
-        paths: &[HostPath],
-        runtime: Option<&RuntimeRoot>,
-        run_dir: &Path,
-    ) -> Result<Template, SandboxError> {
-        let (paths, runtime, run_dir) = (paths.to_vec(), runtime.cloned(), run_dir.to_owned());
-        std::thread::Builder::new()
-            .name("template".into())
-            .spawn(move || build(paths, runtime.as_ref(), &run_dir))
-            .map_err(|source| SandboxError::Template { doing: "start a thread".into(), source })?
-            .join()
-            .map_err(|_| SandboxError::Template {
-                doing: "run the builder thread".into(),
-                source: io::Error::other("it panicked"),
-            })?
+    pub fn build(paths: &[HostPath], run_dir: &Path) -> Result<Template, SandboxError> {
+        let (paths, run_dir) = (paths.to_vec(), run_dir.to_owned());
+        on_a_thread(move || build(paths, &run_dir))
     }
 }
 
-fn build(
-    paths: Vec<HostPath>,
-    runtime: Option<&RuntimeRoot>,
-    run_dir: &Path,
+/// Builds a template on a thread of its own, whose namespaces it changes.
+pub(super) fn on_a_thread(
+    build: impl FnOnce() -> Result<Template, SandboxError> + Send,
 ) -> Result<Template, SandboxError> {
+    let failed = |doing: &str, source| SandboxError::Template { doing: doing.into(), source };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("template".into()).spawn_scoped(scope, build);
+        let done = thread.map_err(|source| failed("start a thread", source))?.join();
+        done.map_err(|_| failed("run the builder thread", io::Error::other("it panicked")))?
+    })
+}
+
+fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxError> {
     is_procfs("/proc")?;
     // On the file system of dataDir, which is most often that of /usr: the overlay of /usr then has one device number.
     let (empty, anchor) = (run_dir.join("empty"), run_dir.join("root"));
@@ -173,64 +193,27 @@ fn build(
     })?;
     stand_in(&anchor)?;
     // From here on every path of the new root is relative: the thread stands in it.
-    let mut template = Template {
-        namespace: namespace.into(),
-        own_root: None,
-        layers: Vec::new(),
-        parts: Vec::new(),
-        notes: Vec::new(),
-    };
-    let binds = make_places(&mut template, paths, runtime, &empty)?;
+    let root = RootOverlay::Below(ROOT_OPTIONS.to_owned());
+    let mut template = Template { namespace: namespace.into(), root, parts: Vec::new(), notes: Vec::new() };
+    furnish()?;
+    // A directory comes before those below it, and is mounted first.
+    paths.sort_by(|a, b| a.path.cmp(&b.path));
+    paths.dedup_by(|a, b| a.path == b.path);
+    let mut binds = vec![
+        Bind::directory(&empty, "host/empty"),
+        // Mounts on files of the host's /etc, as container runtimes make them, stay away: they are copied.
+        Bind { recursive: false, ..Bind::directory(Path::new("/etc"), "host/etc") },
+    ];
+    for path in &paths {
+        binds.extend(make_place(path, binds.len(), &mut template)?);
+    }
     cover_read_only(&anchor)?;
     binds.iter().try_for_each(bind)?;
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
     doing(unmount(".", UnmountFlags::DETACH), || "detach the old root".into())?;
     stand_in(Path::new("/"))?;
-    try_overlays(&mut template)?;
+    try_overlays(&template.root, &mut template.parts, &mut template.notes)?;
     Ok(template)
-}
-
-/// Makes our files, and the places of everything else; what is to be bound there.
-fn make_places(
-    template: &mut Template,
-    mut paths: Vec<HostPath>,
-    runtime: Option<&RuntimeRoot>,
-    empty: &Path,
-) -> Result<Vec<Bind>, SandboxError> {
-    let over_host = runtime.is_none_or(|runtime| runtime.over_host);
-    furnish(if over_host { ROOT } else { BOTTOM })?;
-    let mut binds = vec![Bind::directory(empty, "host/empty")];
-    if over_host {
-        // Mounts on files of the host's /etc, as container runtimes make them, stay away: they are copied.
-        binds.push(Bind { recursive: false, ..Bind::directory(Path::new("/etc"), "host/etc") });
-        // A directory comes before those below it, and is mounted first.
-        paths.sort_by(|a, b| a.path.cmp(&b.path));
-        paths.dedup_by(|a, b| a.path == b.path);
-        // In the place of one of the host's paths a runtime may have its own.
-        let is_taken = |path: &Path| {
-            runtime.is_some_and(|runtime| runtime.mounts.iter().any(|mount| mount.target == path))
-        };
-        for path in paths.iter().filter(|path| !is_taken(&path.path)) {
-            let place = make_place(path, binds.len(), template)?;
-            if let (Some(_), Some(runtime)) = (&place, runtime) {
-                runtime_root::has_host_place(&path.path, runtime)?;
-            }
-            binds.extend(place);
-        }
-    } else {
-        runtime_root::close_own_directories()?;
-    }
-    if let Some(runtime) = runtime {
-        let added = runtime_root::make_places(runtime, binds.len())?;
-        if !over_host {
-            template.own_root = Some(added.root_options()?);
-            template.layers = added.layers()?;
-        }
-        let Added { binds: more, parts, .. } = added;
-        binds.extend(more);
-        template.parts.extend(parts);
-    }
-    Ok(binds)
 }
 
 /// User maps, descriptors and namespaces are reached through /proc; a write to another file system mounted
@@ -242,7 +225,7 @@ fn is_procfs(at: &str) -> Result<(), SandboxError> {
     doing(is.then_some(()).ok_or_else(other), || format!("trust {at}"))
 }
 
-fn stand_in(dir: &Path) -> Result<(), SandboxError> {
+pub(super) fn stand_in(dir: &Path) -> Result<(), SandboxError> {
     doing(std::env::set_current_dir(dir), || format!("enter {}", dir.display()))
 }
 
@@ -261,28 +244,28 @@ fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
     stand_in(anchor)
 }
 
-/// Makes our directories and files. `accounts` is where /etc/passwd and /etc/group go.
-fn furnish(accounts: &str) -> Result<(), SandboxError> {
-    for dir in ["host", "host/etc", "host/empty", "overlay", "new", "layer", ROOT, BOTTOM, "bottom/etc"] {
+fn furnish() -> Result<(), SandboxError> {
+    let own = ["host", "host/etc", "host/empty", "overlay", "new", "extra", "layer", "base", "bottom"];
+    let below = [ROOT, BASE, BOTTOM, "layer/root/var", "bottom/root/etc"];
+    for dir in own.into_iter().chain(below) {
         doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;
     }
-    let root = Path::new(ROOT);
+    let root = Path::new(BASE);
     for dir in DIRECTORIES {
         let at = root.join(dir);
         doing(fs::create_dir(&at), || format!("make directory /{dir}"))?;
         doing(fs::set_permissions(&at, Permissions::from_mode(0o755)), || format!("set mode of /{dir}"))?;
     }
     for (path, text) in FILES {
-        let at = Path::new(accounts).join(path);
+        let at = Path::new(BOTTOM).join(path);
         doing(fs::write(&at, text), || format!("make /{path}"))?;
         doing(fs::set_permissions(&at, Permissions::from_mode(0o644)), || format!("set mode of /{path}"))?;
     }
     for (name, to) in LINKS {
-        if accounts != ROOT && *name == LOGS {
-            continue;
-        }
         doing(symlink(to, root.join(name)), || format!("link /{name}"))?;
     }
+    let (name, to) = LOGS;
+    doing(symlink(to, Path::new(ROOT).join(name)), || format!("link /{name}"))?;
     for (name, major, minor) in DEVICES {
         let at = root.join("dev").join(name);
         let mode = Mode::from_raw_mode(0o666);
@@ -293,7 +276,12 @@ fn furnish(accounts: &str) -> Result<(), SandboxError> {
         })?;
     }
     let made = sysfs::copy_topology(Path::new("/sys"), &root.join("sys"));
-    doing(made, || "make the /sys tree".into())
+    doing(made, || "make the /sys tree".into())?;
+    for dir in OPAQUE {
+        let closed = setxattr(root.join(dir), "trusted.overlay.opaque", b"y", XattrFlags::empty());
+        doing(closed, || format!("close /{dir}"))?;
+    }
+    Ok(())
 }
 
 /// Makes the place of one host path: a symbolic link (merged-usr) is made again; a path below /etc becomes files of ours
@@ -310,7 +298,7 @@ fn make_place(host: &HostPath, number: usize, template: &mut Template) -> Result
         }
         return Ok(None);
     };
-    let at = doing(place_in_root(path), shown)?;
+    let at = doing(place_in(ROOT, &[BASE], path), shown)?;
     if meta.is_symlink() {
         let link = fs::read_link(path).and_then(|to| etc::replace(&at, |at| symlink(to, at)));
         return doing(link, shown).map(|()| None);
@@ -342,7 +330,7 @@ fn make_place(host: &HostPath, number: usize, template: &mut Template) -> Result
         Part::Bind { from: text(format!("/{to}").into_bytes())?, at: place }
     });
     let kind = FileType::from_raw_mode(meta.mode());
-    Ok(Some(Bind { from: path.to_owned(), opened: None, to: to.into(), kind, recursive: true }))
+    Ok(Some(Bind { from: path.to_owned(), to: to.into(), kind, recursive: true }))
 }
 
 /// Whether another file system is mounted below this directory: an overlay would show the empty directory there.
@@ -355,20 +343,24 @@ fn has_mounts_below(path: &Path) -> bool {
 }
 
 /// Mounts each overlay once. The root's must succeed; a directory that overlayfs refuses becomes a bind.
-fn try_overlays(template: &mut Template) -> Result<(), SandboxError> {
+pub(super) fn try_overlays(
+    root: &RootOverlay,
+    parts: &mut [Part],
+    notes: &mut Vec<String>,
+) -> Result<(), SandboxError> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     let attempt = |options: &CStr| -> io::Result<()> {
         mount("joblet", "/overlay", "overlay", flags, Some(options))?;
         Ok(unmount("/overlay", UnmountFlags::DETACH)?)
     };
-    doing(attempt(template.own_root.as_deref().unwrap_or(ROOT_OPTIONS)), || {
+    doing(attempt(root.options()), || {
         "mount an overlay of the root (modprobe overlay loads overlayfs)".into()
     })?;
-    for part in &mut template.parts {
+    for part in parts {
         let Part::Overlay { at, options } = part else { continue };
         let Err(why) = attempt(options) else { continue };
         let path = String::from_utf8_lossy(at.as_bytes()).replacen(NEW, "", 1);
-        template.notes.push(format!(
+        notes.push(format!(
             "jobs see the host's own inodes of {path}, which they can watch and lock: overlayfs refuses it: {why}"
         ));
         let from = options.to_string_lossy();

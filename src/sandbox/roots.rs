@@ -5,15 +5,14 @@
 //! a template while another one makes it waits for that.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
 
 use super::error::SandboxError;
-use super::rootfs::{HostPath, Template};
-use super::runtime_root::RuntimeRoot;
+use super::rootfs::Template;
+use super::runtime_root::{RuntimeRoot, build};
 use crate::diag;
 
 /// How long a template is kept that nobody uses.
@@ -38,13 +37,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Roots {
-    /// The template of a root, made now if there is none: see [`Template::build`].
-    pub(super) fn get(
-        &self,
-        root: &RuntimeRoot,
-        paths: &[HostPath],
-        run_dir: &Path,
-    ) -> Result<Arc<Template>, SandboxError> {
+    /// The template of a root, made now if there is none, from that of the host.
+    pub(super) fn get(&self, root: &RuntimeRoot, host: &Template) -> Result<Arc<Template>, SandboxError> {
         let (kept, leaving) = self.entry(root, Instant::now());
         // The kernel takes their mounts apart here, under no lock.
         drop(leaving);
@@ -52,7 +46,7 @@ impl Roots {
         if let Some(template) = &*template {
             return Ok(template.clone());
         }
-        let built = Template::build(paths, Some(root), run_dir)?;
+        let built = build(host, root)?;
         for note in &built.notes {
             diag::event!(Level::Warn, "jobs do not see a path as asked", runtime = root.name, reason = note);
         }

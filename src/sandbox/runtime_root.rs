@@ -5,18 +5,30 @@
 //! a directory of ours hides a link or file of that name below, and those that are the job's own (/dev, /proc and the like)
 //! are opaque, so that nothing of the image shows in them (Documentation/filesystems/overlayfs, "whiteouts and opaque
 //! directories"). A mount whose place is within another one must find it there, reached without links.
+//!
+//! In a template of a runtime the layers are, top to bottom:
+//!
+//! ```text
+//! /extra/root     places of the runtime's mounts
+//! /base/root      what every root has
+//! /extra/host/N   layers of the image, or a whole directory
+//! /bottom/root    /etc/passwd and /etc/group, if nothing else has them
+//! ```
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, XattrFlags, fstat, openat, openat2, setxattr};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
 use super::error::SandboxError;
-use super::parts::{Bind, NEW, Part, ROOT, doing, place_in_root};
+use super::parts::{BASE, BOTTOM, EXTRA, NEW, Part, ROOT, doing, place_in};
+use super::rootfs::{RootOverlay, Template, on_a_thread, stand_in, try_overlays};
+use crate::sys;
 
 /// A root other than the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,97 +56,140 @@ pub struct RuntimeMount {
     pub target: PathBuf,
 }
 
-/// Directories that are the job's own, whatever the layers below have there.
-const OPAQUE: &[&str] = &["proc", "dev", "tmp", "work", "volumes", "run", "sys", "var/empty"];
-/// Directory of the template with the files that are in a root only if nothing else has them.
-pub(super) const BOTTOM: &str = "bottom";
-
-/// What a runtime adds to a template.
-#[derive(Debug, Default)]
-pub(super) struct Added {
-    /// Mounts in the template's namespace.
-    pub(super) binds: Vec<Bind>,
-    /// Mounts of each child.
-    pub(super) parts: Vec<Part>,
-    /// The layers of the root, top to bottom, as paths of the template.
-    lowers: Vec<String>,
+/// Builds the template of a runtime from that of the host, in a copy of its namespace. What that has already, it shares: only the
+/// files of the runtime are added.
+pub(super) fn build(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxError> {
+    on_a_thread(|| build_here(host, root))
 }
 
-impl Added {
-    /// The layers that the runtime brings, as paths of the template.
-    ///
-    /// # Errors
-    /// As [`Added::root_options`].
-    pub(super) fn layers(&self) -> Result<Vec<CString>, SandboxError> {
-        let paths = self.lowers.iter().map(|path| CString::new(path.as_str()).map_err(io::Error::other));
-        doing(paths.collect::<Result<_, _>>(), || "name the layers".into())
-    }
-
-    /// Options of the overlay that is the root.
-    ///
-    /// # Errors
-    /// A NUL, which none of our paths has.
-    pub(super) fn root_options(&self) -> Result<CString, SandboxError> {
-        let lowers = [&["/layer/root".to_owned()], &*self.lowers, &[format!("/{BOTTOM}")]].concat();
-        let text = format!("lowerdir={},redirect_dir=nofollow", lowers.join(":"));
-        doing(CString::new(text).map_err(io::Error::other), || "name the layers".into())
-    }
-}
-
-/// Makes the directories of the job's own opaque.
-pub(super) fn close_own_directories() -> Result<(), SandboxError> {
-    for dir in OPAQUE {
-        let at = Path::new(ROOT).join(dir);
-        doing(setxattr(&at, "trusted.overlay.opaque", b"y", XattrFlags::empty()), || {
-            format!("close /{dir}")
-        })?;
-    }
-    Ok(())
-}
-
-/// Makes the places of a runtime's layers and mounts. The thread stands in the template, which has `first` binds already.
-pub(super) fn make_places(root: &RuntimeRoot, first: usize) -> Result<Added, SandboxError> {
-    let mut added = Added::default();
-    let mut number = first;
-    let mut next = |is_dir: bool| -> Result<String, SandboxError> {
-        let to = format!("host/{number}");
-        number += 1;
-        let made = if is_dir { fs::create_dir(&to) } else { File::create(&to).map(drop) };
-        doing(made, || format!("make /{to}")).map(|()| to)
-    };
-    for layer in &root.layers {
-        let to = next(true)?;
-        added.lowers.push(format!("/{to}"));
-        added.binds.push(Bind { recursive: false, ..Bind::directory(layer, &to) });
-    }
+fn build_here(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxError> {
+    // Opened where they have paths; beyond, only these descriptors lead to them.
+    let layers = root.layers.iter().map(|layer| open_layer(layer, root));
+    let layers: Vec<OwnedFd> = layers.collect::<Result<_, _>>()?;
     let mut mounts: Vec<&RuntimeMount> = root.mounts.iter().collect();
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
-    for mount in &mounts {
-        let shown = || {
-            format!("show {} of runtime {} at {}", mount.source.display(), root.name, mount.target.display())
-        };
-        let opened = doing(open_source(mount), shown)?;
-        let kind = FileType::from_raw_mode(doing(fstat(&opened), shown)?.st_mode);
-        let is_dir = kind == FileType::Directory;
-        if !is_dir && kind != FileType::RegularFile {
-            doing(Err(io::Error::other("it is neither a file nor a directory")), shown)?;
-        }
-        for outer in mounts.iter().filter(|outer| is_within(mount, outer)) {
-            doing(has_place(outer, mount), shown)?;
-        }
-        let to = next(is_dir)?;
-        let from = mount.dir.join(&mount.source);
-        added.binds.push(Bind { from, opened: Some(opened), to: to.clone().into(), kind, recursive: false });
+    let sources = open_sources(&mounts, host, root)?;
+    let namespace = copy_namespace(host)?;
+    let mut lowers = Vec::new();
+    for layer in &layers {
+        lowers.push(put(layer, true, lowers.len())?);
+    }
+    let is_taken = |part: &Part| mounts.iter().any(|mount| mount.target == target_of(part));
+    let of_host = host.parts.iter().filter(|part| root.over_host && !is_taken(part)).cloned();
+    let (mut parts, mut notes): (Vec<Part>, _) = (of_host.collect(), Vec::new());
+    for (number, (mount, (source, is_dir))) in mounts.iter().zip(&sources).enumerate() {
+        let at = put(source, *is_dir, layers.len() + number)?;
         if mount.target == Path::new("/") {
-            added.lowers.push(format!("/{to}"));
+            lowers.push(at);
             continue;
         }
-        let at = doing(place_in_root(&mount.target), shown)?;
-        let made = if is_dir { fs::create_dir_all(&at) } else { File::create(&at).map(drop) };
-        doing(made, shown)?;
-        added.parts.push(doing(part(mount, &to, is_dir), shown)?);
+        let beneath: &[&str] = if root.over_host { &[ROOT, BASE] } else { &[BASE] };
+        let place = doing(place_in(EXTRA, beneath, &mount.target), || shown(mount, root))?;
+        let made = if *is_dir { fs::create_dir_all(&place) } else { File::create(&place).map(drop) };
+        doing(made, || shown(mount, root))?;
+        parts.push(doing(part(mount, &at, *is_dir), || shown(mount, root))?);
     }
-    Ok(added)
+    let overlay = doing(overlay_of(root.over_host, &lowers), || "name the layers".into())?;
+    try_overlays(&overlay, &mut parts, &mut notes)?;
+    Ok(Template { namespace, root: overlay, parts, notes })
+}
+
+/// Moves the thread into a copy of the host's template that has room for more in /extra, and stands in its root.
+fn copy_namespace(host: &Template) -> Result<OwnedFd, SandboxError> {
+    let own = doing(File::open("/proc/thread-self"), || "open /proc/thread-self".into())?;
+    doing(sys::thread::unshare_fs(), || "take a root of its own".into())?;
+    doing(sys::thread::join_mounts(host.namespace.as_fd()), || "enter the template root".into())?;
+    doing(sys::thread::unshare_mounts(), || "copy the template root".into())?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let namespace = openat(&own, "ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let namespace = doing(namespace, || "open the new mount namespace".into())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let room = mount("tmpfs", "/extra", "tmpfs", flags, Some(c"mode=755,size=1m,nr_inodes=4096"));
+    doing(room, || "mount /extra".into())?;
+    stand_in(Path::new("/"))?;
+    for dir in [EXTRA, "extra/host"] {
+        doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;
+    }
+    Ok(namespace)
+}
+
+fn overlay_of(over_host: bool, lowers: &[String]) -> io::Result<RootOverlay> {
+    let text = |text: String| CString::new(text).map_err(io::Error::other);
+    if over_host {
+        let options = "lowerdir=/extra:/layer:/base:/bottom:/host/etc,redirect_dir=follow";
+        return text(options.to_owned()).map(RootOverlay::Below);
+    }
+    let layers = lowers.iter().map(|lower| text(lower.clone()));
+    let lowers: String = lowers.iter().map(|lower| format!("{lower}:")).collect();
+    let options = format!("lowerdir=/{EXTRA}:/{BASE}:{lowers}/{BOTTOM},redirect_dir=nofollow");
+    let layers = layers.collect::<io::Result<_>>()?;
+    Ok(RootOverlay::Whole { options: text(options)?, layers })
+}
+
+fn shown(mount: &RuntimeMount, root: &RuntimeRoot) -> String {
+    format!("show {} of runtime {} at {}", mount.source.display(), root.name, mount.target.display())
+}
+
+/// The place of a part in a job.
+fn target_of(part: &Part) -> &Path {
+    let (Part::Overlay { at, .. } | Part::Bind { at, .. }) = part;
+    let at = at.to_bytes();
+    Path::new(OsStr::from_bytes(at.strip_prefix(NEW.as_bytes()).unwrap_or(at)))
+}
+
+/// A detached, read-only mount of a layer.
+fn open_layer(layer: &Path, root: &RuntimeRoot) -> Result<OwnedFd, SandboxError> {
+    let what = || format!("open the layer {} of runtime {}", layer.display(), root.name);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = doing(openat(CWD, layer, flags, Mode::empty()), what)?;
+    doing(detached(&dir), what)
+}
+
+/// Detached, read-only mounts of the sources, and whether each is a directory. A mount that lies within another one, or within one
+/// of the host's paths, must find its place there.
+fn open_sources(
+    mounts: &[&RuntimeMount],
+    host: &Template,
+    root: &RuntimeRoot,
+) -> Result<Vec<(OwnedFd, bool)>, SandboxError> {
+    let mut sources = Vec::new();
+    for mount in mounts {
+        let what = || shown(mount, root);
+        let source = doing(open_source(mount), what)?;
+        let kind = FileType::from_raw_mode(doing(fstat(&source), what)?.st_mode);
+        if kind != FileType::Directory && kind != FileType::RegularFile {
+            doing(Err(io::Error::other("it is neither a file nor a directory")), what)?;
+        }
+        for outer in mounts.iter().filter(|outer| is_within(&mount.target, &outer.target)) {
+            let files = doing(open_source(outer), what)?;
+            doing(has_place(&files, &outer.source, &outer.target, mount), what)?;
+        }
+        let of_host = host.parts.iter().map(target_of).filter(|_| root.over_host);
+        for outer in of_host.filter(|outer| is_within(&mount.target, outer)) {
+            let files = openat(CWD, outer, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            doing(has_place(&doing(files, what)?, outer, outer, mount), what)?;
+        }
+        sources.push((doing(detached(&source), what)?, kind == FileType::Directory));
+    }
+    Ok(sources)
+}
+
+/// A copy of the mount that shows only this file or directory, with nothing that is mounted below.
+fn detached(source: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(source, "", flags)?;
+    sys::mount::set_attributes_privately(tree.as_fd(), sys::mount::READ_ONLY)?;
+    Ok(tree)
+}
+
+/// Mounts one of these in the template; its path there.
+fn put(tree: &OwnedFd, is_dir: bool, number: usize) -> Result<String, SandboxError> {
+    let to = format!("extra/host/{number}");
+    let made = if is_dir { fs::create_dir(&to) } else { File::create(&to).map(drop) };
+    doing(made, || format!("make /{to}"))?;
+    let moved = move_mount(tree, "", CWD, &to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    doing(moved, || format!("mount /{to}")).map(|()| format!("/{to}"))
 }
 
 /// The mount of a child. /etc keeps the files of ours over those of the runtime.
@@ -142,29 +197,27 @@ fn part(mount: &RuntimeMount, to: &str, is_dir: bool) -> io::Result<Part> {
     let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
     let at = text([NEW.as_bytes(), mount.target.as_os_str().as_bytes()].concat())?;
     if !is_dir {
-        return Ok(Part::Bind { from: text(format!("/{to}").into_bytes())?, at });
+        return Ok(Part::Bind { from: text(to.as_bytes().to_vec())?, at });
     }
     let lowers = if mount.target == Path::new("/etc") {
-        format!("/layer/root/etc:/{to}:/{BOTTOM}/etc")
+        format!("/{EXTRA}/etc:/{BASE}/etc:{to}:/{BOTTOM}/etc")
     } else {
-        format!("/host/empty:/{to}")
+        format!("/host/empty:{to}")
     };
     let options = text(format!("lowerdir={lowers},redirect_dir=nofollow").into_bytes())?;
     Ok(Part::Overlay { at, options })
 }
 
-fn is_within(inner: &RuntimeMount, outer: &RuntimeMount) -> bool {
-    outer.target != Path::new("/") && outer.target != inner.target && inner.target.starts_with(&outer.target)
+fn is_within(inner: &Path, outer: &Path) -> bool {
+    outer != Path::new("/") && outer != inner && inner.starts_with(outer)
 }
 
-/// Whether the place of one mount is within the files of another: the child mounts by path.
-fn has_place(outer: &RuntimeMount, inner: &RuntimeMount) -> io::Result<()> {
-    let below = inner.target.strip_prefix(&outer.target).unwrap_or(&inner.target);
-    let dir = open_source(outer)?;
-    open_beneath(&dir, below).map(drop).map_err(|why| {
+/// Whether a mount finds its place within the files of another one, at `target`: the child mounts by path.
+fn has_place(outer: &OwnedFd, files: &Path, target: &Path, inner: &RuntimeMount) -> io::Result<()> {
+    let below = inner.target.strip_prefix(target).unwrap_or(&inner.target);
+    open_beneath(outer, below).map(drop).map_err(|why| {
         let place = inner.target.display();
-        let text =
-            format!("{} has no {place} to mount over, reached without links: {why}", outer.source.display());
+        let text = format!("{} has no {place} to mount over, reached without links: {why}", files.display());
         io::Error::new(why.kind(), text)
     })
 }
@@ -177,22 +230,4 @@ fn open_source(mount: &RuntimeMount) -> io::Result<OwnedFd> {
 fn open_beneath(dir: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(dir.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
-}
-
-/// Whether a mount of a runtime finds its place within one of the host's paths.
-pub(super) fn has_host_place(path: &Path, root: &RuntimeRoot) -> Result<(), SandboxError> {
-    for mount in root.mounts.iter().filter(|mount| mount.target != path && mount.target.starts_with(path)) {
-        let outer =
-            RuntimeMount { dir: path.to_owned(), source: PathBuf::from("."), target: path.to_owned() };
-        let shown = || {
-            format!(
-                "show {} of runtime {} within the host's {}",
-                mount.source.display(),
-                root.name,
-                path.display()
-            )
-        };
-        doing(has_place(&outer, mount), shown)?;
-    }
-    Ok(())
 }
