@@ -120,14 +120,17 @@ fn registry_without_trust_is_not_asked_for_a_runtime() {
     assert!(!installed(&d, "app").exists());
 }
 
+/// A change of a release in `registry.json`.
+type Change = fn(&mut serde_json::Value);
+
 #[test]
 fn hostile_archives_of_a_registry_install_nothing() {
     let registry = Registry::start();
     let d = trusting(&registry, &[("runtime.max_image_bytes", "1MiB")]);
     let with =
         |layer: Layer| gzip(&layer.file("runtime.yml", description("bad", "1.0.0").as_bytes()).bytes());
-    let none: fn(&mut serde_json::Value) = |_| {};
-    let cases: [(Vec<u8>, fn(&mut serde_json::Value), &str); 8] = [
+    let none: Change = |_| {};
+    let cases: [(Vec<u8>, Change, &str); 8] = [
         (
             package("bad", "1.0.0"),
             |one| one["checksum"] = format!("sha256:{}", "0".repeat(64)).into(),

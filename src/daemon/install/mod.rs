@@ -37,7 +37,7 @@ pub use import::{ImportPiece, ImportRequest, ImportedRuntime};
 /// Installations at one time, of all clients. Each has a thread.
 const MOST: usize = 4;
 
-/// Installs runtimes.
+/// The way to install runtimes, which any thread may use.
 #[derive(Debug, Clone)]
 pub struct Installer {
     store: Store,
@@ -50,7 +50,7 @@ pub struct Installer {
 /// A runtime that a client wants installed.
 #[derive(Debug)]
 pub struct InstallRequest {
-    /// Its name, and its version where one is asked for.
+    /// The name of the runtime, and its version where one is asked for.
     pub spec: RuntimeSpec,
     /// The place of its files.
     pub origin: Origin,
@@ -99,7 +99,7 @@ impl InstallEvent {
 pub struct InstalledRuntime {
     /// Its name and version.
     pub id: RuntimeId,
-    /// Its directory.
+    /// The directory of its files.
     pub path: PathBuf,
     /// The outcome in words.
     pub message: String,

@@ -180,7 +180,7 @@ impl Install<'_> {
         }
     }
 
-    /// Gives the files their name and version. `version` is the one that was asked for.
+    /// Publishes the files under the name and version of their runtime. `version` is the one that was asked for.
     fn publish(
         &self,
         staging: Staging,

@@ -58,7 +58,8 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let text = |flag| invocation.values.last(flag).unwrap_or_default();
     let (from, registry, branch) = (text("from"), text("registry"), text("branch"));
     let force = invocation.values.is("force");
-    if !from.is_empty() && !(registry.is_empty() && branch.is_empty()) {
+    let names_a_registry = !registry.is_empty() || !branch.is_empty();
+    if !from.is_empty() && names_a_registry {
         return Err(Error::usage("--from and --registry exclude each other: the files have one place"));
     }
     let mut result = None;
