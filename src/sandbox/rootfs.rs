@@ -212,7 +212,7 @@ fn build(mut paths: Vec<HostPath>, run_dir: &Path) -> Result<Template, SandboxEr
     doing(rustix::process::pivot_root(".", "."), || "pivot onto the new root".into())?;
     doing(unmount(".", UnmountFlags::DETACH), || "detach the old root".into())?;
     stand_in(Path::new("/"))?;
-    try_overlays(&template.root, &mut template.parts, &mut template.notes)?;
+    try_overlays(Some(&template.root), &mut template.parts, &mut template.notes)?;
     Ok(template)
 }
 
@@ -344,7 +344,7 @@ fn has_mounts_below(path: &Path) -> bool {
 
 /// Mounts each overlay once. The root's must succeed; a directory that overlayfs refuses becomes a bind.
 pub(super) fn try_overlays(
-    root: &RootOverlay,
+    root: Option<&RootOverlay>,
     parts: &mut [Part],
     notes: &mut Vec<String>,
 ) -> Result<(), SandboxError> {
@@ -353,9 +353,11 @@ pub(super) fn try_overlays(
         mount("joblet", "/overlay", "overlay", flags, Some(options))?;
         Ok(unmount("/overlay", UnmountFlags::DETACH)?)
     };
-    doing(attempt(root.options()), || {
-        "mount an overlay of the root (modprobe overlay loads overlayfs)".into()
-    })?;
+    if let Some(root) = root {
+        doing(attempt(root.options()), || {
+            "mount an overlay of the root (modprobe overlay loads overlayfs)".into()
+        })?;
+    }
     for part in parts {
         let Part::Overlay { at, options } = part else { continue };
         let Err(why) = attempt(options) else { continue };

@@ -76,7 +76,7 @@ fn build_here(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxEr
     }
     let is_taken = |part: &Part| mounts.iter().any(|mount| mount.target == target_of(part));
     let of_host = host.parts.iter().filter(|part| root.over_host && !is_taken(part)).cloned();
-    let (mut parts, mut notes): (Vec<Part>, _) = (of_host.collect(), Vec::new());
+    let (mut parts, mut own, mut notes): (Vec<Part>, _, _) = (of_host.collect(), Vec::new(), Vec::new());
     for (number, (mount, (source, is_dir))) in mounts.iter().zip(&sources).enumerate() {
         let at = put(source, *is_dir, layers.len() + number)?;
         if mount.target == Path::new("/") {
@@ -87,10 +87,13 @@ fn build_here(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxEr
         let place = doing(place_in(EXTRA, beneath, &mount.target), || shown(mount, root))?;
         let made = if *is_dir { fs::create_dir_all(&place) } else { File::create(&place).map(drop) };
         doing(made, || shown(mount, root))?;
-        parts.push(doing(part(mount, &at, *is_dir), || shown(mount, root))?);
+        own.push(doing(part(mount, &at, *is_dir), || shown(mount, root))?);
     }
     let overlay = doing(overlay_of(root.over_host, &lowers), || "name the layers".into())?;
-    try_overlays(&overlay, &mut parts, &mut notes)?;
+    // A look at the root itself would cost a start more than all of this, because to unmount it is to wait for RCU. Where
+    // overlayfs refuses it, the child says so.
+    try_overlays(None, &mut own, &mut notes)?;
+    parts.append(&mut own);
     Ok(Template { namespace, root: overlay, parts, notes })
 }
 
