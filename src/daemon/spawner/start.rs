@@ -252,7 +252,9 @@ impl Spawner {
             .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
             .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
-            .and_then(|()| self.configure(&sandbox, &spec, runtime.as_ref(), inputs, &claims, &data, record));
+            .and_then(|()| {
+                self.configure(&sandbox, &spec, runtime.as_ref(), inputs, (&claims, &data), record)
+            });
         let WarmSandbox { id, init, held, work, .. } = sandbox;
         let at = Instant::now();
         let result = match configured {
@@ -338,8 +340,7 @@ impl Spawner {
         spec: &JobSpec,
         runtime: Option<&Use>,
         inputs: InputSource,
-        claims: &[Claim],
-        data: &[Input],
+        (claims, data): (&[Claim], &[Input]),
         record: Option<Box<Record>>,
     ) -> Result<(), String> {
         let inputs = match inputs {
