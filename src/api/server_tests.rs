@@ -232,11 +232,11 @@ fn calls_are_authorised_checked_and_answered_by_the_loop() {
     assert_eq!(
         failure(
             RuntimeServiceClient::new(admin)
-                .install_runtime_from_github_opt(&InstallRuntimeRequest::new(), option())
+                .validate_runtime_y_a_m_l_opt(&ValidateRuntimeYAMLRequest::new(), option())
         ),
         (
             RpcStatusCode::UNIMPLEMENTED,
-            "InstallRuntimeFromGithub is not supported by this version of joblet".into()
+            "ValidateRuntimeYAML is not supported by this version of joblet".into()
         )
     );
     let long = "\u{1f980}".repeat(1 << 20);
