@@ -20,6 +20,7 @@ const VIEWER: &[&str] = &[
     "/joblet.NetworkService/GetNetwork",
     "/joblet.NetworkService/GetDenials",
     "/joblet.VolumeService/ListVolumes",
+    "/joblet.VolumeService/GetVolume",
     "/joblet.MonitoringService/GetSystemStatus",
     "/joblet.MonitoringService/StreamSystemMetrics",
     "/joblet.RuntimeService/ListRuntimes",

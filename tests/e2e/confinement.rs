@@ -405,7 +405,7 @@ fn unsupported_way_to_start_is_refused_not_run_less_isolated() {
     let d = TestDaemon::start();
     let client = d.client("default");
     for (what, request) in [
-        ("runtime", RunJobRequest { runtime: "python-3.11".into(), ..ask() }),
+        ("missing runtime", RunJobRequest { runtime: "python-3.11".into(), ..ask() }),
         ("missing volume", RunJobRequest { volumes: vec!["data".into()], ..ask() }),
         ("gpu", RunJobRequest { gpu_count: 1, ..ask() }),
         ("missing network", RunJobRequest { network: "lab".into(), ..ask() }),
@@ -418,7 +418,9 @@ fn unsupported_way_to_start_is_refused_not_run_less_isolated() {
         let Err(grpcio::Error::RpcFailure(status)) = refused else { panic!("{what} was taken") };
         let codes = match what {
             // Nobody has made it.
-            "missing network" | "missing volume" => &[RpcStatusCode::FAILED_PRECONDITION][..],
+            "missing network" | "missing volume" | "missing runtime" => {
+                &[RpcStatusCode::FAILED_PRECONDITION][..]
+            }
             _ => &[
                 RpcStatusCode::UNIMPLEMENTED,
                 RpcStatusCode::PERMISSION_DENIED,
