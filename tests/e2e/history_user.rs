@@ -171,7 +171,7 @@ fn query_fails_when_the_process_dies_and_the_next_one_is_whole() {
     assert!(first.content.starts_with(b"1\n2\n"));
     let pid = nix::unistd::Pid::from_raw(d.history());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    // Part of it is on its way already: a window of HTTP/2 grows to some MiB.
+    // Part of it is on its way already.
     let rest: Vec<_> = futures_executor::block_on(lines.collect());
     assert!(rest.last().is_some_and(Result::is_err), "it ends as if it were whole");
     let whole = eventually("a query is answered", || answer(queries(&d).query_logs(&query)).ok());

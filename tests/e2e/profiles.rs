@@ -270,4 +270,6 @@ fn containers_have_the_users_of_an_image() {
         assert_eq!(map_of(&d, &id).1, 65_536);
         d.rnx(["job", "stop", &id]).ok();
     }
+    // Its template goes with it, and not some minutes later.
+    d.rnx(["runtime", "remove", "database"]).ok();
 }
