@@ -101,16 +101,18 @@ impl Collector for Now {
         let e = &mut encoder;
         let Figures { jobs, slots, warm, workflows, output, running } = &self.0;
         gauges(e, "jobs", "Jobs that the node knows, by status", None, with("status", jobs))?;
-        gauge(e, "job_slots", "Jobs that may run at the same time", None, *slots)?;
+        single(e, "job_slots", "Jobs that may run at the same time", None, ConstGauge::new(*slots))?;
         let sandboxes = [("ready", warm.0), ("wanted", warm.1)];
         gauges(e, "warm_sandboxes", "Sandboxes made ahead of jobs", None, with("state", &sandboxes))?;
         gauges(e, "workflows", "Workflows that the node knows", None, with("state", workflows))?;
         let text = "Output in spools of jobs that are not over, and which history does not have yet";
-        gauge(e, "spool", text, Some(&Unit::Bytes), output.spooled)?;
-        gauge(e, "held_pipes", "Outputs of jobs that wait for room at a limit", None, output.held)?;
-        counter(e, "output", "Output of jobs that was stored", Some(&Unit::Bytes), output.stored)?;
+        single(e, "spool", text, Some(&Unit::Bytes), ConstGauge::new(output.spooled))?;
+        let text = "Outputs of jobs that wait for room at a limit";
+        single(e, "held_pipes", text, None, ConstGauge::new(output.held))?;
+        let text = "Output of jobs that was stored";
+        single(e, "output", text, Some(&Unit::Bytes), ConstCounter::new(output.stored))?;
         let text = "Output of jobs that was thrown away at a limit";
-        counter(e, "output_dropped", text, Some(&Unit::Bytes), output.dropped)?;
+        single(e, "output_dropped", text, Some(&Unit::Bytes), ConstCounter::new(output.dropped))?;
         if running.is_empty() {
             return Ok(());
         }
@@ -147,26 +149,16 @@ where
     Ok(())
 }
 
-fn gauge(
+/// A metric without labels.
+fn single(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     unit: Option<&Unit>,
-    value: u64,
+    metric: impl EncodeMetric,
 ) -> fmt::Result {
-    let gauge = ConstGauge::new(value);
-    gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
-}
-
-fn counter(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    value: u64,
-) -> fmt::Result {
-    let counter = ConstCounter::new(value);
-    counter.encode(encoder.encode_descriptor(name, help, unit, counter.metric_type())?)
+    let kind = metric.metric_type();
+    metric.encode(encoder.encode_descriptor(name, help, unit, kind)?)
 }
 
 /// The daemon's own process, by the names that every exporter has.
@@ -176,23 +168,22 @@ struct Process;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let e = &mut encoder;
-        let entries = |dir: &str| fs::read_dir(dir).map_or(0, |entries| entries.count() as u64);
-        gauge(e, "process_open_fds", "Open descriptors", None, entries("/proc/self/fd"))?;
-        gauge(e, "process_threads", "Threads", None, entries("/proc/self/task"))?;
+        let entries =
+            |dir: &str| ConstGauge::new(fs::read_dir(dir).map_or(0, |entries| entries.count() as u64));
+        single(e, "process_open_fds", "Open descriptors", None, entries("/proc/self/fd"))?;
+        single(e, "process_threads", "Threads", None, entries("/proc/self/task"))?;
         let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
         if let Ok(usage) = usage {
             let time = usage.user_time() + usage.system_time();
             let seconds = time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-            let counter = ConstCounter::new(seconds);
             let text = "Processor time, of the user and of the kernel";
-            let kind = counter.metric_type();
-            counter.encode(e.encode_descriptor("process_cpu", text, Some(&Unit::Seconds), kind)?)?;
+            single(e, "process_cpu", text, Some(&Unit::Seconds), ConstCounter::new(seconds))?;
         }
         let pages = fs::read_to_string("/proc/self/statm").ok();
         let resident = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
         let Some(resident) = resident else { return Ok(()) };
         let bytes = resident * rustix::param::page_size() as u64;
-        gauge(e, "process_resident_memory", "Resident memory", Some(&Unit::Bytes), bytes)
+        single(e, "process_resident_memory", "Resident memory", Some(&Unit::Bytes), ConstGauge::new(bytes))
     }
 }
 

@@ -186,7 +186,7 @@ fn format(path: &Path) -> Result<(), VolumeError> {
     Err(VolumeError::Format(if said.is_empty() { out.status.to_string() } else { said }))
 }
 
-/// Takes the shared lock of an image ([`check`]).
+/// Takes the shared lock of an image (`check.rs`).
 fn lock(name: &VolumeName, file: &File) -> Result<(), VolumeError> {
     let doing = "lock its image";
     file.try_lock_shared().map_err(|why| match why {
