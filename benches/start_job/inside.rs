@@ -149,6 +149,7 @@ fn config(dir: &Path, payload: &Path, reuse: bool, forgets: bool) -> DaemonConfi
     let text = format!("network: {{reuseNamespaces: {reuse}}}");
     let mut config: DaemonConfig = serde_yaml::from_str(&text).expect("a section that exists");
     config.data_dir = dir.to_owned();
+    config.runtime.base_path = dir.join("runtimes");
     config.cgroup.enforcement = Enforcement::BestEffort;
     config.process.subid_base = match (reuse, forgets) {
         (false, false) => 1_950_000_000,
