@@ -50,7 +50,7 @@ pub mod exec_request {
         pub environment: usize,
         /// Address of the payload's supplementary groups, four bytes each; only where `uid` names an id.
         pub groups: usize,
-        /// Their number.
+        /// The number of them.
         pub group_count: usize,
         /// The uid that the payload gets, or [`UNCHANGED`]: it has those of joblet-init, groups included.
         pub uid: u32,

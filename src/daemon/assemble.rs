@@ -97,7 +97,7 @@ pub fn block_signals() -> Result<SignalFd, DaemonError> {
         .map_err(failed("open a signalfd"))
 }
 
-/// What the loop waits with, and what wakes it.
+/// The poll that the loop waits with, and everything that wakes it.
 fn poll() -> Result<(Poll, Arc<Waker>), DaemonError> {
     let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
     let waker = Waker::new(poll.registry(), WAKE).map_err(setting_up("make a waker"))?;

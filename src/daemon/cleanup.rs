@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -26,7 +26,7 @@ use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
 use crate::job::JobId;
 use crate::metrics::series;
-use crate::output::ring;
+use crate::output::{Stream, ring};
 use crate::sandbox::identity::Lease;
 use crate::sandbox::work::WorkDisk;
 use crate::state::{Record, sidecar};
@@ -59,6 +59,8 @@ pub(super) enum CleanupTask {
     Measure(VecDeque<(JobId, Vec<PathBuf>)>),
     /// The evidence of a job, to be read.
     Evidence(JobId, Box<dyn FnOnce() -> Evidence + Send>),
+    /// The beginning of what the job with this spool has written, to be read, and then whom to hand it to.
+    Beginning(PathBuf, Box<dyn FnOnce(String) + Send>),
 }
 
 impl fmt::Debug for CleanupTask {
@@ -74,6 +76,7 @@ impl fmt::Debug for CleanupTask {
             CleanupTask::Directories(paths, _) => write!(f, "Directories({})", paths.len()),
             CleanupTask::Measure(jobs) => write!(f, "Measure({})", jobs.len()),
             CleanupTask::Evidence(id, _) => write!(f, "Evidence({id})"),
+            CleanupTask::Beginning(spool, _) => write!(f, "Beginning({})", spool.display()),
         }
     }
 }
@@ -226,6 +229,11 @@ impl Cleanup {
         self.send(CleanupTask::Evidence(id, Box::new(read)));
     }
 
+    /// Has the beginning of each stream read from the spool of a job that has ended.
+    pub(super) fn read_beginning(&self, spool: PathBuf, then: impl FnOnce(String) + Send + 'static) {
+        self.send(CleanupTask::Beginning(spool, Box::new(then)));
+    }
+
     fn send(&self, task: CleanupTask) {
         if self.tasks.send(task).is_err() {
             diag::limited!(Level::Error, "the cleanup thread is gone");
@@ -357,7 +365,22 @@ fn carry_out(task: CleanupTask, answer: &impl Fn(CleanupEvent)) {
         // The thread does them step by step.
         CleanupTask::Directories(..) | CleanupTask::Measure(_) => {}
         CleanupTask::Evidence(id, read) => answer(CleanupEvent::Evidence(id, Box::new(read()))),
+        CleanupTask::Beginning(spool, then) => then(beginning(&spool)),
     }
+}
+
+/// Most bytes of each stream that are a job's beginning.
+const BEGINNING: u64 = 4096;
+
+/// The beginning of what a job has written; empty where it never ran.
+fn beginning(spool: &Path) -> String {
+    let read = |stream: Stream| {
+        let mut text = Vec::new();
+        let _ = File::open(spool.join(stream.file_name()))
+            .and_then(|file| file.take(BEGINNING).read_to_end(&mut text));
+        text
+    };
+    String::from_utf8_lossy(&[read(Stream::Stdout), read(Stream::Stderr)].concat()).into_owned()
 }
 
 /// Bytes that are kept of a job that is over, in its spool and in the directories of history after it. Bytes

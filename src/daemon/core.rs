@@ -63,7 +63,7 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     /// Whether the daemon is to end.
     pub(super) shutdown: Shutdown,
-    /// What happens, for the metrics endpoint.
+    /// Counts of events, for the metrics endpoint.
     pub(super) counts: Counts,
 }
 

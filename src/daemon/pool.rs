@@ -77,7 +77,7 @@ impl Usual {
     }
 }
 
-/// What cannot be changed of a sandbox, beside its user.
+/// The parts of a sandbox that cannot be changed, beside its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kind {
     /// Whether it has a wire.
@@ -177,7 +177,7 @@ impl Pool {
         let usual = self.usual.clone().filter(|_| self.total() < self.size)?;
         let wanted = self.mix.wanted(self.size).into_iter();
         let lacks = wanted.map(|(kind, count)| (count.saturating_sub(self.count(&kind)), kind));
-        // Of kinds that lack as many the last one of the jobs.
+        // Among kinds that lack as many, the last one of the jobs.
         let most = lacks.rev().max_by_key(|(lacks, _)| *lacks).filter(|(lacks, _)| *lacks > 0);
         let Some((_, kind)) = most else {
             return Some(Usual { network: NetworkMode::None, root: None, ..usual });

@@ -1,4 +1,4 @@
-//! What only grows, counted where it happens.
+//! Counters, raised where the event happens.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What there is at the moment of a request.
+//! The gauges at the moment of a request.
 
 use crate::output::Totals;
 
@@ -22,7 +22,7 @@ pub struct Figures {
 /// A running job.
 #[derive(Debug, Clone)]
 pub struct JobFigures {
-    /// Its identity.
+    /// The identity of the job.
     pub id: String,
     /// Its name; empty: it has none.
     pub name: String,

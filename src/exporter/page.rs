@@ -92,7 +92,7 @@ fn head(line: &str) -> Option<(&str, &str, &str)> {
     Some((word, name, rest))
 }
 
-/// What there is now.
+/// Writes the gauges.
 #[derive(Debug)]
 struct Now(Figures);
 
@@ -131,7 +131,7 @@ fn with<'a>(
     values.iter().map(move |(value, number)| ([(label, *value)], *number))
 }
 
-/// A gauge whose values are told apart by labels.
+/// A gauge whose values differ in labels.
 fn gauges<L: EncodeLabelSet, N>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

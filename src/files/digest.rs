@@ -58,7 +58,7 @@ impl Digest {
     }
 }
 
-/// What comes next of a file.
+/// The next bytes of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// A block, of so many bytes; less than [`BLOCK`] at the end only.

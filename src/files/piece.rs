@@ -1,6 +1,6 @@
 //! The steps of a copy.
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -16,7 +16,7 @@ pub enum Kind {
 pub struct Entry {
     /// Its path, with `/` in between; relative to where it is copied.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its kind and what belongs to it.
     pub kind: Kind,
     /// Bytes of a file.
     pub size: u64,
@@ -45,7 +45,7 @@ pub(super) enum Piece {
     End(Option<[u8; 32]>),
 }
 
-/// What a receiver has of a file.
+/// The part of a file that a receiver has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Have {
     /// Bytes, a multiple of a block.

@@ -73,7 +73,7 @@ struct Part {
 
 impl Receiver {
     /// Prepares to receive at `path` beneath a root: into it, if it is a directory or if `into` says that it shall be one; else
-    /// under its name. What is made belongs to `owner`, where one is given.
+    /// under its name. New entries belong to `owner`, where one is given.
     ///
     /// # Errors
     /// A path that leads out or through a link, or whose directory is not there.
@@ -119,7 +119,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Removes the parts that nobody goes on with. What cannot be removed is left to the next copy.
+    /// Removes the parts that nobody goes on with. The next copy tries again where one cannot be removed.
     fn forget_old_parts(&self) {
         let Ok(dir) = beneath::root_file(self.parts.as_fd()).and_then(Dir::new) else { return };
         for entry in dir.flatten().take(PARTS_SEEN) {
@@ -381,7 +381,7 @@ impl Part {
 /// Receives a whole copy, to its end.
 ///
 /// # Errors
-/// The other side is gone or breaks the rules, or an entry cannot be made. What has arrived before stays.
+/// The other side is gone or breaks the rules, or an entry cannot be made. Entries that have arrived before stay.
 pub fn receive(link: &mut Link, receiver: &mut Receiver, watch: &mut dyn Watch) -> Result<(), FilesError> {
     let mut done = 0;
     loop {

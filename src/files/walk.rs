@@ -20,7 +20,7 @@ pub fn is_special(why: &str) -> bool {
     [FIFO, SOCKET, DEVICE].contains(&why)
 }
 
-/// What comes next.
+/// The next entry.
 #[derive(Debug)]
 pub(super) enum Step {
     /// An entry, and its path beneath the root; a directory's entries follow.
@@ -129,7 +129,7 @@ impl<'a> Walk<'a> {
         Ok(Step::Entry(entry, place))
     }
 
-    /// What an entry is; or why it is not copied.
+    /// The kind of an entry; or why it is not copied.
     fn look(&self, path: Vec<u8>, place: &[u8]) -> Result<Result<Entry, &'static str>, Errno> {
         let shown = beneath::look(self.root, place)?;
         let stat = fstat(&shown)?;

@@ -28,9 +28,9 @@ pub enum ImageError {
     /// A document of the image is no such document.
     #[error("cannot read {what} of the image: {why}")]
     Parse {
-        /// The document.
+        /// The document that was read.
         what: &'static str,
-        /// The mistake.
+        /// The mistake in it.
         why: String,
     },
     /// Bytes are not those that were promised.
@@ -51,7 +51,7 @@ pub enum ImageError {
     /// No image has the chosen name.
     #[error("cannot find image \"{wanted}\": the archive has {}", there.join(", "))]
     FindReference {
-        /// The name that was asked for.
+        /// The name in the request.
         wanted: String,
         /// The names in the archive.
         there: Vec<String>,

@@ -1,4 +1,4 @@
-//! What the reading of an archive may cost.
+//! The bounds of reading an archive.
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -51,7 +51,7 @@ pub struct Choice {
     pub reference: Option<String>,
 }
 
-/// What an image says of how it is run.
+/// The settings in an image for running it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageConfig {
     /// The architecture, as images write it.

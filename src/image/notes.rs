@@ -1,4 +1,4 @@
-//! What of an image was not taken as it was, in words for the user.
+//! Parts of an image that were changed or left out, in words for the user.
 
 /// The most notes of one import; the rest is counted.
 const MOST: usize = 20;

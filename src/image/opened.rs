@@ -70,14 +70,14 @@ impl OpenImage {
         Ok(bytes)
     }
 
-    /// What was not taken as it was, one sentence each; at most 21.
+    /// Parts that were changed or left out, one sentence each; at most 21.
     pub fn into_notes(self) -> Vec<String> {
         self.notes.into_lines()
     }
 }
 
 /// Unpacks a tar archive of files, plain or compressed, into an empty directory that nobody else changes. Everything belongs to
-/// root, and a name that begins with `.wh.` is one like any other. What was not taken as it was is
+/// root, and a name that begins with `.wh.` is one like any other. Changes are
 /// returned, one sentence each. On an error the directory holds a part of it. Touches the disk.
 ///
 /// # Errors

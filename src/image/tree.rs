@@ -1,7 +1,7 @@
 //! One directory tree that an archive fills, beneath a descriptor.
 //!
 //! Paths are looked up with openat2(2) beneath the root and through no link, so neither `..` nor a link that the archive
-//! made before leads out of the tree, or anywhere else within it. What is there is never written into: a later entry of the
+//! made before leads out of the tree, or anywhere else within it. Existing files are never written into: a later entry of the
 //! same name replaces the file, and its bytes stay where another name leads to them.
 
 use std::fs::File;

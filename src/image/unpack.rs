@@ -35,7 +35,7 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// What the entries of a stream are.
+/// The meaning of a stream's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     /// A layer of an image: whiteouts hide names of the layers below.

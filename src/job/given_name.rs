@@ -8,7 +8,7 @@ pub(super) const LONGEST: usize = 63;
 /// Checks what all such names have in common: 1 to 63 letters, digits, `-` and `_`, the first a letter or a digit.
 ///
 /// # Errors
-/// What is wrong with it as the name of `thing`.
+/// The rule that it breaks as the name of `thing`.
 pub(super) fn check(name: &str, thing: &str) -> Result<(), InvalidField> {
     let Some(first) = name.bytes().next().filter(|_| name.len() <= LONGEST) else {
         return Err(refuse(name, thing, "it must have 1 to 63 characters"));

@@ -19,7 +19,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Both profiles.
+    /// Both profiles, the default first.
     pub const ALL: [Profile; 2] = [Profile::Strict, Profile::Container];
 
     /// The word in requests and in workflows.

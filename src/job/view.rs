@@ -44,7 +44,7 @@ pub struct JobView {
     pub address: String,
     /// A sentence about a job that runs; mostly empty.
     pub note: String,
-    /// The jobs of its workflow that it waits for, by name; only where one job is asked for.
+    /// The jobs of its workflow that it waits for, by name; only in a view of a single job.
     pub dependencies: Vec<String>,
 }
 

@@ -122,7 +122,7 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Serves `/metrics`, with numbers that the loop is asked for.
+/// Serves `/metrics`, with numbers from the loop.
 fn start_exporter(address: SocketAddr, counts: Counts, commands: CommandSender) -> Result<Exporter, Failure> {
     let figures = move || {
         let (answer, asked) = oneshot::channel();

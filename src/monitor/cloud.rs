@@ -1,5 +1,5 @@
 //! The cloud or hypervisor below the host: the strings of its firmware (DMI) first, and a metadata service only where they
-//! name a cloud that has one. So a host of nobody's cloud sends no packet.
+//! name a cloud that has one. So a host outside all clouds sends no packet.
 
 /// The directory of the firmware's strings.
 pub const DMI: &str = "/sys/class/dmi/id";
@@ -73,7 +73,7 @@ pub struct Cloud {
     pub hypervisor: String,
 }
 
-/// The cloud and the hypervisor that the firmware names; `None`: a machine of metal in nobody's cloud.
+/// The cloud and the hypervisor that the firmware names; `None`: a bare machine outside all clouds.
 pub fn detect(strings: Strings<'_>) -> Option<(Provider, &'static str)> {
     let Strings { vendor, product, bios, asset } = strings;
     let has = |text: &str, word: &str| text.contains(word);

@@ -26,7 +26,7 @@ const WAITING: usize = 1024;
 pub struct Settings {
     /// The places of the files.
     pub files: Files,
-    /// Whether the firmware's strings and the cloud's metadata service are asked.
+    /// Whether it reads the firmware's strings and calls the cloud's metadata service.
     pub detects_cloud: bool,
 }
 

@@ -456,7 +456,7 @@ fn questions() -> Vec<Vec<E<'static>>> {
 }
 
 /// From a job to the router itself: its resolver, and an echo. Nothing of IPv6's neighbour discovery: on a wire there is
-/// nobody to discover. What a job sends of it to another one is no use there: it has passed a router (RFC 4861, 7.1).
+/// nobody to discover. A job cannot use it towards another one: it has passed a router (RFC 4861, 7.1).
 fn input() -> Vec<Vec<E<'static>>> {
     let to_resolver = vec![E::destination(FIRST), E::Compare(FIRST, true, RESOLVER.octets().to_vec())];
     let mut rules = vec![

@@ -88,7 +88,7 @@ impl QueryServer {
         self.waits = false;
         loop {
             if self.open.len() >= self.most {
-                // The server closes one in silence: the number is another file's then, or nobody's.
+                // The server closes one in silence: the number is another file's then, or free.
                 self.open.retain(|(number, socket)| link_of(*number).as_ref() == Some(socket));
             }
             if self.open.len() >= self.most {

@@ -62,7 +62,7 @@ pub enum FromFront {
     Hello(String),
     /// A job asked for a name that it may not know.
     Denied(Denial),
-    /// All denials before the request of this number are told.
+    /// All denials before the request of this number have been sent.
     Reported(u64),
 }
 

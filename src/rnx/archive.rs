@@ -39,7 +39,7 @@ enum Source {
 }
 
 impl Archive {
-    /// What comes on standard input.
+    /// The archive on standard input.
     pub(crate) fn standard_input() -> Archive {
         Archive { from: Source::StandardInput, bytes: None }
     }

@@ -59,7 +59,7 @@ impl Remote {
     }
 }
 
-/// What a copy has done so far.
+/// The progress of a copy.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Entries that are complete.
@@ -104,7 +104,7 @@ impl Progress {
 /// A file that is not there, a refusal of the server, or a server that stays away.
 pub(crate) fn to_volume(server: &'static Server, local: &[String], to: &Remote) -> Result<Progress> {
     let mut progress = Progress::default();
-    // What is in a directory needs one to go to.
+    // The entries of a directory need one to go to.
     let into = to.is_directory || local.len() > 1 || local.iter().any(|path| is_content(path));
     retry(server, &mut progress, |progress| {
         let sources = local.iter().map(|path| source(path)).collect::<Result<Vec<_>>>()?;

@@ -35,7 +35,7 @@ const PATH_PREPEND: &str = "PATH_PREPEND";
 pub struct Description {
     /// The name of the runtime.
     pub name: RuntimeName,
-    /// Its version.
+    /// The version of the runtime.
     pub version: Version,
     /// A sentence for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -58,7 +58,7 @@ pub struct Description {
     /// Variables of its jobs, which those of the job itself override. `PATH_PREPEND` goes before PATH.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
-    /// What it takes.
+    /// The requirements of the runtime.
     #[serde(default, skip_serializing_if = "Requirements::is_none")]
     pub requirements: Requirements,
     /// The packages in it, for people.
@@ -100,7 +100,7 @@ fn yes() -> bool {
     true
 }
 
-/// What a runtime takes.
+/// The requirements of a runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirements {

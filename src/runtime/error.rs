@@ -12,7 +12,7 @@ pub enum RuntimeError {
     /// Nothing has this name or version.
     #[error("runtime \"{spec}\" is not installed; {}", there_are(candidates))]
     Unknown {
-        /// The runtime that was asked for.
+        /// The runtime in the request.
         spec: RuntimeSpec,
         /// Those that are installed and most like it.
         candidates: Vec<RuntimeId>,
@@ -23,7 +23,7 @@ pub enum RuntimeError {
         candidates.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
     )]
     Ambiguous {
-        /// The runtime that was asked for.
+        /// The runtime in the request.
         spec: RuntimeSpec,
         /// The versions that differ by their builds alone.
         candidates: Vec<RuntimeId>,
@@ -65,7 +65,7 @@ pub enum RuntimeError {
     /// It is made for other processors.
     #[error("runtime \"{id}\" is for {wanted}, and this host is {}", std::env::consts::ARCH)]
     Architecture {
-        /// The runtime.
+        /// The runtime that is meant.
         id: RuntimeId,
         /// The architectures that it names.
         wanted: String,

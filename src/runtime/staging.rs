@@ -35,7 +35,7 @@ impl Staging {
         &self.path
     }
 
-    /// What has this path now is no business of this value any more.
+    /// Whatever has this path now belongs to somebody else.
     pub(super) fn forget(mut self) {
         self.path = PathBuf::new();
     }
@@ -63,7 +63,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     remove_tree(File::open(parent)?.as_fd(), &name)
 }
 
-/// Removes everything in a directory. What is wrong is returned in words.
+/// Removes everything in a directory. Failures are returned in words.
 pub(super) fn clear(dir: &Path) -> Vec<String> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -35,7 +35,7 @@ pub struct Runtime {
     pub id: RuntimeId,
     /// The directory with its `runtime.yml` and its files.
     pub dir: PathBuf,
-    /// What it is.
+    /// Its name and version.
     pub description: Description,
     /// The text of its `runtime.yml`.
     pub text: String,
@@ -82,7 +82,7 @@ pub struct Use {
 }
 
 impl Use {
-    /// The runtime.
+    /// The runtime that is measured.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
@@ -110,7 +110,7 @@ impl Drop for LayerHold {
     }
 }
 
-/// What a removal has removed.
+/// The result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
     /// The versions that are gone.
@@ -133,7 +133,7 @@ struct Inner {
     layers: Mutex<()>,
 }
 
-/// What is known without the disk. Nothing waits for the disk under its lock, because the event loop takes it.
+/// The knowledge that needs no disk. Nothing waits for the disk under its lock, because the event loop takes it.
 #[derive(Debug, Default)]
 struct Catalog {
     runtimes: BTreeMap<RuntimeId, Arc<Runtime>>,
@@ -162,7 +162,7 @@ impl Inner {
 }
 
 impl Store {
-    /// The runtimes below `base`. What is wrong with one is returned in words; it is left as it is and not offered. Call
+    /// The runtimes below `base`. A broken one is left as it is and not offered; its fault is returned in words. Call
     /// [`Store::clean`] next, on a thread that may take its time.
     ///
     /// # Errors
@@ -183,8 +183,8 @@ impl Store {
         Ok((store, findings))
     }
 
-    /// Removes what an earlier daemon left half made, and layers that no runtime names and nobody holds. What is wrong is returned in
-    /// words. It may take long.
+    /// Removes what an earlier daemon left half made, and layers that no runtime names and nobody holds. Failures are
+    /// returned in words. It may take long.
     pub fn clean(&self) -> Vec<String> {
         let findings = staging::clear(&self.inner.base.join(LEAVING));
         let there = fs::read_dir(self.inner.base.join(LAYERS)).into_iter().flatten().flatten();
@@ -193,7 +193,8 @@ impl Store {
         findings
     }
 
-    /// Looks for runtimes that somebody has put into place by hand. What is wrong with one is returned in words. Touches the disk.
+    /// Looks for runtimes that somebody has put into place by hand. The fault of a broken one is returned in words. Touches
+    /// the disk.
     ///
     /// # Errors
     /// The directory cannot be read.

@@ -21,7 +21,7 @@ const OF_CONTAINERS: [(u32, &str); 10] = [
 ];
 
 impl Capabilities {
-    /// No capability.
+    /// The empty set.
     pub const NONE: Capabilities = Capabilities(0);
 
     /// Those of the profile `container`.

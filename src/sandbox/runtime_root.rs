@@ -56,8 +56,8 @@ pub struct RuntimeMount {
     pub target: PathBuf,
 }
 
-/// Builds the template of a runtime from that of the host, in a copy of its namespace. What that has already, it shares: only the
-/// files of the runtime are added.
+/// Builds the template of a runtime from that of the host, in a copy of its namespace. It shares what that has, and
+/// adds the files of the runtime alone.
 pub(super) fn build(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxError> {
     on_a_thread(|| build_here(host, root))
 }

@@ -195,7 +195,7 @@ fn lock(name: &VolumeName, file: &File) -> Result<(), VolumeError> {
     })
 }
 
-/// A detached mount of the ext4 on a device. Of a device that is mounted already it is one more of the same file system.
+/// A detached mount of the ext4 on a device. A device that is mounted already gets one more mount of the same file system.
 /// Blocks of deleted files go back to the host (discard); after an error nothing is written any more.
 fn mount(device: &Path) -> io::Result<OwnedFd> {
     let fs = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -26,8 +26,8 @@
 //!
 //! # Files
 //!
-//! `NAME.img` is the image of a volume, and `NAME.new` one that is being made or removed. What an earlier daemon has left
-//! with the second name is removed, unless the database has the volume: then it gets the first ([`Store::tidy`]).
+//! `NAME.img` is the image of a volume, and `NAME.new` one that is being made or removed. A file with the second
+//! name that an earlier daemon has left is removed, unless the database has the volume: then it gets the first ([`Store::tidy`]).
 
 mod check;
 mod error;

@@ -101,7 +101,7 @@ impl Volume {
         }
     }
 
-    /// What is mounted in the place, or is mounted now.
+    /// The mount in the place, made now where there is none.
     fn mounted_in<'a>(&self, place: &'a mut Option<Mounted>) -> Result<&'a Mounted, VolumeError> {
         if place.is_none() {
             *place = Some(match self.kind {

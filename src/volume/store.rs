@@ -32,7 +32,7 @@ impl Store {
         Store { dir }
     }
 
-    /// The directory.
+    /// The directory of the images.
     pub fn directory(&self) -> &Path {
         &self.dir
     }
@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Ends the changes that an earlier daemon did not: an image that is aside gets its name if the database has its volume,
-    /// and is removed if it has not. An image with its name is never removed, whatever the database says. What is wrong is
+    /// and is removed if it has not. An image with its name is never removed, whatever the database says. Failures are
     /// returned in words.
     pub fn tidy(&self, known: &[&VolumeName]) -> Vec<String> {
         let mut findings = Vec::new();

@@ -18,7 +18,7 @@ const INCOMPAT_64BIT: u32 = 0x80;
 const STATE_VALID: u16 = 1;
 const STATE_ERROR: u16 = 2;
 
-/// What is of interest in a superblock.
+/// The fields of a superblock that matter here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Superblock {
     /// Bytes of the file system.

@@ -32,7 +32,7 @@ fn runtimes(d: &TestDaemon) -> PathBuf {
     d.dir().join("runtimes")
 }
 
-/// What is half made.
+/// Half-made things.
 fn staged(d: &TestDaemon) -> usize {
     fs::read_dir(runtimes(d).join(".staging")).unwrap().count()
 }

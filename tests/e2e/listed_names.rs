@@ -94,7 +94,7 @@ fn listed_names_are_found_and_reached_and_no_others() {
         let heard = server.heard();
         let listed = |asked: &String| asked.starts_with("good.test ") || asked.contains(".ok.test ");
         assert!(heard.iter().all(listed) && !heard.is_empty(), "what is not listed left the host: {heard:?}");
-        // All of it is told afterwards, by name where it was asked by name.
+        // All of it is reported afterwards, by name where the request named it.
         let told = d.rnx(["--json", "job", "denials", &id]).json();
         let rows = told["denials"].as_array().unwrap();
         let row =

@@ -51,7 +51,7 @@ fn quick_start_gives_jobs_a_network_where_the_host_can() {
     {
         let dir = tempfile::Builder::new().prefix("joblet-quick.").tempdir().unwrap();
         let out = host.run(|| quick_start(dir.path(), doctor, flags));
-        // What rnx says of a job that it follows is on its standard error.
+        // rnx reports on its standard error about a job that it follows.
         let said = format!("{}\n{}", out.text(), out.stderr);
         assert_eq!(out.code, 0, "{said}");
         let cannot = said.contains("This host cannot give jobs a network");

@@ -11,7 +11,7 @@ use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
 use crate::helper::wait::{eventually, holds};
 
-/// What a tree has: each path with its kind, mode, size, link and the first bytes of a file, sorted.
+/// The entries of a tree: each path with its kind, mode, size, link and the first bytes of a file, sorted.
 fn picture(root: &Path) -> Vec<String> {
     let mut seen = Vec::new();
     let mut open = vec![PathBuf::new()];
@@ -146,7 +146,7 @@ fn sparse_files_stay_sparse_and_a_full_volume_says_so() {
     let mut bytes = [0; 4];
     File::open(&back).unwrap().read_exact_at(&mut bytes, 3 << 30).unwrap();
     assert_eq!(&bytes, b"here");
-    // What does not fit leaves nothing under its name, and what is there stays.
+    // A file that does not fit leaves nothing under its name, and files that are there stay.
     let large = here.path().join("large");
     fs::write(&large, noise(40 << 20)).unwrap();
     refused(

@@ -217,7 +217,7 @@ pub(super) fn forbidden_system_calls_answer_eperm_or_enosys() {
             "clone3_user" => *answer == "ENOSYS",
             // Refused by the kernel itself: a foreign object, an id that is not mapped, a missing family.
             "int80_getpid" | "x32_getpid" => ["ENOSYS", "EPERM", "KILLED 31", "KILLED 11"].contains(answer),
-            // What containers have more: users of their own, and roots below theirs.
+            // Containers have more: users of their own, and roots below theirs.
             "setuid_other" | "setgid_other" | "chroot" if has_containers() => *answer == "OK",
             "setuid_other" | "setgid_other" => ["EINVAL", "EPERM"].contains(answer),
             name if name.starts_with("socket_") => {

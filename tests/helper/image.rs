@@ -33,7 +33,7 @@ impl Layer {
         self.entry(EntryType::Link, path, target, b"", |_| {})
     }
 
-    /// An entry as it is told. The name goes into the header as it is, where it fits.
+    /// An entry as the test names it. The name goes into the header as it is, where it fits.
     pub fn entry(
         mut self,
         kind: EntryType,

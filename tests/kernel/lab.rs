@@ -313,7 +313,7 @@ pub struct Sink {
 impl Sink {
     pub fn open(namespace: &Namespace) -> Sink {
         namespace.run(|| {
-            // Of both families, where there are both.
+            // The rules cover both families, where there are both.
             let all =
                 |six| if six { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
             let udp = UdpSocket::bind((all(true), PORT)).or_else(|_| UdpSocket::bind((all(false), PORT)));

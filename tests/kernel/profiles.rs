@@ -33,7 +33,7 @@ fn processes(bench: &Bench) -> Vec<i32> {
     procs.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// What the kernel shows of a running job from outside.
+/// A running job as the kernel shows it from outside.
 fn layers(bench: &Bench) -> Vec<Layer> {
     let promise = Promise {
         host_id: bench.ground.uid,

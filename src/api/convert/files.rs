@@ -6,7 +6,7 @@ use super::volume::named;
 use crate::files::Point;
 use crate::pb::joblet::{FilesMessage, file_place};
 
-/// What a call copies.
+/// The files that a call copies.
 #[derive(Debug)]
 pub(in crate::api) struct Opened {
     /// The volume, by its name as it was given.
@@ -15,7 +15,7 @@ pub(in crate::api) struct Opened {
     pub(in crate::api) path: Vec<u8>,
     /// The path is that of a directory, even if it does not exist yet.
     pub(in crate::api) into: bool,
-    /// What an earlier call has brought.
+    /// The bytes that an earlier call has brought.
     pub(in crate::api) after: Option<Point>,
 }
 

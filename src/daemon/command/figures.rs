@@ -1,4 +1,4 @@
-//! What there is now, for the metrics endpoint.
+//! The figures of this moment, for the metrics endpoint.
 
 use super::request::Answer;
 use crate::daemon::core::Core;

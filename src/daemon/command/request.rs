@@ -278,7 +278,7 @@ pub enum Command {
     },
     /// Show what there is, in numbers.
     Figures {
-        /// The numbers.
+        /// All figures of the node.
         answer: Answer<Figures>,
     },
 }
@@ -321,7 +321,7 @@ pub struct RuntimeView {
 /// Versions of a runtime that were removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimesRemoved {
-    /// The versions.
+    /// The versions that are gone.
     pub ids: Vec<RuntimeId>,
     /// Whether all versions of the name were meant.
     pub all: bool,

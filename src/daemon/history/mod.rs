@@ -165,6 +165,12 @@ impl History {
         self.send(|| Command::Ended(Box::new(job)));
     }
 
+    /// The way for a thread that is to be done with its output first.
+    pub(super) fn ender(&self) -> impl FnOnce(Ended) + Send + 'static {
+        let other = History { commands: self.commands.clone(), is_remote: self.is_remote };
+        move |job| other.end(job)
+    }
+
     /// Deletes the history of jobs; `done` is called in any case, where no history is kept at once.
     pub(super) fn delete(&self, jobs: Vec<JobId>, done: WhenDeleted) {
         match &self.commands {

@@ -62,7 +62,7 @@ pub struct ImportedRuntime {
     pub new_layers: usize,
     /// Layers that were there already.
     pub shared_layers: usize,
-    /// What of the image was not taken as it was, one sentence each.
+    /// Parts of the image that were changed or left out, one sentence each.
     pub notes: Vec<String>,
 }
 

@@ -50,7 +50,7 @@ pub struct Installer {
 /// A runtime that a client wants installed.
 #[derive(Debug)]
 pub struct InstallRequest {
-    /// The name of the runtime, and its version where one is asked for.
+    /// The name of the runtime, and its version where the request names one.
     pub spec: RuntimeSpec,
     /// The place of its files.
     pub origin: Origin,
@@ -72,7 +72,7 @@ pub enum Origin {
     },
 }
 
-/// What an installation does.
+/// A report of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstallEvent {
     /// It is at this step, from 1.

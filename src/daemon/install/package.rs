@@ -180,7 +180,7 @@ impl Install<'_> {
         }
     }
 
-    /// Publishes the files under the name and version of their runtime. `version` is the one that was asked for.
+    /// Publishes the files under the name and version of their runtime. `version` is the one of the request.
     fn publish(
         &self,
         staging: Staging,

@@ -29,7 +29,7 @@ impl Slots {
         Slots { limit, ..Slots::default() }
     }
 
-    /// All slots.
+    /// All slots of the node.
     pub(in crate::daemon) fn limit(&self) -> usize {
         self.limit
     }

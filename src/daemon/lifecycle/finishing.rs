@@ -1,8 +1,5 @@
 //! The end of a job, in a fixed order; every step may be repeated.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,19 +10,21 @@ use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::standing::{leave_queues, release_slot};
 use super::workflows::{count_bytes, on_job_ended, outputs_of, room_of};
+use crate::daemon::command::Answer;
 use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, Evidence, Wired};
 use crate::daemon::history::Ended;
-use crate::daemon::jobs::Job;
+use crate::daemon::jobs::{Job, Run};
 use crate::daemon::outputs::Collected;
 use crate::daemon::provision::{Network, own_disks};
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::{Witnesses, verdict};
 use crate::job::state::{Fact, State};
-use crate::job::{Ending, ExitReason, JobId, Status, units};
-use crate::output::{Full, Stream};
+use crate::job::{Ending, ExitReason, JobId, JobView, Status, units};
+use crate::metrics::TakeLast;
+use crate::output::Full;
 
 /// How long the output of an ended job that is live only can still be opened: a client that has just started a short job
 /// comes for it.
@@ -37,13 +36,17 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
     let bound = core.settings.cleanup_timeout;
     let Some(job) = core.jobs.get(id) else { return };
     let Some(run) = &job.run else { return };
-    // The cgroup is there until the job is finished, and tells all that it used.
-    let images = core.supply.volumes.images_of(&job.spec.volumes);
-    let wired = Wired::of(&core.node, &job.held);
-    let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, images);
+    let read = evidence_of(core, job, run);
     core.streams.sampler.last(id, read);
     collect_files(core, id);
     core.clock.timers.set(Instant::now() + bound, Timer::Drain(id));
+}
+
+/// A function that reads, on another thread, what a job left behind. Its cgroup is there until it is finished.
+fn evidence_of(core: &Core, job: &Job, run: &Run) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
+    let images = core.supply.volumes.images_of(&job.spec.volumes);
+    let wired = Wired::of(&core.node, &job.held);
+    evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, images)
 }
 
 /// Has the files kept that a job of a workflow leaves for others. joblet-init may end then, or where there are none.
@@ -149,9 +152,7 @@ pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
     let (State::Draining(_), Some(run)) = (&job.state, &job.run) else { return };
     if run.evidence.is_none() {
         diag::event!(Level::Warn, "the last sample of a finished job does not come", jobId = id);
-        let images = core.supply.volumes.images_of(&job.spec.volumes);
-        let wired = Wired::of(&core.node, &job.held);
-        let read = evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, images);
+        let read = evidence_of(core, job, run);
         core.cleanup.read_evidence(id, move || read(&mut || None));
     }
     if !job.output.complete {
@@ -170,9 +171,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     for stopper in job.waiters.stoppers.drain(..) {
         let _ = stopper.send(Ok(view.clone()));
     }
-    for tester in std::mem::take(&mut job.waiters.testers) {
-        let _ = tester.send(Ok((view.clone(), said(&core.node.spool.join(id.to_string())))));
-    }
+    let testers = std::mem::take(&mut job.waiters.testers);
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
     let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
@@ -199,7 +198,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     } else {
         measure(core, id);
     }
-    complete_history(core, id);
+    answer_testers(core, id, testers, view);
     // It may have failed while it waited, with a ticket that nobody else would take back.
     leave_queues(core, id);
     release_slot(core, id);
@@ -209,30 +208,37 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     forget_old(core);
 }
 
-/// Most bytes of each stream of a test that its answer has.
-const SAID: u64 = 4096;
-
-/// The beginning of what a test wrote. Some KiB of a moment ago, before history takes them.
-fn said(spool: &Path) -> String {
-    let read = |stream: Stream| {
-        let mut text = Vec::new();
-        // It has none where it never ran.
-        let _ = File::open(spool.join(stream.file_name()))
-            .and_then(|file| file.take(SAID).read_to_end(&mut text));
-        text
-    };
-    String::from_utf8_lossy(&[read(Stream::Stdout), read(Stream::Stderr)].concat()).into_owned()
+/// Has its history completed, behind the answer to who had a runtime tested by it: history takes its output.
+fn answer_testers(core: &mut Core, id: JobId, testers: Vec<Answer<(JobView, String)>>, view: JobView) {
+    if testers.is_empty() {
+        return complete_history(core, id);
+    }
+    let Some(ended) = ended(core, id) else { return };
+    let complete = core.streams.history.ender();
+    core.cleanup.read_beginning(ended.dir.clone(), move |said| {
+        for tester in testers {
+            let _ = tester.send(Ok((view.clone(), said.clone())));
+        }
+        complete(ended);
+    });
 }
 
 /// Has the history of a job completed, from what is in its spool.
 pub(super) fn complete_history(core: &Core, id: JobId) {
-    let Some(job) = core.jobs.get(id) else { return };
-    core.streams.history.end(Ended {
+    if let Some(ended) = ended(core, id) {
+        core.streams.history.end(ended);
+    }
+}
+
+/// A job that has ended, for history.
+fn ended(core: &Core, id: JobId) -> Option<Ended> {
+    let job = core.jobs.get(id)?;
+    Some(Ended {
         id,
         dir: core.node.spool.join(id.to_string()),
         created_ns: job.times.created_ns,
         ended_ns: job.times.ended_ns.unwrap_or(job.times.created_ns),
-    });
+    })
 }
 
 /// The level of a job's end: a failure is an error, a limit that ended the job a warning.

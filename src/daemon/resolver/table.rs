@@ -18,7 +18,7 @@ struct Known {
     link: Option<Arc<Packets>>,
     /// Front knows everything, or does not start: there is nothing to wait for.
     settled: bool,
-    /// How often front was asked for its denials, and the last such request that it has answered.
+    /// The number of requests for front's denials, and the last such request that it has answered.
     asked: u64,
     reported: u64,
     /// A request was not answered in time: nobody waits again until front speaks.

@@ -39,9 +39,9 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 enum Task {
     /// Measures all runtimes.
     List(Answer<Vec<RuntimeView>>),
-    /// Measures one.
+    /// Measures a single runtime.
     Show(Arc<Runtime>, Answer<RuntimeView>),
-    /// Removes versions.
+    /// Removes versions of a runtime.
     Remove(RuntimeSpec, bool, Answer<RuntimesRemoved>, Token),
 }
 

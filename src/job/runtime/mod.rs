@@ -85,7 +85,7 @@ fn shown(text: &str) -> String {
 pub struct RuntimeId {
     /// The name of the runtime.
     pub name: RuntimeName,
-    /// Its version.
+    /// The version of the runtime.
     pub version: Version,
 }
 
@@ -128,7 +128,7 @@ impl From<RuntimeId> for String {
 pub enum Wanted {
     /// The highest one.
     Latest,
-    /// This one.
+    /// Exactly this version.
     Exactly(Version),
 }
 
@@ -146,7 +146,7 @@ pub enum Wanted {
 pub struct RuntimeSpec {
     /// The name of the runtime.
     pub name: RuntimeName,
-    /// Its version.
+    /// The version of the runtime.
     pub version: Wanted,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InvalidField, shown};
 
-/// Longest version.
+/// Longest version, in bytes.
 const LONGEST: usize = 63;
 
 /// A semantic version: three numbers, and perhaps a pre-release and a build. Two that differ by their builds alone are

@@ -124,7 +124,7 @@ pub(crate) enum Offer {
     },
     /// Runtimes of the node, with this before each word.
     Runtimes {
-        /// What stands before each word.
+        /// The text before each word.
         lead: String,
         /// The flags so far.
         values: Values,

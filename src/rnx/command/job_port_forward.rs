@@ -109,7 +109,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<()> {
     Ok(())
 }
 
-/// Reads `[LOCAL:]PORT`.
+/// Reads the ports of `[LOCAL:]PORT`.
 fn read_ports(text: &str) -> Result<(u16, u16)> {
     let wrong = |why: &str| Error::usage(format!("invalid port {text:?}: {why}; give [LOCAL:]PORT"));
     let port = |text: &str| text.parse::<u16>().map_err(|_| wrong("a port is a number up to 65535"));

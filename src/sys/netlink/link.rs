@@ -284,7 +284,7 @@ fn address(
     local: IpAddr,
     peer: IpAddr,
 ) {
-    /// Nobody is asked whether he has the address too, for which it would have to wait.
+    /// It does not wait to learn whether another host has the address too (no DAD).
     const AT_ONCE: u8 = libc::IFA_F_NODAD as u8;
     let own = if local.is_ipv6() { AT_ONCE } else { 0 };
     // struct ifaddrmsg: family, prefix, flags, scope, interface
