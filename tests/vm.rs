@@ -1,5 +1,6 @@
 //! Tier 4, VM: features that this host may lack. One guest has a cgroup v2 hierarchy with every controller, for the limits in
-//! strict mode; three others have systemd as PID 1, for the units and for networks. Each guest boots once for all of its tests (`vm/guest.rs`), and
+//! strict mode; another one has an ext4 and an XFS with project
+//! quotas, for volumes; three have systemd as PID 1, for the units and for networks. Each guest boots once for all of its tests (`vm/guest.rs`), and
 //! its serial console has the verdicts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -14,4 +15,5 @@ mod vm {
     mod unit;
     mod unit_faults;
     mod unit_networks;
+    mod volumes;
 }

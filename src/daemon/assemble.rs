@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -38,15 +39,16 @@ use super::threads::{StoredVolumes, Threads, join_all};
 use super::workflows::Workflows;
 use super::{DaemonError, directories, predecessor};
 use crate::cgroup::{CgroupTree, Disk, Share};
-use crate::config::daemon::{Backend, DaemonConfig, WorkBackend};
+use crate::config::daemon::{Backend, DaemonConfig, VolumeBackend, WorkBackend};
 use crate::diag;
 use crate::exporter::Counts;
 use crate::forward::Relay;
 use crate::job::limits::CoreSet;
+use crate::job::volume::OWNER;
 use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, Profile, User};
 use crate::network::rate;
 use crate::sandbox::create::exit_files;
-use crate::sandbox::identity::{Leases, check_range};
+use crate::sandbox::identity::{Leases, check_range, make_volume_map};
 use crate::sandbox::work::{Leftover, WorkDisk};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::state::salvage::{Salvaged, salvage};
@@ -54,7 +56,7 @@ use crate::state::{Database, Record};
 use crate::sys::clock::now_ns;
 use crate::sys::mailbox::mailbox;
 use crate::upload::{Stage, Store};
-use crate::volume;
+use crate::volume::{self, VolumeError};
 
 /// Answers of worker threads that may wait for the loop. A thread that has more waits for the loop, which never waits
 /// for a thread.
@@ -324,7 +326,30 @@ fn known(
 ) -> Result<(Known, StoredVolumes), DaemonError> {
     let networks = database.map(Database::networks).transpose()?.unwrap_or_default();
     let volumes = database.map(Database::volumes).transpose()?.unwrap_or_default();
-    Ok((Known::new(config, networks)?, (volume::Store::new(places.volumes.clone()), volumes)))
+    let store = volume::Store::new(places.volumes.clone(), volume_backend(config, &places.volumes)?);
+    Ok((Known::new(config, networks)?, (store, volumes)))
+}
+
+/// What new volumes get, as configured and possible.
+fn volume_backend(config: &DaemonConfig, dir: &Path) -> Result<volume::Backend, DaemonError> {
+    let wanted = config.volumes.backend;
+    if wanted == VolumeBackend::Image {
+        return Ok(volume::Backend::Image);
+    }
+    let ids = make_volume_map(OWNER, 1).map_err(|why| why.to_string());
+    match ids.and_then(|ids| volume::Store::probe_quota(dir, ids.as_fd())) {
+        Ok(()) => {
+            diag::event!(Level::Info, "new volumes get a project quota", path = dir.display());
+            Ok(volume::Backend::Quota)
+        }
+        Err(why) if wanted == VolumeBackend::Quota => {
+            Err(VolumeError::NoQuota { path: dir.to_owned(), why }.into())
+        }
+        Err(why) => {
+            diag::event!(Level::Info, "new volumes get an image", path = dir.display(), reason = why);
+            Ok(volume::Backend::Image)
+        }
+    }
 }
 
 /// The stock of things that are lent to jobs.

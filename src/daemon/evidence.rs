@@ -28,7 +28,7 @@ pub(super) struct Evidence {
     pub(super) oom: bool,
     /// Destinations that the job was refused, where it had a network.
     pub(super) denials: Option<Denials>,
-    /// The host's disk has no room left for the images of volumes that the job could write.
+    /// The host's disk has no room left for the volumes that the job could write.
     pub(super) disk_full: bool,
 }
 
@@ -63,14 +63,14 @@ impl Wired {
     }
 }
 
-/// A function that reads the evidence of a job, for another thread; `images` is the directory of the images that the job could write. It has the job's last sample taken, by what it gets, as
+/// A function that reads the evidence of a job, for another thread; `volumes` is the directory of the volumes that the job could write. It has the job's last sample taken, by what it gets, as
 /// soon as all is counted that the sample tells of; that returns the most memory that the job's samples have shown, for a
 /// host whose cgroup does not tell.
 pub(super) fn reader(
     exit_file: &Arc<File>,
     cgroup: Option<&JobCgroup>,
     wired: Option<Wired>,
-    images: Option<PathBuf>,
+    volumes: Option<PathBuf>,
 ) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
     let exit_file = exit_file.clone();
     let cgroup = cgroup.and_then(|cgroup| {
@@ -90,7 +90,7 @@ pub(super) fn reader(
         let denials = wired.as_ref().and_then(Wired::denials).filter(|denials| denials.total() > 0);
         let sampled = sample();
         let evidence = read(read_exit(&exit_file), cgroup.as_ref());
-        let disk_full = images.as_deref().is_some_and(is_full);
+        let disk_full = volumes.as_deref().is_some_and(is_full);
         Evidence { peak_bytes: evidence.peak_bytes.or(sampled), denials, disk_full, ..evidence }
     }
 }

@@ -141,6 +141,9 @@ pub enum DaemonError {
     /// The shared part of all sandboxes cannot be prepared.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
+    /// Volumes cannot be kept as configured.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::VolumeError),
     /// The job database cannot be used.
     #[error(transparent)]
     State(#[from] crate::state::StateError),

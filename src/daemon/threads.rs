@@ -194,7 +194,7 @@ impl Threads {
         Ok(networks)
     }
 
-    /// The thread that makes and removes volumes.
+    /// The threads that make and remove volumes, and look at them.
     pub(super) fn start_volumes(
         &mut self,
         (store, stored): StoredVolumes,
@@ -202,8 +202,8 @@ impl Threads {
     ) -> Result<Volumes, DaemonError> {
         let answer = self.answer();
         let report = move |changed| answer(WorkerEvent::Volume(Box::new(changed)));
-        let (volumes, thread) = Volumes::start(store, stored, ledger.standing(), report)?;
-        self.handles.push(thread);
+        let (volumes, threads) = Volumes::start(store, stored, ledger.standing(), report)?;
+        self.handles.extend(threads);
         Ok(volumes)
     }
 

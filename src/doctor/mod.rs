@@ -138,7 +138,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     all.extend(network::checks(host, config));
     all.extend(names::checks());
     all.extend(storage::checks(config));
-    all.extend(volumes::checks());
+    all.extend(volumes::checks(config));
     all.extend(history::checks(config));
     all.extend(cloudwatch::checks(config));
     all.extend(trust::checks(config));

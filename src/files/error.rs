@@ -76,7 +76,9 @@ fn remedy(why: &io::Error) -> &'static str {
     match why.raw_os_error() {
         Some(libc::ELOOP) => "; a symbolic link leads there, which is never followed",
         Some(libc::EXDEV) => "; another file system is mounted there",
-        Some(libc::ENOSPC) => "; make room, or give the volume another size (rnx volume resize)",
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            "; make room, or give the volume another size (rnx volume resize)"
+        }
         Some(libc::ENOENT) => "; make its directory first, or end the destination with / to have it made",
         _ => "",
     }

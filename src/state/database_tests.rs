@@ -306,9 +306,14 @@ fn networks_are_stored_and_a_damaged_one_is_refused() {
 #[test]
 fn volumes_are_stored_beside_networks() {
     let dir = tempfile::tempdir().unwrap();
-    let volume =
-        |name: &str, kind| StoredVolume { name: name.parse().unwrap(), kind, bytes: 7, created_ns: 8 };
-    let data = volume("data", VolumeKind::Filesystem);
+    let volume = |name: &str, kind| StoredVolume {
+        name: name.parse().unwrap(),
+        kind,
+        bytes: 7,
+        created_ns: 8,
+        project: None,
+    };
+    let data = StoredVolume { project: Some(5), ..volume("data", VolumeKind::Filesystem) };
     let cache = volume("cache", VolumeKind::Memory);
     let is_there = |volume: &StoredVolume, is_there| {
         StandingChange::from(VolumeChange { volume: volume.clone(), is_there, old_bytes: None })

@@ -15,6 +15,9 @@ pub struct StoredVolume {
     pub bytes: u64,
     /// When it was made, ns since the epoch.
     pub created_ns: i64,
+    /// The project whose quota bounds its directory; `None`: it has an image, or is in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<u32>,
 }
 
 /// A change of the volumes that are stored.
@@ -49,6 +52,7 @@ mod tests {
             kind: VolumeKind::Filesystem,
             bytes: 1,
             created_ns: 2,
+            project: None,
         };
         let made = VolumeChange { volume: volume.clone(), is_there: true, old_bytes: None };
         assert!(!made.clone().undone().is_there);

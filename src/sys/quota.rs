@@ -106,7 +106,11 @@ pub fn set_limits(on: BorrowedFd<'_>, project: u32, bytes: u64, inodes: u64) -> 
 /// As [`set_limits`].
 pub fn usage(on: BorrowedFd<'_>, project: u32) -> io::Result<Usage> {
     let mut quota = DiskQuota::default();
-    control(on, Q_GETQUOTA, project, &raw mut quota as usize)?;
+    match control(on, Q_GETQUOTA, project, &raw mut quota as usize) {
+        // XFS: nothing has ever counted for that project.
+        Err(why) if why.raw_os_error() == Some(libc::ENOENT) => return Ok(Usage::default()),
+        got => got?,
+    }
     Ok(Usage {
         bytes: quota.space,
         inodes: quota.inodes,

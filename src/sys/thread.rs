@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{
+    CapabilitySet, LinkNameSpaceType, UnshareFlags, capabilities, move_into_link_name_space, set_capabilities,
+};
 
 /// The niceness of threads that let jobs come first.
 const NICE: i32 = 10;
@@ -13,6 +15,14 @@ const NICE: i32 = 10;
 pub fn unshare_fs() -> io::Result<()> {
     // SAFETY: CLONE_FS changes the calling thread's fs_struct only; no Rust object refers to it.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.map_err(io::Error::from)
+}
+
+/// Holds the calling thread to disk quotas from now on, by giving up CAP_SYS_RESOURCE, whose holders they do not hold (quotactl(2)).
+pub fn keep_quotas() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.effective.remove(CapabilitySet::SYS_RESOURCE);
+    sets.permitted.remove(CapabilitySet::SYS_RESOURCE);
+    Ok(set_capabilities(None, sets)?)
 }
 
 /// Moves the calling thread into a fresh copy of its mount namespace (and an own fs_struct).

@@ -64,6 +64,9 @@ pub fn check(dir: &Path, name: &VolumeName) -> Result<Checked, VolumeError> {
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(&path);
     let file = opened.map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound if dir.join(format!("{name}.dir")).is_dir() => {
+            VolumeError::NoImage(name.clone())
+        }
         io::ErrorKind::NotFound => VolumeError::Missing { name: name.clone(), path: path.clone() },
         _ => failed(why),
     })?;

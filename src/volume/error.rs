@@ -119,12 +119,50 @@ pub enum VolumeError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The image of a volume is not there.
-    #[error("volume \"{name}\" cannot be mounted: its image {} is missing", path.display())]
+    /// A step of making a directory with a quota.
+    #[error("cannot {doing} {}: {source}; {}", path.display(), disk_remedy(source))]
+    Directory {
+        /// The step that failed.
+        doing: &'static str,
+        /// The directory of the volume.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The size of a volume would not hold.
+    #[error(
+        "volume \"{name}\" cannot be mounted: its size would not hold, because the file system of dataDir does not \
+         keep its project quota: {why}; mount that with the option prjquota, as it was when the volume was made"
+    )]
+    Unbound {
+        /// The name of the volume.
+        name: VolumeName,
+        /// The finding.
+        why: String,
+    },
+    /// `volumes.backend: quota` without project quotas.
+    #[error(
+        "volumes.backend: quota cannot be used: {} {why}; mount its file system with the option prjquota (an ext4 \
+         needs tune2fs -O quota,project before), or choose volumes.backend: image", path.display()
+    )]
+    NoQuota {
+        /// The directory of volumes.
+        path: PathBuf,
+        /// The finding of the probe.
+        why: String,
+    },
+    /// There is nothing that `e2fsck` could check.
+    #[error(
+        "volume \"{0}\" has no image: it is a directory with a quota, and is checked with the file system of dataDir \
+         (fsck, xfs_repair)"
+    )]
+    NoImage(VolumeName),
+    /// The image or the directory of a volume is not there.
+    #[error("volume \"{name}\" cannot be mounted: {} is missing", path.display())]
     Missing {
         /// The name of the volume.
         name: VolumeName,
-        /// The path of its image.
+        /// The path of it.
         path: PathBuf,
     },
     /// A step of mounting.

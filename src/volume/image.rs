@@ -17,6 +17,7 @@ use rustix::mount::{
 };
 
 use super::error::VolumeError;
+use super::usage::Usage;
 use super::{check, superblock};
 use crate::job::VolumeName;
 use crate::job::volume::OWNER;
@@ -139,6 +140,11 @@ impl Image {
         Ok(rustix::fs::openat(self.mount.as_fd(), ".", flags, Mode::empty())?)
     }
 
+    /// What its files take.
+    pub(super) fn usage(&self) -> io::Result<Usage> {
+        Usage::of_mount(self.mount.as_fd())
+    }
+
     /// One more detached mount of the file system.
     pub(super) fn mount(&self, name: &VolumeName) -> Result<OwnedFd, VolumeError> {
         let doing = "mount its file system once more";
@@ -205,6 +211,12 @@ fn mount(device: &Path) -> io::Result<OwnedFd> {
     fsconfig_create(fs.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// What the files of an image take that nobody may have mounted; `None`: nobody can tell.
+pub(super) fn usage_unmounted(path: &Path) -> Option<Usage> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    Usage::of_superblock(&superblock::read(&file).ok()?)
 }
 
 /// Bytes that the file system of a directory has free.

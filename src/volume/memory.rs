@@ -8,13 +8,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, mount_remount,
     open_tree, unmount,
 };
 
 use super::error::VolumeError;
+use super::usage::Usage;
 use crate::job::VolumeName;
 use crate::job::volume::OWNER;
 use crate::sys;
@@ -27,6 +28,7 @@ const BYTES_OF_A_FILE: u64 = 4096;
 pub(super) struct Memory {
     namespace: OwnedFd,
     host: OwnedFd,
+    root: OwnedFd,
 }
 
 impl Memory {
@@ -39,8 +41,13 @@ impl Memory {
         let work = move || build(bytes, &anchor);
         let thread = std::thread::Builder::new().name("tmpfs".into()).spawn(work).map_err(refused)?;
         let panicked = |_| io::Error::other("its thread panicked");
-        let namespace = thread.join().map_err(panicked).and_then(|built| built).map_err(refused)?;
-        Ok(Memory { namespace, host })
+        let (namespace, root) = thread.join().map_err(panicked).and_then(|built| built).map_err(refused)?;
+        Ok(Memory { namespace, host, root })
+    }
+
+    /// What its files take.
+    pub(super) fn usage(&self) -> io::Result<Usage> {
+        Usage::of_mount(self.root.as_fd())
     }
 
     /// A detached copy of the mount.
@@ -77,8 +84,9 @@ fn size_options(bytes: u64) -> String {
     format!("size={bytes},nr_inodes={}", (bytes / BYTES_OF_A_FILE).max(16))
 }
 
-/// Leaves nothing but the tmpfs in the namespace, so that it keeps no file system of the host busy.
-fn build(bytes: u64, anchor: &PathBuf) -> io::Result<OwnedFd> {
+/// Leaves nothing but the tmpfs in the namespace, so that it keeps no file system of the host busy. Returns the namespace, and the
+/// root of the tmpfs.
+fn build(bytes: u64, anchor: &PathBuf) -> io::Result<(OwnedFd, OwnedFd)> {
     sys::thread::unshare_mounts()?;
     let namespace = File::open("/proc/thread-self/ns/mnt")?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
@@ -88,5 +96,6 @@ fn build(bytes: u64, anchor: &PathBuf) -> io::Result<OwnedFd> {
     std::env::set_current_dir(anchor)?;
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
-    Ok(namespace.into())
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok((namespace.into(), openat(CWD, "/", flags, Mode::empty())?))
 }

@@ -3,9 +3,11 @@
 //! | kind | the files are in | bound by | until |
 //! |---|---|---|---|
 //! | `filesystem` | an ext4 in the file `<dataDir>/volumes/NAME.img`, behind a loop device | the size of the image | the volume is removed |
+//! | `filesystem` | the directory `<dataDir>/volumes/NAME.dir` | a project quota of dataDir's file system | the volume is removed |
 //! | `memory` | a tmpfs | its `size=` | the volume is removed, or the daemon ends |
 //!
-//! There is no third kind, and no plain directory: a host that can do neither refuses the volume.
+//! There is no plain directory: a host that can do none of them refuses the volume. `volumes.backend` of the configuration and the
+//! file system choose between the two on disk when a volume is made, and it stays so.
 //!
 //! # Nothing to clean up
 //!
@@ -26,19 +28,24 @@
 //!
 //! # Files
 //!
-//! `NAME.img` is the image of a volume, and `NAME.new` one that is being made or removed. A file with the second
-//! name that an earlier daemon has left is removed, unless the database has the volume: then it gets the first ([`Store::tidy`]).
+//! `NAME.img` is the image of a volume, `NAME.dir` the directory of one, and `NAME.new` either of them while it is being made or
+//! removed. Anything with that last name that an earlier daemon has left is removed, unless the database has the volume: then it
+//! gets its own ([`Store::tidy`]).
 
 mod check;
+mod directory;
 mod error;
 mod image;
 mod memory;
 mod mounted;
+mod projects;
 mod store;
 mod superblock;
+mod usage;
 
 pub use check::{Checked, check, images};
 pub use error::VolumeError;
 pub use image::has_formatter;
 pub use mounted::Volume;
-pub use store::{SMALLEST_IMAGE, SMALLEST_MEMORY, Store};
+pub use store::{Backend, SMALLEST_IMAGE, SMALLEST_MEMORY, Store};
+pub use usage::Usage;

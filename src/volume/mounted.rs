@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use super::directory::Directory;
 use super::error::VolumeError;
-use super::image::Image;
+use super::image::{Image, usage_unmounted};
 use super::memory::Memory;
+use super::usage::Usage;
 use crate::job::{VolumeKind, VolumeName};
 use crate::sys;
 
@@ -23,8 +25,10 @@ pub struct Volume {
     pub kind: VolumeKind,
     /// Its bound, in bytes.
     bytes: AtomicU64,
-    /// The image, of a `filesystem`.
+    /// The image or the directory, of a `filesystem`.
     pub(super) path: PathBuf,
+    /// The project of its directory; `None`: it has an image, or is in memory.
+    pub(super) project: Option<u32>,
     /// Its file system, once it is mounted. The lock is held while it is being mounted, so that it never is twice.
     mounted: Mutex<Option<Mounted>>,
     is_mounted: AtomicBool,
@@ -32,18 +36,26 @@ pub struct Volume {
 
 #[derive(Debug)]
 pub(super) enum Mounted {
+    Directory(Directory),
     Image(Image),
     Memory(Memory),
 }
 
 impl Volume {
-    /// A volume with its image, if it has one, at `path`. Nothing is opened yet.
-    pub(super) fn new(name: VolumeName, kind: VolumeKind, bytes: u64, path: PathBuf) -> Volume {
+    /// A volume with its image or directory, if it has one, at `path`. Nothing is opened yet.
+    pub(super) fn new(
+        name: VolumeName,
+        kind: VolumeKind,
+        bytes: u64,
+        path: PathBuf,
+        project: Option<u32>,
+    ) -> Volume {
         Volume {
             name,
             kind,
             bytes: AtomicU64::new(bytes),
             path,
+            project,
             mounted: Mutex::default(),
             is_mounted: AtomicBool::new(false),
         }
@@ -54,7 +66,35 @@ impl Volume {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// The path of its image on the host; empty for a volume in memory.
+    /// What bounds it, in one word: "quota", "image" or "tmpfs".
+    pub fn backend(&self) -> &'static str {
+        match (self.kind, self.project) {
+            (VolumeKind::Memory, _) => "tmpfs",
+            (VolumeKind::Filesystem, Some(_)) => "quota",
+            (VolumeKind::Filesystem, None) => "image",
+        }
+    }
+
+    /// What its files take; `None`: nobody can tell just now. Waits for nothing but the disk.
+    pub fn usage(&self) -> Option<Usage> {
+        let place = match self.mounted.try_lock() {
+            Ok(place) => place,
+            Err(TryLockError::Poisoned(place)) => place.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        match (&*place, self.kind, self.project) {
+            (Some(Mounted::Directory(directory)), ..) => directory.usage().ok(),
+            (Some(Mounted::Image(image)), ..) => image.usage().ok(),
+            (Some(Mounted::Memory(memory)), ..) => memory.usage().ok(),
+            (None, VolumeKind::Filesystem, None) => usage_unmounted(&self.path),
+            (None, VolumeKind::Filesystem, Some(project)) => {
+                Directory::open(&self.name, &self.path, project, self.bytes()).ok()?.usage().ok()
+            }
+            (None, VolumeKind::Memory, _) => None,
+        }
+    }
+
+    /// The path of its image or directory on the host; empty for a volume in memory.
     pub fn path(&self) -> String {
         match self.kind {
             VolumeKind::Filesystem => self.path.display().to_string(),
@@ -96,6 +136,7 @@ impl Volume {
     pub fn mount(&self) -> Result<OwnedFd, VolumeError> {
         let mut place = self.lock();
         match self.mounted_in(&mut place)? {
+            Mounted::Directory(directory) => directory.mount(&self.name),
             Mounted::Image(image) => image.mount(&self.name),
             Mounted::Memory(memory) => memory.mount(&self.name),
         }
@@ -104,11 +145,15 @@ impl Volume {
     /// The mount in the place, made now where there is none.
     fn mounted_in<'a>(&self, place: &'a mut Option<Mounted>) -> Result<&'a Mounted, VolumeError> {
         if place.is_none() {
-            *place = Some(match self.kind {
-                VolumeKind::Filesystem => Mounted::Image(Image::open(&self.name, &self.path, self.bytes())?),
-                VolumeKind::Memory => {
+            let bytes = self.bytes();
+            *place = Some(match (self.kind, self.project) {
+                (VolumeKind::Filesystem, None) => Mounted::Image(Image::open(&self.name, &self.path, bytes)?),
+                (VolumeKind::Filesystem, Some(project)) => {
+                    Mounted::Directory(Directory::open(&self.name, &self.path, project, bytes)?)
+                }
+                (VolumeKind::Memory, _) => {
                     let anchor = self.path.parent().unwrap_or(&self.path);
-                    Mounted::Memory(Memory::make(&self.name, self.bytes(), anchor)?)
+                    Mounted::Memory(Memory::make(&self.name, bytes, anchor)?)
                 }
             });
             self.is_mounted.store(true, Ordering::Release);
@@ -116,7 +161,7 @@ impl Volume {
         Ok(place.as_ref().expect("the place was filled right above"))
     }
 
-    /// Gives it another size, also while jobs have it; an image only grows. The calling thread must have an own root. Meanwhile
+    /// Gives it another size, also while jobs have it; one on disk only grows. The calling thread must have an own root. Meanwhile
     /// [`Volume::is_mounted`] denies, because whoever wants a mount has to wait.
     ///
     /// # Errors
@@ -133,11 +178,12 @@ impl Volume {
             (VolumeKind::Memory, None) => Ok(()),
             (VolumeKind::Memory, Some(_)) | (VolumeKind::Filesystem, _) => {
                 let resized = self.mounted_in(&mut place).and_then(|mounted| match mounted {
+                    Mounted::Directory(directory) => directory.resize(&self.name, bytes),
                     Mounted::Image(image) => image.grow(&self.name, bytes),
                     Mounted::Memory(memory) => memory.resize(&self.name, bytes),
                 });
                 match resized {
-                    Err(why) if why.wants_capability() => {
+                    Err(why) if why.wants_capability() && self.project.is_none() => {
                         *place = None;
                         Image::grow_unmounted(&self.name, &self.path, bytes)
                     }

@@ -167,4 +167,10 @@ fn configured_quota_that_the_disk_lacks_fails_the_check() {
     node.set("filesystem.workBackend", "disk");
     let disk = finding(&node, "work.quota");
     assert!(disk["status"] == "fail" && disk["remedy"].to_string().contains("prjquota"), "{disk}");
+    node.set("volumes.backend", "quota");
+    let volumes = finding(&node, "volumes.quotas");
+    assert!(
+        volumes["status"] == "fail" && volumes["remedy"].to_string().contains("volumes.backend"),
+        "{volumes}"
+    );
 }

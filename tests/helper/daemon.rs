@@ -70,6 +70,8 @@ impl Node {
         profile::configure(&node, &uids);
         node.set("server.address", "127.0.0.1");
         node.set("network.default_network", default_network());
+        // Also where this host's /tmp has project quotas: tests look at images.
+        node.set("volumes.backend", "image");
         // Jobs that a test leaves running must not outlive the test.
         node.set("joblet.onShutdown", "stop");
         node

@@ -4,6 +4,27 @@
 # `fail` with a reason. All times are the guest's own. Each call of rnx costs the guest a second of processor time, so checks
 # wait on files and control groups and call rnx for the result alone.
 
+# mount_kernel: the file systems of the kernel, in a guest that has busybox alone
+mount_kernel() {
+    mount -t proc proc /proc
+    mount -t sysfs sys /sys
+    mount -t devtmpfs dev /dev
+    mkdir -p /dev/pts /dev/shm
+    mount -t devpts devpts /dev/pts
+    mount -t tmpfs tmpfs /dev/shm
+    mount -t tmpfs tmpfs /run
+    mount -t tmpfs tmpfs /tmp
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+}
+
+# disk SERIAL: the NVMe device with this serial number; the kernel finds the devices in any order
+disk() {
+    local device
+    for device in /sys/class/nvme/nvme*; do
+        [ "$(tr -d ' ' <$device/serial)" = "$1" ] && basename $device/nvme*n1 && return
+    done
+}
+
 pass() { echo "PASS $1"; }
 fail() {
     echo "FAIL $*"

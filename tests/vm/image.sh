@@ -1,6 +1,6 @@
 #!/bin/bash
-# Packs the guest for limits: the kernel, an initramfs with busybox, our binaries, their libraries and the small hostile programs,
-# and three empty disks.
+# Packs the guest for limits, or that for volumes: the kernel, an initramfs with busybox, our binaries, their libraries and the small hostile programs,
+# and three empty disks for the first.
 #
 #   image.sh CACHE OUT TESTS FILE...   CACHE keeps the kernel between runs; OUT gets vmlinuz, initramfs and *.img; TESTS lists
 #                                      the checks to run; each FILE goes to the guest's /usr/bin under its own name
@@ -28,7 +28,7 @@ lay_out() {
     printf 'guest-secret-of-root\n' >"$root/etc/shadow"
     chmod 0600 "$root/etc/shadow"
     cp /etc/ssl/openssl.cnf "$root/etc/ssl/"
-    install -m 0755 "$here/init" "$root/init"
+    install -m 0755 "$here/init" "$here/volumes" "$root/"
     install -m 0644 "$tests" "$root/tests"
     install -m 0644 "$here/common.sh" "$root/common.sh"
     cp -r "$here/checks" "$root/checks"

@@ -10,21 +10,21 @@ download_kernel() {
     [ -n "$package" ] && apt-get download -q "$package" >/dev/null 2>&1
 }
 
-# fetch_kernel CACHE: unpacks Debian's cloud kernel, which is never installed. CACHE/modules has those for overlays, quotas, volumes
-# and failing disks, and CACHE/lib/modules those for networks, in the kernel's own tree. The kernel has ext4 and NVMe built in.
+# fetch_kernel CACHE: unpacks Debian's cloud kernel, which is never installed. CACHE/modules has those for overlays, quotas, volumes,
+# XFS and failing disks, and CACHE/lib/modules those for networks, in the kernel's own tree. The kernel has ext4 and NVMe built in.
 fetch_kernel() {
     local cache=$1
-    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/loop.ko" ] && [ -d "$cache/lib/modules" ] && return
+    [ -s "$cache/vmlinuz" ] && [ -s "$cache/modules/xfs.ko" ] && [ -d "$cache/lib/modules" ] && return
     rm -rf "$cache/modules" "$cache/lib"
     mkdir -p "$cache/modules"
     (
         cd "$(mktemp -d "$cache/deb.XXXXXX")"
         with_fresh_lists download_kernel
         dpkg --fsys-tarfile ./*.deb |
-            tar -x --wildcards './boot/vmlinuz-*' '*/quota_tree.ko' '*/quota_v2.ko' '*/dm-mod.ko' '*/loop.ko' '*/overlay.ko' '*/modules.*' \
+            tar -x --wildcards './boot/vmlinuz-*' '*/quota_tree.ko' '*/quota_v2.ko' '*/dm-mod.ko' '*/loop.ko' '*/overlay.ko' '*/fs/xfs/xfs.ko' '*/modules.*' \
                 '*/kernel/net/802' '*/kernel/net/bridge' '*/kernel/net/ipv4/netfilter' '*/kernel/net/ipv6/netfilter' '*/kernel/net/llc' \
                 '*/kernel/net/netfilter/*.ko' '*/kernel/net/sched/sch_tbf.ko' '*/kernel/drivers/net/veth.ko' '*/kernel/lib/libcrc32c.ko'
-        for module in quota_tree quota_v2 dm-mod loop overlay; do
+        for module in quota_tree quota_v2 dm-mod loop overlay libcrc32c xfs; do
             find lib -name $module.ko -exec cp {} "$cache/modules/" \;
         done
         mv boot/vmlinuz-* "$cache/vmlinuz.part"

@@ -3,11 +3,11 @@
 use super::Refusal;
 use super::reply::time;
 use super::request::{invalid, repeated};
-use crate::daemon::command::{VolumeJobView, VolumeView};
+use crate::daemon::command::{UsageView, VolumeJobView, VolumeView};
 use crate::job::{VolumeKind, VolumeName, units};
 use crate::pb::joblet::{
     CreateVolumeReq, CreateVolumeRes, GetVolumeRes, RemoveVolumeRes, ResizeVolumeReq, ResizeVolumeRes,
-    Volume, VolumeJob, Volumes,
+    Volume, VolumeJob, VolumeUsage, Volumes,
 };
 
 /// Bytes of the longest text of a size, and of a name that may be that of a volume.
@@ -114,8 +114,15 @@ fn volume(view: VolumeView) -> Volume {
         path: view.path,
         createdTime: time(Some(view.created_ns)),
         jobCount: i32::try_from(view.jobs).unwrap_or(i32::MAX),
+        backend: view.backend.to_owned(),
+        usage: view.usage.map(usage).into(),
         ..Volume::default()
     }
+}
+
+fn usage(found: UsageView) -> VolumeUsage {
+    let UsageView { bytes, files, most_files } = found;
+    VolumeUsage { bytes, files, most_files, ..VolumeUsage::default() }
 }
 
 #[cfg(test)]
@@ -154,6 +161,8 @@ mod tests {
             kind: VolumeKind::Filesystem,
             bytes: 64 << 20,
             path: "/opt/joblet/volumes/data.img".into(),
+            backend: "image",
+            usage: Some(UsageView { bytes: 5, files: 2, most_files: 9 }),
             created_ns: 1_000_000_000,
             jobs: 3,
         };
@@ -161,6 +170,7 @@ mod tests {
         assert_eq!((made.size.as_str(), made.type_.as_str()), ("64MiB", "filesystem"));
         let shown = &list(vec![view]).volumes[0];
         assert_eq!((shown.jobCount, shown.path.as_str()), (3, "/opt/joblet/volumes/data.img"));
+        assert_eq!((shown.backend.as_str(), shown.usage.bytes, shown.usage.most_files), ("image", 5, 9));
         assert!(shown.createdTime.starts_with("1970-01-01T00:00:01"));
     }
 }

@@ -28,6 +28,7 @@ mod security;
 mod server;
 mod state;
 mod uploads;
+mod volumes;
 mod workflow;
 
 pub use cgroup::Cgroup;
@@ -47,6 +48,7 @@ pub use security::Security;
 pub use server::Server;
 pub use state::{Backend, OnShutdown, Retention, State};
 pub use uploads::Uploads;
+pub use volumes::{VolumeBackend, Volumes};
 pub use workflow::Workflow;
 
 use pem::is_path;
@@ -116,6 +118,9 @@ pub struct DaemonConfig {
     /// The roots of jobs other than the host's.
     #[serde(deserialize_with = "section")]
     pub runtime: Runtime,
+    /// The files that outlive jobs.
+    #[serde(deserialize_with = "section")]
+    pub volumes: Volumes,
     /// Looks at the host itself.
     #[serde(deserialize_with = "section")]
     pub monitoring: Monitoring,
@@ -145,6 +150,7 @@ impl Default for DaemonConfig {
             uploads: Uploads::default(),
             workflow: Workflow::default(),
             runtime: Runtime::default(),
+            volumes: Volumes::default(),
             monitoring: Monitoring::default(),
             metrics: Metrics::default(),
         }
@@ -153,7 +159,7 @@ impl Default for DaemonConfig {
 
 /// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
 /// the file of an installed host loads.
-const WITHOUT_EFFECT: [&str; 55] = [
+const WITHOUT_EFFECT: [&str; 56] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -208,7 +214,8 @@ const WITHOUT_EFFECT: [&str; 55] = [
     "server.keepalive",
     "server.mode",
     "server.timeout",
-    "volumes",
+    "volumes.base_path",
+    "volumes.default_disk_quota_bytes",
 ];
 
 impl DaemonConfig {

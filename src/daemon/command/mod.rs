@@ -42,7 +42,7 @@ pub use request::{
     SampleSource, StoredFiles,
 };
 
-pub use volume_view::{OpenVolume, VolumeJobView, VolumeView};
+pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
 
 pub use super::install::{
     ImportPiece, ImportRequest, ImportedRuntime, InstallEvent, InstallRequest, InstalledRuntime, Installer,

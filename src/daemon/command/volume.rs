@@ -44,10 +44,12 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<VolumeView>>) {
     let _ = answer.send(Ok(core.supply.volumes.list().map(with_jobs).collect()));
 }
 
-/// One volume, and its jobs, oldest first; those that wait in workflows are counted only.
+/// One volume, what its files take, and its jobs, oldest first; those that wait in workflows are counted only.
 pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<VolumeJobView>)>) {
-    let found = core.supply.volumes.list().find(|volume| volume.name.as_str() == name);
-    let shown = found.ok_or_else(|| unknown(name)).map(|volume| {
+    let volumes = &core.supply.volumes;
+    let found = volumes.list().find(|volume| volume.name.as_str() == name);
+    let Some(volume) = found else { return drop(answer.send(Err(unknown(name)))) };
+    let shown = {
         let count = counts(core).get(name).copied().unwrap_or(0);
         let all = core.jobs.iter().filter(|job| !job.state.is_finished());
         let of_job = |job: &Job| {
@@ -56,8 +58,8 @@ pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<Volum
             Some(VolumeJobView { id, name: job.spec.name.clone(), status, read_only })
         };
         (VolumeView { jobs: count, ..volume }, all.filter_map(of_job).collect())
-    });
-    let _ = answer.send(shown);
+    };
+    volumes.show(shown, answer);
 }
 
 /// Opens a volume to copy its files.

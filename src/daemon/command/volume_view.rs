@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::daemon::token::Token;
 use crate::job::volume::OWNER;
 use crate::job::{JobId, Status, VolumeKind, VolumeName};
-use crate::sys::thread::unshare_fs;
+use crate::sys::thread::{keep_quotas, unshare_fs};
+/// What the files of a volume take, as replies show it.
+pub use crate::volume::Usage as UsageView;
 use crate::volume::Volume;
 
 /// A volume, as replies show it.
@@ -18,8 +20,12 @@ pub struct VolumeView {
     pub kind: VolumeKind,
     /// Its bound, in bytes.
     pub bytes: u64,
-    /// The path of its image on the host; empty for a volume in memory.
+    /// The path of its image or directory on the host; empty for a volume in memory.
     pub path: String,
+    /// What bounds it: "quota", "image" or "tmpfs".
+    pub backend: &'static str,
+    /// What its files take, where that was asked for and can be told.
+    pub usage: Option<UsageView>,
     /// When it was made, ns since the epoch.
     pub created_ns: i64,
     /// Jobs that have it, or wait to have it.
@@ -51,13 +57,17 @@ impl OpenVolume {
         OpenVolume { volume, _copy: copy }
     }
 
-    /// Mounts its files as they are on disk, on a thread that ends: it gets an own root.
+    /// Mounts its files as they are on disk, on a thread that ends: it gets an own root, and loses the right to write beyond a
+    /// quota.
     ///
     /// # Errors
     /// Why it cannot be mounted, in words.
     pub fn mount(&self) -> Result<OwnedFd, String> {
         unshare_fs().map_err(|why| format!("cannot give the thread an own root: {why}"))?;
-        self.volume.mount().map_err(|why| why.to_string())
+        let mount = self.volume.mount().map_err(|why| why.to_string())?;
+        // Behind the mount: an image may have to grow for it.
+        keep_quotas().map_err(|why| format!("cannot hold the thread to quotas: {why}"))?;
+        Ok(mount)
     }
 
     /// The owner of all its files on disk.

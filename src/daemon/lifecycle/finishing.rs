@@ -44,9 +44,9 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
 
 /// A function that reads, on another thread, what a job left behind. Its cgroup is there until it is finished.
 fn evidence_of(core: &Core, job: &Job, run: &Run) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
-    let images = core.supply.volumes.images_of(&job.spec.volumes);
+    let volumes = core.supply.volumes.disk_of(&job.spec.volumes);
     let wired = Wired::of(&core.node, &job.held);
-    evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, images)
+    evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, volumes)
 }
 
 /// Has the files kept that a job of a workflow leaves for others. joblet-init may end then, or where there are none.

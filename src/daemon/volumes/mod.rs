@@ -6,20 +6,22 @@
 //!
 //! | making | a daemon that is killed behind this step leaves |
 //! |---|---|
-//! | the image is made aside, and mounted once | a file that the next daemon removes |
-//! | the record is durable | a volume: the next daemon gives the image its name |
-//! | the image gets its name | a volume |
+//! | the image, or the directory in its project, is made aside, and mounted once | what the next daemon removes, with the project's limits |
+//! | the record is durable | a volume: the next daemon gives image or directory its name |
+//! | the image or the directory gets its name | a volume |
 //!
 //! | resizing | likewise |
 //! |---|---|
-//! | the record with the new size is durable | a volume of the new size: its image grows when it is mounted next |
-//! | image, loop device and file system have grown, while it is mounted | a volume of the new size |
+//! | the record with the new size is durable | a volume of the new size: its image grows, or its quota is set, when it is mounted next |
+//! | image, loop device and file system have grown, while it is mounted, or the quota is set | a volume of the new size |
 //!
 //! | removing | likewise |
 //! |---|---|
-//! | the image goes aside | a volume: the next daemon gives the image its name back |
-//! | the record is gone, durably | a file that the next daemon removes |
-//! | the file is removed | nothing |
+//! | the image or the directory goes aside | a volume: the next daemon gives it its name back |
+//! | the record is gone, durably | what the next daemon removes, with the project's limits |
+//! | it is removed, the limits of its project first | nothing |
+//!
+//! Another thread looks what the files of a volume take, because a disk may hang.
 
 mod worker;
 
@@ -32,7 +34,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::Level;
 
 use super::DaemonError;
-use super::command::{Answer, CommandError, VolumeView};
+use super::command::{Answer, CommandError, VolumeJobView, VolumeView};
 use super::ledger::StandingStore;
 use super::token::{Counter, Token};
 use crate::diag;
@@ -102,10 +104,29 @@ struct Task {
     under_way: Token,
 }
 
+/// A reply with one volume and its jobs.
+type Shown = (VolumeView, Vec<VolumeJobView>);
+
+/// Who wants to know what the files of a volume take, and the rest of the reply.
+#[derive(Debug)]
+struct Look {
+    volume: Arc<Volume>,
+    shown: Shown,
+    answer: Answer<Shown>,
+}
+
+impl Look {
+    fn take(self) {
+        let Look { volume, shown: (view, jobs), answer } = self;
+        let _ = answer.send(Ok((VolumeView { usage: volume.usage(), ..view }, jobs)));
+    }
+}
+
 /// A change that is made, or was refused.
 #[derive(Debug)]
 pub(super) struct Changed {
     change: VolumeChange,
+    volume: Arc<Volume>,
     result: Result<(), CommandError>,
     answer: ChangeAnswer,
     _under_way: Token,
@@ -118,6 +139,7 @@ pub(super) struct Volumes {
     known: BTreeMap<VolumeName, Known>,
     is_on_disk: bool,
     tasks: Sender<Task>,
+    looks: Sender<Look>,
     under_way: Counter,
 }
 
@@ -129,8 +151,8 @@ impl Standing {
 }
 
 impl Volumes {
-    /// Ends what an earlier daemon left undone, and starts the thread, which ends when this value is gone. `report` gets every change
-    /// that it has made or refused.
+    /// Ends what an earlier daemon left undone, and starts the threads, which end when this value is gone. `report` gets every change
+    /// that is made or refused.
     ///
     /// # Errors
     /// No thread.
@@ -139,7 +161,7 @@ impl Volumes {
         stored: Vec<StoredVolume>,
         records: StandingStore,
         report: impl Fn(Changed) + Send + 'static,
-    ) -> Result<(Volumes, JoinHandle<()>), DaemonError> {
+    ) -> Result<(Volumes, [JoinHandle<()>; 2]), DaemonError> {
         for finding in store.tidy(&stored.iter().map(|stored| &stored.name).collect::<Vec<_>>()) {
             diag::event!(Level::Warn, "volumes of an earlier daemon", reason = finding);
         }
@@ -155,11 +177,15 @@ impl Volumes {
             if let Err(why) = sys::thread::unshare_fs() {
                 diag::event!(Level::Error, "volumes in memory cannot be made", error = why);
             }
+            for finding in files.sweep() {
+                diag::event!(Level::Warn, "volumes of an earlier daemon", reason = finding);
+            }
             queue.into_iter().for_each(|task| report(worker::carry_out(&files, &records, task)));
         };
-        let thread = std::thread::Builder::new().name("volumes".into()).spawn(work);
-        let thread = thread.map_err(|source| DaemonError::Thread { name: "volumes", source })?;
-        Ok((Volumes { store, known, is_on_disk, tasks, under_way: Counter::default() }, thread))
+        let (looks, asked) = bounded::<Look>(QUEUE);
+        let threads =
+            [spawn("volumes", work)?, spawn("volume-looks", move || asked.into_iter().for_each(Look::take))?];
+        Ok((Volumes { store, known, is_on_disk, tasks, looks, under_way: Counter::default() }, threads))
     }
 
     /// Changes that are under way.
@@ -204,7 +230,8 @@ impl Volumes {
         }
         let bytes =
             self.store.size(kind, bytes, 0).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
-        let stored = StoredVolume { name, kind, bytes, created_ns: now_ns() };
+        // The thread finds a project, if there is to be one.
+        let stored = StoredVolume { name, kind, bytes, created_ns: now_ns(), project: None };
         Ok(known(&self.store, stored, Standing::Making))
     }
 
@@ -323,13 +350,13 @@ impl Volumes {
         Ok(uses.iter().filter_map(|used| Some(self.known.get(&used.name)?.volume.clone())).collect())
     }
 
-    /// The directory of the images, if one of these is an image that its job may write.
-    pub(super) fn images_of(&self, uses: &[VolumeUse]) -> Option<PathBuf> {
-        let is_image = |used: &VolumeUse| {
+    /// The directory of the volumes on disk, if one of these is such a volume that its job may write.
+    pub(super) fn disk_of(&self, uses: &[VolumeUse]) -> Option<PathBuf> {
+        let is_on_disk = |used: &VolumeUse| {
             let known = self.known.get(&used.name);
             known.is_some_and(|known| known.stored.kind == VolumeKind::Filesystem)
         };
-        let found = uses.iter().any(|used| !used.read_only && is_image(used));
+        let found = uses.iter().any(|used| !used.read_only && is_on_disk(used));
         found.then(|| self.store.directory().to_owned())
     }
 
@@ -351,6 +378,16 @@ impl Volumes {
         Some(self.known.get(&used.name)?.inherited.token())
     }
 
+    /// Answers with a volume and what its files take, or without the latter where too many ask at once.
+    pub(super) fn show(&self, shown: Shown, answer: Answer<Shown>) {
+        let Some(known) = self.known.get(&shown.0.name) else { return drop(answer.send(Ok(shown))) };
+        let look = Look { volume: known.volume.clone(), shown, answer };
+        if let Err(back) = self.looks.try_send(look) {
+            let Look { shown, answer, .. } = back.into_inner();
+            let _ = answer.send(Ok(shown));
+        }
+    }
+
     /// The volumes that are there.
     pub(super) fn list(&self) -> impl Iterator<Item = VolumeView> {
         self.known.values().filter(|known| known.standing.is_there()).map(view)
@@ -358,7 +395,7 @@ impl Volumes {
 
     /// Takes a change in.
     pub(super) fn take_in(&mut self, changed: Changed) {
-        let Changed { change, result, answer, .. } = changed;
+        let Changed { change, volume, result, answer, .. } = changed;
         let name = &change.volume.name;
         match (change.is_there, &result) {
             (true, Err(_)) if change.old_bytes.is_none() => drop(self.known.remove(name)),
@@ -367,6 +404,9 @@ impl Volumes {
         }
         if let (Ok(()), Some(_), Some(known)) = (&result, change.old_bytes, self.known.get_mut(name)) {
             known.stored.bytes = change.volume.bytes;
+        }
+        if let (Ok(()), ChangeAnswer::Made(_), Some(known)) = (&result, &answer, self.known.get_mut(name)) {
+            (known.stored, known.volume) = (change.volume.clone(), volume);
         }
         match answer {
             ChangeAnswer::Removed(answer) => drop(answer.send(result)),
@@ -383,8 +423,13 @@ impl Volumes {
     }
 }
 
+fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+    thread.map_err(|source| DaemonError::Thread { name, source })
+}
+
 fn known(store: &Store, stored: StoredVolume, standing: Standing) -> Known {
-    let volume = Arc::new(store.volume(stored.name.clone(), stored.kind, stored.bytes));
+    let volume = Arc::new(store.volume(stored.name.clone(), stored.kind, stored.bytes, stored.project));
     Known { stored, volume, standing, inherited: Counter::default(), copies: Counter::default() }
 }
 
@@ -400,8 +445,9 @@ fn held_before(known: &Known) -> Option<String> {
 }
 
 fn view(known: &Known) -> VolumeView {
-    let StoredVolume { name, kind, bytes, created_ns } = known.stored.clone();
-    VolumeView { name, kind, bytes, path: known.volume.path(), created_ns, jobs: 0 }
+    let StoredVolume { name, kind, bytes, created_ns, .. } = known.stored.clone();
+    let (path, backend) = (known.volume.path(), known.volume.backend());
+    VolumeView { name, kind, bytes, path, backend, usage: None, created_ns, jobs: 0 }
 }
 
 /// The refusal of a name that no volume has.

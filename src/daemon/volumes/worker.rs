@@ -1,5 +1,8 @@
 //! The thread's part of a change: the disk and the record, in the order of the room's head.
 
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
 use log::Level;
 
 use super::{Changed, Task};
@@ -8,40 +11,42 @@ use crate::daemon::ledger::StandingStore;
 use crate::diag;
 use crate::job::volume::OWNER;
 use crate::sandbox::identity::make_volume_map;
-use crate::state::VolumeChange;
+use crate::state::{StoredVolume, VolumeChange};
 use crate::volume::{Store, Volume, VolumeError};
 
 /// Makes a change, or nothing of it.
 pub(super) fn carry_out(store: &Store, records: &StandingStore, task: Task) -> Changed {
-    let Task { change, volume, answer, under_way } = task;
+    let Task { mut change, mut volume, answer, under_way } = task;
     let result = match (change.is_there, change.old_bytes) {
-        (true, None) => create(store, records, &change, &volume),
+        (true, None) => create(store, records, &mut change).map(|made| volume = made),
         (true, Some(old)) => resize(records, &change, old, &volume),
         (false, _) => remove(store, records, &change, &volume),
     };
-    Changed { change, result, answer, _under_way: under_way }
+    Changed { change, volume, result, answer, _under_way: under_way }
 }
 
 fn create(
     store: &Store,
     records: &StandingStore,
-    change: &VolumeChange,
-    volume: &Volume,
-) -> Result<(), CommandError> {
-    let name = &volume.name;
+    change: &mut VolumeChange,
+) -> Result<Arc<Volume>, CommandError> {
+    let StoredVolume { name, kind, bytes, .. } = change.volume.clone();
     let failed = |why: String| CommandError::SetUp(format!("cannot create volume \"{name}\": {why}"));
     let ids = make_volume_map(OWNER, 1).map_err(|why| failed(why.to_string()))?;
-    store.prepare(volume, std::os::fd::AsFd::as_fd(&ids)).map_err(|why| match why {
+    let project = store.new_project(kind).map_err(|why| failed(why.to_string()))?;
+    change.volume.project = project;
+    let volume = Arc::new(store.volume(name.clone(), kind, bytes, project));
+    store.prepare(&volume, ids.as_fd()).map_err(|why| match why {
         VolumeError::InTheWay(_) => CommandError::Exists(format!("cannot create volume \"{name}\": {why}")),
         why => failed(why.to_string()),
     })?;
     if let Err(why) = records.put(change.clone()) {
-        store.discard(volume);
+        store.discard(&volume);
         return Err(failed(why));
     }
-    store.publish(volume).map_err(|why| {
+    store.publish(&volume).map(|()| volume.clone()).map_err(|why| {
         let undone = records.put(VolumeChange { is_there: false, ..change.clone() });
-        store.discard(volume);
+        store.discard(&volume);
         failed(match undone {
             Ok(()) => why.to_string(),
             Err(also) => format!("{why}; and it may be listed after a restart: {also}"),
@@ -84,7 +89,7 @@ fn remove(
     store.withdraw(volume).map_err(|why| failed(why.to_string()))?;
     if let Err(why) = records.put(change.clone()) {
         if let Err(also) = store.publish(volume) {
-            diag::event!(Level::Error, "an image has lost its name", volume = name, error = also);
+            diag::event!(Level::Error, "a volume has lost its name", volume = name, error = also);
         }
         return Err(failed(why));
     }

@@ -15,8 +15,8 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::One("volume"),
     flags: &[],
     summary: "Show one volume and the jobs that have it",
-    about: "With the path of its image on the host, and the jobs that have it, or wait to have it. Those that a\n\
-            workflow has not submitted yet are counted only.",
+    about: "With what bounds it, what its files take, the path of its image or directory on the host, and the jobs\n\
+            that have it, or wait to have it. Those that a workflow has not submitted yet are counted only.",
     examples: &["rnx volume inspect data"],
     statuses: &[],
     failure: None,

@@ -5,7 +5,10 @@ use serde::Serialize;
 use super::super::terminal::one_line;
 use super::fit::aligned;
 use super::words::short;
-use crate::pb::joblet::{CreateVolumeRes, GetVolumeRes, ResizeVolumeRes, Volume, VolumeJob, Volumes};
+use crate::job::units::format_size;
+use crate::pb::joblet::{
+    CreateVolumeRes, GetVolumeRes, ResizeVolumeRes, Volume, VolumeJob, VolumeUsage, Volumes,
+};
 
 /// The answer to `volume create`.
 pub(crate) fn created(made: &CreateVolumeRes) -> String {
@@ -47,9 +50,7 @@ pub(crate) fn list(volumes: &[Volume]) -> String {
 pub(crate) fn shown(found: &GetVolumeRes) -> String {
     let volume = found.volume.get_or_default();
     let mut text = list(std::slice::from_ref(volume));
-    if !volume.path.is_empty() {
-        text.push_str(&format!("\nPath: {}\n", one_line(&volume.path)));
-    }
+    text.push_str(&facts(volume));
     if found.jobs.is_empty() {
         return text;
     }
@@ -61,6 +62,18 @@ pub(crate) fn shown(found: &GetVolumeRes) -> String {
     text.push('\n');
     text.push_str(&aligned(std::iter::once(head).chain(found.jobs.iter().map(row)).collect()));
     text
+}
+
+/// What bounds a volume, what its files take, and where it is: a line each, of what is known.
+fn facts(volume: &Volume) -> String {
+    let usage = volume.usage.as_ref().map(|usage| {
+        let VolumeUsage { bytes, files, most_files, .. } = usage;
+        format!("{} in {files} of {most_files} files", format_size(*bytes))
+    });
+    let facts = [("Backend", &*volume.backend), ("Used", &usage.unwrap_or_default()), ("Path", &volume.path)];
+    let known = facts.iter().filter(|(_, value)| !value.is_empty());
+    let lines: String = known.map(|(word, value)| format!("{word}: {}\n", one_line(value))).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn access(job: &VolumeJob) -> &'static str {
@@ -129,6 +142,18 @@ pub(crate) struct VolumeJson<'a> {
     jobs: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_time: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    backend: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageJson>,
+}
+
+/// What the files of a volume take, in JSON.
+#[derive(Debug, Serialize)]
+struct UsageJson {
+    bytes: u64,
+    files: u64,
+    most_files: u64,
 }
 
 fn volume_json(volume: &Volume) -> VolumeJson<'_> {
@@ -139,6 +164,11 @@ fn volume_json(volume: &Volume) -> VolumeJson<'_> {
         path: &volume.path,
         jobs: Some(volume.jobCount),
         created_time: Some(&volume.createdTime),
+        backend: &volume.backend,
+        usage: volume.usage.as_ref().map(|usage| {
+            let VolumeUsage { bytes, files, most_files, .. } = *usage;
+            UsageJson { bytes, files, most_files }
+        }),
     }
 }
 
@@ -151,6 +181,8 @@ pub(crate) fn created_json(made: &CreateVolumeRes) -> VolumeJson<'_> {
         path: &made.path,
         jobs: None,
         created_time: None,
+        backend: "",
+        usage: None,
     }
 }
 
@@ -206,6 +238,19 @@ mod tests {
             ..GetVolumeRes::default()
         };
         assert!(shown(&found(&all[0], Vec::new())).ends_with("\nPath: /v/data.img\n"));
+        let quota = Volume {
+            backend: "quota".into(),
+            usage: Some(VolumeUsage { bytes: 3 << 20, files: 2, most_files: 1024, ..VolumeUsage::default() })
+                .into(),
+            ..all[0].clone()
+        };
+        let text = shown(&found(&quota, Vec::new()));
+        assert!(
+            text.ends_with("\nBackend: quota\nUsed: 3MiB in 2 of 1024 files\nPath: /v/data.img\n"),
+            "{text}"
+        );
+        let json = serde_json::to_value(volume_json(&quota)).unwrap();
+        assert_eq!((&json["backend"], &json["usage"]["files"]), (&"quota".into(), &2.into()));
         let job = VolumeJob {
             uuid: "f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
             status: "RUNNING".into(),
