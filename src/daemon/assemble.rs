@@ -330,7 +330,7 @@ fn known(
     Ok((Known::new(config, networks)?, (store, volumes)))
 }
 
-/// What new volumes get, as configured and possible.
+/// The bound of new volumes, as configured and possible.
 fn volume_backend(config: &DaemonConfig, dir: &Path) -> Result<volume::Backend, DaemonError> {
     let wanted = config.volumes.backend;
     if wanted == VolumeBackend::Image {

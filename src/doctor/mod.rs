@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod pools;
 mod report;
+mod runtimes;
 mod storage;
 mod trust;
 mod volumes;
@@ -139,6 +140,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     all.extend(names::checks());
     all.extend(storage::checks(config));
     all.extend(volumes::checks(config));
+    all.extend(runtimes::checks(config));
     all.extend(history::checks(config));
     all.extend(cloudwatch::checks(config));
     all.extend(trust::checks(config));

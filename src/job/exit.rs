@@ -112,7 +112,7 @@ pub struct Witnesses {
     pub work_in_memory: bool,
     /// The job's own file systems in the order of [`OWN_DISKS`], for the sentence where one is full.
     pub disks: [OwnDisk; OWN_DISKS.len()],
-    /// The host's disk has no room left for the images of its volumes.
+    /// The host's disk has no room left for its volumes.
     pub disk_full: bool,
     /// Timeout in words, for the sentence.
     pub timeout: String,

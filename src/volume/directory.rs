@@ -103,7 +103,7 @@ impl Directory {
         })
     }
 
-    /// What its files take, as the file system counts it.
+    /// The room that its files take, as the file system counts it.
     pub(super) fn usage(&self) -> io::Result<Usage> {
         let found = quota::usage(self.dir.as_fd(), self.project)?;
         Ok(Usage { bytes: found.bytes, files: found.inodes, most_files: found.inode_limit })

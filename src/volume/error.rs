@@ -137,7 +137,7 @@ pub enum VolumeError {
     Unbound {
         /// The name of the volume.
         name: VolumeName,
-        /// The finding.
+        /// The reason, in words.
         why: String,
     },
     /// `volumes.backend: quota` without project quotas.

@@ -140,7 +140,7 @@ impl Image {
         Ok(rustix::fs::openat(self.mount.as_fd(), ".", flags, Mode::empty())?)
     }
 
-    /// What its files take.
+    /// The room that its files take.
     pub(super) fn usage(&self) -> io::Result<Usage> {
         Usage::of_mount(self.mount.as_fd())
     }
@@ -213,7 +213,7 @@ fn mount(device: &Path) -> io::Result<OwnedFd> {
     Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// What the files of an image take that nobody may have mounted; `None`: nobody can tell.
+/// The room that the files of an image take that may not be mounted; `None`: its superblock cannot tell.
 pub(super) fn usage_unmounted(path: &Path) -> Option<Usage> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
     Usage::of_superblock(&superblock::read(&file).ok()?)

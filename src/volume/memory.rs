@@ -45,7 +45,7 @@ impl Memory {
         Ok(Memory { namespace, host, root })
     }
 
-    /// What its files take.
+    /// The room that its files take.
     pub(super) fn usage(&self) -> io::Result<Usage> {
         Usage::of_mount(self.root.as_fd())
     }

@@ -66,7 +66,7 @@ impl Volume {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// What bounds it, in one word: "quota", "image" or "tmpfs".
+    /// Its bound, in one word: "quota", "image" or "tmpfs".
     pub fn backend(&self) -> &'static str {
         match (self.kind, self.project) {
             (VolumeKind::Memory, _) => "tmpfs",
@@ -75,7 +75,7 @@ impl Volume {
         }
     }
 
-    /// What its files take; `None`: nobody can tell just now. Waits for nothing but the disk.
+    /// The room that its files take; `None`: it is not known just now. Waits for nothing but the disk.
     pub fn usage(&self) -> Option<Usage> {
         let place = match self.mounted.try_lock() {
             Ok(place) => place,

@@ -22,7 +22,7 @@ pub const SMALLEST_MEMORY: u64 = 1 << 20;
 /// Sizes are multiples of it: blocks of the file system, pages of memory.
 const UNIT: u64 = 4096;
 
-/// What bounds new volumes on disk.
+/// The bound of new volumes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// A directory with a project quota.
@@ -182,7 +182,7 @@ impl Store {
 
     /// Ends the changes that an earlier daemon did not: an image or directory that is aside gets its name if the database has its
     /// volume, and is removed if it has not ([`Store::sweep`] does that to directories). One with its name is never removed,
-    /// whatever the database says. What is wrong is returned in words.
+    /// whatever the database says. Failures are returned in words.
     pub fn tidy(&self, known: &[&VolumeName]) -> Vec<String> {
         let mut findings = Vec::new();
         let entries = match fs::read_dir(&self.dir) {
@@ -210,7 +210,7 @@ impl Store {
     }
 
     /// Removes the directories that are aside, which an earlier daemon made and did not name, or took away and did not remove. To be
-    /// called behind [`Store::tidy`] and before any change. May take seconds. What is wrong is returned in words.
+    /// called behind [`Store::tidy`] and before any change. May take seconds. Failures are returned in words.
     pub fn sweep(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
         let aside = entries.flatten().map(|entry| entry.path());

@@ -27,7 +27,7 @@ pub(super) struct Superblock {
     pub(super) overhead: u64,
     /// Free bytes, as long as nobody has mounted it.
     pub(super) free_bytes: u64,
-    /// Inodes.
+    /// The number of its inodes.
     pub(super) files: u64,
     /// Free inodes, as long as nobody has mounted it.
     pub(super) free_files: u64,

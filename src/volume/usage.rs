@@ -1,4 +1,4 @@
-//! What the files of a volume take.
+//! The room that the files of a volume take.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,7 +7,7 @@ use rustix::fs::fstatvfs;
 
 use super::superblock::Superblock;
 
-/// What the files of a volume take.
+/// The room that the files of a volume take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of all files and directories.
@@ -19,7 +19,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of a file system that is the volume's alone, by a descriptor of a mount of it.
+    /// The usage of a file system that is the volume's alone, by a descriptor of a mount of it.
     pub(super) fn of_mount(mount: BorrowedFd<'_>) -> io::Result<Usage> {
         let found = fstatvfs(mount)?;
         Ok(Usage {
@@ -29,7 +29,7 @@ impl Usage {
         })
     }
 
-    /// Of an image that nobody has mounted; `None`: its superblock cannot tell, because a journal is to be replayed.
+    /// The usage of an image that is not mounted; `None`: its superblock cannot tell, because a journal is to be replayed.
     pub(super) fn of_superblock(found: &Superblock) -> Option<Usage> {
         let bytes = found.bytes.saturating_sub(found.overhead).saturating_sub(found.free_bytes);
         let files = found.files.saturating_sub(found.free_files);

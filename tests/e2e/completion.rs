@@ -78,6 +78,15 @@ fn bash_completes_commands_flags_values_jobs_and_nodes() {
     assert_eq!(in_bash(&d, "rnx job wait trainer t"), [""; 0], "it is there already");
     assert!(!in_bash(&d, "rnx job log ").iter().any(|word| word.contains("gotcha")));
     assert!(!d.dir().join("gotcha").exists(), "the name of a job was executed");
+    // Volumes are offered beside files, with the colon that a path follows; behind it nobody knows a name.
+    d.rnx(["volume", "create", "certified", "--size", "1MB", "--type", "memory"]);
+    let is_there = d.rnx(["volume", "list"]).ok().contains("certified");
+    std::fs::write(d.dir().join("certain file"), "").unwrap();
+    let places = in_bash(&d, "rnx cp cert");
+    assert_eq!(places.contains(&"certified:".to_owned()), is_there, "{places:?}");
+    assert!(!is_there || places.contains(&"certain\\ file".to_owned()), "{places:?}");
+    assert_eq!(in_bash(&d, "rnx cp 'certain file' certified:x"), [""; 0]);
+    d.rnx(["volume", "remove", "certified"]);
     // Completion prints no error when the server is unreachable or the line is wrong.
     for line in ["rnx --server=localhost:1 job stop ", "rnx --config /nowhere job stop ", "rnx job nonsense "]
     {

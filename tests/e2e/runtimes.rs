@@ -278,3 +278,43 @@ fn job_whose_runtime_is_gone_fails_and_says_so() {
     refused(&workflow::run(&d, &[], text), &["job 'a': runtime \"tools@1.9.0\" is not installed"]);
     d.stop();
 }
+
+/// Lines of the mount tables of a daemon and of the processes below it.
+fn mounts(d: &TestDaemon) -> usize {
+    let children = format!("/proc/{0}/task/{0}/children", d.pid());
+    let below = fs::read_to_string(children).unwrap();
+    let pids = below.split_whitespace().map(str::to_owned).chain([d.pid().to_string()]);
+    pids.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok())
+        .map(|table| table.lines().count())
+        .sum()
+}
+
+#[test]
+fn hundred_idle_runtimes_cost_no_memory_and_no_mount() {
+    needs!(is_root(), "needs root");
+    let mut node = node();
+    // One sandbox is warm before a job and behind it.
+    node.set("joblet.warmSandboxes", 1);
+    let mut found = Vec::new();
+    for more in [0, 100] {
+        let kept = store(node.dir());
+        (0..more).for_each(|n| install_tools(&kept, &format!("more-{n}@1.0.0")));
+        drop(kept);
+        let d = node.start();
+        assert_eq!(d.run(["--runtime", "tools@1.0.0", "hello"]).ok(), "hello from tools@1.0.0 world\n");
+        assert_eq!(d.rnx(["runtime", "list"]).ok().lines().count(), 4 + more);
+        let mut last = 0;
+        eventually("a sandbox is warm again", || {
+            let now = mounts(&d);
+            let is_still = now == std::mem::replace(&mut last, now);
+            holds(is_still)
+        });
+        found.push((d.memory(), last));
+        node = d.leave();
+    }
+    let [(memory, mounts), (more_memory, more_mounts)] = found[..] else { unreachable!() };
+    assert_eq!(more_mounts, mounts);
+    let grown = more_memory.saturating_sub(memory);
+    // The daemon keeps the description of each. The rest is the noise of an allocator.
+    assert!(grown < 4 << 20, "{} KiB for 100 runtimes, of {}", grown >> 10, memory >> 10);
+}

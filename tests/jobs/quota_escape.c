@@ -74,6 +74,9 @@ int main(int argc, char **argv) {
     told("the quota", syscall(443 /* quotactl_fd */, root, QCMD(Q_SETQUOTA, 2), 0x7ffe0001u, &none) != 0);
     told("preallocation", fallocate(file, 0, 0, bytes * 4) != 0 && is_full());
     ftruncate(file, 0);
+    /* Made first, because a full volume may have no room for one more. */
+    int removed = open("r", O_RDWR | O_CREAT, 0600);
+    unlink("r");
 
     /* A file without a name counts as long as it is open. */
     int nameless = open(".", O_TMPFILE | O_RDWR, 0600);
@@ -81,8 +84,6 @@ int main(int argc, char **argv) {
     told("nameless file", is_full() && first <= bytes);
     long long second = fill(file);
     told("file beside it", is_full() && first + second <= bytes);
-    int removed = open("r", O_RDWR | O_CREAT, 0600);
-    unlink("r");
     long long third = fill(removed);
     told("removed file", is_full() && first + second + third <= bytes);
     close(nameless);

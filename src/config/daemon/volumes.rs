@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Volumes {
-    /// What bounds a new volume of type `filesystem`. Those that are there keep what they were made with.
+    /// The bound of a new volume of type `filesystem`. Existing ones keep the bound that they were made with.
     pub backend: VolumeBackend,
 }
 
-/// What bounds a volume of type `filesystem`.
+/// The bound of a volume of type `filesystem`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VolumeBackend {

@@ -7,7 +7,7 @@ use crate::daemon::token::Token;
 use crate::job::volume::OWNER;
 use crate::job::{JobId, Status, VolumeKind, VolumeName};
 use crate::sys::thread::{keep_quotas, unshare_fs};
-/// What the files of a volume take, as replies show it.
+/// The room that the files of a volume take, as replies show it.
 pub use crate::volume::Usage as UsageView;
 use crate::volume::Volume;
 
@@ -22,9 +22,9 @@ pub struct VolumeView {
     pub bytes: u64,
     /// The path of its image or directory on the host; empty for a volume in memory.
     pub path: String,
-    /// What bounds it: "quota", "image" or "tmpfs".
+    /// Its bound: "quota", "image" or "tmpfs".
     pub backend: &'static str,
-    /// What its files take, where that was asked for and can be told.
+    /// The room that its files take, where that was asked for and is known.
     pub usage: Option<UsageView>,
     /// When it was made, ns since the epoch.
     pub created_ns: i64,

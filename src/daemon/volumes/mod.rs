@@ -107,7 +107,7 @@ struct Task {
 /// A reply with one volume and its jobs.
 type Shown = (VolumeView, Vec<VolumeJobView>);
 
-/// Who wants to know what the files of a volume take, and the rest of the reply.
+/// A question for the room that the files of a volume take, with the rest of the reply.
 #[derive(Debug)]
 struct Look {
     volume: Arc<Volume>,
@@ -378,7 +378,7 @@ impl Volumes {
         Some(self.known.get(&used.name)?.inherited.token())
     }
 
-    /// Answers with a volume and what its files take, or without the latter where too many ask at once.
+    /// Answers with a volume and the room that its files take, or without the latter where too many ask at once.
     pub(super) fn show(&self, shown: Shown, answer: Answer<Shown>) {
         let Some(known) = self.known.get(&shown.0.name) else { return drop(answer.send(Ok(shown))) };
         let look = Look { volume: known.volume.clone(), shown, answer };

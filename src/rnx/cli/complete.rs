@@ -3,7 +3,7 @@
 //! The shells' scripts ([`SCRIPTS`]) are a few lines each and know no word of rnx: at every TAB they hand the
 //! words typed so far to `rnx __complete`, which answers from the same tables as parser and help. So
 //! every shell offers exactly the words that rnx accepts. One candidate a line, with a tab and an explanation behind it;
-//! or one line that leaves the word to the shell: `:files`, `:dirs`.
+//! or a line that leaves the word to the shell, alone or behind candidates: `:files`, `:dirs`.
 
 use std::ffi::OsString;
 
@@ -35,7 +35,15 @@ _rnx() {
     lead=${cur%"$rest"}
     while IFS= read -r line; do
         case $line in
-        :files) compopt -o default 2>/dev/null ;;
+        :files)
+            # With candidates beside them, readline does not look for files by itself.
+            if ((${#COMPREPLY[@]})); then
+                compopt -o nospace 2>/dev/null
+                while IFS= read -r line; do COMPREPLY+=("$(printf %q "$line")"); done < <(compgen -f -- "$rest")
+            else
+                compopt -o default 2>/dev/null
+            fi
+            ;;
         :dirs) compopt -o dirnames 2>/dev/null ;;
         *) line=${line%%$'\t'*}; COMPREPLY+=("${line#"$lead"}") ;;
         esac
@@ -52,7 +60,9 @@ _rnx() {
     lines=("${(@f)$("${(Q)words[1]}" __complete "${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)}")
     for line in $lines; do
         case $line in
-        :files) compset -P '*='; _files; return ;;
+        :files)
+            (( ${#items} )) && _describe -V rnx items -S ''
+            compset -P '*='; _files; return ;;
         :dirs) compset -P '*='; _files -/; return ;;
         *) items+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}") ;;
         esac
@@ -136,6 +146,11 @@ pub(crate) enum Offer {
         /// The flags so far: they say which server.
         values: Values,
     },
+    /// Volumes of the node, each with the colon that a path follows, and files.
+    Places {
+        /// The flags so far: they say which server.
+        values: Values,
+    },
     /// Nodes of the client configuration, with this before each word.
     Nodes {
         /// The typed beginning of the word: the flag and `=`, or nothing.
@@ -188,7 +203,7 @@ fn next_word(line: Typed, current: &str) -> Offer {
         return Offer::Words(known().chain(root).filter(|f| !f.hidden).flat_map(spellings).collect());
     }
     match line.command {
-        Some(command) => operand(command, line),
+        Some(command) => operand(command, line, current),
         None => Offer::Words(commands(&line.words)),
     }
 }
@@ -212,7 +227,7 @@ fn commands(words: &[String]) -> Vec<Candidate> {
     found
 }
 
-fn operand(command: &'static Command, line: Typed) -> Offer {
+fn operand(command: &'static Command, line: Typed, current: &str) -> Offer {
     let room = match command.operands {
         Operands::Nothing => false,
         // The second of two is a word that nobody else knows.
@@ -222,6 +237,11 @@ fn operand(command: &'static Command, line: Typed) -> Offer {
     match command.operands {
         _ if !room => Offer::Words(Vec::new()),
         Operands::JobCommand | Operands::One("file") => Offer::Files,
+        // Behind the colon is a path in a volume, which nobody here knows.
+        Operands::Many("file") if current.contains(':') && !current.starts_with(['.', '/']) => {
+            Offer::Words(Vec::new())
+        }
+        Operands::Many("file") => Offer::Places { values: line.values },
         Operands::One("job-uuid") | Operands::Many("job-uuid") | Operands::Two("job-uuid", _) => {
             Offer::Jobs(Jobs { values: line.values, statuses: command.statuses, taken: line.operands })
         }
@@ -377,6 +397,10 @@ mod tests {
         assert!(matches!(offer("job run --network "), Offer::Networks { for_job: true, .. }));
         assert!(matches!(offer("job run --volume "), Offer::Volumes { .. }));
         assert!(matches!(offer("volume remove "), Offer::Volumes { .. }));
+        assert!(matches!(offer("cp "), Offer::Places { .. }));
+        assert!(matches!(offer("cp a b da"), Offer::Places { .. }));
+        assert!(matches!(offer("cp ./a:b"), Offer::Places { .. }));
+        assert!(matches!(offer("cp a data:x"), Offer::Words(words) if words.is_empty()));
     }
 
     proptest! {

@@ -54,6 +54,7 @@ fn script(invocation: &Invocation, out: Out) -> Result<()> {
 /// Prints the candidates for the last of these words.
 pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
     let (offer, beginning) = cli::complete(words);
+    let with_files = matches!(offer, Offer::Places { .. });
     let mut candidates = match offer {
         Offer::Files => return out.text(":files\n"),
         Offer::Directories => return out.text(":dirs\n"),
@@ -68,6 +69,11 @@ pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
             nodes(&lead, names)
         }
         Offer::Runtimes { lead, values } => nodes(&lead, runtimes(&values).unwrap_or_default()),
+        Offer::Places { values } => {
+            let mut found = nodes("", volumes(&values).unwrap_or_default());
+            found.iter_mut().for_each(|candidate| candidate.word.push(':'));
+            found
+        }
         Offer::Volumes { lead, values } => nodes(&lead, volumes(&values).unwrap_or_default()),
         Offer::Nodes { lead, values } => {
             let loaded = connect::configuration(&values);
@@ -76,8 +82,11 @@ pub(crate) fn answer(words: Vec<OsString>, out: Out) -> Result<()> {
         }
     };
     candidates.retain(|candidate| candidate.word.starts_with(&beginning));
-    let lines = candidates.iter().map(|c| format!("{}\t{}\n", c.word, c.about));
-    out.text(&lines.collect::<String>())
+    let mut lines: String = candidates.iter().map(|c| format!("{}\t{}\n", c.word, c.about)).collect();
+    if with_files {
+        lines.push_str(":files\n");
+    }
+    out.text(&lines)
 }
 
 /// The server that the flags so far name. It is never taken down: that means waiting for gRPC's threads.

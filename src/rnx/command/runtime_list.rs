@@ -15,8 +15,8 @@ pub(super) static COMMAND: Command = Command {
     operands: Operands::Nothing,
     flags: &[],
     summary: "List the runtimes of the node",
-    about: "Every version, with its size on disk, the part of it that other runtimes have too, and\n\
-            the number of jobs that have it, or wait to have it.",
+    about: "Every version, with its size on disk, the part of it that other runtimes have too, the number of\n\
+            jobs that have it, or wait to have it, and the time at which a job last got it.",
     examples: &["rnx runtime list", "rnx --json runtime list"],
     statuses: &[],
     failure: None,

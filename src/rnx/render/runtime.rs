@@ -34,10 +34,12 @@ pub(crate) fn list(runtimes: &[RuntimeInfo]) -> String {
             size(runtime.sizeBytes),
             size(runtime.shared_bytes),
             runtime.job_count.to_string(),
+            if runtime.last_used.is_empty() { "never".to_owned() } else { one_line(&runtime.last_used) },
             about,
         ]
     };
-    let head = ["RUNTIME", "VERSION", "SIZE", "SHARED", "JOBS", "DESCRIPTION"].map(str::to_owned);
+    let head =
+        ["RUNTIME", "VERSION", "SIZE", "SHARED", "JOBS", "LAST USED", "DESCRIPTION"].map(str::to_owned);
     aligned(std::iter::once(head).chain(runtimes.iter().map(row)).collect())
 }
 
@@ -208,8 +210,8 @@ mod tests {
         };
         assert_eq!(
             list(std::slice::from_ref(&python)),
-            "RUNTIME      VERSION  SIZE  SHARED  JOBS  DESCRIPTION\n\
-             python-3.11  1.3.1    5MiB  1MiB    2     Python with numpy\n"
+            "RUNTIME      VERSION  SIZE  SHARED  JOBS  LAST USED  DESCRIPTION\n\
+             python-3.11  1.3.1    5MiB  1MiB    2     never      Python with numpy\n"
         );
         assert_eq!(list(&[]), "No runtimes available.\n");
         let text = shown(&python);

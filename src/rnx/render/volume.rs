@@ -64,7 +64,7 @@ pub(crate) fn shown(found: &GetVolumeRes) -> String {
     text
 }
 
-/// What bounds a volume, what its files take, and where it is: a line each, of what is known.
+/// The bound of a volume, the room that its files take, and its path: a line for each that is known.
 fn facts(volume: &Volume) -> String {
     let usage = volume.usage.as_ref().map(|usage| {
         let VolumeUsage { bytes, files, most_files, .. } = usage;
@@ -148,7 +148,7 @@ pub(crate) struct VolumeJson<'a> {
     usage: Option<UsageJson>,
 }
 
-/// What the files of a volume take, in JSON.
+/// The room that the files of a volume take, in JSON.
 #[derive(Debug, Serialize)]
 struct UsageJson {
     bytes: u64,
