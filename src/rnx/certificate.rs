@@ -18,6 +18,12 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
     check_at(settings, now)
 }
 
+/// The role that our certificate names, `admin` or `viewer`; empty where it names none. The node decides by its own look.
+pub(crate) fn role(settings: &Settings) -> String {
+    let facts = inspect::read(&settings.cert).ok();
+    facts.and_then(|facts| facts.units.into_iter().next()).unwrap_or_default()
+}
+
 fn check_at(settings: &Settings, now: i64) -> Result<()> {
     inspect::check(&settings.cert, &settings.key, &settings.ca, Use::Client, now).map(drop).map_err(|e| {
         let error = Error::Certify(e.to_string().into());

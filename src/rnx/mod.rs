@@ -31,6 +31,7 @@ mod cli;
 mod command;
 mod connect;
 mod copy;
+mod dashboard;
 mod delivery;
 mod environment;
 mod error;

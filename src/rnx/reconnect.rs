@@ -161,19 +161,31 @@ impl Watch {
 
 /// The position in the samples. Their times are whole seconds, and one second may have several samples.
 #[derive(Default)]
-struct SamplePosition {
+pub(crate) struct SamplePosition {
     timestamp: i64,
     seen: usize,
 }
 
 impl SamplePosition {
-    fn advance(&mut self, sample: &JobMetricsSample) {
+    /// Moves behind a sample.
+    pub(crate) fn advance(&mut self, sample: &JobMetricsSample) {
         let same = sample.timestamp == self.timestamp;
         *self = SamplePosition { timestamp: sample.timestamp, seen: if same { self.seen + 1 } else { 1 } };
     }
 
+    /// The position as text: the second, and how many of its samples were seen.
+    pub(crate) fn id(&self) -> String {
+        format!("{}.{}", self.timestamp, self.seen)
+    }
+
+    /// The position that a text names.
+    pub(crate) fn parse(id: &str) -> Option<Self> {
+        let (timestamp, seen) = id.split_once('.')?;
+        Some(SamplePosition { timestamp: timestamp.parse().ok()?, seen: seen.parse().ok()? })
+    }
+
     /// Sets the request for the rest, and returns how many of its first samples were seen.
-    fn resume(&self, wanted: &mut JobMetricsRequest) -> usize {
+    pub(crate) fn resume(&self, wanted: &mut JobMetricsRequest) -> usize {
         if self.seen > 0 {
             wanted.since_ns = wanted.since_ns.max(self.timestamp.saturating_mul(1_000_000_000));
         }

@@ -239,6 +239,28 @@ impl Server {
         call.map_err(|e| self.explain(e))
     }
 
+    /// Begins the wanted output of a job, for a reader that takes the messages itself.
+    pub(crate) fn open_output(&self, wanted: &GetJobLogsReq) -> Result<ClientSStreamReceiver<DataChunk>> {
+        self.jobs.get_job_logs_opt(wanted, CallOption::default()).map_err(|e| self.explain(e))
+    }
+
+    /// The same with the samples of a job.
+    pub(crate) fn open_samples(
+        &self,
+        request: &JobMetricsRequest,
+    ) -> Result<ClientSStreamReceiver<JobMetricsSample>> {
+        self.jobs.get_job_metrics_opt(request, CallOption::default()).map_err(|e| self.explain(e))
+    }
+
+    /// The same with the samples of the host.
+    pub(crate) fn open_host_samples(
+        &self,
+        request: &StreamMetricsReq,
+    ) -> Result<ClientSStreamReceiver<SystemMetricsRes>> {
+        let client = MonitoringServiceClient::new(self.channel.clone());
+        client.stream_system_metrics_opt(request, CallOption::default()).map_err(|e| self.explain(e))
+    }
+
     /// Passes every chunk of the wanted output of a job to `each`, until the server ends the stream, which it
     /// does when the job has ended.
     pub(crate) fn output(

@@ -49,6 +49,11 @@ impl Wanted {
         Wanted { statuses: statuses.iter().map(|s| s.to_string()).collect(), ..Default::default() }
     }
 
+    /// The newest so many jobs.
+    pub(crate) fn newest(most: usize) -> Self {
+        Wanted { last: Some(most), ..Default::default() }
+    }
+
     /// The selection that the flags of `rnx job list` make; a workflow is looked up by the caller.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Zoned;
 
+use super::certificate;
 use super::cli::{Command, Invocation, Run, Values, time, value};
 use super::connect;
 use super::error::{Error, Result};
@@ -19,7 +20,8 @@ use crate::config::search::process_environment;
 
 pub(crate) mod completion;
 mod cp;
-pub(super) mod glob;
+mod dashboard;
+pub(crate) mod glob;
 mod help;
 mod job_cancel;
 mod job_delete;
@@ -107,6 +109,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,
+    &dashboard::COMMAND,
     &nodes::COMMAND,
     &completion::COMMAND,
     &man::COMMAND,
@@ -179,7 +182,7 @@ pub(crate) fn is_family(word: &str) -> bool {
 /// Deadline of a call that only reads.
 pub(crate) const QUERY: Duration = Duration::from_secs(10);
 /// Deadline of a deletion: it waits for the job's files.
-const CHANGE: Duration = Duration::from_secs(60);
+pub(crate) const CHANGE: Duration = Duration::from_secs(60);
 
 /// Words of modes, which no network has as its name.
 const NETWORK_MODES: [&str; 4] = ["none", "isolated", "bridge", "host"];
@@ -202,12 +205,18 @@ pub(crate) fn run(invocation: &Invocation, out: Out) -> Result<i32> {
 /// Opens the channel that flags, environment and configuration describe. It lives as long as the process:
 /// closing it would serve no one, and means waiting for gRPC's threads.
 fn connect(values: &Values, out: Out) -> Result<&'static Server> {
+    connect_as(values, out).map(|(server, _)| server)
+}
+
+/// The same with the role that our certificate names; empty: it names none.
+fn connect_as(values: &Values, out: Out) -> Result<(&'static Server, String)> {
     let settings = connect::settings(values, &process_environment)?;
     for warning in &settings.warnings {
         out.note(&format!("warning: {}", one_line(warning)));
     }
     let server = Server::open(&settings)?;
-    Ok(Box::leak(Box::new(server.with_settings(settings))))
+    let role = certificate::role(&settings);
+    Ok((Box::leak(Box::new(server.with_settings(settings))), role))
 }
 
 /// `--since` and `--until` as ns since the epoch; 0 where one is not given.

@@ -250,10 +250,18 @@ pub(crate) fn exit_summary(job: &GetJobStatusRes, ran: Option<Duration>) -> Stri
 
 /// The line with the reason of an end other than an exit code of the job's own.
 pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
+    if job.exit_reason == "start_failed" {
+        return Some(failed_start(&job.uuid, &job.message));
+    }
+    end_words(job).map(|words| format!("rnx: job {} {words}", one_line(short(&job.uuid))))
+}
+
+/// The same without the job, as the second half of a sentence.
+pub(crate) fn end_words(job: &GetJobStatusRes) -> Option<String> {
     let message = one_line(&job.message);
     let or = |fallback: String| if message.is_empty() { fallback } else { message.clone() };
     let also = if message.is_empty() { String::new() } else { format!(": {message}") };
-    let what = match job.exit_reason.as_str() {
+    Some(match job.exit_reason.as_str() {
         "exited" if message.is_empty() => return None,
         // The server knows more than the code says, such as that the job has filled its disk.
         "exited" => format!("exited with {}: {message}", job.exitCode),
@@ -268,14 +276,13 @@ pub(crate) fn end_summary(job: &GetJobStatusRes) -> Option<String> {
         "disk_full" => or("killed: the node has no room for its output".into()),
         "stopped" => format!("was stopped{also}"),
         "canceled" => format!("was canceled before it started{also}"),
-        "start_failed" => return Some(failed_start(&job.uuid, &job.message)),
+        "start_failed" => format!("did not start{also}"),
         "lost" => format!("is lost{also}"),
         _ if !is_terminal_status(&job.status) => format!("is still {}", one_line(&job.status)),
         _ if job.status == "COMPLETED" || job.exitCode > 0 => return None,
         _ if job.status == "STOPPED" => format!("was stopped{also}"),
         _ => format!("ended {}{also}", one_line(&job.status)),
-    };
-    Some(format!("rnx: job {} {what}", one_line(short(&job.uuid))))
+    })
 }
 
 /// A size in MiB with one decimal: `12.3 MiB`.
