@@ -22,6 +22,8 @@ mod e2e {
     mod config;
     mod confinement;
     mod custom_networks;
+    mod dashboard;
+    mod dashboard_pages;
     mod doctor;
     mod durability;
     mod egress;

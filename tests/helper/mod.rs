@@ -17,6 +17,7 @@
 
 #[macro_use]
 pub mod skip;
+pub mod browser;
 pub mod certificates;
 pub mod daemon;
 pub mod gate;
@@ -35,6 +36,7 @@ pub mod slow_files;
 pub mod soak;
 pub mod tracer;
 pub mod wait;
+pub mod web;
 pub mod workflow;
 
 pub use daemon::TestDaemon;

@@ -1,0 +1,183 @@
+//! The pages of `rnx dashboard` in a real browser: each page, each action, and texts that would like to be code. Pictures of
+//! all of them are kept in the cache of the tests, below `dashboard/`.
+
+use serde_json::Value;
+
+use crate::helper::browser::Browser;
+use crate::helper::programs::cache;
+use crate::helper::web::Dashboard;
+use crate::helper::{TestDaemon, workflow};
+
+const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+const SIZES: [(u32, u32); 2] = [(1280, 800), (390, 844)];
+
+/// Pictures of a page in both sizes and colours; it must fit into the width.
+fn pictures(browser: &Browser, name: &str) {
+    for (width, height) in SIZES {
+        for scheme in ["light", "dark"] {
+            browser.look(width, height, scheme);
+            browser.picture(&cache().join(format!("dashboard/{name}-{width}-{scheme}.png")));
+        }
+        let wide =
+            browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        assert_eq!(wide, 0, "{name} is wider than {width} pixels");
+    }
+    browser.look(1280, 800, "light");
+}
+
+/// Fails if a policy was violated, a script has failed or a text was executed.
+fn nothing_was_executed(browser: &Browser) {
+    let messages = browser.messages();
+    // A refused change and a stream that breaks are told there too.
+    let bad = |text: &&String| text.contains("Content Security Policy") || text.contains("Uncaught");
+    assert_eq!(messages.iter().filter(bad).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(browser.value("document.querySelectorAll('main img, main script, main iframe').length"), 0);
+}
+
+/// A browser at the first page.
+fn visit(d: &TestDaemon, web: &Dashboard) -> Result<Browser, String> {
+    let browser = Browser::start(d.dir())?;
+    browser.look(1280, 800, "light");
+    browser.open(&web.first_address());
+    assert_eq!(browser.until("location.pathname + location.search"), "/", "the token is not in the address");
+    Ok(browser)
+}
+
+#[test]
+fn pages_show_and_do_everything_and_execute_no_text() {
+    let d = TestDaemon::start();
+    let web = Dashboard::start(&d, "default");
+    let browser = match visit(&d, &web) {
+        Ok(browser) => browser,
+        Err(why) => skip!(why),
+    };
+    let script = "printf '%b\\n' \"$0\" '\\033[1;31mred\\033[0m plain'; echo wrong >&2; exit 3";
+    assert_eq!(d.run(["--name", "hostile", "sh", "-c", script, HOSTILE]).code, 3);
+    browser.until(
+        "[...document.querySelectorAll('.job-row .why')].some((e) => e.textContent.startsWith('exit 3'))",
+    );
+    (0..30).for_each(|n| drop(d.submit(["--name", &format!("job-{n}"), "true"])));
+    browser.until("document.querySelector('.count').textContent.startsWith('31 jobs')");
+    pictures(&browser, "jobs");
+    browser.enter("input[type=search]", "hostile <img");
+    browser.until("document.querySelector('.count').textContent.startsWith('1 job,')");
+    browser.click(".job-row .name a");
+    browser.until("document.querySelector('.log .text')?.textContent.startsWith('<img src=x')");
+    browser.until("document.querySelector('.line .front1.bold')?.textContent === 'red'");
+    browser.until("document.querySelector('.line.stderr .text')?.textContent === 'wrong'");
+    browser.until("document.querySelector('.pane-state').textContent.endsWith('complete')");
+    pictures(&browser, "ended");
+    browser.enter(".log input[type=search]", "plain");
+    browser.until("document.querySelectorAll('.line').length === 1 && document.querySelector('mark')?.textContent === 'plain'");
+    browser.value("(() => { const s = document.querySelector('.log select'); s.value = 'apart'; s.dispatchEvent(new Event('change')); return 1; })()");
+    browser.until("document.querySelectorAll('.pane').length === 2");
+    nothing_was_executed(&browser);
+    run_and_stop(&browser);
+    others(&d, &browser);
+    nothing_was_executed(&browser);
+}
+
+/// A job from the form to its deletion.
+fn run_and_stop(browser: &Browser) {
+    browser.click("nav a");
+    browser.click("button.main");
+    browser.enter("#run-command", "sh -c 'echo started; while :; do :; done'");
+    browser.enter("#run-name", "from-the-form");
+    browser.enter("#run-maxMemory", "64");
+    browser.enter("#run-maxCPU", "50");
+    pictures(browser, "form");
+    browser.click("dialog button.main");
+    browser.until("document.querySelector('h1')?.textContent === 'from-the-form'");
+    browser.until("[...document.querySelectorAll('.line .text')].some((e) => e.textContent === 'started')");
+    browser.until("document.querySelector('.curve0').getAttribute('d')");
+    assert!(browser.value("document.body.innerText").as_str().unwrap().contains("64 MiB"));
+    browser.click("details summary");
+    browser.until("document.querySelectorAll('details[open] tbody tr').length > 10");
+    pictures(browser, "running");
+    browser.click("button.danger");
+    browser.until("document.querySelector('dialog').open");
+    // The answer that has the focus is the harmless one.
+    browser.press('\u{E007}');
+    browser.until("!document.querySelector('dialog').open");
+    browser.click("button.danger");
+    browser.click("dialog button.danger");
+    browser.until("document.querySelector('.status').textContent === 'STOPPED'");
+    browser.until("[...document.querySelectorAll('button.danger')].some((e) => e.textContent === 'Delete')");
+    browser.click(".tools button.danger");
+    browser.click("dialog button.danger");
+    browser.until("location.hash === '#/jobs' && document.querySelector('.job-row .name')");
+}
+
+/// The pages besides jobs.
+fn others(d: &TestDaemon, browser: &Browser) {
+    d.rnx(["volume", "create", "cache", "--size", "10MB", "--type", "memory"]).ok();
+    let graph = "name: nightly\njobs:\n  fetch: {command: echo, args: [a]}\n  build: {command: sleep, args: ['1000'], requires: [{fetch: COMPLETED}]}\n  \
+                 check: {command: 'true', requires: [{fetch: COMPLETED}]}\n  ship: {command: 'true', requires: [{build: COMPLETED}, {check: COMPLETED}]}\n";
+    let flow = workflow::start(d, graph);
+    for (page, there) in [
+        ("node", "document.querySelectorAll('.blocks section').length >= 5"),
+        ("networks", "document.querySelectorAll('tbody tr').length >= 1"),
+        ("volumes", "document.querySelector('tbody')?.textContent.includes('cache')"),
+        ("runtimes", "document.querySelector('.empty, tbody tr')"),
+        ("workflows", "document.querySelector('tbody')?.textContent.includes('nightly')"),
+        (
+            &format!("workflows/{flow}"),
+            "document.querySelector('.box.running .small') && document.querySelectorAll('.box.completed').length === 2",
+        ),
+    ] {
+        browser.value(&format!("location.hash = '#/{page}'"));
+        browser.until(there);
+        pictures(browser, page.split('/').nth(1).map_or(page, |_| "workflow"));
+        nothing_was_executed(browser);
+    }
+    browser.click(".tools button.danger");
+    browser.click("dialog button.danger");
+    browser.until("document.querySelector('.status').textContent === 'CANCELED'");
+    d.rnx(["volume", "remove", "cache"]).ok();
+}
+
+#[test]
+fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
+    let d = TestDaemon::start();
+    let web = Dashboard::start(&d, "viewer");
+    let browser = match visit(&d, &web) {
+        Ok(browser) => browser,
+        Err(why) => skip!(why),
+    };
+    let id = d.submit(["seq", "1000000"]);
+    d.until_status(&id, "COMPLETED");
+    browser.until("document.querySelector('.job-row .name a')");
+    assert_eq!(
+        browser.value("document.querySelectorAll('button').length"),
+        0,
+        "a viewer has no buttons that change"
+    );
+    browser.value(
+        "(window.longest = 0, new PerformanceObserver((list) => list.getEntries().forEach((task) => { \
+         window.longest = Math.max(window.longest, task.duration); })).observe({ type: 'longtask' }), 1)",
+    );
+    browser.click(".job-row .name a");
+    browser.until("document.querySelector('.pane-state').textContent.includes('complete')");
+    assert_eq!(browser.value("document.querySelectorAll('button.danger').length"), 0);
+    browser.value("([...document.querySelectorAll('.log button')].find((e) => e.textContent === 'From the beginning').click(), 1)");
+    browser.until("document.querySelector('.pane-state').textContent === '1,000,000 lines, complete'");
+    let first = "document.querySelector('.line .text')?.textContent === '1'";
+    browser.until(first);
+    // Far rows are read again, and each is where it belongs.
+    for part in [0.5, 1.0, 0.25, 0.0] {
+        browser.value(&format!("(() => {{ const r = document.querySelector('.log .rows'); r.scrollTop = {part} * r.scrollHeight; return 1; }})()"));
+        browser.until(&format!(
+            "(() => {{ const lines = [...document.querySelectorAll('.line')].map((e) => Number(e.textContent)); \
+             const near = Math.abs(lines[0] - {part} * 1e6) < 3000; \
+             return near && lines.length < 120 && lines.every((n, at) => n === lines[0] + at); }})()"
+        ));
+    }
+    browser.until(first);
+    let longest = browser.value("window.longest").as_f64().unwrap();
+    let heap = browser.value("performance.memory.usedJSHeapSize").as_f64().unwrap() / 1e6;
+    println!("longest task {longest} ms, heap {heap:.0} MB");
+    assert!(longest < 300.0, "a task of the page took {longest} ms");
+    assert!(heap < 200.0, "the page has {heap} MB");
+    assert_ne!(browser.value("window.longest"), Value::Null);
+    nothing_was_executed(&browser);
+}
