@@ -1,4 +1,4 @@
-//! `rnx dashboard` over plain HTTP: who is let in, what is answered, and streams that lose nothing.
+//! `rnx dashboard` over plain HTTP: access, answers, and streams that lose nothing.
 
 use std::io::Write;
 

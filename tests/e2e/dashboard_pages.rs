@@ -28,7 +28,7 @@ fn pictures(browser: &Browser, name: &str) {
 /// Fails if a policy was violated, a script has failed or a text was executed.
 fn nothing_was_executed(browser: &Browser) {
     let messages = browser.messages();
-    // A refused change and a stream that breaks are told there too.
+    // The browser lists refused changes and broken streams too.
     let bad = |text: &&String| text.contains("Content Security Policy") || text.contains("Uncaught");
     assert_eq!(messages.iter().filter(bad).collect::<Vec<_>>(), Vec::<&String>::new());
     assert_eq!(browser.value("document.querySelectorAll('main img, main script, main iframe').length"), 0);

@@ -30,7 +30,8 @@ impl Browser {
         let libraries = libraries.map(|path| tree.join(path).display().to_string()).join(":");
         let fonts = dir.join("fonts.conf");
         let config = format!(
-            "<fontconfig><dir>{}/usr/share/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{}</cachedir></fontconfig>",
+            "<fontconfig><alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>\
+             <dir>{}/usr/share/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{}</cachedir></fontconfig>",
             tree.display(),
             dir.join("fonts").display()
         );

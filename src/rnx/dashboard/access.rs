@@ -1,4 +1,4 @@
-//! Who may ask. Every program and every page in a browser of this machine reaches a port of it, so a request must show that
+//! Access. Every program and every page in a browser of this machine reaches a port of it, so a request must show that
 //! it comes from the person who started rnx, and from our own pages.
 //!
 //! * The first address has a token, which is exchanged for a cookie that scripts cannot read and other sites cannot send;

@@ -41,7 +41,7 @@ pub(crate) struct Dashboard {
     pub(crate) server: &'static Server,
     /// The role that our certificate names; empty: it names none.
     pub(crate) role: String,
-    /// Who may ask.
+    /// The check of every request.
     pub(crate) access: Access,
     jobs: table::JobTable,
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use grpcio::ClientSStreamReceiver;
 
-/// What a stream gave.
+/// One turn of a stream.
 pub(super) enum Pulled<M> {
     Message(M),
     /// Nothing in that time.

@@ -1,4 +1,4 @@
-//! What readers follow: the output of a job, its samples, the host, and the list of jobs.
+//! The streams: the output of a job, its samples, the host, and the list of jobs.
 //!
 //! All but the list are one gRPC stream for each reader. When the node goes away the reader stays: it gets a `state` event,
 //! then heartbeats, and when the node is back the stream goes on behind the last message. Output goes on by its sequence

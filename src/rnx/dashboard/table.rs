@@ -72,7 +72,7 @@ impl Snapshot {
         snapshot
     }
 
-    /// What has changed since.
+    /// The change since an earlier snapshot.
     pub(super) fn since(&self, before: &Snapshot) -> Change {
         let changed = self.order.iter().filter(|id| self.rows.get(*id) != before.rows.get(*id));
         Change {
@@ -144,7 +144,7 @@ pub(super) fn why(job: &GetJobStatusRes) -> String {
 pub(super) struct JobTable(Mutex<Option<(Instant, Arc<Snapshot>)>>);
 
 impl JobTable {
-    /// The list of now, or of a moment ago. Whoever comes while it is asked for waits for that answer.
+    /// The list of now, or of a moment ago. Readers that come during a question wait for its answer.
     pub(super) fn latest(&self, server: &Server) -> Result<Arc<Snapshot>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((until, snapshot)) = &*kept
