@@ -141,6 +141,7 @@ fn fill(dir: &Path, count: u64) {
         publish: Vec::new(),
         volumes: Vec::new(),
         runtime: None,
+        writable: false,
         user: User::Root,
         profile: Default::default(),
         timeout: Some(std::time::Duration::from_secs(3600)),

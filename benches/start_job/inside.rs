@@ -230,6 +230,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         publish: Vec::new(),
         volumes: Vec::new(),
         runtime: None,
+        writable: false,
         user: User::Root,
         profile: Default::default(),
         timeout: None,

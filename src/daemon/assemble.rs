@@ -244,7 +244,7 @@ impl Daemon {
         let network = if network == NetworkMode::Host { NetworkMode::None } else { network };
         lifecycle::expect_jobs(
             self.event_loop.core(),
-            Usual { limits, user, profile: Profile::Strict, network, root: None },
+            Usual { limits, user, profile: Profile::Strict, network, root: None, writable: false },
         );
     }
 

@@ -69,11 +69,13 @@ pub(super) struct Usual {
     pub(super) network: NetworkMode,
     /// The root, which may not be changed either; `None`: the host's paths.
     pub(super) root: Option<Arc<RuntimeRoot>>,
+    /// Whether they may write it.
+    pub(super) writable: bool,
 }
 
 impl Usual {
     fn kind(&self) -> Kind {
-        Kind { wired: self.network.is_wired(), root: self.root.clone() }
+        Kind { wired: self.network.is_wired(), root: self.root.clone(), writable: self.writable }
     }
 }
 
@@ -84,11 +86,13 @@ struct Kind {
     wired: bool,
     /// Its root; `None`: the host's paths.
     root: Option<Arc<RuntimeRoot>>,
+    /// Whether its job may write that.
+    writable: bool,
 }
 
 impl Kind {
     fn of(sandbox: &WarmSandbox) -> Kind {
-        Kind { wired: sandbox.is_wired(), root: sandbox.root.clone() }
+        Kind { wired: sandbox.is_wired(), root: sandbox.root.clone(), writable: sandbox.writable }
     }
 }
 
@@ -180,13 +184,14 @@ impl Pool {
         // Among kinds that lack as many, the last one of the jobs.
         let most = lacks.rev().max_by_key(|(lacks, _)| *lacks).filter(|(lacks, _)| *lacks > 0);
         let Some((_, kind)) = most else {
-            return Some(Usual { network: NetworkMode::None, root: None, ..usual });
+            return Some(Usual { network: NetworkMode::None, root: None, writable: false, ..usual });
         };
         let network = self.mix.network.clone().filter(|_| kind.wired);
         if network.is_some() && self.tries_a_wire() {
             return None;
         }
-        Some(Usual { network: network.unwrap_or(NetworkMode::None), root: kind.root, ..usual })
+        let (network, writable) = (network.unwrap_or(NetworkMode::None), kind.writable);
+        Some(Usual { network, root: kind.root, writable, ..usual })
     }
 
     /// A sandbox of the kind of which there are too many, where the pool is full and another kind lacks two or all of
@@ -238,7 +243,8 @@ impl Pool {
     /// # Errors
     /// The thread is gone.
     pub(super) fn request(&mut self, request: Box<CreateRequest>) -> Result<(), Box<CreateRequest>> {
-        let kind = Kind { wired: request.network.is_wired(), root: request.root.clone() };
+        let (wired, writable) = (request.network.is_wired(), request.writable);
+        let kind = Kind { wired, root: request.root.clone(), writable };
         self.creating.retain(|(_, count)| count.count() > 0);
         let at = self.creating.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
             self.creating.push((kind, Counter::default()));
@@ -273,11 +279,12 @@ impl Pool {
     /// A sandbox for such a job of this rate, if one is ready. It may have an address of another network, and another rate.
     pub(super) fn take(&mut self, job: Usual, rate: NetRate) -> Taken {
         self.mix.add(&job);
-        let Usual { limits, user, profile, network, root } = self.usual.insert(job);
+        let Usual { limits, user, profile, network, root, writable } = self.usual.insert(job);
         let mut taken = Taken::default();
         loop {
             let is_such = |s: &WarmSandbox| {
-                s.is_for(*user, *profile, limits.pids) && s.root == *root && s.suits(network, rate)
+                let has_root = s.root == *root && s.writable == *writable;
+                s.is_for(*user, *profile, limits.pids) && has_root && s.suits(network, rate)
             };
             let is_there = |s: &WarmSandbox| s.network().as_ref() == Some(&*network);
             let find =
@@ -311,7 +318,7 @@ impl Pool {
         let meant = |root: &Option<Arc<RuntimeRoot>>| root.as_ref().is_some_and(|root| is_meant(&root.name));
         self.mix.kinds.retain(|kind| !meant(&kind.root));
         if let Some(usual) = self.usual.as_mut().filter(|usual| meant(&usual.root)) {
-            usual.root = None;
+            (usual.root, usual.writable) = (None, false);
         }
         self.ready.extract_if(.., |sandbox| meant(&sandbox.root)).collect()
     }
@@ -367,7 +374,8 @@ mod tests {
             layers: Vec::new(),
             mounts: Vec::new(),
         };
-        Kind { wired, root: Some(Arc::new(root)).filter(|_| !runtime.is_empty()) }
+        let root = Some(Arc::new(root)).filter(|_| !runtime.is_empty());
+        Kind { wired, root, writable: false }
     }
 
     #[test]

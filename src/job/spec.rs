@@ -46,6 +46,9 @@ pub struct JobSpec {
     /// Its root, the exact version once it is accepted; `None`: the host's paths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeSpec>,
+    /// Whether it may write its root, which is that of a runtime.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writable: bool,
     /// The user that it is inside.
     #[serde(default, skip_serializing_if = "User::is_root")]
     pub user: User,
@@ -93,6 +96,7 @@ impl JobSpec {
             publish: vec![],
             volumes: vec![],
             runtime: None,
+            writable: false,
             user: User::Root,
             profile: Profile::Strict,
             timeout: None,
@@ -182,6 +186,19 @@ pub fn check_command(command: &str, args: &[String], strict: bool) -> Result<(),
     Ok(())
 }
 
+/// Checks that a job which is to write its root has one of its own.
+///
+/// # Errors
+/// It has the host's.
+pub fn check_writable(writable: bool, runtime: Option<&RuntimeSpec>) -> Result<(), InvalidField> {
+    if writable && runtime.is_none() {
+        let text = "writable needs a runtime: without one the root has the host's files, which no job writes; name one, \
+                    or write to /work, /tmp and volumes";
+        return Err(InvalidField::new(text));
+    }
+    Ok(())
+}
+
 /// Checks a job's name: at most 64 characters, none of them a control character.
 ///
 /// # Errors
@@ -256,6 +273,15 @@ mod tests {
         for blank in ["", " ", "\t\n", "\u{a0}\u{2003}"] {
             assert_eq!(check_command(blank, &[], false).unwrap_err().0, "command is required", "{blank:?}");
         }
+    }
+
+    #[test]
+    fn only_a_job_with_a_runtime_writes_its_root() {
+        let image: RuntimeSpec = "image".parse().unwrap();
+        for (writable, runtime) in [(false, None), (false, Some(&image)), (true, Some(&image))] {
+            assert_eq!(check_writable(writable, runtime), Ok(()));
+        }
+        assert!(check_writable(true, None).unwrap_err().0.starts_with("writable needs a runtime: "));
     }
 
     #[test]

@@ -93,9 +93,10 @@ fn walk(step: &Step<'_>) -> Done {
         Step::JoinNetwork(namespace) => join(*namespace, libc::CLONE_NEWNET),
         Step::LoopbackUp => loopback_up(),
         Step::Wire(wire) => connect(wire),
-        Step::Overlay { at, options, .. } => {
+        Step::Overlay { at, options, writable, .. } => {
+            let flags = if *writable { OVERLAY & !libc::MS_RDONLY } else { OVERLAY };
             // A source of this name: the job can read it in /proc/self/mountinfo.
-            mount(Some(c"joblet"), Some(c"overlay"), at, OVERLAY, Some(options))
+            mount(Some(c"joblet"), Some(c"overlay"), at, flags, Some(options))
         }
         Step::MapIds { at, ids } => map_ids(at, *ids),
         Step::Bind { from, at, .. } => mount(Some(from), None, at, libc::MS_BIND | libc::MS_REC, None),
@@ -330,7 +331,7 @@ fn map_ids(at: &CStr, ids: BorrowedFd<'_>) -> Done {
     done.map(drop)
 }
 
-/// Flags of the mounts that show the host.
+/// Flags of the mounts that show the host or a runtime.
 const OVERLAY: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
 
 /// As switch_root(8) leaves an initramfs. The template lies below the new root, out of reach: the way out of a root takes

@@ -14,8 +14,8 @@ use crate::init_abi::slot;
 use crate::sys::clone::{ChildStack, Watch};
 
 /// The descriptors of a child: those of joblet-init, its user namespace, its /work, its network namespace, the host's
-/// procfs, the socket of its router, the file about its denials.
-pub(super) const SLOTS: usize = slot::COUNT + 6;
+/// procfs, the socket of its router, the file about its denials, the user namespace of its layers.
+pub(super) const SLOTS: usize = slot::COUNT + 7;
 
 /// One thread's means to clone children, one at a time.
 #[derive(Debug)]

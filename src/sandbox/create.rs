@@ -183,6 +183,7 @@ impl Sandbox {
                 Network::Wired(wire) => wire.note,
                 _ => self.dev_null.as_fd(),
             },
+            parts.layer_ids,
         ]);
         preparing(filled, "fill the slots of a child")?;
         let remove_exit_file = |_: &SandboxError| {
@@ -236,6 +237,7 @@ impl Sandbox {
             proc,
             socket,
             note,
+            layer_ids,
         ] = fds;
         Ok(PlanSpec {
             numbers,
@@ -251,6 +253,8 @@ impl Sandbox {
             masks: &self.masks,
             scratch_bytes: spec.scratch_bytes,
             work,
+            writable: spec.writable,
+            layer_ids,
             hostname: text(spec.hostname)?,
             pids: u64::from(spec.pids),
             ceilings: &self.ceilings,

@@ -59,6 +59,12 @@ pub enum SandboxError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A root with the host's paths beneath was to be written.
+    #[error(
+        "failed to create isolated environment: the root has the host's files, which no job writes; choose a runtime with \
+         base: none, or run without writable"
+    )]
+    NotWritable,
     /// The child did not come back from a step of its plan and was killed.
     #[error("failed to create isolated environment: {step}: it does not return, the job was killed")]
     Stuck {

@@ -1,6 +1,6 @@
 //! The parts of a template: what is bound into it, and what a child mounts of it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -20,6 +20,10 @@ pub(super) const BOTTOM: &str = "bottom/root";
 pub(super) const ROOT: &str = "layer/root";
 /// The places of the mounts of a runtime.
 pub(super) const EXTRA: &str = "extra/root";
+/// Where the child finds the parts of what its job may write ([`Backing`](super::work::Backing)).
+pub(super) const WORK: &CStr = c"/own/work";
+pub(super) const UPPER: &str = "/own/root";
+pub(super) const SCRATCH: &str = "/own/scratch";
 /// Where the child puts a root together. Paths of [`Part`] begin with it.
 pub(super) const NEW: &str = "/new";
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use super::capability::Capabilities;
-use super::parts::{NEW, Part};
+use super::parts::{NEW, Part, WORK};
 use super::rootfs::{ProcMasks, RootOverlay};
 use super::spec::Network;
 use super::step::Step;
@@ -27,8 +27,12 @@ pub struct PlanSpec<'a> {
     pub masks: &'a ProcMasks,
     /// Bytes each of /tmp, /dev/shm and /run may take.
     pub scratch_bytes: u64,
-    /// The filled /work.
+    /// The filled /work, or with `writable` the mount that has it and the layer over the root.
     pub work: BorrowedFd<'a>,
+    /// Whether the job may write its root.
+    pub writable: bool,
+    /// The user namespace by which owners in the layers of a runtime become the job's.
+    pub layer_ids: BorrowedFd<'a>,
     /// The host name inside the sandbox.
     pub hostname: CString,
     /// Processes and threads (the uid is the job's alone, so this bounds the job even without a pids
@@ -135,15 +139,26 @@ fn own_network<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
 /// The root is put together at /new, then entered; from then on paths are the job's.
 fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     match spec.root {
-        RootOverlay::Whole { options, layers } => {
-            if spec.profile == Profile::Container {
-                let ids = spec.user_namespace;
+        RootOverlay::Whole { options, written, layers, .. } => {
+            let (writable, what) = (spec.writable, "the root of the runtime".into());
+            if spec.profile == Profile::Container || writable {
+                let ids = spec.layer_ids;
                 steps.extend(layers.iter().map(|at| Step::MapIds { at, ids }));
             }
-            steps.push(Step::Overlay { what: "the root of the runtime".into(), at: c"/new", options });
+            if writable {
+                let what = "the layer of its own";
+                steps.push(Step::Place { mount: spec.work, what, at: c"/own" });
+            }
+            let options = if writable { written } else { options };
+            steps.push(Step::Overlay { what, at: c"/new", options, writable });
+            if writable {
+                let what = "the work directory".into();
+                steps.push(Step::Bind { what, from: WORK, at: c"/new/work" });
+            }
         }
         RootOverlay::Below(options) => {
-            steps.push(Step::Overlay { what: "/ and /etc".into(), at: c"/overlay", options });
+            let (what, at, writable) = ("/ and /etc".into(), c"/overlay", false);
+            steps.push(Step::Overlay { what, at, options, writable });
             let what = "/ without the host's /etc".into();
             steps.push(Step::Bind { what, from: c"/overlay/root", at: c"/new" });
         }
@@ -152,7 +167,7 @@ fn root<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
         let (Part::Overlay { at, .. } | Part::Bind { at, .. }) = part;
         let what = at.to_string_lossy().replacen(NEW, "", 1).into();
         steps.push(match part {
-            Part::Overlay { at, options } => Step::Overlay { what, at, options },
+            Part::Overlay { at, options } => Step::Overlay { what, at, options, writable: false },
             Part::Bind { from, at } => Step::Bind { what, from, at },
         });
     }
@@ -194,7 +209,10 @@ fn filesystems<'a>(spec: &'a PlanSpec<'a>, steps: &mut Vec<Step<'a>>) {
     // The kernel has 4096 for everybody (kernel.pty.max) and keeps 1024 of them for the host: a hundred jobs share the rest.
     let terminals = c"newinstance,ptmxmode=0666,mode=0620,max=30";
     steps.push(mount(c"devpts", c"/dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals.to_owned()));
-    steps.push(Step::Place { mount: spec.work, what: "the work directory", at: c"/work" });
+    // One with a writable root has it already.
+    if !spec.writable {
+        steps.push(Step::Place { mount: spec.work, what: "the work directory", at: c"/work" });
+    }
 }
 
 fn mount<'a>(kind: &'static CStr, at: &'static CStr, flags: u64, options: CString) -> Step<'a> {

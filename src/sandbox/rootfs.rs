@@ -14,6 +14,7 @@
 //! /host/empty   an empty directory: an overlay without an upper layer needs two lower ones
 //! /overlay      where the child mounts the overlay of these and /host/etc; its directory `root` goes to /new
 //! /extra        what a runtime adds, in its own template
+//! /own          what one job may write: /work, and the layer over its root where it may write that too ([`work`](super::work))
 //! /new          the new root of one job, until the child moves it over /
 //! ```
 //!
@@ -74,8 +75,9 @@ const DEVICES: &[(&str, u32, u32)] =
 /// Directories: mount points of each job, and places that programs expect to exist.
 const DIRECTORIES: &[&str] =
     &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var", "var/empty"];
-/// The directory among these that covers masked directories of /proc.
-pub(super) const EMPTY: &CStr = c"/var/empty";
+/// The directory among these that covers masked directories of /proc, before it gets its own file system: it is empty, and
+/// within /dev, which is read-only in every job, also where the root is not.
+pub(super) const EMPTY: &CStr = c"/dev/shm";
 
 /// A link of the host's root alone: programs of images find directories and links of their own there.
 const LOGS: (&str, &str) = ("var/log", "/run/log");
@@ -121,8 +123,13 @@ pub enum RootOverlay {
     Whole {
         /// The mount options.
         options: CString,
+        /// The mount options with a layer of the job's own on top.
+        written: CString,
         /// The layers of a runtime in it. A job of many ids sees them with their owners as its own.
         layers: Vec<CString>,
+        /// Directories that have files of ours and of the runtime, each behind the one that it is in. They belong to the job
+        /// where it may write them.
+        shared: Vec<CString>,
     },
 }
 
@@ -130,6 +137,17 @@ impl RootOverlay {
     fn options(&self) -> &CStr {
         let (RootOverlay::Below(options) | RootOverlay::Whole { options, .. }) = self;
         options
+    }
+
+    /// The directories that a layer of the job's own begins with ([`Backing::divide`](super::work::Backing::divide)).
+    ///
+    /// # Errors
+    /// The host's paths lie beneath, which no job writes.
+    pub fn shared(&self) -> Result<&[CString], SandboxError> {
+        match self {
+            RootOverlay::Whole { shared, .. } => Ok(shared),
+            RootOverlay::Below(_) => Err(SandboxError::NotWritable),
+        }
     }
 }
 
@@ -245,7 +263,7 @@ fn cover_read_only(anchor: &Path) -> Result<(), SandboxError> {
 }
 
 fn furnish() -> Result<(), SandboxError> {
-    let own = ["host", "host/etc", "host/empty", "overlay", "new", "extra", "layer", "base", "bottom"];
+    let own = ["host", "host/etc", "host/empty", "overlay", "new", "own", "extra", "layer", "base", "bottom"];
     let below = [ROOT, BASE, BOTTOM, "layer/root/var", "bottom/root/etc"];
     for dir in own.into_iter().chain(below) {
         doing(fs::create_dir(dir), || format!("make directory /{dir}"))?;

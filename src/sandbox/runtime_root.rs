@@ -14,19 +14,27 @@
 //! /extra/host/N   layers of the image, or a whole directory
 //! /bottom/root    /etc/passwd and /etc/group, if nothing else has them
 //! ```
+//!
+//! **A root that a job may write** has one layer more, above all of these, which is that job's alone and lies beside its /work
+//! ([`work`](super::work)): it counts for the same bound and is gone with the job. The kernel copies a file there before it is
+//! changed. Three things keep the layers below what they are: they are read-only mounts; the attributes by which overlayfs
+//! leads from layer to layer (`trusted.overlay.*`) take a capability in the host's own user namespace; and renamed directories
+//! and copied attributes alone (redirect_dir, metacopy) are off, so that a file of the upper layer never names one below. Its
+//! fsync(2) does nothing (`volatile`): it is gone before the host could lose it, and no job makes the host flush a disk there.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
 use super::error::SandboxError;
-use super::parts::{BASE, BOTTOM, EXTRA, NEW, Part, ROOT, doing, place_in};
+use super::parts::{BASE, BOTTOM, EXTRA, NEW, Part, ROOT, SCRATCH, UPPER, doing, place_in};
 use super::rootfs::{RootOverlay, Template, on_a_thread, stand_in, try_overlays};
 use crate::sys;
 
@@ -89,7 +97,9 @@ fn build_here(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxEr
         doing(made, || shown(mount, root))?;
         own.push(doing(part(mount, &at, *is_dir), || shown(mount, root))?);
     }
-    let overlay = doing(overlay_of(root.over_host, &lowers), || "name the layers".into())?;
+    let targets = mounts.iter().map(|mount| mount.target.as_path());
+    let shared = doing(shared(targets), || "name the directories of the root".into())?;
+    let overlay = doing(overlay_of(root.over_host, &lowers, shared), || "name the layers".into())?;
     // A look at the root itself would cost a start more than all of this, because to unmount it is to wait for RCU. Where
     // overlayfs refuses it, the child says so.
     try_overlays(None, &mut own, &mut notes)?;
@@ -116,7 +126,20 @@ fn copy_namespace(host: &Template) -> Result<OwnedFd, SandboxError> {
     Ok(namespace)
 }
 
-fn overlay_of(over_host: bool, lowers: &[String]) -> io::Result<RootOverlay> {
+/// Directories that have files of ours, mount points among them, and of the layers. As those of ours they belong to no id of
+/// a job; so a layer of its own begins with them.
+fn shared<'a>(targets: impl Iterator<Item = &'a Path>) -> io::Result<Vec<CString>> {
+    let mut all = BTreeSet::from(["etc".into(), "var".into()]);
+    for target in targets {
+        let inside = target.strip_prefix("/").unwrap_or(target);
+        all.extend(inside.ancestors().skip(1).filter(|dir| *dir != Path::new("")).map(PathBuf::from));
+    }
+    // In their order each comes behind the one that it is in.
+    let text = |dir: PathBuf| CString::new(dir.into_os_string().into_vec()).map_err(io::Error::other);
+    all.into_iter().map(text).collect()
+}
+
+fn overlay_of(over_host: bool, lowers: &[String], shared: Vec<CString>) -> io::Result<RootOverlay> {
     let text = |text: String| CString::new(text).map_err(io::Error::other);
     if over_host {
         let options = "lowerdir=/extra:/layer:/base:/bottom:/host/etc,redirect_dir=follow";
@@ -125,8 +148,9 @@ fn overlay_of(over_host: bool, lowers: &[String]) -> io::Result<RootOverlay> {
     let layers = lowers.iter().map(|lower| text(lower.clone()));
     let lowers: String = lowers.iter().map(|lower| format!("{lower}:")).collect();
     let options = format!("lowerdir=/{EXTRA}:/{BASE}:{lowers}/{BOTTOM},redirect_dir=nofollow");
+    let written = format!("{options},metacopy=off,index=off,volatile,upperdir={UPPER},workdir={SCRATCH}");
     let layers = layers.collect::<io::Result<_>>()?;
-    Ok(RootOverlay::Whole { options: text(options)?, layers })
+    Ok(RootOverlay::Whole { options: text(options)?, written: text(written)?, layers, shared })
 }
 
 fn shown(mount: &RuntimeMount, root: &RuntimeRoot) -> String {

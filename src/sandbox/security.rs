@@ -27,6 +27,8 @@ pub struct Promise {
     pub pids: u32,
     /// The volumes that it has.
     pub volumes: Vec<VolumeUse>,
+    /// Whether it may write its root.
+    pub writable: bool,
 }
 
 /// Processes of a job that are looked at; the payload always is.
@@ -57,8 +59,8 @@ const OWN_MOUNTS: [(&str, &[&str]); 6] = [
     ("/dev/shm", &["nosuid", "nodev", "noexec"]),
     ("/dev/pts", &["nosuid", "noexec"]),
 ];
-/// A volume that is not read-only.
-const VOLUME: &[&str] = &["rw", "nosuid", "nodev"];
+/// A volume that is not read-only, and a root.
+const WRITTEN: &[&str] = &["rw", "nosuid", "nodev"];
 const OF_THE_HOST: &[&str] = &["ro", "nosuid", "nodev"];
 /// /dev with its six harmless devices.
 const DEVICES: &[&str] = &["ro", "nosuid", "noexec"];
@@ -92,7 +94,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise));
     layers.extend(privileges(&status, promise.profile));
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
-    layers.extend(mounts(&read("mountinfo")?, &promise.volumes));
+    layers.extend(mounts(&read("mountinfo")?, &promise.volumes, promise.writable));
     Ok(layers)
 }
 
@@ -226,8 +228,9 @@ fn limits(text: &str, pids: u32, ceilings: &[u64; 16]) -> Vec<Layer> {
 }
 
 /// One layer for each mount, and one for each that should be there and is not.
-fn mounts(mountinfo: &str, volumes: &[VolumeUse]) -> Vec<Layer> {
-    let written: Vec<String> = volumes.iter().filter(|used| !used.read_only).map(VolumeUse::place).collect();
+fn mounts(mountinfo: &str, volumes: &[VolumeUse], writable: bool) -> Vec<Layer> {
+    let written = volumes.iter().filter(|used| !used.read_only).map(VolumeUse::place);
+    let written: Vec<String> = written.chain(writable.then(|| "/".to_owned())).collect();
     let mut layers: Vec<Layer> = mountinfo.lines().filter_map(|line| mount(line, &written)).collect();
     let own = OWN_MOUNTS.iter().map(|(at, _)| (*at).to_owned()).chain(["/".to_owned()]);
     for at in own.chain(volumes.iter().map(VolumeUse::place)) {
@@ -240,7 +243,7 @@ fn mounts(mountinfo: &str, volumes: &[VolumeUse]) -> Vec<Layer> {
 }
 
 /// `id parent major:minor root point options [tags...] - type source super-options` (proc_pid_mountinfo(5))
-/// `written`: the places of volumes that the job may write.
+/// `written`: the places of volumes that the job may write, and `/` where it may write its root.
 fn mount(line: &str, written: &[String]) -> Option<Layer> {
     let (before, after) = line.split_once(" - ")?;
     let fields: Vec<&str> = before.split(' ').collect();
@@ -248,7 +251,7 @@ fn mount(line: &str, written: &[String]) -> Option<Layer> {
     let kind = after.split(' ').next().unwrap_or_default();
     let wanted = match OWN_MOUNTS.iter().find(|(own, _)| *own == at) {
         Some((_, wanted)) => wanted,
-        None if written.iter().any(|place| place == at) => VOLUME,
+        None if written.iter().any(|place| place == at) => WRITTEN,
         None if at == "/dev" => DEVICES,
         None if kind == "overlay" && at.starts_with("/proc/") => HIDDEN,
         None => OF_THE_HOST,
@@ -334,6 +337,7 @@ Max realtime timeout      50000                50000                us
         own_network: true,
         pids: 64,
         volumes: Vec::new(),
+        writable: false,
     };
 
     /// A /proc with a host (`self`) and one process.
@@ -414,6 +418,21 @@ Max realtime timeout      50000                50000                us
         let without = MOUNTS.lines().filter(|line| !line.contains(" /tmp ")).map(|line| format!("{line}\n"));
         let proc = proc_with(STATUS, LIMITS, &without.collect::<String>(), "");
         assert_eq!(broken(&proc, PROMISE), ["mount /tmp"]);
+    }
+
+    #[test]
+    fn root_is_writable_only_where_it_was_promised() {
+        let written = MOUNTS.replace("/root / ro,", "/ / rw,");
+        let promise = Promise { writable: true, ..PROMISE };
+        for (mounts, promise, layers) in [
+            (written.as_str(), &promise, vec![]),
+            (&written, &PROMISE, vec!["mount /"]),
+            (MOUNTS, &promise, vec!["mount /"]),
+            (&written.replace("/usr ro", "/usr rw"), &promise, vec!["mount /usr"]),
+            (&written.replace("/ / rw,nosuid", "/ / rw"), &promise, vec!["mount /"]),
+        ] {
+            assert_eq!(broken(&proc_with(STATUS, LIMITS, mounts, ""), promise.clone()), layers, "{mounts}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The description of one job's sandbox.
 
+use std::ffi::CString;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
+use super::error::SandboxError;
 use super::rootfs::Template;
 use crate::job::{Profile, User};
 
@@ -13,6 +15,19 @@ pub enum Root<'a> {
     Host,
     /// That of a runtime ([`Sandbox::root`](super::Sandbox::root)).
     Runtime(&'a Template),
+}
+
+impl<'a> Root<'a> {
+    /// The directories that a layer over it begins with.
+    ///
+    /// # Errors
+    /// It has the host's paths, which no job writes.
+    pub fn shared(self) -> Result<&'a [CString], SandboxError> {
+        match self {
+            Root::Host => Err(SandboxError::NotWritable),
+            Root::Runtime(template) => template.root.shared(),
+        }
+    }
 }
 
 /// The network of a job.
@@ -75,6 +90,8 @@ pub struct SandboxSpec<'a> {
     pub root: Root<'a>,
     /// The profile of its walls.
     pub profile: Profile,
+    /// Whether it may write its root, which is that of a runtime without the host's paths.
+    pub writable: bool,
 }
 
 /// Everything that [`Sandbox::create`](super::Sandbox::create) needs for one job.
@@ -85,8 +102,11 @@ pub struct SandboxParts<'a> {
     /// Names and limits that the plan is made from.
     pub spec: SandboxSpec<'a>,
     /// The job's /work ([`Sandbox::work_tmpfs`](super::Sandbox::work_tmpfs),
-    /// [`WorkDisk::create`](super::work::WorkDisk::create)).
+    /// [`WorkDisk::create`](super::work::WorkDisk::create)), or with `writable` the mount that has it and the layer over the
+    /// root ([`Backing::divide`](super::work::Backing::divide)).
     pub work: BorrowedFd<'a>,
+    /// The user namespace whose root owns what belongs to root in the layers of a runtime.
+    pub layer_ids: BorrowedFd<'a>,
     /// The user namespace of the lease for that user, or for that profile.
     pub user_namespace: BorrowedFd<'a>,
     /// The directory of the job's cgroup.

@@ -37,7 +37,7 @@ pub enum Step<'a> {
     LoopbackUp,
     /// A wire into the router.
     Wire(WireSpec<'a>),
-    /// A new read-only overlay.
+    /// A new overlay.
     Overlay {
         /// The files behind it, for the sentence.
         what: Cow<'a, str>,
@@ -45,6 +45,8 @@ pub enum Step<'a> {
         at: &'a CStr,
         /// The mount options, as text.
         options: &'a CStr,
+        /// Whether it has an upper layer, and is not read-only.
+        writable: bool,
     },
     /// The files of a mount with the ids inside of a user namespace as those outside: what belongs to root on disk belongs
     /// to root of the job.
@@ -197,6 +199,9 @@ impl fmt::Display for Step<'_> {
             Step::JoinNetwork(_) => write!(f, "join a clean network namespace"),
             Step::LoopbackUp => write!(f, "bring the loopback interface up"),
             Step::Wire(wire) => write!(f, "connect to {}", wire.what),
+            Step::Overlay { what, writable: true, .. } => {
+                write!(f, "show {what} through an overlay of the job's own, with a layer that it may write")
+            }
             Step::Overlay { what, .. } => write!(f, "show {what} through an overlay of the job's own"),
             Step::MapIds { at, .. } => {
                 write!(f, "map the owners of files in {} to the job's ids", at.to_string_lossy())

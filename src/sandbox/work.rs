@@ -6,6 +6,16 @@
 //!   initial user namespace may change a project, so the job cannot leave its quota.
 //!
 //! Both reach the job as a detached mount, filled beneath its descriptor before the job's first process exists.
+//!
+//! A job that may write its root has the layer over it in the same file system: [`Backing::divide`] makes one directory for /work
+//! and two for the kernel's overlay, so that one bound in bytes and files holds for all that the job leaves, and one removal
+//! takes it away. The job reaches the latter through its root alone.
+//!
+//! ```text
+//! work      /work, of the job's user
+//! root      the upper layer of the root
+//! scratch   where overlayfs makes what it moves there (its workdir), closed to jobs
+//! ```
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -13,7 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -57,6 +67,68 @@ impl Sandbox {
             Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
         };
         preparing(make(), "mount the work directory")
+    }
+}
+
+/// What a job may write, as a detached mount, and its /work in there.
+#[derive(Debug)]
+pub struct Backing {
+    /// The mount, for the sandbox.
+    pub mount: OwnedFd,
+    /// The directory that is /work, to be filled.
+    pub work: OwnedFd,
+}
+
+impl Backing {
+    /// A tmpfs or directory that is /work itself.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn whole(mount: OwnedFd) -> Result<Backing, SandboxError> {
+        let work = preparing(mount.try_clone(), "keep the work directory")?;
+        Ok(Backing { mount, work })
+    }
+
+    /// Makes room for /work and for a layer over the job's root in a new tmpfs or directory. /work belongs to `owner`, the root
+    /// and the directories `shared` in it to `root`, both ids of the host.
+    ///
+    /// # Errors
+    /// The file system's refusal.
+    pub fn divide(
+        mount: OwnedFd,
+        owner: u32,
+        root: u32,
+        shared: &[CString],
+    ) -> Result<Backing, SandboxError> {
+        let open = |name: &CStr| -> io::Result<OwnedFd> {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(rustix::fs::openat(&mount, name, flags, Mode::empty())?)
+        };
+        let make = |dir: &OwnedFd, name: &CStr, owner: u32| -> io::Result<()> {
+            rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
+            rustix::fs::chownat(
+                dir,
+                name,
+                Some(Uid::from_raw(owner)),
+                Some(Gid::from_raw(owner)),
+                AtFlags::empty(),
+            )?;
+            // The mask of the daemon does not count.
+            Ok(rustix::fs::chmodat(dir, name, Mode::from_raw_mode(0o755), AtFlags::empty())?)
+        };
+        let divide = || -> io::Result<OwnedFd> {
+            let top = open(c".")?;
+            rustix::fs::fchown(&top, Some(Uid::ROOT), Some(Gid::ROOT))?;
+            rustix::fs::fchmod(&top, Mode::RWXU)?;
+            make(&top, c"work", owner)?;
+            make(&top, c"root", root)?;
+            rustix::fs::mkdirat(&top, c"scratch", Mode::RWXU)?;
+            let upper = open(c"root")?;
+            shared.iter().try_for_each(|dir| make(&upper, dir, root))?;
+            open(c"work")
+        };
+        let work = preparing(divide(), "make the layer over the root")?;
+        Ok(Backing { mount, work })
     }
 }
 

@@ -34,6 +34,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         runtime: None,
         user: User::Root,
         profile: Default::default(),
+        writable: false,
         timeout: Some(std::time::Duration::from_millis(1500)),
         stop_grace: Some(std::time::Duration::from_secs(7)),
         upload_paths: vec!["a/b".into()],

@@ -103,6 +103,8 @@ fn unknown_keys_are_refused_with_place_and_suggestion() {
 #[test]
 fn parts_that_do_not_exist_yet_are_named() {
     for (lines, part) in [
+        ("writable: true", "job 'a': writable needs a runtime"),
+        ("writable: maybe", "writable: \"maybe\" is neither true nor false"),
         ("profile: docker", "invalid profile \"docker\": strict (one id"),
         ("runtime: Python", "runtime: \"Python\" cannot be the name of a runtime"),
         ("volumes: [../x]", "volumes: \"../x\" cannot be the name of a volume"),

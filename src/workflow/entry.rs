@@ -16,7 +16,7 @@ use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::{InvalidField, Profile, RuntimeSpec, VolumeUse, spec, units, volume};
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "command",
     "args",
     "network",
@@ -40,6 +40,7 @@ const KEYS: [&str; 23] = [
     "outputs",
     "inputs",
     "runtime",
+    "writable",
 ];
 
 /// Keys of other tools, and what to write here.
@@ -105,6 +106,8 @@ pub struct WorkflowJob {
     pub profile: Profile,
     /// Its root; `None`: the host's paths.
     pub runtime: Option<RuntimeSpec>,
+    /// Whether it may write that root.
+    pub writable: bool,
     /// The files that the client sends, as the file names them.
     pub uploads: Vec<String>,
     /// The limits of the job.
@@ -207,8 +210,9 @@ pub(super) fn read<'t>(
             }
             "array" => job.array = Some(at(node, array::parse(&string(key, node)?, MAX_ELEMENTS))?),
             "matrix" => job.array = Some(matrix(node)?),
-            // `runtime`, the last of the keys.
-            _ => job.runtime = runtime(key, node)?,
+            "runtime" => job.runtime = runtime(key, node)?,
+            // `writable`, the last of the keys.
+            _ => job.writable = writable(key, node)?,
         }
     }
     job.environment = together(key.at, plain, secrets)?;
@@ -218,6 +222,8 @@ pub(super) fn read<'t>(
         spec::check_command(&job.command, &job.args, false)
             .map_err(|e| WorkflowError::value(key.at, format!("{of}: {e}")))?;
     }
+    spec::check_writable(job.writable, job.runtime.as_ref())
+        .map_err(|e| WorkflowError::value(key.at, format!("{of}: {e}")))?;
     check_variables(key.at, &of, &job, shared)?;
     Ok((job, links))
 }
@@ -275,6 +281,17 @@ fn network(key: &Key, node: &Node) -> Result<Option<String>, WorkflowError> {
         ));
     }
     Ok(Some(name).filter(|name| !name.is_empty()))
+}
+
+fn writable(key: &Key, node: &Node) -> Result<bool, WorkflowError> {
+    match string(key, node)?.as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        text => Err(WorkflowError::value(
+            node.at,
+            format!("writable: \"{}\" is neither true nor false", shown(text)),
+        )),
+    }
 }
 
 /// The profile, as in RunJob.

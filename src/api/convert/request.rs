@@ -63,6 +63,7 @@ pub(in crate::api) fn run(
     let user = user(&request.user, rules)?;
     let profile = Profile::parse(&request.profile, &repeated(&request.profile))?;
     rules.check_profile(profile)?;
+    spec::check_writable(request.writable, runtime.as_ref())?;
     let timeout = timeout(&request.timeout, rules)?;
     let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
     let not_before_ns = schedule(&request.schedule)?;
@@ -83,6 +84,7 @@ pub(in crate::api) fn run(
         publish,
         volumes,
         runtime,
+        writable: request.writable,
         user,
         profile,
         timeout,

@@ -102,6 +102,7 @@ fn plan(
         user: spec.user,
         root,
         profile: spec.profile,
+        writable: spec.writable,
     })?);
     let policy = filter::policy_of(spec.user, spec.profile);
     plan.push(format!("system call policy: {}", policy.summary()));

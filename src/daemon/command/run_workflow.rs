@@ -58,7 +58,7 @@ fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
     for job in &new.plan.jobs {
         let Some(asked) = &job.runtime else { continue };
         let why = |why| format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name);
-        let id = core.supply.runtimes.resolve(asked).map_err(why)?;
+        let id = core.supply.runtimes.resolve(asked, job.writable).map_err(why)?;
         new.defaults.runtimes.insert(asked.to_string(), id);
     }
     Ok(())

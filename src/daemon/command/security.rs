@@ -69,6 +69,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
         own_network: job.spec.network != NetworkMode::Host,
         pids: job.spec.limits.pids,
         volumes: job.spec.volumes.clone(),
+        writable: job.spec.writable,
     };
     let lease = job.held.network.as_ref().and_then(Network::lease).cloned();
     let listed = job.reach.changed.is_some() || job.spec.egress.is_some();

@@ -62,7 +62,7 @@ fn warm_network(core: &Core, usual: &NetworkMode) -> Option<NetworkMode> {
 /// Has sandboxes created until enough are ready or on their way.
 fn refill(core: &mut Core) {
     while !core.shutdown.begun
-        && let Some(Usual { limits, user, profile, network, root }) = core.pool.lacking()
+        && let Some(Usual { limits, user, profile, network, root, writable }) = core.pool.lacking()
         && let Some(identity) = core.supply.identity(user, profile)
     {
         let network = match network.is_wired() {
@@ -83,6 +83,7 @@ fn refill(core: &mut Core) {
             held: Resources::reserved(identity, network.held()),
             network,
             root,
+            writable,
             output: Watermark::new(),
         });
         if let Err(back) = core.pool.request(request) {
@@ -103,7 +104,8 @@ pub(in crate::daemon) fn take_warm(core: &mut Core, spec: &JobSpec) -> Option<Wa
     }
     let rate = core.node.kept_rate(spec.rate);
     let root = core.root_of(spec);
-    let usual = Usual { limits: spec.limits.clone(), user, profile, network, root };
+    let (limits, writable) = (spec.limits.clone(), spec.writable);
+    let usual = Usual { limits, user, profile, network, root, writable };
     let Taken { sandbox, dead, unfit } = core.pool.take(usual, rate);
     if let Some(sandbox) = unfit {
         discard(core, sandbox);

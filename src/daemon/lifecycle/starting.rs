@@ -45,8 +45,8 @@ pub(in crate::daemon) fn cold_sandbox(
     };
     let network = network.with_rate(core.node.kept_rate(spec.rate));
     let held = Resources::reserved(identity, network.held());
-    let root = core.root_of(spec);
-    let request = CreateRequest { id, limits: spec.limits.clone(), network, root, held, output };
+    let (root, limits, writable) = (core.root_of(spec), spec.limits.clone(), spec.writable);
+    let request = CreateRequest { id, limits, network, root, writable, held, output };
     Ok(JobSandbox::Cold(Box::new(request)))
 }
 

@@ -45,6 +45,18 @@ impl Identity {
         }
     }
 
+    /// The uid and gid on the host of root inside, or of its one user: the owner of a root that it may write.
+    pub(super) fn root(&self) -> u32 {
+        self.lease.id
+    }
+
+    /// The user namespace whose root owns what belongs to root in the layers of a runtime. A job of one id has these files as
+    /// its own, whichever number it has inside.
+    pub(super) fn layers(&mut self, pids: u32) -> Result<Arc<OwnedFd>, StartError> {
+        let made = user_namespace(&mut self.lease, User::Root, self.profile, pids);
+        made.map_err(|e| StartError::from(&e))
+    }
+
     /// The lease, to be given back.
     pub(super) fn into_lease(self) -> Lease {
         self.lease

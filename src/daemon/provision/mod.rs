@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`identity`]: host ids, one or 65536, with their user namespace | leased by the loop; the namespace by a spawner | when no file counts for them any more |
 //! | [`cgroup`]: limits and accounting | by a spawner, before the clone | by the cleanup thread: killed, removed, tried again while busy |
-//! | [`work`]: what is mounted at /work | by a spawner | with the mounts (tmpfs), or by the removal thread (disk) |
+//! | [`work`]: what is mounted at /work, and the layer over a root that the job may write | by a spawner | with the mounts (tmpfs), or by the removal thread (disk) |
 //! | [`network`]: a network namespace, and perhaps an address and a wire ([`wiring`]) | an address by the loop; the rest with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it; an address with its job |
 //! | [`ports`]: ports of the host that reach it | by the loop, before the start | at once: another job may have them |
 //! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
@@ -44,7 +44,7 @@ use crate::job::{CONTAINER_IDS, JobId, JobSpec, Limits, Profile, User, VolumeUse
 use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
-use crate::sandbox::work::WorkIds;
+use crate::sandbox::work::{Backing, WorkIds};
 use crate::sandbox::{CloneContext, Created, Init, Root, RuntimeRoot, SandboxParts, SandboxSpec};
 
 pub(super) use identity::Identity;
@@ -224,6 +224,15 @@ pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
     said
 }
 
+/// The root that a job is to have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RootWish<'a> {
+    /// That of a runtime; `None`: the host's paths.
+    pub(super) root: Option<&'a RuntimeRoot>,
+    /// Whether it may write that.
+    pub(super) writable: bool,
+}
+
 /// The product of [`Resources::acquire`] besides resources.
 #[derive(Debug)]
 pub(super) struct Acquired {
@@ -245,7 +254,7 @@ impl Resources {
         Resources { identity: Some(identity), network, ..Resources::default() }
     }
 
-    /// Gets everything that a job with these limits and this root (`None`: the host's paths) needs and creates its PID 1, on a spawner or on the pool thread. The order: what
+    /// Gets everything that a job with these limits and this root needs and creates its PID 1, on a spawner or on the pool thread. The order: what
     /// costs nothing to undo first, the clone last, because the child is born in its cgroup.
     ///
     /// # Errors
@@ -257,20 +266,23 @@ impl Resources {
         id: JobId,
         limits: &Limits,
         source: NetworkSource,
-        root: Option<&RuntimeRoot>,
+        RootWish { root, writable }: RootWish<'_>,
     ) -> Result<Acquired, StartError> {
         let name = id.to_string();
         // Made before anything else of the job: it may take some milliseconds, and stays for the next one.
         let template =
             root.map(|root| node.sandbox.root(root)).transpose().map_err(|e| StartError::from(&e))?;
+        let root = template.as_deref().map_or(Root::Host, Root::Runtime);
         let identity = self.identity.as_mut().ok_or_else(|| "no host id was leased".to_owned())?;
         let user_namespace = identity.namespace(limits.pids)?;
+        let layer_ids = if writable { identity.layers(limits.pids)? } else { user_namespace.clone() };
         let (user, profile) = (identity.user(), identity.profile());
         let ids = WorkIds { owner: identity.owner(), project: identity.host_id() };
+        let layer = writable.then(|| work::Layer { root, owner: identity.root() });
         let create = if node.live_only { SpoolWriter::create_ring } else { SpoolWriter::create };
         let spool = create(&node.spool.join(&name)).map_err(|e| e.to_string())?;
         let cgroup = &*self.cgroup.insert(cgroup::acquire(node, id, limits)?);
-        let work = work::acquire(node, &mut self.work, id, limits, ids)?;
+        let Backing { mount, work } = work::acquire(node, &mut self.work, id, limits, ids, layer)?;
         let hostname = hostname(id);
         // Before it is made: it goes too where the wire is refused.
         self.note = source.is_wired().then(|| node.egress.note_of(id));
@@ -283,10 +295,12 @@ impl Resources {
                 pids: limits.pids,
                 network: source.as_network(lead.as_ref()),
                 user,
-                root: template.as_deref().map_or(Root::Host, Root::Runtime),
+                root,
                 profile,
+                writable,
             },
-            work: work.as_fd(),
+            work: mount.as_fd(),
+            layer_ids: layer_ids.as_fd(),
             user_namespace: user_namespace.as_fd(),
             cgroup: cgroup.dir_fd(),
         };

@@ -1,14 +1,14 @@
-//! The /work of a job: a directory with a quota, or a tmpfs.
+//! What a job may write: its /work, which is a directory with a quota or a tmpfs, and there too the layer over its root.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
 
 use super::{Adoption, Asked, Kind, Node, StartError};
 use crate::job::exit_file::OWN_DISKS;
 use crate::job::own_disk::{Bound, OwnDisk};
 use crate::job::{JobId, Limits};
+use crate::sandbox::Root;
 use crate::sandbox::plan::run_bytes;
-use crate::sandbox::work::WorkIds;
+use crate::sandbox::work::{Backing, WorkIds};
 
 /// A job's /work.
 #[derive(Debug)]
@@ -34,14 +34,23 @@ pub(in crate::daemon) fn name(id: JobId) -> CString {
     CString::new(id.to_string()).expect("digits and hyphens have no NUL")
 }
 
-/// Makes a job's /work; `held` names it before there is anything to remove.
+/// The layer over a root that its job may write.
+pub(super) struct Layer<'a> {
+    /// The root.
+    pub(super) root: Root<'a>,
+    /// The host id of root inside.
+    pub(super) owner: u32,
+}
+
+/// Makes a job's /work, and the layer over its root beside; `held` names it before there is anything to remove.
 pub(super) fn acquire(
     node: &Node,
     held: &mut Option<Work>,
     id: JobId,
     limits: &Limits,
     ids: WorkIds,
-) -> Result<OwnedFd, StartError> {
+    layer: Option<Layer<'_>>,
+) -> Result<Backing, StartError> {
     let made = match &node.disk {
         Some(disk) => {
             *held = Some(Work::Directory(name(id)));
@@ -52,7 +61,11 @@ pub(super) fn acquire(
             node.sandbox.work_tmpfs(scratch_bytes(limits, node.work_quota), ids.owner)
         }
     };
-    made.map_err(|e| StartError::from(&e))
+    let backing = made.and_then(|mount| match layer {
+        Some(Layer { root, owner }) => Backing::divide(mount, ids.owner, owner, root.shared()?),
+        None => Backing::whole(mount),
+    });
+    backing.map_err(|e| StartError::from(&e))
 }
 
 /// Bytes that a /work in memory, and each of /tmp and /dev/shm, may take: what is written there is the job's
@@ -78,14 +91,18 @@ impl Kind for Work {
     const LAYER: &'static str = "mount /work";
 
     fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
+        let what = if asked.spec.writable { "/work and the layer over the root" } else { "/work" };
         vec![match &node.disk {
             Some(disk) => format!(
-                "make /work: a directory in {}, quota {} bytes",
+                "make {what}: a directory in {}, quota {} bytes",
                 disk.path().display(),
                 node.work_quota
             ),
             None => {
-                format!("make /work: a tmpfs of {} bytes", scratch_bytes(&asked.spec.limits, node.work_quota))
+                format!(
+                    "make {what}: a tmpfs of {} bytes",
+                    scratch_bytes(&asked.spec.limits, node.work_quota)
+                )
             }
         }]
     }

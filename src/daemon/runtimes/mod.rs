@@ -90,6 +90,7 @@ impl Runtimes {
         let Some(asked) = &job.runtime else { return Ok(None) };
         let found = self.store.take(asked).map_err(|why| CommandError::WrongState(why.to_string()))?;
         let runtime = found.runtime();
+        check_writable(runtime, job.writable).map_err(CommandError::Invalid)?;
         job.runtime = Some(runtime.id.clone().into());
         if job.command.is_empty() {
             let mut words = runtime.description.command().into_iter();
@@ -153,12 +154,14 @@ impl Runtimes {
         found.is_some_and(|runtime| runtime.generation == root.generation)
     }
 
-    /// The exact version that a text names now.
+    /// The exact version that a text names now, for a job that may write its root or not.
     ///
     /// # Errors
-    /// There is none.
-    pub(super) fn resolve(&self, asked: &RuntimeSpec) -> Result<RuntimeId, String> {
-        self.store.find(asked).map(|runtime| runtime.id.clone()).map_err(|why| why.to_string())
+    /// There is none, or none that can be written.
+    pub(super) fn resolve(&self, asked: &RuntimeSpec, writable: bool) -> Result<RuntimeId, String> {
+        let runtime = self.store.find(asked).map_err(|why| why.to_string())?;
+        check_writable(&runtime, writable)?;
+        Ok(runtime.id.clone())
     }
 
     /// Has all runtimes listed.
@@ -218,6 +221,18 @@ impl Runtimes {
     fn hand_over(&self, task: Task) -> Result<(), Task> {
         self.tasks.try_send(task).map_err(crossbeam_channel::TrySendError::into_inner)
     }
+}
+
+/// Whether a job of this runtime can have a root that it writes, where it wants one.
+fn check_writable(runtime: &Runtime, writable: bool) -> Result<(), String> {
+    if writable && runtime.description.base == Base::Host {
+        return Err(format!(
+            "runtime \"{}\" lies over the host's files (base: host), which no job writes; choose one with base: none, as \
+             images are, or run without writable",
+            runtime.id
+        ));
+    }
+    Ok(())
 }
 
 fn busy() -> CommandError {

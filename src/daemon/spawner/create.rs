@@ -6,7 +6,7 @@ use std::sync::Arc;
 use log::Level;
 
 use super::{Spawner, StartError};
-use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resources};
+use crate::daemon::provision::{Acquired, Identity, Network, NetworkSource, Resources, RootWish};
 use crate::diag;
 use crate::job::{JobId, Limits, NetRate, NetworkMode, Profile, User};
 use crate::output::{JobOutput, Release, Watermark};
@@ -24,6 +24,8 @@ pub(in crate::daemon) struct CreateRequest {
     pub(in crate::daemon) network: NetworkSource,
     /// Its root; `None`: the host's paths.
     pub(in crate::daemon) root: Option<Arc<RuntimeRoot>>,
+    /// Whether its job may write that.
+    pub(in crate::daemon) writable: bool,
     /// The resources that it holds already: its identity.
     pub(in crate::daemon) held: Resources,
     /// How far its output has come.
@@ -47,6 +49,8 @@ pub(in crate::daemon) struct WarmSandbox {
     pub(in crate::daemon) held: Resources,
     /// Its root; `None`: the host's paths.
     pub(in crate::daemon) root: Option<Arc<RuntimeRoot>>,
+    /// Whether its job may write that.
+    pub(in crate::daemon) writable: bool,
     /// The rate of its wire, if it has one.
     pub(in crate::daemon) rate: NetRate,
     /// A socket of its network namespace, where it was made ahead and has a wire: its job may have another network.
@@ -117,10 +121,13 @@ impl Spawner {
         context: &mut Result<CloneContext, SandboxError>,
         request: Box<CreateRequest>,
     ) -> Result<WarmSandbox, Box<CreateError>> {
-        let CreateRequest { id, limits, network, root, mut held, output } = *request;
+        let CreateRequest { id, limits, network, root, writable, mut held, output } = *request;
         let rate = network.rate();
         let acquired = match context {
-            Ok(context) => held.acquire(&self.node, context, id, &limits, network, root.as_deref()),
+            Ok(context) => {
+                let root = RootWish { root: root.as_deref(), writable };
+                held.acquire(&self.node, context, id, &limits, network, root)
+            }
             Err(why) => Err(StartError::from(&*why)),
         };
         match acquired {
@@ -128,7 +135,7 @@ impl Spawner {
                 let release = Arc::new(Release { control: init.control.clone(), wake: None });
                 let watermark = output.clone();
                 self.collector.add(JobOutput { id, stdout, stderr, release, spool, watermark });
-                Ok(WarmSandbox { id, limits, output, init, work, held, root, rate, inside: None })
+                Ok(WarmSandbox { id, limits, output, init, work, held, root, writable, rate, inside: None })
             }
             Err(why) => Err(Box::new(CreateError { id, held, why })),
         }

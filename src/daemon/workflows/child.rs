@@ -40,6 +40,7 @@ pub(in crate::daemon) fn request(
         publish: job.reach.publish.clone(),
         volumes: job.volumes.clone(),
         runtime: runtime(job, defaults),
+        writable: job.writable,
         egress,
         user: defaults.user,
         profile: job.profile,

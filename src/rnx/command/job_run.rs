@@ -178,6 +178,13 @@ static FLAGS: &[Flag] = &[
         "Walls of the job: strict, or container for images of containers (65536 users,\n\
          chown, su and the like work; what a node allows) (default: strict)",
     ),
+    switch(
+        "writable",
+        None,
+        Group::Contents,
+        "With --runtime: the job may write its root. What it writes counts as files in\n\
+         /work do, and is gone with the job",
+    ),
     value("name", "NAME", Group::Contents, "A name for lists"),
     Flag {
         hidden: true,
@@ -419,6 +426,7 @@ fn request(
     request.volumes = values.all("volume");
     request.user = values.last("user").unwrap_or_default();
     request.profile = values.last("profile").unwrap_or_default();
+    request.writable = values.is("writable");
     request.name = values.last("name").unwrap_or_default();
     request.request_id = values.last("request-id").map_or(Ok(String::new()), |id| match id.as_str() {
         // A variable that is not set must not make a start that can happen twice.

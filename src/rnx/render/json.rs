@@ -38,6 +38,8 @@ pub(crate) struct Started<'a> {
     network: &'a str,
     user: &'a str,
     profile: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    writable: bool,
     unenforced_limits: &'a [String],
     created_time: &'a str,
     queue_position: i32,
@@ -71,6 +73,7 @@ pub(crate) fn started(job: &RunJobResponse, sent: Sent) -> Started<'_> {
         network: &job.network,
         user: &job.user,
         profile: &job.profile,
+        writable: job.writable,
         unenforced_limits: &job.unenforced_limits,
         created_time: &job.created_time,
         queue_position: job.queue_position,
@@ -93,6 +96,7 @@ pub(crate) fn merge_end(started: &mut RunJobResponse, end: &GetJobStatusRes) {
     started.network.clone_from(&end.network);
     started.user.clone_from(&end.user);
     started.profile.clone_from(&end.profile);
+    started.writable = end.writable;
     started.unenforced_limits.clone_from(&end.unenforced_limits);
     started.queue_position = end.queue_position;
     started.wait_reason.clone_from(&end.wait_reason);
@@ -127,6 +131,8 @@ pub(crate) struct Listed<'a> {
     volumes: &'a [String],
     user: &'a str,
     profile: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    writable: bool,
     scheduled_time: &'a str,
     created_time: &'a str,
     queue_position: i32,
@@ -160,6 +166,7 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
         volumes: &job.volumes,
         user: &job.user,
         profile: &job.profile,
+        writable: job.writable,
         scheduled_time: &job.scheduledTime,
         created_time: &job.created_time,
         queue_position: job.queue_position,
@@ -209,6 +216,8 @@ pub(crate) struct Shown<'a> {
     address: &'a str,
     user: &'a str,
     profile: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    writable: bool,
     volumes: &'a [String],
     runtime: &'a str,
     work_dir: &'a str,
@@ -269,6 +278,7 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
         address: &job.address,
         user: &job.user,
         profile: &job.profile,
+        writable: job.writable,
         volumes: &job.volumes,
         runtime: &job.runtime,
         work_dir: &job.workDir,

@@ -77,6 +77,7 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
         ("User", job.user.as_str()),
         ("Profile", job.profile.as_str()),
         ("Runtime", job.runtime.as_str()),
+        ("Root", if job.writable { "writable" } else { "" }),
         ("CPU Cores", job.cpuCores.as_str()),
         ("Timeout", job.timeout.as_str()),
         ("Working Directory", job.workDir.as_str()),
