@@ -102,4 +102,5 @@ mod e2e {
     mod workflow_kept;
     mod workflow_networks;
     mod workflow_steps;
+    mod writable;
 }

@@ -61,3 +61,5 @@ mod user;
 mod view;
 #[path = "kernel/walls.rs"]
 mod walls;
+#[path = "kernel/writable.rs"]
+mod writable;

@@ -218,7 +218,7 @@ fn volumes_keep_the_owners_of_a_containers_files() {
 }
 
 /// Installs an image with a user of its own, to whom one directory belongs. busybox has all of its programs.
-fn install_image(dir: &Path) {
+pub(super) fn install_image(dir: &Path) {
     let store = Store::open(&dir.join("runtimes")).unwrap().0;
     let digest: LayerDigest = format!("sha256:{}", "c".repeat(64)).parse().unwrap();
     let hold = store.hold_layers(std::slice::from_ref(&digest));

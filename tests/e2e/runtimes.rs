@@ -15,12 +15,12 @@ use crate::helper::wait::{eventually, holds};
 use crate::helper::workflow;
 
 /// The store of a node whose daemon does not run.
-fn store(dir: &Path) -> Store {
+pub(super) fn store(dir: &Path) -> Store {
     Store::open(&dir.join("runtimes")).unwrap().0
 }
 
 /// Installs a runtime that lies over the host's paths: one program below /opt/tools.
-fn install_tools(store: &Store, id: &str) {
+pub(super) fn install_tools(store: &Store, id: &str) {
     let id: RuntimeId = id.parse().unwrap();
     let staging = store.stage().unwrap();
     let bin = staging.path().join("files/bin");
@@ -38,7 +38,7 @@ fn install_tools(store: &Store, id: &str) {
 }
 
 /// Installs an image of two layers with a command of its own.
-fn install_image(store: &Store, id: &str) {
+pub(super) fn install_image(store: &Store, id: &str) {
     let id: RuntimeId = id.parse().unwrap();
     let digests: Vec<LayerDigest> =
         ["a", "b"].map(|one| format!("sha256:{}", one.repeat(64)).parse().unwrap()).into();
@@ -78,7 +78,7 @@ fn node() -> Node {
 }
 
 #[track_caller]
-fn refused(out: &Output, parts: &[&str]) {
+pub(super) fn refused(out: &Output, parts: &[&str]) {
     assert_ne!(out.code, 0, "{}", out.text());
     for part in parts {
         assert!(out.stderr.contains(part), "{part:?} is not in {}", out.stderr);

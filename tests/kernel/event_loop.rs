@@ -99,6 +99,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         publish: Vec::new(),
         volumes: Vec::new(),
         runtime: None,
+        writable: false,
         user: User::Root,
         profile: Default::default(),
         timeout: None,

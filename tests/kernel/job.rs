@@ -12,9 +12,10 @@ use joblet::job::exit_file::ExitFile;
 use joblet::job::{CONTAINER_IDS, Profile, User};
 use joblet::sandbox::create::{SandboxConfig, exit_file_path, limits_of_all_ids};
 use joblet::sandbox::identity::{make_namespace, make_whole_namespace};
+use joblet::sandbox::work::Backing;
 use joblet::sandbox::{
-    Created, Credentials, ExecRequest, Network, Root, RuntimeRoot, Sandbox, SandboxError, SandboxParts,
-    SandboxSpec,
+    Created, Credentials, ExecRequest, Network, Root, RuntimeMount, RuntimeRoot, Sandbox, SandboxError,
+    SandboxParts, SandboxSpec,
 };
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
@@ -32,6 +33,8 @@ const RANGES_OF_A_PROCESS: u32 = 16;
 
 /// Processes that a job may have.
 const PIDS: u32 = 64;
+/// Bytes of /work, and of the layer over a root together with it.
+pub const WORK_BYTES: u64 = 16 << 20;
 
 /// The ground for the jobs of one test: a directory, a cgroup and host ids, all of them removed or free afterwards.
 pub struct Ground {
@@ -92,6 +95,8 @@ impl Drop for Ground {
 pub struct Bench {
     pub sandbox: Sandbox,
     pub ground: Ground,
+    /// The root of jobs that name none, which they may write; `None`: the host's.
+    pub image: Option<RuntimeRoot>,
 }
 
 /// The parts of a job; start from [`Order::new`] and change what the test is about.
@@ -111,6 +116,8 @@ pub struct Order {
     pub cgroup: Option<OwnedFd>,
     /// The root of a runtime, instead of the host's.
     pub root: Option<RuntimeRoot>,
+    /// Whether the job may write it.
+    pub writable: bool,
 }
 
 impl Order {
@@ -128,6 +135,7 @@ impl Order {
             work: None,
             cgroup: None,
             root: None,
+            writable: false,
         }
     }
 
@@ -164,7 +172,19 @@ impl Bench {
     /// The same for jobs of a profile.
     pub fn of(profile: Profile) -> Bench {
         let ground = Ground::of(profile);
-        Bench { sandbox: sandbox(&ground.dir, 60), ground }
+        Bench { sandbox: sandbox(&ground.dir, 60), ground, image: None }
+    }
+
+    /// The same for jobs that may write their root, which is that of an image.
+    pub fn writable(profile: Profile) -> Bench {
+        let mut bench = Bench::of(profile);
+        bench.image = Some(image_with_programs(&bench.ground.dir.join("image")));
+        bench
+    }
+
+    /// One for each profile and each kind of root.
+    pub fn everywhere() -> impl Iterator<Item = Bench> {
+        Bench::each().chain(Profile::ALL.into_iter().map(Bench::writable))
     }
 
     /// One for each profile.
@@ -175,7 +195,7 @@ impl Bench {
     /// The same, with joblet-inits that wait this many seconds for a new daemon.
     pub fn lingering(seconds: u64) -> Bench {
         let ground = Ground::new();
-        Bench { sandbox: sandbox(&ground.dir, seconds), ground }
+        Bench { sandbox: sandbox(&ground.dir, seconds), ground, image: None }
     }
 
     /// Shows a directory of the host to all jobs.
@@ -190,7 +210,9 @@ impl Bench {
 
     pub fn try_start(&self, order: &Order) -> Result<Running, SandboxError> {
         let ground = &self.ground;
-        start(&self.sandbox, order, (ground.uid, ground.profile), &ground.cgroup, &ground.dir)
+        let root = order.root.as_ref().map(|root| (root, order.writable));
+        let root = root.or(self.image.as_ref().map(|image| (image, true)));
+        start_in(&self.sandbox, order, root, (ground.uid, ground.profile), &ground.cgroup, &ground.dir)
     }
 
     /// Starts a job and plays the daemon until it has ended.
@@ -219,6 +241,25 @@ fn sandbox_with(dir: &Path, orphan_linger_s: u64, extra_mounts: Vec<PathBuf>) ->
     Sandbox::new(config).unwrap()
 }
 
+/// Files of an image, whose programs are the host's.
+pub fn image_with_programs(layer: &Path) -> RuntimeRoot {
+    fs::create_dir_all(layer.join("usr")).unwrap();
+    fs::create_dir_all(layer.join("etc")).unwrap();
+    fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+    for name in ["bin", "lib", "lib64"] {
+        symlink(format!("usr/{name}"), layer.join(name)).unwrap();
+    }
+    fs::set_permissions(layer, Permissions::from_mode(0o755)).unwrap();
+    let programs = RuntimeMount { dir: "/".into(), source: "usr".into(), target: "/usr".into() };
+    RuntimeRoot {
+        name: "image@1".into(),
+        generation: 1,
+        over_host: false,
+        layers: vec![layer.to_owned()],
+        mounts: vec![programs],
+    }
+}
+
 /// Starts a job on a ground that may belong to another process.
 pub fn start(
     sandbox: &Sandbox,
@@ -227,9 +268,21 @@ pub fn start(
     cgroup: &Path,
     dir: &Path,
 ) -> Result<Running, SandboxError> {
+    let root = order.root.as_ref().map(|root| (root, order.writable));
+    start_in(sandbox, order, root, ids, cgroup, dir)
+}
+
+fn start_in(
+    sandbox: &Sandbox,
+    order: &Order,
+    root: Option<(&RuntimeRoot, bool)>,
+    ids: (u32, Profile),
+    cgroup: &Path,
+    dir: &Path,
+) -> Result<Running, SandboxError> {
     let id = uuid::Uuid::new_v4().to_string();
     let started = std::thread::scope(|scope| {
-        scope.spawn(|| start_here(sandbox, order, &id, ids, cgroup)).join().unwrap()
+        scope.spawn(|| start_here(sandbox, order, root, &id, ids, cgroup)).join().unwrap()
     })?;
     Ok(Running { started, record: exit_file_path(dir, &id) })
 }
@@ -237,6 +290,7 @@ pub fn start(
 fn start_here(
     sandbox: &Sandbox,
     order: &Order,
+    root: Option<(&RuntimeRoot, bool)>,
     id: &str,
     (uid, profile): (u32, Profile),
     cgroup: &Path,
@@ -245,11 +299,20 @@ fn start_here(
         Profile::Strict => make_namespace(uid, order.user)?,
         Profile::Container => make_whole_namespace(uid, &limits_of_all_ids(PIDS))?,
     };
-    let work = sandbox.work_tmpfs(16 << 20, uid)?;
+    let template = root.map(|(root, _)| sandbox.root(root)).transpose()?;
+    let (writable, root) =
+        (root.is_some_and(|root| root.1), template.as_deref().map_or(Root::Host, Root::Runtime));
+    let work = sandbox.work_tmpfs(WORK_BYTES, uid)?;
+    let Backing { mount, work } = match writable {
+        true => Backing::divide(work, uid, uid, root.shared()?)?,
+        false => Backing::whole(work)?,
+    };
     fill(&work, order);
+    // Whoever the job is inside, root's files are its own.
+    let of_root = make_namespace(uid, User::Root)?;
+    let layer_ids = if profile.is_strict() { &of_root } else { &namespace };
     let cgroup: OwnedFd = File::open(cgroup).unwrap().into();
     let strings = |list: &[String]| list.iter().map(|s| CString::new(s.as_str()).unwrap()).collect();
-    let template = order.root.as_ref().map(|root| sandbox.root(root)).transpose()?;
     let walls = SandboxParts {
         id,
         spec: SandboxSpec {
@@ -258,10 +321,12 @@ fn start_here(
             pids: PIDS,
             network: Network::Own,
             user: order.user,
-            root: template.as_deref().map_or(Root::Host, Root::Runtime),
+            root,
             profile,
+            writable,
         },
-        work: or(order.work.as_ref(), &work),
+        work: or(order.work.as_ref(), &mount),
+        layer_ids: layer_ids.as_fd(),
         user_namespace: or(order.user_namespace.as_ref(), &namespace),
         cgroup: or(order.cgroup.as_ref(), &cgroup),
     };

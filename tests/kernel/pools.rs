@@ -43,8 +43,8 @@ fn job_has_small_pools_and_no_namespaces_of_its_own() {
 fn policy_is_compiled_before_the_child_leaves_root() {
     needs!(is_root(), "needs root");
     let (hostname, network, user) = ("job", Network::Own, User::Root);
-    let (root, profile) = (Root::Host, Profile::Strict);
-    let spec = SandboxSpec { hostname, scratch_bytes: 1 << 20, pids: 64, network, user, root, profile };
+    let (root, profile, writable, scratch_bytes) = (Root::Host, Profile::Strict, false, 1 << 20);
+    let spec = SandboxSpec { hostname, scratch_bytes, pids: 64, network, user, root, profile, writable };
     let plan = Bench::new().sandbox.explain(spec).unwrap();
     let place = |step: &str| plan.iter().position(|line| line.starts_with(step)).unwrap();
     // From the user namespace on, a pool that jobs have filled (net.core.bpf_jit_limit) has no room for it.

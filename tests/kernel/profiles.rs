@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use joblet::job::{CONTAINER_IDS, Layer, Profile, User, Verdict};
@@ -14,7 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::helper::programs::job;
 use crate::helper::skip::is_root;
-use crate::job::{Bench, Order, Running};
+use crate::job::{Bench, Order, Running, image_with_programs};
 
 fn order(arguments: &[&str]) -> Order {
     let mut order = Order::new(&[&["python3", "container.py"], arguments].concat());
@@ -34,7 +34,7 @@ fn processes(bench: &Bench) -> Vec<i32> {
 }
 
 /// A running job as the kernel shows it from outside.
-fn layers(bench: &Bench) -> Vec<Layer> {
+pub(crate) fn layers_of(bench: &Bench) -> Vec<Layer> {
     let promise = Promise {
         host_id: bench.ground.uid,
         user: User::Root,
@@ -42,12 +42,13 @@ fn layers(bench: &Bench) -> Vec<Layer> {
         own_network: true,
         pids: 64,
         volumes: Vec::new(),
+        writable: bench.image.is_some(),
     };
     read_back(Path::new("/proc"), &processes(bench), &promise).unwrap()
 }
 
-fn broken(bench: &Bench) -> Vec<Layer> {
-    layers(bench).into_iter().filter(|layer| layer.verdict != Verdict::Kept).collect()
+pub(crate) fn broken(bench: &Bench) -> Vec<Layer> {
+    layers_of(bench).into_iter().filter(|layer| layer.verdict != Verdict::Kept).collect()
 }
 
 fn kill(running: Running) {
@@ -120,11 +121,14 @@ fn canary(bench: &Bench) -> tempfile::TempDir {
 #[test]
 fn no_profile_reaches_anything_beyond_the_ids_of_its_job() {
     needs!(is_root(), "needs root");
-    for profile in Profile::ALL {
-        let mut bench = Bench::of(profile);
+    for mut bench in Bench::everywhere() {
+        let profile = bench.ground.profile;
         let canary = canary(&bench);
         let dir = canary.path();
-        bench.show(dir);
+        match &mut bench.image {
+            Some(image) => image.mounts.push(mount(dir)),
+            None => bench.show(dir),
+        }
         let neighbour = Bench::of(profile);
         let victim = neighbour.start(&Order::new(&["sleep", "1000"]));
         let before = host();
@@ -152,6 +156,12 @@ fn no_profile_reaches_anything_beyond_the_ids_of_its_job() {
         kill(victim);
         check_refusals(profile, &got);
     }
+}
+
+/// A directory of the host as a part of a runtime, at its own path.
+fn mount(dir: &Path) -> RuntimeMount {
+    let source = dir.strip_prefix("/").unwrap().to_owned();
+    RuntimeMount { dir: "/".into(), source, target: dir.to_owned() }
 }
 
 /// The host's settings that the attack tries to change.
@@ -225,19 +235,7 @@ fn image(dir: &Path) -> RuntimeRoot {
         chown(dir.join(name), Some(owner), Some(owner)).unwrap();
         fs::set_permissions(dir.join(name), Permissions::from_mode(mode)).unwrap();
     }
-    for name in ["bin", "lib", "lib64"] {
-        symlink(format!("usr/{name}"), dir.join(name)).unwrap();
-    }
-    fs::create_dir(dir.join("usr")).unwrap();
-    fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
-    let programs = RuntimeMount { dir: "/".into(), source: "usr".into(), target: "/usr".into() };
-    RuntimeRoot {
-        name: "image@1".into(),
-        generation: 1,
-        over_host: false,
-        layers: vec![dir.to_owned()],
-        mounts: vec![programs],
-    }
+    image_with_programs(dir)
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn error_of_a_failed_step_is_its_line_in_the_explained_plan() {
         user,
         root: Root::Host,
         profile: Profile::Strict,
+        writable: false,
     };
     let plan = bench.sandbox.explain(spec).unwrap();
     let mut failed_at = Vec::new();

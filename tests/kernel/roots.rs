@@ -43,8 +43,11 @@ fn mount(dir: &Path, source: &str, target: &str) -> RuntimeMount {
 }
 
 fn sh(bench: &Bench, root: &RuntimeRoot, script: &str) -> Finished {
-    let order = Order { root: Some(root.clone()), ..Order::new(&["/bin/sh", "-c", script]) };
-    bench.run(&order)
+    sh_in(bench, root, script, false)
+}
+
+fn sh_in(bench: &Bench, root: &RuntimeRoot, script: &str, writable: bool) -> Finished {
+    bench.run(&Order { root: Some(root.clone()), writable, ..Order::new(&["/bin/sh", "-c", script]) })
 }
 
 /// The mount points of a job and their types, without those that differ from kernel to kernel.
@@ -108,8 +111,9 @@ fn layers_of_an_image_are_one_read_only_root() {
 #[test]
 fn links_of_an_image_lead_no_mount_astray() {
     needs!(is_root() && static_busybox(), "needs root and a static busybox");
-    for bench in Bench::each() {
+    for (bench, writable) in Bench::each().zip([false; 2]).chain(Bench::each().zip([true; 2])) {
         let dir = &bench.ground.dir;
+        let sh = |bench: &Bench, root: &RuntimeRoot, script: &str| sh_in(bench, root, script, writable);
         let plain = mounts(&sh(&bench, &image(&[&with_shell(dir, "plain")]), "cat /proc/self/mountinfo"));
         for at in ["/dev", "/proc", "/tmp", "/work", "/run", "/dev/pts", "/dev/shm", "/sys/fs/cgroup"] {
             assert!(plain.contains_key(at), "{at} is not in {plain:?}");

@@ -154,7 +154,7 @@ fn a_root_is_open_whatever_mask_the_daemon_has() {
         sandbox(&ground.dir, 60)
     };
     let sandbox = std::thread::scope(|scope| scope.spawn(build).join().unwrap());
-    let bench = Bench { sandbox, ground };
+    let bench = Bench { sandbox, ground, image: None };
     let done = bench.shell(
         "ls -d /etc/alternatives/. /etc/ssl/certs/. /usr/. /sys/devices/system/cpu/cpu0/. | wc -l
         find / -xdev -maxdepth 2 -type d ! -perm -o=rx; stat -c %a / /etc /dev /sys /var /dev/null",

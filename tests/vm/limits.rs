@@ -66,6 +66,7 @@ in_guest! { GUEST, "limits", alone: true, image:
     a_job_sees_its_own_limits_and_no_other_cgroup
     runtimes_size_themselves_by_the_limits_of_the_job
     a_work_directory_on_disk_ends_at_its_quota
+    a_writable_root_on_disk_has_the_quota_of_work
     a_job_cannot_leave_the_quota_of_its_work_directory
     uploads_count_for_the_quota_of_a_work_directory
     disk_traffic_keeps_to_its_limit_in_both_directions

@@ -17,6 +17,27 @@ a_work_directory_on_disk_ends_at_its_quota() {
     esac
 }
 
+# The kernel lets root pass a quota (CAP_SYS_RESOURCE), and root has mounted the overlay.
+a_writable_root_on_disk_has_the_quota_of_work() {
+    local applet box=$node/runtimes/box/1.0.0
+    mkdir -p $box/root/bin
+    cp /usr/bin/busybox $box/root/bin/busybox
+    for applet in sh head wc rm; do ln -s busybox $box/root/bin/$applet; done
+    head -c 3000000 /dev/zero >$box/root/below
+    echo "{name: box, version: 1.0.0, mounts: [{source: root, target: /}]}" >$box/runtime.yml
+    rnx runtime list >/dev/null
+    # What the one place takes, the other has not; and 4096 files are all of them together.
+    run_job --runtime=box --writable sh -c 'echo x >>/below; head -c 20000000 /dev/zero >/x; wc -c </x
+        head -c 2000000 /dev/zero >/work/y; wc -c </work/y; rm /x /work/y
+        i=0; while [ $i -lt 5000 ] && true 2>/dev/null >/f$i; do i=$((i + 1)); done; echo $i'
+    case "$(tr '\n' ' ' </tmp/output)" in
+    "13"??????" 0 40"??" ") ;;
+    *) fail $1 "$(cat /tmp/output /tmp/status)"; return ;;
+    esac
+    [ "$(wc -c <$box/root/below)" = 3000000 ] || { fail $1 "the layer of the runtime has changed"; return; }
+    until_true 60 test ! -e $node/work/$id && pass $1 || fail $1 "left: $(find $node/work/$id | head)"
+}
+
 a_job_cannot_leave_the_quota_of_its_work_directory() {
     local out
     # The first command shows that the job may change its own files.
