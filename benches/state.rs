@@ -152,6 +152,7 @@ fn fill(dir: &Path, count: u64) {
         request_id: String::new(),
         client: Default::default(),
         part: None,
+        build: None,
     };
     let ending = Ending {
         status: Status::Completed,

@@ -16,6 +16,7 @@ mod e2e {
     mod appetite;
     mod bridged_walls;
     mod budgets;
+    mod builds;
     mod certificates;
     mod client;
     mod completion;
@@ -76,6 +77,7 @@ mod e2e {
     mod python_sdk;
     mod quick_start;
     mod races;
+    mod recipes;
     mod recovery;
     mod run;
     mod runtimes;

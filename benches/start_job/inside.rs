@@ -241,5 +241,6 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         request_id: String::new(),
         client: Default::default(),
         part: None,
+        build: None,
     }
 }

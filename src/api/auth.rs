@@ -12,14 +12,8 @@ use crate::diag::{Level, limited};
 use crate::exporter::Counts;
 use log::log_enabled;
 
-/// One RPC: its full name, its operation in errors, the roles that may call it, and whether it is built.
-struct Row(&'static str, &'static str, &'static [Role], Built);
-
-#[derive(Clone, Copy, PartialEq)]
-enum Built {
-    Yes,
-    NotYet,
-}
+/// One RPC: its full name, its operation in errors, and the roles that may call it.
+struct Row(&'static str, &'static str, &'static [Role]);
 
 const ADMIN: &[Role] = &[Role::Admin];
 const ALL: &[Role] = &[Role::Admin, Role::Viewer];
@@ -27,68 +21,60 @@ const ALL: &[Role] = &[Role::Admin, Role::Viewer];
 /// All RPCs; a test compares the table with `ALL_METHODS` of the generated code.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    Row("/joblet.JobService/RunJob", "run_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/GetJobStatus", "get_job_status", ALL, Built::Yes),
-    Row("/joblet.JobService/StopJob", "stop_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/CancelJob", "stop_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/DeleteJob", "delete_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/DeleteAllJobs", "delete_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/GetJobLogs", "get_job_logs", ALL, Built::Yes),
-    Row("/joblet.JobService/ListJobs", "list_jobs", ALL, Built::Yes),
-    Row("/joblet.JobService/GetJobMetrics", "get_job_metrics", ALL, Built::Yes),
-    Row("/joblet.JobService/StreamJobMetrics", "get_job_metrics", ALL, Built::Yes),
-    Row("/joblet.JobService/RunWorkflow", "run_job", ADMIN, Built::Yes),
-    Row("/joblet.JobService/GetWorkflowStatus", "get_workflow_status", ALL, Built::Yes),
-    Row("/joblet.JobService/ListWorkflows", "list_workflows", ALL, Built::Yes),
-    Row("/joblet.JobService/GetWorkflowJobs", "get_workflow_jobs", ALL, Built::Yes),
-    Row("/joblet.JobService/CancelWorkflow", "stop_job", ADMIN, Built::Yes),
-    Row("/joblet.UploadService/Upload", "run_job", ADMIN, Built::Yes),
-    Row("/joblet.UploadService/GetUpload", "run_job", ADMIN, Built::Yes),
-    Row("/joblet.UploadService/DeleteUpload", "run_job", ADMIN, Built::Yes),
-    Row("/joblet.NetworkService/CreateNetwork", "create_network", ADMIN, Built::Yes),
-    Row("/joblet.NetworkService/ListNetworks", "list_networks", ALL, Built::Yes),
-    Row("/joblet.NetworkService/RemoveNetwork", "remove_network", ADMIN, Built::Yes),
-    Row("/joblet.NetworkService/GetNetwork", "list_networks", ALL, Built::Yes),
-    Row("/joblet.NetworkService/ChangeEgress", "change_egress", ADMIN, Built::Yes),
-    Row("/joblet.NetworkService/GetDenials", "get_denials", ALL, Built::Yes),
-    Row("/joblet.SessionService/Forward", "forward", ADMIN, Built::Yes),
-    Row("/joblet.VolumeService/CreateVolume", "create_volume", ADMIN, Built::Yes),
-    Row("/joblet.VolumeService/ListVolumes", "list_volumes", ALL, Built::Yes),
-    Row("/joblet.VolumeService/RemoveVolume", "remove_volume", ADMIN, Built::Yes),
-    Row("/joblet.VolumeService/GetVolume", "list_volumes", ALL, Built::Yes),
-    Row("/joblet.VolumeService/ResizeVolume", "create_volume", ADMIN, Built::Yes),
-    Row("/joblet.VolumeService/WriteFiles", "copy_files", ADMIN, Built::Yes),
-    Row("/joblet.VolumeService/ReadFiles", "copy_files", ADMIN, Built::Yes),
-    Row("/joblet.MonitoringService/GetSystemStatus", "get_metrics", ALL, Built::Yes),
-    Row("/joblet.MonitoringService/StreamSystemMetrics", "get_metrics", ALL, Built::Yes),
-    Row("/joblet.RuntimeService/ListRuntimes", "list_runtimes", ALL, Built::Yes),
-    Row("/joblet.RuntimeService/GetRuntimeInfo", "get_runtime", ALL, Built::Yes),
-    Row("/joblet.RuntimeService/TestRuntime", "test_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/InstallRuntimeFromGithub", "build_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/InstallRuntimeFromLocal", "build_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/StreamingInstallRuntimeFromGithub", "build_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/StreamingInstallRuntimeFromLocal", "build_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/ValidateRuntimeSpec", "get_runtime", ALL, Built::Yes),
-    Row("/joblet.RuntimeService/RemoveRuntime", "remove_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/ImportRuntime", "build_runtime", ADMIN, Built::Yes),
-    Row("/joblet.RuntimeService/BuildRuntime", "build_runtime", ADMIN, Built::NotYet),
-    Row("/joblet.RuntimeService/ValidateRuntimeYAML", "get_runtime", ALL, Built::NotYet),
+    Row("/joblet.JobService/RunJob", "run_job", ADMIN),
+    Row("/joblet.JobService/GetJobStatus", "get_job_status", ALL),
+    Row("/joblet.JobService/StopJob", "stop_job", ADMIN),
+    Row("/joblet.JobService/CancelJob", "stop_job", ADMIN),
+    Row("/joblet.JobService/DeleteJob", "delete_job", ADMIN),
+    Row("/joblet.JobService/DeleteAllJobs", "delete_job", ADMIN),
+    Row("/joblet.JobService/GetJobLogs", "get_job_logs", ALL),
+    Row("/joblet.JobService/ListJobs", "list_jobs", ALL),
+    Row("/joblet.JobService/GetJobMetrics", "get_job_metrics", ALL),
+    Row("/joblet.JobService/StreamJobMetrics", "get_job_metrics", ALL),
+    Row("/joblet.JobService/RunWorkflow", "run_job", ADMIN),
+    Row("/joblet.JobService/GetWorkflowStatus", "get_workflow_status", ALL),
+    Row("/joblet.JobService/ListWorkflows", "list_workflows", ALL),
+    Row("/joblet.JobService/GetWorkflowJobs", "get_workflow_jobs", ALL),
+    Row("/joblet.JobService/CancelWorkflow", "stop_job", ADMIN),
+    Row("/joblet.UploadService/Upload", "run_job", ADMIN),
+    Row("/joblet.UploadService/GetUpload", "run_job", ADMIN),
+    Row("/joblet.UploadService/DeleteUpload", "run_job", ADMIN),
+    Row("/joblet.NetworkService/CreateNetwork", "create_network", ADMIN),
+    Row("/joblet.NetworkService/ListNetworks", "list_networks", ALL),
+    Row("/joblet.NetworkService/RemoveNetwork", "remove_network", ADMIN),
+    Row("/joblet.NetworkService/GetNetwork", "list_networks", ALL),
+    Row("/joblet.NetworkService/ChangeEgress", "change_egress", ADMIN),
+    Row("/joblet.NetworkService/GetDenials", "get_denials", ALL),
+    Row("/joblet.SessionService/Forward", "forward", ADMIN),
+    Row("/joblet.VolumeService/CreateVolume", "create_volume", ADMIN),
+    Row("/joblet.VolumeService/ListVolumes", "list_volumes", ALL),
+    Row("/joblet.VolumeService/RemoveVolume", "remove_volume", ADMIN),
+    Row("/joblet.VolumeService/GetVolume", "list_volumes", ALL),
+    Row("/joblet.VolumeService/ResizeVolume", "create_volume", ADMIN),
+    Row("/joblet.VolumeService/WriteFiles", "copy_files", ADMIN),
+    Row("/joblet.VolumeService/ReadFiles", "copy_files", ADMIN),
+    Row("/joblet.MonitoringService/GetSystemStatus", "get_metrics", ALL),
+    Row("/joblet.MonitoringService/StreamSystemMetrics", "get_metrics", ALL),
+    Row("/joblet.RuntimeService/ListRuntimes", "list_runtimes", ALL),
+    Row("/joblet.RuntimeService/GetRuntimeInfo", "get_runtime", ALL),
+    Row("/joblet.RuntimeService/TestRuntime", "test_runtime", ADMIN),
+    Row("/joblet.RuntimeService/InstallRuntimeFromGithub", "build_runtime", ADMIN),
+    Row("/joblet.RuntimeService/InstallRuntimeFromLocal", "build_runtime", ADMIN),
+    Row("/joblet.RuntimeService/StreamingInstallRuntimeFromGithub", "build_runtime", ADMIN),
+    Row("/joblet.RuntimeService/StreamingInstallRuntimeFromLocal", "build_runtime", ADMIN),
+    Row("/joblet.RuntimeService/ValidateRuntimeSpec", "get_runtime", ALL),
+    Row("/joblet.RuntimeService/RemoveRuntime", "remove_runtime", ADMIN),
+    Row("/joblet.RuntimeService/ImportRuntime", "build_runtime", ADMIN),
+    Row("/joblet.RuntimeService/BuildRuntime", "build_runtime", ADMIN),
+    Row("/joblet.RuntimeService/ValidateRuntimeYAML", "get_runtime", ALL),
 ];
 
-/// Checks that a role may call a method, and then that the method is built: a client without the right does not learn
-/// whether an RPC is built.
+/// Checks that a role may call a method.
 fn permit(method: &str, role: Option<Role>) -> Result<(), RpcStatus> {
     let row = TABLE.iter().find(|row| row.0 == method);
     let operation = row.map_or(method, |row| row.1);
     match row {
-        Some(row) if role.is_some_and(|role| row.2.contains(&role)) => match row.3 {
-            Built::Yes => Ok(()),
-            Built::NotYet => {
-                let name = method.rsplit('/').next().unwrap_or(method);
-                let text = format!("{name} is not supported by this version of joblet");
-                Err(status::new(RpcStatusCode::UNIMPLEMENTED, &text))
-            }
-        },
+        Some(row) if role.is_some_and(|role| row.2.contains(&role)) => Ok(()),
         _ => {
             let text = format!("role {} is not allowed to perform operation {operation}", Role::word(role));
             Err(status::new(RpcStatusCode::PERMISSION_DENIED, &text))

@@ -229,16 +229,12 @@ fn calls_are_authorised_checked_and_answered_by_the_loop() {
         failure(JobServiceClient::new(admin.clone()).run_job_opt(&RunJobRequest::new(), option())),
         (RpcStatusCode::INVALID_ARGUMENT, "command is required".into())
     );
-    assert_eq!(
-        failure(
-            RuntimeServiceClient::new(admin)
-                .validate_runtime_y_a_m_l_opt(&ValidateRuntimeYAMLRequest::new(), option())
-        ),
-        (
-            RpcStatusCode::UNIMPLEMENTED,
-            "ValidateRuntimeYAML is not supported by this version of joblet".into()
-        )
-    );
+    let unbuilt = BuildRuntimeRequest { yaml_content: "name: a\nfoo: b\n".into(), ..Default::default() };
+    let runtimes = RuntimeServiceClient::new(admin);
+    let mut stream = runtimes.build_runtime_opt(&unbuilt, option()).unwrap();
+    let (code, text) =
+        failure(futures_executor::block_on(futures_util::StreamExt::next(&mut stream)).unwrap());
+    assert!(code == RpcStatusCode::INVALID_ARGUMENT && text.contains("unknown field `foo`"), "{text}");
     let long = "\u{1f980}".repeat(1 << 20);
     let (code, text) = failure(viewer.get_job_status_opt(&status_req(&long), option()));
     assert_eq!(code, RpcStatusCode::NOT_FOUND, "{text}");

@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::outputs::Outputs;
 use super::pool::Pool;
 use super::provision::{Node, Supply};
+use super::runtimes::build_root;
 use super::sources::Sources;
 use super::spawner::Starts;
 use super::staging::Staging;
@@ -25,7 +26,7 @@ use super::stores::Stores;
 use super::timers::Timers;
 use super::workflows::Workflows;
 use crate::exporter::Counts;
-use crate::job::{Enforcement, JobSpec};
+use crate::job::{Enforcement, JobId, JobSpec};
 use crate::metrics::Sampler;
 use crate::output::{Collector, SpoolLimits};
 use crate::sandbox::RuntimeRoot;
@@ -120,6 +121,11 @@ impl Report {
     pub(super) fn egress_changed(&self, change: EgressChange) {
         (self.0)(WorkerEvent::EgressChanged(Box::new(change)));
     }
+
+    /// Nobody needs the /work of a job that has built a runtime.
+    pub(super) fn tree_taken(&self, id: JobId) {
+        (self.0)(WorkerEvent::TreeTaken(id));
+    }
 }
 
 impl fmt::Debug for Report {
@@ -169,6 +175,9 @@ impl fmt::Debug for Shutdown {
 impl Core {
     /// The root of a job; `None`: the host's paths.
     pub(super) fn root_of(&self, spec: &JobSpec) -> Option<Arc<RuntimeRoot>> {
+        if let Some(dir) = &spec.build {
+            return Some(Arc::new(build_root(dir)));
+        }
         self.supply.runtimes.root(spec.runtime.as_ref()?)
     }
 

@@ -200,6 +200,7 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::Recorded(outcome) => lifecycle::on_recorded(core, outcome),
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
         WorkerEvent::Collected(collected) => lifecycle::on_collected(core, collected),
+        WorkerEvent::TreeTaken(id) => lifecycle::on_tree_taken(core, id),
         WorkerEvent::Network(changed) => core.supply.networks.take_in(*changed, &mut core.supply.addresses),
         WorkerEvent::Volume(changed) => core.supply.volumes.take_in(*changed),
         WorkerEvent::History(HistoryEvent::Complete(id)) => lifecycle::measure(core, id),

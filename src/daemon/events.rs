@@ -37,6 +37,8 @@ pub(super) enum WorkerEvent {
     Staged(Staged),
     /// The files that a job left for others are kept, or cannot be.
     Collected(Collected),
+    /// Nobody needs the /work of a job that has built a runtime.
+    TreeTaken(JobId),
     /// A network is made or removed, or could not be.
     Network(Box<Changed>),
     /// A volume is made or removed, or could not be.

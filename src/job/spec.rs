@@ -1,5 +1,6 @@
 //! A validated request of a client, with the node's defaults filled in.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,10 @@ pub struct JobSpec {
     /// Its place in a workflow; `None`: a client made the request for it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// The directory of the daemon's with the files of a build, where the job builds a runtime; `None`: it does not. No client can
+    /// ask for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<PathBuf>,
 }
 
 impl JobSpec {
@@ -107,6 +112,7 @@ impl JobSpec {
             request_id: String::new(),
             client: ClientId::default(),
             part: None,
+            build: None,
         }
     }
 

@@ -22,10 +22,10 @@ use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    DataChunk, FilesMessage, ForwardReq, ForwardRes, GetJobLogsReq, ImportRuntimeRequest,
-    ImportRuntimeResponse, InstallRuntimeFromLocalRequest, InstallRuntimeRequest, JobMetricsRequest,
-    JobMetricsSample, RuntimeInstallationChunk, StreamMetricsReq, SystemMetricsRes, UploadRequest,
-    UploadStatus,
+    BuildRuntimeProgress, BuildRuntimeRequest, DataChunk, FilesMessage, ForwardReq, ForwardRes,
+    GetJobLogsReq, ImportRuntimeRequest, ImportRuntimeResponse, InstallRuntimeFromLocalRequest,
+    InstallRuntimeRequest, JobMetricsRequest, JobMetricsSample, RuntimeInstallationChunk, StreamMetricsReq,
+    SystemMetricsRes, UploadRequest, UploadStatus,
 };
 use crate::pb::joblet_grpc::{
     JobServiceClient, MonitoringServiceClient, NetworkServiceClient, RuntimeServiceClient,
@@ -202,6 +202,16 @@ impl Server {
     ) -> Result<()> {
         let client = RuntimeServiceClient::new(self.channel.clone());
         self.follow(client.streaming_install_runtime_from_local_opt(request, CallOption::default()), each)
+    }
+
+    /// Passes every message of a build to `each`, until its end.
+    pub(crate) fn build_runtime(
+        &self,
+        request: &BuildRuntimeRequest,
+        each: impl FnMut(&BuildRuntimeProgress) -> Result<()>,
+    ) -> Result<()> {
+        let client = RuntimeServiceClient::new(self.channel.clone());
+        self.follow(client.build_runtime_opt(request, CallOption::default()), each)
     }
 
     /// Makes one call of ImportRuntime, whose messages `send` writes, and returns its reply.

@@ -24,13 +24,17 @@
 pub mod description;
 mod error;
 mod layer;
+mod recipe;
 mod staging;
 mod store;
+mod take;
 mod tree;
 
 pub use crate::job::runtime::{RuntimeId, RuntimeName, RuntimeSpec, Version, Wanted};
 pub use description::{Base, Description, Image, Mount, Requirements};
 pub use error::RuntimeError;
 pub use layer::LayerDigest;
+pub use recipe::{Language, RECIPE_FILES, RECIPE_PLACE, Recipe};
 pub use staging::Staging;
 pub use store::{LayerHold, Removed, Runtime, Store, Use};
+pub use take::{Taken, Taker, directory_beneath};

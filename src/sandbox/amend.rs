@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{CWD, Mode};
-use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_remount, move_mount};
+use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_bind, mount_remount, move_mount};
 
 use super::create::{Sandbox, text};
 use super::error::{SandboxError, preparing};
@@ -62,6 +62,20 @@ impl Sandbox {
         let done = act();
         preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;
         Ok(done)
+    }
+
+    /// Shows a directory of /work at other places too, which are there. Call it as [`Sandbox::resize`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn show_at(
+        &self,
+        mounts: BorrowedFd<'_>,
+        directory: &str,
+        places: &[&str],
+    ) -> Result<(), SandboxError> {
+        let bind = || places.iter().try_for_each(|place| mount_bind(directory, *place));
+        preparing(self.inside(mounts, bind)?, &format!("mount {directory} at {}", places.join(" and ")))
     }
 
     /// Attaches volumes, each a detached mount with the place where the job finds it, which is `/volumes/` and a name. The

@@ -43,6 +43,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         request_id: format!("request-{serial}"),
         client: Default::default(),
         part: None,
+        build: None,
     };
     Record {
         id: JobId::parse(&format!("f47ac10b-58cc-4372-a567-{serial:012}")).unwrap(),

@@ -3,6 +3,7 @@
 use super::history::{logs, until_complete};
 use super::volumes::has_images;
 use crate::helper::TestDaemon;
+use crate::helper::daemon::Node;
 use crate::helper::programs::source;
 use crate::helper::python;
 use crate::helper::rnx::{Output, Running};
@@ -75,4 +76,15 @@ fn sdk_of_this_contract_runs_a_workflow() {
     let d = TestDaemon::start();
     let text = call(&d, "2.1.1", "tests/clients/sdk_workflow.py", &[]).ok();
     assert!(text.contains("workflow: ok"), "{text}");
+}
+
+#[test]
+fn both_sdks_install_or_build_test_and_remove_a_runtime() {
+    for version in ["2.1.1", "2.5.2"] {
+        let node = Node::set_up();
+        node.set("runtime.build.network", "none");
+        let d = node.start();
+        let text = call(&d, version, "tests/clients/sdk_runtimes.py", &[]).ok();
+        assert!(text.contains("runtimes: ok"), "{version}: {text}");
+    }
 }

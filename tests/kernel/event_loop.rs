@@ -110,6 +110,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         request_id: String::new(),
         client: Default::default(),
         part: None,
+        build: None,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::Refusal;
 use super::request::{invalid, repeated};
+use super::runtime::build_job;
+use super::{Refusal, Rules};
 use crate::daemon::command::{InstallEvent, InstallRequest, InstalledRuntime, Origin};
 use crate::pb::joblet::{
     InstallRuntimeFromLocalRequest, InstallRuntimeRequest, InstallRuntimeResponse, RuntimeInstallationChunk,
@@ -18,7 +19,10 @@ const LONGEST: usize = 1024;
 ///
 /// # Errors
 /// No name of a runtime, or a path that breaks a rule of uploads.
-pub(in crate::api) fn from_files(req: InstallRuntimeFromLocalRequest) -> Result<InstallRequest, Refusal> {
+pub(in crate::api) fn from_files(
+    req: InstallRuntimeFromLocalRequest,
+    rules: &Rules,
+) -> Result<InstallRequest, Refusal> {
     let spec = req.runtimeSpec.parse()?;
     let file = |file: crate::pb::joblet::RuntimeFile| Upload {
         path: file.path.into_bytes(),
@@ -31,14 +35,18 @@ pub(in crate::api) fn from_files(req: InstallRuntimeFromLocalRequest) -> Result<
         return invalid("a runtime has one file at least, runtime.yml".to_owned());
     }
     upload::check(&files, &LinkRoots::default()).map_err(Refusal::Upload)?;
-    Ok(InstallRequest { spec, origin: Origin::Files(files), replace: req.forceReinstall })
+    let job = build_job(rules)?;
+    Ok(InstallRequest { spec, origin: Origin::Files(files), replace: req.forceReinstall, job })
 }
 
 /// An installation from a registry.
 ///
 /// # Errors
 /// No name of a runtime, a registry that is named twice, or a field that means nothing for a registry.
-pub(in crate::api) fn from_registry(req: InstallRuntimeRequest) -> Result<InstallRequest, Refusal> {
+pub(in crate::api) fn from_registry(
+    req: InstallRuntimeRequest,
+    rules: &Rules,
+) -> Result<InstallRequest, Refusal> {
     let spec = req.runtimeSpec.parse()?;
     if !req.path.is_empty() {
         return invalid(
@@ -60,12 +68,14 @@ pub(in crate::api) fn from_registry(req: InstallRuntimeRequest) -> Result<Instal
         }
     }
     let origin = Origin::Registry { place, branch: req.branch };
-    Ok(InstallRequest { spec, origin, replace: req.forceReinstall })
+    let job = build_job(rules)?;
+    Ok(InstallRequest { spec, origin, replace: req.forceReinstall, job })
 }
 
 /// The reply to a client that waited for the end.
 pub(in crate::api) fn installed(made: InstalledRuntime) -> InstallRuntimeResponse {
     InstallRuntimeResponse {
+        buildJobUuid: made.job.map(|id| id.to_string()).unwrap_or_default(),
         runtimeSpec: made.id.to_string(),
         status: "completed".to_owned(),
         message: made.message,
@@ -124,7 +134,13 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::daemon::DaemonConfig;
+    use crate::job::limits::CoreSet;
     use crate::pb::joblet::RuntimeFile;
+
+    fn rules() -> Rules {
+        Rules::new(&DaemonConfig::default(), CoreSet::parse("0").unwrap(), 1024).unwrap()
+    }
 
     fn local(spec: &str, path: &str) -> Result<InstallRequest, String> {
         let file = RuntimeFile { path: path.into(), executable: true, ..Default::default() };
@@ -133,7 +149,7 @@ mod tests {
             files: vec![file],
             ..Default::default()
         };
-        from_files(req).map_err(|why| why.to_string())
+        from_files(req, &rules()).map_err(|why| why.to_string())
     }
 
     #[test]
@@ -145,19 +161,20 @@ mod tests {
         }
         assert!(local("../app", "x").is_err());
         let none = InstallRuntimeFromLocalRequest { runtimeSpec: "app".into(), ..Default::default() };
-        assert!(from_files(none).is_err());
+        assert!(from_files(none, &rules()).is_err());
     }
 
     #[test]
     fn a_registry_is_named_once() {
         let named = |repository: &str, url: &str, path: &str| {
-            from_registry(InstallRuntimeRequest {
+            let request = InstallRuntimeRequest {
                 runtimeSpec: "app@1.0.0".into(),
                 repository: repository.into(),
                 registry_url: url.into(),
                 path: path.into(),
                 ..Default::default()
-            })
+            };
+            from_registry(request, &rules())
         };
         for (repository, url, expected) in [("a/b", "", "a/b"), ("", "https://x", "https://x"), ("", "", "")]
         {

@@ -4,6 +4,7 @@
 //! checks again. [`reply`] converts back. Both directions are pure functions: [`Rules`] holds the facts of
 //! the node that they need.
 
+pub(super) mod build;
 pub(super) mod files;
 pub(super) mod forward;
 pub(super) mod host;
@@ -19,7 +20,7 @@ pub(super) mod workflow;
 
 use std::time::Duration;
 
-use crate::config::daemon::{DaemonConfig, Network, Process, Workflow};
+use crate::config::daemon::{Build, DaemonConfig, Network, Process, Workflow};
 use crate::job::egress::List;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
 use crate::job::publish::{Publishable, Published};
@@ -98,6 +99,7 @@ pub struct Rules {
     validate_commands: bool,
     node_id: String,
     workflow: Workflow,
+    build: Build,
 }
 
 impl Rules {
@@ -141,6 +143,7 @@ impl Rules {
             validate_commands: jobs.validate_commands,
             node_id: config.server.node_id.clone(),
             workflow: config.workflow,
+            build: config.runtime.build.clone(),
         })
     }
 }

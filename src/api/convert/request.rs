@@ -96,6 +96,7 @@ pub(in crate::api) fn run(
         // The call knows it, not the message.
         client: ClientId::default(),
         part: None,
+        build: None,
     });
     spec::check_environment(&spec)?;
     Ok((spec, uploads))

@@ -61,6 +61,26 @@ pub(in crate::api) fn test(text: &str, rules: &Rules) -> Result<Box<JobSpec>, Re
     Ok(super::request::run(request, rules)?.0)
 }
 
+/// The job that builds a runtime: its limits, its network and its time. The build itself fills in the rest.
+///
+/// # Errors
+/// The configuration asks for something that no job may have.
+pub(in crate::api) fn build_job(rules: &Rules) -> Result<Box<JobSpec>, Refusal> {
+    let build = &rules.build;
+    let most = i32::try_from(rules.max_memory_mib).unwrap_or(i32::MAX);
+    let timeout = rules.job_timeout.map_or(build.timeout, |most| most.min(build.timeout));
+    let request = RunJobRequest {
+        name: "runtime-build".to_owned(),
+        command: "/bin/sh".to_owned(),
+        network: build.network.clone(),
+        maxMemory: i32::try_from(build.memory).unwrap_or(i32::MAX).min(most),
+        timeout: units::format_duration(timeout),
+        user: "root".to_owned(),
+        ..RunJobRequest::default()
+    };
+    Ok(super::request::run(request, rules)?.0)
+}
+
 /// The reply with all runtimes.
 pub(in crate::api) fn list(runtimes: Vec<RuntimeView>) -> RuntimesRes {
     RuntimesRes { runtimes: runtimes.into_iter().map(info).collect(), ..RuntimesRes::default() }

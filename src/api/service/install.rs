@@ -1,5 +1,8 @@
 //! Calls that install runtimes from files or a registry.
 
+use std::future::poll_fn;
+use std::task::ready;
+
 use futures_channel::{mpsc, oneshot};
 use futures_util::{SinkExt, StreamExt};
 use grpcio::{
@@ -7,14 +10,16 @@ use grpcio::{
 };
 
 use super::Jobs;
-use crate::api::convert::{Refusal, install};
+use crate::api::convert::{Refusal, Rules, install};
 use crate::api::limits::Kind;
 use crate::api::{bridge, status};
-use crate::daemon::command::{InstallEvent, InstallRequest, InstalledRuntime, Installer};
+use crate::daemon::command::{
+    Caller, CommandError, InstallEvent, InstallRequest, InstalledRuntime, Installer,
+};
 use crate::pb::joblet::{InstallRuntimeResponse, RuntimeInstallationChunk};
 
 /// Events that wait for a client. One that reads more slowly misses some of them.
-const EVENTS: usize = 64;
+pub(super) const EVENTS: usize = 64;
 
 /// Serves a call that is answered at its end.
 pub(super) fn serve<Q: protobuf::Message>(
@@ -22,9 +27,10 @@ pub(super) fn serve<Q: protobuf::Message>(
     ctx: &RpcContext<'_>,
     req: RequestStream<Q>,
     sink: ClientStreamingSink<InstallRuntimeResponse>,
-    convert: fn(Q) -> Result<InstallRequest, Refusal>,
+    convert: fn(Q, &Rules) -> Result<InstallRequest, Refusal>,
 ) {
     let (installer, upload_limit) = (jobs.installer.clone(), jobs.upload_limit.clone());
+    let (commands, rules) = (jobs.commands.clone(), jobs.rules.clone());
     bridge::serve(
         ctx,
         jobs.call_limits.acquire(ctx, Kind::Upload),
@@ -33,8 +39,11 @@ pub(super) fn serve<Q: protobuf::Message>(
         move |message: Q| async move {
             let bytes = message.compute_size();
             let permit = upload_limit.acquire(bytes).map_err(|refusal| status::of_refusal(&refusal))?;
-            let request = convert(message).map_err(|refusal| status::of_refusal(&refusal))?;
-            let made = run(&installer, request, permit, |_| {})?;
+            let request = convert(message, &rules).map_err(|refusal| status::of_refusal(&refusal))?;
+            // A call without a stream does not tell that its client has gone: the time of the job bounds a build.
+            let (_waits, gone) = oneshot::channel();
+            let caller = Caller { commands, gone };
+            let made = run(&installer, request, caller, permit, |_| {})?;
             Ok(install::installed(ended(made.await)?))
         },
     );
@@ -46,9 +55,10 @@ pub(super) fn stream<Q: protobuf::Message>(
     ctx: &RpcContext<'_>,
     mut req: RequestStream<Q>,
     mut sink: DuplexSink<RuntimeInstallationChunk>,
-    convert: fn(Q) -> Result<InstallRequest, Refusal>,
+    convert: fn(Q, &Rules) -> Result<InstallRequest, Refusal>,
 ) {
     let (installer, upload_limit) = (jobs.installer.clone(), jobs.upload_limit.clone());
+    let (commands, rules) = (jobs.commands.clone(), jobs.rules.clone());
     let permit = jobs.call_limits.acquire(ctx, Kind::Upload);
     ctx.spawn(async move {
         let begun = async {
@@ -56,21 +66,21 @@ pub(super) fn stream<Q: protobuf::Message>(
             let message = permit.message(&mut req).await?;
             let bytes = upload_limit.acquire(message.compute_size());
             let bytes = bytes.map_err(|refusal| status::of_refusal(&refusal))?;
-            let request = convert(message).map_err(|refusal| status::of_refusal(&refusal))?;
+            let request = convert(message, &rules).map_err(|refusal| status::of_refusal(&refusal))?;
             let spec = request.spec.to_string();
             let (mut tell, events) = mpsc::channel(EVENTS);
-            let made = run(&installer, request, bytes, move |event| drop(tell.try_send(event)))?;
-            Ok::<_, RpcStatus>((permit, spec, events, made))
+            let (waits, gone) = oneshot::channel();
+            let caller = Caller { commands, gone };
+            let made = run(&installer, request, caller, bytes, move |event| drop(tell.try_send(event)))?;
+            Ok::<_, RpcStatus>(((permit, waits), spec, events, made))
         };
-        let (_permit, spec, mut events, made) = match begun.await {
+        let (_held, spec, mut events, made) = match begun.await {
             Ok(begun) => begun,
             Err(status) => return bridge::note(sink.fail(status).await),
         };
-        while let Some(event) = events.next().await {
-            // The installation goes on without its client.
-            if sink.send((install::event(event), WriteFlags::default())).await.is_err() {
-                break;
-            }
+        if let Err(gone) = forward(&mut events, &mut sink, install::event).await {
+            // The installation goes on without its client, unless it is a build.
+            return bridge::note(Err(gone));
         }
         bridge::note(match ended(made.await) {
             Ok(made) => match sink.send((install::result(made), WriteFlags::default())).await {
@@ -86,22 +96,51 @@ pub(super) fn stream<Q: protobuf::Message>(
     });
 }
 
-type Outcome = Result<InstalledRuntime, RpcStatus>;
+/// Sends events to the client until there are no more. While there is none, the call itself is polled, so that a client that
+/// disconnects is noticed at once.
+pub(super) async fn forward<E, M>(
+    events: &mut mpsc::Receiver<E>,
+    sink: &mut DuplexSink<M>,
+    message: impl Fn(E) -> M,
+) -> grpcio::Result<()> {
+    loop {
+        let event = poll_fn(|cx| {
+            ready!(sink.poll_flush_unpin(cx))?;
+            ready!(sink.poll_ready_unpin(cx))?;
+            events.poll_next_unpin(cx).map(Ok::<_, grpcio::Error>)
+        });
+        match event.await? {
+            Some(event) => sink.start_send_unpin((message(event), WriteFlags::default()))?,
+            None => return Ok(()),
+        }
+    }
+}
+
+type Outcome<T> = Result<T, RpcStatus>;
 
 /// Runs an installation on a thread of its own. `held` lives as long as it.
 fn run(
     installer: &Installer,
     request: InstallRequest,
+    caller: Caller,
     held: impl Send + 'static,
     tell: impl FnMut(InstallEvent) + Send + 'static,
-) -> Result<oneshot::Receiver<Outcome>, RpcStatus> {
+) -> Outcome<oneshot::Receiver<Outcome<InstalledRuntime>>> {
     let begun = installer.install(request).map_err(|e| status::of_command(&e))?;
-    let (done, outcome) = oneshot::channel();
-    let work = move || {
+    on_a_thread("install", move || {
         let _held = held;
-        let _ = done.send(begun.run(tell).map_err(|e| status::of_command(&e)));
-    };
-    let thread = std::thread::Builder::new().name("install".into()).spawn(work);
+        begun.run(caller, tell)
+    })
+}
+
+/// Runs this on a thread of its own, whose outcome comes behind.
+pub(super) fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
+) -> Outcome<oneshot::Receiver<Outcome<T>>> {
+    let (done, outcome) = oneshot::channel();
+    let work = move || drop(done.send(work().map_err(|e| status::of_command(&e))));
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work);
     thread.map_err(|why| {
         status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &format!("cannot start a thread: {why}; try again"))
     })?;
@@ -109,7 +148,7 @@ fn run(
 }
 
 /// The thread sends its outcome, whatever it is.
-fn ended(outcome: Result<Outcome, oneshot::Canceled>) -> Outcome {
+pub(super) fn ended<T>(outcome: Result<Outcome<T>, oneshot::Canceled>) -> Outcome<T> {
     let lost = || status::new(RpcStatusCode::INTERNAL, "the installation was lost; try again");
     outcome.unwrap_or_else(|_| Err(lost()))
 }

@@ -1,8 +1,8 @@
 //! The handlers. A handler never waits: it converts the message, sends a command to the loop and leaves a future.
 //!
-//! [`auth`](super::auth) has permitted the call before a handler sees it, and answers all calls of methods that are not
-//! built.
+//! [`auth`](super::auth) has permitted the call before a handler sees it.
 
+mod build;
 mod files;
 mod import;
 mod install;

@@ -2,17 +2,19 @@
 
 use grpcio::{ClientStreamingSink, DuplexSink, RequestStream, RpcContext, RpcStatusCode};
 
-use super::{Jobs, import, install};
+use super::{Jobs, build, import, install};
 use crate::api::bridge;
+use crate::api::convert::build::validated;
 use crate::api::convert::install::{from_files, from_registry};
 use crate::api::convert::runtime;
 use crate::api::limits::Kind;
 use crate::daemon::command::Command;
 use crate::pb::joblet::{
-    EmptyRequest, ImportRuntimeRequest, ImportRuntimeResponse, InstallRuntimeFromLocalRequest,
-    InstallRuntimeRequest, InstallRuntimeResponse, RuntimeInfoReq, RuntimeInfoRes, RuntimeInstallationChunk,
-    RuntimeRemoveReq, RuntimeRemoveRes, RuntimeTestReq, RuntimeTestRes, RuntimesRes,
-    ValidateRuntimeSpecRequest, ValidateRuntimeSpecResponse,
+    BuildRuntimeProgress, BuildRuntimeRequest, EmptyRequest, ImportRuntimeRequest, ImportRuntimeResponse,
+    InstallRuntimeFromLocalRequest, InstallRuntimeRequest, InstallRuntimeResponse, RuntimeInfoReq,
+    RuntimeInfoRes, RuntimeInstallationChunk, RuntimeRemoveReq, RuntimeRemoveRes, RuntimeTestReq,
+    RuntimeTestRes, RuntimesRes, ValidateRuntimeSpecRequest, ValidateRuntimeSpecResponse,
+    ValidateRuntimeYAMLRequest, ValidateRuntimeYAMLResponse,
 };
 use crate::pb::joblet_grpc::RuntimeService;
 
@@ -135,5 +137,26 @@ impl RuntimeService for Jobs {
         sink: DuplexSink<RuntimeInstallationChunk>,
     ) {
         install::stream(self, &ctx, req, sink, from_registry);
+    }
+
+    fn build_runtime(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<BuildRuntimeRequest>,
+        sink: DuplexSink<BuildRuntimeProgress>,
+    ) {
+        build::stream(self, &ctx, req, sink);
+    }
+
+    fn validate_runtime_y_a_m_l(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<ValidateRuntimeYAMLRequest>,
+        sink: ClientStreamingSink<ValidateRuntimeYAMLResponse>,
+    ) {
+        let Jobs { call_limits, .. } = self.clone();
+        bridge::serve(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |req| async move {
+            Ok(validated(&req.yaml_content))
+        });
     }
 }

@@ -43,7 +43,7 @@ pub use monitoring::Monitoring;
 pub use network::{Ipv6, Network};
 pub use persist::Persist;
 pub use process::Process;
-pub use runtime::Runtime;
+pub use runtime::{Build, Runtime};
 pub use security::Security;
 pub use server::Server;
 pub use state::{Backend, OnShutdown, Retention, State};

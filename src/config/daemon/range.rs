@@ -8,7 +8,7 @@ use super::{Backend, DaemonConfig, OnShutdown};
 use crate::job::egress::List;
 use crate::job::publish::Publishable;
 use crate::job::units::{format_duration, format_size};
-use crate::job::{CONTAINER_IDS, NetRate, ranges};
+use crate::job::{CONTAINER_IDS, NetRate, NetworkMode, ranges};
 
 /// Longest duration taken anywhere: ten years keep every later sum far from an overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -120,11 +120,29 @@ fn check_workflows(c: &DaemonConfig) -> Result<(), String> {
     Ok(())
 }
 
+fn check_builds(build: &super::runtime::Build) -> Result<(), String> {
+    match build.network.parse() {
+        Ok(NetworkMode::Host) => {
+            return Err("runtime.build.network: host is no network of builds; use bridge or another".into());
+        }
+        Ok(_) => {}
+        Err(why) => return Err(format!("runtime.build.network: {why}")),
+    }
+    if build.memory != 0 && build.memory < 4 {
+        return Err(format!("runtime.build.memory: {} is out of range 4..", build.memory));
+    }
+    if build.timeout < Duration::from_secs(1) {
+        return Err("runtime.build.timeout is below 1s".into());
+    }
+    Ok(())
+}
+
 fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     absolute("dataDir", &c.data_dir)?;
     if !c.runtime.base_path.as_os_str().is_empty() {
         absolute("runtime.base_path", &c.runtime.base_path)?;
     }
+    check_builds(&c.runtime.build)?;
     if let Some(dir) = &c.cgroup.base_dir {
         absolute("cgroup base directory", dir)?;
     }

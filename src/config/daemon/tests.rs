@@ -124,6 +124,19 @@ fn ids_that_do_not_suffice_for_jobs_are_refused_by_name() {
 }
 
 #[test]
+fn wrong_values_of_builds_are_refused_by_name() {
+    for (text, expected) in [
+        ("{network: host}", "runtime.build.network: host is no network of builds"),
+        ("{network: A/B}", "runtime.build.network"),
+        ("{timeout: 10ms}", "runtime.build.timeout is below 1s"),
+        ("{memory: 1}", "runtime.build.memory: 1 is out of range 4.."),
+    ] {
+        let error = load(&format!("{KEYS}runtime: {{build: {text}}}"), 0o600, &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     for (text, expected) in [
         ("version: 2.0", "version \"2.0\" is not supported; this joblet reads 3.x"),

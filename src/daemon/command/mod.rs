@@ -4,6 +4,7 @@
 //! The API's side of a request stands in `api/service/job.rs` and `api/convert/`, the client's in
 //! `rnx/command/`.
 
+mod built_tree;
 mod cancel;
 mod cancel_workflow;
 mod delete;
@@ -37,18 +38,20 @@ pub(super) use feed::feed_workflows;
 pub(super) use run_workflow::SEALED;
 
 pub use request::{
-    Answer, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage, LogSource,
-    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, RuntimeView, RuntimesRemoved,
+    Answer, BuildJob, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage,
+    LogSource, NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, RuntimeView, RuntimesRemoved,
     SampleSource, StoredFiles,
 };
 
+pub use built_tree::BuiltTree;
 pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
 
 pub use super::install::{
-    ImportPiece, ImportRequest, ImportedRuntime, InstallEvent, InstallRequest, InstalledRuntime, Installer,
-    Origin,
+    BuildEvent, BuildRequest, BuiltRuntime, Caller, ImportPiece, ImportRequest, ImportedRuntime,
+    InstallEvent, InstallRequest, InstalledRuntime, Installer, Origin,
 };
 pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};
+pub use crate::runtime::Recipe;
 pub use crate::state::workflow::{Defaults, NodeRecord};
 
 /// Carries one command out. An answer whose client is gone is dropped. It leaves facts about jobs for the loop to step.
@@ -94,6 +97,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::ListRuntimes { answer } => core.supply.runtimes.list(answer),
         Command::GetRuntime { runtime, answer } => core.supply.runtimes.show(&runtime, answer),
         Command::TestRuntime { spec, answer } => runtime::test(core, *spec, answer),
+        Command::Build { spec, files, answer } => runtime::build(core, *spec, files, answer),
         Command::RemoveRuntime { runtime, all, answer } => runtime::remove(core, runtime, all, answer),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 
+use super::built_tree::BuiltTree;
 use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
@@ -239,6 +240,15 @@ pub enum Command {
         /// The job as it ended, and the beginning of its output.
         answer: Answer<(JobView, String)>,
     },
+    /// Run a job that builds a runtime. Answered when it is accepted.
+    Build {
+        /// The job, with the directory of its build.
+        spec: Box<JobSpec>,
+        /// Files for its /work.
+        files: Vec<Upload>,
+        /// The job's output, its files and its end.
+        answer: Answer<BuildJob>,
+    },
     /// Remove versions of a runtime that no job has. Answered when their files are gone.
     RemoveRuntime {
         /// The runtime, as clients ask for one.
@@ -281,6 +291,17 @@ pub enum Command {
         /// All figures of the node.
         answer: Answer<Figures>,
     },
+}
+
+/// A job that builds a runtime.
+#[derive(Debug)]
+pub struct BuildJob {
+    /// Its output, and its id.
+    pub log: LogSource,
+    /// Its files, when its last process is gone; canceled where there are none.
+    pub tree: oneshot::Receiver<BuiltTree>,
+    /// The job as it ended, and the beginning of its output.
+    pub ended: oneshot::Receiver<Result<(JobView, String), CommandError>>,
 }
 
 /// A version of a runtime, as replies show it.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use futures_channel::oneshot;
 
-use super::request::{Answer, CommandError, RuntimesRemoved, StoredFiles};
+use super::request::{Answer, BuildJob, CommandError, LogSource, RuntimesRemoved, StoredFiles};
 use super::run;
 use crate::daemon::core::Core;
 use crate::daemon::lifecycle::discard_of_runtime;
 use crate::job::runtime::{RuntimeId, RuntimeSpec, Wanted};
 use crate::job::{JobSpec, JobView};
+use crate::upload::Upload;
 
 /// Has versions removed that no job has, also none that waits for its start or in a workflow.
 pub(super) fn remove(core: &mut Core, runtime: RuntimeSpec, all: bool, answer: Answer<RuntimesRemoved>) {
@@ -49,4 +50,28 @@ pub(super) fn test(core: &mut Core, mut spec: JobSpec, answer: Answer<(JobView, 
             let _ = answer.send(Err(refused.unwrap_or(CommandError::ShuttingDown)));
         }
     }
+}
+
+/// Starts a job that builds a runtime. Its /work is handed out when its last process is gone.
+pub(super) fn build(core: &mut Core, spec: JobSpec, files: Vec<Upload>, answer: Answer<BuildJob>) {
+    let (starter, mut started) = oneshot::channel();
+    let Some(id) = run::handle(core, spec, files, StoredFiles::default(), starter) else {
+        let refused = started.try_recv().ok().flatten().and_then(Result::err);
+        let _ = answer.send(Err(refused.unwrap_or(CommandError::ShuttingDown)));
+        return;
+    };
+    let (builder, tree) = oneshot::channel();
+    let (tester, ended) = oneshot::channel();
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    job.waiters.builder = Some(builder);
+    job.waiters.testers.push(tester);
+    let log = LogSource {
+        id,
+        dir: core.node.spool.join(id.to_string()),
+        is_known: true,
+        history: core.streams.stores.rows_of(id),
+        watermark: job.output.watermark.clone(),
+    };
+    // One that nobody waits for any more is stopped by whoever asked for it, when that is seen.
+    let _ = answer.send(Ok(BuildJob { log, tree, ended }));
 }

@@ -11,11 +11,14 @@
 //! | the runtime's own files are written there | the same |
 //! | their directory gets its name and version | a runtime |
 //!
-//! [`import`] takes images, [`package`] files and archives; [`registry`] is pure, [`download`] fetches.
+//! [`import`] takes images, [`package`] files and archives; [`registry`] is pure, [`download`] fetches. What has to be built
+//! is built by a job ([`build`]), with the walls and limits of every job: nothing here executes a program.
 
+mod build;
 mod download;
 mod import;
 mod package;
+mod recipe;
 mod registry;
 
 use std::collections::HashSet;
@@ -29,10 +32,13 @@ use super::command::CommandError;
 use crate::config::daemon::Runtime as RuntimeConfig;
 use crate::image::Limits;
 use crate::job::runtime::{RuntimeId, RuntimeName, RuntimeSpec};
+use crate::job::{JobId, JobSpec};
 use crate::runtime::{RuntimeError, Store};
 use crate::upload::Upload;
 
+pub use build::Caller;
 pub use import::{ImportPiece, ImportRequest, ImportedRuntime};
+pub use recipe::{BuildEvent, BuildRequest, BuiltRuntime};
 
 /// Installations at one time, of all clients. Each has a thread.
 const MOST: usize = 4;
@@ -56,6 +62,8 @@ pub struct InstallRequest {
     pub origin: Origin,
     /// Whether it replaces the same version.
     pub replace: bool,
+    /// The job that builds it, where its package is to be built: its limits, its network and its time.
+    pub job: Box<JobSpec>,
 }
 
 /// The place of a runtime's files.
@@ -105,6 +113,8 @@ pub struct InstalledRuntime {
     pub message: String,
     /// The registry that had it; empty: none.
     pub registry: String,
+    /// The job that has built it, if one has.
+    pub job: Option<JobId>,
 }
 
 impl Installer {

@@ -1,12 +1,14 @@
 //! Installing a runtime from files: those of a client, or the archive of a registry.
 
+use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::build::{Build, Caller};
 use super::download::Downloads;
-use super::registry::{self, Index, Release};
+use super::registry::{self, Index, OS_RELEASE, Release};
 use super::{Claim, InstallEvent, InstallRequest, InstalledRuntime, Installer, Origin, refused, scratch};
 use crate::daemon::command::CommandError;
 use crate::diag::disk_remedy;
@@ -16,10 +18,8 @@ use crate::runtime::description::{FILE, MAX_TEXT};
 use crate::runtime::{Description, Staging};
 use crate::upload::{Upload, write_beneath};
 
-/// The file that a package has instead of a runtime.yml when it is to be built.
+/// The script of a package that is to be built. One for a platform goes before it.
 const SCRIPT: &str = "setup.sh";
-/// Where distributions say what they are (os-release(5)).
-const OS_RELEASE: &str = "/etc/os-release";
 /// Bytes between two reports of a download.
 const REPORT: u64 = 4 << 20;
 
@@ -47,14 +47,55 @@ impl Installation {
     /// # Errors
     /// The files are no runtime; the registry does not have it or does not answer; it is there or in use; the disk's
     /// refusal. Nothing is offered then.
-    pub fn run(self, mut tell: impl FnMut(InstallEvent)) -> Result<InstalledRuntime, CommandError> {
+    pub fn run(
+        self,
+        caller: Caller,
+        mut tell: impl FnMut(InstallEvent),
+    ) -> Result<InstalledRuntime, CommandError> {
         let Installation { claim, request } = self;
-        let install = Install { installer: &claim.installer, spec: &request.spec, replace: request.replace };
-        match request.origin {
-            Origin::Files(files) => install.files(&files, &mut tell),
-            Origin::Registry { place, branch } => install.registry(&place, &branch, &mut tell),
-        }
+        let InstallRequest { spec, origin, replace, job } = request;
+        let install = Install { installer: &claim.installer, spec: &spec, replace };
+        let unbuilt = match origin {
+            Origin::Files(files) => install.files(&files, &mut tell)?,
+            Origin::Registry { place, branch } => match install.registry(&place, &branch, &mut tell)? {
+                Found::There(there) => return Ok(there),
+                Found::Package(unbuilt) => unbuilt,
+            },
+        };
+        let Unbuilt { files, version, registry, steps } = unbuilt;
+        let (files, steps, job) = match install.script(files.path()) {
+            Some(script) => {
+                tell(InstallEvent::step(steps, steps + 1, format!("running {script} in a job")));
+                let build = Build { installer: &claim.installer, name: &spec.name };
+                let what = (&*script, &spec, version.as_ref());
+                let (files, id) = build.package(files, what, job, caller, &mut tell)?;
+                (files, steps + 1, Some(id))
+            }
+            None => (files, steps, None),
+        };
+        tell(InstallEvent::step(steps, steps, "publishing".to_owned()));
+        let made = install.publish(files, version.as_ref(), registry)?;
+        Ok(InstalledRuntime { job, ..made })
     }
+}
+
+/// The files of a package, which may have to be built.
+struct Unbuilt {
+    files: Staging,
+    /// The version that they must have.
+    version: Option<Version>,
+    /// Where they come from; empty: from the client.
+    registry: String,
+    /// The number of the next step.
+    steps: u32,
+}
+
+/// The outcome of a look into a registry.
+enum Found {
+    /// The version is installed.
+    There(InstalledRuntime),
+    /// It is here now.
+    Package(Unbuilt),
 }
 
 struct Install<'a> {
@@ -68,11 +109,7 @@ impl Install<'_> {
         &self.spec.name
     }
 
-    fn files(
-        &self,
-        files: &[Upload],
-        tell: &mut impl FnMut(InstallEvent),
-    ) -> Result<InstalledRuntime, CommandError> {
+    fn files(&self, files: &[Upload], tell: &mut impl FnMut(InstallEvent)) -> Result<Unbuilt, CommandError> {
         tell(InstallEvent::step(1, 2, format!("writing {} files", files.len())));
         let staging = self.stage()?;
         let dir = self.disk(File::open(staging.path()))?;
@@ -83,8 +120,7 @@ impl Install<'_> {
             Wanted::Exactly(version) => Some(version.clone()),
             Wanted::Latest => None,
         };
-        tell(InstallEvent::step(2, 2, "publishing".to_owned()));
-        self.publish(staging, version.as_ref(), String::new())
+        Ok(Unbuilt { files: staging, version, registry: String::new(), steps: 2 })
     }
 
     fn registry(
@@ -92,7 +128,7 @@ impl Install<'_> {
         place: &str,
         branch: &str,
         tell: &mut impl FnMut(InstallEvent),
-    ) -> Result<InstalledRuntime, CommandError> {
+    ) -> Result<Found, CommandError> {
         let configured = &self.installer.registry;
         let place = if place.is_empty() { configured } else { place };
         let is_plain = configured.starts_with("http://") && place == configured;
@@ -101,19 +137,24 @@ impl Install<'_> {
         tell(InstallEvent::step(1, 4, format!("reading {url}")));
         let text = downloads.text(&url).map_err(|why| self.unreachable(&why))?;
         let index = Index::parse(&text).map_err(|why| self.invalid(&format!("{url}: {why}")))?;
-        let platform =
-            registry::platform(&fs::read_to_string(OS_RELEASE).unwrap_or_default(), std::env::consts::ARCH);
+        let platform = registry::platform(&fs::read_to_string(OS_RELEASE).unwrap_or_default(), ARCH);
         let (version, release) = index.find(self.spec, &platform).map_err(|why| self.missing(&why))?;
         let id = RuntimeId { name: self.name().clone(), version: version.clone() };
         if !self.replace
             && let Some(there) = self.installer.store.list().into_iter().find(|runtime| runtime.id == id)
         {
             let message = format!("runtime {id} is already installed");
-            return Ok(InstalledRuntime { id, path: there.dir.clone(), message, registry: place.to_owned() });
+            let path = there.dir.clone();
+            return Ok(Found::There(InstalledRuntime {
+                id,
+                path,
+                message,
+                registry: place.to_owned(),
+                job: None,
+            }));
         }
-        let staging = self.fetch(&downloads, release, tell)?;
-        tell(InstallEvent::step(4, 4, format!("publishing {id}")));
-        self.publish(staging, Some(&version), place.to_owned())
+        let files = self.fetch(&downloads, release, tell)?;
+        Ok(Found::Package(Unbuilt { files, version: Some(version), registry: place.to_owned(), steps: 4 }))
     }
 
     /// Downloads and unpacks an archive; its one directory, where it has no more.
@@ -194,7 +235,7 @@ impl Install<'_> {
             }
             Ok(_) => return Err(self.invalid("runtime.yml is no file, or too long")),
             Err(why) if why.kind() == io::ErrorKind::NotFound => {
-                return Err(self.no_description(staging.path()));
+                return Err(self.invalid("it has neither runtime.yml nor setup.sh at its top"));
             }
             Err(why) => return Err(self.failed(&why)),
         };
@@ -207,18 +248,17 @@ impl Install<'_> {
         let runtime = self.installer.store.publish(staging, &id, self.replace);
         let runtime = runtime.map_err(|why| refused("install", self.name(), why))?;
         let message = format!("runtime {id} was installed");
-        Ok(InstalledRuntime { id, path: runtime.dir.clone(), message, registry })
+        Ok(InstalledRuntime { id, path: runtime.dir.clone(), message, registry, job: None })
     }
 
-    fn no_description(&self, dir: &Path) -> CommandError {
-        if dir.join(SCRIPT).exists() {
-            return CommandError::WrongState(format!(
-                "cannot install runtime \"{}\": it has {SCRIPT} and no {FILE}, and this version builds no runtimes; \
-                 install its result, which has a {FILE}",
-                self.name()
-            ));
+    /// The script that builds this package, if it has no description and thus is none yet.
+    fn script(&self, dir: &Path) -> Option<String> {
+        if fs::symlink_metadata(dir.join(FILE)).is_ok() {
+            return None;
         }
-        self.invalid("it has no runtime.yml at its top")
+        let platform = registry::platform(&fs::read_to_string(OS_RELEASE).unwrap_or_default(), ARCH);
+        let is_file = |name: &String| fs::symlink_metadata(dir.join(name)).is_ok_and(|meta| meta.is_file());
+        [format!("setup-{platform}.sh"), SCRIPT.to_owned()].into_iter().find(is_file)
     }
 
     fn stage(&self) -> Result<Staging, CommandError> {

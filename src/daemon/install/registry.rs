@@ -11,6 +11,8 @@ use crate::job::runtime::{RuntimeSpec, Version, Wanted};
 
 /// The schema that is understood.
 const SCHEMA: &str = "1";
+/// Where distributions say what they are (os-release(5)).
+pub(super) const OS_RELEASE: &str = "/etc/os-release";
 /// Most candidates that an error names.
 const SHOWN: usize = 10;
 

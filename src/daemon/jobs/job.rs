@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_channel::oneshot;
+
+use crate::daemon::command::BuiltTree;
 use crate::daemon::command::request::{Answer, CommandError};
 use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::{Network, Resources};
@@ -217,6 +220,8 @@ pub(in crate::daemon) struct Waiters {
     pub(in crate::daemon) stoppers: Vec<Answer<JobView>>,
     /// TestRuntime calls, which wait for the end and the output.
     pub(in crate::daemon) testers: Vec<Answer<(JobView, String)>>,
+    /// The build that gets its /work when its last process is gone.
+    pub(in crate::daemon) builder: Option<oneshot::Sender<BuiltTree>>,
     /// Whether a failed start is a shortage of the node (RESOURCE_EXHAUSTED) rather than a fault.
     pub(in crate::daemon) shortage: bool,
 }

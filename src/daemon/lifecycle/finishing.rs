@@ -10,7 +10,7 @@ use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::standing::{leave_queues, release_slot};
 use super::workflows::{count_bytes, on_job_ended, outputs_of, room_of};
-use crate::daemon::command::Answer;
+use crate::daemon::command::{Answer, BuiltTree};
 use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::evidence::{self, Evidence, Wired};
@@ -51,6 +51,9 @@ fn evidence_of(core: &Core, job: &Job, run: &Run) -> impl FnOnce(TakeLast<'_>) -
 
 /// Has the files kept that a job of a workflow leaves for others. joblet-init may end then, or where there are none.
 fn collect_files(core: &mut Core, id: JobId) {
+    if core.jobs.get(id).is_some_and(|job| job.spec.build.is_some()) {
+        return hand_out_tree(core, id);
+    }
     let Some(part) = core.jobs.get(id).and_then(|job| job.spec.part) else { return };
     let (paths, most) = (outputs_of(core, &part), room_of(core, &part));
     let Some(run) = core.jobs.get_mut(id).and_then(|job| job.run.as_mut()) else { return };
@@ -62,6 +65,33 @@ fn collect_files(core: &mut Core, id: JobId) {
         }
         None => run.give_up_work(id),
     }
+}
+
+/// Gives the /work of a job that has built a runtime to its build, which lets it go. Where there is none any more, it goes now.
+fn hand_out_tree(core: &mut Core, id: JobId) {
+    let report = core.streams.report.clone();
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    let builder = job.waiters.builder.take().filter(|builder| !builder.is_canceled());
+    let Some(run) = job.run.as_mut() else { return };
+    let root = run.work.as_mut().and_then(|work| work.root.take());
+    let (Some(builder), Some(work)) = (builder, root) else { return run.give_up_work(id) };
+    run.is_collecting = true;
+    let exit_file = run.exit_file.clone();
+    let tree = BuiltTree { work, exit_file, taken: Some(Box::new(move || report.tree_taken(id))) };
+    if let Err(mut tree) = builder.send(tree) {
+        // It went in this very moment. The loop does not send to itself.
+        tree.taken = None;
+        run.is_collecting = false;
+        run.give_up_work(id);
+    }
+}
+
+/// The build has what it wanted of a job's /work.
+pub(in crate::daemon) fn on_tree_taken(core: &mut Core, id: JobId) {
+    let Some(run) = core.jobs.get_mut(id).and_then(|job| job.run.as_mut()) else { return };
+    run.is_collecting = false;
+    run.give_up_work(id);
+    conclude_if_complete(core, id);
 }
 
 /// The files of a job are kept, or cannot be: whoever gets them hears why.
@@ -171,12 +201,15 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     for stopper in job.waiters.stoppers.drain(..) {
         let _ = stopper.send(Ok(view.clone()));
     }
+    // One that did not start has made nothing.
+    job.waiters.builder = None;
     let testers = std::mem::take(&mut job.waiters.testers);
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
     let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
     // From here on its runtime may be removed.
     job.runtime = None;
+    let build = job.spec.build.clone();
     job.share = None;
     job.durability.claims = Arc::default();
     core.jobs.has_ended(id);
@@ -187,6 +220,9 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     }
     if let Some(lease) = held.network.as_ref().and_then(Network::lease) {
         core.node.resolver.forget(lease.address);
+    }
+    if let Some(dir) = &build {
+        core.supply.runtimes.forget_build(dir);
     }
     held.release(&mut core.supply, &mut core.cleanup);
     core.cleanup.remove_file(core.staging.path(id));

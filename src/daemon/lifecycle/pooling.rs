@@ -98,8 +98,8 @@ fn refill(core: &mut Core) {
 /// A warm sandbox for a job like this one; `None` where none is ready.
 pub(in crate::daemon) fn take_warm(core: &mut Core, spec: &JobSpec) -> Option<WarmSandbox> {
     let (user, profile, network) = (spec.user, spec.profile, spec.network.clone());
-    // The pool has no sandbox in the host's network, and makes none for the next such job either.
-    if network == NetworkMode::Host {
+    // The pool has no sandbox in the host's network and none for a build, and makes none for the next such job either.
+    if network == NetworkMode::Host || spec.build.is_some() {
         return None;
     }
     let rate = core.node.kept_rate(spec.rate);

@@ -118,7 +118,8 @@ pub(in crate::daemon) fn hand_over(
     let host_id = sandbox.host_id().unwrap_or_default();
     diag::event!(Level::Debug, "job goes to a spawner", jobId = id, hostId = host_id);
     let data = spec.part.map(|part| data_of(core, &part)).unwrap_or_default();
-    let keeps_work = spec.part.is_some_and(|part| !outputs_of(core, &part).is_empty());
+    let leaves_files = spec.part.is_some_and(|part| !outputs_of(core, &part).is_empty());
+    let keeps_work = leaves_files || spec.build.is_some();
     if keeps_work && let Some(job) = core.jobs.get(id) {
         // Its /work is gone with joblet-init.
         job.output.watermark.hold();

@@ -160,6 +160,8 @@ fn restore(core: &mut Core, mut record: Record) {
     if !matches!(stage, Stage::Ended(_)) {
         job.runtime = core.supply.runtimes.adopt(&job.spec);
     }
+    let is_orphan = job.spec.build.is_some() && !matches!(stage, Stage::Ended(_));
+    let id = job.id;
     match stage {
         Stage::Ended(ending) => {
             job.end_streams();
@@ -173,6 +175,21 @@ fn restore(core: &mut Core, mut record: Record) {
         Stage::Scheduled => restore_waiting(core, Job { state: State::Scheduled, ..job }),
         Stage::Queued => restore_waiting(core, Job { state: State::Queued, ..job }),
         Stage::Active(cause) => restore_active(core, job, cause, boot != core.ledger.boot()),
+    }
+    if is_orphan {
+        end_build(core, id);
+    }
+}
+
+/// Ends a job that built a runtime for an earlier daemon: nobody takes what it makes.
+fn end_build(core: &mut Core, id: JobId) {
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    if job.state.waits() {
+        let text = "the daemon that built the runtime is gone; build it again".to_owned();
+        core.jobs.note(id, Fact::NotStarted(start_failure(text)));
+    } else if job.state == State::Running {
+        job.times.stop_grace = Some(Duration::ZERO);
+        core.jobs.note(id, Fact::Stop(StopCause::Shutdown));
     }
 }
 

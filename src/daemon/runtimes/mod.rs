@@ -10,7 +10,7 @@
 mod worker;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -34,6 +34,17 @@ const QUEUE: usize = 64;
 /// PATH of a job whose runtime has none.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Places in a job that builds a runtime, which are one directory of its /work: where packages put their runtimes, and where the
+/// files of a description's runtime are for good.
+pub(super) const BUILD_PLACES: [&str; 2] = ["/opt/joblet/runtimes", "/opt/runtime"];
+/// The directory of /work behind these places.
+pub(super) const BUILD_TREE: &str = "/work/runtime";
+/// The place of the package in such a job.
+pub(super) const PACKAGE_PLACE: &str = "/opt/joblet/package";
+/// The empty directory of a build on which those places are made, and the directory of its package.
+pub(super) const BUILD_PLACE: &str = "place";
+pub(super) const BUILD_PACKAGE: &str = "package";
+
 /// Something for the thread.
 #[derive(Debug)]
 enum Task {
@@ -41,6 +52,8 @@ enum Task {
     List(Answer<Vec<RuntimeView>>),
     /// Measures a single runtime.
     Show(Arc<Runtime>, Answer<RuntimeView>),
+    /// Lets the root of a build go.
+    Forget(PathBuf),
     /// Removes versions of a runtime.
     Remove(RuntimeSpec, bool, Answer<RuntimesRemoved>, Token),
 }
@@ -218,6 +231,11 @@ impl Runtimes {
         }
     }
 
+    /// Has the root let go of a job that has built a runtime. One that is not goes when nobody has used it for a while.
+    pub(super) fn forget_build(&self, dir: &Path) {
+        let _ = self.hand_over(Task::Forget(dir.to_owned()));
+    }
+
     fn hand_over(&self, task: Task) -> Result<(), Task> {
         self.tasks.try_send(task).map_err(crossbeam_channel::TrySendError::into_inner)
     }
@@ -252,5 +270,23 @@ fn root(runtime: &Runtime, store: &Store) -> RuntimeRoot {
         over_host: runtime.description.base == Base::Host,
         layers: store.layer_dirs(runtime),
         mounts: runtime.description.mounts.iter().map(mount).collect(),
+    }
+}
+
+/// Where a job that builds a runtime finds the directories of its build, which are below `dir`: what it was given, read-only, and
+/// the places of what it makes. The spawner lets these lead into /work, which is bounded and the job's own.
+pub(super) fn build_root(dir: &Path) -> RuntimeRoot {
+    let mount = |source: &str, target: &str| RuntimeMount {
+        dir: dir.to_owned(),
+        source: source.into(),
+        target: target.into(),
+    };
+    let places = BUILD_PLACES.iter().map(|target| mount(BUILD_PLACE, target));
+    RuntimeRoot {
+        name: dir.display().to_string(),
+        generation: 0,
+        over_host: true,
+        layers: Vec::new(),
+        mounts: places.chain([mount(BUILD_PACKAGE, PACKAGE_PLACE)]).collect(),
     }
 }

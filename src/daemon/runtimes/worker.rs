@@ -40,6 +40,10 @@ fn carry_out(store: &Store, node: &Node, task: Task) {
             }
             let _ = answer.send(Ok(store.list().iter().map(|runtime| view(store, runtime)).collect()));
         }
+        Task::Forget(dir) => {
+            let name = dir.display().to_string();
+            node.sandbox.forget_roots(|other| other == name);
+        }
         Task::Show(runtime, answer) => drop(answer.send(Ok(view(store, &runtime)))),
         Task::Remove(spec, all, answer, under_way) => {
             let removed = remove(store, &spec, all);

@@ -48,7 +48,7 @@ pub(super) fn environment(
         ("LANG", "C.UTF-8".to_owned()),
         ("HOSTNAME", format!("job-{}", id.short())),
         ("JOB_ID", id.to_string()),
-        ("JOB_TYPE", "standard".to_owned()),
+        ("JOB_TYPE", if spec.build.is_some() { "runtime-build" } else { "standard" }.to_owned()),
         ("JOB_MAX_CPU", number(limits.cpu.map(|c| c.get()))),
         ("JOB_MAX_MEMORY", number(limits.memory.map(|m| m.mib()))),
         ("JOB_MAX_IOBPS", number(limits.io.map(|i| i.get()))),

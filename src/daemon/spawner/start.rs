@@ -12,7 +12,7 @@ use crate::daemon::egress::Watched;
 use crate::daemon::provision::{
     Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
 };
-use crate::daemon::runtimes::PATH;
+use crate::daemon::runtimes::{BUILD_PLACES, BUILD_TREE, PATH};
 use crate::diag::disk_remedy;
 use crate::exporter::Took;
 use crate::job::{JobId, JobSpec, NetRate, WireLease};
@@ -354,6 +354,7 @@ impl Spawner {
             self.set_limits(sandbox, spec)?;
         }
         self.stage_files(sandbox, spec, &inputs.uploads, claims, data)?;
+        self.open_places(sandbox, spec)?;
         let variables =
             runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
         let request = exec_request(spec, environment(sandbox.id, spec, variables, &inputs))?;
@@ -366,6 +367,16 @@ impl Spawner {
             })?;
         }
         sandbox.init.start(&request).map_err(|e| e.to_string())
+    }
+
+    /// Lets a job that builds a runtime write where that is made.
+    fn open_places(&self, sandbox: &WarmSandbox, spec: &JobSpec) -> Result<(), String> {
+        if spec.build.is_none() {
+            return Ok(());
+        }
+        let mounts = sandbox.held.mounts.as_ref().ok_or("the sandbox has no mounts")?;
+        let shown = self.node.sandbox.show_at(mounts.as_fd(), BUILD_TREE, &BUILD_PLACES);
+        shown.map_err(|why| why.to_string())
     }
 
     /// Changes the limits that the sandbox was created with to those of its job.

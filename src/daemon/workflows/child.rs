@@ -57,6 +57,7 @@ pub(in crate::daemon) fn request(
             element: next.place.element as u32,
             attempt: next.attempt,
         }),
+        build: None,
     };
     (spec, refused)
 }

@@ -46,6 +46,7 @@ mod network_inspect;
 mod network_list;
 mod network_remove;
 mod nodes;
+mod runtime_build;
 mod runtime_import;
 mod runtime_info;
 mod runtime_install;
@@ -100,6 +101,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume_remove::COMMAND,
     &cp::COMMAND,
     &runtime_install::COMMAND,
+    &runtime_build::COMMAND,
     &runtime_import::COMMAND,
     &runtime_list::COMMAND,
     &runtime_info::COMMAND,

@@ -22,8 +22,9 @@ pub(super) static COMMAND: Command = Command {
     flags: FLAGS,
     summary: "Install a runtime from a registry or a directory",
     about: "Without --from the node fetches it from a registry, checks its digest and unpacks it. With\n\
-            --from the files of a directory are sent; at its top there is a runtime.yml. Without a\n\
-            version it is the highest of the registry, or the one in runtime.yml.",
+            --from the files of a directory are sent; at its top there is a runtime.yml, or a setup.sh that\n\
+            makes the runtime in a job of the node. Without a version it is the highest of the registry,\n\
+            or the one in runtime.yml.",
     examples: &[
         "rnx runtime install python-3.11-ml",
         "rnx runtime install openjdk-21@1.3.1 --registry owner/repository",

@@ -15,7 +15,7 @@ use crate::pb::joblet::{
 const DESCRIPTION: usize = 50;
 
 /// Bytes in the largest unit that leaves a number of one to three digits.
-fn size(bytes: i64) -> String {
+pub(super) fn size(bytes: i64) -> String {
     let bytes = bytes.max(0).unsigned_abs();
     let unit = [1u64 << 30, 1 << 20, 1 << 10].into_iter().find(|unit| bytes >= *unit).unwrap_or(1);
     format_size(bytes / unit * unit)
