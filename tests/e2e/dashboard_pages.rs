@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::helper::browser::Browser;
 use crate::helper::programs::cache;
 use crate::helper::web::Dashboard;
-use crate::helper::{TestDaemon, workflow};
+use crate::helper::{TestDaemon, gate, soak, workflow};
 
 const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 const SIZES: [(u32, u32); 2] = [(1280, 800), (390, 844)];
@@ -65,7 +65,7 @@ fn pages_show_and_do_everything_and_execute_no_text() {
     browser.until("document.querySelector('.log .text')?.textContent.startsWith('<img src=x')");
     browser.until("document.querySelector('.line .front1.bold')?.textContent === 'red'");
     browser.until("document.querySelector('.line.stderr .text')?.textContent === 'wrong'");
-    browser.until("document.querySelector('.pane-state').textContent.endsWith('complete')");
+    browser.until("document.querySelector('.log .pane-state').textContent.endsWith('complete')");
     pictures(&browser, "ended");
     browser.enter(".log input[type=search]", "plain");
     browser.until("document.querySelectorAll('.line').length === 1 && document.querySelector('mark')?.textContent === 'plain'");
@@ -157,10 +157,10 @@ fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
          window.longest = Math.max(window.longest, task.duration); })).observe({ type: 'longtask' }), 1)",
     );
     browser.click(".job-row .name a");
-    browser.until("document.querySelector('.pane-state').textContent.includes('complete')");
+    browser.until("document.querySelector('.log .pane-state').textContent.includes('complete')");
     assert_eq!(browser.value("document.querySelectorAll('button.danger').length"), 0);
     browser.value("([...document.querySelectorAll('.log button')].find((e) => e.textContent === 'From the beginning').click(), 1)");
-    browser.until("document.querySelector('.pane-state').textContent === '1,000,000 lines, complete'");
+    browser.until("document.querySelector('.log .pane-state').textContent === '1,000,000 lines, complete'");
     let first = "document.querySelector('.line .text')?.textContent === '1'";
     browser.until(first);
     // Far rows are read again, and each is where it belongs.
@@ -179,5 +179,34 @@ fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
     assert!(longest < 300.0, "a task of the page took {longest} ms");
     assert!(heap < 200.0, "the page has {heap} MB");
     assert_ne!(browser.value("window.longest"), Value::Null);
+    nothing_was_executed(&browser);
+}
+
+#[test]
+fn page_has_each_line_once_over_kills_of_the_daemon() {
+    let mut d = TestDaemon::start();
+    let web = Dashboard::start(&d, "viewer");
+    let browser = match visit(&d, &web) {
+        Ok(browser) => browser,
+        Err(why) => skip!(why),
+    };
+    let go = gate::wait_for("go");
+    let script =
+        format!("i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.01; done; {go}; echo last");
+    let id = d.submit(["sh", "-c", &script]);
+    browser.value(&format!("location.hash = '#/jobs/{id}'"));
+    browser.until("document.querySelector('.line .text')");
+    for _ in 0..soak::rounds(2, 20) {
+        d = d.crash().start();
+    }
+    gate::open(&id, "go");
+    browser.until("document.querySelector('.log .pane-state').textContent === '301 lines, complete'");
+    browser.value("(document.querySelector('.log .rows').style.height = '6000px', 1)");
+    let lines = browser.until(
+        "(() => { const all = [...document.querySelectorAll('.line .text')].map((e) => e.textContent); \
+         return all.length === 301 && all; })()",
+    );
+    let expected: Vec<String> = (0..300).map(|n| n.to_string()).chain(["last".to_owned()]).collect();
+    assert_eq!(lines, serde_json::json!(expected));
     nothing_was_executed(&browser);
 }

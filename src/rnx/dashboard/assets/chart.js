@@ -26,7 +26,8 @@ export class Chart {
     this.picture.addEventListener("pointerleave", () => { this.cursor.setAttribute("visibility", "hidden"); this.tell(); });
     const legend = lines.length > 1 && lines.map((name, at) => el("span", { class: `key key${at}` }, name));
     this.element = el("figure", { class: "chart" },
-      el("figcaption", {}, el("strong", {}, title), legend, this.now), this.most, this.picture, this.bottom);
+      el("figcaption", {}, el("strong", {}, title), legend),
+      el("div", { class: "values" }, this.most, this.now), this.picture, this.bottom);
   }
 
   add(time, values, limit) {
@@ -72,7 +73,7 @@ export class Chart {
       for (const side of ["y1", "y2"]) this.bound.setAttribute(side, y(this.limit).toFixed(1));
       this.bound.setAttribute("visibility", "visible");
     }
-    this.most.textContent = this.limit > 0 ? `limit ${this.unit(this.limit)}` : `most ${this.unit(top / 1.05)}`;
+    this.most.textContent = this.limit > 0 ? `limit ${this.unit(this.limit)}` : all.length > 0 ? `most ${this.unit(Math.max(...this.points.map((point) => Math.max(...point.values.map((value) => (Number.isFinite(value) ? value : 0))))))}` : "";
     this.bottom.textContent = to > from ? `over ${span(to - from)}` : "";
     if (this.cursor.getAttribute("visibility") === "hidden") this.tell();
   }

@@ -11,13 +11,15 @@ export function job(main, session, id) {
   const title = el("h1", {}, short(id));
   const word = el("span", {});
   const why = el("span", { class: "why", role: "status", ariaLive: "polite" });
+  // Not a part of the live region: it changes all the time.
+  const since = el("span", { class: "count" });
   const actions = el("div", { class: "buttons" });
   const about = el("div", {});
   const charts = curves();
   const output = log(id);
   const layers = security(path);
   const refused = denials(path);
-  main.append(el("div", { class: "tools" }, title, word, why, el("span", { class: "gap" }), actions),
+  main.append(el("div", { class: "tools" }, title, word, why, since, el("span", { class: "gap" }), actions),
     about, charts.element, output.element, layers.element, refused);
 
   let seen = "";
@@ -47,8 +49,8 @@ export function job(main, session, id) {
       return error.status !== 404;
     }
     title.textContent = found.name || short(found.uuid);
-    const reason = found.why || (found.status === "RUNNING" ? `runs for ${took(found.startTime)}` : "");
-    if (why.textContent !== reason && (isOver(found.status) || found.status !== seen)) why.textContent = reason;
+    if (why.textContent !== found.why) why.textContent = found.why;
+    since.textContent = found.status === "RUNNING" ? `runs for ${took(found.startTime)}` : "";
     charts.limits(found);
     const now = JSON.stringify(found);
     if (now === look.last) return true;
@@ -58,7 +60,6 @@ export function job(main, session, id) {
       word.replaceChildren(status(found.status));
       actions.replaceChildren(...buttons(found));
       layers.change(found.status);
-      if (isOver(found.status)) why.textContent = reason;
     }
     about.replaceChildren(describe(found));
     return !isOver(found.status);

@@ -57,7 +57,6 @@ export class Lines {
 
   // Rows, with those of lines that have no end yet.
   get count() { return this.total + this.splitter.carry.filter((text) => text).length; }
-  get first() { return this.blocks[0]?.from ?? 0; }
 
   add(chunk) {
     let block = this.blocks.at(-1);

@@ -71,7 +71,9 @@ class Pane {
       this.lines.trim(...this.rows.range);
       const count = this.lines.count.toLocaleString();
       const how = this.over ? "complete" : "live";
-      const text = this.word || `${count} line${this.lines.count === 1 ? "" : "s"}${this.lines.first > 1 ? " from a later place on" : ""}, ${how}`;
+      const { tail, since_ns } = this.query.range;
+      const part = since_ns ? " since then" : tail && this.lines.count >= tail ? ", the latest" : "";
+      const text = this.word || `${count} line${this.lines.count === 1 ? "" : "s"}${part}, ${how}`;
       if (this.state.textContent !== text) this.state.textContent = text;
     });
   }

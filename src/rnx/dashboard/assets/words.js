@@ -6,11 +6,11 @@ export function bytes(number) {
   if (number === undefined || number === null) return "n/a";
   let at = 0;
   while (Math.abs(number) >= 1024 && at < UNITS.length - 1) { number /= 1024; at += 1; }
-  return `${at === 0 || number >= 100 ? Math.round(number) : number.toFixed(1)} ${UNITS[at]}`;
+  return `${at === 0 || number >= 100 ? Math.round(number) : number.toFixed(1)}\u00a0${UNITS[at]}`;
 }
 
 export const rate = (number) => (number === undefined || number === null ? "n/a" : `${bytes(number)}/s`);
-export const percent = (number) => (number === undefined || number === null ? "n/a" : `${number.toFixed(1)} %`);
+export const percent = (number) => (number === undefined || number === null ? "n/a" : `${number.toFixed(1)}\u00a0%`);
 
 export function span(seconds) {
   if (!Number.isFinite(seconds) || seconds < 0) return "";

@@ -37,7 +37,7 @@ export function workflow(main, session, id) {
   const said = el("span", { class: "why", role: "status", ariaLive: "polite" });
   const actions = el("div", { class: "buttons" });
   const picture = el("div", { class: "graph scroll", tabIndex: 0, role: "region", ariaLabel: "Graph" });
-  const body = el("div", {});
+  const body = el("div", { class: "stack" });
   main.append(el("div", { class: "tools" }, title, word, said, el("span", { class: "gap" }), actions), picture, body);
   let last = "";
   let shape = "";
@@ -61,10 +61,11 @@ export function workflow(main, session, id) {
     paint(picture, flow.jobs);
     const rows = flow.jobs.slice(0, LISTED).map((job) => [status(job.status), link(job), job.dependencies.join(", "),
       job.exit_code ?? "", took(job.start_time, job.end_time), job.array ? `${job.array.completed} of ${job.array.total}` : "", job.message]);
-    body.replaceChildren(
+    body.replaceChildren(...[
       facts([["Id", el("code", {}, flow.uuid)], ["Created", moment(flow.created_at)], ["Took", took(flow.started_at, flow.completed_at)]]),
       table("Jobs of the workflow", ["Status", "Job", "After", "Exit", "Took", "Elements", "Message"], rows),
-      flow.jobs.length > LISTED && el("p", {}, `The first ${LISTED} of ${flow.jobs.length} jobs; rnx workflow status has all.`));
+      flow.jobs.length > LISTED && el("p", {}, `The first ${LISTED} of ${flow.jobs.length} jobs; rnx workflow status has all.`),
+    ].filter((part) => part));
     return live;
   });
 }
