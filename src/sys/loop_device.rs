@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
@@ -184,15 +184,6 @@ fn status(device: &File) -> io::Result<LoopInfo> {
 /// Why not.
 pub fn probe() -> io::Result<()> {
     OpenOptions::new().read(true).write(true).open("/dev/loop-control").map(drop)
-}
-
-/// Whether writes to the file of this device pass by the page cache.
-///
-/// # Errors
-/// The device has no file.
-pub fn is_direct(device: BorrowedFd<'_>) -> io::Result<bool> {
-    let device = File::from(device.try_clone_to_owned()?);
-    Ok(status(&device)?.flags & LO_FLAGS_DIRECT_IO != 0)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Volumes under a real daemon: files that outlive jobs and daemons, a size that holds, and nothing left behind.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use joblet::sys::loop_device;
@@ -48,6 +48,17 @@ pub(super) fn loop_devices(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir("/sys/block").unwrap().flatten();
     let files = entries.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
     files.filter(|file| file.starts_with(dir.to_str().unwrap())).collect()
+}
+
+/// Whether the loop device of an image is one that goes by itself, and whether it does direct I/O.
+fn loop_settings(image: &Path) -> (String, String) {
+    let dirs = fs::read_dir("/sys/block").unwrap().flatten().map(|entry| entry.path().join("loop"));
+    let of_image = |dir: &PathBuf| {
+        fs::read_to_string(dir.join("backing_file")).is_ok_and(|file| Path::new(file.trim()) == image)
+    };
+    let found = dirs.into_iter().find(of_image).expect("a mounted image has a loop device");
+    let read = |name| fs::read_to_string(found.join(name)).unwrap().trim().to_owned();
+    (read("autoclear"), read("dio"))
 }
 
 #[track_caller]
@@ -193,6 +204,12 @@ fn full_volume_refuses_its_jobs_and_gives_room_back() {
     let bytes: u64 = seen.lines().last().unwrap().parse().unwrap();
     assert!((8 << 20..16 << 20).contains(&bytes), "{bytes} bytes fit");
     let image = images(&d).join("small.img");
+    // Its loop device goes with its last user, and passes by the host's page cache where the file system of the image can.
+    let holder = d.submit(["--volume", "small:ro", "sleep", "1000"]);
+    d.until_status(&holder, "RUNNING");
+    let direct = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&image).is_ok();
+    assert_eq!(loop_settings(&image), ("1".to_owned(), if direct { "1" } else { "0" }.to_owned()));
+    d.rnx(["job", "stop", &holder]).ok();
     let on_disk = || fs::metadata(&image).unwrap().blocks() * 512;
     // Written through by the job's end at the latest, or soon after it.
     eventually("the image has the file", || {

@@ -68,11 +68,12 @@ fn an_empty_section_has_its_defaults() {
 
 #[test]
 fn keys_of_features_not_built_load_with_a_warning() {
-    let text = "persist: {storage: {type: local, compression: {enabled: true}}}\njoblet: {isolation: none}\n";
+    let text = "persist: {storage: {type: local, compression: {enabled: true}}}\njoblet: {isolation: none}\n\
+                volumes: {base_path: /opt/joblet/volumes}\n";
     let warnings = load(&format!("{KEYS}{text}"), 0o600, &[]).unwrap().warnings;
     assert_eq!(
         warnings,
-        ["persist.storage.compression.enabled", "joblet.isolation"]
+        ["persist.storage.compression.enabled", "joblet.isolation", "volumes.base_path"]
             .map(|k| format!("{k} has no effect in this version of joblet"))
     );
 }
@@ -143,6 +144,7 @@ fn wrong_values_are_refused_by_name() {
         ("server: {port: 70000}", "invalid server port: 70000 (1..65535)"),
         ("runtime: {base_path: here}", "runtime.base_path must be absolute path: here"),
         ("server: {port: 0}", "invalid server port: 0"),
+        ("volumes: {backend: disk}", "volumes.backend"),
         ("joblet: {spoolLimit: 65535}", "joblet.spoolLimit is below 64KiB"),
         ("joblet: {jobSpoolLimit: 1K}", "joblet.jobSpoolLimit is below 64KiB"),
         ("joblet: {spoolPolicy: wait}", "spoolPolicy"),

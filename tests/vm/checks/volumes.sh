@@ -167,7 +167,7 @@ memory_volume_is_refused_where_tmpfs_maps_no_ids() {
 }
 
 image_above_xfs_is_bounded_and_gives_room_back() {
-    local out blocks
+    local out blocks away
     on xfs
     configure $node/joblet-config.yml volumes backend image
     restart_daemon TERM || { fail $1 "$(tail -3 /run/xfs.log)"; return; }
@@ -175,6 +175,15 @@ image_above_xfs_is_bounded_and_gives_room_back() {
     out=$(in_volume image 'cd /volumes/image; head -c 30000000 /dev/zero >x || echo refused
         sync; cat ../data/z | wc -c' --volume data)
     case "$out" in *refused*5000000*) ;; *) fail $1 "$out"; return ;; esac
+    # Neither without the one nor without the other is there a plain directory instead.
+    for away in /usr/bin/mke2fs /dev/loop-control; do
+        mv $away $away.away
+        out=$(rnx volume create less --size 16MB 2>&1) && { fail $1 "made without $away"; return; }
+        mv $away.away $away
+        case "$out" in *"mke2fs cannot make its file system: it is not installed"* | *"open /dev/loop-control (modprobe loop loads it)"*) ;;
+        *) fail $1 "$out"; return ;; esac
+        [ "$(files)" = "data.dir image.img other.dir " ] || { fail $1 "left: $(files)"; return; }
+    done
     blocks=$(stat -c %b $node/volumes/image.img)
     in_volume image 'rm /volumes/image/x; sync' >/dev/null
     until_true 30 sh -c "[ \$(stat -c %b $node/volumes/image.img) -lt $((blocks / 2)) ]" ||
