@@ -138,13 +138,22 @@ fn wrong_values_of_builds_are_refused_by_name() {
 }
 
 #[test]
+fn volumes_have_one_of_three_backends() {
+    for word in ["auto", "quota", "image"] {
+        let text = format!("{KEYS}volumes: {{backend: {word}}}\n");
+        assert!(load(&text, 0o600, &[]).unwrap().warnings.is_empty(), "{word}");
+    }
+    let why = refusal("volumes: {backend: disk}");
+    assert!(why.contains("volumes.backend") && why.contains("quota"), "{why}");
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     for (text, expected) in [
         ("version: 2.0", "version \"2.0\" is not supported; this joblet reads 3.x"),
         ("server: {port: 70000}", "invalid server port: 70000 (1..65535)"),
         ("runtime: {base_path: here}", "runtime.base_path must be absolute path: here"),
         ("server: {port: 0}", "invalid server port: 0"),
-        ("volumes: {backend: disk}", "volumes.backend"),
         ("joblet: {spoolLimit: 65535}", "joblet.spoolLimit is below 64KiB"),
         ("joblet: {jobSpoolLimit: 1K}", "joblet.jobSpoolLimit is below 64KiB"),
         ("joblet: {spoolPolicy: wait}", "spoolPolicy"),

@@ -133,6 +133,7 @@ kill_amid_changes_of_quota_volumes_leaves_each_whole_or_none() {
     local round out before name
     on ext4
     before=$(projects | cut -d' ' -f1)
+    rnx volume create grows --size 16MB >/dev/null
     for round in 0 1; do
         for name in new$round big$round; do
             rnx volume create $name --size 16MB >/dev/null 2>&1
@@ -140,11 +141,15 @@ kill_amid_changes_of_quota_volumes_leaves_each_whole_or_none() {
         in_volume big$round 'cd /volumes/big*; i=0; while [ $i -lt 100 ]; do mkdir -p d$i/e; true >d$i/f; i=$((i + 1)); done' >/dev/null
         (command rnx --config $node/rnx-config.yml volume remove big$round >/dev/null 2>&1 &)
         (command rnx --config $node/rnx-config.yml volume create late$round --size 16MB >/dev/null 2>&1 &)
+        (command rnx --config $node/rnx-config.yml volume resize grows --size $((round * 16 + 32))MB >/dev/null 2>&1 &)
         # The calls take about a second; each round ends them elsewhere.
         sleep 0.$((round * 3 + 5))
         restart_daemon KILL || { fail $1 "no new daemon"; return; }
         until_true 30 sh -c "! ls -A $node/volumes | grep -q new\$" || { fail $1 "half-made: $(files)"; return; }
     done
+    # The recorded size is the one that holds, as soon as a job has the volume.
+    out=$(($(in_volume grows 'stat -f -c "%b * %S >> 20" /volumes/grows')))
+    rnx volume list | grep -q "^grows *${out}MiB" || { fail $1 "$out MiB: $(rnx volume list)"; return; }
     for name in $(rnx volume list | tail -n +2 | cut -d' ' -f1 | grep -v '^data$\|^other$'); do
         out=$(in_volume $name "cd /volumes/$name; true >probe && echo ok")
         [ "$out" = ok ] || { fail $1 "$name: $out"; return; }
