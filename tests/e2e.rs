@@ -70,6 +70,7 @@ mod e2e {
     mod odd_input;
     mod ordinary;
     mod output;
+    mod pauses;
     mod pools;
     mod ports;
     mod profiles;

@@ -69,6 +69,34 @@ impl JobCgroup {
         }
     }
 
+    /// Has every process of the group stop where it is, or go on (`cgroup.freeze`, Linux 5.2). The kernel is not done when
+    /// this returns: [`JobCgroup::is_frozen`] tells when it is.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn freeze(&self, frozen: bool) -> Result<(), CgroupError> {
+        let word = if frozen { "1" } else { "0" };
+        self.group
+            .try_write("cgroup.freeze", word)
+            .map_err(|source| CgroupError::Freeze { group: self.group.path.clone(), source })
+    }
+
+    /// Whether every process of the group stands still.
+    ///
+    /// # Errors
+    /// `cgroup.events` cannot be read.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        self.group.read("cgroup.events").map(|text| stat::frozen(&text).unwrap_or(false))
+    }
+
+    /// Whether the group is to stand still, by whoever wrote it last.
+    ///
+    /// # Errors
+    /// `cgroup.freeze` cannot be read.
+    pub fn is_to_freeze(&self) -> Result<bool, CgroupError> {
+        self.group.read("cgroup.freeze").map(|text| text.trim() == "1")
+    }
+
     /// Whether processes live in the group, zombies not counted.
     ///
     /// # Errors
@@ -167,6 +195,16 @@ mod tests {
         assert_eq!(job.peak_memory().unwrap(), Some(4096));
         assert!(job.memory_events().unwrap().unwrap().killed());
         assert!(job.is_populated().unwrap());
+    }
+
+    #[test]
+    fn freezing_writes_a_wish_and_reads_its_effect() {
+        let (dir, job) = job_with(&[("cgroup.freeze", "0\n"), ("cgroup.events", "populated 1\nfrozen 0\n")]);
+        assert!(!job.is_to_freeze().unwrap());
+        job.freeze(true).unwrap();
+        assert!(job.is_to_freeze().unwrap() && !job.is_frozen().unwrap());
+        fs::write(dir.path().join("job/cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
+        assert!(job.is_frozen().unwrap());
     }
 
     #[test]

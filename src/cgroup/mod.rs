@@ -131,6 +131,14 @@ pub enum CgroupError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Pausing the processes in a job's group, or having them go on.
+    #[error("cannot pause or resume the processes in {group}: {source}", group = group.display())]
+    Freeze {
+        /// The job's group.
+        group: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Ending the processes in a job's group.
     #[error("cannot kill the processes in {group}: {source}", group = group.display())]
     Kill {

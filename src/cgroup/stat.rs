@@ -80,6 +80,11 @@ pub(super) fn populated(text: &str) -> Option<bool> {
     value(text, "populated").map(|number| number != 0)
 }
 
+/// `frozen` of `cgroup.events`.
+pub(super) fn frozen(text: &str) -> Option<bool> {
+    value(text, "frozen").map(|number| number != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +120,6 @@ mod tests {
         assert_eq!(value("oom_kill 5\noom 2\n", "oom"), Some(2));
         assert_eq!(populated("populated 1\nfrozen 0\n"), Some(true));
         assert_eq!(populated("frozen 0\n"), None);
+        assert_eq!(frozen("populated 1\nfrozen 1\n"), Some(true));
     }
 }

@@ -11,6 +11,7 @@ use super::cleanup::Cleanup;
 use super::egress::EgressChange;
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
+use super::freezer::Freezer;
 use super::history::History;
 use super::inspection::Inspection;
 use super::jobs::{JobTable, Schedule, Slots};
@@ -81,6 +82,10 @@ pub(super) struct Settings {
     pub(super) keep_jobs: bool,
     /// `joblet.stopGracePeriod`: from TERM to KILL.
     pub(super) stop_grace: Duration,
+    /// `joblet.jobTimeout`: longest timeout of a job; `None`: any.
+    pub(super) job_timeout: Option<Duration>,
+    /// `joblet.maxPause`: longest pause of a job.
+    pub(super) max_pause: Duration,
     /// `joblet.cleanupTimeout`: bound of waiting for a finished job's output.
     pub(super) cleanup_timeout: Duration,
     /// `cgroup.enforcement`: whether a missing controller refuses a job.
@@ -102,6 +107,8 @@ pub(super) struct Streams {
     pub(super) sampler: Sampler<Evidence>,
     /// Looks at running jobs.
     pub(super) inspection: Inspection,
+    /// Pauses running jobs.
+    pub(super) freezer: Freezer,
     /// Has what jobs give kept for longer.
     pub(super) history: History,
     /// The way back of the threads that look at jobs.

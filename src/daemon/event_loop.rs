@@ -195,6 +195,7 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::OutputComplete(id) => lifecycle::on_output_complete(core, id),
         WorkerEvent::Evidence(id, evidence) => lifecycle::on_evidence(core, id, *evidence),
         WorkerEvent::OverLimit(id) => core.jobs.note(id, Fact::Stop(StopCause::OutputLimit)),
+        WorkerEvent::NotFrozen(frozen) => lifecycle::on_frozen(core, frozen),
         WorkerEvent::PipeHeld(id) => core.jobs.note(id, Fact::Stop(StopCause::PipeHeld)),
         WorkerEvent::PipeFree => {}
         WorkerEvent::Recorded(outcome) => lifecycle::on_recorded(core, outcome),
@@ -230,7 +231,8 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
 fn handle_timer(core: &mut Core, timer: Timer) {
     match timer {
         Timer::Grace(id) => core.jobs.note(id, Fact::GraceOver),
-        Timer::Timeout(id) => core.jobs.note(id, Fact::Stop(StopCause::Timeout)),
+        Timer::Timeout(id) => lifecycle::on_timeout(core, id),
+        Timer::PauseOver(id) => lifecycle::on_pause_over(core, id),
         Timer::Drain(id) => lifecycle::collect_late(core, id),
         Timer::Cgroup(cgroup) => core.cleanup.try_again(cgroup),
         Timer::Stuck => lifecycle::end_stuck(core),

@@ -3,6 +3,7 @@
 use super::cleanup::CleanupEvent;
 use super::egress::EgressChange;
 use super::evidence::Evidence;
+use super::freezer::Frozen;
 use super::history::HistoryEvent;
 use super::ledger::PendingWrite;
 use super::networks::Changed;
@@ -27,6 +28,8 @@ pub(super) enum WorkerEvent {
     OverLimit(JobId),
     /// A job keeps the lock of an output pipe.
     PipeHeld(JobId),
+    /// The kernel refused to pause a job, or to have it go on.
+    NotFrozen(Frozen),
     /// A job's output pipe, which was held, is free. It may be what the daemon's end waits for.
     PipeFree,
     /// A job's last sample is stored, and what it left behind is read.

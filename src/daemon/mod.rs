@@ -38,6 +38,7 @@ mod egress;
 mod event_loop;
 mod events;
 mod evidence;
+mod freezer;
 mod history;
 mod inspection;
 mod install;

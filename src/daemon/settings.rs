@@ -52,6 +52,8 @@ pub(super) fn settings(config: &DaemonConfig) -> Settings {
         retention_ns: i64::from(config.state.retention.days) * DAY_NS,
         keep_jobs: config.joblet.on_shutdown == OnShutdown::Keep,
         stop_grace: config.joblet.stop_grace_period,
+        job_timeout: Some(config.joblet.job_timeout).filter(|bound| !bound.is_zero()),
+        max_pause: config.joblet.max_pause,
         cleanup_timeout: config.joblet.cleanup_timeout,
         enforcement: config.cgroup.enforcement,
         max_output_bytes: config.workflow.max_output_bytes,

@@ -14,6 +14,7 @@ use super::core::{Report, Streams};
 use super::egress::keeper::{self, Keeper};
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
+use super::freezer::Freezer;
 use super::history::History;
 use super::inspection::Inspection;
 use super::jobs::{Backlog, BacklogLimits};
@@ -98,9 +99,12 @@ impl Threads {
         self.handles.push(thread);
         let (inspection, thread) = Inspection::start()?;
         self.handles.push(thread);
+        let answer = self.answer();
+        let (freezer, thread) = Freezer::start(move |frozen| answer(WorkerEvent::NotFrozen(frozen)))?;
+        self.handles.push(thread);
         let (report, stores) = (Report(Arc::new(self.answer())), stores(config));
         let history = History::none();
-        Ok(Streams { collector, sampler, inspection, report, history, outputs, stores })
+        Ok(Streams { collector, sampler, inspection, freezer, report, history, outputs, stores })
     }
 
     /// The history process, and the threads that lead to it.

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Grace(JobId),
     /// The timeout of a job is over.
     Timeout(JobId),
+    /// A job may have been paused for as long as the node allows.
+    PauseOver(JobId),
     /// A job that has ended has had long enough for its output and its evidence.
     Drain(JobId),
     /// A busy cgroup is to be removed now.

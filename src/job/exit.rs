@@ -61,6 +61,8 @@ pub enum StopCause {
     Request,
     /// The job's own timeout.
     Timeout,
+    /// It was paused for longer than the node allows.
+    Paused,
     /// The daemon's own shutdown.
     Shutdown,
     /// A limit on its output.
@@ -116,6 +118,8 @@ pub struct Witnesses {
     pub disk_full: bool,
     /// Timeout in words, for the sentence.
     pub timeout: String,
+    /// The longest pause in words, for the sentence.
+    pub max_pause: String,
     /// The command, for the sentence of a failed exec.
     pub command: String,
     /// The working directory, for the sentence where it cannot be entered.
@@ -145,6 +149,10 @@ pub fn verdict(w: &Witnesses) -> Ending {
         }
         Some(StopCause::Timeout) => {
             let text = format!("ran longer than its timeout of {}", w.timeout);
+            return ended(Status::Stopped, ExitReason::Timeout, -1, 0, text);
+        }
+        Some(StopCause::Paused) => {
+            let text = format!("was paused for longer than joblet.maxPause ({})", w.max_pause);
             return ended(Status::Stopped, ExitReason::Timeout, -1, 0, text);
         }
         Some(StopCause::OutputLimit) => {

@@ -50,5 +50,5 @@ pub use spec::JobSpec;
 pub use state::{Effect, Fact, State};
 pub use status::Status;
 pub use user::User;
-pub use view::JobView;
+pub use view::{JobClock, JobView};
 pub use volume::{VolumeKind, VolumeName, VolumeUse};

@@ -1,6 +1,7 @@
 //! A job as a reply shows it: a copy without secrets that the loop hands to the API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::egress::List;
 use super::publish::Published;
@@ -28,6 +29,8 @@ pub struct JobView {
     pub peak_memory_bytes: Option<u64>,
     /// CPU time in microseconds, where known.
     pub cpu_time_usec: Option<u64>,
+    /// Its timeout, and the pause that it is in.
+    pub clock: JobClock,
     /// Its egress list, where that was changed after the start.
     pub egress: Option<Arc<List>>,
     /// Packets and questions that its network refused.
@@ -46,6 +49,17 @@ pub struct JobView {
     pub note: String,
     /// The jobs of its workflow that it waits for, by name; only in a view of a single job.
     pub dependencies: Vec<String>,
+}
+
+/// The clock of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobClock {
+    /// The timeout, counted from the start without pauses; `None`: it has none.
+    pub timeout: Option<Duration>,
+    /// When that ends the job, ns since the epoch, while it runs and is not paused.
+    pub ends_ns: Option<i64>,
+    /// Since when it is paused, ns since the epoch.
+    pub paused_ns: Option<i64>,
 }
 
 impl JobView {

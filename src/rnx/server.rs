@@ -230,6 +230,16 @@ impl Server {
         })
     }
 
+    /// The same, of the service for work in running jobs.
+    pub(crate) fn ask_sessions<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&SessionServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = SessionServiceClient::new(self.channel.clone());
+        question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
     /// Begins a connection to a port of a job.
     pub(crate) fn forward(
         &self,

@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::job::egress::List;
 use crate::job::exit::{ExitReason, StopCause};
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
 use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status, User, VolumeKind};
-use crate::state::{NetworkChange, Stage, VolumeChange, record::Process};
+use crate::state::{NetworkChange, Stage, VolumeChange, record::Pause, record::Process};
 
 pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
     let limits = Limits {
@@ -63,6 +64,8 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         process: Some(Process { pid: 77, start_time: 12_345 }),
         boot: "2d4c".into(),
         timeout_at_ns: Some(9),
+        timeout: Some(Duration::from_secs(60)),
+        paused: Some(Pause { since_ns: 7, at_ns: 8 }),
         peak_bytes: Some(1 << 20),
         cpu_usec: Some(1000),
     }

@@ -56,7 +56,7 @@ use crate::diag::disk_remedy;
 
 pub use database::{Database, Deletions};
 pub use network::{NetworkChange, StoredNetwork};
-pub use record::{Record, Stage};
+pub use record::{Pause, Record, Stage};
 pub use standing::StandingChange;
 pub use volume::{StoredVolume, VolumeChange};
 pub use workflow::{ElementRecord, WorkflowChange, WorkflowRecord};

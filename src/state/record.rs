@@ -51,6 +51,12 @@ pub struct Record {
     pub boot: String,
     /// The end of its timeout, ns of CLOCK_MONOTONIC in that boot.
     pub timeout_at_ns: Option<i64>,
+    /// The timeout since the start, where it was changed after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Since when it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Peak memory in bytes.
     pub peak_bytes: Option<u64>,
     /// CPU time in microseconds.
@@ -69,6 +75,15 @@ pub enum Stage {
     Active(Option<StopCause>),
     /// It is over.
     Ended(Ending),
+}
+
+/// The beginning of a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// In ns since the epoch.
+    pub since_ns: i64,
+    /// In ns of CLOCK_MONOTONIC in the boot of the record.
+    pub at_ns: i64,
 }
 
 /// Identifies one process among all others of its boot.

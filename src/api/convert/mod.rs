@@ -5,6 +5,7 @@
 //! the node that they need.
 
 pub(super) mod build;
+pub(super) mod clock;
 pub(super) mod files;
 pub(super) mod forward;
 pub(super) mod host;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::daemon::DaemonConfig;
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
-use crate::job::{Ending, ExitReason, JobId, JobSpec, Secret, Status, User};
+use crate::job::{Ending, ExitReason, JobClock, JobId, JobSpec, Secret, Status, User};
 
 fn rules() -> Rules {
     let mut config = DaemonConfig::default();
@@ -47,6 +47,11 @@ fn view() -> JobView {
         }),
         peak_memory_bytes: Some(67_108_864),
         cpu_time_usec: Some(5),
+        clock: JobClock {
+            timeout: Some(Duration::from_secs(3600)),
+            ends_ns: None,
+            paused_ns: Some(1_000_000_001_500_000_000),
+        },
         egress: None,
         denials: 7,
         unenforced: vec!["memory".into()],
@@ -80,6 +85,7 @@ fn a_status_shows_everything_and_no_secret() {
     assert_eq!((shown.network.as_str(), shown.workDir.as_str()), ("none", "/work"));
     assert_eq!(shown.user, "job");
     assert_eq!((shown.nodeId.as_str(), shown.timeout.as_str()), ("node-7", "1h0m0s"));
+    assert_eq!((shown.frozen_since.as_str(), shown.timeout_at.as_str()), ("2001-09-09T01:46:41Z", ""));
     assert_eq!((shown.uploads, shown.unenforced_limits), (vec!["f".to_owned()], vec!["memory".to_owned()]));
     assert_eq!([&shown.wait_reason, &again.wait_reason], ["waits"; 2]);
     assert_eq!(shown.dependencies, ["build"]);

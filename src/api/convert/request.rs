@@ -246,16 +246,7 @@ fn timeout(asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
     if asked.is_empty() {
         return Ok(rules.job_timeout);
     }
-    short("timeout", asked)?;
-    let wanted = match units::parse_duration(asked) {
-        Ok(wanted) => wanted,
-        Err(why) => return invalid(format!("invalid timeout: {why}")),
-    };
-    if wanted.is_zero() {
-        return invalid(format!(
-            "invalid timeout \"{asked}\": it must be longer than 0; leave it out for the node's own bound"
-        ));
-    }
+    let wanted = time_left(asked)?;
     match rules.job_timeout {
         Some(bound) if wanted > bound => invalid(format!(
             "invalid timeout \"{asked}\": joblet.jobTimeout of this node allows at most {}; ask for less, or raise \
@@ -263,6 +254,18 @@ fn timeout(asked: &str, rules: &Rules) -> Result<Option<Duration>, Refusal> {
             units::format_duration(bound)
         )),
         _ => Ok(Some(wanted)),
+    }
+}
+
+/// A timeout that is given.
+pub(super) fn time_left(asked: &str) -> Result<Duration, Refusal> {
+    short("timeout", asked)?;
+    match units::parse_duration(asked) {
+        Ok(wanted) if wanted.is_zero() => invalid(format!(
+            "invalid timeout \"{asked}\": it must be longer than 0; leave it out for the node's own bound"
+        )),
+        Ok(wanted) => Ok(wanted),
+        Err(why) => invalid(format!("invalid timeout: {why}")),
     }
 }
 

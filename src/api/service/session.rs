@@ -1,4 +1,4 @@
-//! The handler of SessionService: one call is one connection to a port of a job.
+//! The handlers of SessionService: a call of Forward is one connection to a port of a job.
 //!
 //! A future takes what the job sends from the link ([`crate::forward`]) and hands it to C-core, and the other way round; the
 //! relay thread does the rest. A client that does not read holds up one chunk here, and its own job's socket.
@@ -11,24 +11,69 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select, try_join};
 use futures_util::{SinkExt, StreamExt};
-use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
+use grpcio::{
+    ClientStreamingSink, DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags,
+};
 
 use super::Jobs;
 use crate::api::bridge;
 use crate::api::convert::forward::{self, Sent};
+use crate::api::convert::{clock, request};
 use crate::api::limits::{CallPermit, Kind};
 use crate::api::{status, streams};
 use crate::daemon::command::Command;
 use crate::diag::{Level, limited};
 use crate::forward::{Call, Connect, LinkError, Next};
 use crate::job::JobId;
-use crate::pb::joblet::{ForwardReq, ForwardRes};
+use crate::pb::joblet::{ForwardReq, ForwardRes, FreezeJobReq, JobClockRes, SetJobTimeoutReq, ThawJobReq};
 use crate::pb::joblet_grpc::SessionService;
 
 /// How long a client may take to say which port it wants.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 
 impl SessionService for Jobs {
+    fn freeze_job(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<FreezeJobReq>,
+        sink: ClientStreamingSink<JobClockRes>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
+            let job = request::job(&req.uuid);
+            let command = job.map(|job| move |answer| Command::Pause { job, paused: true, answer });
+            (bridge::ask(&commands, command), clock::reply)
+        });
+    }
+
+    fn thaw_job(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<ThawJobReq>,
+        sink: ClientStreamingSink<JobClockRes>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
+            let job = request::job(&req.uuid);
+            let command = job.map(|job| move |answer| Command::Pause { job, paused: false, answer });
+            (bridge::ask(&commands, command), clock::reply)
+        });
+    }
+
+    fn set_job_timeout(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<SetJobTimeoutReq>,
+        sink: ClientStreamingSink<JobClockRes>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
+            let command = clock::set_timeout(&req)
+                .map(|(job, left)| move |answer| Command::SetTimeout { job, left, answer });
+            (bridge::ask(&commands, command), clock::reply)
+        });
+    }
+
     fn forward(
         &mut self,
         ctx: RpcContext<'_>,

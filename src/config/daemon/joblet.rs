@@ -43,6 +43,9 @@ pub struct Joblet {
     /// Longest time from TERM to KILL that a job or a stop may ask for.
     #[serde(with = "values::duration")]
     pub max_stop_grace: Duration,
+    /// Longest pause of a job; then it is stopped.
+    #[serde(with = "values::duration")]
+    pub max_pause: Duration,
     /// Bound of reading a finished job's pipes and of removing its cgroup; then a warning and a retry.
     #[serde(with = "values::duration")]
     pub cleanup_timeout: Duration,
@@ -82,6 +85,7 @@ impl Default for Joblet {
             job_timeout: Duration::from_secs(3600),
             stop_grace_period: Duration::from_millis(100),
             max_stop_grace: Duration::from_secs(300),
+            max_pause: Duration::from_secs(24 * 3600),
             cleanup_timeout: Duration::from_secs(5),
             validate_commands: true,
             orphan_linger: Duration::from_secs(24 * 3600),

@@ -55,6 +55,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
         ("joblet.jobTimeout", c.joblet.job_timeout),
         ("joblet.stopGracePeriod", c.joblet.stop_grace_period),
         ("joblet.maxStopGrace", c.joblet.max_stop_grace),
+        ("joblet.maxPause", c.joblet.max_pause),
         ("joblet.cleanupTimeout", c.joblet.cleanup_timeout),
         ("joblet.orphanLinger", c.joblet.orphan_linger),
         ("grpc.keepAliveTime", c.grpc.keep_alive_time),
@@ -67,6 +68,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     for (key, value) in [
         ("grpc.keepAliveTime", c.grpc.keep_alive_time),
         ("grpc.keepAliveTimeout", c.grpc.keep_alive_timeout),
+        ("joblet.maxPause", c.joblet.max_pause),
         ("joblet.cleanupTimeout", c.joblet.cleanup_timeout),
     ] {
         if value.is_zero() {

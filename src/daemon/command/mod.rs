@@ -20,10 +20,13 @@ mod list_workflows;
 mod logs;
 mod metrics;
 mod network;
+mod pause;
+mod pause_state;
 pub(super) mod request;
 mod run;
 mod run_workflow;
 mod runtime;
+mod runtime_view;
 mod security;
 mod status;
 mod stop;
@@ -39,11 +42,12 @@ pub(super) use run_workflow::SEALED;
 
 pub use request::{
     Answer, BuildJob, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage,
-    LogSource, NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, RuntimeView, RuntimesRemoved,
-    SampleSource, StoredFiles,
+    LogSource, NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
 };
 
 pub use built_tree::BuiltTree;
+pub use pause_state::PauseState;
+pub use runtime_view::{RuntimeView, RuntimesRemoved};
 pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
 
 pub use super::install::{
@@ -93,6 +97,8 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::OpenVolume { name, answer } => volume::open(core, &name, answer),
         Command::GetVolume { name, answer } => volume::get(core, &name, answer),
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
+        Command::Pause { job, paused, answer } => pause::handle(core, &job, paused, answer),
+        Command::SetTimeout { job, left, answer } => pause::set_timeout(core, &job, left, answer),
         Command::Figures { answer } => figures::handle(core, answer),
         Command::ListRuntimes { answer } => core.supply.runtimes.list(answer),
         Command::GetRuntime { runtime, answer } => core.supply.runtimes.show(&runtime, answer),

@@ -9,12 +9,14 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 use super::built_tree::BuiltTree;
+use super::pause_state::PauseState;
+use super::runtime_view::{RuntimeView, RuntimesRemoved};
 use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
-use crate::job::runtime::{RuntimeId, RuntimeSpec};
+use crate::job::runtime::RuntimeSpec;
 use crate::job::{
     ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
     VolumeName,
@@ -286,6 +288,24 @@ pub enum Command {
         /// The volume as it is then, and the bytes that it had.
         answer: Answer<(VolumeView, u64)>,
     },
+    /// Pause a running job, or have it go on.
+    Pause {
+        /// The job.
+        job: JobRef,
+        /// Whether it is to be paused.
+        paused: bool,
+        /// Its clock then, when the kernel has done it.
+        answer: Answer<PauseState>,
+    },
+    /// Give a running job another timeout.
+    SetTimeout {
+        /// The job.
+        job: JobRef,
+        /// The time that it may go on from now.
+        left: Duration,
+        /// Its clock then.
+        answer: Answer<PauseState>,
+    },
     /// Show what there is, in numbers.
     Figures {
         /// All figures of the node.
@@ -302,52 +322,6 @@ pub struct BuildJob {
     pub tree: oneshot::Receiver<BuiltTree>,
     /// The job as it ended, and the beginning of its output.
     pub ended: oneshot::Receiver<Result<(JobView, String), CommandError>>,
-}
-
-/// A version of a runtime, as replies show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeView {
-    /// Its name and version.
-    pub id: RuntimeId,
-    /// A sentence for people.
-    pub description: String,
-    /// The language of its programs; may be empty.
-    pub language: String,
-    /// The version of the language; may be empty.
-    pub language_version: String,
-    /// Bytes on disk, with all its layers.
-    pub bytes: u64,
-    /// Those among them that other runtimes have too.
-    pub shared_bytes: u64,
-    /// The packages in it.
-    pub packages: Vec<String>,
-    /// The libraries in it.
-    pub libraries: Vec<String>,
-    /// Whether this host can run it.
-    pub is_available: bool,
-    /// The processors that it is made for; empty: all.
-    pub architectures: Vec<String>,
-    /// Whether its programs want a GPU.
-    pub wants_gpu: bool,
-    /// Its own variables.
-    pub environment: Vec<(String, String)>,
-    /// Its description, as it was written.
-    pub yaml: String,
-    /// When a job had it last, ns since the epoch.
-    pub last_used_ns: Option<i64>,
-    /// Jobs that have it, or wait to have it.
-    pub jobs: usize,
-}
-
-/// Versions of a runtime that were removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimesRemoved {
-    /// The versions that are gone.
-    pub ids: Vec<RuntimeId>,
-    /// Whether all versions of the name were meant.
-    pub all: bool,
-    /// Bytes on disk that are free now.
-    pub freed_bytes: u64,
 }
 
 /// A network, as replies show it.

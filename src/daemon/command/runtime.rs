@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use futures_channel::oneshot;
 
-use super::request::{Answer, BuildJob, CommandError, LogSource, RuntimesRemoved, StoredFiles};
+use super::request::{Answer, BuildJob, CommandError, LogSource, StoredFiles};
 use super::run;
+use super::runtime_view::RuntimesRemoved;
 use crate::daemon::core::Core;
 use crate::daemon::lifecycle::discard_of_runtime;
 use crate::job::runtime::{RuntimeId, RuntimeSpec, Wanted};

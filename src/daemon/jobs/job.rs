@@ -18,15 +18,15 @@ use crate::job::egress::List;
 use crate::job::exit::StopCause;
 use crate::job::publish::Published;
 use crate::job::state::Fact;
-use crate::job::{Denials, JobId, JobSpec, JobView, State, Status, WireLease};
+use crate::job::{Denials, JobClock, JobId, JobSpec, JobView, State, Status, WireLease};
 use crate::network::Lease;
 use crate::network::ipv6::image;
 use crate::output::{Full, Watermark};
 use crate::runtime::Use;
 use crate::state::record::Process;
-use crate::state::{Record, Stage};
+use crate::state::{Pause, Record, Stage};
 use crate::stream;
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{monotonic_ns, now_ns};
 use crate::upload::Claim;
 
 use super::backlog::Share;
@@ -88,6 +88,10 @@ pub(in crate::daemon) struct Times {
     pub(in crate::daemon) ended_ns: Option<i64>,
     /// When its timeout is over: ns of CLOCK_MONOTONIC, not of the epoch.
     pub(in crate::daemon) timeout_at_ns: Option<i64>,
+    /// Its timeout since the start, where it was changed after that.
+    pub(in crate::daemon) timeout: Option<Duration>,
+    /// The pause that it is in. Its timeout stands still meanwhile.
+    pub(in crate::daemon) paused: Option<Pause>,
     /// From TERM to KILL, as a StopJob asked.
     pub(in crate::daemon) stop_grace: Option<Duration>,
     /// When the first timer for the KILL of a stop fires.
@@ -277,6 +281,8 @@ impl Job {
                 started_ns: record.started_ns,
                 ended_ns: record.ended_ns,
                 timeout_at_ns: record.timeout_at_ns,
+                timeout: record.timeout,
+                paused: record.paused,
                 stop_grace: record.stop_grace,
                 kill_at: None,
             },
@@ -326,6 +332,8 @@ impl Job {
             process: self.trace.process.clone(),
             boot: boot.to_owned(),
             timeout_at_ns: self.times.timeout_at_ns,
+            timeout: self.times.timeout,
+            paused: self.times.paused,
             peak_bytes: self.usage.peak_bytes,
             cpu_usec: self.usage.cpu_usec,
         }
@@ -363,6 +371,22 @@ impl Job {
         }
     }
 
+    /// Its timeout, counted from its start without pauses.
+    pub(in crate::daemon) fn timeout(&self) -> Option<Duration> {
+        self.times.timeout.or(self.spec.timeout)
+    }
+
+    /// Its clock as clients see it.
+    pub(in crate::daemon) fn clock(&self) -> JobClock {
+        let running = self.state == State::Running;
+        let ends_at = self.times.timeout_at_ns.filter(|_| running && self.times.paused.is_none());
+        JobClock {
+            timeout: self.timeout(),
+            ends_ns: ends_at.map(|at| now_ns().saturating_add(at.saturating_sub(monotonic_ns()))),
+            paused_ns: self.times.paused.filter(|_| !self.state.is_finished()).map(|pause| pause.since_ns),
+        }
+    }
+
     /// Whether a fact still holds: a newer record may have been asked for since.
     pub(in crate::daemon) fn still_holds(&self, fact: &Fact) -> bool {
         *fact != Fact::Recorded || self.durability.durable == self.durability.version
@@ -396,6 +420,7 @@ impl Job {
             ending: if let State::Finished(ending) = &self.state { Some(ending.clone()) } else { None },
             peak_memory_bytes: self.usage.peak_bytes,
             cpu_time_usec: self.usage.cpu_usec,
+            clock: self.clock(),
             egress: self.reach.changed.clone(),
             denials: self.reach.total(),
             unenforced: self.usage.unenforced.clone(),

@@ -90,7 +90,7 @@ pub(super) fn forget_old(core: &mut Core) {
     let (jobs, live) = (&core.jobs, core.jobs.live());
     let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
     core.clock.timers.weed(live, |timer| match timer {
-        Timer::Grace(id) | Timer::Timeout(id) | Timer::Drain(id) => lives(id),
+        Timer::Grace(id) | Timer::Timeout(id) | Timer::PauseOver(id) | Timer::Drain(id) => lives(id),
         Timer::LiveOver(id) => jobs.get(*id).is_some(),
         Timer::Cgroup(_) | Timer::Stuck | Timer::Quiet => true,
         Timer::Expired | Timer::Schedule | Timer::Feed | Timer::ShutdownOver => true,

@@ -9,18 +9,19 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::finishing::conclude_if_complete;
+use super::pausing::{run_timeout, wake};
 use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::workflows::on_job_running;
+use crate::daemon::command_line;
 use crate::daemon::core::Core;
 use crate::daemon::history::Added;
 use crate::daemon::timers::Timer;
-use crate::daemon::{command_line, instant_of};
 use crate::diag;
 use crate::job::JobId;
 use crate::job::state::Fact;
 use crate::metrics::Watched;
-use crate::sys::clock::{monotonic_ns, now_ns};
+use crate::sys::clock::now_ns;
 
 /// The report pipe has its word. End of file: the payload was executed. Four bytes of errno: it was not, and the exit
 /// file will tell.
@@ -113,15 +114,6 @@ pub(super) fn announce(core: &mut Core, id: JobId) {
     refill_later(core);
 }
 
-/// Starts the clock of a job's timeout, or goes on with the one that an earlier daemon started.
-pub(super) fn run_timeout(core: &mut Core, id: JobId) {
-    let Some(job) = core.jobs.get_mut(id) else { return };
-    let Some(timeout) = job.spec.timeout else { return };
-    let all = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
-    let at = *job.times.timeout_at_ns.get_or_insert_with(|| monotonic_ns().saturating_add(all));
-    core.clock.timers.set(instant_of(at), Timer::Timeout(id));
-}
-
 /// Has a running job sampled and its output kept from now on; one of an earlier daemon too, whose samples then go on.
 pub(super) fn watch_use(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
@@ -166,6 +158,8 @@ fn spare_init(core: &mut Core, id: JobId) {
 
 /// Sends TERM to the payload (joblet-init forwards it to its process group) and starts the grace period.
 pub(super) fn terminate(core: &mut Core, id: JobId) {
+    // A paused process takes no signal but KILL.
+    wake(core, id);
     signal(core, id, Signal::TERM);
     let Some(grace) = core.jobs.get(id).map(|job| job.grace(core.settings.stop_grace)) else { return };
     kill_after(core, id, grace);

@@ -29,8 +29,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::finishing::{Lost, complete_history, conclude};
 use super::first_process::{Found, find_init, never_began, progress};
 use super::forgetting::expire;
+use super::pausing::{run_timeout, take_over_pause};
 use super::recording::save;
-use super::running::{run_timeout, watch_use};
+use super::running::watch_use;
 use super::standing::grant_slots;
 use super::waiting::wait_for_time;
 use super::workflow_takeover::take_over_workflows;
@@ -336,6 +337,7 @@ fn continue_running(core: &mut Core, job: Job) {
     watch_egress(core, &job);
     core.jobs.restore(job);
     publish(core, id);
+    take_over_pause(core, id);
     run_timeout(core, id);
     // It may stand in its intent alone. And where a stop was requested, it is not known whether TERM was sent: it is
     // when this is recorded.

@@ -31,10 +31,13 @@ mod job_egress;
 mod job_list;
 mod job_log;
 pub(crate) mod job_metrics;
+mod job_pause;
 mod job_port_forward;
+mod job_resume;
 mod job_run;
 mod job_status;
 mod job_stop;
+mod job_timeout;
 mod job_wait;
 mod man;
 mod monitor;
@@ -79,6 +82,9 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &job_egress::COMMAND,
     &job_denials::COMMAND,
     &job_wait::COMMAND,
+    &job_pause::COMMAND,
+    &job_resume::COMMAND,
+    &job_timeout::COMMAND,
     &job_port_forward::COMMAND,
     &job_cancel::COMMAND,
     &job_stop::COMMAND,

@@ -225,6 +225,10 @@ pub(crate) struct Shown<'a> {
     dependencies: &'a [String],
     workflow_uuid: &'a str,
     timeout: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    timeout_at: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    paused_since: &'a str,
     #[serde(rename = "maxCPU", skip_serializing_if = "is_zero")]
     max_cpu: i32,
     #[serde(skip_serializing_if = "is_zero")]
@@ -286,6 +290,8 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
         dependencies: &job.dependencies,
         workflow_uuid: &job.workflowUuid,
         timeout: &job.timeout,
+        timeout_at: &job.timeout_at,
+        paused_since: &job.frozen_since,
         max_cpu: job.maxCPU,
         max_memory: job.maxMemory,
         max_iobps: job.maxIOBPS,

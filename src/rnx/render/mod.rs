@@ -5,6 +5,7 @@
 
 pub(crate) mod build;
 pub(crate) mod chart;
+pub(crate) mod clock;
 pub(crate) mod denials;
 pub(crate) mod fit;
 pub(crate) mod import;

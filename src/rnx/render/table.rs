@@ -16,7 +16,7 @@ const TABLE: &[Column] = &[
     ("ID", |j| j.uuid.clone()),
     ("NAME", |j| or_dash(&j.name)),
     ("NODE ID", |j| or_dash(&j.nodeId)),
-    ("STATUS", |j| j.status.clone()),
+    ("STATUS", status),
     ("START TIME", |j| time(start_of(j).unwrap_or_default())),
     ("COMMAND", |j| command_line(&j.command, &j.args)),
 ];
@@ -25,7 +25,7 @@ const WIDE: &[Column] = &[
     ("ID", |j| j.uuid.clone()),
     ("NAME", |j| or_dash(&j.name)),
     ("NODE ID", |j| or_dash(&j.nodeId)),
-    ("STATUS", |j| j.status.clone()),
+    ("STATUS", status),
     ("START TIME", |j| time(start_of(j).unwrap_or_default())),
     ("END TIME", |j| time(&j.endTime)),
     ("SCHEDULED", |j| time(&j.scheduledTime)),
@@ -40,6 +40,11 @@ const WIDE: &[Column] = &[
     ("NETWORK", |j| or_dash(&j.network)),
     ("COMMAND", |j| command_line(&j.command, &j.args)),
 ];
+
+/// The status, and whether the job is paused.
+fn status(job: &Job) -> String {
+    if job.frozen_since.is_empty() { job.status.clone() } else { format!("{} (paused)", job.status) }
+}
 
 /// How a table is drawn.
 #[derive(Debug, Clone, Copy)]

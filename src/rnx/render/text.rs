@@ -80,6 +80,8 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
         ("Root", if job.writable { "writable" } else { "" }),
         ("CPU Cores", job.cpuCores.as_str()),
         ("Timeout", job.timeout.as_str()),
+        ("Timeout At", job.timeout_at.as_str()),
+        ("Paused Since", job.frozen_since.as_str()),
         ("Working Directory", job.workDir.as_str()),
     ] {
         some_line(&mut text, label, value);
@@ -129,11 +131,12 @@ pub(crate) fn list(jobs: &[Job], colour: bool) -> String {
     text
 }
 
-/// ` (queue position 3: waits for a place)`, or nothing.
+/// ` (queue position 3: waits for a place)`, ` (paused)`, or nothing.
 pub(crate) fn queued(job: &Job) -> String {
     let place = (job.queue_position > 0).then(|| format!("queue position {}", job.queue_position));
     let reason = (!job.wait_reason.is_empty()).then(|| one_line(&job.wait_reason));
     match (place, reason) {
+        (None, None) if !job.frozen_since.is_empty() => " (paused)".into(),
         (None, None) => String::new(),
         (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
         (Some(place), Some(reason)) => format!(" ({place}: {reason})"),
