@@ -15,6 +15,7 @@ pub mod cgroup; // limits and accounting of one job, cgroup v2
 pub mod exporter; // the endpoint /metrics
 pub mod files; // copies of files and trees, between a client and a node
 pub mod forward; // connections to the ports of jobs
+pub mod gpu; // GPUs of the host: found, chosen for a job, shown to it
 pub mod image; // images of containers: an archive in, layers on disk out
 pub mod metrics; // samples of a job: what it uses, over its time
 pub mod monitor; // the host itself: readings, samples, the cloud below

@@ -32,6 +32,7 @@ mod e2e {
     mod explain;
     mod faults;
     mod foreign_firewalls;
+    mod gpus;
     mod grace;
     mod graphs;
     mod held_pipes;

@@ -56,6 +56,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.VolumeService/ResizeVolume", "create_volume", ADMIN),
     Row("/joblet.VolumeService/WriteFiles", "copy_files", ADMIN),
     Row("/joblet.VolumeService/ReadFiles", "copy_files", ADMIN),
+    Row("/joblet.GpuService/ListGpus", "list_gpus", ALL),
     Row("/joblet.MonitoringService/GetSystemStatus", "get_metrics", ALL),
     Row("/joblet.MonitoringService/StreamSystemMetrics", "get_metrics", ALL),
     Row("/joblet.RuntimeService/ListRuntimes", "list_runtimes", ALL),

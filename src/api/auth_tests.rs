@@ -27,6 +27,7 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
         "GetDenials",
         "ListVolumes",
         "GetVolume",
+        "ListGpus",
         "GetSystemStatus",
         "StreamSystemMetrics",
         "ListRuntimes",

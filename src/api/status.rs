@@ -86,7 +86,6 @@ pub(super) fn retry_after() -> Option<Metadata> {
 pub(super) fn of_refusal(refusal: &Refusal) -> RpcStatus {
     let code = match refusal {
         Refusal::Invalid(_) | Refusal::Upload(_) => RpcStatusCode::INVALID_ARGUMENT,
-        Refusal::Unsupported(_) => RpcStatusCode::UNIMPLEMENTED,
         Refusal::Forbidden(_) => RpcStatusCode::PERMISSION_DENIED,
         Refusal::Missing(_) => RpcStatusCode::FAILED_PRECONDITION,
         Refusal::NotFound(_) => RpcStatusCode::NOT_FOUND,

@@ -16,6 +16,8 @@
 //!   `cgroup.procs` instead costs milliseconds and leaves a gap.
 //! * All jobs together have a limit of processes, so that the host can always fork (`processes`): `pids.max` of the group
 //!   above theirs, or, without the controller, a lower limit for each ([`CgroupTree::share`]).
+//! * A program of the kernel's decides which devices the processes of a job may open (`device`): one for all jobs, at
+//!   the tree's group, and one of its own for a job with GPUs.
 //! * A missing controller is known before a job starts: [`CgroupTree::enforce`] refuses the job or lists
 //!   the limits that are not in force, as `cgroup.enforcement` says.
 //! * The end: [`JobCgroup::kill`] (the kernel kills the group as a whole, forks in flight included), then
@@ -27,6 +29,7 @@
 //! CGROUP_DELEGATION.md.
 
 mod controller;
+mod device;
 mod disk;
 mod files;
 mod job_group;
@@ -43,6 +46,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use controller::{ControllerSet, Unenforced, Why};
+pub use device::probe_device_program;
 pub use disk::Disk;
 pub use job_group::JobCgroup;
 pub use processes::{Share, most_processes, share};
@@ -55,6 +59,14 @@ pub use tree::{CgroupTree, GroupState, Placement};
 /// An operation on a group that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
+    /// A job's own program for devices.
+    #[error("cannot let the job open its GPUs: a program for devices at {group}: {source}", group = group.display())]
+    AllowDevices {
+        /// The path of the group.
+        group: PathBuf,
+        /// The kernel's refusal.
+        source: io::Error,
+    },
     /// /proc/self/mountinfo names no cgroup v2 mount.
     #[error(
         "cgroup setup failed: no cgroup v2 file system is mounted here; boot with \

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
 use super::files::Group;
 use super::processes::{Share, most_processes, share};
 use super::removal::{is_busy, names_of_groups, removal, remove, rmdir};
-use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, limits, locate};
+use super::{CgroupError, ControllerSet, Disk, JobCgroup, Removal, Unenforced, Why, device, limits, locate};
 use crate::job::limits::CoreSet;
-use crate::job::{Controller, Enforcement, JobId, Layer, Limits};
+use crate::job::{Controller, DeviceNode, Enforcement, JobId, Layer, Limits};
 
 /// The daemon's own leaf below its group.
 const MAIN: &str = "joblet-main";
@@ -50,6 +51,8 @@ pub struct CgroupTree {
     controllers: ControllerSet,
     missing: Vec<(Controller, Why)>,
     most_processes: u32,
+    /// Why no program decides about the devices of jobs; `None`: one does.
+    unguarded: Option<String>,
 }
 
 impl CgroupTree {
@@ -75,6 +78,7 @@ impl CgroupTree {
             wanted,
         })?;
         tree.limit_processes(most_processes()?)?;
+        tree.unguarded = device::guard(tree.group.dir.as_fd(), &[]).err().map(|why| why.to_string());
         Ok(tree)
     }
 
@@ -124,7 +128,8 @@ impl CgroupTree {
             let first = why.iter().find(|(of, _)| *of == controller).map(|(_, why)| why.clone());
             (controller, first.unwrap_or(Why::NotConfigured))
         });
-        Ok(CgroupTree { controllers, missing: missing.collect(), group, most_processes: u32::MAX })
+        let unguarded = Some("this tree was not asked to".to_owned());
+        Ok(CgroupTree { controllers, missing: missing.collect(), group, most_processes: u32::MAX, unguarded })
     }
 
     /// The directory of the tree.
@@ -191,6 +196,33 @@ impl CgroupTree {
     /// The writes of [`CgroupTree::create`] for these limits, one sentence a file.
     pub fn settings(&self, limits: &Limits, disks: &[Disk]) -> Vec<String> {
         limits::sentences(limits, disks, self.controllers)
+    }
+
+    /// Why no program decides about the devices of jobs, so that their mount namespaces alone do; `None`: one does.
+    pub fn unguarded(&self) -> Option<&str> {
+        self.unguarded.as_deref()
+    }
+
+    /// Lets the processes of a job's group open these devices too. Without a program for all jobs nothing forbids it.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn allow_devices(&self, job: &JobCgroup, nodes: &[DeviceNode]) -> Result<(), CgroupError> {
+        if self.unguarded.is_some() {
+            return Ok(());
+        }
+        device::guard(job.dir_fd(), nodes)
+            .map_err(|source| CgroupError::AllowDevices { group: job.path().to_owned(), source })
+    }
+
+    /// Whether the program for devices decides in a job's group, which has these beside those of every job.
+    ///
+    /// # Errors
+    /// The group is gone.
+    pub fn read_devices(&self, id: JobId, nodes: &[DeviceNode]) -> Result<Layer, CgroupError> {
+        let path = self.job_path(id);
+        let group = Group::open(&path).map_err(|source| CgroupError::Read { file: path, source })?;
+        Ok(device::read_back(group.dir.as_fd(), nodes, self.unguarded()))
     }
 
     /// Compares the files of a job's group with the values written to them, and lists the limits that are not enforced.

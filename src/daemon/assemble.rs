@@ -20,6 +20,7 @@ use super::core::{Clock, Core, Shutdown};
 use super::egress::Egress;
 use super::event_loop::EventLoop;
 use super::events::WorkerEvent;
+use super::gpus::Gpus;
 use super::history;
 use super::install::Installer;
 use super::jobs::{JobTable, Schedule, Slots};
@@ -368,6 +369,7 @@ fn supply(
         ipv6: node.wiring.ipv6(),
         networks: threads.start_networks(known, config, node.clone(), ledger)?,
         volumes: threads.start_volumes(volumes, ledger)?,
+        gpus: Gpus::start(&config.gpu),
         runtimes: threads.start_runtimes(config, node.clone())?,
         egress: node.egress.clone(),
         keeper: threads.start_keeper(node)?,
@@ -488,6 +490,11 @@ fn tree(config: &DaemonConfig) -> Result<CgroupTree, DaemonError> {
     let wanted = config.cgroup.enable_controllers.iter().copied().collect();
     let name = format!("joblet-{:08x}", fnv1a(config.data_dir.as_os_str().as_encoded_bytes()));
     let tree = CgroupTree::of_this_process(config.cgroup.base_dir.as_deref(), &name, wanted)?;
+    if let Some(why) = tree.unguarded() {
+        let remedy = "give the daemon CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN";
+        let what = "no program decides about devices of jobs: their /dev alone keeps others away";
+        diag::event!(Level::Warn, what, reason = why, remedy = remedy);
+    }
     let strict = config.cgroup.enforcement == Enforcement::Strict;
     for (controller, why) in tree.missing() {
         let what = match (strict, controller) {

@@ -14,7 +14,7 @@ use super::evidence::Evidence;
 use super::freezer::Freezer;
 use super::history::History;
 use super::inspection::Inspection;
-use super::jobs::{JobTable, Schedule, Slots};
+use super::jobs::{JobTable, Lane, Schedule, Slots};
 use super::ledger::Ledger;
 use super::outputs::Outputs;
 use super::pool::Pool;
@@ -186,6 +186,11 @@ impl Core {
             return Some(Arc::new(build_root(dir)));
         }
         self.supply.runtimes.root(spec.runtime.as_ref()?)
+    }
+
+    /// Whether a job like this one would start at once, without waiting for a slot or for GPUs.
+    pub(super) fn has_place(&self, spec: &JobSpec) -> bool {
+        self.slots.is_open(Lane::of(spec)) && self.supply.has_gpus(spec)
     }
 
     /// Jobs that wait for their time or for a slot.

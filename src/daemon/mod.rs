@@ -39,6 +39,7 @@ mod event_loop;
 mod events;
 mod evidence;
 mod freezer;
+mod gpus;
 mod history;
 mod inspection;
 mod install;

@@ -11,6 +11,7 @@ use rustix::mount::{FsOpenFlags, fsopen};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::{Finding, Host};
+use crate::cgroup::probe_device_program;
 use crate::sys::{mount, probe};
 
 const OLDEST: (u32, u32) = (5, 15);
@@ -39,6 +40,7 @@ pub(super) fn checks(host: &Host) -> Vec<Finding> {
         mount::set_attributes(null.as_fd(), c"", 0, false),
     ));
     all.push(call("kernel.seccomp", "seccomp filters answer with an errno", probe::seccomp_errno()));
+    all.push(device_program());
     all.push(overlay());
     all.push(memfd(host));
     all.push(pidfd_files(&null));
@@ -55,6 +57,19 @@ fn call(check: &str, seen: &str, answer: io::Result<()>) -> Finding {
             "start joblet as root; in a container, give it CAP_SYS_ADMIN",
         ),
         Err(why) => Finding::fail(check, why.to_string(), NEWER),
+    }
+}
+
+/// A second wall: without it the mount namespaces of jobs alone keep devices away, so it is no failure.
+fn device_program() -> Finding {
+    const CHECK: &str = "kernel.device_program";
+    match probe_device_program() {
+        Ok(()) => Finding::ok(CHECK, "a program of the kernel's decides which devices jobs may open"),
+        Err(why) => Finding::warn(
+            CHECK,
+            format!("no program decides which devices jobs may open, their /dev alone does: bpf: {why}"),
+            "start joblet as root with CAP_SYS_ADMIN, on a kernel with CONFIG_CGROUP_BPF",
+        ),
     }
 }
 

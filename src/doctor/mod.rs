@@ -14,6 +14,7 @@
 //! that the configuration demands. A host that is merely slower never fails.
 
 mod cloudwatch;
+mod gpu;
 mod groups;
 mod history;
 mod identity;
@@ -141,6 +142,7 @@ pub fn examine(host: &Host, config: &DaemonConfig) -> Vec<Finding> {
     all.extend(storage::checks(config));
     all.extend(volumes::checks(config));
     all.extend(runtimes::checks(config));
+    all.extend(gpu::checks(config));
     all.extend(history::checks(config));
     all.extend(cloudwatch::checks(config));
     all.extend(trust::checks(config));

@@ -9,7 +9,9 @@ use super::client::ClientId;
 use super::egress::List;
 use super::env::{self, Secret};
 use super::publish::Published;
-use super::{InvalidField, Limits, NetRate, NetworkMode, Part, Profile, RuntimeSpec, User, VolumeUse};
+use super::{
+    GpuWish, InvalidField, Limits, NetRate, NetworkMode, Part, Profile, RuntimeSpec, User, VolumeUse,
+};
 
 /// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
 /// the values of secrets.
@@ -44,6 +46,9 @@ pub struct JobSpec {
     /// The volumes that it gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeUse>,
+    /// The GPUs that it gets for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<GpuWish>,
     /// Its root, the exact version once it is accepted; `None`: the host's paths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeSpec>,
@@ -100,6 +105,7 @@ impl JobSpec {
             rate: NetRate::default(),
             publish: vec![],
             volumes: vec![],
+            gpus: None,
             runtime: None,
             writable: false,
             user: User::Root,

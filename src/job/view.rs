@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::egress::List;
 use super::publish::Published;
-use super::{Ending, JobId, JobSpec, Status};
+use super::{Ending, GpuLease, JobId, JobSpec, Status};
 
 /// The content of GetJobStatus, ListJobs and RunJob replies about one job. Times are ns since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct JobView {
     pub unenforced: Vec<String>,
     /// Ports of the host that reach it now.
     pub ports: Vec<Published>,
+    /// The GPUs that it has, or had.
+    pub gpus: Vec<GpuLease>,
     /// Position in the queue for a slot, from 1; 0: the job does not wait.
     pub queue_position: u32,
     /// The thing that the job waits for; empty: it does not wait.

@@ -12,6 +12,7 @@ Usage:
   joblet [--foreground] [--config FILE]    run the daemon (it never leaves the foreground)
   joblet --check-config [--config FILE]    check the configuration and print what is in force
   joblet doctor [--config FILE] [--json]   check this host; every failing line says how to mend it (exit code 1)
+  joblet gpus                              print the GPUs of this host as JSON
   joblet recover [--config FILE]           make a new job database from a damaged one and what the jobs left; the old one is kept aside
   joblet volume check NAME...|--all [--config FILE]
                                            check images of volumes that nobody uses, and repair them

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   argv --> a subcommand: setup, certs, doctor, recover,   one file each; it prints and ends
-//!            volume
+//!            volume, gpus
 //!        --> flags: --check-config                          check_config: prints what is in force and ends
 //!        --> flags: none of these                           serve: doctor, log pump, loop, gRPC server
 //! ```
@@ -19,6 +19,7 @@ mod certs;
 mod check_config;
 mod doctor;
 mod flags;
+mod gpus;
 mod recover;
 mod serve;
 mod setup;
@@ -61,6 +62,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
             "setup" => return setup::run(rest),
             "certs" => return certs::run(rest),
             "doctor" => return doctor::run(rest),
+            "gpus" => return gpus::run(rest),
             "recover" => return recover::run(rest),
             "volume" => return volume::run(rest),
             _ => {}

@@ -28,7 +28,7 @@ use crate::pb::joblet::{
     SystemMetricsRes, UploadRequest, UploadStatus,
 };
 use crate::pb::joblet_grpc::{
-    JobServiceClient, MonitoringServiceClient, NetworkServiceClient, RuntimeServiceClient,
+    GpuServiceClient, JobServiceClient, MonitoringServiceClient, NetworkServiceClient, RuntimeServiceClient,
     SessionServiceClient, UploadServiceClient, VolumeServiceClient,
 };
 
@@ -144,6 +144,16 @@ impl Server {
         question: impl FnOnce(&VolumeServiceClient, CallOption) -> grpcio::Result<T>,
     ) -> Result<T> {
         let client = VolumeServiceClient::new(self.channel.clone());
+        question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
+    }
+
+    /// The same, of the service that knows GPUs.
+    pub(crate) fn ask_gpus<T>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(&GpuServiceClient, CallOption) -> grpcio::Result<T>,
+    ) -> Result<T> {
+        let client = GpuServiceClient::new(self.channel.clone());
         question(&client, CallOption::default().timeout(deadline)).map_err(|e| self.explain(e))
     }
 

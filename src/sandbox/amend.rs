@@ -57,7 +57,11 @@ impl Sandbox {
     }
 
     /// Runs `act` among the mounts of a sandbox.
-    fn inside<T>(&self, mounts: BorrowedFd<'_>, act: impl FnOnce() -> T) -> Result<T, SandboxError> {
+    pub(super) fn inside<T>(
+        &self,
+        mounts: BorrowedFd<'_>,
+        act: impl FnOnce() -> T,
+    ) -> Result<T, SandboxError> {
         preparing(sys::thread::join_mounts(mounts), "enter the job's mounts")?;
         let done = act();
         preparing(sys::thread::join_mounts(self.host_mounts.as_fd()), "leave the job's mounts")?;

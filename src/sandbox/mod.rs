@@ -41,6 +41,7 @@ pub mod capability;
 mod child;
 mod clone_context;
 pub mod create;
+mod devices;
 mod error;
 pub mod etc;
 pub mod filter;

@@ -69,7 +69,7 @@ pub fn default_paths() -> Vec<PathBuf> {
 
 /// Device nodes of jobs, with their numbers (Documentation/admin-guide/devices.txt). They are made and not bound: the
 /// host's /dev/null may be another file (CVE-2025-31133), and its inode is shared with every program of the host.
-const DEVICES: &[(&str, u32, u32)] =
+pub(super) const DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Directories: mount points of each job, and places that programs expect to exist.

@@ -5,11 +5,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::capability::Capabilities;
 use super::create::hard_limits;
 use super::plan::{capabilities, rlimits};
+use super::rootfs::DEVICES as NODES;
 use crate::job::{Layer, Profile, User, VolumeUse};
 
 /// The promises for one job, beside those that hold for all jobs.
@@ -29,6 +31,8 @@ pub struct Promise {
     pub volumes: Vec<VolumeUse>,
     /// Whether it may write its root.
     pub writable: bool,
+    /// The names of device nodes in its /dev, beside those of every job.
+    pub devices: Vec<String>,
 }
 
 /// Processes of a job that are looked at; the payload always is.
@@ -95,6 +99,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     layers.extend(privileges(&status, promise.profile));
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
     layers.extend(mounts(&read("mountinfo")?, &promise.volumes, promise.writable));
+    layers.push(devices(&proc.join(format!("{pid}/root/dev")), &promise.devices));
     Ok(layers)
 }
 
@@ -264,6 +269,35 @@ fn mount(line: &str, written: &[String]) -> Option<Layer> {
     Some(Layer::new(format!("mount {at}"), format!("{}, private", wanted.join(",")), seen, kept))
 }
 
+/// Most names of /dev that are looked at; a job cannot make any.
+const MOST_NODES: usize = 1024;
+
+/// One layer that says whether the job has its device nodes and no others. A job that may write its root can put files of
+/// its own there, also in the place of a node, and no devices.
+fn devices(dev: &Path, added: &[String]) -> Layer {
+    let mut expected: Vec<String> = NODES.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    expected.extend_from_slice(added);
+    expected.sort_unstable();
+    let name = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let node = kind.is_char_device() || kind.is_block_device() || expected.contains(&name);
+        Ok(node.then_some(name))
+    };
+    let found = fs::read_dir(dev)
+        .and_then(|entries| entries.take(MOST_NODES).map(name).collect::<io::Result<Vec<Option<String>>>>());
+    match found {
+        Err(why) => Layer::new("devices", expected.join(" "), why.to_string(), false),
+        Ok(found) => {
+            let mut seen: Vec<String> = found.into_iter().flatten().collect();
+            seen.sort_unstable();
+            let kept = seen == expected;
+            Layer::new("devices", expected.join(" "), seen.join(" "), kept)
+        }
+    }
+}
+
 /// One layer that says whether every process of the job has the same isolation.
 fn together(proc: &Path, processes: &[i32], profile: Profile) -> Layer {
     let own = fs::read_link(proc.join("self/ns/user")).ok();
@@ -300,6 +334,8 @@ mod tests {
     use super::*;
     use crate::job::Verdict;
     use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode};
 
     const STATUS: &str = "Name:\tsleep\nUid:\t70000\t70000\t70000\t70000\nGid:\t70000\t70000\t70000\t70000\n\
         Groups:\t\nNSpid:\t4242\t2\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
@@ -338,6 +374,7 @@ Max realtime timeout      50000                50000                us
         pids: 64,
         volumes: Vec::new(),
         writable: false,
+        devices: Vec::new(),
     };
 
     /// A /proc with a host (`self`) and one process.
@@ -349,6 +386,11 @@ Max realtime timeout      50000                50000                us
             for kind in ["user", "pid", "mnt", "ipc", "uts", "cgroup", "net"] {
                 let number = if kind == shared { 1 } else { number };
                 symlink(format!("{kind}:[{number}]"), of.join("ns").join(kind)).unwrap();
+            }
+            fs::create_dir_all(of.join("root/dev/pts")).unwrap();
+            symlink("pts/ptmx", of.join("root/dev/ptmx")).unwrap();
+            for (name, ..) in NODES {
+                fs::write(of.join("root/dev").join(name), "").unwrap();
             }
             for (file, text) in [
                 ("status", status),
@@ -374,7 +416,7 @@ Max realtime timeout      50000                50000                us
         let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
         assert_eq!(broken(&proc, PROMISE), Vec::<String>::new());
         let layers = read_back(proc.path(), &[4242], &PROMISE).unwrap();
-        assert_eq!(layers.len(), 7 + 5 + 3 + 9 + 11 + 1);
+        assert_eq!(layers.len(), 7 + 5 + 3 + 9 + 11 + 1 + 1);
     }
 
     #[test]
@@ -448,6 +490,25 @@ Max realtime timeout      50000                50000                us
         assert_eq!(broken(&proc, promise("a:ro", "b")), ["mount /volumes/a", "mount /volumes/b"]);
         assert_eq!(broken(&proc, PROMISE), ["mount /volumes/a"]);
         assert_eq!(broken(&with(&line("a", "rw")), promise("a", "b:ro")), ["mount /volumes/b"]);
+    }
+
+    #[test]
+    fn device_node_that_is_missing_or_too_much_breaks_its_layer() {
+        let proc = proc_with(STATUS, LIMITS, MOUNTS, "");
+        let with = |names: &[&str]| Promise {
+            devices: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..PROMISE
+        };
+        assert_eq!(broken(&proc, with(&["nvidia0", "nvidiactl"])), ["devices"]);
+        for name in ["nvidia0", "nvidiactl"] {
+            fs::write(proc.path().join("4242/root/dev").join(name), "").unwrap();
+        }
+        assert_eq!(broken(&proc, with(&["nvidia0", "nvidiactl"])), Vec::<String>::new());
+        // Of all devices everybody may make this one, the mark of overlayfs.
+        let at = proc.path().join("4242/root/dev/other");
+        let made = rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::from_raw_mode(0o600), 0);
+        made.unwrap();
+        assert_eq!(broken(&proc, with(&["nvidia0", "nvidiactl"])), ["devices"]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use super::*;
 use crate::job::egress::List;
 use crate::job::exit::{ExitReason, StopCause};
 use crate::job::limits::{CoreSet, CpuPercent, MemoryMib};
-use crate::job::{Ending, JobId, JobSpec, Limits, NetworkMode, Secret, Status, User, VolumeKind};
+use crate::job::{
+    Ending, GpuLease, GpuWish, JobId, JobSpec, Limits, NetworkMode, Secret, Status, User, VolumeKind,
+};
 use crate::state::{NetworkChange, Stage, VolumeChange, record::Pause, record::Process};
 
 pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
@@ -32,6 +34,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        gpus: GpuWish::new(2, 1024).unwrap(),
         runtime: None,
         user: User::Root,
         profile: Default::default(),
@@ -59,6 +62,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         unenforced: vec!["memory 512 MiB".into()],
         lease: Some(1_879_048_192),
         wire: None,
+        gpus: vec![GpuLease { index: 1, uuid: "GPU-1".into(), minor: 3 }],
         egress: List::parse(&["a.org".into()]).ok(),
         denials: Some(Box::default()),
         process: Some(Process { pid: 77, start_time: 12_345 }),
@@ -203,9 +207,11 @@ fn the_golden_database_is_read() {
     }
     std::fs::copy(golden, dir.path().join("state.db")).unwrap();
     let expected = all.map(|record| {
-        let mut record = Record { stop_grace: None, egress: None, denials: None, ..shown(record) };
+        let shown = shown(record);
+        let mut record = Record { stop_grace: None, gpus: Vec::new(), egress: None, denials: None, ..shown };
         let spec = Arc::make_mut(&mut record.spec);
         (spec.stop_grace, spec.upload_handles, spec.egress) = (None, Vec::new(), None);
+        spec.gpus = None;
         // That version hid the values of plain variables whose names sound secret.
         spec.environment[1].1 = "***".into();
         record

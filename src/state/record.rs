@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::job::egress::List;
 use crate::job::exit::StopCause;
-use crate::job::{Denials, Ending, JobId, JobSpec, WireLease};
+use crate::job::{Denials, Ending, GpuLease, JobId, JobSpec, WireLease};
 
 /// Everything about a job that must survive the daemon. Times are ns since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Record {
     /// Its address and its wire, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<WireLease>,
+    /// The GPUs that it has, or had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuLease>,
     /// Its egress list, where that was changed after the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<List>,

@@ -1,13 +1,14 @@
 //! The kernel made safe: the only room besides `sandbox/child.rs` and joblet-init where `unsafe` may appear.
 //!
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
-//! one thread, `mount_setattr`, loop devices, the growth of an ext4, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
-//! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, an exit without exit handlers, writing dirty pages
+//! one thread, `mount_setattr`, loop devices, programs that decide about devices, the growth of an ext4, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
+//! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, the vendor's library about GPUs, an exit without exit handlers, writing dirty pages
 //! ahead. `mailbox`, `clock`, `removal`, `nftables` and the messages of `netlink` need no `unsafe`. A wrapper is safe or it is
 //! `unsafe fn` with its preconditions; nothing is "usually fine".
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clock;
 pub mod clone;
 pub mod exit;
@@ -19,6 +20,7 @@ pub mod mailbox;
 pub mod mount;
 pub mod netlink;
 pub mod nftables;
+pub mod nvml;
 pub mod pidfd;
 pub mod probe;
 pub mod quota;

@@ -109,7 +109,7 @@ fn parts_that_do_not_exist_yet_are_named() {
         ("runtime: Python", "runtime: \"Python\" cannot be the name of a runtime"),
         ("volumes: [../x]", "volumes: \"../x\" cannot be the name of a volume"),
         ("volumes: [a, 'a:ro']", "volumes: volume \"a\" stands twice"),
-        ("resources: {gpu_count: 1}", "no GPUs yet"),
+        ("resources: {gpu_count: -1}", "invalid GPU count: -1"),
         ("outputs: [../x]", "is no plain path below /work"),
         ("outputs: [/x]", "is no plain path below /work"),
         ("inputs: {z: [x]}", "is no job that this one names in requires"),

@@ -14,7 +14,7 @@ use super::values::{fields, string, strings, together, variables};
 use super::yaml::{Key, Node, Value};
 use crate::job::egress::PRESET;
 use crate::job::limits::{CoreSet, CpuPercent, IoBytes, MemoryMib};
-use crate::job::{InvalidField, Profile, RuntimeSpec, VolumeUse, spec, units, volume};
+use crate::job::{GpuWish, InvalidField, Profile, RuntimeSpec, VolumeUse, spec, units, volume};
 
 const KEYS: [&str; 24] = [
     "command",
@@ -57,11 +57,11 @@ const ELSEWHERE: [(&str, &str); 7] = [
 /// Most paths of one job's outputs, and of its inputs from one job.
 const MAX_PATHS: usize = 256;
 
-const RESOURCES: [&str; 4] = ["max_cpu", "max_memory", "max_io_bps", "cpu_cores"];
+const RESOURCES: [&str; 6] =
+    ["max_cpu", "max_memory", "max_io_bps", "cpu_cores", "gpu_count", "gpu_memory_mb"];
 /// Limits that stand in the job itself, with the rest of its network.
 const BESIDE: [(&str, &str); 2] =
     [("net_rate_up", "write it beside resources:"), ("net_rate_down", "write it beside resources:")];
-const GPU: [(&str, &str); 2] = [("gpu_count", "GPUs"), ("gpu_memory_mb", "GPUs")];
 
 /// The limits that a job asks for; what is absent is the node's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,6 +74,8 @@ pub struct Resources {
     pub io: Option<IoBytes>,
     /// The cores that it may use.
     pub cores: Option<CoreSet>,
+    /// The GPUs that it gets for itself.
+    pub gpus: Option<GpuWish>,
 }
 
 /// The earliest start of a job whose condition holds.
@@ -256,22 +258,6 @@ fn at<T>(node: &Node, taken: Result<T, impl ToString>) -> Result<T, WorkflowErro
     taken.map_err(|why| WorkflowError::value(node.at, why.to_string()))
 }
 
-/// A key of something that joblet does not have yet may say that the job wants none of it.
-fn refuse_unbuilt(key: &Key, node: &Node, table: &[(&str, &str)]) -> Result<(), WorkflowError> {
-    let wants_none = match &node.value {
-        Value::Null => true,
-        Value::Scalar(text) => text.is_empty() || text == "0",
-        Value::List(items) => items.is_empty(),
-        Value::Map(entries) => entries.is_empty(),
-    };
-    let part = table.iter().find(|(word, _)| *word == key.text).map_or("this", |(_, part)| part);
-    if wants_none {
-        return Ok(());
-    }
-    let why = format!("{}: this version of joblet has no {part} yet; remove the key", key.text);
-    Err(WorkflowError::UsePart { at: key.at, why })
-}
-
 fn network(key: &Key, node: &Node) -> Result<Option<String>, WorkflowError> {
     let name = string(key, node)?;
     if name.len() > 64 || !name.chars().all(is_name_character) {
@@ -363,8 +349,8 @@ fn resources(node: &Node) -> Result<Resources, WorkflowError> {
     if matches!(node.value, Value::Null) {
         return Ok(found);
     }
-    let known: Vec<&str> = RESOURCES.into_iter().chain(GPU.map(|(key, _)| key)).collect();
-    for (key, node) in fields(node, &"resources", &known, &BESIDE)? {
+    let (mut gpus, mut gpu_memory) = (0, 0);
+    for (key, node) in fields(node, &"resources", &RESOURCES, &BESIDE)? {
         match key.text.as_str() {
             "max_cpu" => found.cpu = limit(key, node, CpuPercent::new)?,
             "max_memory" => found.memory = limit(key, node, |mib| MemoryMib::new(mib, u64::from(u32::MAX)))?,
@@ -373,9 +359,11 @@ fn resources(node: &Node) -> Result<Resources, WorkflowError> {
                 let text = Some(string(key, node)?).filter(|text| !text.is_empty());
                 found.cores = at(node, text.map(|text| CoreSet::parse(&text)).transpose())?;
             }
-            _ => refuse_unbuilt(key, node, &GPU)?,
+            "gpu_count" => gpus = number(key, node)?,
+            _ => gpu_memory = number(key, node)?,
         }
     }
+    found.gpus = at(node, GpuWish::new(gpus, gpu_memory))?;
     Ok(found)
 }
 
@@ -390,6 +378,12 @@ fn limit<T>(
         return Ok(None);
     }
     take(number).map(Some).map_err(|e| WorkflowError::value(node.at, format!("{}: {e}", key.text)))
+}
+
+/// A number that the wire carries too; absent is 0.
+fn number(key: &Key, node: &Node) -> Result<i32, WorkflowError> {
+    let number = whole(key, node)?;
+    at(node, i32::try_from(number).map_err(|_| format!("{}: {number} is too large", key.text)))
 }
 
 fn whole(key: &Key, node: &Node) -> Result<i64, WorkflowError> {

@@ -58,14 +58,6 @@ pub enum WorkflowError {
         /// The nearest name, or nothing.
         hint: String,
     },
-    /// Using a part of joblet that this version does not have.
-    #[error("{at}: {why}")]
-    UsePart {
-        /// The place of the key.
-        at: Place,
-        /// The key, and the part that is missing.
-        why: String,
-    },
     /// Putting the jobs in order.
     #[error("{at}: circular dependency detected: {}", cycle.join(" -> "))]
     OrderJobs {

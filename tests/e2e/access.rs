@@ -21,6 +21,7 @@ const VIEWER: &[&str] = &[
     "/joblet.NetworkService/GetDenials",
     "/joblet.VolumeService/ListVolumes",
     "/joblet.VolumeService/GetVolume",
+    "/joblet.GpuService/ListGpus",
     "/joblet.MonitoringService/GetSystemStatus",
     "/joblet.MonitoringService/StreamSystemMetrics",
     "/joblet.RuntimeService/ListRuntimes",

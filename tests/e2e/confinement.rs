@@ -417,8 +417,8 @@ fn unsupported_way_to_start_is_refused_not_run_less_isolated() {
         let refused = client.run_job(&request);
         let Err(grpcio::Error::RpcFailure(status)) = refused else { panic!("{what} was taken") };
         let codes = match what {
-            // Nobody has made it.
-            "missing network" | "missing volume" | "missing runtime" => {
+            // Nobody has made it, or the node gives none.
+            "missing network" | "missing volume" | "missing runtime" | "gpu" => {
                 &[RpcStatusCode::FAILED_PRECONDITION][..]
             }
             _ => &[

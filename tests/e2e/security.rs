@@ -6,17 +6,17 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-fn layers(d: &TestDaemon, id: &str) -> (i32, Vec<Value>) {
+pub(super) fn layers(d: &TestDaemon, id: &str) -> (i32, Vec<Value>) {
     let out = d.rnx(["--json", "job", "status", "--security", id]);
     (out.code, out.json().as_array().unwrap_or_else(|| panic!("{} {}", out.text(), out.stderr)).clone())
 }
 
-fn layer<'a>(layers: &'a [Value], name: &str) -> &'a Value {
+pub(super) fn layer<'a>(layers: &'a [Value], name: &str) -> &'a Value {
     layers.iter().find(|layer| layer["layer"] == name).unwrap_or_else(|| panic!("no {name} in {layers:?}"))
 }
 
 /// The payload's process id on the host: the process of the job's group that has id 2 inside.
-fn payload(d: &TestDaemon, id: &str) -> i32 {
+pub(super) fn payload(d: &TestDaemon, id: &str) -> i32 {
     let group =
         crate::helper::residue::group_of(d.dir()).expect("the daemon's group").join(format!("job-{id}"));
     let pids = fs::read_to_string(group.join("cgroup.procs")).unwrap();

@@ -98,6 +98,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        gpus: None,
         runtime: None,
         writable: false,
         user: User::Root,

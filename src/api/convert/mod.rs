@@ -8,6 +8,7 @@ pub(super) mod build;
 pub(super) mod clock;
 pub(super) mod files;
 pub(super) mod forward;
+pub(super) mod gpu;
 pub(super) mod host;
 pub(super) mod import;
 pub(super) mod install;
@@ -37,9 +38,6 @@ pub enum Refusal {
     /// INVALID_ARGUMENT: an upload breaks a rule.
     #[error(transparent)]
     Upload(UploadError),
-    /// UNIMPLEMENTED: this version does not support the request.
-    #[error("{0}")]
-    Unsupported(String),
     /// PERMISSION_DENIED: this node's configuration allows it to no client.
     #[error("{0}")]
     Forbidden(String),

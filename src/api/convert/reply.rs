@@ -10,7 +10,7 @@ use super::Rules;
 use crate::daemon::command::{Deleted, Explained, JobPage, Removed};
 use crate::job::env::MASK;
 use crate::job::publish::Published;
-use crate::job::{self, Denials, JobId, JobSpec, JobView, Layer, Limits, Secret, Verdict, units};
+use crate::job::{self, Denials, GpuLease, JobId, JobSpec, JobView, Layer, Limits, Secret, Verdict, units};
 use crate::output::{Chunk, Full, LogItem, Stream};
 use crate::pb::joblet::{
     CancelJobRes, ChangeEgressRes, DataChunk, DeleteAllJobsRes, DeleteJobRes, Denial, GetDenialsRes,
@@ -118,6 +118,9 @@ pub(in crate::api) fn status(view: JobView, rules: &Rules) -> GetJobStatusRes {
         workflowUuid: workflow(&view.spec),
         dependencies: view.dependencies,
         ports: ports(&view.ports),
+        gpu_indices: gpu_indices(&view.gpus),
+        gpu_count: gpu_wish(&view.spec).0,
+        gpu_memory_mb: gpu_wish(&view.spec).1,
         net_rate_up: view.spec.rate.up.cast_signed(),
         net_rate_down: view.spec.rate.down.cast_signed(),
         address: view.address,
@@ -146,6 +149,17 @@ fn runtime(spec: &JobSpec) -> String {
 
 fn ports(ports: &[Published]) -> Vec<String> {
     ports.iter().map(ToString::to_string).collect()
+}
+
+/// The numbers of the GPUs that a job has, or had.
+fn gpu_indices(gpus: &[GpuLease]) -> Vec<i32> {
+    gpus.iter().map(|gpu| i32::try_from(gpu.index).unwrap_or(i32::MAX)).collect()
+}
+
+/// How many GPUs a job asked for, and the memory of each.
+fn gpu_wish(spec: &JobSpec) -> (i32, i32) {
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    spec.gpus.map(|wish| (number(wish.count), number(wish.memory_mib))).unwrap_or_default()
 }
 
 /// One job as an entry of a list.
@@ -188,6 +202,9 @@ fn job(view: JobView, rules: &Rules) -> Job {
         wait_reason: view.wait_reason,
         workflowUuid: workflow(&view.spec),
         ports: ports(&view.ports),
+        gpu_indices: gpu_indices(&view.gpus),
+        gpu_count: gpu_wish(&view.spec).0,
+        gpu_memory_mb: gpu_wish(&view.spec).1,
         ..Job::default()
     }
 }

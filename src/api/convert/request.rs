@@ -12,8 +12,8 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::publish::{self, Published};
 use crate::job::units;
 use crate::job::{
-    ClientId, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, RuntimeSpec, Secret, Status,
-    User, spec, volume,
+    ClientId, GpuWish, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, RuntimeSpec, Secret,
+    Status, User, spec, volume,
 };
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
@@ -60,6 +60,7 @@ pub(in crate::api) fn run(
     let rate = rate(&request, &network, rules)?;
     let publish = publish(&request.publish, &network, rules)?;
     let volumes = volume::parse_uses(&request.volumes)?;
+    let gpus = GpuWish::new(request.gpu_count, request.gpu_memory_mb)?;
     let user = user(&request.user, rules)?;
     let profile = Profile::parse(&request.profile, &repeated(&request.profile))?;
     rules.check_profile(profile)?;
@@ -83,6 +84,7 @@ pub(in crate::api) fn run(
         rate,
         publish,
         volumes,
+        gpus,
         runtime,
         writable: request.writable,
         user,
@@ -104,10 +106,6 @@ pub(in crate::api) fn run(
 
 /// Refuses fields that the daemon would silently ignore.
 fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
-    for (field, set) in [("gpu_count", request.gpu_count != 0), ("gpu_memory_mb", request.gpu_memory_mb != 0)]
-    {
-        unsupported(field, set)?;
-    }
     for (field, set) in [
         ("workflowUuid", !request.workflowUuid.is_empty()),
         ("jobUuid", !request.jobUuid.is_empty()),
@@ -116,15 +114,6 @@ fn supported(request: &RunJobRequest) -> Result<(), Refusal> {
         if set {
             return invalid(format!("field \"{field}\" is set by joblet itself, not by clients"));
         }
-    }
-    Ok(())
-}
-
-fn unsupported(field: &str, set: bool) -> Result<(), Refusal> {
-    if set {
-        return Err(Refusal::Unsupported(format!(
-            "field \"{field}\" is not supported by this version of joblet"
-        )));
     }
     Ok(())
 }

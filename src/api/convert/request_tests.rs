@@ -41,7 +41,6 @@ fn kind(refusal: &Refusal) -> (char, String) {
     let kind = match refusal {
         Refusal::Missing(_) => 'm',
         Refusal::Invalid(_) | Refusal::Upload(_) => 'i',
-        Refusal::Unsupported(_) => 'u',
         Refusal::Forbidden(_) => 'f',
         Refusal::NotFound(_) => 'n',
         Refusal::Exhausted(_) => 'e',
@@ -101,14 +100,18 @@ fn every_requested_field_arrives_in_the_spec_unchanged() {
 }
 
 #[test]
-fn unsupported_field_is_refused_by_name_and_never_ignored() {
-    let set: [(&str, Change<RunJobRequest>); 2] =
-        [("gpu_count", |r| r.gpu_count = 1), ("gpu_memory_mb", |r| r.gpu_memory_mb = -1)];
-    for (field, change) in set {
-        let mut request = request();
-        change(&mut request);
-        let text = format!("field \"{field}\" is not supported by this version of joblet");
-        assert_eq!(refused(request), ('u', text));
+fn gpus_of_a_job_are_a_number_and_perhaps_memory() {
+    let asked = |gpu_count, gpu_memory_mb| RunJobRequest { gpu_count, gpu_memory_mb, ..request() };
+    let wish = |request| run(request, &rules_of(&DaemonConfig::default())).unwrap().0.gpus;
+    assert_eq!(wish(asked(0, 0)), None);
+    assert_eq!(wish(asked(2, 8192)).map(|wish| (wish.count, wish.memory_mib)), Some((2, 8192)));
+    for (request, word) in [
+        (asked(-1, 0), "invalid GPU count: -1"),
+        (asked(1, -1), "invalid GPU memory"),
+        (asked(0, 1), "gpu_count"),
+    ] {
+        let (kind, text) = refused(request);
+        assert!(kind == 'i' && text.contains(word), "{kind}: {text}");
     }
 }
 

@@ -91,11 +91,7 @@ fn text_of(request: &RunWorkflowRequest, rules: &Rules) -> Result<String, Refusa
 }
 
 fn refused(error: WorkflowError) -> Refusal {
-    let text = format!("workflow validation failed: {error}");
-    match error {
-        WorkflowError::UsePart { .. } => Refusal::Missing(text),
-        _ => Refusal::Invalid(crate::job::InvalidField::new(text)),
-    }
+    Refusal::Invalid(crate::job::InvalidField::new(format!("workflow validation failed: {error}")))
 }
 
 fn wrong<T>(at: Place, job: &str, why: impl std::fmt::Display) -> Result<T, Refusal> {

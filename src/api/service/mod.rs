@@ -4,6 +4,7 @@
 
 mod build;
 mod files;
+mod gpu;
 mod import;
 mod install;
 mod job;
@@ -30,8 +31,8 @@ use crate::daemon::command::{CommandSender, Installer};
 use crate::files::Transfers;
 use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
-    create_job_service, create_monitoring_service, create_network_service, create_runtime_service,
-    create_session_service, create_upload_service, create_volume_service,
+    create_gpu_service, create_job_service, create_monitoring_service, create_network_service,
+    create_runtime_service, create_session_service, create_upload_service, create_volume_service,
 };
 use crate::upload::Store;
 use crate::upload::receive::Places;
@@ -120,7 +121,7 @@ impl Drop for UploadPermit {
 }
 
 /// All services of the protocol.
-pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 7] {
+pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 8] {
     let sessions = jobs.clone();
     let uploads = Uploads::new(jobs.store.clone(), jobs.rules.clone(), jobs.call_limits.clone());
     [
@@ -128,6 +129,7 @@ pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 7] {
         create_job_service(jobs.clone()),
         create_network_service(jobs.clone()),
         create_volume_service(jobs.clone()),
+        create_gpu_service(jobs.clone()),
         create_monitoring_service(host),
         create_runtime_service(jobs),
         create_session_service(sessions),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod cgroup;
 mod filesystem;
+mod gpu;
 mod grpc;
 mod ipc;
 mod job_metrics;
@@ -33,6 +34,7 @@ mod workflow;
 
 pub use cgroup::Cgroup;
 pub use filesystem::{Filesystem, ProcMode, WorkBackend};
+pub use gpu::Gpu;
 pub use grpc::Grpc;
 pub use ipc::Ipc;
 pub use job_metrics::JobMetrics;
@@ -121,6 +123,9 @@ pub struct DaemonConfig {
     /// The files that outlive jobs.
     #[serde(deserialize_with = "section")]
     pub volumes: Volumes,
+    /// The GPUs that jobs can have.
+    #[serde(deserialize_with = "section")]
+    pub gpu: Gpu,
     /// Looks at the host itself.
     #[serde(deserialize_with = "section")]
     pub monitoring: Monitoring,
@@ -151,6 +156,7 @@ impl Default for DaemonConfig {
             workflow: Workflow::default(),
             runtime: Runtime::default(),
             volumes: Volumes::default(),
+            gpu: Gpu::default(),
             monitoring: Monitoring::default(),
             metrics: Metrics::default(),
         }
@@ -167,7 +173,7 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "filesystem.blockDevices",
     "filesystem.tmpDir",
     "filesystem.workspaceDir",
-    "gpu",
+    "gpu.cuda_paths",
     "grpc.connectionTimeout",
     "grpc.maxConnectionAge",
     "grpc.maxConnectionAgeGrace",

@@ -29,6 +29,10 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return;
     }
+    if let Some(why) = core.supply.lacks_gpus(&spec) {
+        let _ = answer.send(Err(CommandError::WrongState(why)));
+        return;
+    }
     if let Err(why) = core.supply.runtimes.complete(&mut spec) {
         return drop(answer.send(Err(why)));
     }
@@ -111,6 +115,9 @@ fn plan(
     }
     for used in &spec.volumes {
         plan.push(format!("attach the volume {} at {} ({})", used.name, used.place(), used.access()));
+    }
+    if spec.gpus.is_some() {
+        plan.push("put the nodes of its GPUs, and those that GPU programs share, into /dev".to_owned());
     }
     plan.push(command(spec));
     Ok(plan)

@@ -15,6 +15,8 @@ mod feed;
 mod fetch;
 mod figures;
 mod forward;
+mod gpu;
+mod gpu_view;
 mod list;
 mod list_workflows;
 mod logs;
@@ -46,6 +48,7 @@ pub use request::{
 };
 
 pub use built_tree::BuiltTree;
+pub use gpu_view::{GpuView, GpusView};
 pub use pause_state::PauseState;
 pub use runtime_view::{RuntimeView, RuntimesRemoved};
 pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
@@ -99,6 +102,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
         Command::Pause { job, paused, answer } => pause::handle(core, &job, paused, answer),
         Command::SetTimeout { job, left, answer } => pause::set_timeout(core, &job, left, answer),
+        Command::ListGpus { answer } => gpu::list(core, answer),
         Command::Figures { answer } => figures::handle(core, answer),
         Command::ListRuntimes { answer } => core.supply.runtimes.list(answer),
         Command::GetRuntime { runtime, answer } => core.supply.runtimes.show(&runtime, answer),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 use super::built_tree::BuiltTree;
+use super::gpu_view::GpusView;
 use super::pause_state::PauseState;
 use super::runtime_view::{RuntimeView, RuntimesRemoved};
 use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
@@ -259,6 +260,11 @@ pub enum Command {
         all: bool,
         /// The versions that are gone.
         answer: Answer<RuntimesRemoved>,
+    },
+    /// Show all GPUs.
+    ListGpus {
+        /// The GPUs with their jobs.
+        answer: Answer<GpusView>,
     },
     /// Show all volumes.
     ListVolumes {

@@ -10,11 +10,11 @@ use rustix::process::{Resource, getrlimit};
 use super::request::{Answer, CommandError, StoredFiles};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::job::{Standing, Usage, Waiters};
-use crate::daemon::jobs::{Job, Share, Slot};
+use crate::daemon::jobs::{Job, Lane, Share, Slot};
 use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
 };
-use crate::daemon::provision::Ports;
+use crate::daemon::provision::{Gpus, Ports};
 use crate::daemon::spawner::{InputSource, JobSandbox};
 use crate::daemon::staging;
 use crate::diag;
@@ -83,6 +83,10 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return None;
     }
+    if let Some(why) = core.supply.lacks_gpus(&spec) {
+        let _ = answer.send(Err(CommandError::WrongState(why)));
+        return None;
+    }
     let runtime = match core.supply.runtimes.complete(&mut spec) {
         Ok(runtime) => runtime,
         Err(why) => {
@@ -91,11 +95,11 @@ pub(super) fn handle(
         }
     };
     let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
-    if let Some(why) = shortage(core, scheduled) {
+    let waits = scheduled || !core.has_place(&spec);
+    if let Some(why) = shortage(core, waits) {
         let _ = answer.send(Err(CommandError::Exhausted(why)));
         return None;
     }
-    let waits = scheduled || !core.slots.is_open();
     // One that waits gets its ports when it starts.
     let ports = match core.supply.ports.bind(if waits { &[] } else { &spec.publish }) {
         Ok(ports) => ports,
@@ -153,20 +157,29 @@ fn admit(
     answer: Option<Answer<JobView>>,
 ) -> JobId {
     let (unenforced, unenforceable) = enforceable(core, &spec);
-    let refused = refused.or(unenforceable);
+    let refused = refused.or(unenforceable).or_else(|| core.supply.lacks_gpus(&spec));
     let scheduled = spec.not_before_ns.is_some_and(|at| at > now_ns());
     let admitted = match refused {
         Some(why) => Admitted::Refused(why),
         None if scheduled => Admitted::Scheduled,
-        None => match core.slots.take() {
+        None => match place(core, &spec) {
             None => Admitted::Queued,
-            Some(slot) => match published_sandbox(core, &spec, supplied.ports.take()) {
-                Ok(sandbox) => Admitted::Starts(sandbox, slot),
+            Some((slot, gpus)) => match published_sandbox(core, &spec, supplied.ports.take()) {
+                Ok(sandbox) => Admitted::Starts(sandbox.with_gpus(gpus), slot),
                 Err(why) => Admitted::Refused(why),
             },
         },
     };
     accept(core, spec, unenforced, supplied, admitted, answer)
+}
+
+/// A slot for a job that starts at once, with its GPUs; `None`: it waits.
+fn place(core: &mut Core, spec: &JobSpec) -> Option<(Slot, Option<Gpus>)> {
+    if !core.has_place(spec) {
+        return None;
+    }
+    let slot = core.slots.take(Lane::of(spec))?;
+    Some((slot, spec.gpus.and_then(|wish| core.supply.take_gpus(wish))))
 }
 
 /// The limits of a job that this host cannot keep, in words; and why the job is refused, if it is.
@@ -264,7 +277,7 @@ fn accept(
 
 /// Why no job can be accepted: too many wait already, or the last descriptors are for the jobs that are there, to be
 /// looked at and stopped.
-pub(super) fn shortage(core: &Core, scheduled: bool) -> Option<String> {
+pub(super) fn shortage(core: &Core, waits: bool) -> Option<String> {
     if let Some(limit) = getrlimit(Resource::Nofile).current {
         // A new descriptor has the lowest number that is free (open(2)): below it none is.
         let lowest = fcntl_dupfd_cloexec(core.schedule.timer().as_fd(), 0);
@@ -277,7 +290,7 @@ pub(super) fn shortage(core: &Core, scheduled: bool) -> Option<String> {
         }
     }
     let most = core.settings.max_queued;
-    ((scheduled || !core.slots.is_open()) && core.waiting() >= most)
+    (waits && core.waiting() >= most)
         .then(|| format!("maximum concurrent jobs reached, and {most} wait already (joblet.maxQueuedJobs)"))
 }
 

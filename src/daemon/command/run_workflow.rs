@@ -53,6 +53,14 @@ fn lacks_volume(core: &Core, new: &NewWorkflow) -> Option<String> {
     })
 }
 
+/// A job of the workflow whose GPUs this node can never give.
+fn lacks_gpus(core: &Core, new: &NewWorkflow) -> Option<String> {
+    new.plan.jobs.iter().find_map(|job| {
+        let why = core.supply.gpus.refuses(job.resources.gpus?)?;
+        Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
+    })
+}
+
 /// Notes the exact version of each runtime that jobs of the workflow name.
 fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
     for job in &new.plan.jobs {
@@ -64,6 +72,11 @@ fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
     Ok(())
 }
 
+/// What this node does not have of what the workflow names.
+fn lacks(core: &Core, new: &NewWorkflow) -> Option<String> {
+    lacks_network(core, new).or_else(|| lacks_volume(core, new)).or_else(|| lacks_gpus(core, new))
+}
+
 type Refused = Box<(Answer<WorkflowView>, CommandError)>;
 
 /// Takes the workflow in, or gives the answer back with the reason.
@@ -71,7 +84,7 @@ fn admit(core: &mut Core, mut new: NewWorkflow, answer: Answer<WorkflowView>) ->
     if let Err(why) = core.workflows.admit(new.client) {
         return Err(Box::new((answer, CommandError::Exhausted(why))));
     }
-    if let Some(why) = lacks_network(core, &new).or_else(|| lacks_volume(core, &new)) {
+    if let Some(why) = lacks(core, &new) {
         return Err(Box::new((answer, CommandError::WrongState(why))));
     }
     if let Err(why) = resolve_runtimes(core, &mut new) {

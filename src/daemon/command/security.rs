@@ -13,8 +13,8 @@ use super::request::{Answer, CommandError};
 use crate::cgroup::CgroupError;
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
-use crate::daemon::provision::{Network, Node, Ports};
-use crate::job::{JobId, JobRef, JobView, Layer, Limits, NetRate, NetworkMode, State};
+use crate::daemon::provision::{Gpus, Network, Node, Ports};
+use crate::job::{DeviceNode, JobId, JobRef, JobView, Layer, Limits, NetRate, NetworkMode, State};
 use crate::network::Lease;
 use crate::sandbox::security::{Promise, read_back};
 
@@ -40,6 +40,8 @@ struct Look {
     // The pidfd of PID 1: while that lives, the numbers that we read are the job's.
     pidfd: OwnedFd,
     promise: Promise,
+    // Its device nodes beside those of every job.
+    devices: Vec<DeviceNode>,
     limits: Limits,
     // Its address and its wire.
     lease: Option<Lease>,
@@ -62,6 +64,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
     let pidfd = run.init.as_fd().try_clone_to_owned();
     let pidfd =
         pidfd.map_err(|why| CommandError::Exhausted(format!("cannot look at job {}: {why}", job.id)))?;
+    let devices = job.held.gpus.as_ref().map(Gpus::nodes).unwrap_or_default();
     let promise = Promise {
         host_id: identity.host_id(),
         user: job.spec.user,
@@ -70,6 +73,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
         pids: job.spec.limits.pids,
         volumes: job.spec.volumes.clone(),
         writable: job.spec.writable,
+        devices: devices.iter().map(|node| node.name.clone()).collect(),
     };
     let lease = job.held.network.as_ref().and_then(Network::lease).cloned();
     let listed = job.reach.changed.is_some() || job.spec.egress.is_some();
@@ -77,7 +81,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
     let ports = job.held.ports.iter().flat_map(Ports::read_back).collect();
     let rate = Some(job.spec.rate).filter(|rate| !rate.is_unlimited() && node.rates.is_ok());
     let (limits, pid) = (job.spec.limits.clone(), run.pid);
-    Ok(Look { pidfd, promise, limits, lease, listed, rate, pid, ports, node })
+    Ok(Look { pidfd, promise, devices, limits, lease, listed, rate, pid, ports, node })
 }
 
 impl Look {
@@ -108,12 +112,14 @@ impl Look {
 
     fn read(&self, id: JobId) -> io::Result<Vec<Layer>> {
         let Node { tree, disks, resolver, run_dir, .. } = &*self.node;
-        let group = tree.read_back(id, &self.limits, disks).map_err(|why| match why {
+        let of_group = |why| match why {
             CgroupError::Read { source, .. } => source,
             why => io::Error::other(why),
-        })?;
+        };
+        let group = tree.read_back(id, &self.limits, disks).map_err(of_group)?;
         let mut layers = read_back(Path::new("/proc"), &group.processes, &self.promise)?;
         layers.extend(group.layers);
+        layers.push(tree.read_devices(id, &self.devices).map_err(of_group)?);
         layers.extend(self.ports.iter().cloned());
         let rated = self.lease.as_ref().zip(self.rate);
         layers.extend(

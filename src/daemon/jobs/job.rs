@@ -18,7 +18,7 @@ use crate::job::egress::List;
 use crate::job::exit::StopCause;
 use crate::job::publish::Published;
 use crate::job::state::Fact;
-use crate::job::{Denials, JobClock, JobId, JobSpec, JobView, State, Status, WireLease};
+use crate::job::{Denials, GpuLease, JobClock, JobId, JobSpec, JobView, State, Status, WireLease};
 use crate::network::Lease;
 use crate::network::ipv6::image;
 use crate::output::{Full, Watermark};
@@ -177,6 +177,8 @@ pub(in crate::daemon) struct Trace {
     pub(in crate::daemon) host_id: Option<u32>,
     /// Its address and its wire.
     pub(in crate::daemon) wire: Option<WireLease>,
+    /// Its GPUs.
+    pub(in crate::daemon) gpus: Vec<GpuLease>,
     /// Whether the wire was gone when this daemon took the job over.
     pub(in crate::daemon) lost_network: bool,
     /// PID 1 of the job.
@@ -290,6 +292,7 @@ impl Job {
             trace: Trace {
                 host_id: record.lease,
                 wire: record.wire,
+                gpus: record.gpus,
                 lost_network: false,
                 process: record.process,
             },
@@ -327,6 +330,7 @@ impl Job {
             unenforced: self.usage.unenforced.clone(),
             lease: self.trace.host_id,
             wire: self.trace.wire.clone(),
+            gpus: self.trace.gpus.clone(),
             egress: self.reach.changed.as_deref().cloned(),
             denials: self.reach.denials.as_deref().cloned().map(Box::new),
             process: self.trace.process.clone(),
@@ -425,8 +429,9 @@ impl Job {
             denials: self.reach.total(),
             unenforced: self.usage.unenforced.clone(),
             ports: self.ports(),
+            gpus: self.trace.gpus.clone(),
             queue_position: position.unwrap_or(0),
-            wait_reason: self.wait_reason(position.is_some()).to_owned(),
+            wait_reason: self.wait_reason(position.is_some(), slots),
             address: self.address(),
             note: if self.trace.lost_network { LOST_NETWORK.to_owned() } else { String::new() },
             dependencies: Vec::new(),
@@ -447,15 +452,19 @@ impl Job {
         lease.map(text).unwrap_or_default()
     }
 
-    fn wait_reason(&self, queued: bool) -> &'static str {
-        match self.state {
+    fn wait_reason(&self, queued: bool, slots: &Slots) -> String {
+        let words = match (&self.state, self.spec.gpus) {
             _ if self.durability.write_failed => {
                 "its record cannot be written: the disk of dataDir is full, read-only or fails"
             }
-            State::Scheduled => "waits for its time",
-            State::Queued if queued => "waits for a place: joblet.maxConcurrentJobs are running",
+            (State::Scheduled, _) => "waits for its time",
+            (State::Queued, Some(wish)) if queued && slots.free() > 0 => {
+                return format!("waits for {wish}: too few are free, or others wait before it");
+            }
+            (State::Queued, _) if queued => "waits for a place: joblet.maxConcurrentJobs are running",
             _ => self.output.watermark.waits().map_or("", Full::reason),
-        }
+        };
+        words.to_owned()
     }
 }
 

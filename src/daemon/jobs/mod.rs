@@ -14,5 +14,5 @@ pub(super) use backlog::{Backlog, BacklogLimits, Share};
 pub(super) use job::{Job, Run, Trace};
 pub(super) use kept::{Kept, KeptLimits};
 pub(super) use schedule::Schedule;
-pub(super) use slots::{Slot, Slots};
+pub(super) use slots::{Lane, Slot, Slots};
 pub(super) use table::JobTable;

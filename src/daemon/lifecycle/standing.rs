@@ -9,14 +9,24 @@ use crate::job::state::{Fact, State};
 /// was first.
 pub(super) fn grant_slots(core: &mut Core) {
     while !core.shutdown.begun
-        && let Some(first) = core.slots.first()
+        && let gpus = next_has_gpus(core)
+        && let Some(first) = core.slots.first(gpus)
         && let Some(job) = core.jobs.get_mut(first)
         && !job.durability.staging
-        && let Some((id, slot)) = core.slots.take_first()
+        && let Some((id, slot)) = core.slots.take_first(gpus)
     {
         job.standing = Standing::Running(slot);
+        // Now, so that no other job gets them before this one starts.
+        job.held.gpus = job.spec.gpus.and_then(|wish| core.supply.take_gpus(wish));
         core.jobs.note(id, Fact::SlotGranted);
     }
+}
+
+/// Whether the first of the jobs that wait for GPUs can have them now; or never, because the node has others since: then it
+/// goes on to its end.
+fn next_has_gpus(core: &Core) -> bool {
+    let job = core.slots.first_with_gpus().and_then(|id| core.jobs.get(id));
+    job.is_some_and(|job| core.supply.has_gpus(&job.spec) || core.supply.lacks_gpus(&job.spec).is_some())
 }
 
 /// Takes a job out of the schedule and of the queue.

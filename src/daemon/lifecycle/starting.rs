@@ -52,8 +52,12 @@ pub(in crate::daemon) fn cold_sandbox(
 
 /// Starts a job that had to wait. Its id is known to its client, so no warm sandbox will do.
 pub(super) fn start(core: &mut Core, id: JobId) {
-    let Some(job) = core.jobs.get(id) else { return };
-    let (spec, output) = (job.spec.clone(), job.output.watermark.clone());
+    let Some(job) = core.jobs.get_mut(id) else { return };
+    let (spec, output, gpus) = (job.spec.clone(), job.output.watermark.clone(), job.held.gpus.take());
+    if let Some(why) = core.supply.lacks_gpus(&spec).filter(|_| gpus.is_none()) {
+        core.jobs.note(id, Fact::NotStarted(start_failure(why)));
+        return;
+    }
     let inputs = if let Some(part) = &spec.part {
         match inputs_of(core, part) {
             Ok(inputs) => InputSource::Given(inputs),
@@ -63,12 +67,13 @@ pub(super) fn start(core: &mut Core, id: JobId) {
             }
         }
     } else if staging::is_needed(&spec) {
-        InputSource::Staged { bytes: job.share.as_ref().map_or(0, Share::bytes) }
+        let share = core.jobs.get(id).and_then(|job| job.share.as_ref());
+        InputSource::Staged { bytes: share.map_or(0, Share::bytes) }
     } else {
         InputSource::Given(staging::of_record(&spec))
     };
     let started = core.supply.ports.bind(&spec.publish).and_then(|ports| {
-        let sandbox = cold_sandbox(core, id, &spec, output)?.with_ports(ports);
+        let sandbox = cold_sandbox(core, id, &spec, output)?.with_ports(ports).with_gpus(gpus);
         hand_over(core, sandbox, spec, inputs)
     });
     if let Err(why) = started {
@@ -111,7 +116,8 @@ pub(in crate::daemon) fn hand_over(
     let (mut claims, mut counted) = (Arc::default(), Arc::default());
     if let Some(job) = core.jobs.get_mut(id) {
         let process = sandbox.process();
-        job.trace = Trace { host_id: sandbox.host_id(), wire: sandbox.wire(), process, ..Trace::default() };
+        let (host_id, wire, gpus) = (sandbox.host_id(), sandbox.wire(), sandbox.gpus());
+        job.trace = Trace { host_id, wire, gpus, process, ..Trace::default() };
         claims = job.durability.claims.clone();
         counted = job.reach.counted.clone();
     }

@@ -41,7 +41,7 @@ use crate::daemon::core::Core;
 use crate::daemon::egress::Watched;
 use crate::daemon::evidence::{self, read_exit};
 use crate::daemon::jobs::job::Standing;
-use crate::daemon::jobs::{Job, Run};
+use crate::daemon::jobs::{Job, Lane, Run};
 use crate::daemon::ports::publish;
 use crate::daemon::provision::{Adoption, Mounts, Network, Resources, work_name};
 use crate::daemon::sources::Source;
@@ -84,7 +84,7 @@ pub(in crate::daemon) fn take_over(
     queued.sort_unstable();
     for (_, _, id) in queued {
         if let Some(job) = core.jobs.get_mut(id).filter(|job| job.state == State::Queued) {
-            job.standing = Standing::Queued(core.slots.queue(id));
+            job.standing = Standing::Queued(core.slots.queue(id, Lane::of(&job.spec)));
         }
     }
     take_over_workflows(core, workflows);
@@ -208,6 +208,8 @@ fn repair_spool(core: &Core, id: JobId) {
 
 fn restore_waiting(core: &mut Core, mut job: Job) {
     let (id, scheduled) = (job.id, job.state == State::Scheduled);
+    // Those of a start that did not come to its payload.
+    job.trace.gpus.clear();
     let undone = undo_start(core, id);
     let path = core.staging.path(id);
     let gone = job.spec.part.is_none() && staging::is_needed(&job.spec) && !path.exists();
@@ -284,7 +286,7 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
     let (node, spec) = (&*core.node, job.spec.clone());
     let (user, profile) = (spec.user, spec.profile);
     let (published, volumes) = (spec.publish.as_slice(), spec.volumes.as_slice());
-    let wire = job.trace.wire.clone();
+    let (wire, gpus) = (job.trace.wire.clone(), job.trace.gpus.as_slice());
     let supply = &mut core.supply;
     job.held = Resources::adopt(&mut Adoption {
         id,
@@ -294,6 +296,7 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
         node,
         published,
         volumes,
+        gpus,
         wire,
         supply,
     });

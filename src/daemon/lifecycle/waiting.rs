@@ -9,6 +9,7 @@ use super::recording::{answer_starters, save};
 use super::standing::{grant_slots, leave_queues};
 use super::workflows::on_workflow_staged;
 use crate::daemon::core::Core;
+use crate::daemon::jobs::Lane;
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::staging::{self, Staged};
 use crate::daemon::timers::Timer;
@@ -90,8 +91,8 @@ fn look_again_after(core: &mut Core, set: io::Result<()>) {
 
 /// Puts a job behind all that wait for a slot.
 pub(in crate::daemon) fn enqueue(core: &mut Core, id: JobId) {
-    let ticket = core.slots.queue(id);
     let Some(job) = core.jobs.get_mut(id) else { return };
+    let ticket = core.slots.queue(id, Lane::of(&job.spec));
     job.times.queued_ns = Some(now_ns());
     job.standing = Standing::Queued(ticket);
     grant_slots(core);

@@ -9,6 +9,7 @@
 //! | [`ports`]: ports of the host that reach it | by the loop, before the start | at once: another job may have them |
 //! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
 //! | [`volumes`]: mounts of volumes for it alone | by a spawner, before the payload starts | with the mounts |
+//! | [`gpus`]: GPUs for it alone | by the loop, before the start; their nodes by a spawner | at once: no process of the job lives then |
 //! | the exit file, which PID 1 writes at the end | with the clone | removed by the cleanup thread |
 //!
 //! [`Resources::acquire`] is the one order in which a job gets them, [`Resources::release`] the one place where all of
@@ -17,6 +18,7 @@
 //! `sandbox/plan.rs`.
 
 mod cgroup;
+mod gpus;
 mod host_watch;
 mod identity;
 mod ipv6;
@@ -36,17 +38,19 @@ use crate::cgroup::JobCgroup;
 use crate::daemon::cleanup::Cleanup;
 use crate::daemon::egress::Egress;
 use crate::daemon::egress::keeper::Keeper;
+use crate::daemon::gpus::Gpus as GpuTable;
 use crate::daemon::networks::Networks;
 use crate::daemon::runtimes::Runtimes;
 use crate::daemon::volumes::Volumes as VolumeTable;
 use crate::job::publish::Published;
-use crate::job::{CONTAINER_IDS, JobId, JobSpec, Limits, Profile, User, VolumeUse, WireLease};
+use crate::job::{CONTAINER_IDS, GpuLease, JobId, JobSpec, Limits, Profile, User, VolumeUse, WireLease};
 use crate::network::Lease;
 use crate::output::SpoolWriter;
 use crate::sandbox::create::exit_file_path;
 use crate::sandbox::work::{Backing, WorkIds};
 use crate::sandbox::{CloneContext, Created, Init, Root, RuntimeRoot, SandboxParts, SandboxSpec};
 
+pub(super) use gpus::{Gpus, variables as gpu_variables};
 pub(super) use identity::Identity;
 pub(super) use ipv6::Ipv6;
 pub(super) use mounts::Mounts;
@@ -107,6 +111,8 @@ pub(super) struct Adoption<'a> {
     pub(super) published: &'a [Published],
     /// The volumes that its request named.
     pub(super) volumes: &'a [VolumeUse],
+    /// The GPUs in its record.
+    pub(super) gpus: &'a [GpuLease],
     /// The address and the wire in its record.
     pub(super) wire: Option<WireLease>,
     /// Where its identity and its address go back to.
@@ -124,6 +130,8 @@ pub(super) struct Supply {
     pub(super) networks: Networks,
     /// The volumes that there are.
     pub(super) volumes: VolumeTable,
+    /// The GPUs that there are.
+    pub(super) gpus: GpuTable,
     /// The runtimes that there are.
     pub(super) runtimes: Runtimes,
     /// Addresses of networks, and wires.
@@ -190,6 +198,8 @@ pub(super) struct Resources {
     pub(super) mounts: Option<Mounts>,
     /// The volumes that it has.
     pub(super) volumes: Option<Volumes>,
+    /// The GPUs that it has.
+    pub(super) gpus: Option<Gpus>,
     /// The path of its exit file.
     pub(super) exit_file: Option<PathBuf>,
     /// The path of the file about its denials.
@@ -209,12 +219,14 @@ pub fn kinds() -> Vec<[&'static str; 3]> {
         of::<Ports>(),
         of::<Mounts>(),
         of::<Volumes>(),
+        of::<Gpus>(),
     ]
 }
 
 /// What `--explain` says of all kinds before the steps of the child.
 pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
     let mut said = Ports::explain(node, asked);
+    said.extend(Gpus::explain(node, asked));
     said.extend(JobCgroup::explain(node, asked));
     said.extend(Identity::explain(node, asked));
     said.extend(Work::explain(node, asked));
@@ -318,13 +330,16 @@ impl Resources {
 
     /// Gives everything back. The destructuring is meant: a new kind does not compile until it is given back here.
     pub(super) fn release(self, supply: &mut Supply, cleanup: &mut Cleanup) {
-        let Resources { identity, cgroup, work, network, ports, mounts, volumes, exit_file, note } = self;
+        let Resources { identity, cgroup, work, network, ports, mounts, volumes, gpus, exit_file, note } =
+            self;
         // First, so that no new connection reaches it.
         drop(ports);
         if let Some(mounts) = mounts {
             cleanup.close(mounts.into_namespace());
         }
         drop(volumes);
+        // No process of the job has them open any more: its PID 1 is gone, and with it all others.
+        drop(gpus);
         match network {
             Some(Network::Kept(namespace)) => cleanup.look_into_network(namespace),
             Some(Network::Wired { lease, old }) => {
@@ -357,6 +372,7 @@ impl Resources {
             ports: Ports::adopt(from),
             mounts: Mounts::adopt(from),
             volumes: Volumes::adopt(from),
+            gpus: Gpus::adopt(from),
             exit_file: Some(exit_file_path(&from.node.run_dir, &from.id.to_string())),
             note: from.wire.as_ref().map(|_| from.node.egress.note_of(from.id)),
         }

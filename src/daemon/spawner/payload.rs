@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::io;
 
+use crate::daemon::provision::gpu_variables;
 use crate::daemon::runtimes::PATH;
-use crate::job::{JobId, JobSpec, Profile, User};
+use crate::job::{GpuLease, JobId, JobSpec, Profile, User};
 use crate::sandbox::{Credentials, ExecRequest};
 use crate::upload::JobInputs;
 
@@ -28,12 +29,13 @@ fn credentials(spec: &JobSpec) -> Option<Credentials> {
     differs.then(|| Credentials { uid: id, gid: id, groups: Vec::new() })
 }
 
-/// The whole environment of a payload: ours, then the runtime's, then the client's, then its secrets; later wins. Nothing of
+/// The whole environment of a payload: ours, then the runtime's, then that of its GPUs, then the client's, then its secrets; later wins. Nothing of
 /// the daemon's.
 pub(super) fn environment(
     id: JobId,
     spec: &JobSpec,
     runtime: Vec<(String, String)>,
+    gpus: &[GpuLease],
     inputs: &JobInputs,
 ) -> Vec<String> {
     let limits = &spec.limits;
@@ -58,7 +60,9 @@ pub(super) fn environment(
     let plain = inputs.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let secret = inputs.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
     let runtime = runtime.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in runtime.chain(plain).chain(secret) {
+    let gpus = gpu_variables(spec, gpus);
+    let gpus = gpus.iter().map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in runtime.chain(gpus).chain(plain).chain(secret) {
         all.retain(|(other, _)| *other != name);
         all.push((name, value));
     }
@@ -72,7 +76,7 @@ fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Secret;
+    use crate::job::{GpuWish, Secret};
 
     #[test]
     fn client_overrides_path_and_secret_overrides_plain() {
@@ -82,11 +86,33 @@ mod tests {
             ..JobInputs::default()
         };
         let runtime = vec![("PATH".into(), "/r".into()), ("LANG".into(), "C".into())];
-        let all = environment(JobId::random(), &JobSpec::bare(), runtime, &inputs);
+        let all = environment(JobId::random(), &JobSpec::bare(), runtime, &[], &inputs);
         assert!(all.contains(&"LANG=C".to_owned()));
         assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
         assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
         assert!(!all.iter().any(|v| v.contains("plain")));
         assert!(all.contains(&"JOB_TYPE=standard".to_owned()));
+        assert!(!all.iter().any(|v| v.contains("GPU") || v.contains("CUDA")));
+    }
+
+    #[test]
+    fn gpus_are_named_by_uuid_and_a_client_may_say_otherwise() {
+        let lease = |n: u32| GpuLease { index: n, uuid: format!("GPU-{n}"), minor: n };
+        let spec = JobSpec { gpus: GpuWish::new(2, 4096).unwrap(), ..JobSpec::bare() };
+        let inputs = JobInputs {
+            environment: vec![("NVIDIA_VISIBLE_DEVICES".into(), "none".into())],
+            ..JobInputs::default()
+        };
+        let runtime = vec![("CUDA_VISIBLE_DEVICES".into(), "all".into())];
+        let all = environment(JobId::random(), &spec, runtime, &[lease(3), lease(1)], &inputs);
+        for variable in [
+            "CUDA_VISIBLE_DEVICES=GPU-3,GPU-1",
+            "NVIDIA_VISIBLE_DEVICES=none",
+            "JOBLET_GPU_COUNT=2",
+            "JOBLET_GPU_MEMORY_MB=4096",
+            "JOBLET_GPU_ALLOCATED_COUNT=2",
+        ] {
+            assert!(all.contains(&variable.to_owned()), "{variable}: {all:?}");
+        }
     }
 }

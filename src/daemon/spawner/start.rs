@@ -10,12 +10,12 @@ use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
 use crate::daemon::provision::{
-    Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
+    Gpus, Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
 };
 use crate::daemon::runtimes::{BUILD_PLACES, BUILD_TREE, PATH};
 use crate::diag::disk_remedy;
 use crate::exporter::Took;
-use crate::job::{JobId, JobSpec, NetRate, WireLease};
+use crate::job::{GpuLease, JobId, JobSpec, NetRate, WireLease};
 use crate::output::{Release, Watermark};
 use crate::runtime::Use;
 use crate::sandbox::work::WorkDisk;
@@ -135,6 +135,20 @@ impl JobSandbox {
         self
     }
 
+    /// The same with GPUs for its job.
+    pub(in crate::daemon) fn with_gpus(mut self, gpus: Option<Gpus>) -> Self {
+        match &mut self {
+            JobSandbox::Warm(sandbox) => sandbox.held.gpus = gpus,
+            JobSandbox::Cold(request) => request.held.gpus = gpus,
+        }
+        self
+    }
+
+    /// The GPUs of the job.
+    pub(in crate::daemon) fn gpus(&self) -> Vec<GpuLease> {
+        self.held().gpus.as_ref().map(|gpus| gpus.leases().to_vec()).unwrap_or_default()
+    }
+
     fn held(&self) -> &Resources {
         match self {
             JobSandbox::Warm(sandbox) => &sandbox.held,
@@ -252,6 +266,7 @@ impl Spawner {
             .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
             .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
+            .and_then(|()| self.expose_gpus(&mut sandbox))
             .and_then(|()| {
                 self.configure(&sandbox, &spec, runtime.as_ref(), inputs, (&claims, &data), record)
             });
@@ -332,6 +347,15 @@ impl Spawner {
         Ok(())
     }
 
+    /// Puts the nodes of the job's GPUs into its /dev.
+    fn expose_gpus(&self, sandbox: &mut WarmSandbox) -> Result<(), String> {
+        let Some(gpus) = &mut sandbox.held.gpus else { return Ok(()) };
+        let (Some(cgroup), Some(mounts)) = (&sandbox.held.cgroup, &sandbox.held.mounts) else {
+            return Err("the sandbox has no cgroup or no mounts".to_owned());
+        };
+        gpus.expose(&self.node, cgroup, mounts)
+    }
+
     /// Makes a sandbox this job's own, then has its payload executed. Limits are in force and the record is written
     /// before that.
     fn configure(
@@ -357,7 +381,8 @@ impl Spawner {
         self.open_places(sandbox, spec)?;
         let variables =
             runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
-        let request = exec_request(spec, environment(sandbox.id, spec, variables, &inputs))?;
+        let gpus = sandbox.held.gpus.as_ref().map_or(&[][..], |gpus| gpus.leases());
+        let request = exec_request(spec, environment(sandbox.id, spec, variables, gpus, &inputs))?;
         if let Some(mut record) = record {
             // That of a cold sandbox was not known when the record was made.
             record.process = trace(&sandbox.init);

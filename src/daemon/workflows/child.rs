@@ -39,6 +39,7 @@ pub(in crate::daemon) fn request(
         rate,
         publish: job.reach.publish.clone(),
         volumes: job.volumes.clone(),
+        gpus: job.resources.gpus,
         runtime: runtime(job, defaults),
         writable: job.writable,
         egress,

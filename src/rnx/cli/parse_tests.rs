@@ -75,7 +75,7 @@ fn uploads_keep_the_order_of_the_command_line() {
 fn mistakes_are_named_and_near_misses_suggested() {
     let cases = [
         ("job run --max-memroy=1 true", "unknown flag: --max-memroy", "did you mean --max-memory?"),
-        ("job run --gpu=1 true", "unknown flag: --gpu", "see `rnx help job run`"),
+        ("job run --device=1 true", "unknown flag: --device", "see `rnx help job run`"),
         (
             "job run --stdin cat",
             "--stdin is not supported: a job has no standard input and no terminal",

@@ -32,6 +32,12 @@ pub(crate) fn megabytes(flag: &str, text: &str) -> Result<i32> {
     i32::try_from(mb).map_err(|_| wrong())
 }
 
+/// A number of things.
+pub(crate) fn count(flag: &str, text: &str) -> Result<i32> {
+    let number = text.parse::<i32>().ok().filter(|number| *number >= 0);
+    number.ok_or_else(|| invalid(flag, text, "give a whole number, 0 or more"))
+}
+
 /// Bytes a second of a network: a plain number is bytes.
 pub(crate) fn rate(flag: &str, text: &str) -> Result<i64> {
     let wrong = || invalid(flag, text, "give bytes a second as a whole number, or a size such as 10M or 1G");

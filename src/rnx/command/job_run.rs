@@ -88,6 +88,19 @@ static FLAGS: &[Flag] = &[
     value("net-rate-down", "BYTES", Group::Limits, "Bytes a second that the job may receive, likewise"),
     value("cpu-cores", "CORES", Group::Limits, "Cores the job may use: 3, 0-2, 0,2,4"),
     value(
+        "gpu",
+        "N",
+        Group::Limits,
+        "GPUs that the job has alone until it ends (rnx gpu list); it waits until so\n\
+         many are free",
+    ),
+    value(
+        "gpu-memory",
+        "MB",
+        Group::Limits,
+        "Memory of each of them at least, in MB or with a unit: 4096, 1024MB, 8GB",
+    ),
+    value(
         "timeout",
         "TIME",
         Group::Limits,
@@ -415,6 +428,7 @@ fn request(
     if let Some(text) = values.last("net-rate-down") {
         request.net_rate_down = value::rate("net-rate-down", &text)?;
     }
+    (request.gpu_count, request.gpu_memory_mb) = gpus(values)?;
     request.timeout = duration(values, "timeout")?;
     request.stop_grace = duration(values, "stop-grace")?;
     request.cpuCores = values.last("cpu-cores").unwrap_or_default();
@@ -450,6 +464,16 @@ fn request(
     };
     request.uploads = uploads.entries;
     Ok((request, sent))
+}
+
+/// The number of GPUs, and the memory of each in MB.
+fn gpus(values: &Values) -> Result<(i32, i32)> {
+    let count = values.last("gpu").map_or(Ok(0), |text| value::count("gpu", &text))?;
+    let Some(text) = values.last("gpu-memory") else { return Ok((count, 0)) };
+    if count == 0 {
+        return Err(Error::usage("--gpu-memory needs --gpu: the number of GPUs that have so much each"));
+    }
+    Ok((count, value::megabytes("gpu-memory", &text)?))
 }
 
 /// A duration in the units of the contract, which has no long names; empty: not given.

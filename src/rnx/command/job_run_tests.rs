@@ -32,6 +32,18 @@ fn every_flag_reaches_the_request() {
 }
 
 #[test]
+fn gpus_are_a_number_with_the_memory_of_each() {
+    for (text, mb) in [("8GB", 8192), ("1024MB", 1024), ("2048", 2048)] {
+        let (r, _) = sent(&format!("run --gpu=2 --gpu-memory={text} true")).unwrap();
+        assert_eq!((r.gpu_count, r.gpu_memory_mb), (2, mb), "{text}");
+    }
+    assert!(why("run --gpu-memory=8GB true").contains("--gpu-memory needs --gpu"));
+    for wrong in ["-1", "x", "1.5"] {
+        assert!(why(&format!("run --gpu={wrong} true")).contains("for --gpu"), "{wrong}");
+    }
+}
+
+#[test]
 fn a_delay_counts_from_now_and_a_wrong_one_is_refused_here() {
     let before = jiff::Timestamp::now();
     let given = schedule(&invocation("run --schedule 1s --schedule=2h30m true").values).unwrap().unwrap();

@@ -22,6 +22,7 @@ pub(crate) mod completion;
 mod cp;
 mod dashboard;
 pub(crate) mod glob;
+mod gpu_list;
 mod help;
 mod job_cancel;
 mod job_delete;
@@ -114,6 +115,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &runtime_test::COMMAND,
     &runtime_validate::COMMAND,
     &runtime_remove::COMMAND,
+    &gpu_list::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,

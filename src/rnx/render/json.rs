@@ -129,6 +129,8 @@ pub(crate) struct Listed<'a> {
     ports: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     volumes: &'a [String],
+    #[serde(skip_serializing_if = "<[i32]>::is_empty")]
+    gpu_indices: &'a [i32],
     user: &'a str,
     profile: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -164,6 +166,7 @@ pub(crate) fn listed(job: &Job) -> Listed<'_> {
         network: &job.network,
         ports: &job.ports,
         volumes: &job.volumes,
+        gpu_indices: &job.gpu_indices,
         user: &job.user,
         profile: &job.profile,
         writable: job.writable,
@@ -219,6 +222,12 @@ pub(crate) struct Shown<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     writable: bool,
     volumes: &'a [String],
+    #[serde(skip_serializing_if = "is_zero")]
+    gpu_count: i32,
+    #[serde(skip_serializing_if = "is_zero")]
+    gpu_memory_mb: i32,
+    #[serde(skip_serializing_if = "<[i32]>::is_empty")]
+    gpu_indices: &'a [i32],
     runtime: &'a str,
     work_dir: &'a str,
     uploads: &'a [String],
@@ -284,6 +293,9 @@ pub(crate) fn shown(job: &GetJobStatusRes) -> Shown<'_> {
         profile: &job.profile,
         writable: job.writable,
         volumes: &job.volumes,
+        gpu_count: job.gpu_count,
+        gpu_memory_mb: job.gpu_memory_mb,
+        gpu_indices: &job.gpu_indices,
         runtime: &job.runtime,
         work_dir: &job.workDir,
         uploads: &job.uploads,

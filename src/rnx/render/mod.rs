@@ -8,6 +8,7 @@ pub(crate) mod chart;
 pub(crate) mod clock;
 pub(crate) mod denials;
 pub(crate) mod fit;
+pub(crate) mod gpu;
 pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod metrics;

@@ -95,6 +95,9 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
             raw_line(&mut text, label, &format!("{rate} bytes/s"));
         }
     }
+    if job.gpu_count > 0 {
+        raw_line(&mut text, "GPUs", &gpus(job));
+    }
     section(&mut text, "Published Ports", job.ports.iter().map(|port| one_line(port)).collect());
     section(&mut text, "Volumes", job.volumes.iter().map(|volume| one_line(volume)).collect());
     section(&mut text, "Uploaded Files", job.uploads.iter().map(|f| one_line(f)).collect());
@@ -108,6 +111,18 @@ pub(crate) fn status(job: &GetJobStatusRes, colour: bool, show_env: bool) -> Str
     }
     unenforced(&mut text, &job.unenforced_limits);
     text
+}
+
+/// How many GPUs, what they have, and their numbers where the job has them.
+fn gpus(job: &GetJobStatusRes) -> String {
+    let each = if job.gpu_memory_mb > 0 {
+        format!(", {} MB or more each", job.gpu_memory_mb)
+    } else {
+        String::new()
+    };
+    let numbers: Vec<String> = job.gpu_indices.iter().map(ToString::to_string).collect();
+    let which = if numbers.is_empty() { String::new() } else { format!(" ({})", numbers.join(", ")) };
+    format!("{}{which}{each}", job.gpu_count)
 }
 
 /// `job list`: the reference's line, one for each job. A job that waits has its reason behind the command, in

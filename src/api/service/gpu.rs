@@ -1,0 +1,25 @@
+//! The handlers of GpuService.
+
+use grpcio::{ClientStreamingSink, RequestStream, RpcContext};
+
+use super::Jobs;
+use crate::api::bridge;
+use crate::api::convert::gpu;
+use crate::api::limits::Kind;
+use crate::daemon::command::Command;
+use crate::pb::joblet::{EmptyRequest, Gpus};
+use crate::pb::joblet_grpc::GpuService;
+
+impl GpuService for Jobs {
+    fn list_gpus(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<EmptyRequest>,
+        sink: ClientStreamingSink<Gpus>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |_| {
+            (bridge::ask(&commands, Ok(|answer| Command::ListGpus { answer })), gpu::list)
+        });
+    }
+}

@@ -1,0 +1,15 @@
+//! `gpu:`, the GPUs that jobs can have.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::GpuStrategy;
+
+/// The section `gpu:`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gpu {
+    /// Whether jobs can ask for GPUs. The driver is asked for them when the daemon starts.
+    pub enabled: bool,
+    /// Which of the free GPUs a job gets.
+    pub allocation_strategy: GpuStrategy,
+}

@@ -1,0 +1,103 @@
+//! The GPUs of a job: nobody else has them as long as it does. Their nodes stand in its own /dev, and are gone with its
+//! mounts.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::{Adoption, Asked, Kind, Mounts, Node, Supply};
+use crate::cgroup::JobCgroup;
+use crate::daemon::token::Token;
+use crate::gpu;
+use crate::job::{DeviceNode, GpuLease, GpuWish, JobSpec};
+
+/// The GPUs that one job has.
+#[derive(Debug)]
+pub(in crate::daemon) struct Gpus {
+    leases: Vec<GpuLease>,
+    // Nodes that were put into its /dev; those of a job of an earlier daemon are found anew.
+    nodes: Vec<DeviceNode>,
+    // Each GPU is in use as long as its token lives.
+    _held: Vec<Token>,
+}
+
+impl Gpus {
+    /// What is remembered of them with the job.
+    pub(in crate::daemon) fn leases(&self) -> &[GpuLease] {
+        &self.leases
+    }
+
+    /// The nodes that the job has for them.
+    pub(in crate::daemon) fn nodes(&self) -> Vec<DeviceNode> {
+        self.nodes.clone()
+    }
+
+    /// Puts their nodes, and those that all GPU programs share, into the /dev of a created sandbox, and lets its group open
+    /// them.
+    ///
+    /// # Errors
+    /// A node that the host has not, or the kernel's refusal.
+    pub(in crate::daemon) fn expose(
+        &mut self,
+        node: &Node,
+        cgroup: &JobCgroup,
+        mounts: &Mounts,
+    ) -> Result<(), String> {
+        let nodes = gpu::nodes(Path::new("/dev"), &self.leases).map_err(|why| format!("GPUs: {why}"))?;
+        node.tree.allow_devices(cgroup, &nodes).map_err(|why| why.to_string())?;
+        node.sandbox.add_devices(mounts.as_fd(), &nodes).map_err(|why| why.to_string())?;
+        self.nodes = nodes;
+        Ok(())
+    }
+}
+
+/// The variables by which programs know their GPUs. By UUID, because their numbers are those of the host.
+pub(in crate::daemon) fn variables(spec: &JobSpec, leases: &[GpuLease]) -> Vec<(&'static str, String)> {
+    let Some(wish) = spec.gpus else { return Vec::new() };
+    let uuids: Vec<&str> = leases.iter().map(|lease| lease.uuid.as_str()).collect();
+    let uuids = uuids.join(",");
+    vec![
+        ("CUDA_VISIBLE_DEVICES", uuids.clone()),
+        ("NVIDIA_VISIBLE_DEVICES", uuids),
+        ("JOBLET_GPU_COUNT", wish.count.to_string()),
+        ("JOBLET_GPU_MEMORY_MB", wish.memory_mib.to_string()),
+        ("JOBLET_GPU_ALLOCATED_COUNT", leases.len().to_string()),
+    ]
+}
+
+impl Supply {
+    /// Free GPUs for a job; `None` where too few are free.
+    pub(in crate::daemon) fn take_gpus(&mut self, wish: GpuWish) -> Option<Gpus> {
+        let (leases, held) = self.gpus.take(wish)?;
+        Some(Gpus { leases, nodes: Vec::new(), _held: held })
+    }
+
+    /// Why a job can never have the GPUs that it asks for.
+    pub(in crate::daemon) fn lacks_gpus(&self, spec: &JobSpec) -> Option<String> {
+        self.gpus.refuses(spec.gpus?)
+    }
+
+    /// Whether a job can have the GPUs now that it asks for, if any.
+    pub(in crate::daemon) fn has_gpus(&self, spec: &JobSpec) -> bool {
+        spec.gpus.is_none_or(|wish| self.gpus.can(wish))
+    }
+}
+
+impl Kind for Gpus {
+    const NAME: &'static str = "gpus";
+    const STEP: &'static str = "reserve";
+    const LAYER: &'static str = "devices";
+
+    fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
+        let Some(wish) = asked.spec.gpus else { return Vec::new() };
+        let now =
+            if asked.supply.gpus.can(wish) { "free now" } else { "the job waits until enough are free" };
+        vec![format!("reserve {wish} for the job alone, {} ({now})", asked.supply.gpus.strategy().as_str())]
+    }
+
+    fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
+        let held = from.supply.gpus.inherit(from.gpus);
+        // The host's nodes stand there as long as its driver, which the job has in use.
+        let nodes = gpu::nodes(Path::new("/dev"), from.gpus).unwrap_or_default();
+        (!from.gpus.is_empty()).then(|| Gpus { leases: from.gpus.to_vec(), nodes, _held: held })
+    }
+}

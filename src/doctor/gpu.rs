@@ -1,0 +1,94 @@
+//! GPUs: whether the driver answers, and whether its device nodes are there. Only where the configuration wants GPUs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Finding;
+use crate::config::daemon::DaemonConfig;
+use crate::gpu::{self, Device, Inquiry, Inventory, PROGRAM, Source};
+use crate::job::GpuLease;
+
+/// How long the driver has for its answer.
+const BOUND: Duration = Duration::from_secs(20);
+
+pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
+    if !config.gpu.enabled {
+        return Vec::new();
+    }
+    match gpu::ask(Inquiry { program: Path::new(PROGRAM), bound: BOUND }) {
+        Err(why) => {
+            let seen = format!("no job can have GPUs: {why}");
+            vec![Finding::warn("gpu.driver", seen, "install the NVIDIA driver, or set gpu.enabled: false")]
+        }
+        Ok(found) => {
+            let nodes = nodes(Path::new("/dev"), &found.devices);
+            vec![driver(&found), nodes]
+        }
+    }
+}
+
+fn driver(found: &Inventory) -> Finding {
+    const CHECK: &str = "gpu.driver";
+    let (number, driver) = (found.devices.len(), found.driver.as_deref().unwrap_or("of an unknown version"));
+    let seen = format!("{number} GPUs, driver {driver}");
+    if let Some(note) = found.notes.first().filter(|_| found.source == Source::Nvml) {
+        return Finding::warn(
+            CHECK,
+            format!("{seen}; {note}"),
+            "look at nvidia-smi and dmesg; restart the host",
+        );
+    }
+    match found.source {
+        _ if number == 0 => Finding::warn(CHECK, "the driver knows no GPU", "look at nvidia-smi and dmesg"),
+        Source::Nvml => Finding::ok(CHECK, seen),
+        Source::Proc => Finding::warn(
+            CHECK,
+            format!("{seen}; their memory is not known without NVML, and jobs cannot ask for it"),
+            "install libnvidia-ml.so.1 (Debian: libnvidia-ml1), and run ldconfig",
+        ),
+    }
+}
+
+fn nodes(dev: &Path, devices: &[Device]) -> Finding {
+    const CHECK: &str = "gpu.nodes";
+    let lease =
+        |device: &Device| GpuLease { index: device.index, uuid: device.uuid.clone(), minor: device.minor };
+    match gpu::nodes(dev, &devices.iter().map(lease).collect::<Vec<_>>()) {
+        Ok(found) => Finding::ok(CHECK, format!("{} device nodes are in /dev", found.len())),
+        Err(why) => Finding::warn(
+            CHECK,
+            format!("jobs with GPUs cannot start: {why}"),
+            "nvidia-modprobe -c 0 -u at each start of the host",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+
+    #[test]
+    fn each_lack_of_the_driver_is_a_warning_with_a_remedy() {
+        let device = Device { uuid: "GPU-1".into(), ..Device::default() };
+        let with = |source, devices: &[Device], note: &[&str]| Inventory {
+            source,
+            driver: Some("580.1".into()),
+            devices: devices.to_vec(),
+            notes: note.iter().map(|note| (*note).to_owned()).collect(),
+        };
+        let one = std::slice::from_ref(&device);
+        for (found, status, word) in [
+            (with(Source::Nvml, one, &[]), Status::Ok, "1 GPUs, driver 580.1"),
+            (with(Source::Nvml, one, &["GPU 1 cannot be used: x"]), Status::Warn, "GPU 1 cannot"),
+            (with(Source::Proc, one, &["no memory"]), Status::Warn, "without NVML"),
+            (with(Source::Nvml, &[], &[]), Status::Warn, "no GPU"),
+        ] {
+            let finding = driver(&found);
+            assert!(finding.status == status && finding.seen.contains(word), "{finding:?}");
+        }
+        let dev = tempfile::tempdir().unwrap();
+        assert_eq!(nodes(dev.path(), one).status, Status::Warn);
+        assert!(checks(&DaemonConfig::default()).is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+#!/bin/bash
+# Jobs on real GPUs: for a host with NVIDIA's driver, as root, in at most four minutes. It changes nothing outside of a directory of
+# its own, and ends what it has started.
+#
+#   tests/gpu/run.sh [DIRECTORY OF joblet, persist, joblet-resolver AND rnx]    default: target/release
+#
+# It prints one line for each finding, "ok" or "NOT OK", then figures, and ends with 1 where anything is not ok.
+set -u
+here=$(cd "$(dirname "$0")/../.." && pwd)
+bin=$(cd "${1:-$here/target/release}" && pwd) || exit 2
+[ "$(id -u)" -eq 0 ] || { echo "run it as root" >&2; exit 2; }
+dir=$(mktemp -d /tmp/joblet-gpu.XXXXXX)
+daemon=
+bad=0
+
+finish() {
+    [ -n "$daemon" ] && kill -TERM "$daemon" 2>/dev/null && wait "$daemon"
+    [ "$bad" -eq 0 ] && rm -rf "$dir" || echo "logs are in $dir"
+}
+trap finish EXIT
+
+finding() { # finding WHAT COMMAND...
+    local what=$1; shift
+    if "$@" >"$dir/said" 2>&1; then echo "ok      $what"; else echo "NOT OK  $what"; sed 's/^/        /' "$dir/said"; bad=1; fi
+}
+
+rnx() { "$bin/rnx" --config "$dir/rnx-config.yml" "$@"; }
+
+until_true() { # until_true SECONDS COMMAND...: waits for a condition
+    local end=$((SECONDS + $1)); shift
+    until "$@"; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done
+}
+
+"$bin/joblet" setup --dir "$dir" --host localhost --host 127.0.0.1 --port 50951 --enforcement best-effort >/dev/null || exit 2
+cat >>"$dir/joblet-config.yml" <<YML
+gpu:
+  enabled: true
+YML
+echo "driver: $(cat /proc/driver/nvidia/version 2>/dev/null | head -1)"
+echo "kernel: $(uname -r), $(date -u +%F)"
+finding "joblet gpus answers" "$bin/joblet" gpus
+"$bin/joblet" doctor --config "$dir/joblet-config.yml" | grep -E 'gpu\.|device_program'
+"$bin/joblet" --foreground --config "$dir/joblet-config.yml" >"$dir/daemon.log" 2>&1 &
+daemon=$!
+until_true 60 rnx gpu list >/dev/null 2>&1 || { echo "NOT OK  the daemon does not answer"; tail "$dir/daemon.log"; bad=1; exit 1; }
+rnx gpu list
+all=$(rnx --json gpu list | grep -c '"uuid"')
+
+# CUDA by the driver's own library: no toolkit is needed. Memory is taken and written.
+cat >"$dir/cuda.py" <<'PY'
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+def ask(name, *args):
+    code = getattr(cuda, name)(*args)
+    assert code == 0, f"{name}: {code}"
+count, device, context, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64()
+ask("cuInit", 0)
+ask("cuDeviceGetCount", ctypes.byref(count))
+ask("cuDeviceGet", ctypes.byref(device), 0)
+ask("cuCtxCreate_v2", ctypes.byref(context), 0, device)
+ask("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(1 << 30))
+ask("cuMemsetD8_v2", memory, ctypes.c_ubyte(7), ctypes.c_size_t(1 << 30))
+ask("cuCtxSynchronize")
+print("gpus", count.value, flush=True)
+PY
+sees_one() { rnx job run -q --follow --max-memory 8G --gpu 1 --upload "$dir/cuda.py" python3 cuda.py | grep -qx 'gpus 1'; }
+lists_one() { [ "$(rnx job run -q --follow --max-memory 2G --gpu 1 nvidia-smi -L | grep -c '^GPU ')" -eq 1 ]; }
+sees_none() { ! rnx job run -q --follow --max-memory 8G --upload "$dir/cuda.py" python3 cuda.py; }
+finding "a job with one GPU computes on it and sees one" sees_one
+finding "nvidia-smi in a job lists its GPU alone" lists_one
+finding "a job without GPUs finds none" sees_none
+
+before=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)
+first=$(rnx job run -q --max-memory 8G --gpu "$all" --upload "$dir/cuda.py" sh -c 'python3 cuda.py && sleep 600')
+second=$(rnx job run -q --gpu 1 true)
+status_is() { [ "$(rnx --json job status "$1" | sed -n 's/^ *"status": "\([A-Z]*\)",*$/\1/p' | head -1)" = "$2" ]; }
+finding "the first job has all GPUs" until_true 60 status_is "$first" RUNNING
+finding "the second one waits" status_is "$second" INITIALIZING
+finding "every layer of the first is as promised" rnx job status --security "$first"
+rnx job stop "$first" >/dev/null
+finding "the second one has its turn when the first has ended" until_true 30 status_is "$second" COMPLETED
+is_freed() { [ "$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)" -le "$before" ]; }
+finding "its memory is free again" until_true 30 is_freed
+finding "every GPU is free" sh -c "! '$bin/rnx' --config '$dir/rnx-config.yml' --json gpu list | grep -q in_use"
+
+figures() { # figures WHAT FLAGS...: the median of 21 starts in ms
+    local what=$1 i; shift
+    for i in $(seq 21); do
+        local a=$(date +%s%N); rnx job run -q --wait "$@" true >/dev/null 2>&1; echo $((($(date +%s%N) - a) / 1000))
+    done | sort -n | sed -n 11p | awk -v what="$what" '{ printf "figure  %s: median %.1f ms from rnx to rnx\n", what, $1 / 1000 }'
+}
+figures "without GPU"
+figures "with one GPU" --gpu 1
+exit $bad
