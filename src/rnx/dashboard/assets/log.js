@@ -26,8 +26,10 @@ class Pane {
       onscroll: () => this.scrolled(),
     });
     this.rows.element.ariaLive = "off";
-    this.state = el("p", { class: "pane-state", role: "status" }, "waiting for output");
-    this.element = el("div", { class: "pane" }, this.rows.element, this.state);
+    // The number changes all the time and is not announced; the state is.
+    this.number = el("span", {});
+    this.state = el("span", { role: "status", ariaLive: "polite" }, "waiting for output");
+    this.element = el("div", { class: "pane" }, this.rows.element, el("p", { class: "pane-state" }, this.number, this.state));
     this.follows = options.follow;
     this.over = false;
     this.close = follow(this.address({ ...query.range }), {
@@ -73,7 +75,8 @@ class Pane {
       const how = this.over ? "complete" : "live";
       const { tail, since_ns } = this.query.range;
       const part = since_ns ? " since then" : tail && this.lines.count >= tail ? ", the latest" : "";
-      const text = this.word || `${count} line${this.lines.count === 1 ? "" : "s"}${part}, ${how}`;
+      this.number.textContent = `${count} line${this.lines.count === 1 ? "" : "s"}${part}, `;
+      const text = this.word || how;
       if (this.state.textContent !== text) this.state.textContent = text;
     });
   }
