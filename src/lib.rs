@@ -22,6 +22,7 @@ pub mod monitor; // the host itself: readings, samples, the cloud below
 pub mod network; // what a job reaches: wires, the router, its rules
 pub mod output; // bytes of a job: spool and readers
 pub mod persist; // history of output and samples: the process that keeps it, and the wire to it
+pub mod registry; // where runtimes are published: the index, and fetching
 pub mod resolver; // names for jobs: the process that answers them, and the wire to it
 pub mod runtime; // roots of jobs other than the host's
 pub mod sandbox; // isolation of one job

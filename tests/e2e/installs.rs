@@ -7,6 +7,7 @@ use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
 use crate::helper::image::{Layer, gzip};
 use crate::helper::registry::Registry;
+use crate::helper::rnx::Running;
 
 fn description(name: &str, version: &str) -> String {
     format!(
@@ -92,6 +93,10 @@ fn registry_gives_the_highest_release_with_the_right_digest() {
     for version in ["1.9.0", "1.10.0"] {
         registry.publish(("app", version), &package("app", version), |_| {});
     }
+    let mut client = d.rnx_command(["runtime", "list", "--registry", &registry.url()]);
+    let listed = Running::start(client.env("SSL_CERT_FILE", registry.authority())).finish().ok();
+    let versions: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(versions, ["VERSION", "1.10.0", "1.9.0"], "{listed}");
     let out = d.rnx(["runtime", "install", "app"]);
     assert!(out.ok().contains("Runtime: app@1.10.0") && out.stderr.contains("[4/4]"), "{}", out.stderr);
     assert_eq!(fs::read_to_string(installed(&d, "app/1.10.0/files/data")).unwrap(), "1.10.0");

@@ -45,9 +45,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "files",
             "pb",
             "config",
+            // It lists a registry without a node.
+            "registry",
             "job::env",
             "job::id",
             "job::limits",
+            "job::runtime",
             "job::units",
             "job::Secret",
             "certs",
@@ -79,6 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("resolver", &["@0", "network", "sandbox::filter"]),
     ("volume", &["@0", "sandbox::step"]),
     ("image", &["@0"]),
+    ("registry", &["@0"]),
     ("upload", &["@0"]),
     // The daemon and the client play both parts of a copy, so its messages stand there once.
     ("files", &["@0", "pb"]),
@@ -97,6 +101,7 @@ const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
     "sandbox", "cgroup", "stream", "forward", "exporter", "output", "state", "persist", "metrics",
     "workflow", "runtime", "network", "resolver", "volume", "upload", "files", "gpu", "monitor", "image",
+    "registry",
 ];
 
 /// One source file, with comments and the contents of strings blanked out in `code`.

@@ -7,13 +7,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::build::{Build, Caller};
-use super::download::Downloads;
-use super::registry::{self, Index, OS_RELEASE, Release};
 use super::{Claim, InstallEvent, InstallRequest, InstalledRuntime, Installer, Origin, refused, scratch};
 use crate::daemon::command::CommandError;
 use crate::diag::disk_remedy;
 use crate::image;
 use crate::job::runtime::{RuntimeId, RuntimeName, RuntimeSpec, Version, Wanted};
+use crate::registry::{self, Downloads, Index, OS_RELEASE, Release};
 use crate::runtime::description::{FILE, MAX_TEXT};
 use crate::runtime::{Description, Staging};
 use crate::upload::{Upload, write_beneath};

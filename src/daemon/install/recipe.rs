@@ -4,14 +4,17 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::build::{Build, Caller, Work};
-use super::registry::{OS_RELEASE, platform};
 use super::{Claim, Installer, refused};
 use crate::daemon::command::CommandError;
+use crate::diag;
 use crate::image;
 use crate::job::runtime::RuntimeId;
 use crate::job::{JobSpec, units};
 use crate::output::{Chunk, Stream};
+use crate::registry::{OS_RELEASE, platform};
 use crate::runtime::description::FILE;
 use crate::runtime::{RECIPE_FILES, RECIPE_PLACE, Recipe, RuntimeError};
 use crate::sys::clock::now_ns;
@@ -143,6 +146,7 @@ impl RecipeBuild {
         let store = &claim.installer.store;
         let runtime = store.publish(whole, &id, replace).map_err(|why| refused("build", &id.name, why))?;
         let (bytes, _) = store.sizes(&runtime);
+        diag::event!(Level::Info, "runtime built", runtime = id, bytes = bytes);
         let message = format!("runtime {id} was built");
         Ok(BuiltRuntime { id, message, path: runtime.dir.clone(), bytes, took: began.elapsed() })
     }

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use super::super::terminal::one_line;
 use super::fit::aligned;
+use crate::job::runtime::Version;
 use crate::job::units::format_size;
 use crate::pb::joblet::{
     RuntimeInfo, RuntimeRemoveRes, RuntimeTestRes, RuntimesRes, ValidateRuntimeSpecResponse,
 };
+use crate::registry::Release;
 
 /// Most characters of a description in a table.
 const DESCRIPTION: usize = 50;
@@ -41,6 +43,43 @@ pub(crate) fn list(runtimes: &[RuntimeInfo]) -> String {
     let head =
         ["RUNTIME", "VERSION", "SIZE", "SHARED", "JOBS", "LAST USED", "DESCRIPTION"].map(str::to_owned);
     aligned(std::iter::once(head).chain(runtimes.iter().map(row)).collect())
+}
+
+/// The table of `runtime list --registry`.
+pub(crate) fn releases(found: &[(&str, Version, &Release)]) -> String {
+    if found.is_empty() {
+        return "No runtimes available.\n".to_owned();
+    }
+    let row = |(name, version, release): &(&str, Version, &Release)| {
+        let about: String = one_line(&release.description).chars().take(DESCRIPTION).collect();
+        let bytes = i64::try_from(release.size).unwrap_or(i64::MAX);
+        let size = if bytes == 0 { "-".to_owned() } else { size(bytes) };
+        [one_line(name), version.to_string(), size, one_line(&release.platforms.join(",")), about]
+    };
+    let head = ["RUNTIME", "VERSION", "SIZE", "PLATFORMS", "DESCRIPTION"].map(str::to_owned);
+    aligned(std::iter::once(head).chain(found.iter().map(row)).collect())
+}
+
+/// A release of a registry in JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReleaseJson<'a> {
+    name: &'a str,
+    version: String,
+    description: &'a str,
+    size_bytes: u64,
+    platforms: &'a [String],
+}
+
+/// The JSON of `runtime list --registry`.
+pub(crate) fn releases_json<'a>(found: &'a [(&str, Version, &Release)]) -> Vec<ReleaseJson<'a>> {
+    let one = |(name, version, release): &'a (&str, Version, &Release)| ReleaseJson {
+        name,
+        version: version.to_string(),
+        description: &release.description,
+        size_bytes: release.size,
+        platforms: &release.platforms,
+    };
+    found.iter().map(one).collect()
 }
 
 /// The text of `runtime info`.

@@ -12,13 +12,13 @@ use crate::job::runtime::{RuntimeSpec, Version, Wanted};
 /// The schema that is understood.
 const SCHEMA: &str = "1";
 /// Where distributions say what they are (os-release(5)).
-pub(super) const OS_RELEASE: &str = "/etc/os-release";
+pub const OS_RELEASE: &str = "/etc/os-release";
 /// Most candidates that an error names.
 const SHOWN: usize = 10;
 
 /// The index of a registry.
 #[derive(Debug, Deserialize)]
-pub(super) struct Index {
+pub struct Index {
     version: String,
     #[serde(default)]
     runtimes: BTreeMap<String, BTreeMap<String, Release>>,
@@ -26,17 +26,20 @@ pub(super) struct Index {
 
 /// One version of a runtime in a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Release {
+pub struct Release {
+    /// A sentence for people; may be empty.
+    #[serde(default)]
+    pub description: String,
     /// The URL of its archive, a compressed tar file.
-    pub(super) download_url: String,
+    pub download_url: String,
     /// The digest of the archive, `sha256:` and 64 digits.
-    pub(super) checksum: String,
+    pub checksum: String,
     /// Bytes of the archive; 0: not told.
     #[serde(default)]
-    pub(super) size: u64,
+    pub size: u64,
     /// The platforms that it is made for, such as `ubuntu-amd64`; empty: all.
     #[serde(default)]
-    platforms: Vec<String>,
+    pub platforms: Vec<String>,
 }
 
 impl Index {
@@ -44,7 +47,7 @@ impl Index {
     ///
     /// # Errors
     /// The mistake, as a sentence.
-    pub(super) fn parse(text: &str) -> Result<Index, String> {
+    pub fn parse(text: &str) -> Result<Index, String> {
         let index: Index =
             serde_json::from_str(text).map_err(|why| format!("it is no registry.json: {why}"))?;
         if index.version != SCHEMA {
@@ -55,11 +58,23 @@ impl Index {
         Ok(index)
     }
 
+    /// All releases with their names and versions, the highest version of a name first. A version that is none is left out.
+    pub fn releases(&self) -> Vec<(&str, Version, &Release)> {
+        let mut all = Vec::new();
+        for (name, releases) in &self.runtimes {
+            let mut of_name: Vec<(Version, &Release)> =
+                releases.iter().filter_map(|(text, one)| Some((text.parse().ok()?, one))).collect();
+            of_name.sort_by(|one, other| other.0.precedence(&one.0));
+            all.extend(of_name.into_iter().map(|(version, one)| (name.as_str(), version, one)));
+        }
+        all
+    }
+
     /// The release that a client asks for: the exact version, or the highest one.
     ///
     /// # Errors
     /// There is none, or none for this platform; as a sentence with what there is.
-    pub(super) fn find(&self, asked: &RuntimeSpec, platform: &str) -> Result<(Version, &Release), String> {
+    pub fn find(&self, asked: &RuntimeSpec, platform: &str) -> Result<(Version, &Release), String> {
         let name = &asked.name;
         let Some(releases) = self.runtimes.get(name.as_str()) else {
             let there: Vec<&str> = self.runtimes.keys().map(String::as_str).take(SHOWN).collect();
@@ -95,7 +110,7 @@ impl Index {
 ///
 /// # Errors
 /// It is none of these, as a sentence.
-pub(super) fn index_url(registry: &str, branch: &str) -> Result<String, String> {
+pub fn index_url(registry: &str, branch: &str) -> Result<String, String> {
     let wrong = |why: &str| Err(format!("registry \"{}\" {why}", cut(registry)));
     let is_word = |word: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -130,7 +145,7 @@ fn cut(text: &str) -> String {
 }
 
 /// The platform of this host, in the words of registries: the family of its distribution and its processor.
-pub(super) fn platform(os_release: &str, architecture: &str) -> String {
+pub fn platform(os_release: &str, architecture: &str) -> String {
     let field = |key: &str| {
         let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         line.unwrap_or_default().trim_matches('"').to_owned()
@@ -174,6 +189,13 @@ mod tests {
         assert!(find("go", "ubuntu-amd64").unwrap_err().contains("it has: python-3.11"));
         assert!(Index::parse(r#"{"version":"2"}"#).unwrap_err().contains("only 1"));
         assert!(Index::parse("<html>").unwrap_err().contains("no registry.json"));
+    }
+
+    #[test]
+    fn releases_are_listed_with_the_highest_version_first() {
+        let index = Index::parse(TEXT).unwrap();
+        let found = index.releases().into_iter().map(|(name, version, _)| format!("{name}@{version}"));
+        assert_eq!(found.collect::<Vec<_>>(), ["python-3.11@1.10.0", "python-3.11@1.3.1"]);
     }
 
     #[test]

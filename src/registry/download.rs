@@ -17,13 +17,13 @@ const INDEX: u64 = 4 << 20;
 const CHUNK: usize = 128 << 10;
 
 /// A way to one registry.
-pub(super) struct Downloads {
+pub struct Downloads {
     agent: Agent,
 }
 
 impl Downloads {
     /// `is_plain`: http is taken beside https, because the node's configuration names such a registry.
-    pub(super) fn new(is_plain: bool) -> Downloads {
+    pub fn new(is_plain: bool) -> Downloads {
         // The certificates of the host: a registry behind an authority of the company's own works as it does for curl.
         let tls =
             TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier);
@@ -41,7 +41,7 @@ impl Downloads {
     ///
     /// # Errors
     /// As a sentence.
-    pub(super) fn text(&self, url: &str) -> Result<String, String> {
+    pub fn text(&self, url: &str) -> Result<String, String> {
         let mut answer = self.get(url)?;
         let read = answer.body_mut().with_config().limit(INDEX).read_to_string();
         read.map_err(|why| format!("cannot read {url}: {why}"))
@@ -51,7 +51,7 @@ impl Downloads {
     ///
     /// # Errors
     /// As a sentence.
-    pub(super) fn file(
+    pub fn file(
         &self,
         url: &str,
         to: &mut File,
