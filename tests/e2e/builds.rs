@@ -1,8 +1,11 @@
 //! Runtimes made by jobs: whole or not at all, and never with more rights than any other job has.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
@@ -139,6 +142,17 @@ fn hostile_script_changes_nothing_and_leaves_nothing() {
     assert!(!Path::new("/usr/x").exists() && !Path::new("/etc/x").exists());
 }
 
+#[test]
+fn build_that_takes_longer_than_it_may_leaves_nothing() {
+    let node = node();
+    node.set("runtime.build.timeout", "1s");
+    let d = node.start();
+    let dir = package(d.dir(), "slow", "echo x >$RUNTIME_DIR/half; while :; do sleep 1; done");
+    let out = d.rnx(["runtime", "install", "slow", "--from", &dir]);
+    assert!(out.code != 0 && out.stderr.contains("timeout"), "{}", out.stderr);
+    assert_eq!((staged(d.dir()), place(&d, "slow").exists()), (0, false));
+}
+
 /// Begins a build that does not end, and waits until its job runs.
 fn endless(d: &TestDaemon) -> (crate::helper::rnx::Running, String) {
     let dir = package(d.dir(), "slow", "echo x >$RUNTIME_DIR/half; echo it runs; while :; do sleep 1; done");
@@ -175,4 +189,69 @@ fn killed_daemon_leaves_nothing_of_a_build() {
         holds(fs::read_dir(d.dir().join("runtimes/.leaving")).unwrap().count() == 0)
     });
     assert!(!d.rnx(["runtime", "list"]).text().contains("slow"));
+}
+
+/// A registry without TLS that answers with its index, and with the beginning of an archive; its URL.
+fn halting_registry() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let index = format!(
+        "{{\"version\": \"1\", \"runtimes\": {{\"app\": {{\"1.0.0\": {{\"download_url\": \"{url}/app.tgz\", \"checksum\": \
+         \"sha256:{}\", \"size\": 9000000}}}}}}}}",
+        "0".repeat(64)
+    );
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            let (length, body) = match line.contains("registry.json") {
+                true => (index.len(), index.clone().into_bytes()),
+                false => (9_000_000, vec![0; 1 << 20]),
+            };
+            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")
+                .unwrap();
+            stream.write_all(&body).unwrap();
+            if length > body.len() {
+                held.push(stream);
+            }
+        }
+    });
+    url
+}
+
+/// Waits until something of an archive is there.
+fn until_half_there(d: &TestDaemon) {
+    eventually("a part of the archive is written", || {
+        let staging = fs::read_dir(d.dir().join("runtimes/.staging")).unwrap().flatten();
+        let mut sizes = staging.filter_map(|dir| fs::metadata(dir.path().join("archive")).ok());
+        holds(sizes.any(|meta| meta.len() > 0))
+    });
+}
+
+#[test]
+fn killed_daemon_leaves_nothing_of_an_install_or_import() {
+    let node = node();
+    node.set("runtime.registry_url", halting_registry());
+    let mut d = node.start();
+    for what in ["install", "import"] {
+        let args: &[&str] = if what == "install" { &["app"] } else { &["app", "-"] };
+        let mut client = d.rnx_command([&["runtime", what], args].concat());
+        let mut client =
+            client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if what == "import" {
+            // Its end does not come.
+            client.stdin.as_mut().unwrap().write_all(&vec![0; 3 << 20]).unwrap();
+        }
+        until_half_there(&d);
+        d = d.crash().start();
+        let _ = client.kill();
+        client.wait().unwrap();
+        assert_eq!(staged(d.dir()), 0, "{what}");
+        eventually("what was half made is gone", || {
+            holds(fs::read_dir(d.dir().join("runtimes/.leaving")).unwrap().count() == 0)
+        });
+        assert!(d.rnx(["runtime", "list"]).text().contains("No runtimes"), "{what}");
+    }
 }
