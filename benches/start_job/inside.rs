@@ -229,6 +229,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         rate: Default::default(),
         publish: Vec::new(),
         volumes: Vec::new(),
+        gpus: None,
         runtime: None,
         writable: false,
         user: User::Root,
