@@ -11,6 +11,7 @@ pub mod rnx; // the client
 pub mod daemon; // owns every mutable thing
 pub mod doctor; // is this host fit for the daemon?
 // Level 1: what the loop is made of.
+pub mod audit; // who changed what: lines in a chain
 pub mod cgroup; // limits and accounting of one job, cgroup v2
 pub mod exporter; // the endpoint /metrics
 pub mod files; // copies of files and trees, between a client and a node

@@ -14,6 +14,7 @@ mod e2e {
     mod abuse;
     mod access;
     mod appetite;
+    mod audit;
     mod bridged_walls;
     mod budgets;
     mod builds;

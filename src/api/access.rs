@@ -13,11 +13,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerCredentialsBuilder, ServerCredentialsFetcher};
 use openssl::nid::Nid;
 use openssl::sha::sha256;
+use openssl::ssl::SslAcceptor;
 use openssl::x509::{X509, X509Ref};
 
 use super::role::Role;
 use super::{ApiError, StreamPump, status, tls};
-use crate::certs::describe::subject;
+use crate::certs::describe::{subject, subject_and_serial};
 use crate::certs::inspect;
 use crate::certs::revocation::Revocations;
 use crate::config::daemon::Security;
@@ -26,7 +27,7 @@ use crate::forward::Relay;
 use crate::job::ClientId;
 
 /// The part of a good certificate that later checks need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The client's role; `None` where the certificate names none.
     pub(super) role: Option<Role>,
@@ -34,6 +35,24 @@ pub(super) struct Identity {
     pub(super) not_after: i64,
     /// The digest of its public key (SHA-256).
     pub(super) key: [u8; 32],
+    /// Its words for people.
+    pub(super) who: Arc<Who>,
+}
+
+/// A certificate in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Who {
+    /// The subject of the certificate.
+    pub(super) subject: String,
+    /// The serial number, hexadecimal.
+    pub(super) serial: String,
+}
+
+impl Who {
+    fn of(cert: &X509Ref) -> Arc<Who> {
+        let (subject, serial) = subject_and_serial(cert);
+        Arc::new(Who { subject, serial })
+    }
 }
 
 /// The reason why a certificate gives no identity, as errors state it.
@@ -79,7 +98,7 @@ pub(super) fn identify(cert: &X509Ref) -> Option<Identity> {
         _ => None,
     };
     let key = sha256(&cert.public_key().ok()?.public_key_to_der().ok()?);
-    Some(Identity { role, not_after: inspect::unix(cert.not_after())?, key })
+    Some(Identity { role, not_after: inspect::unix(cert.not_after())?, key, who: Who::of(cert) })
 }
 
 /// Most certificates whose verdict is kept.
@@ -97,6 +116,8 @@ struct State {
     known: HashMap<Vec<u8>, (i64, Verdict)>,
     /// New credentials for the next connection.
     fresh: Option<Security>,
+    /// The certificates in force.
+    security: Security,
 }
 
 impl State {
@@ -184,10 +205,31 @@ impl Access {
             old_list: trust.revoked.is_old(unix_now()),
         };
         let fresh = Some(security.clone());
-        *self.state() = State { trust, known: HashMap::new(), fresh };
+        let security = security.clone();
+        *self.state() = State { trust, known: HashMap::new(), fresh, security };
         self.pump.recheck();
         self.relay.recheck();
         Ok(in_force)
+    }
+
+    /// An acceptor of TLS connections beside gRPC's, with the certificates that are in force.
+    ///
+    /// # Errors
+    /// A certificate that has expired since.
+    pub fn acceptor(&self) -> Result<SslAcceptor, ApiError> {
+        let security = self.state().security.clone();
+        tls::acceptor(&security)
+    }
+
+    /// Whether a client with this certificate (PEM) may see what every role may see.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_look(&self, pem: &[u8]) -> Result<(), String> {
+        match self.state().verify(pem)?.role {
+            Some(_) => Ok(()),
+            None => Err("the client certificate has no role".to_owned()),
+        }
     }
 
     /// The identity of the caller.
@@ -205,8 +247,9 @@ impl Access {
     fn peer_with(&self, pem: Vec<u8>, first: usize) -> Peer {
         // Not the certificate: anybody can change its signature so that it stays good (ECDSA), and a renewed one has the same
         // key. Calls of a client without an identity are refused.
-        let key = self.state().verify(&pem).map_or_else(|_| sha256(&pem[..first]), |identity| identity.key);
-        Peer { access: self.clone(), pem: pem.into(), first, key }
+        let identity = self.state().verify(&pem).ok();
+        let key = identity.as_ref().map_or_else(|| sha256(&pem[..first]), |identity| identity.key);
+        Peer { access: self.clone(), pem: pem.into(), first, key, identity }
     }
 
     /// The client with this certificate, as a caller.
@@ -237,6 +280,8 @@ pub(super) struct Peer {
     first: usize,
     /// The digest of the client's public key.
     key: [u8; 32],
+    /// The contents of its certificate; `None`: it was not good when the call began.
+    identity: Option<Identity>,
 }
 
 impl Peer {
@@ -258,6 +303,19 @@ impl Peer {
     /// The subject of the client's own certificate, as the log shows it.
     pub(super) fn subject(&self) -> String {
         subject(self.certificate()).unwrap_or_else(|| "none".to_owned())
+    }
+
+    /// The subject and the serial number of the client's own certificate.
+    pub(super) fn who(&self) -> Arc<Who> {
+        match &self.identity {
+            Some(identity) => identity.who.clone(),
+            None => X509::from_pem(self.certificate()).map(|cert| Who::of(&cert)).unwrap_or_default(),
+        }
+    }
+
+    /// The name of the client's role.
+    pub(super) fn role_word(&self) -> &'static str {
+        Role::word(self.identity.as_ref().and_then(|identity| identity.role))
     }
 
     /// Logs a call that was refused. The certificate is only read for a line that is written.

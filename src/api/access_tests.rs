@@ -106,7 +106,12 @@ impl Node {
 impl Access {
     /// Makes a certificate expire at once.
     pub(in crate::api) fn end_now(&self, cert: &str) {
-        let ended = Ok(Identity { role: Some(Role::Admin), not_after: unix_now() - 1, key: [0; 32] });
+        let ended = Ok(Identity {
+            role: Some(Role::Admin),
+            not_after: unix_now() - 1,
+            key: [0; 32],
+            who: Arc::default(),
+        });
         self.state().known.insert(cert.into(), (unix_now(), ended));
     }
 }

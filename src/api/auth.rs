@@ -5,9 +5,10 @@
 
 use grpcio::{CheckResult, RpcContext, RpcStatus, RpcStatusCode, ServerChecker};
 
-use super::access::Access;
+use super::access::{Access, Peer};
 use super::role::Role;
-use super::status;
+use super::{recorded, status};
+use crate::audit::Audit;
 use crate::diag::{Level, limited};
 use crate::exporter::Counts;
 use log::log_enabled;
@@ -59,6 +60,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.GpuService/ListGpus", "list_gpus", ALL),
     Row("/joblet.MonitoringService/GetSystemStatus", "get_metrics", ALL),
     Row("/joblet.MonitoringService/StreamSystemMetrics", "get_metrics", ALL),
+    Row("/joblet.AuditService/GetAudit", "get_audit", ADMIN),
     Row("/joblet.RuntimeService/ListRuntimes", "list_runtimes", ALL),
     Row("/joblet.RuntimeService/GetRuntimeInfo", "get_runtime", ALL),
     Row("/joblet.RuntimeService/TestRuntime", "test_runtime", ADMIN),
@@ -91,9 +93,20 @@ pub(super) fn known(method: &str) -> &'static str {
     TABLE.iter().find(|row| row.0 == method).map_or("unknown", |row| row.0)
 }
 
+/// Whether calls of a method are recorded one by one: those that only an admin may make.
+pub(super) fn is_recorded(method: &str) -> bool {
+    TABLE.iter().any(|row| row.0 == method && row.2 == ADMIN)
+}
+
+/// Has a refused call recorded.
+pub(super) fn note_refusal(audit: &Audit, peer: Peer, address: String, method: String, status: RpcStatus) {
+    let (key, known, code) = (*peer.key(), known(&method), status::word(status.code()));
+    audit.refused(key, known, code, move || recorded::refusal(&peer, &address, &method, &status));
+}
+
 /// The check of permissions before every handler.
 #[derive(Clone)]
-pub(super) struct Guard(pub(super) Access, pub(super) Counts);
+pub(super) struct Guard(pub(super) Access, pub(super) Counts, pub(super) Audit);
 
 impl ServerChecker for Guard {
     fn check(&mut self, ctx: &RpcContext<'_>) -> CheckResult {
@@ -108,7 +121,9 @@ impl ServerChecker for Guard {
             }
             Err(status) => {
                 self.1.answered(known(&method), status::word(status.code()));
-                self.0.peer(ctx).log_refusal(&ctx.peer(), &method, &status);
+                let (peer, address) = (self.0.peer(ctx), ctx.peer());
+                peer.log_refusal(&address, &method, &status);
+                note_refusal(&self.2, peer, address, method.into_owned(), status.clone());
                 CheckResult::Abort(status)
             }
         }

@@ -2,6 +2,7 @@
 
 use futures_channel::oneshot;
 use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
+use protobuf::MessageFull;
 
 use super::convert::Refusal;
 use super::limits::CallPermit;
@@ -32,7 +33,7 @@ pub(super) async fn answered<T>(asked: Asked<T>) -> Result<T, RpcStatus> {
 
 /// Answers a call. `put` converts its message into a command for the loop, and into the function that converts the
 /// loop's reply. The future keeps the whole call until C-core has taken the reply.
-pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: FnOnce(T) -> R + Send>(
+pub(super) fn reply<Q: MessageFull, T: Send + 'static, R: MessageFull, C: FnOnce(T) -> R + Send>(
     ctx: &RpcContext<'_>,
     permit: Result<CallPermit, RpcStatus>,
     request: RequestStream<Q>,
@@ -46,7 +47,7 @@ pub(super) fn reply<Q: Send + 'static, T: Send + 'static, R: Send + 'static, C: 
 }
 
 /// Answers a call whose message decides which command the loop gets.
-pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Result<R, RpcStatus>> + Send>(
+pub(super) fn serve<Q: MessageFull, R: MessageFull, F: Future<Output = Result<R, RpcStatus>> + Send>(
     ctx: &RpcContext<'_>,
     permit: Result<CallPermit, RpcStatus>,
     mut request: RequestStream<Q>,
@@ -62,7 +63,9 @@ pub(super) fn serve<Q: Send + 'static, R: Send + 'static, F: Future<Output = Res
                 let reply = serve(message).await.inspect_err(|refused| permit.log_shortage(refused))?;
                 Ok::<_, RpcStatus>((reply, queue_permit))
             };
-            let (reply, queue_permit) = served.await.inspect_err(|refused| permit.note_refusal(refused))?;
+            let served = served.await;
+            permit.settle(served.as_ref().map(|(reply, _)| reply)).await;
+            let (reply, queue_permit) = served?;
             Ok::<_, RpcStatus>((reply, permit, queue_permit))
         };
         note(match answer.await {

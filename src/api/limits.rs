@@ -11,10 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
 use grpcio::{Error, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
+use protobuf::{MessageDyn, MessageFull};
 
 use super::abuse::AbuseCounter;
 use super::access::{Access, Peer};
+use super::recorded::Recorded;
 use super::{auth, status};
+use crate::audit::Audit;
 use crate::exporter::Counts;
 use crate::job::ClientId;
 use crate::upload::ClientKey;
@@ -62,6 +65,7 @@ pub(super) struct CallLimits {
     queues: Queues,
     abuse: AbuseCounter,
     counts: Counts,
+    audit: Audit,
 }
 
 type Queues = Arc<Mutex<HashMap<ClientId, ClientQueue>>>;
@@ -69,9 +73,9 @@ type Open = Arc<Mutex<HashMap<(ClientId, Kind), usize>>>;
 
 impl CallLimits {
     /// The limits of the clients that `access` trusts.
-    pub(super) fn new(access: Access, counts: Counts) -> Self {
+    pub(super) fn new(access: Access, counts: Counts, audit: Audit) -> Self {
         let (open, queues, abuse) = (Open::default(), Queues::default(), AbuseCounter::default());
-        Self { access, open, queues, abuse, counts }
+        Self { access, open, queues, abuse, counts, audit }
     }
 
     /// Counts a call for as long as its permit lives.
@@ -95,6 +99,7 @@ impl CallLimits {
             let refused = status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text);
             peer.log_refusal(&place.address, &place.method, &refused);
             self.counts.answered(auth::known(&place.method), status::word(refused.code()));
+            auth::note_refusal(&self.audit, peer, place.address, place.method, refused.clone());
             return Err(refused);
         }
         *count += 1;
@@ -102,7 +107,10 @@ impl CallLimits {
         let (open, queues, abuse) = (self.open.clone(), self.queues.clone(), self.abuse.clone());
         let answered =
             Answered { counts: self.counts.clone(), code: AtomicI32::new(RpcStatusCode::OK.into()) };
-        Ok(CallPermit { open, queues, key, peer, place, abuse, answered })
+        let records = self.audit.is_on() && auth::is_recorded(&place.method);
+        let recorded = records.then(|| Recorded::new(&self.audit, &peer, &place.address, &place.method));
+        let audit = self.audit.clone();
+        Ok(CallPermit { open, queues, key, peer, place, abuse, answered, audit, recorded })
     }
 }
 
@@ -119,12 +127,21 @@ pub(super) struct CallPermit {
     place: Place,
     abuse: AbuseCounter,
     answered: Answered,
+    audit: Audit,
+    /// Its lines in the audit trail; `None`: it has none.
+    recorded: Option<Recorded>,
 }
 
 /// The answer of a call, which is counted with its end.
 struct Answered {
     counts: Counts,
     code: AtomicI32,
+}
+
+impl Answered {
+    fn get(&self) -> RpcStatusCode {
+        RpcStatusCode::from(self.code.load(Ordering::Relaxed))
+    }
 }
 
 /// Where a call comes from and what it wants, for the log.
@@ -154,9 +171,25 @@ impl CallPermit {
         self.answered.code.store(refused.code().into(), Ordering::Relaxed);
     }
 
+    /// Notes how the call ends, and waits until the audit trail has it. The client gets its answer afterwards.
+    pub(super) async fn settle<R: MessageFull>(&self, outcome: Result<&R, &RpcStatus>) {
+        if let Err(refused) = outcome {
+            self.note_refusal(refused);
+        }
+        if let Some(recorded) = &self.recorded {
+            let reply = outcome.ok().map(|reply| reply as &dyn MessageDyn);
+            recorded.answer(self.answered.get(), reply).await;
+        }
+    }
+
     /// Logs that the call was refused, with its client.
     pub(super) fn log_refusal(&self, refused: &RpcStatus) {
-        self.peer.log_refusal(&self.place.address, &self.place.method, refused);
+        let Place { address, method } = &self.place;
+        self.peer.log_refusal(address, method, refused);
+        if refused.code() == RpcStatusCode::UNAUTHENTICATED {
+            let (peer, address, method) = (self.peer.clone(), address.clone(), method.clone());
+            auth::note_refusal(&self.audit, peer, address, method, refused.clone());
+        }
     }
 
     /// The same for a refusal because of a bound; others are the client's own matter.
@@ -191,11 +224,17 @@ impl CallPermit {
     /// # Errors
     /// The message is missing, partial or cannot be read, or the client was revoked while it arrived. C-core itself
     /// reports a message that is too large to the client.
-    pub(super) async fn message<Q>(&self, request: &mut RequestStream<Q>) -> Result<Q, RpcStatus> {
+    pub(super) async fn message<Q: MessageFull>(
+        &self,
+        request: &mut RequestStream<Q>,
+    ) -> Result<Q, RpcStatus> {
         let wrong = |text: &str| status::new(RpcStatusCode::INVALID_ARGUMENT, text);
         match request.next().await {
             Some(Ok(message)) => {
                 self.peer.check().inspect_err(|refused| self.log_refusal(refused))?;
+                if let Some(recorded) = &self.recorded {
+                    recorded.request(&message).await.inspect_err(|refused| self.log_refusal(refused))?;
+                }
                 Ok(message)
             }
             Some(Err(Error::Codec(why))) => Err(wrong(&format!("the request cannot be read: {why}"))),
@@ -270,7 +309,10 @@ impl Drop for CallPermit {
             }
         }
         drop(open);
-        let code = RpcStatusCode::from(self.answered.code.load(Ordering::Relaxed));
+        let code = self.answered.get();
+        if let Some(recorded) = &self.recorded {
+            recorded.gone(code);
+        }
         self.answered.counts.answered(auth::known(&self.place.method), status::word(code));
     }
 }
@@ -283,7 +325,7 @@ mod tests {
     #[test]
     fn client_has_its_own_permits_of_each_kind_and_gets_them_back() {
         let access = Node::new().access();
-        let limits = CallLimits::new(access.clone(), Counts::default());
+        let limits = CallLimits::new(access.clone(), Counts::default(), Audit::default());
         let acquire = |client: &str, kind| {
             let place = Place { address: String::new(), method: String::new() };
             limits.acquire_for(access.peer_of(client), place, kind)

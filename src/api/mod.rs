@@ -52,6 +52,7 @@ pub mod convert;
 mod limits;
 mod logs;
 mod pieces;
+mod recorded;
 pub mod reload;
 mod role;
 mod samples;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_yaml::Value;
 
 use super::access::{Access, InForce};
+use crate::audit::{Audit, Entry, Event};
 use crate::config::daemon::DaemonConfig;
 use crate::diag::{self, Level, event};
 
@@ -18,12 +19,13 @@ pub struct Reload {
     path: PathBuf,
     started: DaemonConfig,
     access: Access,
+    audit: Audit,
 }
 
 impl Reload {
     /// The reload of a daemon that was started with the file at `path`.
-    pub fn new(path: PathBuf, started: DaemonConfig, access: Access) -> Self {
-        Self { path, started, access }
+    pub fn new(path: PathBuf, started: DaemonConfig, access: Access, audit: Audit) -> Self {
+        Self { path, started, access, audit }
     }
 
     /// Reads the files and puts them in force, and logs the result, or the reason why nothing changes. It reads files, so
@@ -42,6 +44,9 @@ impl Reload {
             Ok(done) => done,
             Err(why) => {
                 event!(Level::Error, "reload failed, all stays as it was", path = path, error = why);
+                let failed =
+                    Entry { why: why.to_string(), code: "FAILED".into(), ..Entry::new(Event::Reload) };
+                self.audit.note(failed);
                 return;
             }
         };
@@ -54,6 +59,7 @@ impl Reload {
         if !waiting.is_empty() {
             event!(Level::Warn, "changed keys need a restart", keys = waiting.join(", "));
         }
+        self.audit.note(Entry { code: "OK".into(), ..Entry::new(Event::Reload) });
         say("configuration reloaded", &in_force);
     }
 }

@@ -11,8 +11,9 @@ use grpcio::{ChannelBuilder, EnvBuilder, Environment, ResourceQuota, ServerBuild
 use super::access::{Access, InForce};
 use super::auth::Guard;
 use super::limits::CallLimits;
-use super::service::{self, Host, Jobs};
+use super::service::{self, Host, Jobs, Trail};
 use super::{ApiError, Rules, StreamPump, streams, tls};
+use crate::audit::Audit;
 use crate::config::daemon::{DaemonConfig, Grpc};
 use crate::daemon::command::{CommandSender, Installer};
 use crate::diag::{Level, event};
@@ -68,14 +69,14 @@ impl Server {
         rules: Rules,
         (pump, relay): (StreamPump, Relay),
         (uploads, installer): (Arc<Store>, Installer),
-        counts: Counts,
+        (counts, audit): (Counts, Audit),
     ) -> Result<Self, ApiError> {
         let (access, in_force) = Access::new(&config.security, pump.clone(), relay.clone())?;
         let credentials = ServerCredentials::with_fetcher(Box::new(access.clone()), tls::CLIENTS);
         grpcio::redirect_log();
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let page = PAGE.min(u64::from(config.grpc.max_send_msg_size) * 7 / 8);
-        let call_limits = CallLimits::new(access.clone(), counts.clone());
+        let call_limits = CallLimits::new(access.clone(), counts.clone(), audit.clone());
         let jobs = Jobs::new(
             commands,
             rules,
@@ -90,13 +91,14 @@ impl Server {
             interval: config.monitoring.system_interval,
             node: config.server.node_id.as_str().into(),
             pump: pump.clone(),
-            call_limits,
+            call_limits: call_limits.clone(),
         };
+        let trail = Trail { audit: audit.clone(), pump: pump.clone(), call_limits };
         let mut builder = ServerBuilder::new(env.clone())
             .channel_args(settings(env.clone(), &config.grpc).build_args())
             .requests_slot_per_cq(SLOTS)
-            .add_checker(Guard(access.clone(), counts));
-        for service in service::all(jobs, host) {
+            .add_checker(Guard(access.clone(), counts, audit));
+        for service in service::all(jobs, host, trail) {
             builder = builder.register_service(service);
         }
         let mut server = builder.build().map_err(ApiError::Build)?;

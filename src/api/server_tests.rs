@@ -150,7 +150,7 @@ impl Bench {
             rules,
             (pump, Relay::start().unwrap()),
             (store(dir.path()), Installer::below(dir.path())),
-            Counts::default(),
+            (Counts::default(), crate::audit::Audit::default()),
         )
         .unwrap();
         let port = server.port();
@@ -350,7 +350,7 @@ fn start_error_names_the_invalid_credential_key_or_address() {
             rules,
             (streams::start_pump().unwrap(), Relay::start().unwrap()),
             (store(uploads.path()), Installer::below(uploads.path())),
-            Counts::default(),
+            (Counts::default(), crate::audit::Audit::default()),
         ) {
             Err(why) => why.to_string(),
             Ok(_) => panic!("it started"),

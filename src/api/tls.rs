@@ -3,8 +3,9 @@
 
 use grpcio::{CertificateRequestType, ServerCredentialsBuilder};
 use openssl::asn1::Asn1Time;
+use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
-use openssl::ssl::{SslContext, SslMethod};
+use openssl::ssl::{SslAcceptor, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode};
 use openssl::x509::X509;
 
 use super::ApiError;
@@ -20,6 +21,33 @@ pub(super) fn credentials(security: &Security) -> ServerCredentialsBuilder {
     ServerCredentialsBuilder::new()
         .root_cert(security.ca_cert.as_bytes(), CLIENTS)
         .add_cert(security.server_cert.clone().into_bytes(), security.server_key.expose().as_bytes().to_vec())
+}
+
+/// An acceptor of TLS connections beside gRPC's: with the node's certificate, from clients with one of the CA. It keeps no
+/// sessions, so each connection is judged anew.
+///
+/// # Errors
+/// A text that cannot be used.
+pub(super) fn acceptor(security: &Security) -> Result<SslAcceptor, ApiError> {
+    let chain = certificates("serverCert", &security.server_cert)?;
+    let cas = certificates("caCert", &security.ca_cert)?;
+    let made = || -> Result<SslAcceptor, ErrorStack> {
+        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+        let key = security.server_key.expose().as_bytes();
+        builder.set_private_key(&*PKey::private_key_from_pem_callback(key, |_| Ok(0))?)?;
+        builder.set_certificate(&chain[0])?;
+        for between in chain.iter().skip(1) {
+            builder.add_extra_chain_cert(between.clone())?;
+        }
+        for ca in cas {
+            builder.cert_store_mut().add_cert(ca)?;
+        }
+        builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_options(SslOptions::NO_TICKET);
+        Ok(builder.build())
+    };
+    made().map_err(|why| wrong("serverCert", &format!("OpenSSL does not take it: {why}")))
 }
 
 /// Checks the server's certificate and key, and returns the last second of its validity, Unix time.

@@ -103,6 +103,11 @@ pub fn subject(pem: &[u8]) -> Option<String> {
     X509::from_pem(pem).ok().map(|cert| name(cert.subject_name()))
 }
 
+/// Subject and serial number (hexadecimal) of a certificate, as [`subject`] and `joblet certs show` have them.
+pub fn subject_and_serial(cert: &X509Ref) -> (String, String) {
+    (name(cert.subject_name()), serial(cert).unwrap_or_default())
+}
+
 /// `CN=admin, OU=admin, O=joblet`, in the order of the certificate.
 pub(super) fn name(name: &X509NameRef) -> String {
     let part = |e: &openssl::x509::X509NameEntryRef| {

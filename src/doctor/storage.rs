@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{StatVfs, StatVfsMountFlags, fstatvfs};
 use rustix::process::{Resource, getrlimit};
 
-use super::{Finding, others_can_write, shown};
+use super::{Finding, Status, others_can_write, shown};
 use crate::config::daemon::{DaemonConfig, WorkBackend};
 use crate::sys::quota;
 
@@ -36,6 +36,7 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
             all.push(Finding::fail("data_dir.space", format!("{}: {why}", shown(&existing)), remedy));
         }
     }
+    all.push(audit(config));
     all.push(open_files(config, getrlimit(Resource::Nofile).maximum));
     all
 }
@@ -43,6 +44,26 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
 /// The directory, or the nearest one above it that is there.
 fn existing(dir: &Path) -> PathBuf {
     dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Room for the audit trail. Where it is full, changes are refused, or are not recorded.
+fn audit(config: &DaemonConfig) -> Finding {
+    const CHECK: &str = "audit.space";
+    if !config.audit.enabled {
+        return Finding::ok(CHECK, "no audit trail is kept: audit.enabled is false");
+    }
+    let place = config.audit.place(&config.data_dir);
+    let dir = existing(&place);
+    match File::open(&dir).and_then(|dir| Ok(fstatvfs(&dir)?)) {
+        // A daemon without it is worse than one whose changes are refused.
+        Ok(stat) => match room(CHECK, "audit.directory", &dir, &stat) {
+            found if found.status == Status::Fail => Finding { status: Status::Warn, ..found },
+            found => found,
+        },
+        Err(why) => {
+            Finding::warn(CHECK, format!("{}: {why}", shown(&dir)), format!("ls -ld {}", shown(&dir)))
+        }
+    }
 }
 
 fn permissions(dir: &Path, existing: &Path) -> Finding {
@@ -137,7 +158,6 @@ fn open_files(config: &DaemonConfig, limit: Option<u64>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
     use std::io;
     use std::os::unix::fs::PermissionsExt;

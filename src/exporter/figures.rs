@@ -15,8 +15,33 @@ pub struct Figures {
     pub workflows: Vec<(&'static str, u64)>,
     /// Output of jobs.
     pub output: Totals,
+    /// Lines of the audit trail that were written, and that were lost; `None`: there is no trail.
+    pub audit: Option<(u64, u64)>,
+    /// Bytes that are bounded: a word, those that are used, and the limit.
+    pub budgets: Vec<(&'static str, u64, u64)>,
+    /// Whether names are answered, and the jobs that may ask.
+    pub resolver: (bool, u64),
+    /// The history process; `None`: none is kept.
+    pub history: Option<HistoryFigures>,
     /// Running jobs, at most `metrics.perJobMax`; none unless `metrics.perJob`.
     pub running: Vec<JobFigures>,
+}
+
+/// The numbers of the history process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HistoryFigures {
+    /// Whether it answered, and can store output. Without an answer the others are 0.
+    pub up: bool,
+    /// Bytes of output that it knows of and has not stored yet.
+    pub waiting: u64,
+    /// Rows and samples that it has stored.
+    pub records: u64,
+    /// Bytes of its files.
+    pub stored: u64,
+    /// Places where output is missing, and the bytes that are.
+    pub gaps: (u64, u64),
+    /// Commits and reads that failed.
+    pub failures: u64,
 }
 
 /// A running job.

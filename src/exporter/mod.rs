@@ -7,6 +7,8 @@
 //! GET /metrics  --> server --> page    OpenMetrics, or the older text where a client asks for that
 //! ```
 //!
+//! With `metrics.tls` the endpoint speaks TLS with the node's certificate, and answers those alone who have one of the node's CA.
+//!
 //! Names and units follow the conventions of Prometheus (prometheus.io/docs/practices/naming): base units, `_total` for what
 //! only grows, labels with few values. The number of series does not grow with jobs, but for `metrics.perJob`, which is bounded.
 
@@ -14,12 +16,14 @@ mod counts;
 mod figures;
 mod page;
 mod server;
+mod tls;
 
 use std::io;
 
 pub use counts::{Counts, Took};
-pub use figures::{Figures, JobFigures};
+pub use figures::{Figures, HistoryFigures, JobFigures};
 pub use server::{Exporter, GetFigures};
+pub use tls::Tls;
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]

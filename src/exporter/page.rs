@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Counts, Figures, JobFigures};
+use super::{Counts, Figures, HistoryFigures, JobFigures};
 
 /// The text format of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,8 @@ struct Now(Figures);
 impl Collector for Now {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let e = &mut encoder;
-        let Figures { jobs, slots, warm, workflows, output, running } = &self.0;
+        let Figures { jobs, slots, warm, workflows, output, audit, budgets, resolver, history, running } =
+            &self.0;
         gauges(e, "jobs", "Jobs that the node knows, by status", None, with("status", jobs))?;
         single(e, "job_slots", "Jobs that may run at the same time", None, ConstGauge::new(*slots))?;
         let sandboxes = [("ready", warm.0), ("wanted", warm.1)];
@@ -113,6 +114,21 @@ impl Collector for Now {
         single(e, "output", text, Some(&Unit::Bytes), ConstCounter::new(output.stored))?;
         let text = "Output of jobs that was thrown away at a limit";
         single(e, "output_dropped", text, Some(&Unit::Bytes), ConstCounter::new(output.dropped))?;
+        let used = budgets.iter().map(|(budget, used, _)| ([("budget", *budget)], *used));
+        gauges(e, "budget_used", "Bytes that are used of a limit", Some(&Unit::Bytes), used)?;
+        let limits = budgets.iter().map(|(budget, _, limit)| ([("budget", *budget)], *limit));
+        gauges(e, "budget_limit", "Limits of bytes", Some(&Unit::Bytes), limits)?;
+        single(e, "resolver_up", "Whether names of jobs are answered", None, up(resolver.0))?;
+        single(e, "resolver_jobs", "Jobs that may ask for names", None, ConstGauge::new(resolver.1))?;
+        if let Some(history) = history {
+            of_history(e, history)?;
+        }
+        if let Some((written, lost)) = audit {
+            let text = "Lines of the audit trail that were written";
+            single(e, "audit_lines", text, None, ConstCounter::new(*written))?;
+            let text = "Lines of the audit trail that could not be written";
+            single(e, "audit_lost_lines", text, None, ConstCounter::new(*lost))?;
+        }
         if running.is_empty() {
             return Ok(());
         }
@@ -122,6 +138,27 @@ impl Collector for Now {
         let rows = running.iter().map(|job| (labels(job), job.rows));
         gauges(e, "job_output_rows", "Pieces of output of a running job", None, rows)
     }
+}
+
+/// Whether something works, as a gauge.
+fn up(is_up: bool) -> ConstGauge<u64> {
+    ConstGauge::new(u64::from(is_up))
+}
+
+fn of_history(e: &mut DescriptorEncoder<'_>, history: &HistoryFigures) -> fmt::Result {
+    single(e, "history_up", "Whether persist answers and can store output", None, up(history.up))?;
+    let text = "Output that persist knows of and has not stored yet";
+    single(e, "history_waiting", text, Some(&Unit::Bytes), ConstGauge::new(history.waiting))?;
+    let text = "Rows of output and samples that persist has stored";
+    single(e, "history_records", text, None, ConstCounter::new(history.records))?;
+    let text = "Files that persist has written";
+    single(e, "history_stored", text, Some(&Unit::Bytes), ConstCounter::new(history.stored))?;
+    let text = "Places in history where output is missing";
+    single(e, "history_gaps", text, None, ConstCounter::new(history.gaps.0))?;
+    let text = "Output that is missing in history";
+    single(e, "history_lost", text, Some(&Unit::Bytes), ConstCounter::new(history.gaps.1))?;
+    let text = "Commits and reads of persist that failed";
+    single(e, "history_failures", text, None, ConstCounter::new(history.failures))
 }
 
 fn with<'a>(
@@ -202,6 +239,10 @@ mod tests {
             warm: (3, 8),
             workflows: vec![("live", 1)],
             output: Totals { stored: 10, dropped: 1, spooled: 4096, held: 0 },
+            audit: Some((12, 0)),
+            budgets: vec![("spool", 4096, 1 << 30)],
+            resolver: (true, 2),
+            history: Some(HistoryFigures { up: true, waiting: 5, ..HistoryFigures::default() }),
             running: vec![JobFigures { id: "f47".into(), name: "a\"\\\nb".into(), started: 1.5, rows: 7 }],
         }
     }

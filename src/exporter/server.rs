@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::page::{Format, page};
-use super::{Counts, ExporterError, Figures};
+use super::{Counts, ExporterError, Figures, Tls};
 use crate::diag;
 
 /// Longest head of a request, bytes.
@@ -46,6 +46,7 @@ impl Exporter {
         address: SocketAddr,
         counts: Counts,
         figures: GetFigures,
+        tls: Option<Tls>,
     ) -> Result<Exporter, ExporterError> {
         let listen = |source| ExporterError::Listen { address: address.to_string(), source };
         let listener = TcpListener::bind(address).map_err(listen)?;
@@ -53,7 +54,7 @@ impl Exporter {
         listener.set_nonblocking(true).map_err(listen)?;
         let (stopped, stop) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|why| ExporterError::Start(why.into()))?;
-        let service = Arc::new(Service { counts, figures, open: AtomicUsize::new(0) });
+        let service = Arc::new(Service { counts, figures, tls, open: AtomicUsize::new(0) });
         let run = move || {
             loop {
                 let mut ready = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&stopped, PollFlags::IN)];
@@ -88,6 +89,7 @@ impl Drop for Exporter {
 struct Service {
     counts: Counts,
     figures: GetFigures,
+    tls: Option<Tls>,
     open: AtomicUsize,
 }
 
@@ -113,21 +115,26 @@ impl Service {
         }
     }
 
-    fn serve(&self, mut connection: TcpStream) -> io::Result<()> {
+    fn serve(&self, connection: TcpStream) -> io::Result<()> {
         connection.set_nonblocking(false)?;
-        let until = Instant::now() + DEADLINE;
-        let head = read_head(&mut connection, until)?;
-        let Reply(status, content, body) = self.reply(&head);
-        let length = body.len();
-        let text = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        );
-        write_until(&mut connection, text.as_bytes(), until)
+        let mut connection = Timed { connection, until: Instant::now() + DEADLINE };
+        let Some(tls) = &self.tls else {
+            let head = read_head(&mut connection)?;
+            return write(&mut connection, &self.reply(&head));
+        };
+        let (mut stream, refused) = tls.accept(connection)?;
+        let head = read_head(&mut stream)?;
+        let reply = match refused {
+            None => self.reply(&head),
+            Some(why) => refuse("403 Forbidden", &why),
+        };
+        write(&mut stream, &reply)?;
+        // A client that does not wait for the end has its answer.
+        let _ = stream.shutdown();
+        Ok(())
     }
 
     fn reply(&self, head: &[u8]) -> Reply {
-        const PLAIN: &str = "text/plain; charset=utf-8";
-        let refuse = |status, why: &str| Reply(status, PLAIN, format!("{why}\n"));
         let mut headers = [httparse::EMPTY_HEADER; LINES];
         let mut request = httparse::Request::new(&mut headers);
         let path = match request.parse(head) {
@@ -156,27 +163,57 @@ impl Service {
     }
 }
 
+/// A status line with a reason.
+fn refuse(status: &'static str, why: &str) -> Reply {
+    Reply(status, "text/plain; charset=utf-8", format!("{why}\n"))
+}
+
+fn write(connection: &mut impl Write, Reply(status, content, body): &Reply) -> io::Result<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes())?;
+    connection.write_all(body.as_bytes())?;
+    connection.flush()
+}
+
+/// A connection whose every step ends at the same deadline.
+#[derive(Debug)]
+struct Timed {
+    connection: TcpStream,
+    until: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.connection.set_read_timeout(Some(left(self.until)?))?;
+        self.connection.read(into)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.connection.set_write_timeout(Some(left(self.until)?))?;
+        self.connection.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.connection.flush()
+    }
+}
+
 /// Reads until the empty line behind the head, or as much as a head may have.
-fn read_head(connection: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
+fn read_head(connection: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut part = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD {
-        connection.set_read_timeout(Some(left(until)?))?;
         match connection.read(&mut part)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             got => head.extend_from_slice(&part[..got]),
         }
     }
     Ok(head)
-}
-
-fn write_until(connection: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        connection.set_write_timeout(Some(left(until)?))?;
-        let sent = connection.write(bytes)?;
-        bytes = bytes.get(sent..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// The time that is left, which is not zero: a socket would take that as none.

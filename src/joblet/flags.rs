@@ -16,6 +16,8 @@ Usage:
   joblet recover [--config FILE]           make a new job database from a damaged one and what the jobs left; the old one is kept aside
   joblet volume check NAME...|--all [--config FILE]
                                            check images of volumes that nobody uses, and repair them
+  joblet audit verify [DIR] [--config FILE] [--contains HASH]
+                                           check that nobody has changed the audit trail
   joblet setup --dir DIR [--host NAME]... [--port N] [--enforcement strict|best-effort] [--force]
                                            make certificates and configuration files below DIR
   joblet certs init|issue|show|revoke      one more client, a look, a revocation: see joblet certs --help";

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   argv --> a subcommand: setup, certs, doctor, recover,   one file each; it prints and ends
-//!            volume, gpus
+//!            volume, gpus, audit
 //!        --> flags: --check-config                          check_config: prints what is in force and ends
 //!        --> flags: none of these                           serve: doctor, log pump, loop, gRPC server
 //! ```
@@ -15,6 +15,7 @@ use std::io::Write;
 
 use crate::{diag, sys};
 
+mod audit;
 mod certs;
 mod check_config;
 mod doctor;
@@ -65,6 +66,7 @@ fn run(args: &[String]) -> Result<i32, Failure> {
             "gpus" => return gpus::run(rest),
             "recover" => return recover::run(rest),
             "volume" => return volume::run(rest),
+            "audit" => return audit::run(rest),
             _ => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,16 +16,22 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
 use super::Failure;
+use crate::api::access::Access;
 use crate::api::{Reload, Rules, Server, StreamPump, reload, start_pump};
+use crate::audit::{self, Audit, Entry, Event, OnFull};
 use crate::config::Loaded;
-use crate::config::daemon::DaemonConfig;
+use crate::config::daemon::{AuditOnFull, DaemonConfig};
 use crate::daemon::command::{Command, CommandSender};
 use crate::daemon::{Daemon, assemble, notify};
-use crate::exporter::{Counts, Exporter};
+use crate::exporter::{Counts, Exporter, Figures, HistoryFigures, Tls};
+use crate::persist::{Answer, Probe};
 use crate::{diag, doctor};
 
 /// How long open calls may take to end at shutdown.
 const CALLS_END: Duration = Duration::from_secs(5);
+
+/// How long the history process may take for its numbers.
+const HISTORY_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Runs the daemon until a signal ends it.
 pub(super) fn run(path: Option<&Path>) -> Result<i32, Failure> {
@@ -63,16 +70,31 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
             server.begin_shutdown();
         }
     })?;
+    // Behind the lock of dataDir, which the daemon has now.
+    let audit = match start_audit(config) {
+        Ok(audit) => audit,
+        Err(why) => {
+            daemon.close();
+            return Err(why);
+        }
+    };
     let answers = daemon.wait_for_history(config).map_err(Failure::from);
     let mut exporter = None;
-    let started =
-        answers.and_then(|()| start_server(config, &mut daemon, pump, &counts)).and_then(|server| {
+    let started = answers.and_then(|()| start_server(config, &mut daemon, pump, (&counts, &audit))).and_then(
+        |server| {
             if let Some(address) = metrics {
-                exporter = Some(start_exporter(address, counts, daemon.commands())?);
+                exporter = Some(start_exporter(
+                    config,
+                    address,
+                    counts,
+                    (daemon.commands(), audit.clone(), server.access()),
+                )?);
             }
-            reload_on_hang_up(Reload::new(loaded.path.clone(), config.clone(), server.access()))?;
+            let reload = Reload::new(loaded.path.clone(), config.clone(), server.access(), audit.clone());
+            reload_on_hang_up(reload)?;
             Ok(server)
-        });
+        },
+    );
     let started = match started {
         Ok(started) => started,
         Err(why) => {
@@ -94,7 +116,30 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     if let Some(server) = server.take() {
         server.finish(CALLS_END);
     }
+    // What is counted comes first: the end is the last line.
+    audit.flush();
+    audit.note(Entry::new(Event::Stop));
+    audit.flush();
     Ok(())
+}
+
+/// Opens the audit trail, where one is kept, and notes the start.
+fn start_audit(config: &DaemonConfig) -> Result<Audit, Failure> {
+    if !config.audit.enabled {
+        return Ok(Audit::default());
+    }
+    let audit = Audit::start(audit::Settings {
+        directory: config.audit.place(&config.data_dir),
+        max_bytes: config.audit.max_bytes,
+        keep: config.audit.keep as usize,
+        on_full: match config.audit.on_full {
+            AuditOnFull::Block => OnFull::Block,
+            AuditOnFull::Continue => OnFull::Continue,
+        },
+    })?;
+    let why = format!("joblet {}", env!("CARGO_PKG_VERSION"));
+    audit.note(Entry { why, ..Entry::new(Event::Start) });
+    Ok(audit)
 }
 
 /// Reloads at each SIGHUP, on a thread of its own, because it reads files and the loop waits for none. Signals
@@ -123,29 +168,59 @@ fn without_hang_up(signals: &mut SignalFd) -> Result<(), Failure> {
 }
 
 /// Serves `/metrics`, with numbers from the loop.
-fn start_exporter(address: SocketAddr, counts: Counts, commands: CommandSender) -> Result<Exporter, Failure> {
+fn start_exporter(
+    config: &DaemonConfig,
+    address: SocketAddr,
+    counts: Counts,
+    (commands, audit, access): (CommandSender, Audit, Access),
+) -> Result<Exporter, Failure> {
+    let history = config.ipc.enabled.then(|| Probe::new(&config.persist.server.grpc_socket));
     let figures = move || {
         let (answer, asked) = oneshot::channel();
         commands.submit(Command::Figures { answer }).ok()?;
         // The loop drops a command without an answer when it ends.
-        block_on(asked).ok()?.ok()
+        let figures = block_on(asked).ok()?.ok()?;
+        Some(Figures {
+            audit: audit.counters().map(|lines| (lines.written, lines.lost)),
+            history: history.as_ref().map(ask_history),
+            ..figures
+        })
     };
-    let exporter = Exporter::start(address, counts, Arc::new(figures))?;
+    let tls = config.metrics.tls.then(|| {
+        let own = access.clone();
+        Tls::new(move || own.acceptor().map_err(|why| why.to_string()), move |pem| access.may_look(pem))
+    });
+    let exporter = Exporter::start(address, counts, Arc::new(figures), tls)?;
     say(Level::Info, "serving metrics", &[("address", &exporter.address())]);
     Ok(exporter)
+}
+
+/// The numbers of the history process, which may not answer.
+fn ask_history(probe: &Probe) -> HistoryFigures {
+    let Ok((never, _open)) = UnixStream::pair() else { return HistoryFigures::default() };
+    let Answer::Given(pulse) = probe.ping(HISTORY_ANSWERS, never) else { return HistoryFigures::default() };
+    HistoryFigures {
+        up: pulse.healthy,
+        waiting: pulse.figure("waiting_bytes"),
+        records: pulse.figure("records"),
+        stored: pulse.figure("stored_bytes"),
+        gaps: (pulse.figure("gaps"), pulse.figure("lost_bytes")),
+        failures: pulse.figure("failures"),
+    }
 }
 
 fn start_server(
     config: &DaemonConfig,
     daemon: &mut Daemon,
     pump: StreamPump,
-    counts: &Counts,
+    (counts, audit): (&Counts, &Audit),
 ) -> Result<Server, Failure> {
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let rules = rules.with_processes(daemon.most_processes());
     let (limits, user, network) = rules.usual();
     let (parts, files) = ((pump, daemon.relay()), (daemon.uploads(), daemon.installer()));
-    let server = Server::start(config, daemon.commands(), rules, parts, files, counts.clone())?;
+    let server =
+        Server::start(config, daemon.commands(), rules, parts, files, (counts.clone(), audit.clone()))?;
     daemon.make_ready(limits, user, network);
     Ok(server)
 }

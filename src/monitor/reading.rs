@@ -100,7 +100,7 @@ impl Files {
         let inet6 = interface::inet6(&self.proc("net/if_inet6").unwrap_or_default());
         let inet4 = addresses();
         for interface in &mut found {
-            let index: Option<u32> = of(&interface.name, "ifindex").and_then(|text| text.trim().parse().ok());
+            let index = index(&interface.name);
             let inet4 = inet4.iter().filter(|(of, _)| Some(*of) == index).map(|(_, address)| *address);
             let inet6 =
                 inet6.iter().filter(|(of, _)| *of == interface.name).map(|(_, address)| (*address).into());
@@ -148,6 +148,12 @@ fn room(mounts: &str) -> Vec<Disk> {
         })
     });
     asked.filter(|disk| disk.total > 0).collect()
+}
+
+/// The number of an interface. Not from `/sys`: that may be the one of another network namespace (sysfs(5)).
+fn index(name: &str) -> Option<u32> {
+    let any = std::os::unix::net::UnixDatagram::unbound().ok()?;
+    rustix::net::netdevice::name_to_index(any, name).ok()
 }
 
 /// The IPv4 addresses of the host, each with the number of its interface.

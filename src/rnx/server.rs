@@ -22,14 +22,14 @@ use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    BuildRuntimeProgress, BuildRuntimeRequest, DataChunk, FilesMessage, ForwardReq, ForwardRes,
-    GetJobLogsReq, ImportRuntimeRequest, ImportRuntimeResponse, InstallRuntimeFromLocalRequest,
+    AuditLines, AuditQuery, BuildRuntimeProgress, BuildRuntimeRequest, DataChunk, FilesMessage, ForwardReq,
+    ForwardRes, GetJobLogsReq, ImportRuntimeRequest, ImportRuntimeResponse, InstallRuntimeFromLocalRequest,
     InstallRuntimeRequest, JobMetricsRequest, JobMetricsSample, RuntimeInstallationChunk, StreamMetricsReq,
     SystemMetricsRes, UploadRequest, UploadStatus,
 };
 use crate::pb::joblet_grpc::{
-    GpuServiceClient, JobServiceClient, MonitoringServiceClient, NetworkServiceClient, RuntimeServiceClient,
-    SessionServiceClient, UploadServiceClient, VolumeServiceClient,
+    AuditServiceClient, GpuServiceClient, JobServiceClient, MonitoringServiceClient, NetworkServiceClient,
+    RuntimeServiceClient, SessionServiceClient, UploadServiceClient, VolumeServiceClient,
 };
 
 /// The name in every server certificate.
@@ -318,6 +318,16 @@ impl Server {
     ) -> Result<()> {
         let client = MonitoringServiceClient::new(self.channel.clone());
         self.follow(client.stream_system_metrics_opt(request, CallOption::default()), each)
+    }
+
+    /// The same with lines of the audit trail.
+    pub(crate) fn audit(
+        &self,
+        query: &AuditQuery,
+        each: impl FnMut(&AuditLines) -> Result<()>,
+    ) -> Result<()> {
+        let client = AuditServiceClient::new(self.channel.clone());
+        self.follow(client.get_audit_opt(query, CallOption::default()), each)
     }
 
     fn follow<M>(

@@ -5,10 +5,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::helper::certificates::{Identity, Recipe, self_signed};
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::packages::unpacked;
 use crate::helper::rnx;
 use crate::helper::wait::{eventually, holds};
+use openssl::pkey::PKey;
+use openssl::ssl::{SslConnector, SslMethod};
+use openssl::x509::X509;
 use serde_yaml::Value;
 
 /// A node with the endpoint, and where that is.
@@ -64,6 +68,18 @@ fn page_counts_what_jobs_and_calls_did() {
     ] {
         assert_eq!(value(&text, series), expected, "{series}");
     }
+    for (series, expected) in [
+        ("joblet_history_up", 1.0),
+        ("joblet_history_gaps_total", 0.0),
+        ("joblet_audit_lost_lines_total", 0.0),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    assert!(value(&text, "joblet_audit_lines_total") >= 7.0, "two of each call and one of the start");
+    let spool =
+        [value(&text, "joblet_budget_used_bytes{budget=\"spool\"}"), value(&text, "joblet_spool_bytes")];
+    assert_eq!(spool[0], spool[1]);
+    assert!(value(&text, "joblet_budget_limit_bytes{budget=\"queue\"}") > 1e6);
     assert!(value(&text, "joblet_event_loop_turn_seconds_count") > 3.0);
     assert!(value(&text, "process_open_fds") > 20.0 && value(&text, "process_threads") > 5.0);
     assert!(
@@ -110,6 +126,42 @@ fn addresses_that_others_reach_are_refused() {
         let said = rnx::Running::start(command).finish();
         assert!(said.code != 0 && said.stderr.contains(why), "{said:?}");
     }
+}
+
+/// The answer to a client with this certificate, or why there is none.
+fn ask_by_tls(address: SocketAddr, identity: Option<&Identity>, ca: &[u8]) -> Result<String, String> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    builder.cert_store_mut().add_cert(X509::from_pem(ca).unwrap()).unwrap();
+    if let Some(identity) = identity {
+        builder.set_certificate(&X509::from_pem(&identity.cert).unwrap()).unwrap();
+        builder.set_private_key(&PKey::private_key_from_pem(&identity.key).unwrap()).unwrap();
+    }
+    let connection = TcpStream::connect(address).unwrap();
+    let mut stream = builder.build().connect("joblet", connection).map_err(|why| why.to_string())?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").map_err(|why| why.to_string())?;
+    let mut answer = String::new();
+    // TLS 1.3 tells a refused certificate with the first byte of the answer.
+    stream.read_to_string(&mut answer).map_err(|why| why.to_string())?;
+    Ok(answer)
+}
+
+#[test]
+fn endpoint_by_tls_answers_clients_of_the_nodes_own_ca_alone() {
+    let d = TestDaemon::with([("metrics.listen", Value::from("0.0.0.0:0")), ("metrics.tls", true.into())]);
+    let log = d.log();
+    let port = log.split("serving metrics | address=0.0.0.0:").nth(1).unwrap();
+    let port: u16 = port.split_whitespace().next().unwrap().parse().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let (viewer, ca) = d.identity("viewer");
+    let text = ask_by_tls(address, Some(&viewer), &ca).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("joblet_build_info"), "{text}");
+    let nobody = d.authority().issue(&Recipe::client("nobody"));
+    let text = ask_by_tls(address, Some(&nobody), &ca).unwrap();
+    assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("no role"), "{text}");
+    assert!(ask_by_tls(address, None, &ca).is_err(), "without a certificate");
+    let stranger = self_signed(&Recipe::client("viewer"));
+    assert!(ask_by_tls(address, Some(&stranger), &ca).is_err(), "of another CA");
+    assert!(!page(address).contains("joblet_build_info"), "without TLS");
 }
 
 /// A program that ends with this value.

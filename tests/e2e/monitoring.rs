@@ -1,6 +1,6 @@
 //! The host as clients see it: once and as a stream, with the values that the system's own files have.
 
-use crate::helper::daemon::TestDaemon;
+use crate::helper::daemon::{Node, RNX, TestDaemon};
 use crate::helper::network::has_program;
 use crate::helper::wait::{eventually, holds};
 use futures_util::StreamExt;
@@ -9,6 +9,7 @@ use joblet::pb::joblet::{EmptyRequest, StreamMetricsReq, SystemMetricsRes};
 use joblet::pb::joblet_grpc::MonitoringServiceClient;
 use serde_json::Value;
 use std::fs;
+use std::process::{Command, Stdio};
 
 fn client(d: &TestDaemon, node: &str) -> MonitoringServiceClient {
     let (identity, ca) = d.identity(node);
@@ -171,4 +172,37 @@ fn node_that_hides_its_host_tells_its_version_alone() {
         code == RpcStatusCode::FAILED_PRECONDITION && text.contains("monitoring.enabled"),
         "{code} {text}"
     );
+}
+
+#[test]
+fn node_in_a_network_namespace_shows_the_interfaces_of_that() {
+    needs!(has_program("unshare") && has_program("ip"), "needs unshare and ip");
+    let node = Node::set_up();
+    node.set("network.default_network", "none");
+    let script = "ip link set lo up && ip link add seen0 type veth peer name seen1 && \
+                  ip addr add 192.0.2.1/24 dev seen0 && ip link set seen0 up && exec \"$@\"";
+    let daemon = node.command();
+    let mut command = Command::new("unshare");
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.args(["--net", "sh", "-c", script, "sh"]).arg(daemon.get_program()).args(daemon.get_args());
+    let log = fs::File::create(node.log_path()).unwrap();
+    let mut child =
+        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
+    eventually("the daemon serves", || holds(node.log().contains("server started successfully")));
+    let mut command = Command::new("nsenter");
+    command.args(["--net", "--target", &child.id().to_string(), RNX, "--config"]);
+    command.arg(node.dir().join("rnx-config.yml")).args(["--json", "monitor", "status", "--filter=network"]);
+    let out = command.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let seen: Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}: {out:?}"));
+    let network = seen["networkInfo"].to_string();
+    assert!(network.contains("seen0") && network.contains("192.0.2.1"), "{network}");
+    let host = fs::read_to_string("/proc/net/route").unwrap();
+    for line in host.lines().skip(1).filter(|line| !line.starts_with("seen")) {
+        let name = line.split_whitespace().next().unwrap();
+        assert!(!network.contains(&format!("\"{name}\"")), "{name} is the host's: {network}");
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", node.log());
 }

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "daemon::command",
             "stream",
+            "audit",
             "files",
             "forward",
             "exporter",
@@ -68,6 +69,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stream", &["@0"]),
     // The output of all jobs is among its figures.
     ("exporter", &["@0", "output"]),
+    // Its lines are read while more are written.
+    ("audit", &["@0", "stream"]),
     ("output", &["@0", "stream"]),
     ("state", &["@0"]),
     // The history keeps rows and samples as the spool has them, and reads them back for the same cursors.
@@ -99,7 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
-    "sandbox", "cgroup", "stream", "forward", "exporter", "output", "state", "persist", "metrics",
+    "sandbox", "cgroup", "stream", "forward", "exporter", "audit", "output", "state", "persist", "metrics",
     "workflow", "runtime", "network", "resolver", "volume", "upload", "files", "gpu", "monitor", "image",
     "registry",
 ];

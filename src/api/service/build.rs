@@ -2,7 +2,7 @@
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::SinkExt;
-use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, WriteFlags};
+use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
 use super::Jobs;
 use super::install::{EVENTS, ended, forward, on_a_thread};
@@ -22,8 +22,11 @@ pub(super) fn stream(
     let (installer, commands, rules) = (jobs.installer.clone(), jobs.commands.clone(), jobs.rules.clone());
     let permit = jobs.call_limits.acquire(ctx, Kind::Upload);
     ctx.spawn(async move {
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(status) => return bridge::note(sink.fail(status).await),
+        };
         let begun = async {
-            let permit = permit?;
             let message = permit.message(&mut req).await?;
             let request = build::build(message, &rules).map_err(|refusal| status::of_refusal(&refusal))?;
             let id = (request.recipe.id.name.to_string(), request.recipe.id.version.to_string());
@@ -32,17 +35,23 @@ pub(super) fn stream(
             let (waits, gone) = oneshot::channel();
             let caller = Caller { commands, gone };
             let made = on_a_thread("build", move || begun.run(caller, |event| drop(tell.try_send(event))))?;
-            Ok::<_, RpcStatus>(((permit, waits), id, events, made))
+            Ok::<_, RpcStatus>((waits, id, events, made))
         };
         let (_held, id, mut events, made) = match begun.await {
             Ok(begun) => begun,
-            Err(status) => return bridge::note(sink.fail(status).await),
+            Err(status) => {
+                permit.settle::<BuildRuntimeProgress>(Err(&status)).await;
+                return bridge::note(sink.fail(status).await);
+            }
         };
         if let Err(gone) = forward(&mut events, &mut sink, build::event).await {
+            permit.note_refusal(&RpcStatus::new(RpcStatusCode::CANCELLED));
             return bridge::note(Err(gone));
         }
-        bridge::note(match ended(made.await) {
-            Ok(made) => match sink.send((build::result(made), WriteFlags::default())).await {
+        let made = ended(made.await).map(build::result);
+        permit.settle(made.as_ref()).await;
+        bridge::note(match made {
+            Ok(made) => match sink.send((made, WriteFlags::default())).await {
                 Ok(()) => sink.close().await,
                 gone => gone,
             },

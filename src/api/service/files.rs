@@ -19,6 +19,7 @@ use crate::daemon::command::{Command, OpenVolume};
 use crate::diag::{Level, limited};
 use crate::files::{FilesError, Link, Receiver, Source, TRANSFERS, Unwatched, receive, send};
 use crate::pb::joblet::FilesMessage;
+use protobuf::Message;
 
 /// Which way the files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,13 @@ impl Jobs {
                 if let Err(Ended::Refused(refused)) = &copied {
                     permit.log_shortage(refused);
                 }
+                let gone = RpcStatus::new(RpcStatusCode::CANCELLED);
+                let end = match &copied {
+                    Ok(()) => Ok(FilesMessage::default_instance()),
+                    Err(Ended::Refused(refused)) => Err(refused),
+                    Err(Ended::Gone) => Err(&gone),
+                };
+                permit.settle(end).await;
                 copied
             };
             let copied: Result<(), Ended> = copied.await;

@@ -22,6 +22,7 @@ pub(super) fn serve(
         let answer = async {
             let permit = permit?;
             let reply = receive(&installer, &permit, &mut req).await;
+            permit.settle(reply.as_ref()).await;
             reply.inspect_err(|refused| permit.log_shortage(refused)).map(|reply| (reply, permit))
         };
         bridge::note(match answer.await {

@@ -22,7 +22,7 @@ use crate::pb::joblet::{InstallRuntimeResponse, RuntimeInstallationChunk};
 pub(super) const EVENTS: usize = 64;
 
 /// Serves a call that is answered at its end.
-pub(super) fn serve<Q: protobuf::Message>(
+pub(super) fn serve<Q: protobuf::MessageFull>(
     jobs: &Jobs,
     ctx: &RpcContext<'_>,
     req: RequestStream<Q>,
@@ -50,7 +50,7 @@ pub(super) fn serve<Q: protobuf::Message>(
 }
 
 /// Serves a call that streams what is done.
-pub(super) fn stream<Q: protobuf::Message>(
+pub(super) fn stream<Q: protobuf::MessageFull>(
     jobs: &Jobs,
     ctx: &RpcContext<'_>,
     mut req: RequestStream<Q>,
@@ -61,8 +61,11 @@ pub(super) fn stream<Q: protobuf::Message>(
     let (commands, rules) = (jobs.commands.clone(), jobs.rules.clone());
     let permit = jobs.call_limits.acquire(ctx, Kind::Upload);
     ctx.spawn(async move {
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(status) => return bridge::note(sink.fail(status).await),
+        };
         let begun = async {
-            let permit = permit?;
             let message = permit.message(&mut req).await?;
             let bytes = upload_limit.acquire(message.compute_size());
             let bytes = bytes.map_err(|refusal| status::of_refusal(&refusal))?;
@@ -72,18 +75,24 @@ pub(super) fn stream<Q: protobuf::Message>(
             let (waits, gone) = oneshot::channel();
             let caller = Caller { commands, gone };
             let made = run(&installer, request, caller, bytes, move |event| drop(tell.try_send(event)))?;
-            Ok::<_, RpcStatus>(((permit, waits), spec, events, made))
+            Ok::<_, RpcStatus>((waits, spec, events, made))
         };
         let (_held, spec, mut events, made) = match begun.await {
             Ok(begun) => begun,
-            Err(status) => return bridge::note(sink.fail(status).await),
+            Err(status) => {
+                permit.settle::<RuntimeInstallationChunk>(Err(&status)).await;
+                return bridge::note(sink.fail(status).await);
+            }
         };
         if let Err(gone) = forward(&mut events, &mut sink, install::event).await {
             // The installation goes on without its client, unless it is a build.
+            permit.note_refusal(&RpcStatus::new(RpcStatusCode::CANCELLED));
             return bridge::note(Err(gone));
         }
-        bridge::note(match ended(made.await) {
-            Ok(made) => match sink.send((install::result(made), WriteFlags::default())).await {
+        let made = ended(made.await).map(install::result);
+        permit.settle(made.as_ref()).await;
+        bridge::note(match made {
+            Ok(made) => match sink.send((made, WriteFlags::default())).await {
                 Ok(()) => sink.close().await,
                 gone => gone,
             },

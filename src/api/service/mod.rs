@@ -2,6 +2,7 @@
 //!
 //! [`auth`](super::auth) has permitted the call before a handler sees it.
 
+mod audit;
 mod build;
 mod files;
 mod gpu;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use grpcio::Service;
 
+pub(super) use self::audit::Trail;
 pub(super) use self::monitoring::{Host, watcher};
 use self::upload::Uploads;
 use super::convert::Refusal;
@@ -31,8 +33,9 @@ use crate::daemon::command::{CommandSender, Installer};
 use crate::files::Transfers;
 use crate::forward::Relay;
 use crate::pb::joblet_grpc::{
-    create_gpu_service, create_job_service, create_monitoring_service, create_network_service,
-    create_runtime_service, create_session_service, create_upload_service, create_volume_service,
+    create_audit_service, create_gpu_service, create_job_service, create_monitoring_service,
+    create_network_service, create_runtime_service, create_session_service, create_upload_service,
+    create_volume_service,
 };
 use crate::upload::Store;
 use crate::upload::receive::Places;
@@ -121,7 +124,7 @@ impl Drop for UploadPermit {
 }
 
 /// All services of the protocol.
-pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 8] {
+pub(super) fn all(jobs: Jobs, host: Host, trail: Trail) -> [Service; 9] {
     let sessions = jobs.clone();
     let uploads = Uploads::new(jobs.store.clone(), jobs.rules.clone(), jobs.call_limits.clone());
     [
@@ -131,6 +134,7 @@ pub(super) fn all(jobs: Jobs, host: Host) -> [Service; 8] {
         create_volume_service(jobs.clone()),
         create_gpu_service(jobs.clone()),
         create_monitoring_service(host),
+        create_audit_service(trail),
         create_runtime_service(jobs),
         create_session_service(sessions),
     ]

@@ -27,6 +27,7 @@ use crate::forward::{Call, Connect, LinkError, Next};
 use crate::job::JobId;
 use crate::pb::joblet::{ForwardReq, ForwardRes, FreezeJobReq, JobClockRes, SetJobTimeoutReq, ThawJobReq};
 use crate::pb::joblet_grpc::SessionService;
+use protobuf::Message;
 
 /// How long a client may take to say which port it wants.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
@@ -94,9 +95,11 @@ impl SessionService for Jobs {
                         Ended::Refused(status) => Some(status),
                     })
                 };
-                carried.await.inspect_err(|refused: &Option<RpcStatus>| {
-                    refused.iter().for_each(|status| permit.note_refusal(status));
-                })
+                let carried: Result<(), Option<RpcStatus>> = carried.await;
+                let gone = RpcStatus::new(RpcStatusCode::CANCELLED);
+                let end = carried.as_ref().map(|()| ForwardRes::default_instance());
+                permit.settle(end.map_err(|refused| refused.as_ref().unwrap_or(&gone))).await;
+                carried
             };
             let carried: Result<(), Option<RpcStatus>> = carried.await;
             bridge::note(match carried {

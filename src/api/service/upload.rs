@@ -92,8 +92,8 @@ impl UploadService for Uploads {
                 let reply = uploads.receive(&permit, &mut req).await;
                 let noted = |refused: &RpcStatus| {
                     permit.log_shortage(refused);
-                    permit.note_refusal(refused);
                 };
+                permit.settle(reply.as_ref()).await;
                 reply.inspect_err(noted).map(|reply| (reply, permit))
             };
             bridge::note(match answer.await {

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
-    /// Address and port of `/metrics`, on loopback; empty: none, and nothing is counted.
+    /// Address and port of `/metrics`, on loopback unless `tls`; empty: none, and nothing is counted.
     pub listen: String,
+    /// Serves it by TLS with the node's certificate, to whoever has a certificate of the node's CA.
+    pub tls: bool,
     /// Has series for each running job.
     #[serde(rename = "perJob")]
     pub per_job: bool,
@@ -20,7 +22,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: String::new(), per_job: false, per_job_max: 200 }
+        Self { listen: String::new(), tls: false, per_job: false, per_job_max: 200 }
     }
 }
 
@@ -36,10 +38,10 @@ impl Metrics {
         let address: SocketAddr = self.listen.parse().map_err(|_| {
             format!("metrics.listen: \"{}\" is no address with a port, as 127.0.0.1:9100", self.listen)
         })?;
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && !self.tls {
             return Err(format!(
                 "metrics.listen: {address} can be reached by others, and /metrics asks for no certificate; \
-                 use 127.0.0.1 or [::1]"
+                 set metrics.tls: true, or use 127.0.0.1 or [::1]"
             ));
         }
         Ok(Some(address))
@@ -59,5 +61,7 @@ mod tests {
         for (listen, why) in [("0.0.0.0:9100", "others"), ("10.0.0.1:1", "others"), ("9100", "no address")] {
             assert!(address(listen).unwrap_err().contains(why), "{listen}");
         }
+        let open = Metrics { listen: "0.0.0.0:9100".into(), tls: true, ..Metrics::default() };
+        assert!(open.address().unwrap().is_some());
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod audit;
 mod cgroup;
 mod filesystem;
 mod gpu;
@@ -32,6 +33,7 @@ mod uploads;
 mod volumes;
 mod workflow;
 
+pub use audit::{Audit, AuditOnFull};
 pub use cgroup::Cgroup;
 pub use filesystem::{Filesystem, ProcMode, WorkBackend};
 pub use gpu::Gpu;
@@ -132,6 +134,9 @@ pub struct DaemonConfig {
     /// The endpoint for Prometheus.
     #[serde(deserialize_with = "section")]
     pub metrics: Metrics,
+    /// The trail of changes and refusals.
+    #[serde(deserialize_with = "section")]
+    pub audit: Audit,
 }
 
 impl Default for DaemonConfig {
@@ -159,6 +164,7 @@ impl Default for DaemonConfig {
             gpu: Gpu::default(),
             monitoring: Monitoring::default(),
             metrics: Metrics::default(),
+            audit: Audit::default(),
         }
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn check(c: &DaemonConfig) -> Result<(), String> {
     c.metrics.address()?;
     between("metrics.perJobMax", c.metrics.per_job_max, 1, 10_000)?;
     check_uploads(c)?;
+    super::audit::check(c)?;
     paths_and_names(c)
 }
 

@@ -26,8 +26,21 @@ pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
         warm: (core.pool.ready() as u64, core.pool.size() as u64),
         workflows: vec![("live", live as u64), ("over", over as u64)],
         output: core.streams.collector.totals(),
+        audit: None,
+        budgets: budgets(core),
+        resolver: core.node.resolver.figures(),
+        history: None,
         running,
     }));
+}
+
+/// What is used of the limits of bytes.
+fn budgets(core: &Core) -> Vec<(&'static str, u64, u64)> {
+    let spooled = core.streams.collector.totals().spooled;
+    let (waits, waits_most) = core.staging.backlog().used();
+    let mut all = vec![("spool", spooled, core.settings.spool_limits.all), ("queue", waits, waits_most)];
+    all.extend(core.jobs.kept());
+    all
 }
 
 fn figures(job: &Job) -> JobFigures {

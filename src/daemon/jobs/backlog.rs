@@ -45,6 +45,11 @@ impl Backlog {
         Backlog { limits, used: Arc::default() }
     }
 
+    /// Bytes of all clients together, and their limit.
+    pub(in crate::daemon) fn used(&self) -> (u64, u64) {
+        (lock(&self.used).all, self.limits.all)
+    }
+
     /// Counts a job that is to wait.
     ///
     /// # Errors

@@ -66,6 +66,14 @@ impl Kept {
         self.records.remove(client, end);
     }
 
+    /// What is kept of output and of records, with a word and the limit of each.
+    pub(in crate::daemon) fn used(&self) -> [(&'static str, u64, u64); 2] {
+        [
+            ("kept_output", self.output.all, self.output.limit),
+            ("kept_records", self.records.all, self.records.limit),
+        ]
+    }
+
     /// The next job that must go, and the limit that is exceeded; `None` within the limits.
     pub(in crate::daemon) fn surplus(&self) -> Option<(JobId, &'static str)> {
         self.output.surplus().or_else(|| self.records.surplus())

@@ -111,6 +111,11 @@ impl JobTable {
         self.kept.surplus()
     }
 
+    /// What is kept of terminal jobs, with a word and the limit of each.
+    pub(in crate::daemon) fn kept(&self) -> [(&'static str, u64, u64); 2] {
+        self.kept.used()
+    }
+
     /// The number of jobs that are not terminal.
     pub(in crate::daemon) fn live(&self) -> usize {
         self.jobs.len() - self.ended.len()

@@ -105,6 +105,11 @@ impl Resolver {
         }
     }
 
+    /// Whether front answers, and the number of jobs that it knows.
+    pub(in crate::daemon) fn figures(&self) -> (bool, u64) {
+        (self.table.is_connected(), self.table.addresses().len() as u64)
+    }
+
     /// Waits for a moment until the first processes answer: a job that starts before them finds no name. Not for the loop.
     pub(in crate::daemon) fn await_start(&self) {
         self.table.await_settled(FIRST_START);

@@ -18,6 +18,7 @@ use super::server::Server;
 use super::terminal::one_line;
 use crate::config::search::process_environment;
 
+mod audit;
 pub(crate) mod completion;
 mod cp;
 mod dashboard;
@@ -119,6 +120,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,
+    &audit::COMMAND,
     &dashboard::COMMAND,
     &nodes::COMMAND,
     &completion::COMMAND,

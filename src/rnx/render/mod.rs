@@ -3,6 +3,7 @@
 //! fixed; what we add stands below them. Every text of a job or of a user goes through
 //! [`one_line`](super::terminal::one_line): a name cannot add lines to a list, nor command a terminal.
 
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod chart;
 pub(crate) mod clock;
