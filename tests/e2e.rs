@@ -90,6 +90,7 @@ mod e2e {
     mod spool_limits;
     mod survival;
     mod terminal;
+    mod top;
     mod uploads;
     mod user;
     mod volume_changes;

@@ -38,6 +38,16 @@ pub(crate) trait Picture {
 
     /// The lines of the picture, none wider than `width` columns; those beyond `rows` are not shown.
     fn lines(&self, width: usize, rows: usize) -> Vec<String>;
+
+    /// Takes a key that was pressed; `true`: the user leaves.
+    fn key(&mut self, key: u8) -> bool {
+        leaves(key)
+    }
+}
+
+/// Whether a key leaves a picture without keys of its own: q, Ctrl-C, Ctrl-D.
+pub(crate) fn leaves(key: u8) -> bool {
+    matches!(key, b'q' | b'Q' | 3 | 4)
 }
 
 /// How a view ended that no signal ended.
@@ -127,7 +137,7 @@ fn draw<P: Picture>(
         if let Some(signal) = signals.ending() {
             return Ok(Left::Signal(signal));
         }
-        if keys && leaves()? {
+        if keys && press(picture)? {
             return Ok(Left::By(Ending::UserLeft));
         }
     }
@@ -144,12 +154,12 @@ pub(crate) fn frame(picture: &impl Picture, (columns, rows): (u16, u16)) -> Stri
     frame + "\x1b[J"
 }
 
-/// Whether a key was pressed that leaves: q, Ctrl-C, Ctrl-D, or the terminal is gone.
-fn leaves() -> Result<bool> {
+/// Hands pressed keys to the picture. `true`: the user leaves, or the terminal is gone.
+fn press(picture: &mut impl Picture) -> Result<bool> {
     let mut keys = [0; 64];
     match rustix::io::read(io::stdin(), &mut keys) {
         Ok(0) => Ok(true),
-        Ok(n) => Ok(keys[..n].iter().any(|key| matches!(key, b'q' | b'Q' | 3 | 4))),
+        Ok(n) => Ok(keys[..n].iter().any(|key| picture.key(*key))),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
         Err(why) => Err(io::Error::from(why).into()),
     }

@@ -10,7 +10,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select_all;
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::future::{Either, select, select_all};
+use futures_util::stream::SelectAll;
 use futures_util::{SinkExt, StreamExt};
 use grpcio::{
     CallOption, Channel, ChannelBuilder, ChannelCredentialsBuilder, ClientCStreamSender,
@@ -308,6 +310,34 @@ impl Server {
         each: impl FnMut(&JobMetricsSample) -> Result<()>,
     ) -> Result<()> {
         self.follow(self.jobs.get_job_metrics_opt(request, CallOption::default()), each)
+    }
+
+    /// Samples of many jobs at once, of each from its request on. A job whose samples end, or cannot be read, has no more of
+    /// them. Returns when no more requests can come.
+    pub(crate) fn samples_of(
+        &self,
+        mut wanted: UnboundedReceiver<JobMetricsRequest>,
+        mut each: impl FnMut(JobMetricsSample),
+    ) {
+        let mut all = SelectAll::new();
+        futures_executor::block_on(async {
+            loop {
+                let request = match all.is_empty() {
+                    true => wanted.next().await,
+                    false => match select(wanted.next(), all.next()).await {
+                        Either::Left((request, _)) => request,
+                        Either::Right((sample, _)) => {
+                            sample.and_then(grpcio::Result::ok).into_iter().for_each(&mut each);
+                            continue;
+                        }
+                    },
+                };
+                let Some(request) = request else { return };
+                if let Ok(samples) = self.jobs.get_job_metrics_opt(&request, CallOption::default()) {
+                    all.push(samples);
+                }
+            }
+        });
     }
 
     /// The same with the samples of the host.

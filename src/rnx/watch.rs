@@ -44,7 +44,7 @@ pub(crate) fn show(
         }
     };
     thread::Builder::new().name("samples".into()).spawn(read)?;
-    let mut view = View { samples: Vec::new(), about, colour: out.colour };
+    let mut view = View::new(about, out.colour);
     full_screen::show(&samples, &signals, &mut view)?;
     match view.samples.last() {
         Some(last) => out.text(&super::render::metrics::text(last)),
@@ -53,7 +53,7 @@ pub(crate) fn show(
 }
 
 /// Name and command of a job on one line.
-fn about(job: &GetJobStatusRes) -> String {
+pub(crate) fn about(job: &GetJobStatusRes) -> String {
     let command = command_line(&job.command, &job.args);
     if job.name.is_empty() { command } else { format!("{}   {command}", one_line(&job.name)) }
 }
@@ -66,11 +66,18 @@ pub(crate) fn no_samples(uuid: &str) -> Error {
 }
 
 /// The state of the picture.
-struct View {
+pub(crate) struct View {
     samples: Vec<JobMetricsSample>,
     /// Name and command of the job, as far as they are known.
     about: String,
     colour: bool,
+}
+
+impl View {
+    /// Curves of a job that this text names, without samples so far.
+    pub(crate) fn new(about: String, colour: bool) -> View {
+        View { samples: Vec::new(), about, colour }
+    }
 }
 
 impl Picture for View {

@@ -41,6 +41,7 @@ mod job_status;
 mod job_stop;
 mod job_timeout;
 mod job_wait;
+mod job_watch;
 mod man;
 mod monitor;
 mod monitor_status;
@@ -60,6 +61,7 @@ mod runtime_remove;
 mod runtime_test;
 mod runtime_validate;
 mod several;
+mod top;
 pub(crate) mod version;
 mod volume_create;
 mod volume_inspect;
@@ -84,6 +86,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &job_egress::COMMAND,
     &job_denials::COMMAND,
     &job_wait::COMMAND,
+    &job_watch::COMMAND,
     &job_pause::COMMAND,
     &job_resume::COMMAND,
     &job_timeout::COMMAND,
@@ -117,6 +120,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &runtime_validate::COMMAND,
     &runtime_remove::COMMAND,
     &gpu_list::COMMAND,
+    &top::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,
     &monitor_watch::COMMAND,
@@ -145,7 +149,6 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 const EXPLAINED_WORDS: &[(&str, &str)] = &[
     ("rm", "rnx job delete <job> deletes a finished job with its output"),
     ("kill", "rnx job stop <job> ends a job: SIGTERM, then SIGKILL for everything in it"),
-    ("top", "rnx job metrics --watch <job> shows what a job uses; rnx job list --status running lists them"),
     ("stats", "rnx job metrics <job> prints what a job uses"),
     ("exec", "a job runs one command; start another job with rnx job run"),
     ("attach", "rnx job log <job> follows the output of a job"),
@@ -283,7 +286,7 @@ mod tests {
             assert_eq!(find(&[word]).map(|c| c.path), Some(&["job", verb][..]));
             assert_eq!(find(&["job", word]).map(|c| c.path), Some(&["job", verb][..]));
         }
-        for word in ["delete", "rm", "kill", "top"] {
+        for word in ["delete", "rm", "kill"] {
             assert!(
                 find(&[word]).is_none() && (word == "delete" || find(&["job", word]).is_none()),
                 "{word}"

@@ -22,6 +22,7 @@ pub(crate) mod security;
 pub(crate) mod span;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod top;
 pub(crate) mod volume;
 mod words;
 pub(crate) mod workflow;
