@@ -109,7 +109,11 @@ fn walk(step: &Step<'_>) -> Done {
         Step::Mount { kind, at, flags, options } => mount(Some(kind), Some(kind), at, *flags, Some(options)),
         Step::Place { mount, at, .. } => place(*mount, at),
         Step::Hide { under, at } => mount(Some(under), None, at, libc::MS_BIND, None),
-        Step::HideDirectory { at } => mount(Some(EMPTY), None, at, libc::MS_BIND, None),
+        Step::HideDirectory { at } => {
+            mount(Some(EMPTY), None, at, libc::MS_BIND, None)?;
+            // The root that the empty directory is in may be one that the job writes.
+            mount(None, None, at, libc::MS_BIND | libc::MS_REMOUNT | OVERLAY, None)
+        }
         Step::ReadOnly { at } => read_only(at),
         Step::Write { text, at } => write(libc::AT_FDCWD, at, text),
         Step::Setting { proc, file, value } => write(proc.as_raw_fd(), file, value),

@@ -75,9 +75,8 @@ pub(super) const DEVICES: &[(&str, u32, u32)] =
 /// Directories: mount points of each job, and places that programs expect to exist.
 const DIRECTORIES: &[&str] =
     &["proc", "dev", "dev/shm", "dev/pts", "tmp", "work", "volumes", "etc", "run", "var", "var/empty"];
-/// The directory among these that covers masked directories of /proc, before it gets its own file system: it is empty, and
-/// within /dev, which is read-only in every job, also where the root is not.
-pub(super) const EMPTY: &CStr = c"/dev/shm";
+/// The directory among these that covers masked directories of /proc.
+pub(super) const EMPTY: &CStr = c"/var/empty";
 
 /// A link of the host's root alone: programs of images find directories and links of their own there.
 const LOGS: (&str, &str) = ("var/log", "/run/log");
