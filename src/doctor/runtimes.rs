@@ -1,5 +1,5 @@
-//! Runtimes: the room below their directory, and whether jobs of the profile `container` can have the files of an image with
-//! their owners. Overlayfs, which every root is made of, is one of the checks of the kernel.
+//! Runtimes: the room below their directory, and whether jobs of the profile `container`, and those that write their root, can have
+//! the files of an image with their owners. Overlayfs, which every root is made of, is one of the checks of the kernel.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,8 @@ use crate::config::daemon::DaemonConfig;
 pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
     let dir = directory(config);
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let mut all = vec![space(existing)];
-    if config.process.allow_container_profile {
-        let remedy = "move runtime.base_path to an ext4, XFS or btrfs of Linux 5.15 or newer";
-        all.push(mapped_ids("runtimes.mapped_ids", existing, remedy));
-    }
-    all
+    let remedy = "move runtime.base_path to an ext4, XFS or btrfs, on Linux 5.19 or newer; until then no job writes its root";
+    vec![space(existing), mapped_ids("runtimes.mapped_ids", existing, remedy)]
 }
 
 /// The directory of all runtimes, as the configuration says.
@@ -46,8 +42,6 @@ mod tests {
         let names = |config: &DaemonConfig| -> Vec<String> {
             checks(config).into_iter().map(|finding| finding.check).collect()
         };
-        assert_eq!(names(&config), ["runtimes.space"]);
-        config.process.allow_container_profile = true;
         assert_eq!(names(&config), ["runtimes.space", "runtimes.mapped_ids"]);
     }
 }
