@@ -144,6 +144,7 @@ fn fill(dir: &Path, count: u64) {
         runtime: None,
         writable: false,
         user: User::Root,
+        run_as: Default::default(),
         profile: Default::default(),
         timeout: Some(std::time::Duration::from_secs(3600)),
         stop_grace: None,

@@ -233,6 +233,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         runtime: None,
         writable: false,
         user: User::Root,
+        run_as: Default::default(),
         profile: Default::default(),
         timeout: None,
         stop_grace: None,

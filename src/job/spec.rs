@@ -10,7 +10,7 @@ use super::egress::List;
 use super::env::{self, Secret};
 use super::publish::Published;
 use super::{
-    GpuWish, InvalidField, Limits, NetRate, NetworkMode, Part, Profile, RuntimeSpec, User, VolumeUse,
+    GpuWish, InvalidField, Limits, NetRate, NetworkMode, Part, Profile, RunAs, RuntimeSpec, User, VolumeUse,
 };
 
 /// The program of a job and its limits. Only the API builds it; every field has passed its rule. It is stored without
@@ -58,6 +58,9 @@ pub struct JobSpec {
     /// The user that it is inside.
     #[serde(default, skip_serializing_if = "User::is_root")]
     pub user: User,
+    /// The user of its payload, where that is another one.
+    #[serde(default, skip_serializing_if = "RunAs::is_unnamed")]
+    pub run_as: RunAs,
     /// The profile of its walls.
     #[serde(default, skip_serializing_if = "Profile::is_strict")]
     pub profile: Profile,
@@ -109,6 +112,7 @@ impl JobSpec {
             runtime: None,
             writable: false,
             user: User::Root,
+            run_as: RunAs::Unnamed,
             profile: Profile::Strict,
             timeout: None,
             stop_grace: None,
@@ -119,6 +123,14 @@ impl JobSpec {
             client: ClientId::default(),
             part: None,
             build: None,
+        }
+    }
+
+    /// The user of its payload, as clients see it.
+    pub fn user_shown(&self) -> String {
+        match &self.run_as {
+            RunAs::Known(name) => name.to_string(),
+            RunAs::Unnamed | RunAs::Own => self.user.as_str().to_owned(),
         }
     }
 

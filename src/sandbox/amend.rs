@@ -1,12 +1,14 @@
 //! Changes to a sandbox between its creation and the start of the payload.
 
 use std::ffi::{CStr, OsStr};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_bind, mount_remount, move_mount};
 
 use super::create::{Sandbox, text};
@@ -56,6 +58,20 @@ impl Sandbox {
         preparing(self.inside(mounts, write)?, "write the address of the job into /etc/hosts")
     }
 
+    /// The texts of /etc/passwd and /etc/group in the root of a created sandbox; empty where there is none. The root may be that of
+    /// a hostile image: links are followed within it alone, and nothing but a file of at most 1 MiB is read. Call it as
+    /// [`Sandbox::resize`], before the payload starts.
+    ///
+    /// # Errors
+    /// Something else is there, or the kernel's refusal.
+    pub fn users(&self, mounts: BorrowedFd<'_>) -> Result<[Vec<u8>; 2], SandboxError> {
+        let read = || -> Result<[Vec<u8>; 2], SandboxError> {
+            let read = |path| preparing(read_within(path), &format!("read /{path} of the job's root"));
+            Ok([read("etc/passwd")?, read("etc/group")?])
+        };
+        self.inside(mounts, read)?
+    }
+
     /// Runs `act` among the mounts of a sandbox.
     pub(super) fn inside<T>(
         &self,
@@ -90,6 +106,32 @@ impl Sandbox {
     pub fn attach(&self, mounts: BorrowedFd<'_>, volumes: &[(String, OwnedFd)]) -> Result<(), SandboxError> {
         self.inside(mounts, || attach(volumes))?
     }
+}
+
+/// Most bytes of a file with users or groups: that of ten thousand users.
+const USERS: u64 = 1 << 20;
+
+/// Reads a file of the root that this thread is in.
+fn read_within(path: &str) -> io::Result<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty())?;
+    // Neither a FIFO nor a terminal of an image may hold us up.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let file = match openat2(&root, path, flags, Mode::empty(), resolve) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(why) => return Err(why.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = Vec::new();
+    file.take(USERS + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > USERS {
+        return Err(io::Error::other(format!("it has more than {USERS} bytes")));
+    }
+    Ok(text)
 }
 
 const VOLUMES: &CStr = c"/volumes";

@@ -37,6 +37,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         gpus: GpuWish::new(2, 1024).unwrap(),
         runtime: None,
         user: User::Root,
+        run_as: Default::default(),
         profile: Default::default(),
         writable: false,
         timeout: Some(std::time::Duration::from_millis(1500)),

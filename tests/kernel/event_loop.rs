@@ -102,6 +102,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         runtime: None,
         writable: false,
         user: User::Root,
+        run_as: Default::default(),
         profile: Default::default(),
         timeout: None,
         stop_grace: None,

@@ -12,8 +12,8 @@ use crate::job::limits::{CoreSet, CpuPercent, IoBytes, Limits, MemoryMib};
 use crate::job::publish::{self, Published};
 use crate::job::units;
 use crate::job::{
-    ClientId, GpuWish, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, RuntimeSpec, Secret,
-    Status, User, spec, volume,
+    ClientId, GpuWish, InvalidField, JobRef, JobSpec, NetRate, NetworkMode, Profile, RunAs, RuntimeSpec,
+    Secret, Status, User, spec, volume,
 };
 use crate::metrics::How;
 use crate::metrics::SampleQuery;
@@ -61,9 +61,9 @@ pub(in crate::api) fn run(
     let publish = publish(&request.publish, &network, rules)?;
     let volumes = volume::parse_uses(&request.volumes)?;
     let gpus = GpuWish::new(request.gpu_count, request.gpu_memory_mb)?;
-    let user = user(&request.user, rules)?;
     let profile = Profile::parse(&request.profile, &repeated(&request.profile))?;
     rules.check_profile(profile)?;
+    let (user, run_as) = user(&request.user, profile, rules)?;
     spec::check_writable(request.writable, runtime.as_ref())?;
     let timeout = timeout(&request.timeout, rules)?;
     let stop_grace = grace("stop_grace", &request.stop_grace, rules)?;
@@ -88,6 +88,7 @@ pub(in crate::api) fn run(
         runtime,
         writable: request.writable,
         user,
+        run_as,
         profile,
         timeout,
         stop_grace,
@@ -222,11 +223,21 @@ pub(in crate::api) fn runtime(asked: &str) -> Result<Option<RuntimeSpec>, Refusa
 }
 
 /// The user inside, the node's where the client names none.
-fn user(asked: &str, rules: &Rules) -> Result<User, Refusal> {
+/// One of the two users that every job can be, or in a container any that its root knows.
+fn user(asked: &str, profile: Profile, rules: &Rules) -> Result<(User, RunAs), Refusal> {
     if asked.is_empty() {
-        return Ok(rules.user);
+        return Ok((rules.user, RunAs::Unnamed));
     }
-    Ok(User::parse(asked, &repeated(asked))?)
+    match User::parse(asked, &repeated(asked)) {
+        Ok(user) => Ok((user, RunAs::Own)),
+        Err(why) if profile.is_strict() => {
+            invalid(format!("{}; a job of the profile container can be any user of its root", why.0))
+        }
+        Err(_) => {
+            short("user", asked)?;
+            Ok((User::Root, RunAs::Known(asked.parse()?)))
+        }
+    }
 }
 
 /// The client's timeout, or the node's where it gives none. One above the node's is refused: a job that is stopped

@@ -5,7 +5,7 @@ use super::request::{Answer, CommandError, Explained, StoredFiles};
 use crate::daemon::core::Core;
 use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
 use crate::job::units::format_duration;
-use crate::job::{Controller, JobSpec, NetworkMode};
+use crate::job::{Controller, JobSpec, NetworkMode, RunAs};
 use crate::sandbox::{Network, Root, RuntimeRoot, SandboxError, SandboxSpec, filter};
 use crate::upload::Upload;
 
@@ -49,7 +49,8 @@ pub(super) fn handle(
     let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
     let lacks_rate = core.node.lacks_rate(spec.rate);
     let unenforced = named.map(ToString::to_string).chain(lacks_rate).collect();
-    let draft = Draft { spec, unenforced, begun, entries, bytes };
+    let other_user = core.supply.runtimes.other_user(&spec);
+    let draft = Draft { spec, unenforced, begun, entries, bytes, other_user };
     let Some(root) = core.root_of(&draft.spec) else {
         let _ = answer.send(draft.finish(&core.node, None));
         return;
@@ -69,6 +70,8 @@ struct Draft {
     begun: Vec<String>,
     entries: usize,
     bytes: u64,
+    /// The user of the image that the job is not.
+    other_user: Option<String>,
 }
 
 impl Draft {
@@ -76,8 +79,10 @@ impl Draft {
         let failed = |why: SandboxError| CommandError::SetUp(why.to_string());
         let template = root.map(|root| node.sandbox.root(root)).transpose().map_err(failed)?;
         let root = template.as_deref().map_or(Root::Host, Root::Runtime);
-        let Draft { spec, unenforced, begun, entries, bytes } = self;
-        let plan = plan(node, &spec, begun, root, entries, bytes).map_err(failed)?;
+        let Draft { spec, unenforced, begun, entries, bytes, other_user } = self;
+        let mut plan = plan(node, &spec, begun, root, entries, bytes).map_err(failed)?;
+        plan.extend(user(&spec, other_user));
+        plan.push(command(&spec));
         Ok(Explained { spec, unenforced, plan })
     }
 }
@@ -119,8 +124,20 @@ fn plan(
     if spec.gpus.is_some() {
         plan.push("put the nodes of its GPUs, and those that GPU programs share, into /dev".to_owned());
     }
-    plan.push(command(spec));
     Ok(plan)
+}
+
+/// Who the payload will be, where that is not what joblet-init is.
+fn user(spec: &JobSpec, other: Option<String>) -> Option<String> {
+    if let RunAs::Known(name) = &spec.run_as {
+        return Some(format!(
+            "look the user {name} up in /etc/passwd and /etc/group of the root, give it /work and become it"
+        ));
+    }
+    let is = spec.user.as_str();
+    other.map(|other| {
+        format!("stay {is}: a job of the profile strict has one id, and is not the image's user {other:?}")
+    })
 }
 
 /// The command in words. A plan shows no values of variables, secret or not.

@@ -46,7 +46,7 @@ impl Identity {
     }
 
     /// The uid and gid on the host of root inside, or of its one user: the owner of a root that it may write.
-    pub(super) fn root(&self) -> u32 {
+    pub(in crate::daemon) fn root(&self) -> u32 {
         self.lease.id
     }
 

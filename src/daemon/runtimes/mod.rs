@@ -25,7 +25,7 @@ use super::token::{Counter, Token};
 use crate::config::daemon::DaemonConfig;
 use crate::diag;
 use crate::job::runtime::{RuntimeId, RuntimeSpec, Wanted};
-use crate::job::{JobSpec, spec};
+use crate::job::{InvalidField, JobSpec, RunAs, User, UserName, spec};
 use crate::runtime::{Base, Runtime, RuntimeError, Store, Use};
 use crate::sandbox::{RuntimeMount, RuntimeRoot};
 
@@ -114,14 +114,25 @@ impl Runtimes {
             job.command = words.next().ok_or_else(none)?;
             job.args = words.collect();
         }
+        if let Some(user) = user_of_image(runtime, job)? {
+            (job.user, job.run_as) = (User::Root, RunAs::Known(user));
+        }
         if job.work_dir.is_empty() {
             let image = runtime.description.image.as_ref().map_or("", |image| &image.working_dir);
-            let wrong = |why: crate::job::InvalidField| {
+            let wrong = |why: InvalidField| {
                 CommandError::Invalid(format!("runtime \"{}\": {why}; give the job a workDir", runtime.id))
             };
             job.work_dir = spec::work_dir(image).map_err(wrong)?;
         }
         Ok(Some(found))
+    }
+
+    /// The user of the image of a job that is not that user: it has one id.
+    pub(super) fn other_user(&self, job: &JobSpec) -> Option<String> {
+        let runtime = self.store.find(job.runtime.as_ref()?).ok()?;
+        let user = &runtime.description.image.as_ref()?.user;
+        let is_other = job.profile.is_strict() && job.run_as.is_unnamed() && !user.is_empty();
+        is_other.then(|| user.clone())
     }
 
     /// The command that tries a runtime: its interpreter says its version. One without a language, as images are, starts its
@@ -251,6 +262,18 @@ fn check_writable(runtime: &Runtime, writable: bool) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// The user of the image, which a job of many ids is unless its client names another.
+fn user_of_image(runtime: &Runtime, job: &JobSpec) -> Result<Option<UserName>, CommandError> {
+    let user = runtime.description.image.as_ref().map_or("", |image| &image.user);
+    if user.is_empty() || job.profile.is_strict() || !job.run_as.is_unnamed() {
+        return Ok(None);
+    }
+    let wrong = |why: InvalidField| {
+        CommandError::Invalid(format!("runtime \"{}\": {why}; give the job a user", runtime.id))
+    };
+    user.parse().map(Some).map_err(wrong)
 }
 
 fn busy() -> CommandError {

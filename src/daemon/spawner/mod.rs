@@ -11,6 +11,7 @@ mod create;
 mod payload;
 mod start;
 mod turns;
+mod user;
 
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;

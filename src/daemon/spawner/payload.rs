@@ -5,7 +5,7 @@ use std::io;
 
 use crate::daemon::provision::gpu_variables;
 use crate::daemon::runtimes::PATH;
-use crate::job::{GpuLease, JobId, JobSpec, Profile, User};
+use crate::job::{Found, GpuLease, JobId, JobSpec, Profile, User};
 use crate::sandbox::{Credentials, ExecRequest};
 use crate::upload::JobInputs;
 
@@ -13,17 +13,24 @@ use crate::upload::JobInputs;
 ///
 /// # Errors
 /// A NUL in a text that the API should have refused.
-pub(super) fn exec_request(spec: &JobSpec, environment: Vec<String>) -> Result<ExecRequest, String> {
+pub(super) fn exec_request(
+    spec: &JobSpec,
+    found: Option<&Found>,
+    environment: Vec<String>,
+) -> Result<ExecRequest, String> {
     Ok(ExecRequest {
         argv: strings(std::iter::once(&spec.command).chain(&spec.args).cloned())?,
         environment: strings(environment.into_iter())?,
         work_dir: strings(std::iter::once(spec.work_dir.clone()))?.swap_remove(0),
-        credentials: credentials(spec),
+        credentials: credentials(spec, found),
     })
 }
 
 /// The ids of a payload that is not what joblet-init is, root of its many ids.
-fn credentials(spec: &JobSpec) -> Option<Credentials> {
+fn credentials(spec: &JobSpec, found: Option<&Found>) -> Option<Credentials> {
+    if let Some(Found { uid, gid, groups, .. }) = found {
+        return Some(Credentials { uid: *uid, gid: *gid, groups: groups.clone() });
+    }
     let (profile, id) = (spec.profile, spec.user.id());
     let differs = profile == Profile::Container && spec.user != User::Root;
     differs.then(|| Credentials { uid: id, gid: id, groups: Vec::new() })
@@ -34,17 +41,20 @@ fn credentials(spec: &JobSpec) -> Option<Credentials> {
 pub(super) fn environment(
     id: JobId,
     spec: &JobSpec,
+    found: Option<&Found>,
     runtime: Vec<(String, String)>,
     gpus: &[GpuLease],
     inputs: &JobInputs,
 ) -> Vec<String> {
     let limits = &spec.limits;
     let number = |n: Option<u32>| n.unwrap_or(0).to_string();
+    let user = found.map_or(spec.user.as_str(), |found| &found.name);
+    let home = found.and_then(|found| found.home.as_deref()).unwrap_or("/work");
     let ours = [
         ("PATH", PATH.to_owned()),
-        ("HOME", "/work".to_owned()),
-        ("USER", spec.user.as_str().to_owned()),
-        ("LOGNAME", spec.user.as_str().to_owned()),
+        ("HOME", home.to_owned()),
+        ("USER", user.to_owned()),
+        ("LOGNAME", user.to_owned()),
         ("SHELL", "/bin/sh".to_owned()),
         ("PWD", spec.work_dir.clone()),
         ("LANG", "C.UTF-8".to_owned()),
@@ -76,7 +86,7 @@ fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{GpuWish, Secret};
+    use crate::job::{GpuWish, Secret, UserName};
 
     #[test]
     fn client_overrides_path_and_secret_overrides_plain() {
@@ -86,12 +96,19 @@ mod tests {
             ..JobInputs::default()
         };
         let runtime = vec![("PATH".into(), "/r".into()), ("LANG".into(), "C".into())];
-        let all = environment(JobId::random(), &JobSpec::bare(), runtime, &[], &inputs);
+        let all = environment(JobId::random(), &JobSpec::bare(), None, runtime, &[], &inputs);
         assert!(all.contains(&"LANG=C".to_owned()));
         assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
         assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
         assert!(!all.iter().any(|v| v.contains("plain")));
-        assert!(all.contains(&"JOB_TYPE=standard".to_owned()));
+        for own in ["JOB_TYPE=standard", "HOME=/work", "USER=root"] {
+            assert!(all.contains(&own.to_owned()), "{own}");
+        }
+        let found = "7".parse::<UserName>().unwrap().find(b"app:x:7:7::/srv:/bin/sh", b"").unwrap();
+        let all = environment(JobId::random(), &JobSpec::bare(), Some(&found), Vec::new(), &[], &inputs);
+        for own in ["HOME=/srv", "USER=app", "LOGNAME=app"] {
+            assert!(all.contains(&own.to_owned()), "{own}");
+        }
         assert!(!all.iter().any(|v| v.contains("GPU") || v.contains("CUDA")));
     }
 
@@ -104,7 +121,7 @@ mod tests {
             ..JobInputs::default()
         };
         let runtime = vec![("CUDA_VISIBLE_DEVICES".into(), "all".into())];
-        let all = environment(JobId::random(), &spec, runtime, &[lease(3), lease(1)], &inputs);
+        let all = environment(JobId::random(), &spec, None, runtime, &[lease(3), lease(1)], &inputs);
         for variable in [
             "CUDA_VISIBLE_DEVICES=GPU-3,GPU-1",
             "NVIDIA_VISIBLE_DEVICES=none",

@@ -15,7 +15,7 @@ use crate::daemon::provision::{
 use crate::daemon::runtimes::{BUILD_PLACES, BUILD_TREE, PATH};
 use crate::diag::disk_remedy;
 use crate::exporter::Took;
-use crate::job::{GpuLease, JobId, JobSpec, NetRate, WireLease};
+use crate::job::{Found, GpuLease, JobId, JobSpec, NetRate, WireLease};
 use crate::output::{Release, Watermark};
 use crate::runtime::Use;
 use crate::sandbox::work::WorkDisk;
@@ -224,6 +224,15 @@ pub(in crate::daemon) struct Started {
     pub(in crate::daemon) at: Instant,
 }
 
+/// The program of a job.
+#[derive(Clone, Copy)]
+struct Payload<'a> {
+    spec: &'a JobSpec,
+    runtime: Option<&'a Use>,
+    // Its user, where its root knows that.
+    found: Option<&'a Found>,
+}
+
 impl Spawner {
     /// Starts a job, in a new sandbox where it has none.
     pub(super) fn start(
@@ -267,8 +276,10 @@ impl Spawner {
             .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
             .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
             .and_then(|()| self.expose_gpus(&mut sandbox))
-            .and_then(|()| {
-                self.configure(&sandbox, &spec, runtime.as_ref(), inputs, (&claims, &data), record)
+            .and_then(|()| self.find_user(&sandbox, &spec))
+            .and_then(|found| {
+                let payload = Payload { spec: &spec, runtime: runtime.as_ref(), found: found.as_ref() };
+                self.configure(&sandbox, payload, inputs, (&claims, &data), record)
             });
         let WarmSandbox { id, init, held, work, .. } = sandbox;
         let at = Instant::now();
@@ -361,12 +372,12 @@ impl Spawner {
     fn configure(
         &self,
         sandbox: &WarmSandbox,
-        spec: &JobSpec,
-        runtime: Option<&Use>,
+        payload: Payload<'_>,
         inputs: InputSource,
         (claims, data): (&[Claim], &[Input]),
         record: Option<Box<Record>>,
     ) -> Result<(), String> {
+        let Payload { spec, runtime, found } = payload;
         let inputs = match inputs {
             InputSource::Given(inputs) => inputs,
             InputSource::Staged { .. } => self
@@ -377,12 +388,13 @@ impl Spawner {
         if sandbox.limits != spec.limits {
             self.set_limits(sandbox, spec)?;
         }
-        self.stage_files(sandbox, spec, &inputs.uploads, claims, data)?;
+        self.stage_files(sandbox, payload, &inputs.uploads, claims, data)?;
         self.open_places(sandbox, spec)?;
         let variables =
             runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
         let gpus = sandbox.held.gpus.as_ref().map_or(&[][..], |gpus| gpus.leases());
-        let request = exec_request(spec, environment(sandbox.id, spec, variables, gpus, &inputs))?;
+        let variables = environment(sandbox.id, spec, found, variables, gpus, &inputs);
+        let request = exec_request(spec, found, variables)?;
         if let Some(mut record) = record {
             // That of a cold sandbox was not known when the record was made.
             record.process = trace(&sandbox.init);
@@ -420,7 +432,7 @@ impl Spawner {
     fn stage_files(
         &self,
         sandbox: &WarmSandbox,
-        spec: &JobSpec,
+        Payload { spec, found, .. }: Payload<'_>,
         uploads: &[Upload],
         claims: &[Claim],
         data: &[Input],
@@ -429,6 +441,9 @@ impl Spawner {
         let work = sandbox.work.as_fd();
         let identity = sandbox.held.identity.as_ref();
         let owner = identity.map_or(0, Identity::owner);
+        let (owner, group) = identity.zip(found).map_or((owner, owner), |(identity, found)| {
+            (identity.root() + found.uid, identity.root() + found.gid)
+        });
         // A job of a workflow gets the files that it names.
         let wanted = match spec.part {
             Some(_) => Wanted::Named(&spec.upload_paths),
@@ -444,9 +459,9 @@ impl Spawner {
             return Err(failed(UploadError::Fill { bytes, quota: self.node.work_quota }));
         }
         for claim in claims {
-            upload::write_stored(work, claim.stored(), &wanted, owner, owner).map_err(failed)?;
+            upload::write_stored(work, claim.stored(), &wanted, owner, group).map_err(failed)?;
         }
-        upload::write_beneath(work, uploads, owner, owner).map_err(failed)?;
+        upload::write_beneath(work, uploads, owner, group).map_err(failed)?;
         let mut entries = uploads.len() + claims.iter().map(|claim| claim.stored().entries()).sum::<usize>();
         for input in data {
             let written = outputs::give(work, input, owner).map_err(failed)?;
@@ -455,7 +470,7 @@ impl Spawner {
         }
         if let Some(below) = spec.work_dir.strip_prefix("/work/") {
             let dir = Upload { path: below.into(), is_directory: true, ..Upload::default() };
-            match upload::write_beneath(work, &[dir], owner, owner) {
+            match upload::write_beneath(work, &[dir], owner, group) {
                 // An uploaded link, or a file: joblet-init enters it from within, where a link leads nowhere else, and
                 // reports what is no directory.
                 Err(e) if e.is_in_the_way() => {}

@@ -1,7 +1,7 @@
 //! The request of a job that a workflow submits.
 
 use super::flow::Next;
-use crate::job::{JobSpec, Limits, NetRate, NetworkMode, Part, RuntimeSpec, WorkflowId};
+use crate::job::{JobSpec, Limits, NetRate, NetworkMode, Part, RunAs, RuntimeSpec, WorkflowId};
 use crate::state::workflow::Defaults;
 use crate::workflow::{Environment, Workflow, WorkflowJob};
 
@@ -44,6 +44,7 @@ pub(in crate::daemon) fn request(
         writable: job.writable,
         egress,
         user: defaults.user,
+        run_as: RunAs::Unnamed,
         profile: job.profile,
         timeout: job.timeout.or(defaults.timeout),
         stop_grace: None,
