@@ -23,6 +23,7 @@ mod e2e {
     mod completion;
     mod config;
     mod confinement;
+    mod container_software;
     mod custom_networks;
     mod dashboard;
     mod dashboard_pages;
@@ -49,6 +50,7 @@ mod e2e {
     mod history_user;
     mod history_writers;
     mod idle;
+    mod image_users;
     mod images;
     mod installs;
     mod ipv6;

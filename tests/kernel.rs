@@ -49,6 +49,8 @@ mod profiles;
 mod refusals;
 #[path = "kernel/resources.rs"]
 mod resources;
+#[path = "kernel/root_users.rs"]
+mod root_users;
 #[path = "kernel/roots.rs"]
 mod roots;
 #[path = "kernel/spool.rs"]

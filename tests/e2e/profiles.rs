@@ -217,8 +217,8 @@ fn volumes_keep_the_owners_of_a_containers_files() {
     }
 }
 
-/// Installs an image with a user of its own, to whom one directory belongs. busybox has all of its programs.
-pub(super) fn install_image(dir: &Path) {
+/// Installs an image with a user of its own, to whom one directory belongs, and which its programs expect to be `user`. busybox has all of its programs.
+pub(super) fn install_image(dir: &Path, user: &str) {
     let store = Store::open(&dir.join("runtimes")).unwrap().0;
     let digest: LayerDigest = format!("sha256:{}", "c".repeat(64)).parse().unwrap();
     let hold = store.hold_layers(std::slice::from_ref(&digest));
@@ -241,7 +241,9 @@ pub(super) fn install_image(dir: &Path) {
     store.publish_layer(layer, &digest).unwrap();
     let id: RuntimeId = "database@1.0.0".parse().unwrap();
     let staging = store.stage().unwrap();
-    let text = format!("name: database\nversion: 1.0.0\nlayers: ['{digest}']\nimage: {{cmd: [/bin/sh]}}\n");
+    let text = format!(
+        "name: database\nversion: 1.0.0\nlayers: ['{digest}']\nimage: {{cmd: [/bin/sh], user: '{user}'}}\n"
+    );
     fs::write(staging.path().join("runtime.yml"), text).unwrap();
     store.publish(staging, &id, false).unwrap();
     drop(hold);
@@ -251,7 +253,7 @@ pub(super) fn install_image(dir: &Path) {
 fn containers_have_the_users_of_an_image() {
     needs!(is_root() && static_busybox(), "needs root and a static busybox");
     let node = with_containers(Node::set_up);
-    install_image(node.dir());
+    install_image(node.dir(), "");
     let d = node.start();
     let script = "id -un; stat -c '%U:%G %a' /data; su postgres -c 'id -un; cat /data/table; id -G'; \
                   chown postgres /work; stat -c %u /work; chown 0 /data 2>&1";

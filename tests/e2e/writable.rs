@@ -138,7 +138,7 @@ fn is_empty(dir: &Path) -> bool {
 fn container_owns_its_root_and_a_strict_job_what_is_roots() {
     needs!(is_root() && static_busybox(), "needs root and a static busybox");
     let node = with_containers(Node::set_up);
-    profiles::install_image(node.dir());
+    profiles::install_image(node.dir(), "");
     let d = node.start();
     let script = "stat -c '%U %a' /data; chown 0 /data; stat -c %U /data; echo more >>/data/table; cat /data/table; \
                   echo 'new:x:5:5::/:/bin/sh' >>/etc/passwd; su new -c 'id -un; echo x >/bin/y'";

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import signal
 import stat
 import sys
 
@@ -77,7 +78,56 @@ def fill():
     why, number = many("/srv/links", lambda path: os.symlink("x" * 100, path))
     print(f"links without end: {why}")
     remove("/srv/links")
+    say("reserve without end", lambda: os.posix_fallocate(os.open("/srv/reserved", os.O_CREAT | os.O_RDWR), 0, 1 << 40))
+    os.unlink("/srv/reserved")
+    before = free()
+    say("a hole without end", lambda: os.truncate(os.open("/srv/hole", os.O_CREAT | os.O_RDWR), 1 << 50))
+    print("bytes of a hole:", before - free())
+    print("directories without end: %s\ndeep: %s" % deep())
     say("whiteouts without end", whiteouts)
+
+
+def deep():
+    """Directories in each other until the kernel refuses one: its error, their number."""
+    os.makedirs("/srv/deep")
+    os.chdir("/srv/deep")
+    number = 0
+    try:
+        while number < 10000:
+            os.mkdir("d")
+            os.chdir("d")
+            number += 1
+    except OSError as why:
+        return errno.errorcode[why.errno], number
+    return "no end", number
+
+
+def owners():
+    """Special bits, owners and attributes for files of its own and for those of the image, wherever it can write."""
+    made = []
+    for top in ("/work", "/srv"):
+        os.makedirs(f"{top}/d")
+        os.chmod(f"{top}/d", 0o6777)
+        for name, uid in [("f", 0), ("user", 999), ("last", 65535)]:
+            path = f"{top}/d/{name}"
+            os.close(os.open(path, os.O_CREAT, 0o644))
+            say(f"{top} give {name} away", lambda: os.chown(path, uid, uid))
+            os.chmod(path, 0o6755)
+            made.append(path)
+        path = f"{top}/d/f"
+        say(f"{top} give to one more", lambda: os.chown(path, 65536, 65536))
+        say(f"{top} give to the host's root", lambda: os.chown(path, 1 << 31, 1 << 31))
+        capability = bytes.fromhex("01000002ffffffff" + "00" * 12)
+        say(f"{top} file capabilities", lambda: os.setxattr(path, "security.capability", capability))
+        say(f"{top} trusted attributes", lambda: os.setxattr(path, "trusted.x", b"x"))
+        say(f"{top} never changed", lambda: raw("ioctl", os.open(path, os.O_RDONLY), 0x40086602, ctypes.byref(ctypes.c_long(0x10))))
+        say(f"{top} a device", lambda: os.mknod(f"{top}/d/null", stat.S_IFCHR | 0o666, os.makedev(1, 3)))
+        made.append(f"{top}/d")
+    for path in ("/srv/root", "/etc/passwd"):
+        os.chmod(path, 0o6777)
+        made.append(path)
+    print("made:", " ".join(made), flush=True)
+    signal.pause()
 
 
 def whiteouts():
@@ -128,4 +178,4 @@ def attributes():
 
 
 if __name__ == "__main__":
-    {"fill": fill, "attributes": attributes}[sys.argv[1]]()
+    {"fill": fill, "attributes": attributes, "owners": owners}[sys.argv[1]]()

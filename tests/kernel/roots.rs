@@ -142,6 +142,9 @@ fn links_of_an_image_lead_no_mount_astray() {
         for (name, to) in [
             ("dev/null", "/etc/passwd"),
             ("dev/pts", "/etc"),
+            ("dev/ptmx", "/proc/1/mem"),
+            ("dev/console", "/proc/sysrq-trigger"),
+            ("dev/fd", "/etc"),
             ("dev/shm", ".."),
             ("etc/hosts", "../../../../etc/passwd"),
             ("etc/resolv.conf", "/proc/self/environ"),

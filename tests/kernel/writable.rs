@@ -156,6 +156,8 @@ fn root_and_work_have_one_bound_in_bytes_and_files() {
             ("files without end", "ENOSPC"),
             ("no file in work", "ENOSPC"),
             ("links without end", "ENOSPC"),
+            ("reserve without end", "ENOSPC"),
+            ("directories without end", "ENOSPC"),
             ("whiteouts without end", "ENOSPC"),
         ] {
             assert_eq!(got.get(what).map(String::as_str), Some(wanted), "{profile:?} {what}: {done:?}");
@@ -163,7 +165,11 @@ fn root_and_work_have_one_bound_in_bytes_and_files() {
         let number = |what: &str| got[what].parse::<u64>().unwrap();
         assert!(number("bytes") <= WORK_BYTES && number("bytes") > WORK_BYTES / 2, "{done:?}");
         assert!(number("files") <= WORK_BYTES / 4096, "{done:?}");
-        assert!(number("bytes of a sparse file") < 1 << 20, "{done:?}");
+        assert!(
+            number("bytes of a sparse file") < 1 << 20 && number("bytes of a hole") < 1 << 20,
+            "{done:?}"
+        );
+        assert!(number("deep") > 1000, "{done:?}");
         assert_eq!(tree(&layer), before);
     }
 }
@@ -202,6 +208,45 @@ fn attributes_and_whiteouts_of_overlayfs_are_out_of_reach() {
             assert_eq!(got.get(what).map(String::as_str), Some(wanted), "{profile:?} {what}: {done:?}");
         }
         assert_eq!(tree(&layer), before);
+    }
+}
+
+#[test]
+fn files_of_a_job_belong_to_its_ids_whatever_it_tries() {
+    needs!(is_root(), "needs root");
+    for profile in Profile::ALL {
+        let (bench, layer) = bench(profile);
+        let before = tree(&layer);
+        let mut order = Order::new(&["python3", "layers.py", "owners"]);
+        order.files.push(("layers.py", fs::read(job("layers.py")).unwrap(), 0o755));
+        let attack = bench.start(&order);
+        let mut refused = 0;
+        let made = loop {
+            let line = attack.line();
+            if let Some(made) = line.strip_prefix("made: ") {
+                break made.to_owned();
+            }
+            let (what, answer) = line.split_once(": ").unwrap();
+            let may = what.ends_with(" away");
+            let is_its = !profile.is_strict() || what.ends_with(" give f away");
+            assert_eq!(answer == "done", may && is_its, "{profile:?} {line}");
+            refused += usize::from(answer != "done");
+        };
+        assert!(refused >= 12, "{refused}");
+        // While it lasts, as the host sees it.
+        let root = format!("/proc/{}/root", attack.started.init.pid);
+        for path in made.split(' ') {
+            let path = format!("{root}{path}");
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let ids = bench.ground.ids();
+            assert!(ids.contains(&meta.uid()) && ids.contains(&meta.gid()), "{path}: {meta:?}");
+            let mut value = [0u8; 64];
+            assert!(rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]).is_err(), "{path}");
+        }
+        assert_eq!(broken(&bench), Vec::new());
+        assert_eq!(tree(&layer), before);
+        pidfd_send_signal(&attack.started.init.pidfd, Signal::KILL).unwrap();
+        attack.wait();
     }
 }
 
