@@ -152,10 +152,11 @@ impl Client {
     }
 
     /// The same in the root of a runtime; the host's where that is empty.
-    pub fn once_in_root(&self, program: &str, runtime: &str) -> Sample {
+    pub fn once_in_root(&self, program: &str, runtime: &str, writable: bool) -> Sample {
         self.request(&RunJobRequest {
             command: program.into(),
             runtime: runtime.into(),
+            writable,
             ..Default::default()
         })
     }

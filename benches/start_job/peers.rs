@@ -16,6 +16,8 @@ use crate::launch::{Launch, Order};
 
 /// The magic number of cgroup2 (statfs(2)).
 const CGROUP2: i64 = 0x6367_7270;
+/// The name of crun with an image.
+pub const IN_IMAGE: &str = "crun, an overlay of the same layers";
 /// The name of crun with a bridge.
 pub const BRIDGED: &str = "crun, bridge by ip";
 const PATHS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -80,6 +82,35 @@ pub fn find_networked(dir: &Path) -> Vec<Peer> {
         Peer { name: BRIDGED, name_at: peer.name_at.map(|at| at + added), ..peer }
     });
     [Some(plain), runs(BRIDGED, bridged)].into_iter().flatten().collect()
+}
+
+/// crun with a root that is an overlay of these layers, bottom to top, with an upper layer of its own, mounted for each container as
+/// engines do it. The program reports its first instruction.
+pub fn find_image(dir: &Path, layers: &[PathBuf], program: &str) -> Option<Peer> {
+    let oci = Oci::new(&dir.join("image"), false);
+    let mut peer = oci.container("crun")?;
+    let config = oci.bundle.join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).ok()?).ok()?;
+    spec["process"]["args"] = json!([program]);
+    spec["root"]["readonly"] = json!(false);
+    let mounts = spec["mounts"].as_array_mut()?;
+    mounts.retain(|mount| mount["destination"] != "/usr");
+    fs::write(&config, spec.to_string()).expect("the bundle can be written");
+    let lowers: Vec<String> = layers.iter().rev().map(|layer| text(layer)).collect();
+    let script = format!(
+        "own={}/$$ && mkdir -p $own/upper $own/scratch && \
+         mount -t overlay own -o lowerdir={},upperdir=$own/upper,workdir=$own/scratch {}/rootfs && exec \"$@\"",
+        text(dir),
+        lowers.join(":"),
+        text(&oci.bundle)
+    );
+    let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", &script, "sh"].map(str::to_owned);
+    let added = words.len();
+    peer.order.argv.splice(0..0, words);
+    let name_at = peer.name_at.map(|at| at + added);
+    let mut peer = runs(IN_IMAGE, Some(Peer { name: IN_IMAGE, name_at, ..peer }))?;
+    peer.order.reports = true;
+    Some(peer)
 }
 
 /// The needs of OCI runtimes: a bundle, a place for their state, a view of cgroup v2.

@@ -1,4 +1,5 @@
-//! Starts of jobs in the roots of runtimes beside starts in the host's root, on real nodes: with warm sandboxes, then without.
+//! Starts of jobs in the roots of runtimes beside starts in the host's root, on real nodes: with warm sandboxes, then without, and
+//! beside crun with the same files.
 
 use std::cell::Cell;
 use std::fs;
@@ -8,8 +9,10 @@ use std::path::Path;
 use joblet::runtime::{LayerDigest, RuntimeId, Store};
 
 use crate::figures::Sample;
+use crate::launch::Launch;
 use crate::networks::pause;
 use crate::node::{Client, Node};
+use crate::peers;
 use crate::ways::Way;
 
 pub const CONDITION: &str = "first, runtimes";
@@ -17,6 +20,7 @@ pub const NOT_WARM: &str = "first, runtimes, no warm sandbox";
 pub const HOST: &str = "joblet, gRPC, the host's root";
 pub const PARTS: &str = "joblet, gRPC, parts over the host's root";
 pub const IMAGE: &str = "joblet, gRPC, an image of five layers";
+pub const WRITABLE: &str = "joblet, gRPC, the same image, writable";
 pub const FIRST_USE: &str = "joblet, gRPC, an image that no job had for a while";
 
 /// Versions of the image: more than the daemon keeps roots, so that the next one is always made anew.
@@ -28,7 +32,7 @@ const PROGRAM: &str = "/payload";
 /// A node with its runtimes, and the ways to start a job on it.
 pub struct WithRuntimes {
     _node: Node,
-    _runtimes: tempfile::TempDir,
+    runtimes: tempfile::TempDir,
     client: Client,
     payload: String,
     next: Cell<usize>,
@@ -41,12 +45,30 @@ impl WithRuntimes {
         install(runtimes.path(), payload);
         let node = Node::start_runtimes(payload, runtimes.path(), is_warm);
         let (client, payload) = (node.client(), payload.to_str().expect("a plain path").to_owned());
-        WithRuntimes { _node: node, _runtimes: runtimes, client, payload, next: Cell::new(0) }
+        WithRuntimes { _node: node, runtimes, client, payload, next: Cell::new(0) }
     }
 
     fn once(&self, program: &str, runtime: &str) -> Sample {
         pause();
-        self.client.once_in_root(program, runtime)
+        self.client.once_in_root(program, runtime, false)
+    }
+
+    fn writable(&self) -> Sample {
+        pause();
+        self.client.once_in_root(PROGRAM, "image@1.0.0", true)
+    }
+
+    /// crun with a writable overlay of the image's layers, where it is installed.
+    pub fn peer(&self, dir: &Path) -> Option<Way<'static>> {
+        let layers = self.runtimes.path().join(".layers/sha256");
+        let layers: Vec<_> = (0..LAYERS).map(|n| layers.join(format!("{n:064x}"))).collect();
+        let peer = peers::find_image(dir, &layers, PROGRAM)?;
+        let mut launch = Launch::new(&peer.order(0));
+        let run = move || {
+            pause();
+            launch.run()
+        };
+        Some(Way { name: peer.name, run: Box::new(run) })
     }
 
     /// Each way waits until warm sandboxes are there, and the pool has those of the last jobs.
@@ -55,6 +77,7 @@ impl WithRuntimes {
             Way { name: HOST, run: Box::new(|| self.once(&self.payload, "")) },
             Way { name: PARTS, run: Box::new(|| self.once(&self.payload, "parts")) },
             Way { name: IMAGE, run: Box::new(|| self.once(PROGRAM, "image@1.0.0")) },
+            Way { name: WRITABLE, run: Box::new(|| self.writable()) },
         ]
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::figures::{self, Figure, Rounds, Span};
 use crate::networks;
+use crate::peers;
 use crate::report::{Report, brackets};
 use crate::runtimes;
 use crate::volumes;
@@ -80,17 +81,7 @@ fn all(report: &Report) -> Vec<Target> {
         at_most("first instruction with a volume on disk, warm / without", 1.3, Some(image));
         at_most("first instruction with a volume in memory, warm / without", 1.3, with(volumes::MEMORY));
     }
-    let rooted = |condition, way| {
-        let host = (condition, runtimes::HOST, Span::First, 0.5);
-        quotient(report, (condition, way, Span::First, 0.5), host)
-    };
-    if let Some(image) = rooted(runtimes::CONDITION, runtimes::IMAGE) {
-        at_most("first instruction in an image, warm / in the host's root", 1.15, Some(image));
-        let parts = rooted(runtimes::CONDITION, runtimes::PARTS);
-        at_most("first instruction in parts over the host's root, warm / in the host's root", 1.15, parts);
-        let first_use = rooted(runtimes::NOT_WARM, runtimes::FIRST_USE);
-        at_most("no warm sandbox: first use of an image for a while / the host's root", 1.5, first_use);
-    }
+    in_roots(report, &mut at_most);
     let networked = |way| quotient(report, (networks::CONDITION, way, Span::First, 0.5), none);
     if let Some(bridge) = networked(networks::BRIDGE) {
         at_most("first instruction in bridge, warm / in none", 1.05, Some(bridge));
@@ -120,6 +111,30 @@ fn all(report: &Report) -> Vec<Target> {
     at_least("networks used once: best jobs/s / best of the cold floor".into(), 0.7, share.map(exact));
     at_least("networks reused: best jobs/s".into(), 1500.0, best(ways::REUSE));
     all
+}
+
+/// Those about the roots of runtimes.
+fn in_roots(report: &Report, at_most: &mut impl FnMut(&str, f64, Option<Figure>)) {
+    let rooted = |condition, way| {
+        let host = (condition, runtimes::HOST, Span::First, 0.5);
+        quotient(report, (condition, way, Span::First, 0.5), host)
+    };
+    if let Some(image) = rooted(runtimes::CONDITION, runtimes::IMAGE) {
+        at_most("first instruction in an image, warm / in the host's root", 1.15, Some(image));
+        let parts = rooted(runtimes::CONDITION, runtimes::PARTS);
+        at_most("first instruction in parts over the host's root, warm / in the host's root", 1.15, parts);
+        let writable = rooted(runtimes::CONDITION, runtimes::WRITABLE);
+        at_most("first instruction in a writable image, warm / in the host's root", 1.15, writable);
+        let first_use = rooted(runtimes::NOT_WARM, runtimes::FIRST_USE);
+        at_most("no warm sandbox: first use of an image for a while / the host's root", 1.5, first_use);
+        let written = (runtimes::NOT_WARM, runtimes::WRITABLE, Span::First, 0.5);
+        let crun = quotient(report, written, (runtimes::NOT_WARM, peers::IN_IMAGE, Span::First, 0.5));
+        at_most(
+            "no warm sandbox: first instruction in a writable image / by crun in the same layers",
+            1.0,
+            crun,
+        );
+    }
 }
 
 fn insides(report: &Report) -> Vec<&'static str> {
