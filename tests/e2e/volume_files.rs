@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::volumes::{create, has_images, images, loop_devices, refused, sh};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
+use crate::helper::soak;
 use crate::helper::wait::{eventually, holds};
 
 /// The entries of a tree: each path with its kind, mode, size, link and the first bytes of a file, sorted.
@@ -118,6 +119,43 @@ fn trees_come_into_a_volume_and_out_of_it_as_they_are() {
         refused(&d.rnx(["--node", "viewer", "cp"].iter().chain(&args)), &["not allowed"]);
     }
     assert_eq!(sh(&d, &["data"], "ls -A /volumes/data"), "tree\nx");
+    d.rnx(["volume", "remove", "data"]).ok();
+    d.stop();
+}
+
+#[test]
+fn thousands_of_files_and_no_device_come_and_go() {
+    needs!(has_images(), "needs root, loop devices and mke2fs");
+    let d = TestDaemon::start();
+    create(&d, "data", "1GB");
+    let here = tempfile::tempdir().unwrap();
+    let (tree, back) = (here.path().join("tree"), here.path().join("back"));
+    let (dirs, each) = (soak::rounds(20, 1000), 100);
+    for dir in 0..dirs {
+        let dir = tree.join(dir.to_string());
+        fs::create_dir_all(&dir).unwrap();
+        (0..each).for_each(|file| fs::write(dir.join(file.to_string()), file.to_string()).unwrap());
+    }
+    let socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
+    let null = nix::sys::stat::makedev(1, 3);
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    let has_device =
+        nix::sys::stat::mknod(&tree.join("null"), nix::sys::stat::SFlag::S_IFCHR, mode, null).is_ok();
+    let out = cp(&d, &[&tree.display().to_string(), "data:"]);
+    assert!(out.code == 0 && out.stderr.contains("tree/socket is not copied"), "{}", out.stderr);
+    assert!(!has_device || out.stderr.contains("tree/null is not copied"), "{}", out.stderr);
+    drop(socket);
+    // A job puts things in the way that would wait, or lead to the host.
+    let script = "cd /volumes/data/tree; find . -type f | wc -l; mkfifo fifo; ln -s /dev/zero 0/zero; ln -s fifo 0/wait";
+    assert_eq!(sh(&d, &["data"], script), (dirs * each).to_string());
+    let out = cp(&d, &["data:tree", &back.display().to_string()]);
+    assert!(out.code == 0 && out.stderr.contains("fifo is not copied"), "{}", out.stderr);
+    for (dir, file) in (0..dirs).flat_map(|dir| (0..each).map(move |file| (dir, file))) {
+        let content = fs::read_to_string(back.join(format!("{dir}/{file}"))).unwrap();
+        assert_eq!(content, file.to_string(), "{dir}/{file}");
+    }
+    assert_eq!(fs::read_link(back.join("0/zero")).unwrap(), Path::new("/dev/zero"));
+    assert_eq!(fs::read_dir(&back).unwrap().count(), dirs, "neither socket, device nor FIFO");
     d.rnx(["volume", "remove", "data"]).ok();
     d.stop();
 }
