@@ -17,7 +17,8 @@ use super::DaemonError;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::{JobId, Part, WorkflowId};
-use crate::upload::outputs;
+use crate::upload::outputs::{self, Input};
+use crate::workflow::Workflow;
 
 /// Threads that take files.
 pub(super) const THREADS: usize = 2;
@@ -44,6 +45,45 @@ pub(super) struct Collected {
     pub(super) pending: Token,
 }
 
+/// The files of other jobs that a job gets. The loop hands the whole over; the thread that copies the files names them, of
+/// each element of each job before it.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    plan: Arc<Workflow>,
+    node: usize,
+    /// The directory of the workflow's files.
+    dir: PathBuf,
+}
+
+impl Inputs {
+    /// Those of one job of a file, from the directory of its workflow; `None`: it gets none.
+    fn new(plan: &Arc<Workflow>, node: usize, dir: PathBuf) -> Option<Inputs> {
+        let gets_some = plan.jobs.get(node).is_some_and(|job| !job.inputs.is_empty());
+        gets_some.then(|| Inputs { plan: plan.clone(), node, dir })
+    }
+
+    /// The files of each element, in the order of the file. Not for the loop: there may be as many as a workflow has
+    /// elements.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Input<'_>> {
+        let inputs = self.plan.jobs.get(self.node).into_iter().flat_map(|job| &job.inputs);
+        inputs.flat_map(move |(node, wanted)| {
+            let before = &self.plan.jobs[*node];
+            (0..before.elements()).map(move |element| Input {
+                job: &before.name,
+                from: element_directory(&self.dir, *node, element),
+                wanted,
+                // Elements leave files of the same names.
+                below: before.index(element).map(|n| format!("{}/{n}", before.name)).unwrap_or_default(),
+            })
+        })
+    }
+}
+
+/// The directory of the files of one element, whatever its attempt: a later one replaces them.
+fn element_directory(workflow: &Path, node: usize, element: usize) -> PathBuf {
+    workflow.join(format!("{node}-{element}"))
+}
+
 /// The loop's side. At most one collection of each running job is under way.
 #[derive(Debug)]
 pub(super) struct Outputs {
@@ -68,9 +108,9 @@ impl Outputs {
         self.dir.join(workflow.to_string())
     }
 
-    /// The directory of the files of one element, whatever its attempt: a later one replaces them.
-    pub(super) fn of_element(&self, workflow: WorkflowId, node: usize, element: usize) -> PathBuf {
-        self.of(workflow).join(format!("{node}-{element}"))
+    /// The files of other jobs that a job of a workflow with this file gets; `None`: it gets none.
+    pub(super) fn inputs_of(&self, plan: &Arc<Workflow>, part: &Part) -> Option<Inputs> {
+        Inputs::new(plan, part.node as usize, self.of(part.workflow))
     }
 
     /// Has files taken out of a job's /work, as many bytes as there is room for.
@@ -82,7 +122,7 @@ impl Outputs {
         paths: Vec<String>,
         room: Arc<AtomicU64>,
     ) {
-        let into = self.of_element(part.workflow, part.node as usize, part.element as usize);
+        let into = element_directory(&self.of(part.workflow), part.node as usize, part.element as usize);
         let request = Collect { id, work, paths, into, room, pending: self.pending.token() };
         if self.requests.send(request).is_err() {
             diag::limited!(Level::Error, "the threads of outputs are gone");
@@ -115,4 +155,31 @@ pub(super) fn start(
     };
     let thread = std::thread::Builder::new().name("outputs".into());
     thread.spawn(work).map_err(|source| DaemonError::Thread { name: "outputs", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::parse;
+
+    /// The loop made an entry for each of the elements, with all paths, at each start.
+    #[test]
+    fn inputs_are_named_by_whoever_copies_them() {
+        let text = "jobs:\n  many: {command: x, array: 0-9999, outputs: [a, b]}\n  \
+                    one: {command: y, outputs: [c]}\n  \
+                    last: {command: z, requires: [many, one], inputs: {many: [a, b], one: [c]}}\n";
+        let plan = Arc::new(parse(text).unwrap());
+        let dir = PathBuf::from("/outputs/w");
+        assert!(Inputs::new(&plan, 0, dir.clone()).is_none() && Inputs::new(&plan, 9, dir.clone()).is_none());
+        let inputs = Inputs::new(&plan, 2, dir).unwrap();
+        assert_eq!(Arc::strong_count(&plan), 2, "what is handed over is the file itself");
+        let named: Vec<Input<'_>> = inputs.iter().collect();
+        assert_eq!(named.len(), 10_001);
+        assert!(named[..10_000].iter().all(|input| std::ptr::eq(input.wanted, named[0].wanted)), "no copies");
+        assert_eq!((named[7].job, named[7].below.as_str()), ("many", "many/7"));
+        assert_eq!(named[7].from, Path::new("/outputs/w/0-7"));
+        let last = &named[10_000];
+        assert_eq!((last.job, last.below.as_str(), last.wanted), ("one", "", &["c".to_owned()][..]));
+        assert_eq!(last.from, Path::new("/outputs/w/1-0"));
+    }
 }

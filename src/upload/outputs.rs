@@ -266,13 +266,13 @@ fn read(dir: &Path) -> io::Result<Manifest> {
 
 /// Files of another job, for one that gets them.
 #[derive(Debug, Clone)]
-pub struct Input {
+pub struct Input<'p> {
     /// The name of that job.
-    pub job: String,
+    pub job: &'p str,
     /// The directory that keeps its files.
     pub from: PathBuf,
     /// The paths that are wanted.
-    pub wanted: Vec<String>,
+    pub wanted: &'p [String],
     /// A directory below /work that they get; empty: /work itself.
     pub below: String,
 }
@@ -281,9 +281,9 @@ pub struct Input {
 ///
 /// # Errors
 /// They were not kept, with the reason; a path that the other job did not make; or as for writing uploads.
-pub fn give(work: BorrowedFd<'_>, input: &Input, owner: u32) -> Result<Written, UploadError> {
+pub fn give(work: BorrowedFd<'_>, input: &Input<'_>, owner: u32) -> Result<Written, UploadError> {
     let Input { job, from, wanted, below } = input;
-    let missing = |why: String| UploadError::Input { job: job.clone(), why };
+    let missing = |why: String| UploadError::Input { job: (*job).to_owned(), why };
     let unread = |why: io::Error| match why.kind() {
         io::ErrorKind::NotFound => missing("it left none, or they were lost with its /work".to_owned()),
         _ => missing(format!("cannot read {}: {why}", from.display())),
@@ -293,7 +293,7 @@ pub fn give(work: BorrowedFd<'_>, input: &Input, owner: u32) -> Result<Written, 
         return Err(missing(why));
     }
     let data = File::open(from.join("data")).map_err(unread)?;
-    for name in wanted {
+    for name in *wanted {
         let one = [name.clone()];
         if !manifest.entries.iter().any(|kept| Wanted::Named(&one).has(&kept.entry.path())) {
             return Err(missing(format!("it did not leave \"{}\"", printable(name.as_bytes()))));

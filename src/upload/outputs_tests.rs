@@ -29,7 +29,7 @@ impl Places {
     fn give(&self, wanted: &[&str], below: &str) -> Result<Written, UploadError> {
         let wanted: Vec<String> = wanted.iter().map(|path| (*path).to_owned()).collect();
         let owner = fs::metadata(&self.next).unwrap().uid();
-        let input = Input { job: "a".into(), from: self.kept.clone(), wanted, below: below.into() };
+        let input = Input { job: "a", from: self.kept.clone(), wanted: &wanted, below: below.into() };
         give(File::open(&self.next).unwrap().as_fd(), &input, owner)
     }
 }

@@ -55,7 +55,7 @@ fn collect_files(core: &mut Core, id: JobId) {
         return hand_out_tree(core, id);
     }
     let Some(part) = core.jobs.get(id).and_then(|job| job.spec.part) else { return };
-    let (paths, most) = (outputs_of(core, &part), room_of(core, &part));
+    let (paths, most) = (outputs_of(core, &part).to_vec(), room_of(core, &part));
     let Some(run) = core.jobs.get_mut(id).and_then(|job| job.run.as_mut()) else { return };
     let root = run.work.as_mut().and_then(|work| work.root.take());
     match root.filter(|_| !paths.is_empty()) {

@@ -123,7 +123,7 @@ pub(in crate::daemon) fn hand_over(
     }
     let host_id = sandbox.host_id().unwrap_or_default();
     diag::event!(Level::Debug, "job goes to a spawner", jobId = id, hostId = host_id);
-    let data = spec.part.map(|part| data_of(core, &part)).unwrap_or_default();
+    let data = spec.part.and_then(|part| data_of(core, &part));
     let leaves_files = spec.part.is_some_and(|part| !outputs_of(core, &part).is_empty());
     let keeps_work = leaves_files || spec.build.is_some();
     if keeps_work && let Some(job) = core.jobs.get(id) {

@@ -8,6 +8,7 @@ use log::Level;
 use super::leave_queues;
 use crate::daemon::command::CommandError;
 use crate::daemon::core::Core;
+use crate::daemon::outputs::Inputs;
 use crate::daemon::workflows::{Body, Ended, Flow, Over, Place};
 use crate::diag;
 use crate::job::exit::StopCause;
@@ -17,7 +18,6 @@ use crate::state::workflow::WorkflowEnd;
 use crate::state::{ElementRecord, WorkflowChange, not_recorded};
 use crate::sys::clock::now_ns;
 use crate::upload::JobInputs;
-use crate::upload::outputs::Input;
 use crate::workflow::{NodeStatus, Workflow, WorkflowJob};
 
 /// The place of a job, as a graph counts it.
@@ -112,27 +112,14 @@ fn job_of<'c>(core: &'c Core, part: &Part) -> Option<(&'c Arc<Workflow>, &'c Wor
 }
 
 /// The files that a job leaves for others.
-pub(super) fn outputs_of(core: &Core, part: &Part) -> Vec<String> {
-    job_of(core, part).map(|(_, job)| job.outputs.clone()).unwrap_or_default()
+pub(super) fn outputs_of<'c>(core: &'c Core, part: &Part) -> &'c [String] {
+    job_of(core, part).map(|(_, job)| job.outputs.as_slice()).unwrap_or_default()
 }
 
-/// The files of other jobs that a job gets.
-pub(super) fn data_of(core: &Core, part: &Part) -> Vec<Input> {
-    let Some((plan, job)) = job_of(core, part) else { return Vec::new() };
-    let mut found = Vec::new();
-    for (node, wanted) in &job.inputs {
-        let before = &plan.jobs[*node];
-        for element in 0..before.elements() {
-            found.push(Input {
-                job: before.name.clone(),
-                from: core.streams.outputs.of_element(part.workflow, *node, element),
-                wanted: wanted.clone(),
-                // Elements leave files of the same names.
-                below: before.index(element).map(|n| format!("{}/{n}", before.name)).unwrap_or_default(),
-            });
-        }
-    }
-    found
+/// The files of other jobs that a job gets; `None`: it gets none.
+pub(super) fn data_of(core: &Core, part: &Part) -> Option<Inputs> {
+    let (plan, _) = job_of(core, part)?;
+    core.streams.outputs.inputs_of(plan, part)
 }
 
 /// Bytes of files that the jobs of a workflow may still leave.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
+use crate::daemon::outputs::Inputs;
 use crate::daemon::provision::{
     Gpus, Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
 };
@@ -24,7 +25,7 @@ use crate::state::record::Process;
 use crate::state::{Record, intent, not_recorded};
 use crate::sys::clock::now_ns;
 use crate::sys::pidfd::kill_and_reap;
-use crate::upload::outputs::{self, Input};
+use crate::upload::outputs;
 use crate::upload::{self, Claim, JobInputs, Upload, UploadError, Wanted};
 use crate::volume::Volume;
 
@@ -45,7 +46,7 @@ pub(in crate::daemon) struct StartRequest {
     /// Where it is counted what the job was refused.
     pub(in crate::daemon) counted: Arc<AtomicU64>,
     /// Files of other jobs that it gets.
-    pub(in crate::daemon) data: Vec<Input>,
+    pub(in crate::daemon) data: Option<Inputs>,
     /// Whether its root is to be made first, which takes as long as a runtime is complicated.
     pub(in crate::daemon) is_new_root: bool,
     /// Its runtime, if it has one.
@@ -79,7 +80,7 @@ impl StartRequest {
         self.is_new_root
             || mounts
             || !self.claims.is_empty()
-            || !self.data.is_empty()
+            || self.data.is_some()
             || self.inputs.are_large(&self.spec)
     }
 }
@@ -279,7 +280,7 @@ impl Spawner {
             .and_then(|()| self.find_user(&sandbox, &spec))
             .and_then(|found| {
                 let payload = Payload { spec: &spec, runtime: runtime.as_ref(), found: found.as_ref() };
-                self.configure(&sandbox, payload, inputs, (&claims, &data), record)
+                self.configure(&sandbox, payload, inputs, (&claims, data.as_ref()), record)
             });
         let WarmSandbox { id, init, held, work, .. } = sandbox;
         let at = Instant::now();
@@ -374,7 +375,7 @@ impl Spawner {
         sandbox: &WarmSandbox,
         payload: Payload<'_>,
         inputs: InputSource,
-        (claims, data): (&[Claim], &[Input]),
+        (claims, data): (&[Claim], Option<&Inputs>),
         record: Option<Box<Record>>,
     ) -> Result<(), String> {
         let Payload { spec, runtime, found } = payload;
@@ -435,7 +436,7 @@ impl Spawner {
         Payload { spec, found, .. }: Payload<'_>,
         uploads: &[Upload],
         claims: &[Claim],
-        data: &[Input],
+        data: Option<&Inputs>,
     ) -> Result<(), String> {
         let failed = |e: UploadError| format!("failed to create isolated environment: {e}");
         let work = sandbox.work.as_fd();
@@ -463,8 +464,8 @@ impl Spawner {
         }
         upload::write_beneath(work, uploads, owner, group).map_err(failed)?;
         let mut entries = uploads.len() + claims.iter().map(|claim| claim.stored().entries()).sum::<usize>();
-        for input in data {
-            let written = outputs::give(work, input, owner).map_err(failed)?;
+        for input in data.into_iter().flat_map(Inputs::iter) {
+            let written = outputs::give(work, &input, owner).map_err(failed)?;
             bytes += written.bytes;
             entries += written.files;
         }
