@@ -109,9 +109,15 @@ pub struct Look {
 const SAME: i64 = 1_000_000_000;
 
 impl Tally {
-    /// Takes in the entries of the job, as a look shows them. The destinations that are new.
-    pub fn add<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, look: Look) -> Vec<Target> {
-        let (mut new, mut beyond) = (Vec::new(), 0);
+    /// Takes in entries of the job, as a look shows them, all at once or piece by piece. The destinations that are new.
+    /// `beyond` counts packets of this look to destinations that have no room; 0 before its first piece.
+    pub fn add<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+        look: Look,
+        beyond: &mut u64,
+    ) -> Vec<(Target, Row)> {
+        let mut new = Vec::new();
         for Entry { target, packets, age, .. } in entries {
             let age = i64::try_from(age.as_nanos()).unwrap_or(0);
             let entry_ns = look.monotonic_ns - age;
@@ -123,12 +129,12 @@ impl Tally {
             } else if self.rows.len() < MOST_ROWS {
                 let row = Row { first_ns: look.wall_ns - age, before: 0, shown: *packets, entry_ns };
                 self.rows.insert(*target, row);
-                new.push(*target);
+                new.push((*target, row));
             } else {
-                beyond += packets;
+                *beyond += packets;
             }
         }
-        self.uncounted = self.uncounted.max(beyond);
+        self.uncounted = self.uncounted.max(*beyond);
         new
     }
 
@@ -166,16 +172,16 @@ mod tests {
     #[test]
     fn count_goes_on_when_an_entry_has_expired_and_came_again() {
         let mut tally = Tally::default();
-        assert_eq!(tally.add([entry(1, 3, 5), entry(2, 1, 0)].iter(), at(100)).len(), 2);
-        assert!(tally.add([entry(1, 7, 6)].iter(), at(101)).is_empty());
+        assert_eq!(tally.add([entry(1, 3, 5), entry(2, 1, 0)].iter(), at(100), &mut 0).len(), 2);
+        assert!(tally.add([entry(1, 7, 6)].iter(), at(101), &mut 0).is_empty());
         assert_eq!((tally.packets(), tally.rows().next().unwrap().1.first_ns), (8, (1_000_000 + 95) * S));
         // Expired, and there again with fewer packets, then with more.
-        tally.add([entry(1, 2, 1)].iter(), at(4000));
+        tally.add([entry(1, 2, 1)].iter(), at(4000), &mut 0);
         assert_eq!(tally.packets(), 7 + 2 + 1);
-        tally.add([entry(1, 50, 1)].iter(), at(9000));
+        tally.add([entry(1, 50, 1)].iter(), at(9000), &mut 0);
         assert_eq!(tally.packets(), 7 + 2 + 50 + 1);
         // Somebody sets the clock on the wall.
-        tally.add([entry(1, 51, 2)].iter(), Look { wall_ns: 5, ..at(9001) });
+        tally.add([entry(1, 51, 2)].iter(), Look { wall_ns: 5, ..at(9001) }, &mut 0);
         assert_eq!((tally.packets(), tally.rows().next().unwrap().1.first_ns), (61, (1_000_000 + 95) * S));
     }
 
@@ -188,7 +194,11 @@ mod tests {
         };
         for second in 0..3 {
             let many: Vec<Entry> = (0..MOST_ROWS as u32 + 7).map(|n| at_age(n, second)).collect();
-            tally.add(many.iter(), at(second.cast_signed()));
+            let (mut beyond, look) = (0, at(second.cast_signed()));
+            // In pieces, as whoever holds a lock meanwhile takes it in.
+            let new: usize =
+                many.chunks(300).map(|some| tally.add(some.iter(), look, &mut beyond).len()).sum();
+            assert_eq!((new, beyond), (if second == 0 { MOST_ROWS } else { 0 }, 14));
         }
         assert_eq!((tally.rows().count(), tally.uncounted()), (MOST_ROWS, 14));
         assert_eq!(tally.packets(), 2 * (MOST_ROWS as u64 + 7));

@@ -8,7 +8,8 @@
 //! While jobs have a network, the keeper looks at the router's ledger every second. It counts new entries, and
 //! tells the job of them in `/run/joblet/denials` ([`note`]). [`reasons`] has the words.
 //!
-//! The two locks are apart: the loop takes the one of the jobs, under which nobody talks to the kernel.
+//! The two locks are apart: the loop takes the one of the jobs, when a job ends. Under that one nobody talks to the kernel or
+//! puts words together, and who takes in what the router shows holds it for [`PIECE`] entries of one job at a time.
 
 mod change;
 pub(super) mod keeper;
@@ -23,17 +24,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) use change::EgressChange;
-use note::Note;
+use note::{Note, Told};
 
 use super::provision::Wiring;
 use crate::job::egress::List;
 use crate::job::{Denial, Denials, JobId};
-use crate::network::denials::{Entry, Look, Tally};
+use crate::network::denials::{Entry, Look, Row, Tally, Target};
 use crate::network::{EgressSets, Lease, NetworkError, RouterConfig};
 use crate::sys::clock::{monotonic_ns, now_ns};
 
 /// Names of one job that are counted each for itself.
 const MOST_NAMES: usize = 1000;
+/// Entries of the ledger that are taken in while the loop waits. A job may have tens of thousands.
+const PIECE: usize = 256;
 
 /// The lists of jobs, and what was refused.
 #[derive(Debug)]
@@ -61,17 +64,34 @@ pub(super) struct Watched {
 struct Refused {
     job: Watched,
     tally: Tally,
-    names: BTreeMap<String, Name>,
+    names: BTreeMap<Arc<str>, Name>,
     uncounted_names: u64,
     note: Note,
     // Something may be in the router although nothing of it was seen here.
     adopted: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Name {
     first_ns: i64,
     count: u64,
+}
+
+/// What the words about a refusal follow from. They are put together without the lock.
+#[derive(Debug, Clone)]
+struct Terms {
+    id: JobId,
+    network: String,
+    list: Option<Arc<List>>,
+}
+
+/// What a job was refused until now, to be put into words.
+#[derive(Debug)]
+struct Seen {
+    terms: Terms,
+    targets: Vec<(Target, Row)>,
+    names: Vec<(Arc<str>, Name)>,
+    uncounted: u64,
 }
 
 impl Egress {
@@ -174,36 +194,70 @@ impl Egress {
         let Some(entries) = self.with_sets(wiring, EgressSets::denials)? else { return Ok(()) };
         let look = Look { wall_ns: now_ns(), monotonic_ns: monotonic_ns() };
         let config = wiring.router_config();
-        // Sorted before the lock, for which the loop would wait.
+        self.take_in(&entries, look, |terms, target, row| terms.target(target, row, &config));
+        Ok(())
+    }
+
+    /// Counts the entries of a look, and tells jobs of those that are new.
+    fn take_in(&self, entries: &[Entry], look: Look, words: impl Fn(&Terms, &Target, &Row) -> Denial) {
         let mut by_job: BTreeMap<Ipv4Addr, Vec<&Entry>> = BTreeMap::new();
         entries.iter().for_each(|entry| by_job.entry(entry.job).or_default().push(entry));
-        let mut jobs = self.jobs();
         for (address, entries) in by_job {
-            let Some(refused) = jobs.get_mut(&address) else { continue };
-            for target in refused.tally.add(entries.into_iter(), look) {
-                let row = refused.row_of(&target, &config);
-                refused.note.add(row.as_ref());
+            let mut beyond = 0;
+            for piece in entries.chunks(PIECE) {
+                let Some((terms, new)) = self.count(address, piece, look, &mut beyond) else { continue };
+                let told = new.iter().map(|(target, row)| Told::new(&words(&terms, target, row)));
+                self.note(address, terms.id, told.collect());
             }
-            refused.count();
         }
-        Ok(())
+    }
+
+    /// Counts entries of one job; those that it is to be told of.
+    fn count(
+        &self,
+        address: Ipv4Addr,
+        entries: &[&Entry],
+        look: Look,
+        beyond: &mut u64,
+    ) -> Option<(Terms, Vec<(Target, Row)>)> {
+        let mut jobs = self.jobs();
+        let refused = jobs.get_mut(&address)?;
+        let new = refused.tally.add(entries.iter().copied(), look, beyond);
+        refused.count();
+        (!new.is_empty() && !refused.note.is_full()).then(|| (refused.terms(), new))
+    }
+
+    /// Has lines written for a job, unless its address has gone to another one.
+    fn note(&self, address: Ipv4Addr, id: JobId, told: Vec<Told>) {
+        let mut jobs = self.jobs();
+        if let Some(refused) = jobs.get_mut(&address).filter(|refused| refused.job.id == id) {
+            told.into_iter().for_each(|told| refused.note.add(told));
+        }
     }
 
     /// The resolver has refused a name.
     pub(super) fn name_refused(&self, address: Ipv4Addr, name: &str, count: u64) {
+        if let Some((terms, first)) = self.count_name(address, name, count) {
+            self.note(address, terms.id, vec![Told::new(&terms.name(name, &first))]);
+        }
+    }
+
+    /// Counts a name that was refused; what the job is to be told, if it is a new one.
+    fn count_name(&self, address: Ipv4Addr, name: &str, count: u64) -> Option<(Terms, Name)> {
         let mut jobs = self.jobs();
-        let Some(refused) = jobs.get_mut(&address) else { return };
+        let refused = jobs.get_mut(&address)?;
+        let mut new = None;
         if let Some(known) = refused.names.get_mut(name) {
             known.count = known.count.saturating_add(count);
         } else if refused.names.len() < MOST_NAMES {
             let first = Name { first_ns: now_ns(), count };
-            let row = refused.name_row(name, &first);
-            refused.note.add(Some(&row));
-            refused.names.insert(name.to_owned(), first);
+            refused.names.insert(name.into(), first);
+            new = Some((refused.terms(), first));
         } else {
             refused.uncounted_names = refused.uncounted_names.saturating_add(count);
         }
         refused.count();
+        new
     }
 
     /// The destinations that a job was refused until now. The resolver is heard and the ledger looked at first. Not for the
@@ -215,7 +269,8 @@ impl Egress {
         }
         self.look(wiring)?;
         let config = wiring.router_config();
-        Ok(self.jobs().get(&address).map(|refused| refused.all(&config)).unwrap_or_default())
+        let seen = self.jobs().get(&address).map(Refused::seen);
+        Ok(seen.map(|seen| seen.in_words(&config)).unwrap_or_default())
     }
 
     /// Writes what is new to the files of jobs.
@@ -265,8 +320,24 @@ impl Refused {
         self.job.counted.store(self.tally.packets().saturating_add(names), Ordering::Relaxed);
     }
 
-    fn name_row(&self, name: &str, seen: &Name) -> Denial {
-        let (rule, allow) = reasons::of_name(name, self.job.list.as_deref());
+    fn terms(&self) -> Terms {
+        Terms { id: self.job.id, network: self.job.network.clone(), list: self.job.list.clone() }
+    }
+
+    /// A copy without words: at most as many rows as [`MOST_NAMES`] and the tally have room for.
+    fn seen(&self) -> Seen {
+        Seen {
+            terms: self.terms(),
+            targets: self.tally.rows().map(|(target, row)| (*target, *row)).collect(),
+            names: self.names.iter().map(|(name, seen)| (name.clone(), *seen)).collect(),
+            uncounted: self.tally.uncounted().saturating_add(self.uncounted_names),
+        }
+    }
+}
+
+impl Terms {
+    fn name(&self, name: &str, seen: &Name) -> Denial {
+        let (rule, allow) = reasons::of_name(name, self.list.as_deref());
         Denial {
             name: name.to_owned(),
             address: None,
@@ -279,10 +350,9 @@ impl Refused {
         }
     }
 
-    fn row_of(&self, target: &crate::network::denials::Target, config: &RouterConfig) -> Option<Denial> {
-        let (_, row) = self.tally.rows().find(|(other, _)| *other == target)?;
-        let (rule, allow) = reasons::of_target(target, &self.job.network, self.job.list.as_deref(), config);
-        Some(Denial {
+    fn target(&self, target: &Target, row: &Row, config: &RouterConfig) -> Denial {
+        let (rule, allow) = reasons::of_target(target, &self.network, self.list.as_deref(), config);
+        Denial {
             name: String::new(),
             address: Some(target.address),
             port: target.port,
@@ -291,14 +361,22 @@ impl Refused {
             first_ns: row.first_ns,
             rule,
             allow,
-        })
-    }
-
-    fn all(&self, config: &RouterConfig) -> Denials {
-        let targets = self.tally.rows().filter_map(|(target, _)| self.row_of(target, config));
-        let names = self.names.iter().map(|(name, seen)| self.name_row(name, seen));
-        let mut rows: Vec<Denial> = targets.chain(names).collect();
-        rows.sort_by_key(|row| row.first_ns);
-        Denials { rows, uncounted: self.tally.uncounted().saturating_add(self.uncounted_names) }
+        }
     }
 }
+
+impl Seen {
+    /// The rows as replies show them, the first refused first.
+    fn in_words(self, config: &RouterConfig) -> Denials {
+        let Seen { terms, targets, names, uncounted } = self;
+        let targets = targets.iter().map(|(target, row)| terms.target(target, row, config));
+        let names = names.iter().map(|(name, seen)| terms.name(name, seen));
+        let mut rows: Vec<Denial> = targets.chain(names).collect();
+        rows.sort_by_key(|row| row.first_ns);
+        Denials { rows, uncounted }
+    }
+}
+
+#[cfg(test)]
+#[path = "egress_tests.rs"]
+mod tests;

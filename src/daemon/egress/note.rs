@@ -58,6 +58,13 @@ pub(super) struct Note {
     told: BTreeSet<String>,
 }
 
+/// One destination for the file, in words.
+#[derive(Debug)]
+pub(super) struct Told {
+    key: String,
+    line: String,
+}
+
 /// Lines that go to the file.
 #[derive(Debug)]
 pub(super) struct Due {
@@ -92,24 +99,16 @@ impl Note {
         Note { path, waiting: String::new(), written: text.len(), full, told }
     }
 
-    /// Has a destination written.
-    pub(super) fn add(&mut self, denial: Option<&Denial>) {
-        let Some(denial) = denial.filter(|_| !self.full) else { return };
-        let address = denial.address.map(|address| address.to_string()).unwrap_or_default();
-        if self.told.contains(&key(&denial.name, &address, denial.port.into(), &denial.protocol)) {
+    /// Whether no more lines are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Has a destination written, unless an earlier daemon has.
+    pub(super) fn add(&mut self, Told { key, mut line }: Told) {
+        if self.full || self.told.contains(&key) {
             return;
         }
-        let at = Timestamp::from_nanosecond(denial.first_ns.into()).unwrap_or_default();
-        let line = Line {
-            time: format!("{at:.3}"),
-            name: &denial.name,
-            address: denial.address,
-            port: denial.port,
-            protocol: &denial.protocol,
-            rule: &denial.rule,
-            allow: &denial.allow,
-        };
-        let mut line = serde_json::to_string(&line).unwrap_or_default() + "\n";
         if self.written + line.len() + MORE.len() > MOST {
             self.full = true;
             line = MORE.to_owned();
@@ -122,6 +121,27 @@ impl Note {
     pub(super) fn due(&mut self) -> Option<Due> {
         let lines = std::mem::take(&mut self.waiting);
         (!lines.is_empty()).then(|| Due { path: self.path.clone(), lines })
+    }
+}
+
+impl Told {
+    /// The line of a destination.
+    pub(super) fn new(denial: &Denial) -> Told {
+        let address = denial.address.map(|address| address.to_string()).unwrap_or_default();
+        let at = Timestamp::from_nanosecond(denial.first_ns.into()).unwrap_or_default();
+        let line = Line {
+            time: format!("{at:.3}"),
+            name: &denial.name,
+            address: denial.address,
+            port: denial.port,
+            protocol: &denial.protocol,
+            rule: &denial.rule,
+            allow: &denial.allow,
+        };
+        Told {
+            key: key(&denial.name, &address, denial.port.into(), &denial.protocol),
+            line: serde_json::to_string(&line).unwrap_or_default() + "\n",
+        }
     }
 }
 
@@ -168,7 +188,7 @@ mod tests {
             allow: "--egress \"x\"".into(),
         };
         for n in 0..2000 {
-            note.add(Some(&denial(n)));
+            note.add(Told::new(&denial(n)));
             if n % 100 == 0 {
                 note.due().into_iter().for_each(Due::write);
             }
@@ -182,12 +202,12 @@ mod tests {
         assert_eq!(lines[0]["address"], "0.0.0.0");
         assert_eq!(lines[0]["time"], "1970-01-01T00:00:01.000Z");
         assert_eq!(lines.last().unwrap()["more"], true);
-        assert!(Note::new(path.clone(), true).full);
+        assert!(Note::new(path.clone(), true).is_full());
         // The next daemon sees the same entries of the ledger.
         std::fs::write(&path, text.lines().next().unwrap().to_owned() + "\n").unwrap();
         let mut next = Note::new(path.clone(), true);
-        next.add(Some(&denial(0)));
-        next.add(Some(&denial(1)));
+        next.add(Told::new(&denial(0)));
+        next.add(Told::new(&denial(1)));
         next.due().unwrap().write();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
     }
