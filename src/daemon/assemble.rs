@@ -23,7 +23,7 @@ use super::events::WorkerEvent;
 use super::gpus::Gpus;
 use super::history;
 use super::install::Installer;
-use super::jobs::{JobTable, Schedule, Slots};
+use super::jobs::{JobTable, Schedule, Slots, Sweep};
 use super::ledger::Ledger;
 use super::lifecycle;
 use super::networks::Known;
@@ -176,6 +176,7 @@ impl Daemon {
             settings: settings(config),
             node: node.clone(),
             jobs: JobTable::new(kept_limits(config)),
+            sweep: Sweep::default(),
             slots: Slots::new(jobs),
             schedule,
             staging: threads.start_staging(stage, uploads.0.clone(), backlog_limits(config))?,

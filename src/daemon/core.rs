@@ -14,7 +14,7 @@ use super::evidence::Evidence;
 use super::freezer::Freezer;
 use super::history::History;
 use super::inspection::Inspection;
-use super::jobs::{JobTable, Lane, Schedule, Slots};
+use super::jobs::{JobTable, Lane, Schedule, Slots, Sweep};
 use super::ledger::Ledger;
 use super::outputs::Outputs;
 use super::pool::Pool;
@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) node: Arc<Node>,
     /// All jobs, and facts about them that are not stepped yet.
     pub(super) jobs: JobTable,
+    /// Finished jobs that go, some in each turn.
+    pub(super) sweep: Sweep,
     /// The right to run, and the queue for it.
     pub(super) slots: Slots,
     /// Jobs that wait for their time.

@@ -41,8 +41,8 @@ pub(super) struct EventLoop {
     workers: Inbox<WorkerEvent>,
     commands: Inbox<Command>,
     core: Core,
-    /// Workflows have more to submit now.
-    feeds: bool,
+    /// Workflows have more to submit now, or more jobs are to be forgotten.
+    goes_on: bool,
 }
 
 impl EventLoop {
@@ -59,7 +59,7 @@ impl EventLoop {
     ) -> io::Result<Self> {
         let mut source = SourceFd(&signals.as_raw_fd());
         poll.registry().register(&mut source, super::sources::SIGNALS, Interest::READABLE)?;
-        Ok(EventLoop { poll, signals, workers, commands, core, feeds: true })
+        Ok(EventLoop { poll, signals, workers, commands, core, goes_on: true })
     }
 
     /// The owners, before the loop turns and after it.
@@ -77,7 +77,7 @@ impl EventLoop {
         schedule_first();
         let mut events = Events::with_capacity(256);
         while !self.is_over() {
-            let timeout = if self.feeds || self.core.jobs.has_facts() {
+            let timeout = if self.goes_on || self.core.jobs.has_facts() {
                 Some(Duration::ZERO)
             } else {
                 self.core.clock.timers.wait(Instant::now())
@@ -108,7 +108,8 @@ impl EventLoop {
             self.step_facts();
         }
         // Before the loop waits: a job starts in the turn in which its condition came true.
-        self.feeds = command::feed_workflows(&mut self.core);
+        let feeds = command::feed_workflows(&mut self.core);
+        self.goes_on = lifecycle::forget_some(&mut self.core) || feeds;
         self.step_facts();
     }
 
@@ -219,7 +220,7 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::Cleanup(CleanupEvent::Evidence(id, evidence)) => {
             lifecycle::on_evidence(core, id, *evidence);
         }
-        WorkerEvent::Cleanup(CleanupEvent::Measured(id, bytes)) => lifecycle::on_measured(core, id, bytes),
+        WorkerEvent::Cleanup(CleanupEvent::Measured(id, bytes)) => core.jobs.measured(id, bytes),
         WorkerEvent::Cleanup(CleanupEvent::WorkDone(lease, _pending)) => {
             if let Some(lease) = lease {
                 core.supply.identities.release(lease);

@@ -2,7 +2,9 @@
 //! that are not stepped yet.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 
+use super::kept::End;
 use super::{Job, Kept, KeptLimits};
 use crate::daemon::command::request::CommandError;
 use crate::job::state::Fact;
@@ -14,8 +16,10 @@ pub(in crate::daemon) struct JobTable {
     jobs: BTreeMap<u64, Job>,
     serials: BTreeMap<JobId, u64>,
     requests: HashMap<String, JobId>,
+    // Those that are not terminal.
+    live: BTreeSet<u64>,
     // Those that are terminal, in the order of their ends.
-    ended: BTreeSet<(Option<i64>, u64)>,
+    ended: BTreeSet<End>,
     // The bytes of those.
     kept: Kept,
     last: u64,
@@ -29,6 +33,7 @@ impl JobTable {
             jobs: BTreeMap::new(),
             serials: BTreeMap::new(),
             requests: HashMap::new(),
+            live: BTreeSet::new(),
             ended: BTreeSet::new(),
             kept: Kept::new(limits),
             last: 0,
@@ -47,6 +52,8 @@ impl JobTable {
         self.last = self.last.max(job.serial);
         if job.state.is_finished() {
             count_ended(&mut self.ended, &mut self.kept, &job);
+        } else {
+            self.live.insert(job.serial);
         }
         self.serials.insert(job.id, job.serial);
         if !job.spec.request_id.is_empty() {
@@ -81,11 +88,29 @@ impl JobTable {
         self.jobs.get(serial).map(|job| job.id)
     }
 
+    /// The last one, in the order of ends, of the jobs that are terminal.
+    pub(in crate::daemon) fn last_end(&self) -> Option<End> {
+        self.ended.last().copied()
+    }
+
+    /// Terminal jobs behind a place in the order of ends.
+    pub(in crate::daemon) fn ended_after(&self, after: Option<End>) -> impl Iterator<Item = (End, &Job)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.ended.range((from, Bound::Unbounded)).filter_map(|end| Some((*end, self.jobs.get(&end.1)?)))
+    }
+
+    /// Terminal jobs that ended before a time, ns since the epoch; those that ended first come first.
+    pub(in crate::daemon) fn ended_before(&self, before_ns: i64) -> impl Iterator<Item = JobId> {
+        let ends = self.ended.range((Some(i64::MIN), 0)..(Some(before_ns), 0));
+        ends.filter_map(|(_, serial)| self.jobs.get(serial).map(|job| job.id))
+    }
+
     /// Takes a job out.
     pub(in crate::daemon) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&self.serials.remove(&id)?)?;
         self.requests.remove(&job.spec.request_id);
         let end = (job.times.ended_ns, job.serial);
+        self.live.remove(&job.serial);
         self.ended.remove(&end);
         self.kept.remove(job.spec.client, end);
         Some(job)
@@ -94,6 +119,7 @@ impl JobTable {
     /// Counts a job among the terminal ones.
     pub(in crate::daemon) fn has_ended(&mut self, id: JobId) {
         if let Some(job) = self.serials.get(&id).and_then(|serial| self.jobs.get(serial)) {
+            self.live.remove(&job.serial);
             count_ended(&mut self.ended, &mut self.kept, job);
         }
     }
@@ -118,10 +144,15 @@ impl JobTable {
 
     /// The number of jobs that are not terminal.
     pub(in crate::daemon) fn live(&self) -> usize {
-        self.jobs.len() - self.ended.len()
+        self.live.len()
     }
 
-    /// All jobs, oldest first.
+    /// The jobs that are not terminal, oldest first.
+    pub(in crate::daemon) fn iter_live(&self) -> impl Iterator<Item = &Job> {
+        self.live.iter().filter_map(|serial| self.jobs.get(serial))
+    }
+
+    /// All jobs, oldest first. There may be a hundred thousand: for the start of the daemon alone.
     pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values()
     }
@@ -187,8 +218,58 @@ fn record_bytes(job: &Job) -> u64 {
 }
 
 /// Counts a job among the terminal ones, with the bytes of its record.
-fn count_ended(ended: &mut BTreeSet<(Option<i64>, u64)>, kept: &mut Kept, job: &Job) {
+fn count_ended(ended: &mut BTreeSet<End>, kept: &mut Kept, job: &Job) {
     let end = (job.times.ended_ns, job.serial);
     ended.insert(end);
     kept.add_record(job.spec.client, end, job.id, record_bytes(job));
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::job::state::State;
+    use crate::job::{Ending, ExitReason, JobSpec, Status};
+    use crate::output::Watermark;
+
+    pub(in super::super) fn table() -> JobTable {
+        JobTable::new(KeptLimits { output: u64::MAX, records: u64::MAX })
+    }
+
+    pub(in super::super) fn running(jobs: &mut JobTable) -> JobId {
+        let (id, spec) = (JobId::random(), Arc::new(JobSpec::bare()));
+        jobs.insert(Job::new(id, spec, State::Running, Watermark::new(), crate::stream::Watermark::new()));
+        id
+    }
+
+    /// A job that has ended at this time.
+    pub(in super::super) fn finished(jobs: &mut JobTable, at_ns: i64) -> JobId {
+        let id = running(jobs);
+        let (status, reason) = (Status::Completed, ExitReason::Exited);
+        let ending = Ending { status, reason, code: 0, signal: 0, message: String::new() };
+        if let Some(job) = jobs.get_mut(id) {
+            (job.state, job.times.ended_ns) = (State::Finished(ending), Some(at_ns));
+        }
+        jobs.has_ended(id);
+        id
+    }
+
+    #[test]
+    fn live_jobs_are_found_without_a_look_at_those_that_ended() {
+        let mut jobs = table();
+        let ended: Vec<JobId> = (0..50).map(|n| finished(&mut jobs, 50 - n)).collect();
+        let live = [running(&mut jobs), running(&mut jobs)];
+        assert_eq!(jobs.iter_live().map(|job| job.id).collect::<Vec<_>>(), live);
+        assert_eq!((jobs.live(), jobs.finished()), (2, 50));
+        // The one that came last ended first.
+        assert_eq!(jobs.ended_before(3).collect::<Vec<_>>(), [ended[49], ended[48]]);
+        assert_eq!(
+            jobs.ended_after(Some((Some(48), 3))).map(|(_, job)| job.id).collect::<Vec<_>>(),
+            [ended[1], ended[0]]
+        );
+        jobs.remove(live[0]);
+        jobs.remove(ended[0]);
+        assert_eq!((jobs.live(), jobs.finished(), jobs.iter_live().count()), (1, 49, 1));
+    }
 }

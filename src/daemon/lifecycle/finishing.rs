@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::forgetting::{forget_old, measure};
+use super::forgetting::{forget_timers, measure};
 use super::pooling::refill_later;
 use super::recording::answer_starters;
 use super::standing::{leave_queues, release_slot};
@@ -241,8 +241,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     release_slot(core, id);
     on_job_ended(core, id);
     refill_later(core);
-    // Last: it may be this one that goes.
-    forget_old(core);
+    forget_timers(core);
 }
 
 /// Has its history completed, behind the answer to who had a runtime tested by it: history takes its output.

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::workflows::forget_workflows;
+use super::workflows::forget_workflow;
 use crate::daemon::cleanup::{CleanupTask, WhenRemoved};
 use crate::daemon::command::CommandError;
 use crate::daemon::core::Core;
 use crate::daemon::history::WhenDeleted;
-use crate::daemon::jobs::Job;
+use crate::daemon::jobs::{Job, Slice};
 use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::JobId;
 use crate::sys::clock::now_ns;
 
+/// Finished jobs that one turn of the loop forgets or passes over at most; it goes on in the next turn, which comes at once.
+const SLICE: usize = 128;
 /// From one look for expired jobs to the next.
 const EXPIRY: Duration = Duration::from_secs(3600);
 
@@ -79,14 +81,8 @@ fn dismiss(mut job: Job) {
     }
 }
 
-/// Forgets finished jobs beyond the number that is kept, those that ended first, and timers of jobs that are gone.
-pub(super) fn forget_old(core: &mut Core) {
-    while core.jobs.finished() > core.settings.retention_max
-        && let Some(id) = core.jobs.oldest_finished()
-    {
-        forget_wholly(core, id);
-    }
-    forget_surplus(core);
+/// Drops timers of jobs that are gone.
+pub(super) fn forget_timers(core: &mut Core) {
     let (jobs, live) = (&core.jobs, core.jobs.live());
     let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
     core.clock.timers.weed(live, |timer| match timer {
@@ -102,34 +98,71 @@ pub(in crate::daemon) fn measure(core: &Core, id: JobId) {
     core.cleanup.measure([(id, core.node.kept(id))].into());
 }
 
-/// A finished job's output was measured.
-pub(in crate::daemon) fn on_measured(core: &mut Core, id: JobId, bytes: u64) {
-    core.jobs.measured(id, bytes);
-    forget_surplus(core);
+/// Forgets finished jobs and workflows that are too many, too large or too old, and those that a client wants deleted: as
+/// many as one turn does. `true`: there are more.
+pub(in crate::daemon) fn forget_some(core: &mut Core) -> bool {
+    let room = SLICE - forget_surplus(core, SLICE);
+    let room = room - forget_expired(core, room);
+    let room = room - delete_some(core, room);
+    // Each has as many elements as its file has.
+    forget_workflow(core, core.sweep.before_ns().unwrap_or(i64::MIN)) || room == 0 || core.sweep.is_busy()
 }
 
-/// Forgets finished jobs beyond the bytes that are kept: the oldest ones of the client that keeps most.
-fn forget_surplus(core: &mut Core) {
-    let mut gone: Option<(usize, &str)> = None;
-    while let Some((id, key)) = core.jobs.surplus() {
+/// Forgets finished jobs beyond the number and the bytes that are kept: those that ended first, and the oldest ones of the
+/// client that keeps most. How many.
+fn forget_surplus(core: &mut Core, most: usize) -> usize {
+    let (mut number, mut limit) = (0, None);
+    while number < most {
+        let too_many = core.jobs.finished() > core.settings.retention_max;
+        let oldest = core.jobs.oldest_finished().filter(|_| too_many).map(|id| (id, None));
+        let next = oldest.or_else(|| core.jobs.surplus().map(|(id, key)| (id, Some(key))));
+        let Some((id, key)) = next else { break };
         forget_wholly(core, id);
-        gone = Some((gone.map_or(1, |(number, _)| number + 1), key));
+        (number, limit) = (number + 1, key.or(limit));
     }
-    if let Some((number, limit)) = gone {
-        diag::limited!(Level::Info, "forgetting old jobs", number = number, limit = limit);
+    if let Some(key) = limit {
+        diag::limited!(Level::Info, "forgetting old jobs", number = number, limit = key);
     }
+    number
+}
+
+/// Forgets finished jobs that ended too long ago. How many.
+fn forget_expired(core: &mut Core, most: usize) -> usize {
+    let Some(before) = core.sweep.before_ns() else { return 0 };
+    let ids: Vec<JobId> = core.jobs.ended_before(before).take(most).collect();
+    if !ids.is_empty() {
+        diag::limited!(
+            Level::Info,
+            "forgetting old jobs",
+            number = ids.len(),
+            limit = "state.retention.days"
+        );
+        forget(core, &ids);
+    }
+    if ids.len() < most && core.workflows.surplus(before).is_none() {
+        core.sweep.has_expired();
+    }
+    ids.len()
+}
+
+/// Forgets jobs for DeleteAllJobs. How many were looked at.
+fn delete_some(core: &mut Core, most: usize) -> usize {
+    // A workflow that runs keeps its jobs: people look for what they wrote.
+    let workflows = &core.workflows;
+    let in_use = |job: &Job| job.spec.part.is_some_and(|part| workflows.is_live(part.workflow));
+    let Some(Slice { ids, looked_at, callers }) = core.sweep.slice(&core.jobs, in_use, most) else {
+        return 0;
+    };
+    if ids.is_empty() {
+        callers.removed(true);
+    } else {
+        forget_then(core, &ids, move |history_gone| callers.removed(history_gone));
+    }
+    looked_at
 }
 
 /// Forgets finished jobs that ended too long ago, now and from time to time.
 pub(in crate::daemon) fn expire(core: &mut Core) {
-    let before = now_ns().saturating_sub(core.settings.retention_ns);
-    let finished = core.jobs.iter().filter(|job| job.state.is_finished());
-    let expired = finished.filter(|job| job.times.ended_ns.is_some_and(|at| at < before));
-    let ids: Vec<JobId> = expired.map(|job| job.id).collect();
-    if !ids.is_empty() {
-        diag::event!(Level::Info, "forgetting old jobs", number = ids.len());
-        forget(core, &ids);
-    }
-    forget_workflows(core, before);
+    core.sweep.expire(now_ns().saturating_sub(core.settings.retention_ns));
     core.clock.timers.set(Instant::now() + EXPIRY, Timer::Expired);
 }

@@ -22,7 +22,7 @@ use crate::job::JobId;
 use crate::job::state::Effect;
 
 pub(super) use finishing::{collect_late, on_collected, on_evidence, on_tree_taken};
-pub(super) use forgetting::{expire, forget_then, measure, on_measured};
+pub(super) use forgetting::{expire, forget_some, forget_then, measure};
 pub(super) use pausing::{change_timeout, on_frozen, on_pause_over, on_timeout, pause, ran_for, resume};
 pub(super) use pooling::{
     discard_of_network, discard_of_runtime, expect_jobs, on_created, refill_if_quiet, take_warm,

@@ -33,7 +33,7 @@ pub(in crate::daemon) fn begin(core: &mut Core) {
         State::Scheduled | State::Queued => !remembered,
         _ => !core.settings.keep_jobs,
     };
-    let going: Vec<JobId> = core.jobs.iter().filter(|job| goes(&job.state)).map(|job| job.id).collect();
+    let going: Vec<JobId> = core.jobs.iter_live().filter(|job| goes(&job.state)).map(|job| job.id).collect();
     for id in going {
         leave_queues(core, id);
         core.jobs.note(id, Fact::Stop(StopCause::Shutdown));
@@ -58,9 +58,10 @@ pub(in crate::daemon) fn is_idle(core: &Core) -> bool {
         || core.supply.volumes.under_way() > 0
         || core.supply.runtimes.under_way() > 0
         || core.jobs.has_facts()
+        || core.sweep.is_busy()
         // Its thread would keep our process from its end. The watchdog ends the job.
         || core.streams.collector.is_held();
-    !under_way && !core.jobs.iter().any(|job| unfinished(&job.state))
+    !under_way && !core.jobs.iter_live().any(|job| unfinished(&job.state))
 }
 
 /// Ends the collector's threads, and the jobs that keep one from its end by a pipe: our process could not end before.

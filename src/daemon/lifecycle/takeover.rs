@@ -28,7 +28,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::finishing::{Lost, complete_history, conclude};
 use super::first_process::{Found, find_init, never_began, progress};
-use super::forgetting::expire;
+use super::forgetting::{expire, forget_some};
 use super::pausing::{run_timeout, take_over_pause};
 use super::recording::save;
 use super::running::watch_use;
@@ -106,6 +106,8 @@ pub(in crate::daemon) fn take_over(
     measure_kept(core);
     grant_slots(core);
     expire(core);
+    // Nobody is served yet, and nobody is to find what is too old.
+    while forget_some(core) {}
 }
 
 /// Numbers new wires behind those that are there, and marks running jobs whose wire is gone: they are not given a second

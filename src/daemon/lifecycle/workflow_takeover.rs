@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use log::Level;
 
-use super::workflows::{forget_workflows, row_of, settle};
+use super::workflows::{row_of, settle};
 use crate::daemon::command::SEALED;
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
@@ -49,7 +49,6 @@ pub(super) fn take_over_workflows(core: &mut Core, stored: Vec<(WorkflowRecord, 
         core.workflows.insert(entry);
         settle(core, serial);
     }
-    forget_workflows(core, i64::MIN);
 }
 
 /// The bytes of all files that the jobs of a workflow have left.

@@ -256,7 +256,6 @@ fn end(core: &mut Core, serial: u64) {
     core.cleanup.remove_file(core.staging.path(view.id.uuid()));
     core.workflows.is_over(serial);
     save_workflow(core, serial);
-    forget_workflows(core, i64::MIN);
 }
 
 /// The sentence on a workflow that is over.
@@ -273,17 +272,12 @@ fn message(flow: &Flow) -> String {
     }
 }
 
-/// Forgets workflows that are over, beyond what is kept, and those that ended before a time.
-pub(super) fn forget_workflows(core: &mut Core, before_ns: i64) {
-    while let Some((serial, limit)) = core.workflows.surplus(before_ns) {
-        let Some(entry) = core.workflows.remove(serial) else { return };
-        diag::limited!(
-            Level::Info,
-            "forgetting an old workflow",
-            workflowId = entry.record.id,
-            limit = limit
-        );
-        core.ledger.put_workflow(WorkflowChange::Delete(vec![serial]));
-        core.cleanup.remove_directory(core.streams.outputs.of(entry.record.id));
-    }
+/// Forgets one workflow that is over: beyond what is kept, or ended before a time. `true`: one went, and there may be more.
+pub(super) fn forget_workflow(core: &mut Core, before_ns: i64) -> bool {
+    let Some((serial, limit)) = core.workflows.surplus(before_ns) else { return false };
+    let Some(entry) = core.workflows.remove(serial) else { return false };
+    diag::limited!(Level::Info, "forgetting an old workflow", workflowId = entry.record.id, limit = limit);
+    core.ledger.put_workflow(WorkflowChange::Delete(vec![serial]));
+    core.cleanup.remove_directory(core.streams.outputs.of(entry.record.id));
+    true
 }
