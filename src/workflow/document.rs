@@ -1,6 +1,6 @@
 //! A workflow file as a whole: its keys, its jobs by name, and the checks that need all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::array::MAX_ELEMENTS;
 use super::entry::{self, Links, Shared, WorkflowJob};
@@ -12,12 +12,17 @@ use super::nearest::nearest;
 use super::node_status::{NodeStatus, StatusSet, named};
 use super::values::{bounded, fields, string, together, variables};
 use super::yaml::{self, Key, Node, Value};
-use crate::job::spec;
+use crate::job::{RuntimeSpec, VolumeUse, spec};
 
 /// Most jobs of a workflow, each array as one.
 pub const MAX_JOBS: usize = 10_000;
 /// Longest description in bytes.
 const MAX_DESCRIPTION: usize = 4096;
+/// Most mentions of jobs in all conditions. When a job gets a status, the daemon counts through those of this job; when one
+/// that fails has all others canceled, through all.
+const MAX_NAMED: usize = 500_000;
+/// Most mentions of one job in all conditions.
+const MAX_NAMED_ONE: usize = 20_000;
 /// Most bytes of the variables that all jobs share: every job with variables of its own copies them.
 const MAX_SHARED: usize = 64 << 10;
 /// Longest circle that is printed whole.
@@ -49,6 +54,36 @@ pub struct Workflow {
     pub jobs: Vec<WorkflowJob>,
     /// The jobs that wait for others.
     pub graph: Graph,
+    /// The things of the node that jobs name.
+    pub needs: Needs,
+}
+
+/// Things of the node that jobs name: each once, with the number of the first job that names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Networks.
+    pub networks: Vec<(usize, String)>,
+    /// Volumes, with the use that the job makes of each.
+    pub volumes: Vec<(usize, VolumeUse)>,
+    /// Runtimes; twice where jobs may write their root and others not.
+    pub runtimes: Vec<(usize, RuntimeSpec)>,
+}
+
+impl Needs {
+    fn of(jobs: &[WorkflowJob]) -> Needs {
+        let mut needs = Needs::default();
+        let (mut networks, mut volumes, mut runtimes) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for (n, job) in jobs.iter().enumerate() {
+            if let Some(network) = job.network.as_ref().filter(|name| networks.insert(name.as_str())) {
+                needs.networks.push((n, network.clone()));
+            }
+            let new = job.volumes.iter().filter(|used| volumes.insert(used.name.as_str()));
+            needs.volumes.extend(new.map(|used| (n, used.clone())));
+            let is_new = |asked: &&RuntimeSpec| runtimes.insert((asked.to_string(), job.writable));
+            needs.runtimes.extend(job.runtime.as_ref().filter(is_new).map(|asked| (n, asked.clone())));
+        }
+        needs
+    }
 }
 
 impl Workflow {
@@ -93,7 +128,8 @@ pub fn parse(text: &str) -> Result<Workflow, WorkflowError> {
     let jobs = jobs
         .ok_or_else(|| WorkflowError::value(root.at, "jobs: is missing; a workflow has at least one job"))?;
     let (jobs, graph) = jobs_of(jobs, &Shared::new(&environment))?;
-    Ok(Workflow { name, description, environment, jobs, graph })
+    let needs = Needs::of(&jobs);
+    Ok(Workflow { name, description, environment, jobs, graph, needs })
 }
 
 /// A job as written, with its requirements still as text.
@@ -138,11 +174,15 @@ fn connect(drafts: &[Draft<'_>]) -> Result<Graph, WorkflowError> {
     let numbers: HashMap<&str, usize> =
         drafts.iter().enumerate().map(|(n, draft)| (draft.job.name.as_str(), n)).collect();
     let mut conditions = Vec::with_capacity(drafts.len());
+    let mut named = Named { all: 0, each: vec![0; drafts.len()], beyond: None };
     for draft in drafts {
-        conditions.push(match draft.links.requires {
+        let own = match draft.links.requires {
             Some(node) => requirements(&draft.job.name, node, &numbers)?,
             None => Vec::new(),
-        });
+        };
+        own.iter().for_each(|expression| named.count(expression));
+        named.check(drafts).map_err(|why| WorkflowError::value(draft.at, why))?;
+        conditions.push(own);
     }
     let graph = Graph::new(conditions);
     match graph.cycle() {
@@ -157,6 +197,41 @@ fn connect(drafts: &[Draft<'_>]) -> Result<Graph, WorkflowError> {
             }
             names.push(names[0].clone());
             Err(WorkflowError::OrderJobs { at, cycle: names })
+        }
+    }
+}
+
+/// How often conditions name jobs.
+struct Named {
+    all: usize,
+    each: Vec<usize>,
+    /// A job that is named too often.
+    beyond: Option<usize>,
+}
+
+impl Named {
+    fn count(&mut self, expression: &Expression) {
+        expression.names(&mut |job| {
+            self.all += 1;
+            self.each[job] += 1;
+            self.beyond = self.beyond.or((self.each[job] > MAX_NAMED_ONE).then_some(job));
+        });
+    }
+
+    fn check(&self, drafts: &[Draft<'_>]) -> Result<(), String> {
+        let hint = "let them wait for one job that waits for the same";
+        if self.all > MAX_NAMED {
+            return Err(format!(
+                "requires: the conditions up to here name jobs more than {MAX_NAMED} times; where many jobs wait for \
+                 the same ones, {hint}"
+            ));
+        }
+        match self.beyond {
+            Some(job) => Err(format!(
+                "requires: the conditions up to here name job '{}' more than {MAX_NAMED_ONE} times; {hint}",
+                drafts[job].job.name
+            )),
+            None => Ok(()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::Profile;
 
-use super::{NodeStatus, Progress, RetryReason, Schedule, dot, parse};
+use super::{Needs, NodeStatus, Progress, RetryReason, Schedule, dot, parse};
 
 fn refusal(text: &str) -> String {
     parse(text).map(|workflow| workflow.jobs.len()).expect_err(text).to_string()
@@ -244,6 +244,38 @@ fn ten_thousand_jobs_are_read_and_more_are_refused() {
     assert_eq!((step.start.len(), progress.count(NodeStatus::Pending)), (100, 10_000));
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(refusal(&layered(10_001)).contains("there are 10001, at most 10000"));
+}
+
+/// Each job of a file had its volumes, and its runtime, looked up on the loop.
+#[test]
+fn things_of_the_node_are_needed_once_whoever_names_them() {
+    let job = |n: usize| {
+        format!("  j{n}: {{command: x, network: n{}, volumes: [a, b{}], runtime: r}}\n", n % 2, n % 3)
+    };
+    let workflow = parse(&format!("jobs:\n{}", (0..1000).map(job).collect::<String>())).unwrap();
+    let Needs { networks, volumes, runtimes } = &workflow.needs;
+    assert_eq!(networks.as_slice(), [(0, "n0".to_owned()), (1, "n1".to_owned())]);
+    let volumes: Vec<(usize, &str)> = volumes.iter().map(|(n, used)| (*n, used.name.as_str())).collect();
+    assert_eq!(volumes, [(0, "a"), (0, "b0"), (1, "b1"), (2, "b2")]);
+    assert_eq!((runtimes.len(), runtimes[0].0), (1, 0));
+}
+
+#[test]
+fn conditions_name_jobs_so_often_and_no_more() {
+    let often = |times: usize| vec!["a=FAILED"; times].join(" OR ");
+    let job = |n: usize, times: usize| {
+        format!("  j{n}:\n    command: x\n    requires:\n      - \"{}\"\n", often(times))
+    };
+    let file = |jobs: String| format!("jobs:\n  a: {{command: x}}\n{jobs}");
+    assert!(parse(&file((0..4).map(|n| job(n, 5000)).collect())).is_ok());
+    let why = refusal(&file((0..5).map(|n| job(n, 4001)).collect()));
+    assert!(why.contains("name job 'a' more than 20000 times; let them wait for one job"), "{why}");
+    // A thousand jobs, each after six hundred others.
+    let first: String = (0..600).map(|n| format!("  a{n}: {{command: x}}\n")).collect();
+    let all = (0..600).map(|n| format!("a{n}")).collect::<Vec<_>>().join(", ");
+    let second: String = (0..1000).map(|n| format!("  b{n}: {{command: x, requires: [{all}]}}\n")).collect();
+    let why = refusal(&format!("jobs:\n{first}{second}"));
+    assert!(why.contains("name jobs more than 500000 times"), "{why}");
 }
 
 #[test]

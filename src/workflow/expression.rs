@@ -10,7 +10,9 @@
 //!
 //! Keywords may have any case, statuses are upper case. Names and statuses may be quoted.
 
-use super::node_status::{NodeStatus, StatusSet, WORDS, named};
+#[cfg(test)]
+use super::node_status::NodeStatus;
+use super::node_status::{StatusSet, WORDS, named};
 
 /// Longest text of a condition, in bytes.
 pub(super) const MAX_TEXT: usize = 64 << 10;
@@ -30,9 +32,10 @@ pub enum Expression {
     Not(Box<Expression>),
 }
 
-/// The answer of a condition at one moment.
+/// The answer of a condition at one moment: the meaning that [`Progress`](super::Progress) counts out.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// It holds now.
     Holds,
     /// It does not hold now and may later.
@@ -55,7 +58,8 @@ impl Expression {
     ///
     /// Impossible is found exactly for conditions that name each job once. Where a job is named several times, as in
     /// `a=FAILED AND a=COMPLETED`, it is found at the latest when that job has ended.
-    pub fn answer(&self, status: &dyn Fn(usize) -> NodeStatus) -> Answer {
+    #[cfg(test)]
+    pub(super) fn answer(&self, status: &dyn Fn(usize) -> NodeStatus) -> Answer {
         let now = |job: usize| StatusSet::of(status(job));
         if self.can_be(true, &now) {
             return Answer::Holds;
@@ -65,6 +69,7 @@ impl Expression {
     }
 
     /// Whether it can have this value while each job has one of the statuses of its set.
+    #[cfg(test)]
     fn can_be(&self, value: bool, set: &dyn Fn(usize) -> StatusSet) -> bool {
         match (self, value) {
             (Expression::Is(job, wanted), true) => set(*job).meets(*wanted),

@@ -40,12 +40,12 @@ mod document_tests;
 mod progress_tests;
 
 pub use array::{Array, Counts, MAX_ELEMENTS, fold};
-pub use document::{MAX_JOBS, Workflow, parse};
+pub use document::{MAX_JOBS, Needs, Workflow, parse};
 pub use dot::dot;
 pub use entry::{Resources, Schedule, WorkflowJob};
 pub use environment::Environment;
 pub use error::{Place, WorkflowError};
-pub use expression::{Answer, Expression};
+pub use expression::Expression;
 pub use graph::Graph;
 pub use mask::masked;
 pub use node_status::NodeStatus;

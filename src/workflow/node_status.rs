@@ -94,6 +94,7 @@ impl StatusSet {
         self.0 & other.0 != 0
     }
 
+    #[cfg(test)]
     pub(super) fn is_within(self, other: StatusSet) -> bool {
         self.0 & !other.0 == 0
     }

@@ -1,8 +1,11 @@
 //! Where a workflow stands: a status comes in, the jobs to start and those that never will come out.
+//!
+//! No condition is evaluated as a whole. Each gate of a clause counts its parts that are true, and those that may become
+//! true; a status changes the counts where the job is named, and from there upwards as far as a gate changes its value. So
+//! an event costs as much as the file says about its job, and not what the clauses say beside.
 
-use super::expression::Answer;
-use super::graph::Graph;
-use super::node_status::NodeStatus;
+use super::graph::{Graph, Term};
+use super::node_status::{NodeStatus, StatusSet};
 
 /// The consequences of one event, each job once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +20,8 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     status: Vec<NodeStatus>,
+    /// For each gate how many of its parts are true now, and may be later.
+    parts: Vec<[u32; 2]>,
     /// For each clause whether it held when it was last looked at.
     holds: Vec<bool>,
     /// For each job how many of its clauses do not hold.
@@ -40,6 +45,7 @@ impl Progress {
         counts[NodeStatus::Pending as usize] = graph.len();
         let mut progress = Progress {
             status: vec![NodeStatus::Pending; graph.len()],
+            parts: vec![[0; 2]; graph.gates.len()],
             holds: vec![false; graph.clauses.len()],
             unmet,
             begun: vec![false; graph.len()],
@@ -48,6 +54,10 @@ impl Progress {
             job_canceled: false,
         };
         let mut event = Event { touched: (0..graph.len()).collect(), impossible: Vec::new() };
+        let mut changed = Vec::new();
+        for term in graph.named_by.iter().flatten() {
+            progress.change(graph, term, [false; 2], truth(term, NodeStatus::Pending), &mut changed);
+        }
         for clause in 0..graph.clauses.len() {
             progress.look(graph, clause, &mut event);
         }
@@ -122,27 +132,66 @@ impl Progress {
     }
 
     fn set(&mut self, graph: &Graph, job: usize, status: NodeStatus, event: &mut Event) {
+        let before = self.status[job];
         self.put(job, status);
-        for clause in &graph.named_by[job] {
-            self.look(graph, *clause, event);
+        let mut changed = Vec::new();
+        for term in &graph.named_by[job] {
+            let owner = graph.clauses[graph.gates[term.gate].clause].owner;
+            // Nobody asks any more about the clauses of one that is decided.
+            if self.waits(owner) {
+                self.change(graph, term, truth(term, before), truth(term, status), &mut changed);
+            }
+        }
+        // A clause may name the job several times: only now its value is right.
+        for clause in changed {
+            self.look(graph, clause, event);
         }
     }
 
-    /// Asks a clause again. A job that is to be started stays so, whatever its clauses say later.
+    /// A term has another truth: counts it, upwards as far as a gate changes its own. Clauses whose root does are `changed`.
+    fn change(
+        &mut self,
+        graph: &Graph,
+        term: &Term,
+        was: [bool; 2],
+        is: [bool; 2],
+        changed: &mut Vec<usize>,
+    ) {
+        for time in [NOW, LATER] {
+            if was[time] == is[time] {
+                continue;
+            }
+            let mut at = Some(term.gate);
+            while let Some(gate) = at {
+                let (wants, count) = (graph.gates[gate].wants, &mut self.parts[gate][time]);
+                let before = *count >= wants;
+                *count = if is[time] { *count + 1 } else { *count - 1 };
+                if before == (*count >= wants) {
+                    break;
+                }
+                at = graph.gates[gate].above;
+                if at.is_none() {
+                    changed.push(graph.gates[gate].clause);
+                }
+            }
+        }
+    }
+
+    /// Looks at the root of a clause. A job that is to be started stays so, whatever its clauses say later.
     fn look(&mut self, graph: &Graph, clause: usize, event: &mut Event) {
         let owner = graph.clauses[clause].owner;
         if !self.waits(owner) {
             return;
         }
-        let answer = graph.clauses[clause].expression.answer(&|job| self.status[job]);
-        let holds = answer == Answer::Holds;
+        let root = graph.clauses[clause].root;
+        let [holds, is_possible] = self.parts[root].map(|count| count >= graph.gates[root].wants);
         match (self.holds[clause], holds) {
             (false, true) => self.unmet[owner] -= 1,
             (true, false) => self.unmet[owner] += 1,
             _ => {}
         }
         self.holds[clause] = holds;
-        if answer == Answer::Impossible {
+        if !holds && !is_possible {
             event.impossible.push(owner);
         }
         event.touched.push(owner);
@@ -167,10 +216,24 @@ impl Progress {
         step
     }
 
+    /// The counts of all gates.
+    #[cfg(test)]
+    pub(super) fn gates(&self) -> &[[u32; 2]] {
+        &self.parts
+    }
+
     /// Whether nothing has been decided about the job.
     fn waits(&self, job: usize) -> bool {
         !self.begun[job] && self.status[job] == NodeStatus::Pending
     }
+}
+
+const NOW: usize = 0;
+const LATER: usize = 1;
+
+/// Whether a term is true while its job has a status, and whether it may be later.
+fn truth(term: &Term, status: NodeStatus) -> [bool; 2] {
+    [StatusSet::of(status).meets(term.wanted), status.futures().meets(term.wanted)]
 }
 
 /// The jobs that one event is about.

@@ -198,6 +198,33 @@ fn chain_and_fan_of_ten_thousand_jobs_take_linear_time() {
     }
 }
 
+/// Each of the first jobs' ends had this clause evaluated in full.
+#[test]
+fn event_costs_what_the_file_says_about_its_job() {
+    const COUNT: usize = 1000;
+    let mut conditions: Vec<Vec<Expression>> = vec![vec![]; COUNT];
+    let pair = |n| Expression::Any(vec![after(n, Completed), after(n, Failed)]);
+    conditions.push(vec![Expression::Any(vec![
+        Expression::All((0..COUNT).map(pair).collect()),
+        Expression::Not(Box::new(Expression::Any((0..COUNT).map(|n| after(n, Completed)).collect()))),
+    ])]);
+    let graph = Graph::new(conditions);
+    assert!(graph.named_by[..COUNT].iter().all(|terms| terms.len() == 3));
+    let (mut progress, step) = Progress::new(&graph);
+    assert_eq!(step.start.len(), COUNT + 1, "the negation holds before anything has happened");
+    // Another one, which has to wait: the counts of the gates are all that changes.
+    let all = Expression::All((0..COUNT).map(pair).collect());
+    let graph = Graph::new([vec![vec![]; COUNT], vec![vec![Expression::Any(vec![all])]]].concat());
+    (progress, _) = Progress::new(&graph);
+    for job in 0..COUNT {
+        let before = progress.clone();
+        let step = progress.report(&graph, job, if job % 2 == 0 { Completed } else { Failed });
+        assert_eq!(step.start, if job == COUNT - 1 { vec![COUNT] } else { vec![] });
+        let gates = before.gates().iter().zip(progress.gates());
+        assert!(gates.filter(|(was, is)| was != is).count() <= 4, "job {job}");
+    }
+}
+
 #[test]
 fn impossible_chain_of_ten_thousand_is_canceled_at_once() {
     let conditions = (0..10_000).map(|n| if n == 0 { vec![] } else { vec![after(n - 1, Completed)] });

@@ -1,7 +1,5 @@
 //! RunWorkflow: the graph is taken in, and its jobs start when that is recorded.
 
-use std::collections::HashSet;
-
 use super::request::{Answer, CommandError, NewWorkflow};
 use crate::daemon::core::Core;
 use crate::daemon::lifecycle;
@@ -35,21 +33,25 @@ pub(super) fn handle(core: &mut Core, new: NewWorkflow, answer: Answer<WorkflowV
     }
 }
 
+/// The refusal of what a job of the workflow names.
+fn refused(new: &NewWorkflow, job: usize, why: &str) -> String {
+    let job = &new.plan.jobs[job];
+    format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name)
+}
+
 /// The network that a job of the workflow names and this node does not have.
 fn lacks_network(core: &Core, new: &NewWorkflow) -> Option<String> {
-    let mut seen = HashSet::new();
-    let named = new.plan.jobs.iter().filter_map(|job| Some((job, job.network.as_deref()?)));
-    named.filter(|(_, network)| seen.insert(*network)).find_map(|(job, network)| {
+    new.plan.needs.networks.iter().find_map(|(job, network)| {
         let why = core.supply.lacks_network(&network.parse().ok()?)?;
-        Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
+        Some(refused(new, *job, &why))
     })
 }
 
 /// The volume that a job of the workflow names and no job can have now.
 fn lacks_volume(core: &Core, new: &NewWorkflow) -> Option<String> {
-    new.plan.jobs.iter().find_map(|job| {
-        let why = core.supply.lacks_volume(&job.volumes)?;
-        Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
+    new.plan.needs.volumes.iter().find_map(|(job, used)| {
+        let why = core.supply.lacks_volume(std::slice::from_ref(used))?;
+        Some(refused(new, *job, &why))
     })
 }
 
@@ -63,10 +65,10 @@ fn lacks_gpus(core: &Core, new: &NewWorkflow) -> Option<String> {
 
 /// Notes the exact version of each runtime that jobs of the workflow name.
 fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
-    for job in &new.plan.jobs {
-        let Some(asked) = &job.runtime else { continue };
-        let why = |why| format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name);
-        let id = core.supply.runtimes.resolve(asked, job.writable).map_err(why)?;
+    let plan = new.plan.clone();
+    for (job, asked) in &plan.needs.runtimes {
+        let writable = plan.jobs[*job].writable;
+        let id = core.supply.runtimes.resolve(asked, writable).map_err(|why| refused(new, *job, &why))?;
         new.defaults.runtimes.insert(asked.to_string(), id);
     }
     Ok(())
