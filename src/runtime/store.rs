@@ -13,6 +13,7 @@ use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps, UTIME_OMIT, renameat_wi
 use super::description::{Description, FILE, MAX_TEXT, Requirements};
 use super::error::{RuntimeError, disk};
 use super::layer::LayerDigest;
+use super::sharing::Sharing;
 use super::staging::{self, Staging};
 use super::tree;
 use crate::job::runtime::{RuntimeId, RuntimeName, RuntimeSpec, Version, Wanted};
@@ -430,12 +431,15 @@ impl Store {
             return 0;
         }
         let _removals = self.inner.lock_layers();
-        let unused: Vec<LayerDigest> = {
+        // Both at one moment: what is published has been held before. Compared without the lock, for which the loop waits.
+        let (runtimes, held) = {
             let catalog = self.inner.lock();
-            let named: BTreeSet<&LayerDigest> =
-                catalog.runtimes.values().flat_map(|runtime| &runtime.description.layers).collect();
-            layers.into_iter().filter(|one| !named.contains(one) && !catalog.held.contains_key(one)).collect()
+            let runtimes: Vec<Arc<Runtime>> = catalog.runtimes.values().cloned().collect();
+            (runtimes, catalog.held.clone())
         };
+        let named = sharing(&runtimes);
+        let is_unused = |one: &LayerDigest| !named.has(one) && !held.contains_key(one);
+        let unused: Vec<LayerDigest> = layers.into_iter().filter(is_unused).collect();
         let mut freed = 0;
         for digest in unused {
             let bytes = self.layer_bytes(&digest);
@@ -457,20 +461,20 @@ impl Store {
         bytes
     }
 
-    /// Bytes on disk of a runtime with all its layers, and those among them that other runtimes have too. The first call
-    /// looks at all files, so none is made on the event loop.
-    pub fn sizes(&self, runtime: &Runtime) -> (u64, u64) {
-        let others: BTreeSet<LayerDigest> = {
-            let catalog = self.inner.lock();
-            let others = catalog.runtimes.values().filter(|other| other.id != runtime.id);
-            others.flat_map(|other| other.description.layers.iter().cloned()).collect()
-        };
+    /// Which layers several runtimes have. It counts through all of them: once for a list.
+    pub fn sharing(&self) -> Sharing {
+        sharing(&self.list())
+    }
+
+    /// Bytes on disk of a runtime with all its layers, and those among them that other runtimes have too, by the
+    /// [`Sharing`] of all of them. The first call looks at all files, so none is made on the event loop.
+    pub fn sizes(&self, runtime: &Runtime, sharing: &Sharing) -> (u64, u64) {
         let mine: BTreeSet<&LayerDigest> = runtime.description.layers.iter().collect();
         let (mut all, mut shared) = (runtime.own_bytes(), 0);
         for digest in mine {
             let bytes = self.layer_bytes(digest);
             all += bytes;
-            shared += if others.contains(digest) { bytes } else { 0 };
+            shared += if sharing.is_shared(digest, &runtime.id) { bytes } else { 0 };
         }
         (all, shared)
     }
@@ -552,6 +556,10 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+fn sharing(runtimes: &[Arc<Runtime>]) -> Sharing {
+    Sharing::of(runtimes.iter().map(|runtime| (&runtime.id, runtime.description.layers.as_slice())))
 }
 
 impl Catalog {

@@ -159,7 +159,8 @@ fn layers_are_shared_and_go_with_the_last_runtime() {
     image(&store, "two@1.0.0", "bc").unwrap();
     drop(hold);
     assert!(image(&store, "three@1.0.0", "d").unwrap_err().to_string().contains("is not there"));
-    let (all, shared) = store.sizes(&one);
+    let (all, shared) = store.sizes(&one, &store.sharing());
+    assert_eq!(store.sizes(&one, &Sharing::default()), (all, 0));
     assert!(all > shared && shared >= 20_000, "{all} {shared}");
     assert_eq!(store.layer_dirs(&one)[0], dir.path().join(LAYERS).join("b".repeat(64)));
     store.remove(&one.id.name, None).unwrap();

@@ -18,7 +18,7 @@ use crate::diag::{self, disk_remedy};
 use crate::image::{self, Choice, ImageConfig, ImageError, OpenImage};
 use crate::job::runtime::{RuntimeId, RuntimeName, Version};
 use crate::runtime::description::FILE;
-use crate::runtime::{Base, Description, Image, LayerDigest, Requirements, RuntimeError};
+use crate::runtime::{Base, Description, Image, LayerDigest, Requirements, RuntimeError, Sharing};
 
 /// The longest wait for the next piece.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -244,7 +244,7 @@ impl Import {
             ))
         })?;
         let runtime = store.publish(staging, &id, self.request.replace).map_err(refused)?;
-        let (bytes, _) = store.sizes(&runtime);
+        let (bytes, _) = store.sizes(&runtime, &Sharing::default());
         Ok(ImportedRuntime { id, bytes, new_layers, shared_layers, notes: Vec::new() })
     }
 

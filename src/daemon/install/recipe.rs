@@ -16,7 +16,7 @@ use crate::job::{JobSpec, units};
 use crate::output::{Chunk, Stream};
 use crate::registry::{OS_RELEASE, platform};
 use crate::runtime::description::FILE;
-use crate::runtime::{RECIPE_FILES, RECIPE_PLACE, Recipe, RuntimeError};
+use crate::runtime::{RECIPE_FILES, RECIPE_PLACE, Recipe, RuntimeError, Sharing};
 use crate::sys::clock::now_ns;
 use crate::upload::Upload;
 
@@ -145,7 +145,7 @@ impl RecipeBuild {
         build.disk(fs::write(whole.path().join(FILE), recipe.to_description().to_yaml()))?;
         let store = &claim.installer.store;
         let runtime = store.publish(whole, &id, replace).map_err(|why| refused("build", &id.name, why))?;
-        let (bytes, _) = store.sizes(&runtime);
+        let (bytes, _) = store.sizes(&runtime, &Sharing::default());
         diag::event!(Level::Info, "runtime built", runtime = id, bytes = bytes);
         let message = format!("runtime {id} was built");
         Ok(BuiltRuntime { id, message, path: runtime.dir.clone(), bytes, took: began.elapsed() })

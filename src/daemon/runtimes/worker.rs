@@ -10,7 +10,7 @@ use crate::daemon::command::{CommandError, RuntimeView, RuntimesRemoved};
 use crate::daemon::provision::Node;
 use crate::diag;
 use crate::job::runtime::{RuntimeSpec, Wanted};
-use crate::runtime::{Removed, Runtime, RuntimeError, Store};
+use crate::runtime::{Removed, Runtime, RuntimeError, Sharing, Store};
 
 /// How often it looks for roots that nobody uses.
 const LOOK: Duration = Duration::from_secs(60);
@@ -38,13 +38,16 @@ fn carry_out(store: &Store, node: &Node, task: Task) {
                 let _ = answer.send(Err(CommandError::SetUp(why.to_string())));
                 return;
             }
-            let _ = answer.send(Ok(store.list().iter().map(|runtime| view(store, runtime)).collect()));
+            let sharing = store.sharing();
+            let _ = answer.send(Ok(store.list().iter().map(|one| view(store, one, &sharing)).collect()));
+        }
+        Task::Show(runtime, answer) => {
+            let _ = answer.send(Ok(view(store, &runtime, &store.sharing())));
         }
         Task::Forget(dir) => {
             let name = dir.display().to_string();
             node.sandbox.forget_roots(|other| other == name);
         }
-        Task::Show(runtime, answer) => drop(answer.send(Ok(view(store, &runtime)))),
         Task::Remove(spec, all, answer, under_way) => {
             let removed = remove(store, &spec, all);
             if let Ok(RuntimesRemoved { ids, .. }) = &removed {
@@ -70,8 +73,8 @@ fn remove(store: &Store, spec: &RuntimeSpec, all: bool) -> Result<RuntimesRemove
     Ok(RuntimesRemoved { ids, all, freed_bytes })
 }
 
-fn view(store: &Store, runtime: &Runtime) -> RuntimeView {
-    let (bytes, shared_bytes) = store.sizes(runtime);
+fn view(store: &Store, runtime: &Runtime, sharing: &Sharing) -> RuntimeView {
+    let (bytes, shared_bytes) = store.sizes(runtime, sharing);
     let description = &runtime.description;
     RuntimeView {
         id: runtime.id.clone(),
