@@ -179,6 +179,8 @@ const RECENT: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Leases {
     networks: BTreeMap<String, Addresses>,
+    /// The networks by the first address of their ranges, which have no address in common.
+    by_first: BTreeMap<Ipv4Addr, String>,
     /// The wire of each address that is in use, also of those of a network that was removed meanwhile.
     used: BTreeMap<Ipv4Addr, u16>,
     wires: BTreeSet<u16>,
@@ -191,6 +193,8 @@ struct Addresses {
     range: Range,
     /// Number of the address that was given last.
     last: u32,
+    /// Addresses of the range that are in use. Counted along: the loop asks for each warm sandbox.
+    in_use: usize,
 }
 
 impl Leases {
@@ -202,14 +206,19 @@ impl Leases {
         if self.networks.contains_key(network) {
             return Err(NetworkError::Exists(network.to_owned()));
         }
-        let addresses = Addresses { range, last: range.room().saturating_sub(1) };
+        // Jobs of a network that is gone may have some.
+        let in_use = self.used.range(range.first()..=range.last()).count();
+        let addresses = Addresses { range, last: range.room().saturating_sub(1), in_use };
+        self.by_first.insert(range.first(), network.to_owned());
         self.networks.insert(network.to_owned(), addresses);
         Ok(())
     }
 
     /// Ends to give addresses of a network. Those that are in use stay so until they are released.
     pub fn remove(&mut self, network: &str) {
-        self.networks.remove(network);
+        if let Some(gone) = self.networks.remove(network) {
+            self.by_first.remove(&gone.range.first());
+        }
     }
 
     /// The networks with their ranges.
@@ -224,13 +233,23 @@ impl Leases {
 
     /// The number of addresses of a network that are free; `None` where there is no such network.
     pub fn free(&self, network: &str) -> Option<usize> {
-        let range = self.range(network)?;
-        Some((range.room() as usize).saturating_sub(self.used(range)))
+        let Addresses { range, in_use, .. } = self.networks.get(network)?;
+        Some((range.room() as usize).saturating_sub(*in_use))
     }
 
-    /// The number of addresses of a range that are in use.
-    fn used(&self, range: Range) -> usize {
-        self.used.range(range.first()..=range.last()).count()
+    /// The count of the network that has an address, if there is one.
+    fn in_use(&mut self, address: Ipv4Addr) -> Option<&mut usize> {
+        let (_, name) = self.by_first.range(..=address).next_back()?;
+        let network = self.networks.get_mut(name).filter(|network| network.range.contains(address))?;
+        Some(&mut network.in_use)
+    }
+
+    fn use_address(&mut self, address: Ipv4Addr, wire: u16) {
+        if self.used.insert(address, wire).is_none()
+            && let Some(count) = self.in_use(address)
+        {
+            *count += 1;
+        }
     }
 
     /// The next free address of a network, and a wire.
@@ -256,7 +275,7 @@ impl Leases {
             .map(|step| ((u64::from(last) + step) % room) as u32)
             .find(|n| !self.used.contains_key(&range.job(*n)));
         let Some(number) = free else {
-            let used = self.used(range);
+            let used = addresses.in_use;
             return Err(NetworkError::NoAddress {
                 network: network.to_owned(),
                 range: range.to_string(),
@@ -265,7 +284,7 @@ impl Leases {
         };
         let address = range.job(number);
         addresses.last = number;
-        self.used.insert(address, wire);
+        self.use_address(address, wire);
         let again = self.recent.contains(&address);
         Ok(Lease { network: network.to_owned(), range, address, wire, again, ipv6: false })
     }
@@ -290,7 +309,7 @@ impl Leases {
         if self.wires.contains(&lease.wire) || self.used.contains_key(&lease.address) {
             return Err(NetworkError::Twice(lease.address));
         }
-        self.used.insert(lease.address, lease.wire);
+        self.use_address(lease.address, lease.wire);
         self.wires.insert(lease.wire);
         self.last_wire = self.last_wire.max(lease.wire);
         if let Some(network) = self.networks.get_mut(&lease.network)
@@ -328,6 +347,9 @@ impl Leases {
     pub fn release_address(&mut self, lease: &Lease) {
         if self.used.get(&lease.address) == Some(&lease.wire) {
             self.used.remove(&lease.address);
+            if let Some(count) = self.in_use(lease.address) {
+                *count -= 1;
+            }
             self.remember(lease.address);
         }
     }

@@ -17,8 +17,12 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Submits jobs whose condition holds, as many as there is room for and one turn does; `true`: there are more.
 pub(in crate::daemon) fn feed_workflows(core: &mut Core) -> bool {
+    if !core.workflows.is_ready() {
+        return false;
+    }
+    let mut room = core.workflows.room();
     for _ in 0..SLICE {
-        if core.shutdown.begun || !core.workflows.is_ready() {
+        if core.shutdown.begun || !core.workflows.is_ready() || room == 0 {
             return false;
         }
         if shortage(core, true).is_some() {
@@ -27,15 +31,17 @@ pub(in crate::daemon) fn feed_workflows(core: &mut Core) -> bool {
             }
             return false;
         }
-        submit_next(core);
+        // One that waits for its time takes no room.
+        room -= usize::from(submit_next(core));
     }
     true
 }
 
-fn submit_next(core: &mut Core) {
-    let Some((serial, next)) = core.workflows.next(now_ns()) else { return };
-    let Some(entry) = core.workflows.get(serial) else { return };
-    let Some(plan) = entry.flow().map(Flow::plan) else { return };
+/// Submits the next job; whether it waits for a slot now.
+fn submit_next(core: &mut Core) -> bool {
+    let Some((serial, next)) = core.workflows.next(now_ns()) else { return false };
+    let Some(entry) = core.workflows.get(serial) else { return false };
+    let Some(plan) = entry.flow().map(Flow::plan) else { return false };
     let (mut spec, refused) = child::request(plan, &entry.record.defaults, entry.record.id, &next);
     spec.client = entry.record.client;
     let claims = if spec.upload_paths.is_empty() { Arc::default() } else { entry.claims.clone() };
@@ -45,4 +51,5 @@ fn submit_next(core: &mut Core) {
         flow.submitted(next.place, id, scheduled);
     }
     core.workflows.look_at(serial);
+    !scheduled
 }

@@ -223,9 +223,11 @@ pub(super) fn settle(core: &mut Core, serial: u64) {
 fn end(core: &mut Core, serial: u64) {
     let Some(entry) = core.workflows.get_mut(serial) else { return };
     let Body::Running(flow) = std::mem::replace(&mut entry.body, Body::Over(Over::none())) else { return };
-    let nodes = flow.nodes().to_vec();
-    let ended =
-        nodes.iter().flat_map(|node| node.elements.iter().filter_map(|element| element.ended_ns)).max();
+    let ended = flow
+        .nodes()
+        .iter()
+        .flat_map(|node| node.elements.iter().filter_map(|element| element.ended_ns))
+        .max();
     let ended_ns = ended.unwrap_or_else(now_ns);
     let end = WorkflowEnd {
         status: flow.status().as_str().to_owned(),
@@ -235,7 +237,7 @@ fn end(core: &mut Core, serial: u64) {
         nodes: entry.roster().to_vec(),
     };
     entry.record.end = Some(end.clone());
-    entry.body = Body::Over(Over::new(end, nodes));
+    entry.body = Body::Over(Over::new(end, flow.into_nodes()));
     (entry.claims, entry.share) = (Arc::default(), None);
     let view = entry.view(false);
     let [completed, failed, canceled] = view.counts;

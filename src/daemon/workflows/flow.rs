@@ -140,6 +140,11 @@ impl Flow {
         &self.nodes
     }
 
+    /// The jobs of the file, when the graph is over.
+    pub(in crate::daemon) fn into_nodes(self) -> Vec<Node> {
+        self.nodes
+    }
+
     /// The status of one job of the file.
     pub(in crate::daemon) fn node_status(&self, node: usize) -> NodeStatus {
         self.progress.status(node)

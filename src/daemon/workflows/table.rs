@@ -263,10 +263,16 @@ impl Workflows {
         }
     }
 
-    /// Whether a workflow has something to submit, and there is room for it.
+    /// Whether a workflow has something to submit.
     pub(in crate::daemon) fn is_ready(&self) -> bool {
-        let flows = || self.live.iter().filter_map(|serial| self.entries[serial].flow());
-        !self.turns.is_empty() && flows().map(Flow::starting).sum::<usize>() < AHEAD
+        !self.turns.is_empty()
+    }
+
+    /// Jobs that may be submitted beside those that wait for a slot or are started. It asks all workflows that are not over:
+    /// once for a turn of the loop.
+    pub(in crate::daemon) fn room(&self) -> usize {
+        let flows = self.live.iter().filter_map(|serial| self.entries[serial].flow());
+        AHEAD.saturating_sub(flows.map(Flow::starting).sum())
     }
 
     /// Takes the next job that is to be submitted, of each workflow in its turn.
