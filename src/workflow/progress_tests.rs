@@ -210,12 +210,12 @@ fn event_costs_what_the_file_says_about_its_job() {
     ])]);
     let graph = Graph::new(conditions);
     assert!(graph.named_by[..COUNT].iter().all(|terms| terms.len() == 3));
-    let (mut progress, step) = Progress::new(&graph);
+    let (_, step) = Progress::new(&graph);
     assert_eq!(step.start.len(), COUNT + 1, "the negation holds before anything has happened");
     // Another one, which has to wait: the counts of the gates are all that changes.
     let all = Expression::All((0..COUNT).map(pair).collect());
     let graph = Graph::new([vec![vec![]; COUNT], vec![vec![Expression::Any(vec![all])]]].concat());
-    (progress, _) = Progress::new(&graph);
+    let (mut progress, _) = Progress::new(&graph);
     for job in 0..COUNT {
         let before = progress.clone();
         let step = progress.report(&graph, job, if job % 2 == 0 { Completed } else { Failed });

@@ -194,7 +194,7 @@ fn admission_bounds_live_jobs_and_shutdown_stops_them() {
     let page = under_test
         .ask(|answer| Command::List { page: Page { limit: 2, ..Page::default() }, answer })
         .unwrap();
-    assert_eq!((page.jobs.len(), page.more), (2, true));
+    assert_eq!((page.jobs.len(), page.next), (2, Some(2)));
     // Dropping ends the loop with three jobs alive; it joins only when all of them are gone.
 }
 

@@ -212,29 +212,27 @@ fn job(view: JobView, rules: &Rules) -> Job {
 /// Most bytes of the tag and length before an entry of a list.
 const ENTRY: u64 = 6;
 
-/// A page of at most `bytes` serialized bytes, but with one job at least, so that every job can be reached. The token
-/// names its last job.
+/// A page of at most `bytes` serialized bytes, but with one job at least if it has any, so that every job can be reached.
+/// The token names the job behind which the next page begins.
 pub(in crate::api) fn page(page: JobPage, rules: &Rules, bytes: u64) -> Jobs {
     let mut jobs = Jobs::default();
     let mut room = bytes;
     let mut last = None;
-    let mut more = page.more;
+    let mut next = page.next;
     for (serial, view) in page.jobs {
         let entry = job(view, rules);
         match room.checked_sub(entry.compute_size() + ENTRY) {
             Some(left) => room = left,
             None if last.is_none() => room = 0,
             None => {
-                more = true;
+                next = last;
                 break;
             }
         }
         jobs.jobs.push(entry);
         last = Some(serial);
     }
-    if let Some(serial) = last.filter(|_| more) {
-        jobs.next_page_token = serial.to_string();
-    }
+    jobs.next_page_token = next.map(|serial| serial.to_string()).unwrap_or_default();
     jobs
 }
 

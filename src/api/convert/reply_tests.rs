@@ -66,7 +66,7 @@ fn view() -> JobView {
 }
 
 fn many(count: u64) -> JobPage {
-    JobPage { jobs: (1..=count).map(|serial| (serial, view())).collect(), more: false }
+    JobPage { jobs: (1..=count).map(|serial| (serial, view())).collect(), next: None }
 }
 
 #[test]
@@ -149,7 +149,10 @@ fn a_job_that_is_larger_than_a_page_is_a_page() {
 
 #[test]
 fn page_that_the_loop_cut_gets_a_next_page_token() {
-    let more = JobPage { more: true, ..many(2) };
+    let more = JobPage { next: Some(2), ..many(2) };
     assert_eq!(page(more, &rules(), 1 << 20).next_page_token, "2");
     assert_eq!(page(JobPage::default(), &rules(), 1 << 20), Jobs::default());
+    // A filter may find none among the jobs that the loop has looked at.
+    let none = page(JobPage { next: Some(9), ..JobPage::default() }, &rules(), 1 << 20);
+    assert_eq!((none.jobs.len(), none.next_page_token.as_str()), (0, "9"));
 }

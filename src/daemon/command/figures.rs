@@ -6,11 +6,11 @@ use crate::daemon::jobs::Job;
 use crate::exporter::{Figures, JobFigures};
 use crate::job::Status;
 
-/// Answers with numbers alone, in a time that grows by the jobs that are kept.
+/// Answers with numbers alone, in a time that grows by the jobs that are not over.
 pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
-    let mut jobs = Status::ALL.map(|status| (status.as_str(), 0));
+    let mut jobs = Status::ALL.map(|status| (status.as_str(), core.jobs.ended_with(status) as u64));
     let mut running = Vec::new();
-    for job in core.jobs.iter() {
+    for job in core.jobs.iter_live() {
         let status = job.status();
         if let Some((_, count)) = jobs.iter_mut().find(|(word, _)| *word == status.as_str()) {
             *count += 1;

@@ -39,7 +39,7 @@ pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
 /// The networks that are there, with the numbers of their jobs.
 pub(super) fn list(core: &Core, answer: Answer<Vec<NetworkView>>) {
     let mut jobs: HashMap<&str, usize> = HashMap::new();
-    for job in core.jobs.iter().filter(|job| !job.state.is_finished()) {
+    for job in core.jobs.iter_live() {
         *jobs.entry(job.spec.network.as_str()).or_default() += 1;
     }
     for (network, count) in core.workflows.awaited_networks() {
@@ -69,7 +69,7 @@ fn in_workflows(core: &Core, name: &str) -> usize {
 
 /// The jobs that have a network, or wait to have it.
 fn jobs_of<'a>(core: &'a Core, name: &'a str) -> impl Iterator<Item = &'a Job> {
-    core.jobs.iter().filter(move |job| !job.state.is_finished() && job.spec.network.as_str() == name)
+    core.jobs.iter_live().filter(move |job| job.spec.network.as_str() == name)
 }
 
 fn view(job: &Job) -> NetworkJobView {

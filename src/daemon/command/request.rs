@@ -437,8 +437,9 @@ pub(in crate::daemon) const PAGE_BYTES: usize = 8 << 20;
 pub struct JobPage {
     /// Jobs with their serials, by which a next page begins.
     pub jobs: Vec<(u64, JobView)>,
-    /// There are more behind the last one.
-    pub more: bool,
+    /// The serial behind which the next page begins; `None`: there are no more. A page may have few jobs, or none, and a next
+    /// one: the loop looks at so many jobs for one call.
+    pub next: Option<u64>,
 }
 
 /// What DeleteAllJobs did.

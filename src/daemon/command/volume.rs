@@ -51,7 +51,7 @@ pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<Volum
     let Some(volume) = found else { return drop(answer.send(Err(unknown(name)))) };
     let shown = {
         let count = counts(core).get(name).copied().unwrap_or(0);
-        let all = core.jobs.iter().filter(|job| !job.state.is_finished());
+        let all = core.jobs.iter_live();
         let of_job = |job: &Job| {
             let used = job.spec.volumes.iter().find(|used| used.name.as_str() == name)?;
             let (id, status, read_only) = (job.id, job.state.status(), used.read_only);
@@ -84,7 +84,7 @@ pub(super) fn resize(core: &mut Core, name: &str, bytes: u64, answer: Answer<(Vo
 /// The number of jobs that have each volume, or wait to have it, also those that workflows have not submitted yet.
 fn counts(core: &Core) -> HashMap<&str, usize> {
     let mut jobs = HashMap::new();
-    for job in core.jobs.iter().filter(|job| !job.state.is_finished()) {
+    for job in core.jobs.iter_live() {
         for used in &job.spec.volumes {
             *jobs.entry(used.name.as_str()).or_default() += 1;
         }

@@ -8,7 +8,7 @@ use super::kept::End;
 use super::{Job, Kept, KeptLimits};
 use crate::daemon::command::request::CommandError;
 use crate::job::state::Fact;
-use crate::job::{JobId, JobRef};
+use crate::job::{JobId, JobRef, Status};
 
 /// All jobs that the daemon knows.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(in crate::daemon) struct JobTable {
     live: BTreeSet<u64>,
     // Those that are terminal, in the order of their ends.
     ended: BTreeSet<End>,
+    // How many of them have each status.
+    ended_with: [usize; Status::ALL.len()],
     // The bytes of those.
     kept: Kept,
     last: u64,
@@ -35,6 +37,7 @@ impl JobTable {
             requests: HashMap::new(),
             live: BTreeSet::new(),
             ended: BTreeSet::new(),
+            ended_with: [0; Status::ALL.len()],
             kept: Kept::new(limits),
             last: 0,
             facts: VecDeque::new(),
@@ -51,7 +54,7 @@ impl JobTable {
     pub(in crate::daemon) fn restore(&mut self, job: Job) {
         self.last = self.last.max(job.serial);
         if job.state.is_finished() {
-            count_ended(&mut self.ended, &mut self.kept, &job);
+            self.count_ended(&job);
         } else {
             self.live.insert(job.serial);
         }
@@ -80,6 +83,11 @@ impl JobTable {
     /// The number of terminal jobs.
     pub(in crate::daemon) fn finished(&self) -> usize {
         self.ended.len()
+    }
+
+    /// The number of terminal jobs with this status.
+    pub(in crate::daemon) fn ended_with(&self, status: Status) -> usize {
+        self.ended_with[status as usize]
     }
 
     /// The terminal job that ended first.
@@ -111,17 +119,31 @@ impl JobTable {
         self.requests.remove(&job.spec.request_id);
         let end = (job.times.ended_ns, job.serial);
         self.live.remove(&job.serial);
-        self.ended.remove(&end);
+        if self.ended.remove(&end) {
+            self.ended_with[job.status() as usize] -= 1;
+        }
         self.kept.remove(job.spec.client, end);
         Some(job)
     }
 
     /// Counts a job among the terminal ones.
     pub(in crate::daemon) fn has_ended(&mut self, id: JobId) {
-        if let Some(job) = self.serials.get(&id).and_then(|serial| self.jobs.get(serial)) {
-            self.live.remove(&job.serial);
-            count_ended(&mut self.ended, &mut self.kept, job);
+        // Out for the moment: it is looked at while what is beside it changes.
+        let Some(serial) = self.serials.get(&id).copied() else { return };
+        if let Some(job) = self.jobs.remove(&serial) {
+            self.live.remove(&serial);
+            self.count_ended(&job);
+            self.jobs.insert(serial, job);
         }
+    }
+
+    /// Counts a job among the terminal ones, with the bytes of its record.
+    fn count_ended(&mut self, job: &Job) {
+        let end = (job.times.ended_ns, job.serial);
+        if self.ended.insert(end) {
+            self.ended_with[job.status() as usize] += 1;
+        }
+        self.kept.add_record(job.spec.client, end, job.id, record_bytes(job));
     }
 
     /// The output of a terminal job was measured: so many bytes are kept of it.
@@ -160,6 +182,12 @@ impl JobTable {
     /// Jobs with a serial above `after`, oldest first.
     pub(in crate::daemon) fn after(&self, after: u64) -> impl Iterator<Item = (u64, &Job)> {
         self.jobs.range(after.saturating_add(1)..).map(|(serial, job)| (*serial, job))
+    }
+
+    /// Those of them that are not terminal.
+    pub(in crate::daemon) fn live_after(&self, after: u64) -> impl Iterator<Item = (u64, &Job)> {
+        let serials = self.live.range(after.saturating_add(1)..);
+        serials.filter_map(|serial| Some((*serial, self.jobs.get(serial)?)))
     }
 
     /// The job that a request names.
@@ -217,34 +245,27 @@ fn record_bytes(job: &Job) -> u64 {
     job.spec.text_bytes() as u64 + denials as u64 + 1024
 }
 
-/// Counts a job among the terminal ones, with the bytes of its record.
-fn count_ended(ended: &mut BTreeSet<End>, kept: &mut Kept, job: &Job) {
-    let end = (job.times.ended_ns, job.serial);
-    ended.insert(end);
-    kept.add_record(job.spec.client, end, job.id, record_bytes(job));
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::daemon) mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::job::state::State;
-    use crate::job::{Ending, ExitReason, JobSpec, Status};
+    use crate::job::{Ending, ExitReason, JobSpec};
     use crate::output::Watermark;
 
-    pub(in super::super) fn table() -> JobTable {
+    pub(in crate::daemon) fn table() -> JobTable {
         JobTable::new(KeptLimits { output: u64::MAX, records: u64::MAX })
     }
 
-    pub(in super::super) fn running(jobs: &mut JobTable) -> JobId {
+    pub(in crate::daemon) fn running(jobs: &mut JobTable) -> JobId {
         let (id, spec) = (JobId::random(), Arc::new(JobSpec::bare()));
         jobs.insert(Job::new(id, spec, State::Running, Watermark::new(), crate::stream::Watermark::new()));
         id
     }
 
     /// A job that has ended at this time.
-    pub(in super::super) fn finished(jobs: &mut JobTable, at_ns: i64) -> JobId {
+    pub(in crate::daemon) fn finished(jobs: &mut JobTable, at_ns: i64) -> JobId {
         let id = running(jobs);
         let (status, reason) = (Status::Completed, ExitReason::Exited);
         let ending = Ending { status, reason, code: 0, signal: 0, message: String::new() };
@@ -268,8 +289,11 @@ pub(super) mod tests {
             jobs.ended_after(Some((Some(48), 3))).map(|(_, job)| job.id).collect::<Vec<_>>(),
             [ended[1], ended[0]]
         );
+        assert_eq!(jobs.live_after(51).count(), 1);
+        assert_eq!((jobs.ended_with(Status::Completed), jobs.ended_with(Status::Running)), (50, 0));
         jobs.remove(live[0]);
         jobs.remove(ended[0]);
+        assert_eq!(jobs.ended_with(Status::Completed), 49);
         assert_eq!((jobs.live(), jobs.finished(), jobs.iter_live().count()), (1, 49, 1));
     }
 }

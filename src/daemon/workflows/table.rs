@@ -234,12 +234,12 @@ impl Workflows {
     /// One page of the list, oldest first.
     pub(in crate::daemon) fn list(&self, query: &WorkflowQuery) -> WorkflowPage {
         let limit = if query.limit == 0 { PAGE_MAX } else { query.limit.min(PAGE_MAX) };
-        let wanted = |serial: &u64| query.with_ended || self.live.contains(serial);
-        let mut found = self
-            .entries
-            .range(query.after.saturating_add(1)..)
-            .filter(|(serial, _)| wanted(serial))
-            .peekable();
+        let from = query.after.saturating_add(1);
+        // Those that are over are looked at only if they are wanted.
+        let all = query.with_ended.then(|| self.entries.range(from..)).into_iter().flatten();
+        let live = (!query.with_ended).then(|| self.live.range(from..)).into_iter().flatten();
+        let live = live.filter_map(|serial| self.entries.get_key_value(serial));
+        let mut found = all.chain(live).peekable();
         let (mut page, mut bytes) = (WorkflowPage::default(), 0);
         while page.workflows.len() < limit
             && bytes < PAGE_BYTES
