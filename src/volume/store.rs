@@ -99,24 +99,38 @@ impl Store {
         self.dir.join(format!("{name}.new"))
     }
 
-    /// The size that a volume gets for so many bytes; `had` is the one that it has already, 0 for a new one.
+    /// The size that a volume gets for so many bytes. It asks no disk: see [`Store::check_room`].
     ///
     /// # Errors
-    /// Too few for this kind, or more than the host has.
-    pub fn size(&self, kind: VolumeKind, bytes: u64, had: u64) -> Result<u64, VolumeError> {
-        let (least, free, what) = match kind {
-            VolumeKind::Filesystem => (SMALLEST_IMAGE, free_bytes(&self.dir), self.dir.display().to_string()),
-            VolumeKind::Memory => (SMALLEST_MEMORY, free_memory(), "its memory".to_owned()),
+    /// Too few for this kind.
+    pub fn size(kind: VolumeKind, bytes: u64) -> Result<u64, VolumeError> {
+        let least = match kind {
+            VolumeKind::Filesystem => SMALLEST_IMAGE,
+            VolumeKind::Memory => SMALLEST_MEMORY,
         };
         if bytes < least {
             return Err(VolumeError::TooSmall { bytes, kind, least });
         }
+        // The host has room for the last of these even less.
+        Ok(bytes.checked_next_multiple_of(UNIT).unwrap_or(u64::MAX - (UNIT - 1)))
+    }
+
+    /// Whether the host has room for a volume of so many bytes; `had` is the size that it has already, 0 for a new one. Asks the
+    /// disk, which may hang.
+    ///
+    /// # Errors
+    /// More than the host has.
+    pub fn check_room(&self, kind: VolumeKind, bytes: u64, had: u64) -> Result<(), VolumeError> {
+        let (free, what) = match kind {
+            VolumeKind::Filesystem => (free_bytes(&self.dir), self.dir.display().to_string()),
+            VolumeKind::Memory => (free_memory(), "its memory".to_owned()),
+        };
         let doing = "look at the disk of";
         let free = free.map_err(|source| VolumeError::Image { doing, path: self.dir.clone(), source })?;
         if bytes.saturating_sub(had) > free {
             return Err(VolumeError::TooLarge { bytes, what, free });
         }
-        Ok(bytes.next_multiple_of(UNIT))
+        Ok(())
     }
 
     /// Makes what a volume needs, aside: nobody can find it yet. Its file system is mounted, and its ids mapped once by
@@ -268,20 +282,26 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bounded_by_kind_and_host() {
-        let (_dir, store) = store();
-        assert!(store.size(VolumeKind::Filesystem, 1 << 62, 1 << 62).is_ok(), "it has that already");
-        let size = |kind, bytes| store.size(kind, bytes, 0).map_err(|why| why.to_string());
+    fn sizes_are_bounded_by_kind_without_a_look_at_the_host() {
+        let size = |kind, bytes| Store::size(kind, bytes).map_err(|why| why.to_string());
         assert_eq!(size(VolumeKind::Filesystem, (16 << 20) + 1), Ok((16 << 20) + 4096));
         assert_eq!(size(VolumeKind::Memory, 1 << 20), Ok(1 << 20));
-        for (kind, bytes, why) in [
-            (VolumeKind::Filesystem, 1 << 20, "at least 16MiB"),
-            (VolumeKind::Memory, 0, "at least 1MiB"),
-            (VolumeKind::Filesystem, 1 << 62, "more than the host has"),
-            (VolumeKind::Memory, 1 << 62, "more than the host has"),
-        ] {
+        assert_eq!(size(VolumeKind::Memory, u64::MAX), Ok(u64::MAX - 4095));
+        for (kind, bytes, why) in
+            [(VolumeKind::Filesystem, 1 << 20, "at least 16MiB"), (VolumeKind::Memory, 0, "at least 1MiB")]
+        {
             let said = size(kind, bytes).unwrap_err();
             assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn volume_larger_than_the_host_has_no_room() {
+        let (_dir, store) = store();
+        for kind in [VolumeKind::Filesystem, VolumeKind::Memory] {
+            let why = store.check_room(kind, u64::MAX - 4095, 0).unwrap_err().to_string();
+            assert!(why.contains("more than the host has"), "{why}");
+            assert!(store.check_room(kind, 1 << 62, 1 << 62).is_ok(), "it has that already");
         }
     }
 

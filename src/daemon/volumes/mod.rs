@@ -1,7 +1,7 @@
 //! The volumes of the node.
 //!
-//! A thread of its own makes and removes them, because it waits for a disk and for `mke2fs`. The loop decides beforehand,
-//! and takes a change in when it is made. A volume that is being removed takes no job any more, and one that is
+//! A thread of its own makes and removes them, because it waits for a disk and for `mke2fs`. The loop decides beforehand
+//! what it can without a look at disk or memory, and takes a change in when it is made. A volume that is being removed takes no job any more, and one that is
 //! being made none yet.
 //!
 //! | making | a daemon that is killed behind this step leaves |
@@ -228,8 +228,7 @@ impl Volumes {
                     .to_owned(),
             )));
         }
-        let bytes =
-            self.store.size(kind, bytes, 0).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
+        let bytes = Store::size(kind, bytes).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
         // The thread finds a project, if there is to be one.
         let stored = StoredVolume { name, kind, bytes, created_ns: now_ns(), project: None };
         Ok(known(&self.store, stored, Standing::Making))
@@ -272,8 +271,7 @@ impl Volumes {
         let known = self.settled(name)?;
         let failed = |why: String| format!("cannot resize volume \"{name}\": {why}");
         let StoredVolume { kind, bytes: had, .. } = known.stored;
-        let bytes = self.store.size(kind, bytes, had);
-        let bytes = bytes.map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
+        let bytes = Store::size(kind, bytes).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
         if kind == VolumeKind::Filesystem && bytes < had {
             let why = VolumeError::Shrink { name: known.stored.name.clone(), bytes: had };
             return Err(CommandError::Invalid(failed(why.to_string())));

@@ -19,7 +19,7 @@ pub(super) fn carry_out(store: &Store, records: &StandingStore, task: Task) -> C
     let Task { mut change, mut volume, answer, under_way } = task;
     let result = match (change.is_there, change.old_bytes) {
         (true, None) => create(store, records, &mut change).map(|made| volume = made),
-        (true, Some(old)) => resize(records, &change, old, &volume),
+        (true, Some(old)) => resize(store, records, &change, old, &volume),
         (false, _) => remove(store, records, &change, &volume),
     };
     Changed { change, volume, result, answer, _under_way: under_way }
@@ -32,6 +32,9 @@ fn create(
 ) -> Result<Arc<Volume>, CommandError> {
     let StoredVolume { name, kind, bytes, .. } = change.volume.clone();
     let failed = |why: String| CommandError::SetUp(format!("cannot create volume \"{name}\": {why}"));
+    store
+        .check_room(kind, bytes, 0)
+        .map_err(|why| CommandError::Invalid(format!("cannot create volume \"{name}\": {why}")))?;
     let ids = make_volume_map(OWNER, 1).map_err(|why| failed(why.to_string()))?;
     let project = store.new_project(kind).map_err(|why| failed(why.to_string()))?;
     change.volume.project = project;
@@ -55,6 +58,7 @@ fn create(
 }
 
 fn resize(
+    store: &Store,
     records: &StandingStore,
     change: &VolumeChange,
     old: u64,
@@ -62,6 +66,9 @@ fn resize(
 ) -> Result<(), CommandError> {
     let name = &volume.name;
     let failed = |why: String| format!("cannot resize volume \"{name}\": {why}");
+    store
+        .check_room(change.volume.kind, change.volume.bytes, old)
+        .map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
     records.put(change.clone()).map_err(|why| CommandError::SetUp(failed(why)))?;
     volume.resize(change.volume.bytes).map_err(|why| {
         let mut undone = change.clone();
