@@ -5,17 +5,21 @@
 //! spawners, pool thread --WorkerEvent-----------> | THE LOOP |--CreateRequest--> pool thread
 //! collector, sampler --WorkerEvent--------------> |          |--pipes (by the spawners), jobs that run or end-->
 //! cleanup, removal --WorkerEvent----------------> |          |--CleanupTask, WorkRemoval-->
-//!                                                 |          |--looks at jobs--> inspection
+//! networks, volumes: made, removed --WorkerEvent> |          |--changes, looks at volumes, questions for runtimes-->
+//! outputs: kept --WorkerEvent-------------------> |          |--/work of jobs of workflows that have ended-->
+//! egress: addresses free --WorkerEvent----------> |          |--addresses that jobs leave-->
+//! inspection: lists changed --WorkerEvent-------> |          |--looks at jobs, changes of egress lists-->
 //! state, staging: on disk, or not --WorkerEvent-> |          |--records, inputs-->
 //! history: complete, deleted --WorkerEvent------> |          |--jobs that run, end, are deleted-->
-//! pidfds, report pipes, signals, timers --------> |          |
+//! pidfds, report pipes, signals, timers --------> |          |--addresses, ports of jobs--> resolver, relay
 //! ```
 //!
 //! A turn *collects* ([`event_loop`]) everything that has come, and changes nothing meanwhile. Each event is then handled:
 //! owners take it in and leave facts about jobs. *Step* (`job::state::step`, pure) turns a fact into a new state and
 //! effects, and *act* ([`lifecycle`]) carries the effects out; an effect may leave facts to step next, and never steps
-//! them. The loop waits in its poll and nowhere else; it opens no file of a job and touches no directory: worker threads
-//! do.
+//! them. The loop waits in its poll and nowhere else. It asks no disk, which may hang, and does nothing whose length a client
+//! or a job decides: worker threads do, or the loop does a slice of it in each turn (`tests/house/sources.rs` has the files
+//! that may open others).
 //!
 //! Every mutable thing has one owner in [`core::Core`]. The functions of [`command`] (one file a request) and
 //! [`lifecycle`] connect them; [`provision`] says what a job holds, how it gets it and how it is given back. Where a stop

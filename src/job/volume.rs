@@ -56,6 +56,22 @@ impl VolumeKind {
         }
     }
 
+    /// Whether its files are on the host's disk, and outlive the daemon.
+    pub fn is_on_disk(self) -> bool {
+        match self {
+            VolumeKind::Filesystem => true,
+            VolumeKind::Memory => false,
+        }
+    }
+
+    /// Whether a volume can get a smaller size than it has.
+    pub fn can_shrink(self) -> bool {
+        match self {
+            VolumeKind::Filesystem => false,
+            VolumeKind::Memory => true,
+        }
+    }
+
     /// Reads the word on the wire; the empty one is `filesystem`. `shown` is what an error repeats of it.
     ///
     /// # Errors

@@ -169,7 +169,7 @@ impl Volume {
     pub fn resize(&self, bytes: u64) -> Result<(), VolumeError> {
         let mut place = self.lock();
         let old = self.bytes();
-        if self.kind == VolumeKind::Filesystem && bytes < old {
+        if !self.kind.can_shrink() && bytes < old {
             return Err(VolumeError::Shrink { name: self.name.clone(), bytes: old });
         }
         self.is_mounted.store(false, Ordering::Release);

@@ -58,8 +58,9 @@ impl Store {
     /// # Errors
     /// No number is free, or the file system has no quotas any more.
     pub fn new_project(&self, kind: VolumeKind) -> Result<Option<u32>, VolumeError> {
-        if (kind, self.backend) != (VolumeKind::Filesystem, Backend::Quota) {
-            return Ok(None);
+        match (kind, self.backend) {
+            (VolumeKind::Filesystem, Backend::Quota) => {}
+            (VolumeKind::Filesystem, Backend::Image) | (VolumeKind::Memory, _) => return Ok(None),
         }
         let failed = |source| VolumeError::Directory {
             doing: "find a free project for a directory in",
@@ -139,7 +140,7 @@ impl Store {
     /// # Errors
     /// The step that failed; nothing is left then.
     pub fn prepare(&self, volume: &Volume, ids: BorrowedFd<'_>) -> Result<(), VolumeError> {
-        if volume.kind == VolumeKind::Filesystem {
+        if volume.kind.is_on_disk() {
             if let Some(path) = self.has(&volume.name) {
                 return Err(VolumeError::InTheWay(path));
             }
@@ -159,7 +160,7 @@ impl Store {
     /// # Errors
     /// The file system's refusal; it is still aside then.
     pub fn publish(&self, volume: &Volume) -> Result<(), VolumeError> {
-        if volume.kind == VolumeKind::Memory {
+        if !volume.kind.is_on_disk() {
             return Ok(());
         }
         self.rename(&self.aside(&volume.name), &volume.path)

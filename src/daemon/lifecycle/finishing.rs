@@ -1,4 +1,5 @@
-//! The end of a job, in a fixed order; every step may be repeated.
+//! The end of a job, in a fixed order; every step may be repeated. The loop takes them, and waits between them for others: the
+//! sampler's thread reads what the job left behind, those of outputs its files, that of the state writes its end down.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

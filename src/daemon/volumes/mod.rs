@@ -222,7 +222,7 @@ impl Volumes {
             return Err(CommandError::Exhausted(VolumeError::Full(MOST).to_string()));
         }
         let failed = |why: String| format!("cannot create volume \"{name}\": {why}");
-        if kind == VolumeKind::Filesystem && !self.is_on_disk {
+        if kind.is_on_disk() && !self.is_on_disk {
             return Err(CommandError::WrongState(failed(
                 "with state.backend: memory no later daemon would know it; set state.backend: sqlite, or use type memory"
                     .to_owned(),
@@ -272,7 +272,7 @@ impl Volumes {
         let failed = |why: String| format!("cannot resize volume \"{name}\": {why}");
         let StoredVolume { kind, bytes: had, .. } = known.stored;
         let bytes = Store::size(kind, bytes).map_err(|why| CommandError::Invalid(failed(why.to_string())))?;
-        if kind == VolumeKind::Filesystem && bytes < had {
+        if !kind.can_shrink() && bytes < had {
             let why = VolumeError::Shrink { name: known.stored.name.clone(), bytes: had };
             return Err(CommandError::Invalid(failed(why.to_string())));
         }
@@ -352,7 +352,7 @@ impl Volumes {
     pub(super) fn disk_of(&self, uses: &[VolumeUse]) -> Option<PathBuf> {
         let is_on_disk = |used: &VolumeUse| {
             let known = self.known.get(&used.name);
-            known.is_some_and(|known| known.stored.kind == VolumeKind::Filesystem)
+            known.is_some_and(|known| known.stored.kind.is_on_disk())
         };
         let found = uses.iter().any(|used| !used.read_only && is_on_disk(used));
         found.then(|| self.store.directory().to_owned())
@@ -434,7 +434,7 @@ fn known(store: &Store, stored: StoredVolume, standing: Standing) -> Known {
 /// Why a volume in memory has nothing for this daemon: jobs of an earlier one have it.
 fn held_before(known: &Known) -> Option<String> {
     let (name, inherited) = (&known.stored.name, known.inherited.count());
-    (known.stored.kind == VolumeKind::Memory && inherited > 0).then(|| {
+    (!known.stored.kind.is_on_disk() && inherited > 0).then(|| {
         format!(
             "volume \"{name}\" is in memory, and {inherited} jobs of an earlier daemon have what was in it; it takes no \
              new jobs before they end, and is empty then"
