@@ -1,6 +1,6 @@
 //! A workflow file as a whole: its keys, its jobs by name, and the checks that need all of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::array::MAX_ELEMENTS;
 use super::entry::{self, Links, Shared, WorkflowJob};
@@ -9,10 +9,11 @@ use super::error::{Place, WorkflowError, shown};
 use super::expression::{self, Expression, is_name_character};
 use super::graph::Graph;
 use super::nearest::nearest;
+use super::needs::Needs;
 use super::node_status::{NodeStatus, StatusSet, named};
 use super::values::{bounded, fields, string, together, variables};
 use super::yaml::{self, Key, Node, Value};
-use crate::job::{RuntimeSpec, VolumeUse, spec};
+use crate::job::spec;
 
 /// Most jobs of a workflow, each array as one.
 pub const MAX_JOBS: usize = 10_000;
@@ -56,34 +57,6 @@ pub struct Workflow {
     pub graph: Graph,
     /// The things of the node that jobs name.
     pub needs: Needs,
-}
-
-/// Things of the node that jobs name: each once, with the number of the first job that names it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Needs {
-    /// Networks.
-    pub networks: Vec<(usize, String)>,
-    /// Volumes, with the use that the job makes of each.
-    pub volumes: Vec<(usize, VolumeUse)>,
-    /// Runtimes; twice where jobs may write their root and others not.
-    pub runtimes: Vec<(usize, RuntimeSpec)>,
-}
-
-impl Needs {
-    fn of(jobs: &[WorkflowJob]) -> Needs {
-        let mut needs = Needs::default();
-        let (mut networks, mut volumes, mut runtimes) = (HashSet::new(), HashSet::new(), HashSet::new());
-        for (n, job) in jobs.iter().enumerate() {
-            if let Some(network) = job.network.as_ref().filter(|name| networks.insert(name.as_str())) {
-                needs.networks.push((n, network.clone()));
-            }
-            let new = job.volumes.iter().filter(|used| volumes.insert(used.name.as_str()));
-            needs.volumes.extend(new.map(|used| (n, used.clone())));
-            let is_new = |asked: &&RuntimeSpec| runtimes.insert((asked.to_string(), job.writable));
-            needs.runtimes.extend(job.runtime.as_ref().filter(is_new).map(|asked| (n, asked.clone())));
-        }
-        needs
-    }
 }
 
 impl Workflow {

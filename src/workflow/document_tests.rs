@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::Profile;
 
-use super::{Needs, NodeStatus, Progress, RetryReason, Schedule, dot, parse};
+use super::{Needs, NeedsOf, NodeStatus, Progress, RetryReason, Schedule, dot, parse};
 
 fn refusal(text: &str) -> String {
     parse(text).map(|workflow| workflow.jobs.len()).expect_err(text).to_string()
@@ -253,7 +253,8 @@ fn things_of_the_node_are_needed_once_whoever_names_them() {
         format!("  j{n}: {{command: x, network: n{}, volumes: [a, b{}], runtime: r}}\n", n % 2, n % 3)
     };
     let workflow = parse(&format!("jobs:\n{}", (0..1000).map(job).collect::<String>())).unwrap();
-    let Needs { networks, volumes, runtimes } = &workflow.needs;
+    let Needs { networks, volumes, runtimes, of } = &workflow.needs;
+    assert_eq!(of[5], NeedsOf { network: Some(1), volumes: vec![0, 3], runtime: Some(0) });
     assert_eq!(networks.as_slice(), [(0, "n0".to_owned()), (1, "n1".to_owned())]);
     let volumes: Vec<(usize, &str)> = volumes.iter().map(|(n, used)| (*n, used.name.as_str())).collect();
     assert_eq!(volumes, [(0, "a"), (0, "b0"), (1, "b1"), (2, "b2")]);

@@ -40,7 +40,7 @@ pub(in crate::daemon) fn request(
         publish: job.reach.publish.clone(),
         volumes: job.volumes.clone(),
         gpus: job.resources.gpus,
-        runtime: runtime(job, defaults),
+        runtime: job.runtime.as_ref().map(|asked| resolved(asked, defaults)),
         writable: job.writable,
         egress,
         user: defaults.user,
@@ -75,9 +75,8 @@ fn limits(job: &WorkflowJob, usual: &Limits) -> Limits {
 }
 
 /// The version that the name of the file came to when the workflow was accepted.
-pub(super) fn runtime(job: &WorkflowJob, defaults: &Defaults) -> Option<RuntimeSpec> {
-    let asked = job.runtime.as_ref()?;
-    Some(defaults.runtimes.get(&asked.to_string()).map_or_else(|| asked.clone(), |id| id.clone().into()))
+pub(super) fn resolved(asked: &RuntimeSpec, defaults: &Defaults) -> RuntimeSpec {
+    defaults.runtimes.get(&asked.to_string()).map_or_else(|| asked.clone(), |id| id.clone().into())
 }
 
 /// The network was checked with the request; a node that does not know it any more uses its own default.

@@ -4,9 +4,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::job::{Ending, JobId, Status};
+use crate::job::{Ending, JobId, RuntimeSpec, Status};
 use crate::workflow::{NodeStatus, Progress, Schedule, Step, Workflow, WorkflowJob, fold};
 
+use super::awaited::Awaited;
 use super::node::{Element, Node, status_of};
 
 /// The place of an element: the number of its job in the file, and its own.
@@ -52,6 +53,8 @@ pub(in crate::daemon) struct Flow {
     ready: VecDeque<usize>,
     /// Elements whose next attempt is to be submitted.
     again: VecDeque<Place>,
+    /// What those that are not submitted need.
+    awaited: Awaited,
     /// Elements that were submitted and do not run yet.
     starting: usize,
     canceled: bool,
@@ -70,12 +73,15 @@ impl Flow {
     fn idle(plan: Arc<Workflow>) -> (Flow, Step) {
         let (progress, step) = Progress::new(&plan.graph);
         let nodes = plan.jobs.iter().map(|job| Node::new(job.elements())).collect();
+        let mut awaited = Awaited::new(&plan.needs);
+        plan.jobs.iter().zip(&plan.needs.of).for_each(|(job, of)| awaited.change(of, 0, job.elements()));
         let flow = Flow {
             plan,
             progress,
             nodes,
             ready: VecDeque::new(),
             again: VecDeque::new(),
+            awaited,
             starting: 0,
             canceled: false,
             started_ns: None,
@@ -104,7 +110,8 @@ impl Flow {
             element.job.is_none() && element.status == NodeStatus::Scheduled
         };
         let again: BTreeSet<Place> = flow.again.iter().copied().filter(waits).collect();
-        flow.again = again.into_iter().collect();
+        flow.forget_again();
+        again.into_iter().for_each(|place| flow.repeat(place));
         // Elements that the earlier daemon had not come to.
         begun.into_iter().for_each(|node| flow.make_ready(node));
         flow
@@ -181,11 +188,36 @@ impl Flow {
         waits && !self.canceled
     }
 
-    /// The jobs of the file with elements that wait in here to be submitted, and how many each has of them.
-    pub(in crate::daemon) fn unsubmitted(&self) -> impl Iterator<Item = (&WorkflowJob, usize)> {
-        let pending = self.nodes.iter().map(|node| node.counts[NodeStatus::Pending as usize]);
-        let first = self.plan.jobs.iter().zip(pending).filter(|(_, count)| *count > 0);
-        first.chain(self.again.iter().filter_map(|place| Some((self.plan.jobs.get(place.node)?, 1))))
+    /// The networks of elements that wait in here to be submitted, and how many each has of them; `None`: the usual one.
+    pub(in crate::daemon) fn awaited_networks(&self) -> impl Iterator<Item = (Option<&str>, usize)> {
+        self.awaited.networks(&self.plan.needs)
+    }
+
+    /// Their volumes, likewise.
+    pub(in crate::daemon) fn awaited_volumes(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.awaited.volumes(&self.plan.needs)
+    }
+
+    /// Their runtimes, likewise, as the file names them.
+    pub(in crate::daemon) fn awaited_runtimes(&self) -> impl Iterator<Item = (&RuntimeSpec, usize)> {
+        self.awaited.runtimes(&self.plan.needs)
+    }
+
+    /// The next attempt of an element is to be submitted.
+    fn repeat(&mut self, place: Place) {
+        self.again.push_back(place);
+        self.awaited.change(&self.plan.needs.of[place.node], 0, 1);
+    }
+
+    /// Takes the next of those.
+    fn next_again(&mut self) -> Option<Place> {
+        let place = self.again.pop_front()?;
+        self.awaited.change(&self.plan.needs.of[place.node], 1, 0);
+        Some(place)
+    }
+
+    fn forget_again(&mut self) {
+        while self.next_again().is_some() {}
     }
 
     /// Takes the next element that is to be submitted.
@@ -193,7 +225,7 @@ impl Flow {
         if self.canceled {
             return None;
         }
-        if let Some(place) = self.again.pop_front() {
+        if let Some(place) = self.next_again() {
             let element = self.element_mut(place)?;
             let not_before_ns = element.next_ns.filter(|at| *at > now_ns);
             let attempt = element.attempts.len() as u32 + 1;
@@ -269,7 +301,7 @@ impl Flow {
         let again = element.next_ns.is_some();
         if again {
             self.set(place, NodeStatus::Scheduled, now_ns);
-            self.again.push_back(place);
+            self.repeat(place);
         } else {
             self.set(place, status_of(ended.ending.status), now_ns);
             self.make_ready(place.node);
@@ -294,7 +326,7 @@ impl Flow {
             let step = self.progress.cancel();
             self.apply(step, now_ns);
             self.ready.clear();
-            self.again.clear();
+            self.forget_again();
             for node in 0..self.nodes.len() {
                 for element in 0..self.nodes[node].elements.len() {
                     let place = Place { node, element };
@@ -321,7 +353,13 @@ impl Flow {
         }
         self.starting += usize::from(status == NodeStatus::Initializing);
         self.starting -= usize::from(was == NodeStatus::Initializing);
+        let pending = node.counts[NodeStatus::Pending as usize];
         node.put(place.element, status);
+        self.awaited.change(
+            &self.plan.needs.of[place.node],
+            pending,
+            node.counts[NodeStatus::Pending as usize],
+        );
         let folded = fold(&node.counts);
         if folded != before {
             let step = self.progress.report(&self.plan.graph, place.node, folded);
@@ -331,7 +369,10 @@ impl Flow {
 
     fn apply(&mut self, step: Step, now_ns: i64) {
         for node in step.cancel {
+            let pending = self.nodes[node].counts[NodeStatus::Pending as usize];
             self.nodes[node].cancel_all();
+            let left = self.nodes[node].counts[NodeStatus::Pending as usize];
+            self.awaited.change(&self.plan.needs.of[node], pending, left);
         }
         for node in step.start {
             self.nodes[node].since_ns = now_ns;

@@ -181,7 +181,8 @@ proptest! {
                 .collect();
             let requires: Vec<String> = requires.into_iter().map(|item| format!("{{{item}}}")).collect();
             let shape = ["", "array: 0-3%2,", "'retries': {max: 2, backoff: 0s},", "array: '0-2',"][*shape as usize];
-            format!("  j{n}: {{command: x, {} requires: [{}]}}\n", shape, requires.join(", "))
+            let needs = ["", "network: a, runtime: r,", "network: b, volumes: [v],", "volumes: [v, w],"][n % 4];
+            format!("  j{n}: {{command: x, {needs} {shape} requires: [{}]}}\n", requires.join(", "))
         }).collect();
         let text = text.replace("array: 0-3%2,", "array: '0-3%2',");
         let plan = plan(&text);
@@ -194,6 +195,8 @@ proptest! {
         let mut steps = steps.into_iter().cycle();
         while !flow.status().is_terminal() {
             now += 1;
+            let counted = counted_needs(&flow);
+            prop_assert_eq!(counted, needs_of_all(&flow));
             let (choice, pick) = steps.next().unwrap();
             match choice % 4 {
                 0 => {
@@ -227,6 +230,42 @@ proptest! {
         let statuses: Vec<NodeStatus> = (0..7).map(|node| flow.node_status(node)).collect();
         prop_assert_eq!((statuses, flow.status(), seen), reference, "{}", text);
     }
+}
+
+/// How many elements need each network, volume and runtime that are not submitted, as the flow counts along.
+fn counted_needs(flow: &Flow) -> BTreeMap<String, usize> {
+    let networks = flow.awaited_networks().map(|(name, n)| (format!("network {name:?}"), n));
+    let volumes = flow.awaited_volumes().map(|(name, n)| (format!("volume {name}"), n));
+    let runtimes = flow.awaited_runtimes().map(|(asked, n)| (format!("runtime {asked}"), n));
+    networks.chain(volumes).chain(runtimes).collect()
+}
+
+/// The same by a walk through all jobs.
+fn needs_of_all(flow: &Flow) -> BTreeMap<String, usize> {
+    let first = flow.nodes.iter().map(|node| node.counts[NodeStatus::Pending as usize]).enumerate();
+    let mut found = BTreeMap::new();
+    for (node, count) in first.chain(flow.again.iter().map(|place| (place.node, 1))) {
+        let job = &flow.plan.jobs[node];
+        let mut keys = vec![format!("network {:?}", job.network.as_deref())];
+        keys.extend(job.volumes.iter().map(|used| format!("volume {}", used.name)));
+        keys.extend(job.runtime.iter().map(|asked| format!("runtime {asked}")));
+        keys.into_iter().filter(|_| count > 0).for_each(|key| *found.entry(key).or_default() += count);
+    }
+    found
+}
+
+#[test]
+fn needs_of_what_is_not_submitted_go_with_a_cancel() {
+    let mut flow = flow(
+        "  a: {command: x, volumes: [v], retries: {max: 3, backoff: 0s}}\n  b: {command: y, array: 0-9, requires: [a]}",
+    );
+    assert_eq!(counted_needs(&flow), needs_of_all(&flow));
+    let first = submit(&mut flow, 0);
+    end(&mut flow, &first[0], 1, 1);
+    let counted: Vec<usize> = counted_needs(&flow).into_values().collect();
+    assert_eq!(counted, [11, 1], "the next attempt, and the array behind it");
+    flow.cancel(2);
+    assert_eq!((counted_needs(&flow), needs_of_all(&flow)), (BTreeMap::new(), BTreeMap::new()));
 }
 
 type Outcome = (Vec<NodeStatus>, NodeStatus, HashSet<(Place, u32)>);

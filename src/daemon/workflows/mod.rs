@@ -23,6 +23,7 @@
 //! [`flow`] is one graph that runs, [`node`] a job of its file, [`child`] the request of the job that is submitted,
 //! [`view`] what replies show. The steps that connect this owner with others are in `lifecycle/workflows.rs`.
 
+mod awaited;
 pub(super) mod child;
 mod entry;
 pub(super) mod flow;

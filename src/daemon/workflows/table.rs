@@ -146,16 +146,15 @@ impl Workflows {
         let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
         live.flat_map(|entry| {
             let usual = entry.record.defaults.network.as_str();
-            let waiting = entry.flow().into_iter().flat_map(Flow::unsubmitted);
-            waiting.map(move |(job, count)| (job.network.as_deref().unwrap_or(usual), count))
+            let waiting = entry.flow().into_iter().flat_map(Flow::awaited_networks);
+            waiting.map(move |(network, count)| (network.unwrap_or(usual), count))
         })
     }
 
     /// The volumes of jobs that wait in workflows to be submitted, and how many of them, likewise.
     pub(in crate::daemon) fn awaited_volumes(&self) -> impl Iterator<Item = (&str, usize)> {
         let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
-        let waiting = live.flat_map(|entry| entry.flow().into_iter().flat_map(Flow::unsubmitted));
-        waiting.flat_map(|(job, count)| job.volumes.iter().map(move |used| (used.name.as_str(), count)))
+        live.flat_map(|entry| entry.flow().into_iter().flat_map(Flow::awaited_volumes))
     }
 
     /// The runtimes of jobs that wait in workflows to be submitted, and how many of them, likewise.
@@ -163,8 +162,8 @@ impl Workflows {
         let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
         live.flat_map(|entry| {
             let defaults = &entry.record.defaults;
-            let waiting = entry.flow().into_iter().flat_map(Flow::unsubmitted);
-            waiting.filter_map(move |(job, count)| Some((child::runtime(job, defaults)?, count)))
+            let waiting = entry.flow().into_iter().flat_map(Flow::awaited_runtimes);
+            waiting.map(move |(asked, count)| (child::resolved(asked, defaults), count))
         })
     }
 
