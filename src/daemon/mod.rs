@@ -9,6 +9,7 @@
 //! outputs: kept --WorkerEvent-------------------> |          |--/work of jobs of workflows that have ended-->
 //! egress: addresses free --WorkerEvent----------> |          |--addresses that jobs leave-->
 //! inspection: lists changed --WorkerEvent-------> |          |--looks at jobs, changes of egress lists-->
+//! freezer: jobs that stand or run --WorkerEvent-> |          |--jobs to pause and to resume-->
 //! state, staging: on disk, or not --WorkerEvent-> |          |--records, inputs-->
 //! history: complete, deleted --WorkerEvent------> |          |--jobs that run, end, are deleted-->
 //! pidfds, report pipes, signals, timers --------> |          |--addresses, ports of jobs--> resolver, relay
