@@ -100,6 +100,14 @@ pub fn block_signals() -> Result<SignalFd, DaemonError> {
         .map_err(failed("open a signalfd"))
 }
 
+/// What begins with the shutdown: nothing more is accepted.
+fn closing(commands: CommandSender, begins: impl Fn() + 'static) -> Box<dyn Fn()> {
+    Box::new(move || {
+        commands.close();
+        begins();
+    })
+}
+
 /// The poll that the loop waits with, and everything that wakes it.
 fn poll() -> Result<(Poll, Arc<Waker>), DaemonError> {
     let poll = Poll::new().map_err(setting_up("open an epoll instance"))?;
@@ -148,11 +156,7 @@ impl Daemon {
         let (commands_end, commands) = mailbox::<Command>(QUEUE, waker.clone());
         let (to_loop, workers) = mailbox::<WorkerEvent>(ANSWERS, waker);
         let sender = CommandSender::new(commands_end);
-        let closing = sender.clone();
-        let begins = Box::new(move || {
-            closing.close();
-            shutdown_begins();
-        });
+        let begins = closing(sender.clone(), shutdown_begins);
         let sources = Sources::new(poll.registry().try_clone().map_err(setting_up("copy the poll"))?);
         let schedule = Schedule::new(&sources).map_err(setting_up("make the timer of scheduled jobs"))?;
         let mut threads = Threads::new(to_loop);
