@@ -22,8 +22,65 @@ pub mod slot {
     /// The network namespace that the job's wire leads to, which lives as long as somebody has it open; /dev/null in a
     /// job without a wire. The payload does not have it.
     pub const ROUTER: i32 = 10;
+    /// joblet-init's end of the order socket ([`order`](super::order)).
+    pub const ORDERS: i32 = 11;
+    /// The daemon's end of the order socket. joblet-init keeps it, so that any daemon finds it here (`pidfd_getfd(2)`),
+    /// and no daemon's death closes it.
+    pub const ORDER_SOURCE: i32 = 12;
     /// The number of slots, 0, 1 and 2 included.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
+}
+
+/// Orders to run more commands beside the payload.
+///
+/// An order is one datagram in a SEQPACKET socket pair, an [`Order`](order::Order), followed by SIGURG. A START comes
+/// with [`DESCRIPTORS`](order::DESCRIPTORS) descriptors; all that joblet-init keeps of them has a fixed number, by its
+/// place, so that a later daemon finds it.
+pub mod order {
+    /// The commands that joblet-init has room for at one time.
+    pub const PLACES: usize = 32;
+    /// The number of the first descriptor of the first place.
+    const FIRST: i32 = 32;
+    /// Numbers of one place.
+    const WIDTH: i32 = 8;
+    /// A second read end of the command's stdout, until it is forgotten.
+    pub const KEPT_OUT: i32 = 0;
+    /// A second read end of its stderr, likewise.
+    pub const KEPT_ERR: i32 = 1;
+    /// Its exit file, until it has ended.
+    pub const EXIT_FILE: i32 = 2;
+    /// Write end of a pipe whose end says that it has ended.
+    pub const DONE: i32 = 3;
+    /// The lowest number of a descriptor that has just come: above those of all places.
+    pub const PARKED: i32 = FIRST + PLACES as i32 * WIDTH;
+
+    /// The number of one of the descriptors of a place.
+    pub const fn number(place: u32, which: i32) -> i32 {
+        FIRST + place as i32 * WIDTH + which
+    }
+
+    /// Runs a command. `argument` is the length of its exec request.
+    pub const START: u32 = 1;
+    /// Sends the signal `argument` to the process group of a command that has not ended.
+    pub const SIGNAL: u32 = 2;
+    /// Closes the read ends of a command that has ended; its place is free.
+    pub const FORGET: u32 = 3;
+
+    /// Descriptors of a START: write end of the report pipe, exec request, write ends of stdout and stderr, read ends of
+    /// both, exit file, write end of the pipe that tells of the end.
+    pub const DESCRIPTORS: usize = 8;
+
+    /// One order.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub struct Order {
+        /// [`START`], [`SIGNAL`] or [`FORGET`].
+        pub verb: u32,
+        /// The place of the command, below [`PLACES`].
+        pub place: u32,
+        /// By the verb.
+        pub argument: u64,
+    }
 }
 
 /// The program that joblet-init executes as the payload.

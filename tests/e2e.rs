@@ -31,6 +31,7 @@ mod e2e {
     mod durability;
     mod egress;
     mod environment;
+    mod execs;
     mod explain;
     mod faults;
     mod foreign_firewalls;

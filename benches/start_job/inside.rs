@@ -187,7 +187,7 @@ impl Client {
         let accepted = clock::now();
         let id = self.start(program, &[]);
         let started = clock::now();
-        let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(id), answer });
+        let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(id), exec: String::new(), answer });
         let thread = std::thread::current();
         let listener = source.watermark.rows().listen(Box::new(move || thread.unpark()));
         let rows = loop {

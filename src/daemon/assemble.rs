@@ -188,6 +188,7 @@ impl Daemon {
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
             ledger,
+            execs: threads.start_execs(node.execs.clone(), &streams.collector)?,
             workflows: Workflows::new(workflow_limits(config)),
             cleanup: threads.start_cleanup(work)?,
             streams,
@@ -306,6 +307,7 @@ struct Places {
     staged: PathBuf,
     uploads: PathBuf,
     outputs: PathBuf,
+    execs: PathBuf,
     volumes: PathBuf,
 }
 
@@ -319,6 +321,7 @@ impl Places {
             staged: make("staged")?,
             uploads: make("uploads")?,
             outputs: make("workflows")?,
+            execs: make("execs")?,
             volumes: make("volumes")?,
         })
     }
@@ -395,6 +398,7 @@ fn node(
         sandbox: Sandbox::new(sandbox_config(config, &places.run_dir))?,
         disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
         spool: places.spool.clone(),
+        execs: places.execs.clone(),
         live_only: !config.ipc.enabled,
         run_dir: places.run_dir.clone(),
         disk,

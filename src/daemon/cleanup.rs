@@ -383,12 +383,15 @@ fn beginning(spool: &Path) -> String {
     String::from_utf8_lossy(&[read(Stream::Stdout), read(Stream::Stderr)].concat()).into_owned()
 }
 
-/// Bytes that are kept of a job that is over, in its spool and in the directories of history after it. Bytes
+/// Bytes that are kept of a job that is over, in its spool, in the rooms of its commands, and in the directories of history
+/// after these. Bytes
 /// that history has copied while the spool still has them count once: a job that is just being moved must not cost the
 /// client an older one.
 fn kept(dirs: &[PathBuf]) -> u64 {
-    let Some((spool, history)) = dirs.split_first() else { return 0 };
-    keep(spool).max(history.iter().map(|dir| size(dir)).sum())
+    let [spool, execs, history @ ..] = dirs else { return 0 };
+    let rooms = fs::read_dir(execs).into_iter().flatten().flatten();
+    let of_execs: u64 = rooms.map(|room| size(&room.path())).sum();
+    keep(spool).max(history.iter().map(|dir| size(dir)).sum()) + of_execs
 }
 
 /// Bytes in a directory of a job that is over. Output that was live only is removed, and its samples with it.
@@ -485,16 +488,18 @@ mod tests {
     #[test]
     fn output_that_history_copies_counts_once() {
         let place = tempfile::tempdir().unwrap();
-        let dirs: Vec<_> = ["spool", "logs", "metrics"].iter().map(|name| place.path().join(name)).collect();
+        let dirs: Vec<_> =
+            ["spool", "execs/room", "logs", "metrics"].iter().map(|name| place.path().join(name)).collect();
         let bytes = |dir: usize, number: usize| {
             fs::create_dir_all(&dirs[dir]).unwrap();
             fs::write(dirs[dir].join("file"), vec![1; number]).unwrap();
-            kept(&dirs)
+            kept(&[&dirs[..1], &[place.path().join("execs")], &dirs[2..]].concat())
         };
         assert_eq!(bytes(0, 9000), 9000, "not copied yet");
-        assert_eq!(bytes(1, 5000), 9000, "half of it copied");
-        assert_eq!(bytes(2, 100), 9000);
+        assert_eq!(bytes(2, 5000), 9000, "half of it copied");
+        assert_eq!(bytes(3, 100), 9000);
         assert_eq!(bytes(0, 10), 5100, "moved");
+        assert_eq!(bytes(1, 7), 5107, "beside what a command in it has written");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::cleanup::Cleanup;
 use super::egress::EgressChange;
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
+use super::execs::Execs;
 use super::freezer::Freezer;
 use super::history::History;
 use super::inspection::Inspection;
@@ -57,6 +58,8 @@ pub(super) struct Core {
     pub(super) pool: Pool,
     /// Records of jobs.
     pub(super) ledger: Ledger,
+    /// Commands that run beside payloads.
+    pub(super) execs: Execs,
     /// Graphs of jobs.
     pub(super) workflows: Workflows,
     /// Removals that are under way.

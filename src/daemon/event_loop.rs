@@ -21,7 +21,6 @@ use super::spawner::schedule_first;
 use super::timers::Timer;
 use crate::diag;
 use crate::job::JobId;
-use crate::job::exit::StopCause;
 use crate::job::state::{Fact, State, step};
 use crate::sys::mailbox::Inbox;
 
@@ -156,6 +155,8 @@ impl EventLoop {
         match event {
             Event::Source(Source::Report(id)) => lifecycle::on_report_event(core, id),
             Event::Source(Source::Init(id)) => lifecycle::on_init_event(core, id),
+            Event::Source(Source::ExecReport(id)) => lifecycle::on_exec_report(core, id),
+            Event::Source(Source::ExecDone(id)) => lifecycle::on_exec_done(core, id),
             Event::Source(Source::Schedule) => lifecycle::on_due(core),
             Event::Source(Source::Mailbox | Source::Signals) => {}
             Event::Worker(event) => handle_worker(core, event),
@@ -193,11 +194,16 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
     match event {
         WorkerEvent::Created(created, under_way) => lifecycle::on_created(core, created, under_way),
         WorkerEvent::Started(result) => lifecycle::on_started(core, *result),
+        WorkerEvent::OutputComplete(id) if core.execs.job_of(id).is_some() => {
+            lifecycle::on_exec_output(core, id, true);
+        }
         WorkerEvent::OutputComplete(id) => lifecycle::on_output_complete(core, id),
+        WorkerEvent::OutputEmpty(id) => lifecycle::on_exec_output(core, id, false),
+        WorkerEvent::Exec(event) => lifecycle::on_exec_event(core, event),
         WorkerEvent::Evidence(id, evidence) => lifecycle::on_evidence(core, id, *evidence),
-        WorkerEvent::OverLimit(id) => core.jobs.note(id, Fact::Stop(StopCause::OutputLimit)),
         WorkerEvent::NotFrozen(frozen) => lifecycle::on_frozen(core, frozen),
-        WorkerEvent::PipeHeld(id) => core.jobs.note(id, Fact::Stop(StopCause::PipeHeld)),
+        WorkerEvent::OverLimit(id) => lifecycle::on_over_limit(core, id),
+        WorkerEvent::PipeHeld(id) => lifecycle::on_pipe_held(core, id),
         WorkerEvent::PipeFree => {}
         WorkerEvent::Recorded(outcome) => lifecycle::on_recorded(core, outcome),
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
@@ -238,7 +244,14 @@ fn handle_timer(core: &mut Core, timer: Timer) {
         Timer::Cgroup(cgroup) => core.cleanup.try_again(cgroup),
         Timer::Stuck => lifecycle::end_stuck(core),
         Timer::Quiet => lifecycle::refill_if_quiet(core),
-        Timer::LiveOver(id) => lifecycle::measure(core, id),
+        Timer::LiveOver(id) => {
+            core.cleanup.remove_directory(core.execs.of_job(id));
+            lifecycle::measure(core, id);
+        }
+        Timer::ExecStuck(id, looks) => lifecycle::end_stuck_exec(core, id, looks),
+        Timer::ExecTimeout(id) => lifecycle::on_exec_timeout(core, id),
+        Timer::ExecKill(id) => lifecycle::kill_exec(core, id),
+        Timer::ExecDrain(id) => lifecycle::drain_exec(core, id),
         Timer::Expired => lifecycle::expire(core),
         Timer::Schedule => lifecycle::on_due(core),
         // The loop only had to wake: it looks at the feeds in each turn.

@@ -3,6 +3,7 @@
 use super::cleanup::CleanupEvent;
 use super::egress::EgressChange;
 use super::evidence::Evidence;
+use super::execs::worker::ExecEvent;
 use super::freezer::Frozen;
 use super::history::HistoryEvent;
 use super::ledger::PendingWrite;
@@ -24,6 +25,10 @@ pub(super) enum WorkerEvent {
     Started(Box<StartResult>),
     /// A job's output is complete.
     OutputComplete(JobId),
+    /// All bytes are in the spool that were in the pipes of a command when that ended.
+    OutputEmpty(JobId),
+    /// The thread of commands in jobs has answered.
+    Exec(ExecEvent),
     /// A job writes more output than is kept.
     OverLimit(JobId),
     /// A job keeps the lock of an output pipe.

@@ -43,6 +43,7 @@ mod egress;
 mod event_loop;
 mod events;
 mod evidence;
+mod execs;
 mod freezer;
 mod gpus;
 mod history;

@@ -11,6 +11,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use crate::job::JobId;
+use crate::job::exec::ExecId;
 
 /// Something that the poll reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub(super) enum Source {
     Init(JobId),
     /// The report pipe of this job has its word.
     Report(JobId),
+    /// The report pipe of this command in a job has its word.
+    ExecReport(ExecId),
+    /// This command in a job has ended.
+    ExecDone(ExecId),
 }
 
 /// The token of the waker that all mailboxes of the loop share.

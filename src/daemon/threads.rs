@@ -14,6 +14,7 @@ use super::core::{Report, Streams};
 use super::egress::keeper::{self, Keeper};
 use super::events::WorkerEvent;
 use super::evidence::Evidence;
+use super::execs::{self, Execs};
 use super::freezer::Freezer;
 use super::history::History;
 use super::inspection::Inspection;
@@ -86,6 +87,7 @@ impl Threads {
         let collector = Collector::start(spool_limits(config), move |id, event| {
             answer(match event {
                 CollectorEvent::OutputComplete => WorkerEvent::OutputComplete(id),
+                CollectorEvent::OutputEmpty => WorkerEvent::OutputEmpty(id),
                 CollectorEvent::OverLimit => WorkerEvent::OverLimit(id),
                 CollectorEvent::PipeHeld => WorkerEvent::PipeHeld(id),
                 CollectorEvent::PipeFree => WorkerEvent::PipeFree,
@@ -209,6 +211,15 @@ impl Threads {
         let (volumes, threads) = Volumes::start(store, stored, ledger.standing(), report)?;
         self.handles.extend(threads);
         Ok(volumes)
+    }
+
+    /// The thread of commands in running jobs.
+    pub(super) fn start_execs(&mut self, dir: PathBuf, collector: &Collector) -> Result<Execs, DaemonError> {
+        let (tasks, queue) = unbounded();
+        let answer = self.answer();
+        let report = move |event| answer(WorkerEvent::Exec(event));
+        self.handles.push(execs::worker::start(queue, collector.clone(), report)?);
+        Ok(Execs::new(dir, tasks))
     }
 
     /// The thread that looks at the disk for runtimes.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::cleanup::BusyCgroup;
 use crate::job::JobId;
+use crate::job::exec::ExecId;
 
 /// Something that becomes due.
 #[derive(Debug)]
@@ -27,6 +28,14 @@ pub(super) enum Timer {
     Quiet,
     /// The output of an ended job that is live only goes.
     LiveOver(JobId),
+    /// A command in a job was not executed yet, at so many looks.
+    ExecStuck(ExecId, u32),
+    /// The timeout of a command in a job is over.
+    ExecTimeout(ExecId),
+    /// A command in a job that must end has had its grace.
+    ExecKill(ExecId),
+    /// A command that has ended has had long enough for its output.
+    ExecDrain(ExecId),
     /// Old jobs are to be forgotten.
     Expired,
     /// The timer of scheduled jobs failed: their times are to be looked at again.

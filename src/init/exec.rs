@@ -26,6 +26,16 @@ const FIRST_TURN_NS: i64 = 250_000;
 const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0";
 const PATH_MAX: usize = 4096;
 const STACK: usize = 32 * 1024;
+/// The descriptors of joblet-init that a payload does not get.
+const OURS: [i32; 7] = [
+    slot::EXIT_FILE,
+    slot::CONTROL,
+    slot::KEPT_OUT,
+    slot::KEPT_ERR,
+    slot::ROUTER,
+    slot::ORDERS,
+    slot::ORDER_SOURCE,
+];
 
 /// The memory between us and the vfork child, which has all of ours while we wait.
 struct Shared<'a> {
@@ -34,7 +44,18 @@ struct Shared<'a> {
     first: bool,
     /// The payload may run second, before ordinary load too, because we can take that back.
     second: bool,
+    /// The outputs of a command beside the payload, which has its own already.
+    streams: Option<Streams>,
     outcome: Outcome,
+}
+
+/// The descriptors of a command beside the payload.
+#[derive(Clone, Copy)]
+pub struct Streams {
+    pub stdout: i32,
+    pub stderr: i32,
+    /// Write end of its report pipe.
+    pub report: i32,
 }
 
 /// How far the payload came.
@@ -63,30 +84,8 @@ pub fn start(request: &ExecRequest) -> (i32, Outcome) {
     let outcome = Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 };
     // A payload of other ids is not ours to demote: only CAP_SYS_NICE reaches across.
     let is_ours = request.credentials.is_none();
-    let mut shared = Shared { request, first: sys::is_first(), second: is_ours, outcome };
-    let bottom = (&raw mut CHILD_STACK).cast::<u8>();
-    // SAFETY: one past the end of that static.
-    let top = unsafe { bottom.add(STACK) };
-    let pid: isize;
-    // SAFETY: clone(2) with VM and VFORK: the child runs `child` on its own stack while this process, which
-    // has one thread, waits; `shared` outlives its stay.
-    unsafe {
-        core::arch::asm!(
-            "syscall", "test rax, rax", "jnz 2f",
-            "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2",
-            "2:",
-            inlateout("rax") CLONE as isize => pid,
-            in("rdi") CLONE_VM_VFORK_SIGCHLD, in("rsi") top, in("rdx") 0, in("r10") 0, in("r8") 0,
-            in("r12") child as extern "C" fn(*mut Shared<'_>) -> !, in("r13") &raw mut shared,
-            lateout("rcx") _, lateout("r11") _,
-        );
-    }
-    let pid = match errno(pid) {
-        Ok(pid) => pid as i32,
-        Err(why) => refused(why),
-    };
-    // A change of ids in our memory may have made it dumpable (proc(5), fs.suid_dumpable).
-    sys::not_dumpable();
+    let mut shared = Shared { request, first: sys::is_first(), second: is_ours, streams: None, outcome };
+    let pid = clone(&mut shared).unwrap_or_else(|why| refused(why));
     // The daemon takes the end of this pipe for the start: close it before any wait.
     sys::close(slot::REPORT);
     if shared.first {
@@ -102,29 +101,75 @@ pub fn start(request: &ExecRequest) -> (i32, Outcome) {
     (pid, shared.outcome)
 }
 
+/// Starts a command beside the payload, as [`start`] does. The caller closes the descriptors.
+///
+/// # Errors
+/// errno: not even a process could be made.
+pub fn start_beside(request: &ExecRequest, streams: Streams) -> Result<(i32, Outcome), i32> {
+    let outcome = Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 };
+    let mut shared = Shared { request, first: false, second: false, streams: Some(streams), outcome };
+    let pid = clone(&mut shared)?;
+    Ok((pid, shared.outcome))
+}
+
+/// Clones the child and waits until it has left our memory.
+///
+/// # Errors
+/// errno.
+fn clone(shared: &mut Shared<'_>) -> Result<i32, i32> {
+    let shared = &raw mut *shared;
+    let bottom = (&raw mut CHILD_STACK).cast::<u8>();
+    // SAFETY: one past the end of that static.
+    let top = unsafe { bottom.add(STACK) };
+    let pid: isize;
+    // SAFETY: clone(2) with VM and VFORK: the child runs `child` on its own stack while this process, which
+    // has one thread, waits; `shared` outlives its stay.
+    unsafe {
+        core::arch::asm!(
+            "syscall", "test rax, rax", "jnz 2f",
+            "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2",
+            "2:",
+            inlateout("rax") CLONE as isize => pid,
+            in("rdi") CLONE_VM_VFORK_SIGCHLD, in("rsi") top, in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("r12") child as extern "C" fn(*mut Shared<'_>) -> !, in("r13") shared,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    // A change of ids in our memory may have made it dumpable (proc(5), fs.suid_dumpable).
+    sys::not_dumpable();
+    errno(pid).map(|pid| pid as i32)
+}
+
 /// Not even a process could be made (pids.max of 1). The daemon sees a failed exec.
 fn refused(why: i32) -> ! {
-    send_report(why);
+    send_report(slot::REPORT, why);
     let exit_file =
         ExitFile { wait_status: 126 << 8, begun: Begun::NotExecuted, errno: why, ..Default::default() };
     let _ = sys::write_at_start(slot::EXIT_FILE, &exit_file.encode());
     sys::exit(126)
 }
 
-fn send_report(why: i32) {
-    sys::write(slot::REPORT, &report::failed(why));
+fn send_report(report: i32, why: i32) {
+    sys::write(report, &report::failed(why));
 }
 
 extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     // SAFETY: `start` passes a Shared that outlives us here, and waits meanwhile.
     let shared = unsafe { &mut *shared };
     sys::setsid();
-    sys::close_on_exec(slot::REPORT);
-    for fd in [slot::EXIT_FILE, slot::CONTROL, slot::KEPT_OUT, slot::KEPT_ERR, slot::ROUTER] {
-        sys::close(fd);
-    }
+    let standard = match shared.streams {
+        Some(streams) => sys::take_standard(streams.stdout, streams.stderr),
+        None => {
+            sys::close_on_exec(slot::REPORT);
+            for fd in OURS {
+                sys::close(fd);
+            }
+            Ok(())
+        }
+    };
+    let report = shared.streams.map_or(slot::REPORT, |streams| streams.report);
     let may_go = may_go(shared.first, shared.second);
-    let entered = become_user(shared.request.credentials).and_then(|()| sys::enter(shared.request.work_dir));
+    let entered = standard.and_then(|()| become_user(shared.request.credentials)).and_then(|()| sys::enter(shared.request.work_dir));
     let (outcome, code) = match entered {
         Err(errno) => (Outcome { begun: Begun::NotEntered, defect: Defect::None, errno }, 126),
         Ok(()) => {
@@ -140,7 +185,7 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
         }
     };
     shared.outcome = outcome;
-    send_report(outcome.errno);
+    send_report(report, outcome.errno);
     sys::exit(code)
 }
 

@@ -26,9 +26,14 @@ pub struct Credentials {
 /// Waits for the exec request; `None` when none will come.
 pub fn wait() -> Option<ExecRequest> {
     let length = sys::read_u64(slot::CONTROL)? as usize;
-    let mapped = sys::map(slot::EXEC_REQUEST, ADDRESS, length);
+    let mapped = map(slot::EXEC_REQUEST, length);
     sys::close(slot::EXEC_REQUEST);
-    if !mapped || length < size_of::<Head>() {
+    mapped
+}
+
+/// Maps the exec request in a file; `None` when there is none.
+pub fn map(file: i32, length: usize) -> Option<ExecRequest> {
+    if length < size_of::<Head>() || !sys::map(file, ADDRESS, length) {
         return None;
     }
     // SAFETY: the mapping begins with a Head, and its address is aligned for it.

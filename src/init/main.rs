@@ -8,7 +8,8 @@
 //!    End of file there: no request will come;
 //! 3. marks the exit file, so that a daemon which comes later knows that the payload may have run, and starts the payload as its child (vfork, own session; scheduled ordinarily from its first turn on) and tells the
 //!    daemon through the report pipe whether that worked: end of file, or an errno;
-//! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group and reaps orphans;
+//! 4. forwards TERM, INT, HUP, QUIT, USR1 and USR2 to the payload's process group, reaps orphans, and runs more commands
+//!    beside the payload when the daemon orders it (`sessions.rs`);
 //! 5. writes the exit file when the payload has ended (after a failure it looks which of the job's file systems are full),
 //!    then kills and reaps the processes that the payload left, so
 //!    that the output pipes come to their end;
@@ -35,14 +36,18 @@ mod program;
 #[path = "../sys/raw.rs"]
 #[allow(dead_code)]
 mod raw;
+mod sessions;
 mod sys;
 
 use init_abi::exit_file::{BEGUN, Begun, ExitFile, OWN_DISKS};
 use init_abi::slot;
+use sessions::Sessions;
 
 /// Forwarded to the payload: TERM, INT, HUP, QUIT, USR1, USR2.
 const FORWARDED: [i32; 6] = [15, 2, 1, 3, 10, 12];
 const SIGKILL: i32 = 9;
+/// Says that there is an order. A standard signal: it comes also when the job has as many signals pending as its limit allows.
+const SIGURG: i32 = 23;
 /// How long descriptors of processes that are gone may take to be closed. The kernel closes some of them behind their
 /// end.
 const CLOSING_MS: i32 = 100;
@@ -87,18 +92,21 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     for fd in [0, 2] {
         sys::close(fd);
     }
-    let wait_status = tend(payload);
+    let mut sessions = Sessions::new();
+    let wait_status = tend(payload, &mut sessions);
     write_exit_file(payload, wait_status, outcome, started_ns);
     sys::kill(-1, SIGKILL);
-    while sys::wait_any(true).is_ok() {}
+    while let Ok((pid, status)) = sys::wait_any(true) {
+        sessions.reaped(pid, status);
+    }
     sys::close(1);
     await_release(linger_s);
     let signal = wait_status & 0x7f;
     sys::exit(if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal })
 }
 
-/// Waits until the payload has ended, forwarding signals and reaping orphans. Returns its wait status.
-fn tend(payload: i32) -> i32 {
+/// Waits until the payload has ended, carrying out orders, forwarding signals and reaping orphans. Returns its wait status.
+fn tend(payload: i32, sessions: &mut Sessions) -> i32 {
     loop {
         // Reap before waiting: a child may have ended before we looked for the first time.
         while let Ok((pid, status)) = sys::wait_any(false) {
@@ -108,8 +116,13 @@ fn tend(payload: i32) -> i32 {
             if pid == 0 {
                 break;
             }
+            sessions.reaped(pid, status);
         }
         let sys::Taken { signal, from_outside } = sys::wait_signal(None);
+        if signal == SIGURG {
+            // The job may send it too: then there is no order.
+            sessions.take_orders();
+        }
         // A signal that the job sends to its PID 1 is not sent back to it.
         if FORWARDED.contains(&signal) && from_outside && !sys::kill(-payload, signal) {
             sys::kill(payload, signal);

@@ -1,9 +1,13 @@
 //! The system calls that joblet-init makes (x86_64 numbers and layouts).
 
+use crate::init_abi::order::{DESCRIPTORS, Order};
 use crate::raw::{errno, syscall};
 
 const READ: i64 = 0;
 const POLL: i64 = 7;
+const RECVMSG: i64 = 47;
+const DUP3: i64 = 292;
+const CLOSE_RANGE: i64 = 436;
 const RT_SIGPROCMASK: i64 = 14;
 const PWRITE64: i64 = 18;
 const NANOSLEEP: i64 = 35;
@@ -144,6 +148,87 @@ pub fn close(fd: i32) {
 pub fn close_on_exec(fd: i32) {
     const F_SETFD: usize = 2;
     let _ = call(FCNTL, [fd as usize, F_SETFD, 1, 0, 0, 0]);
+}
+
+/// A copy of a descriptor that an exec closes, with a number of at least `lowest`; -1 where there can be none.
+pub fn duplicate_above(fd: i32, lowest: i32) -> i32 {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    call(FCNTL, [fd as usize, F_DUPFD_CLOEXEC, lowest as usize, 0, 0, 0]).map_or(-1, |fd| fd as i32)
+}
+
+/// Gives a copy of a descriptor this number; an exec closes it. Whether it could be.
+pub fn duplicate_to(fd: i32, number: i32) -> bool {
+    const O_CLOEXEC: usize = 0o2000000;
+    call(DUP3, [fd as usize, number as usize, O_CLOEXEC, 0, 0, 0]).is_ok()
+}
+
+/// Makes the standard input /dev/null and gives the standard outputs copies of these descriptors; an exec closes all
+/// others.
+///
+/// # Errors
+/// errno.
+pub fn take_standard(stdout: i32, stderr: i32) -> Result<(), i32> {
+    const CLOEXEC: usize = 4;
+    let null = call(OPEN, [c"/dev/null".as_ptr() as usize, 0, 0, 0, 0, 0])?;
+    for (fd, number) in [(null, 0), (stdout as usize, 1), (stderr as usize, 2)] {
+        if fd != number {
+            call(DUP3, [fd, number, 0, 0, 0, 0])?;
+        }
+    }
+    call(CLOSE_RANGE, [3, u32::MAX as usize, CLOEXEC, 0, 0, 0]).map(drop)
+}
+
+/// An order that waits in the socket, and how many descriptors have come with it; `None`: none waits. Those that find no
+/// room in our table are lost.
+pub fn receive(socket: i32, descriptors: &mut [i32; DESCRIPTORS]) -> Option<(Order, usize)> {
+    const DONTWAIT_CLOEXEC: usize = 0x40 | 0x4000_0000;
+    /// `struct msghdr` (recvmsg(2)).
+    #[repr(C)]
+    struct Message {
+        name: usize,
+        name_length: usize,
+        parts: usize,
+        part_count: usize,
+        control: usize,
+        control_length: usize,
+        flags: usize,
+    }
+    /// `struct cmsghdr` with room for the descriptors (cmsg(3)).
+    #[repr(C, align(8))]
+    struct Control {
+        length: usize,
+        level_and_kind: [i32; 2],
+        descriptors: [i32; DESCRIPTORS],
+    }
+    const HEAD: usize = 16;
+    let mut order = Order::default();
+    let part = [&raw mut order as usize, size_of::<Order>()];
+    let mut control = Control { length: 0, level_and_kind: [0; 2], descriptors: [-1; DESCRIPTORS] };
+    let mut message = Message {
+        name: 0,
+        name_length: 0,
+        parts: part.as_ptr() as usize,
+        part_count: 1,
+        control: &raw mut control as usize,
+        control_length: size_of::<Control>(),
+        flags: 0,
+    };
+    let read = loop {
+        match call(RECVMSG, [socket as usize, &raw mut message as usize, DONTWAIT_CLOEXEC, 0, 0, 0]) {
+            Err(EINTR) => {}
+            Ok(read) if read > 0 => break read,
+            Ok(_) | Err(_) => return None,
+        }
+    };
+    // The kernel has written behind the compiler's back.
+    // SAFETY: a local of this type, initialised above.
+    let control = unsafe { (&raw const control).read_volatile() };
+    // SAFETY: the same.
+    let order = unsafe { (&raw const order).read_volatile() };
+    let count = control.length.saturating_sub(HEAD) / size_of::<i32>();
+    *descriptors = control.descriptors;
+    let order = if read == size_of::<Order>() { order } else { Order::default() };
+    Some((order, count.min(DESCRIPTORS)))
 }
 
 pub fn setsid() {

@@ -9,6 +9,7 @@ pub mod client;
 pub mod denial;
 pub mod egress;
 pub mod env;
+pub mod exec;
 pub mod exit;
 pub mod exit_file;
 mod given_name;

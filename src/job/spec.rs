@@ -266,9 +266,21 @@ pub fn work_dir(text: &str) -> Result<String, InvalidField> {
 /// # Errors
 /// See [`env::check`]; or too much text in all.
 pub fn check_environment(spec: &JobSpec) -> Result<(), InvalidField> {
-    let plain = spec.environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    let secret = spec.secrets.iter().map(|(n, v)| (n.as_str(), v.expose()));
-    let mut total = spec.command.len() + spec.args.iter().map(|a| a.len() + 9).sum::<usize>();
+    check_exec((&spec.command, &spec.args), &spec.environment, &spec.secrets)
+}
+
+/// The same for any command line and its variables.
+///
+/// # Errors
+/// As [`check_environment`].
+pub fn check_exec(
+    (command, args): (&str, &[String]),
+    environment: &[(String, String)],
+    secrets: &[(String, Secret)],
+) -> Result<(), InvalidField> {
+    let plain = environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let secret = secrets.iter().map(|(n, v)| (n.as_str(), v.expose()));
+    let mut total = command.len() + args.iter().map(|a| a.len() + 9).sum::<usize>();
     for (name, value) in plain.chain(secret) {
         env::check(name, value)?;
         total += name.len() + value.len() + 10;

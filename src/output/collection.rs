@@ -37,6 +37,8 @@ pub(super) enum Command {
     Add(Box<JobOutput>),
     /// Wait no longer for this job's pipes.
     GiveUp(JobId),
+    /// Report when this job's pipes were empty.
+    ReportEmpty(JobId),
     /// So many bytes of this job's spool are released.
     Released(JobId, u64),
     /// A late call has returned on another thread.
@@ -53,10 +55,12 @@ struct Pipe {
     ready: bool,
     /// The limit that keeps its bytes out of the spool.
     waits: Option<Full>,
+    /// Whether it was empty since the last [`Command::ReportEmpty`].
+    was_empty: bool,
 }
 
 struct Job {
-    release: Arc<Release>,
+    release: Option<Arc<Release>>,
     /// The spool, unless a call on one of the pipes has it.
     spool: Option<Box<SpoolWriter>>,
     /// Bytes in the spool that are not released, as far as calls have returned.
@@ -73,6 +77,8 @@ struct Job {
     loses: bool,
     /// Whether the call that has the spool discards what it reads.
     discards: bool,
+    /// Whether to report when both pipes were empty.
+    reports_empty: bool,
 }
 
 /// All pipes and spools of unfinished jobs.
@@ -183,6 +189,7 @@ impl Collection {
             match command {
                 Command::Add(job) => self.add(*job),
                 Command::GiveUp(id) => self.give_up(id),
+                Command::ReportEmpty(id) => self.report_empty(id),
                 Command::Released(id, bytes) => self.release(id, bytes),
                 Command::Returned(done) => self.take_late(*done),
                 Command::Stop => return false,
@@ -223,7 +230,8 @@ impl Collection {
                 diag::limited!(Level::Error, "cannot watch a job's output", jobId = id, error = why);
             }
             let fd = Arc::new(fd);
-            self.pipes.insert(token, Pipe { fd, stream, job: id, ready: false, waits: None });
+            self.pipes
+                .insert(token, Pipe { fd, stream, job: id, ready: false, waits: None, was_empty: false });
             self.queue(token);
         }
         let JobOutput { release, spool, watermark, .. } = output;
@@ -243,6 +251,7 @@ impl Collection {
             open: 2,
             loses: false,
             discards: false,
+            reports_empty: false,
         };
         self.jobs.insert(id, job);
     }
@@ -349,7 +358,14 @@ impl Collection {
             ServeResult::Held(Full::Disk) => {
                 self.pauses.stall(Instant::now());
             }
-            ServeResult::Wait | ServeResult::Held(_) => {}
+            ServeResult::Wait => {
+                if let Some(pipe) = self.pipes.get_mut(&token) {
+                    pipe.was_empty = true;
+                    let id = pipe.job;
+                    self.report_if_empty(id);
+                }
+            }
+            ServeResult::Held(_) => {}
         }
     }
 
@@ -405,7 +421,7 @@ impl Collection {
         job.watermark.set_waits(pipe.stream, None);
         job.open -= 1;
         if job.open > 0 {
-            return;
+            return self.report_if_empty(pipe.job);
         }
         // Without the spool where the job is given up in the middle of a late call.
         if let Some(spool) = &mut job.spool {
@@ -415,8 +431,8 @@ impl Collection {
                 diag::limited!(Level::Warn, "cannot count lost output", jobId = pipe.job, error = why);
             }
         }
-        if !job.watermark.holds() {
-            job.release.give(pipe.job);
+        if let Some(release) = job.release.as_ref().filter(|_| !job.watermark.holds()) {
+            release.give(pipe.job);
         }
         self.used.change(job.client, job.bytes, 0);
         self.jobs.remove(&pipe.job);
@@ -424,6 +440,24 @@ impl Collection {
         (self.notify)(pipe.job, CollectorEvent::OutputComplete);
         // The room of this job is free for the others.
         self.retry(|full| full == Full::All);
+    }
+
+    /// Looks at both pipes of a job again, and reports when both were empty.
+    fn report_empty(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return (self.notify)(id, CollectorEvent::OutputComplete);
+        };
+        job.reports_empty = true;
+        self.pipes.values_mut().filter(|pipe| pipe.job == id).for_each(|pipe| pipe.was_empty = false);
+        self.queue_where(|pipe| pipe.job == id);
+    }
+
+    fn report_if_empty(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.reports_empty) else { return };
+        if self.pipes.values().filter(|pipe| pipe.job == id).all(|pipe| pipe.was_empty) {
+            job.reports_empty = false;
+            (self.notify)(id, CollectorEvent::OutputEmpty);
+        }
     }
 
     fn give_up(&mut self, id: JobId) {

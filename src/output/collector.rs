@@ -80,6 +80,12 @@ impl Collector {
         self.send(Command::GiveUp(id));
     }
 
+    /// Reports, once, when everything is in the spool that is in the job's pipes now ([`CollectorEvent::OutputEmpty`]), or
+    /// that its output is complete.
+    pub fn report_empty(&self, id: JobId) {
+        self.send(Command::ReportEmpty(id));
+    }
+
     /// Counts so many bytes of a job's spool no longer, which are released ([`Header::bytes`]). A job that waits for
     /// their room goes on.
     ///

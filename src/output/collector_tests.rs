@@ -35,7 +35,7 @@ impl Bench {
             id,
             stdout,
             stderr,
-            release: Arc::new(Release { control: Arc::new(control), wake: None }),
+            release: Some(Arc::new(Release { control: Arc::new(control), wake: None })),
             spool: create(&dir),
             watermark: watermark.clone(),
         });

@@ -18,8 +18,9 @@ pub struct JobOutput {
     pub stdout: OwnedFd,
     /// The read end of the stderr pipe, non-blocking.
     pub stderr: OwnedFd,
-    /// Lets joblet-init end when everything is in the spool, unless it is held ([`Watermark::hold`]).
-    pub release: Arc<Release>,
+    /// Lets joblet-init end when everything is in the spool, unless it is held ([`Watermark::hold`]); `None` for a command
+    /// beside the payload, with which nothing ends.
+    pub release: Option<Arc<Release>>,
     /// The spool that the output goes into.
     pub spool: SpoolWriter,
     /// The watermark on which each row is published.
@@ -57,6 +58,9 @@ impl Release {
 pub enum CollectorEvent {
     /// Both pipes have ended and all their bytes are in the spool.
     OutputComplete,
+    /// After [`Collector::report_empty`](super::Collector::report_empty): each pipe was empty or has ended since, and all
+    /// bytes that were in it are in the spool.
+    OutputEmpty,
     /// The job writes more than a limit allows and must be stopped for it. Reported once.
     OverLimit,
     /// A process of the job keeps the lock of an output pipe; the job must be stopped for it.

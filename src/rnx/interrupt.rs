@@ -4,6 +4,7 @@
 //! gives SIGINT its default action back before anything is printed, so a second one ends the process even
 //! when stderr is a pipe without a reader.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,12 +23,24 @@ pub(crate) const INTERRUPTED: i32 = 130;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<Mutex<Option<Watched>>>);
 
-#[derive(Debug)]
 enum Watched {
     Job(String),
     /// A job that had not started when the watch began: until then it is canceled, not stopped.
     Scheduled(String),
     Workflow(String),
+    /// A command in a job. The first Ctrl-C is passed on to it by this function.
+    Command(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watched::Job(uuid) => write!(f, "Job({uuid})"),
+            Watched::Scheduled(uuid) => write!(f, "Scheduled({uuid})"),
+            Watched::Workflow(uuid) => write!(f, "Workflow({uuid})"),
+            Watched::Command(_) => write!(f, "Command"),
+        }
+    }
 }
 
 impl Interrupt {
@@ -47,7 +60,15 @@ impl Interrupt {
                 let came = set.wait();
                 let restored = set.thread_unblock();
                 if came.is_ok() && restored.is_ok() {
-                    say(job.lock().unwrap_or_else(PoisonError::into_inner).as_ref());
+                    let watched = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(Watched::Command(pass_on)) = watched {
+                        pass_on();
+                        // The one thread in which SIGINT is not blocked: the next one ends the process.
+                        loop {
+                            thread::park();
+                        }
+                    }
+                    say(watched.as_ref());
                 }
                 exit_now(INTERRUPTED)
             });
@@ -71,6 +92,11 @@ impl Interrupt {
     /// The same of a workflow.
     pub(crate) fn about_workflow(&self, uuid: &str) {
         self.set(Watched::Workflow(uuid.to_owned()));
+    }
+
+    /// A command in a job: the first Ctrl-C calls this function, and the second one ends rnx.
+    pub(crate) fn about_command(&self, pass_on: impl FnOnce() + Send + 'static) {
+        self.set(Watched::Command(Box::new(pass_on)));
     }
 
     fn set(&self, watched: Watched) {
@@ -105,7 +131,7 @@ fn say(job: Option<&Watched>) {
         Some(Watched::Workflow(uuid)) => return out.note(&format!("\n{}", leave_workflow(uuid))),
         Some(Watched::Job(uuid)) => (uuid, ""),
         Some(Watched::Scheduled(uuid)) => (uuid, "   Before it starts: rnx job cancel "),
-        None => {
+        Some(Watched::Command(_)) | None => {
             return out.note(
                 "\nrnx: interrupted before the server answered; `rnx job list` shows whether a job was started",
             );

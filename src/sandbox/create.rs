@@ -27,6 +27,7 @@ use super::plan::{PlanSpec, plan, rlimits};
 use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
 use super::roots::Roots;
 use super::runtime_root::RuntimeRoot;
+use super::session::order_socket;
 use super::spec::{Messages, Network, Root, SandboxParts, SandboxSpec, WireSpec};
 use super::start::Init;
 use super::step::Step;
@@ -152,6 +153,7 @@ impl Sandbox {
         preparing(rustix::io::ioctl_fionbio(&report, true), "make the report pipe non-blocking")?;
         let (control_end, control) = preparing(pipe_with(PipeFlags::CLOEXEC), "make the control pipe")?;
         let exec_request = exec_request_file()?;
+        let (orders, order_source) = preparing(order_socket(), "make the order socket")?;
         let exit_file = self.exit_file(parts.id)?;
         let filled = context.slots.fill([
             self.dev_null.as_fd(),
@@ -168,6 +170,8 @@ impl Sandbox {
                 Network::Wired(wire) => wire.router,
                 _ => self.dev_null.as_fd(),
             },
+            orders.as_fd(),
+            order_source.as_fd(),
             parts.user_namespace,
             parts.work,
             match parts.spec.network {
@@ -231,6 +235,8 @@ impl Sandbox {
             exec_request,
             init,
             router,
+            orders,
+            order_source,
             user,
             work,
             network,
@@ -271,6 +277,8 @@ impl Sandbox {
                 exec_request,
                 init,
                 router,
+                orders,
+                order_source,
             ],
             proc,
             user: spec.user,
@@ -491,7 +499,7 @@ fn mounts_of(child: &sys::clone::Cloned) -> Result<OwnedFd, SandboxError> {
 }
 
 /// The memory file that joblet-init maps when the exec request is in it. Nobody may ever execute it.
-fn exec_request_file() -> Result<File, SandboxError> {
+pub(super) fn exec_request_file() -> Result<File, SandboxError> {
     // MFD_NOEXEC_SEAL (6.3) satisfies every vm.memfd_noexec; older kernels refuse the flag.
     let memfd = memfd_create("exec-request", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| memfd_create("exec-request", MemfdFlags::CLOEXEC));
@@ -500,7 +508,7 @@ fn exec_request_file() -> Result<File, SandboxError> {
 
 /// A pipe for output: the daemon's end does not block; the job's may be reopened through /proc/self/fd for
 /// writing (mode 0222), never for reading.
-fn output_pipe() -> Result<(OwnedFd, OwnedFd), SandboxError> {
+pub(super) fn output_pipe() -> Result<(OwnedFd, OwnedFd), SandboxError> {
     let make = || -> io::Result<(OwnedFd, OwnedFd)> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&read, true)?;

@@ -28,6 +28,7 @@
 //! | stdout, stderr | write ends (mode 0222: may be reopened, never read) | read ends; joblet-init keeps duplicates, so nothing is lost while no daemon lives |
 //! | report | joblet-init's child, closed by the payload's exec, or the errno (four bytes) | read end: EOF is "executed" |
 //! | control | joblet-init reads: the length of the exec request; later a byte, "all output is collected, exit"; EOF is "the daemon is gone" | write end |
+//! | orders | both ends: any later daemon finds its own there; joblet-init receives ([`session`]) | by `pidfd_getfd(2)`, for one order |
 //! | router | the network namespace that its wire leads to, which joblet-init keeps alive and the payload has not | by `pidfd_getfd(2)`, by any later daemon |
 //! | exec request | memory file, mapped by joblet-init, closed before the payload runs (`init_abi.rs`) | written once, closed |
 //! | exit file | regular file, written once by joblet-init | read by path, by any later daemon |
@@ -52,6 +53,7 @@ pub mod rootfs;
 mod roots;
 pub mod runtime_root;
 pub mod security;
+pub mod session;
 mod spec;
 pub mod start;
 pub mod step;

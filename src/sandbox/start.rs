@@ -79,7 +79,7 @@ impl Init {
 const GROUPS: usize = std::mem::offset_of!(Head, groups) / size_of::<usize>();
 
 /// The exec request as joblet-init maps it: head, the two arrays, the strings, the groups ([`crate::init_abi::exec_request`]).
-fn encode(request: &ExecRequest) -> Vec<u8> {
+pub(super) fn encode(request: &ExecRequest) -> Vec<u8> {
     let ExecRequest { argv, environment, work_dir, credentials } = request;
     let words = size_of::<Head>() / size_of::<usize>();
     let arrays = words + argv.len() + 1 + environment.len() + 1;

@@ -66,7 +66,9 @@ impl LoopUnderTest {
     fn output(&self, view: &JobView) -> String {
         let mut reader =
             OutputReader::open(&self.dir.path().join("spool").join(view.id.to_string()), None).unwrap();
-        let source = self.ask(|answer| Command::Logs { job: JobRef::Exact(view.id), answer }).unwrap();
+        let source = self
+            .ask(|answer| Command::Logs { job: JobRef::Exact(view.id), exec: String::new(), answer })
+            .unwrap();
         let rows = source.watermark.look().0;
         let chunks = std::iter::from_fn(|| reader.next(rows).unwrap());
         chunks.map(|chunk| String::from_utf8(chunk.bytes).unwrap()).collect()

@@ -166,7 +166,7 @@ fn lingering_init_is_released_then_woken_when_pipes_are_spooled() {
         id,
         stdout: out,
         stderr: err,
-        release: Arc::new(Release { control: Arc::new(control), wake: Some(pidfd) }),
+        release: Some(Arc::new(Release { control: Arc::new(control), wake: Some(pidfd) })),
         spool: SpoolWriter::reopen(&dir).unwrap(),
         watermark: watermark.clone(),
     });

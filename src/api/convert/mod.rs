@@ -6,6 +6,7 @@
 
 pub(super) mod build;
 pub(super) mod clock;
+pub(super) mod exec;
 pub(super) mod files;
 pub(super) mod forward;
 pub(super) mod gpu;
@@ -95,7 +96,7 @@ pub struct Rules {
     link_roots: LinkRoots,
     /// The longest time between TERM and KILL that a client may ask for.
     max_stop_grace: Duration,
-    validate_commands: bool,
+    pub(super) validate_commands: bool,
     node_id: String,
     workflow: Workflow,
     build: Build,

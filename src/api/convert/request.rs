@@ -124,7 +124,7 @@ pub(super) fn invalid<T>(text: String) -> Result<T, Refusal> {
 }
 
 /// Refuses a long text before anything copies it into an error.
-fn short(field: &str, text: &str) -> Result<(), Refusal> {
+pub(super) fn short(field: &str, text: &str) -> Result<(), Refusal> {
     if text.len() > SHORT {
         return invalid(format!("{field} has {} bytes, at most {SHORT} are allowed", text.len()));
     }
@@ -332,7 +332,7 @@ fn shown_paths(uploads: &[Upload]) -> Vec<String> {
 type Variables = (Vec<(String, String)>, Vec<(String, Secret)>);
 
 /// Both maps, sorted by name, because a map keeps no order. A secret hides the plain variable of its name.
-fn variables(plain: HashMap<String, String>, secret: HashMap<String, String>) -> Variables {
+pub(super) fn variables(plain: HashMap<String, String>, secret: HashMap<String, String>) -> Variables {
     let mut plain: Vec<_> = plain.into_iter().filter(|(name, _)| !secret.contains_key(name)).collect();
     plain.sort_unstable();
     let mut secret: Vec<_> = secret.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();

@@ -157,7 +157,8 @@ impl JobService for Jobs {
                 Ok((job, query)) => (Ok(job), query),
                 Err(refusal) => (Err(refusal), LogQuery::default()),
             };
-            let command = job.map(|job| move |answer| Command::Logs { job, answer });
+            let exec = req.exec;
+            let command = job.map(|job| move |answer| Command::Logs { job, exec, answer });
             (bridge::ask(&commands, command), |source| logs::stream(source, query))
         };
         ctx.spawn(stream::follow(pump, call_limits.acquire(&ctx, Kind::Stream), req, put, sink));

@@ -18,14 +18,17 @@ use grpcio::{
 use super::Jobs;
 use crate::api::bridge;
 use crate::api::convert::forward::{self, Sent};
-use crate::api::convert::{clock, request};
+use crate::api::convert::{clock, exec, request};
 use crate::api::limits::{CallPermit, Kind};
 use crate::api::{status, streams};
 use crate::daemon::command::Command;
 use crate::diag::{Level, limited};
 use crate::forward::{Call, Connect, LinkError, Next};
 use crate::job::JobId;
-use crate::pb::joblet::{ForwardReq, ForwardRes, FreezeJobReq, JobClockRes, SetJobTimeoutReq, ThawJobReq};
+use crate::pb::joblet::{
+    ExecInfo, ExecInfos, ExecRef, ForwardReq, ForwardRes, FreezeJobReq, JobClockRes, ListExecsReq,
+    SetJobTimeoutReq, SignalExecReq, StartExecReq, ThawJobReq,
+};
 use crate::pb::joblet_grpc::SessionService;
 use protobuf::Message;
 
@@ -72,6 +75,75 @@ impl SessionService for Jobs {
             let command = clock::set_timeout(&req)
                 .map(|(job, left)| move |answer| Command::SetTimeout { job, left, answer });
             (bridge::ask(&commands, command), clock::reply)
+        });
+    }
+
+    fn start_exec(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<StartExecReq>,
+        sink: ClientStreamingSink<ExecInfo>,
+    ) {
+        let Jobs { commands, rules, call_limits, .. } = self.clone();
+        let permit = call_limits.acquire(&ctx, Kind::Call);
+        let caller = permit.as_ref().ok().map(|permit| (permit.address().to_owned(), permit.peer()));
+        bridge::reply(&ctx, permit, req, sink, move |req| {
+            let command = exec::start(req, rules.validate_commands).map(|(job, spec)| {
+                if let Some((address, peer)) = caller {
+                    limited!(
+                        Level::Info,
+                        "command for a running job",
+                        job = format_args!("{job:?}"),
+                        peer = address,
+                        subject = peer.subject(),
+                        command = spec.command
+                    );
+                }
+                move |answer| Command::StartExec { job, spec, answer }
+            });
+            (bridge::ask(&commands, command), exec::info)
+        });
+    }
+
+    fn get_exec(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<ExecRef>,
+        sink: ClientStreamingSink<ExecInfo>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |req| {
+            let command = exec::named(&req);
+            let command = command.map(|(job, exec)| move |answer| Command::GetExec { job, exec, answer });
+            (bridge::ask(&commands, command), exec::info)
+        });
+    }
+
+    fn list_execs(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<ListExecsReq>,
+        sink: ClientStreamingSink<ExecInfos>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |req| {
+            let command = request::job(&req.uuid);
+            let command = command.map(|job| move |answer| Command::ListExecs { job, answer });
+            (bridge::ask(&commands, command), exec::infos)
+        });
+    }
+
+    fn signal_exec(
+        &mut self,
+        ctx: RpcContext<'_>,
+        req: RequestStream<SignalExecReq>,
+        sink: ClientStreamingSink<ExecInfo>,
+    ) {
+        let Jobs { commands, call_limits, .. } = self.clone();
+        bridge::reply(&ctx, call_limits.acquire(&ctx, Kind::Call), req, sink, move |req| {
+            let command = exec::signal(&req)
+                .map(|(job, exec, signal)| move |answer| Command::SignalExec { job, exec, signal, answer });
+            (bridge::ask(&commands, command), exec::info)
         });
     }
 

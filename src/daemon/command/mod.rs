@@ -10,6 +10,7 @@ mod cancel_workflow;
 mod delete;
 mod denials;
 mod egress;
+mod exec;
 mod explain;
 mod feed;
 mod fetch;
@@ -30,6 +31,7 @@ mod run_workflow;
 mod runtime;
 mod runtime_view;
 mod security;
+mod sender;
 mod status;
 mod stop;
 mod volume;
@@ -37,20 +39,22 @@ mod volume_view;
 mod workflow_status;
 
 use super::core::Core;
+use super::lifecycle;
 
 pub(super) use egress::on_changed as on_egress_changed;
 pub(super) use feed::feed_workflows;
 pub(super) use run_workflow::SEALED;
 
 pub use request::{
-    Answer, BuildJob, Command, CommandError, CommandSender, Deleted, EgressWish, Explained, JobPage,
-    LogSource, NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
+    Answer, BuildJob, Command, CommandError, Deleted, EgressWish, Explained, JobPage, LogSource,
+    NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
 };
 
 pub use built_tree::BuiltTree;
 pub use gpu_view::{GpuView, GpusView};
 pub use pause_state::PauseState;
 pub use runtime_view::{RuntimeView, RuntimesRemoved};
+pub use sender::CommandSender;
 pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
 
 pub use super::install::{
@@ -78,7 +82,14 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::Delete { job, answer } => delete::handle(core, &job, answer),
         Command::DeleteAll { answer } => delete::handle_all(core, answer),
         Command::Forward { job, answer } => forward::handle(core, &job, answer),
-        Command::Logs { job, answer } => logs::handle(core, &job, answer),
+        Command::Logs { job, exec, answer } if exec.is_empty() => logs::handle(core, &job, answer),
+        Command::Logs { job, exec, answer } => drop(answer.send(exec::source(core, &job, &exec))),
+        Command::StartExec { job, spec, answer } => lifecycle::start_exec(core, &job, *spec, answer),
+        Command::GetExec { job, exec, answer } => drop(answer.send(exec::find(core, &job, &exec))),
+        Command::ListExecs { job, answer } => drop(answer.send(exec::list(core, &job))),
+        Command::SignalExec { job, exec, signal, answer } => {
+            let _ = answer.send(lifecycle::signal_exec(core, &job, &exec, signal));
+        }
         Command::ChangeEgress { job, change, answer } => egress::handle(core, &job, *change, answer),
         Command::Denials { job, answer } => denials::handle(core, &job, answer),
         Command::Samples { job, answer } => metrics::handle(core, &job, answer),

@@ -1,9 +1,8 @@
-//! The requests to the loop, their answers, and the way in.
+//! The requests to the loop and their answers.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -17,6 +16,7 @@ use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
+use crate::job::exec::{ExecSpec, ExecView};
 use crate::job::runtime::RuntimeSpec;
 use crate::job::{
     ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
@@ -27,7 +27,6 @@ use crate::network::Range;
 use crate::output::{JobHistory, Watermark};
 use crate::state::workflow::Defaults;
 use crate::stream;
-use crate::sys::mailbox::{Mailbox, SendError};
 use crate::upload::{Claim, Stored, Upload};
 use crate::workflow::Workflow;
 
@@ -118,10 +117,48 @@ pub enum Command {
         /// The way into its network.
         answer: Answer<Arc<JobNetwork>>,
     },
-    /// Open a job's output for reading.
+    /// Run a command in a running job. Answered when it was executed, or could not be.
+    StartExec {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The command.
+        spec: Box<ExecSpec>,
+        /// The command as it stands then.
+        answer: Answer<ExecView>,
+    },
+    /// Show a command of a job.
+    GetExec {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The command, likewise.
+        exec: String,
+        /// The command as it is now.
+        answer: Answer<ExecView>,
+    },
+    /// Show all commands of a job, oldest first.
+    ListExecs {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The commands as they are now.
+        answer: Answer<Vec<ExecView>>,
+    },
+    /// Send a signal to a command of a job.
+    SignalExec {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The command, likewise.
+        exec: String,
+        /// A standard signal.
+        signal: i32,
+        /// The command as it is now.
+        answer: Answer<ExecView>,
+    },
+    /// Open the output of a job, or of a command in it, for reading.
     Logs {
         /// The job, by its id or a prefix of it.
         job: JobRef,
+        /// The command, likewise; empty: the job's own output.
+        exec: String,
         /// The place to read from.
         answer: Answer<LogSource>,
     },
@@ -541,39 +578,4 @@ pub enum CommandError {
     /// UNAVAILABLE: nothing is accepted any more.
     #[error("the daemon is shutting down")]
     ShuttingDown,
-}
-
-/// The way into the loop, for any number of threads.
-#[derive(Debug, Clone)]
-pub struct CommandSender {
-    mailbox: Mailbox<Command>,
-    closed: Arc<AtomicBool>,
-}
-
-impl CommandSender {
-    /// A sender into this mailbox of the loop.
-    pub fn new(mailbox: Mailbox<Command>) -> Self {
-        CommandSender { mailbox, closed: Arc::default() }
-    }
-
-    /// Hands a command to the loop; never waits.
-    ///
-    /// # Errors
-    /// The mailbox is full, or the daemon is shutting down.
-    pub fn submit(&self, command: Command) -> Result<(), CommandError> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(CommandError::ShuttingDown);
-        }
-        self.mailbox.try_send(command).map_err(|e| match e {
-            SendError::Full(_) => {
-                CommandError::Exhausted(format!("too many requests: {QUEUE} are waiting already; try again"))
-            }
-            SendError::Closed(_) => CommandError::ShuttingDown,
-        })
-    }
-
-    /// Accepts nothing any more.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
 }

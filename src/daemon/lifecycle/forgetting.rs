@@ -46,7 +46,8 @@ pub(in crate::daemon) fn forget_then(
 }
 
 fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, history: Option<WhenDeleted>) {
-    let spools: VecDeque<PathBuf> = ids.iter().map(|id| core.node.spool.join(id.to_string())).collect();
+    let both = |id: &JobId| [core.node.spool.join(id.to_string()), core.execs.of_job(*id)];
+    let spools: VecDeque<PathBuf> = ids.iter().flat_map(both).collect();
     let (goes, kept) = (history.is_some(), core.streams.history.is_kept());
     let after = history.map(|done| {
         let (delete, ids) = (core.streams.history.deleter(), ids.to_vec());
@@ -59,6 +60,7 @@ fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, hist
         diag::event!(Level::Debug, "job forgotten", jobId = id);
         serials.push(job.serial);
         dismiss(job);
+        core.execs.forget(*id);
     }
     let queue = core.cleanup.queue();
     let wishes = if goes && kept { ids.to_vec() } else { Vec::new() };
@@ -83,11 +85,14 @@ fn dismiss(mut job: Job) {
 
 /// Drops timers of jobs that are gone.
 pub(super) fn forget_timers(core: &mut Core) {
-    let (jobs, live) = (&core.jobs, core.jobs.live());
+    let (jobs, execs, live) = (&core.jobs, &core.execs, core.jobs.live() + core.execs.open());
     let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
     core.clock.timers.weed(live, |timer| match timer {
         Timer::Grace(id) | Timer::Timeout(id) | Timer::PauseOver(id) | Timer::Drain(id) => lives(id),
         Timer::LiveOver(id) => jobs.get(*id).is_some(),
+        Timer::ExecStuck(id, _) | Timer::ExecTimeout(id) | Timer::ExecKill(id) | Timer::ExecDrain(id) => {
+            execs.is_open(*id)
+        }
         Timer::Cgroup(_) | Timer::Stuck | Timer::Quiet => true,
         Timer::Expired | Timer::Schedule | Timer::Feed | Timer::ShutdownOver => true,
     });

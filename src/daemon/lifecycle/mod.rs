@@ -2,6 +2,8 @@
 //! leave facts for the loop to step next; it never steps them itself. Events of workers, timers and descriptors come in
 //! here too (`on_...`), and become facts.
 
+mod exec_takeover;
+mod execs;
 mod finishing;
 pub(super) mod first_process;
 mod forgetting;
@@ -21,6 +23,10 @@ use super::core::Core;
 use crate::job::JobId;
 use crate::job::state::Effect;
 
+pub(super) use execs::{
+    drain_exec, end_stuck_exec, kill_exec, on_exec_done, on_exec_event, on_exec_output, on_exec_report,
+    on_exec_timeout, on_over_limit, on_pipe_held, signal_exec, start_exec,
+};
 pub(super) use finishing::{collect_late, on_collected, on_evidence, on_tree_taken};
 pub(super) use forgetting::{expire, forget_some, forget_then, measure};
 pub(super) use pausing::{change_timeout, on_frozen, on_pause_over, on_timeout, pause, ran_for, resume};

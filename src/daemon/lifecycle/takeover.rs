@@ -26,6 +26,7 @@ use rustix::event::{Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::exec_takeover::{take_over_ended_execs, take_over_execs};
 use super::finishing::{Lost, complete_history, conclude};
 use super::first_process::{Found, find_init, never_began, progress};
 use super::forgetting::{expire, forget_some};
@@ -40,6 +41,7 @@ use crate::daemon::cleanup::BUSY_AGAIN;
 use crate::daemon::core::Core;
 use crate::daemon::egress::Watched;
 use crate::daemon::evidence::{self, read_exit};
+use crate::daemon::execs::worker::Pid1;
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::jobs::{Job, Lane, Run};
 use crate::daemon::ports::publish;
@@ -98,6 +100,7 @@ pub(in crate::daemon) fn take_over(
             core.cleanup.remove_work(name, lease);
         }
     }
+    take_over_ended_execs(core);
     take_over_wires(core);
     remove_leftovers(core);
     if let Err(why) = core.node.egress.clear_others(&core.node.wiring) {
@@ -305,6 +308,11 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
     job.standing = Standing::Running(core.slots.adopt());
     let found =
         if host_restarted { None } else { find_init(job.trace.process.as_ref(), job.held.cgroup.as_ref()) };
+    if let Some(found) = &found {
+        // First: joblet-init may end as soon as its job's output is complete.
+        let copied = found.pidfd.try_clone().map(|pidfd| Arc::new(Pid1 { pidfd, pid: found.pid }));
+        take_over_execs(core, id, job.spec.client, copied.ok());
+    }
     let taken = match &found {
         Some(found) => take_process(core, &mut job, found).map(|()| true),
         None => Ok(false),
@@ -435,7 +443,7 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
     if work.as_ref().is_some_and(|work| work.release.is_some()) {
         watermark.hold();
     }
-    core.streams.collector.add(JobOutput { id, stdout, stderr, release, spool, watermark });
+    core.streams.collector.add(JobOutput { id, stdout, stderr, release: Some(release), spool, watermark });
     job.held.mounts = Some(Mounts::new(mounts));
     job.run = Some(Run {
         init,

@@ -22,6 +22,8 @@ pub(in crate::daemon) struct Node {
     pub(in crate::daemon) disks: Vec<Disk>,
     /// `<dataDir>/spool`, with a directory for each job's output.
     pub(in crate::daemon) spool: PathBuf,
+    /// `<dataDir>/execs`, with a directory for the commands of each job.
+    pub(in crate::daemon) execs: PathBuf,
     /// `ipc.enabled: false`: whether the output of new jobs goes with their end.
     pub(in crate::daemon) live_only: bool,
     /// `<dataDir>/run`, with the exit files.
@@ -60,7 +62,7 @@ impl Node {
     /// The directories that keep what a job gave.
     pub(in crate::daemon) fn kept(&self, id: JobId) -> Vec<PathBuf> {
         let name = id.to_string();
-        std::iter::once(&self.spool).chain(&self.history).map(|dir| dir.join(&name)).collect()
+        [&self.spool, &self.execs].into_iter().chain(&self.history).map(|dir| dir.join(&name)).collect()
     }
 }
 

@@ -134,7 +134,14 @@ impl Spawner {
             Ok(Acquired { init, stdout, stderr, work, spool }) => {
                 let release = Arc::new(Release { control: init.control.clone(), wake: None });
                 let watermark = output.clone();
-                self.collector.add(JobOutput { id, stdout, stderr, release, spool, watermark });
+                self.collector.add(JobOutput {
+                    id,
+                    stdout,
+                    stderr,
+                    release: Some(release),
+                    spool,
+                    watermark,
+                });
                 Ok(WarmSandbox { id, limits, output, init, work, held, root, writable, rate, inside: None })
             }
             Err(why) => Err(Box::new(CreateError { id, held, why })),

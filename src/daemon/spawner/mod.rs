@@ -30,6 +30,7 @@ use crate::sys::thread::schedule_first as schedule;
 use crate::upload::Stage;
 
 pub(super) use create::{CreateError, CreateRequest, WarmSandbox};
+pub(super) use payload::{environment, exec_request};
 pub(super) use start::{HeldWork, InputSource, JobSandbox, StartRequest, StartResult, Started};
 
 /// The state that all spawner threads share.

@@ -13,7 +13,7 @@ use crate::upload::JobInputs;
 ///
 /// # Errors
 /// A NUL in a text that the API should have refused.
-pub(super) fn exec_request(
+pub(in crate::daemon) fn exec_request(
     spec: &JobSpec,
     found: Option<&Found>,
     environment: Vec<String>,
@@ -38,7 +38,7 @@ fn credentials(spec: &JobSpec, found: Option<&Found>) -> Option<Credentials> {
 
 /// The whole environment of a payload: ours, then the runtime's, then that of its GPUs, then the client's, then its secrets; later wins. Nothing of
 /// the daemon's.
-pub(super) fn environment(
+pub(in crate::daemon) fn environment(
     id: JobId,
     spec: &JobSpec,
     found: Option<&Found>,

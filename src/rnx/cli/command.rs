@@ -21,6 +21,8 @@ pub(crate) enum Operands {
     Words,
     /// The job's own command line: from the first word on nothing belongs to rnx.
     JobCommand,
+    /// A job, and behind it a command line of its own, of which nothing belongs to rnx.
+    JobAndCommand,
 }
 
 /// How a command runs, and where its exit code comes from.

@@ -185,8 +185,12 @@ pub(crate) fn complete(mut args: Vec<OsString>) -> (Offer, String) {
 }
 
 fn next_word(line: Typed, current: &str) -> Offer {
-    let of_job = line.command.is_some_and(|c| c.operands == Operands::JobCommand);
-    if of_job && (line.dashes || !line.operands.is_empty()) {
+    let of_job = line.command.is_some_and(|c| match c.operands {
+        Operands::JobCommand => line.dashes || !line.operands.is_empty(),
+        Operands::JobAndCommand => !line.operands.is_empty(),
+        _ => false,
+    });
+    if of_job {
         // The job's own words: files are the best guess, for its arguments and for the command.
         return Offer::Files;
     }
@@ -231,7 +235,7 @@ fn operand(command: &'static Command, line: Typed, current: &str) -> Offer {
     let room = match command.operands {
         Operands::Nothing => false,
         // The second of two is a word that nobody else knows.
-        Operands::One(_) | Operands::Two(..) => line.operands.is_empty(),
+        Operands::One(_) | Operands::Two(..) | Operands::JobAndCommand => line.operands.is_empty(),
         Operands::Many(_) | Operands::Words | Operands::JobCommand => true,
     };
     match command.operands {
@@ -242,7 +246,10 @@ fn operand(command: &'static Command, line: Typed, current: &str) -> Offer {
             Offer::Words(Vec::new())
         }
         Operands::Many("file") => Offer::Places { values: line.values },
-        Operands::One("job-uuid") | Operands::Many("job-uuid") | Operands::Two("job-uuid", _) => {
+        Operands::One("job-uuid")
+        | Operands::Many("job-uuid")
+        | Operands::Two("job-uuid", _)
+        | Operands::JobAndCommand => {
             Offer::Jobs(Jobs { values: line.values, statuses: command.statuses, taken: line.operands })
         }
         Operands::One("workflow") => {

@@ -160,7 +160,7 @@ impl Scan {
                 continue;
             }
             self.operands.push(token);
-            if command.operands == Operands::JobCommand {
+            if matches!(command.operands, Operands::JobCommand | Operands::JobAndCommand) {
                 return self.take_rest();
             }
         }
@@ -253,6 +253,10 @@ impl Scan {
         match (command.operands, self.operands.as_slice()) {
             (Operands::JobCommand, []) if needs_none() => Ok(()),
             (Operands::JobCommand, []) => Err(Error::usage("must specify a command to run").hint(hint())),
+            (Operands::JobAndCommand, []) => Err(Error::usage("must specify a job-uuid").hint(hint())),
+            (Operands::JobAndCommand, [_, words @ ..]) if words.iter().all(|word| word == "--") => {
+                Err(Error::usage("must specify a command to run").hint(hint()))
+            }
             (Operands::One(what) | Operands::Many(what) | Operands::Two(what, _), [])
             | (Operands::Two(_, what), [_]) => {
                 Err(Error::usage(format!("must specify a {what}")).hint(hint()))

@@ -478,7 +478,7 @@ fn gpus(values: &Values) -> Result<(i32, i32)> {
 }
 
 /// A duration in the units of the contract, which has no long names; empty: not given.
-fn duration(values: &Values, flag: &'static str) -> Result<String> {
+pub(super) fn duration(values: &Values, flag: &'static str) -> Result<String> {
     let Some(text) = values.last(flag) else { return Ok(String::new()) };
     Ok(units::format_duration(time::span(flag, &text)?))
 }

@@ -1,13 +1,16 @@
 //! `rnx job status`
 
+use serde::Serialize;
+
 use super::super::cli::flag::{Group, switch};
 use super::super::cli::{Command, Flag, Invocation, Operands, Run};
 use super::super::error::{Error, Result};
 use super::super::out::Out;
-use super::super::render::{json, security, text};
+use super::super::render::{exec, json, security, text};
 use super::super::resolve;
+use super::super::server::Server;
 use super::{QUERY, connect, several};
-use crate::pb::joblet::{GetJobStatusReq, GetJobStatusRes};
+use crate::pb::joblet::{ExecInfo, GetJobStatusReq, GetJobStatusRes, ListExecsReq};
 
 /// `rnx job status` as parser, help, completion and manual show it.
 pub(super) static COMMAND: Command = Command {
@@ -56,12 +59,13 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     };
     if !asked {
         let show_env = invocation.values.is("show-env");
-        let print = |job: &GetJobStatusRes| match out.json {
-            true => out.value(&json::shown(job)),
-            false => out.text(&text::status(job, out.colour, show_env)),
+        let ask = |uuid: &str| status(uuid).map(|job| (commands(server, &job), job));
+        let print = |(execs, job): &(Vec<ExecInfo>, GetJobStatusRes)| match out.json {
+            true => out.value(&whole(execs, job)),
+            false => out.text(&(text::status(job, out.colour, show_env) + &exec::section(execs))),
         };
-        let value = |job: &GetJobStatusRes| serde_json::to_value(json::shown(job));
-        return several::each(out, &resolve::jobs(server, invocation)?, status, print, value);
+        let each = |(execs, job): &(Vec<ExecInfo>, GetJobStatusRes)| serde_json::to_value(whole(execs, job));
+        return several::each(out, &resolve::jobs(server, invocation)?, ask, print, each);
     }
     let job = status(&resolve::job(server, invocation)?)?;
     let layers = &job.security_layers;
@@ -78,4 +82,24 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
         out.text(&security::table(layers, out.colour))?;
     }
     Ok(i32::from(layers.iter().any(security::is_broken)))
+}
+
+/// The commands that run, or ran, in a job. An older server knows none.
+fn commands(server: &Server, job: &GetJobStatusRes) -> Vec<ExecInfo> {
+    let request = ListExecsReq { uuid: job.uuid.clone(), ..Default::default() };
+    let answer = server.ask_sessions(QUERY, |sessions, option| sessions.list_execs_opt(&request, option));
+    answer.map(|answer| answer.execs).unwrap_or_default()
+}
+
+/// A job for `--json`; `execs` only where it has some.
+#[derive(Debug, Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    job: json::Shown<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    execs: Vec<exec::Shown<'a>>,
+}
+
+fn whole<'a>(execs: &'a [ExecInfo], job: &'a GetJobStatusRes) -> Whole<'a> {
+    Whole { job: json::shown(job), execs: execs.iter().map(exec::shown).collect() }
 }

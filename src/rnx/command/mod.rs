@@ -30,6 +30,7 @@ mod job_delete;
 mod job_delete_all;
 mod job_denials;
 mod job_egress;
+mod job_exec;
 mod job_list;
 mod job_log;
 pub(crate) mod job_metrics;
@@ -85,6 +86,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &job_metrics::COMMAND,
     &job_egress::COMMAND,
     &job_denials::COMMAND,
+    &job_exec::COMMAND,
     &job_wait::COMMAND,
     &job_watch::COMMAND,
     &job_pause::COMMAND,
@@ -320,7 +322,8 @@ mod tests {
             let takes_line = command.path == ["job", "run"];
             assert_eq!(command.operands == Operands::JobCommand, takes_line, "{}", command.name());
             // Every other code may be that of a job.
-            let runs = takes_line || command.path == ["workflow", "run"];
+            let runs =
+                takes_line || [["workflow", "run"], ["job", "exec"]].iter().any(|path| command.path == path);
             assert_eq!(command.failure, runs.then_some(125), "{}", command.name());
         }
     }

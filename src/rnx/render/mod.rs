@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod chart;
 pub(crate) mod clock;
 pub(crate) mod denials;
+pub(crate) mod exec;
 pub(crate) mod fit;
 pub(crate) mod gpu;
 pub(crate) mod import;
