@@ -28,6 +28,8 @@ fn the_whole_matrix_of_roles_and_rpcs_is_as_documented() {
         "ListVolumes",
         "GetVolume",
         "ListGpus",
+        "GetExec",
+        "ListExecs",
         "GetSystemStatus",
         "StreamSystemMetrics",
         "ListRuntimes",

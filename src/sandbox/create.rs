@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, makedev, memfd_create};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -27,7 +28,6 @@ use super::plan::{PlanSpec, plan, rlimits};
 use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
 use super::roots::Roots;
 use super::runtime_root::RuntimeRoot;
-use super::session::order_socket;
 use super::spec::{Messages, Network, Root, SandboxParts, SandboxSpec, WireSpec};
 use super::start::Init;
 use super::step::Step;
@@ -504,6 +504,11 @@ pub(super) fn exec_request_file() -> Result<File, SandboxError> {
     let memfd = memfd_create("exec-request", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| memfd_create("exec-request", MemfdFlags::CLOEXEC));
     preparing(memfd.map(File::from), "make the file of the exec request")
+}
+
+/// The two ends of an order socket: joblet-init's, and the daemon's.
+fn order_socket() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// A pipe for output: the daemon's end does not block; the job's may be reopened through /proc/self/fd for

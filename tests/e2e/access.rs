@@ -22,6 +22,8 @@ const VIEWER: &[&str] = &[
     "/joblet.VolumeService/ListVolumes",
     "/joblet.VolumeService/GetVolume",
     "/joblet.GpuService/ListGpus",
+    "/joblet.SessionService/GetExec",
+    "/joblet.SessionService/ListExecs",
     "/joblet.MonitoringService/GetSystemStatus",
     "/joblet.MonitoringService/StreamSystemMetrics",
     "/joblet.RuntimeService/ListRuntimes",

@@ -182,7 +182,7 @@ static FLAGS: &[Flag] = &[
         "NAME",
         Group::Contents,
         "User inside: root (uid 0), or job (uid 1000) for programs that refuse to\n\
-         run as root; with --profile container also USER[:GROUP] of the root, by name\n\
+         run as root; in the profile container also USER[:GROUP] of the root, by name\n\
          or number (default: that of the image there, else server)",
     ),
     value(

@@ -152,7 +152,6 @@ const EXPLAINED_WORDS: &[(&str, &str)] = &[
     ("rm", "rnx job delete <job> deletes a finished job with its output"),
     ("kill", "rnx job stop <job> ends a job: SIGTERM, then SIGKILL for everything in it"),
     ("stats", "rnx job metrics <job> prints what a job uses"),
-    ("exec", "a job runs one command; start another job with rnx job run"),
     ("attach", "rnx job log <job> follows the output of a job"),
     ("start", "rnx job run <command> starts a job"),
     ("restart", "a job runs once; start it again with rnx job run"),
