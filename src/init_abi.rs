@@ -70,7 +70,7 @@ pub mod order {
     /// both, exit file, write end of the pipe that tells of the end.
     pub const DESCRIPTORS: usize = 8;
 
-    /// One order.
+    /// One order to joblet-init.
     #[repr(C)]
     #[derive(Clone, Copy, Default)]
     pub struct Order {

@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// What the kernel's machine would answer, for the few instructions that there are.
+    /// The answer of the kernel's machine, for the few instructions that there are.
     fn run(program: &[u64], access: u32, kind: u32, major: u32, minor: u32) -> u32 {
         let context = [access << 16 | kind, major, minor];
         let (mut registers, mut at) = ([0u64; 11], 0usize);

@@ -100,7 +100,7 @@ pub fn block_signals() -> Result<SignalFd, DaemonError> {
         .map_err(failed("open a signalfd"))
 }
 
-/// What begins with the shutdown: nothing more is accepted.
+/// The beginning of the shutdown: nothing more is accepted.
 fn closing(commands: CommandSender, begins: impl Fn() + 'static) -> Box<dyn Fn()> {
     Box::new(move || {
         commands.close();

@@ -46,7 +46,7 @@ impl Waiting {
 /// A request that the kernel refused.
 #[derive(Debug)]
 pub(super) struct Frozen {
-    /// The job.
+    /// The job that it is about.
     pub(super) id: JobId,
     /// Whether it was to be paused.
     pub(super) wanted: bool,

@@ -1,6 +1,6 @@
 //! The GPUs of the node: which there are, and which of them are free.
 //!
-//! The driver is asked once, before the loop turns, and has [`BOUND`] for its answer. A GPU belongs to the job that
+//! The daemon asks the driver once, before the loop turns; it has [`BOUND`] for its answer. A GPU belongs to the job that
 //! has its token, so it is free again when whatever held that is gone, on each path. A job of an earlier daemon has its GPUs
 //! by its record; one of them that is not there any more stays with it and is given to nobody.
 
@@ -25,7 +25,7 @@ pub(super) struct Gpus {
     /// Why no job can have one; `None`: jobs can.
     off: Option<String>,
     found: Inventory,
-    /// Who has each, in the order of the inventory: nobody, or one job.
+    /// The job that has each, in the order of the inventory.
     held: Vec<Counter>,
 }
 
@@ -68,7 +68,7 @@ impl Gpus {
         self.off.as_deref()
     }
 
-    /// What the driver told.
+    /// The inventory by the driver.
     pub(super) fn found(&self) -> &Inventory {
         &self.found
     }

@@ -16,7 +16,7 @@ const LONGEST: usize = 1 << 20;
 /// This program itself, also where its file was replaced meanwhile (proc_pid_exe(5)).
 pub const PROGRAM: &str = "/proc/self/exe";
 
-/// How the driver is asked.
+/// The way to the driver.
 #[derive(Debug, Clone, Copy)]
 pub struct Inquiry<'a> {
     /// The program `joblet`, which has the subcommand `gpus`.

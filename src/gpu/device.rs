@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One GPU.
+/// One GPU of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Device {
     /// The number that NVML and nvidia-smi show, by which people name it.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What was tried with GPUs.
+/// A failed attempt with GPUs.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     /// Neither NVML nor the files of the driver.
@@ -18,7 +18,7 @@ pub enum GpuError {
     /// The process that asks the driver could not be started or read.
     #[error("cannot ask the driver: {program}: {source}", program = program.display())]
     Start {
-        /// The program.
+        /// The program that was run.
         program: PathBuf,
         /// The system's refusal.
         source: io::Error,

@@ -27,7 +27,7 @@ pub enum Source {
 /// All GPUs of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
-    /// Who told it.
+    /// Its source.
     pub source: Source,
     /// The version of the driver, where it is known.
     pub driver: Option<String>,

@@ -1,6 +1,6 @@
 //! GPUs: what the host has, which of them a job gets, and what stands in its /dev for them.
 //!
-//! **Discovery.** The driver is asked through NVML, the vendor's library; where that is not installed, the files below
+//! **Discovery.** joblet asks the driver through NVML, the vendor's library; where that is not installed, the files below
 //! `/proc/driver/nvidia/gpus` tell less (no memory). Either may hang for ever in a driver that is ill, or crash in
 //! the vendor's code. So a process of its own asks, `joblet gpus`, and the daemon waits for its answer so long and no
 //! longer ([`ask`]). A GPU is known by its UUID; its number may change with a restart, and the number of its node comes from the

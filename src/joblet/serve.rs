@@ -116,7 +116,7 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
     if let Some(server) = server.take() {
         server.finish(CALLS_END);
     }
-    // What is counted comes first: the end is the last line.
+    // Counts come first: the end is the last line.
     audit.flush();
     audit.note(Entry::new(Event::Stop));
     audit.flush();

@@ -18,7 +18,7 @@ use crate::pb::joblet::JobMetricsRequest;
 
 /// Most jobs that are followed, the newest ones. The server has room for twice as many streams of a client.
 pub(crate) const MOST: usize = 1000;
-/// Samples of so long ago are asked for, so that there is one at once.
+/// It wants samples from so long ago, so that there is one at once.
 const BEFORE: Duration = Duration::from_secs(30);
 
 /// Updates, until the receiver is dropped. The jobs come first, and then again at each interval.

@@ -24,7 +24,7 @@ const NOTES: usize = 20;
 /// Most files with several names that keep them; the names of others become files of their own.
 const MOST_LINKED: usize = 100_000;
 
-/// The bounds of a copy, and the question that is asked before more of it is written.
+/// The bounds of a copy, and the check before more of it is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Taker {
     /// Bytes of all files.

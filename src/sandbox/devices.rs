@@ -65,7 +65,7 @@ fn add(nodes: &[DeviceNode]) -> Result<(), SandboxError> {
 fn entries() -> io::Result<Vec<(OsString, Entry)>> {
     let entry = |found: io::Result<fs::DirEntry>| {
         let found = found?;
-        // Of the directory itself, not of what is mounted there.
+        // The mode belongs to the directory itself, not to the mount there.
         let kind = found.file_type()?;
         let entry = if kind.is_symlink() {
             Entry::Link(fs::read_link(found.path())?)

@@ -504,7 +504,7 @@ Max realtime timeout      50000                50000                us
             fs::write(proc.path().join("4242/root/dev").join(name), "").unwrap();
         }
         assert_eq!(broken(&proc, with(&["nvidia0", "nvidiactl"])), Vec::<String>::new());
-        // Of all devices everybody may make this one, the mark of overlayfs.
+        // Everybody may make this one device, the mark of overlayfs.
         let at = proc.path().join("4242/root/dev/other");
         let made = rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::from_raw_mode(0o600), 0);
         made.unwrap();

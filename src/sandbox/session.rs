@@ -8,7 +8,7 @@
 //! joblet-init: [`end_stuck`] kills such a child.
 
 use std::fs::{File, metadata};
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -70,7 +70,7 @@ impl Sandbox {
     }
 }
 
-/// What a job may write, as a detached mount, and its /work in there.
+/// The place that a job may write, as a detached mount, and its /work in there.
 #[derive(Debug)]
 pub struct Backing {
     /// The mount, for the sandbox.

@@ -1,4 +1,4 @@
-//! NVML, the vendor's library about GPUs: found when it is asked for, not linked (docs.nvidia.com, NVML API reference).
+//! NVML, the vendor's library about GPUs: loaded at run time, not linked (docs.nvidia.com, NVML API reference).
 //!
 //! Only the process `joblet gpus` calls this: what the library does there, a daemon must not do.
 
@@ -47,7 +47,7 @@ struct Pci {
 pub struct NvmlDevice {
     /// `GPU-...`.
     pub uuid: String,
-    /// The model.
+    /// The name of the model.
     pub name: String,
     /// The number of its node.
     pub minor: u32,

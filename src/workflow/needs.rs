@@ -9,7 +9,7 @@ use crate::job::{RuntimeSpec, VolumeUse};
 /// Things of the node that jobs name: each once, with the number of the first job that names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// Networks.
+    /// Networks that they name.
     pub networks: Vec<(usize, String)>,
     /// Volumes, with the use that the job makes of each.
     pub volumes: Vec<(usize, VolumeUse)>,
@@ -19,19 +19,19 @@ pub struct Needs {
     pub of: Vec<NeedsOf>,
 }
 
-/// What one job names, by the places in [`Needs`].
+/// The names of one job, by the places in [`Needs`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NeedsOf {
     /// Its network; `None`: the usual one.
     pub network: Option<usize>,
-    /// Its volumes.
+    /// The volumes that it names.
     pub volumes: Vec<usize>,
-    /// Its runtime.
+    /// The runtime that it names.
     pub runtime: Option<usize>,
 }
 
 impl Needs {
-    /// What these jobs name.
+    /// The names in these jobs.
     pub(super) fn of(jobs: &[WorkflowJob]) -> Needs {
         let mut needs = Needs::default();
         let (mut networks, mut volumes, mut runtimes) = (HashMap::new(), HashMap::new(), HashMap::new());

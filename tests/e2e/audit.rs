@@ -123,7 +123,7 @@ fn admins_read_the_trail_by_time_job_and_method_and_follow_it() {
     assert!(said.contains("  OK  admin  \"") && said.contains(&format!("job={one}")), "{said}");
     let said = d.rnx(["audit", "--method", "stopjob"]).ok();
     assert!(said.lines().count() == 1 && said.contains("FAILED_PRECONDITION"), "{said}");
-    assert_eq!(d.rnx(["audit", "--until", "2020-01-01"]).ok(), "");
+    assert_eq!(d.rnx(["audit", "--until", "2020-01-01T00:00:00Z"]).ok(), "");
     let json = d.rnx(["--json", "audit", "--job", &two]).ok();
     let line: Json = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!(line["object"]["job"], two.as_str());

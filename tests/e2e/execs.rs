@@ -186,6 +186,7 @@ fn commands_outlive_the_daemon_and_are_taken_over() {
     eventually("all run", || {
         holds(listed(&d, &id).iter().filter(|shown| shown["status"] == "RUNNING").count() == 3)
     });
+    eventually("the follower has its first line", || holds(followed.printed() > 0));
     let node = d.crash();
     gate::open(&id, "b");
     let d = node.start();
@@ -290,6 +291,7 @@ fn commands_are_bounded_and_refused_to_viewers() {
     eventually("every descriptor is closed", || holds(descriptors() <= before));
     let rooms = || fs::read_dir(d.dir().join("execs").join(&id)).unwrap().count();
     eventually("the oldest rooms are gone", || holds(rooms() <= 64 + 1));
+    drop((admin, viewer));
     d.rnx(["job", "stop", &id]).ok();
     d.stop();
 }

@@ -130,7 +130,7 @@ fn job_has_its_nodes_alone_and_each_wall_is_read_back() {
                 mknod /tmp/n c 1 5 || echo refused; rm /dev/nvidia5 || echo kept; tty -s <>/dev/ptmx && echo terminal; \
                 echo shared >/dev/shm/x && echo memory; exec sleep 1000";
     let id = d.submit(["--gpu=1", "--gpu-memory=16GB", "--name=small", "sh", "-c", look]);
-    // The first one has more memory than is asked for, and first-fit takes it.
+    // The first one has more memory than the job wants, and first-fit takes it.
     assert_eq!(indices(&d, &id), 0.into_list());
     let other = d.submit(["--gpu=1", "sh", "-c", look]);
     let said = eventually("the job has tried everything", || {
@@ -203,7 +203,7 @@ fn node_put_into_a_job_from_outside_cannot_be_opened() {
     let id = d.submit(["sh", "-c", look]);
     d.until_status(&id, "RUNNING");
     let process = payload(&d, &id).to_string();
-    // What a hole in the first wall would be: a node of the host in the job's own mounts, open to everybody.
+    // A hole in the first wall: a node of the host in the job's own mounts, open to everybody.
     let put = "umask 0 && mount -t tmpfs -o mode=755 none /volumes && mknod /volumes/zero c 1 5 && \
                mknod /volumes/fuse c 10 229 && : >/volumes/done";
     let done = Command::new("nsenter").args(["-t", &process, "-m", "sh", "-c", put]).status().unwrap();

@@ -18,7 +18,7 @@ fn node(user: &str) -> Node {
     node
 }
 
-/// Who a job is, what it has, and whether that is all.
+/// The user of a job, its groups, and whether that is all.
 const WHO: &str =
     "id; echo $HOME $USER $LOGNAME; stat -c '%u:%g' /work; cat /proc/self/status >/work/s && cat /data/table";
 

@@ -142,7 +142,6 @@ fn mistakes_are_answered_with_what_helps() {
     for (line, hint) in [
         (&["kill", "x"][..], "rnx job stop <job> ends a job"),
         (&["job", "rm", "x"], "rnx job delete <job> deletes a finished job"),
-        (&["top"], "rnx job metrics --watch <job>"),
         (&["job", "delte", "x"], "rnx help lists the commands"),
     ] {
         let out = d.rnx(line);

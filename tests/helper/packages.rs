@@ -21,7 +21,7 @@ rm -rf "$to/archives" "$to/log"
 "#;
 
 /// A small Debian with apt, which knows its packages as installed, and has in /repo what apt would fetch for the last one
-/// named. What their scripts would have made, and others need, is made here.
+/// named. Things that their scripts would have made, and others need, are made here.
 const DEBIAN: &str = r#"
 set -e
 to=$1
@@ -81,7 +81,7 @@ pub fn unpacked(packages: &[&str]) -> Result<PathBuf, String> {
     Ok(made(&format!("packages-{}", packages.join("-")), FETCH, packages)?.join("tree"))
 }
 
-/// What a script makes in the directory that is its first argument, kept in the cache.
+/// The files that a script makes in the directory that is its first argument, kept in the cache.
 fn made(name: &str, script: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let kept = cache().join(name);
     if !kept.exists() {

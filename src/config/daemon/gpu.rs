@@ -8,7 +8,7 @@ use crate::job::GpuStrategy;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gpu {
-    /// Whether jobs can ask for GPUs. The driver is asked for them when the daemon starts.
+    /// Whether jobs can ask for GPUs. The daemon asks the driver for them when it starts.
     pub enabled: bool,
     /// Which of the free GPUs a job gets.
     pub allocation_strategy: GpuStrategy,

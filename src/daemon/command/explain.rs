@@ -127,7 +127,7 @@ fn plan(
     Ok(plan)
 }
 
-/// Who the payload will be, where that is not what joblet-init is.
+/// The user of the payload, where that is not the one of joblet-init.
 fn user(spec: &JobSpec, other: Option<String>) -> Option<String> {
     if let RunAs::Known(name) = &spec.run_as {
         return Some(format!(

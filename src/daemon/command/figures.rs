@@ -34,7 +34,7 @@ pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
     }));
 }
 
-/// What is used of the limits of bytes.
+/// The bytes in use, of each limit.
 fn budgets(core: &Core) -> Vec<(&'static str, u64, u64)> {
     let spooled = core.streams.collector.totals().spooled;
     let (waits, waits_most) = core.staging.backlog().used();

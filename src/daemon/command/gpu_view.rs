@@ -18,10 +18,10 @@ pub struct GpusView {
     pub notes: Vec<String>,
 }
 
-/// One GPU.
+/// One GPU of the node.
 #[derive(Debug, Clone)]
 pub struct GpuView {
-    /// What the driver told of it.
+    /// The driver's words about it.
     pub device: Device,
     /// Whether no job has it.
     pub is_free: bool,

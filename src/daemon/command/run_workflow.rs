@@ -74,7 +74,7 @@ fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
     Ok(())
 }
 
-/// What this node does not have of what the workflow names.
+/// Things that the workflow names and this node does not have.
 fn lacks(core: &Core, new: &NewWorkflow) -> Option<String> {
     lacks_network(core, new).or_else(|| lacks_volume(core, new)).or_else(|| lacks_gpus(core, new))
 }

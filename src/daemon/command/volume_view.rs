@@ -24,7 +24,7 @@ pub struct VolumeView {
     pub path: String,
     /// Its bound: "quota", "image" or "tmpfs".
     pub backend: &'static str,
-    /// The room that its files take, where that was asked for and is known.
+    /// The room that its files take, where the caller wants it and it is known.
     pub usage: Option<UsageView>,
     /// When it was made, ns since the epoch.
     pub created_ns: i64,

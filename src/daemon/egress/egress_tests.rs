@@ -1,4 +1,4 @@
-//! What the loop waits for when a job ends: never for words about what jobs were refused.
+//! The loop never waits for words about refusals when a job ends.
 
 use std::time::Duration;
 

@@ -77,7 +77,7 @@ struct Name {
     count: u64,
 }
 
-/// What the words about a refusal follow from. They are put together without the lock.
+/// The facts behind the words about a refusal. The words are put together without the lock.
 #[derive(Debug, Clone)]
 struct Terms {
     id: JobId,
@@ -85,7 +85,7 @@ struct Terms {
     list: Option<Arc<List>>,
 }
 
-/// What a job was refused until now, to be put into words.
+/// The refusals of a job until now, to be put into words.
 #[derive(Debug)]
 struct Seen {
     terms: Terms,

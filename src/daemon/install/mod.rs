@@ -11,7 +11,7 @@
 //! | the runtime's own files are written there | the same |
 //! | their directory gets its name and version | a runtime |
 //!
-//! [`import`] takes images, [`package`] files and archives, [`recipe`] recipes. What has to be built
+//! [`import`] takes images, [`package`] files and archives, [`recipe`] recipes. Anything that has to be built
 //! is built by a job ([`build`]), with the walls and limits of every job: nothing here executes a program.
 
 mod build;

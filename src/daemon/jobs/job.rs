@@ -177,7 +177,7 @@ pub(in crate::daemon) struct Trace {
     pub(in crate::daemon) host_id: Option<u32>,
     /// Its address and its wire.
     pub(in crate::daemon) wire: Option<WireLease>,
-    /// Its GPUs.
+    /// The GPUs that it has.
     pub(in crate::daemon) gpus: Vec<GpuLease>,
     /// Whether the wire was gone when this daemon took the job over.
     pub(in crate::daemon) lost_network: bool,

@@ -66,7 +66,7 @@ impl Kept {
         self.records.remove(client, end);
     }
 
-    /// What is kept of output and of records, with a word and the limit of each.
+    /// The output and the records that are kept, with a word and the limit of each.
     pub(in crate::daemon) fn used(&self) -> [(&'static str, u64, u64); 2] {
         [
             ("kept_output", self.output.all, self.output.limit),

@@ -8,7 +8,7 @@ use super::{Job, JobTable};
 use crate::daemon::command::request::{Answer, Deleted};
 use crate::job::JobId;
 
-/// What is still to be removed.
+/// The jobs that are still to be removed.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Sweep {
     deletion: Option<Deletion>,
@@ -45,7 +45,7 @@ pub(in crate::daemon) struct Slice {
     pub(in crate::daemon) ids: Vec<JobId>,
     /// How many were looked at.
     pub(in crate::daemon) looked_at: usize,
-    /// Whom to tell when nothing is left of them.
+    /// The callers to answer when nothing is left of them.
     pub(in crate::daemon) callers: Arc<Callers>,
 }
 
@@ -60,7 +60,7 @@ impl Sweep {
         self.before_ns = Some(before_ns);
     }
 
-    /// What ended before is too old; `None`: nothing is left of that.
+    /// A job that ended before is too old; `None`: nothing is left of that.
     pub(in crate::daemon) fn before_ns(&self) -> Option<i64> {
         self.before_ns
     }

@@ -159,7 +159,7 @@ impl JobTable {
         self.kept.surplus()
     }
 
-    /// What is kept of terminal jobs, with a word and the limit of each.
+    /// The terminal jobs that are kept, with a word and the limit of each.
     pub(in crate::daemon) fn kept(&self) -> [(&'static str, u64, u64); 2] {
         self.kept.used()
     }

@@ -21,7 +21,7 @@ pub(in crate::daemon) struct Gpus {
 }
 
 impl Gpus {
-    /// What is remembered of them with the job.
+    /// The part of them that is stored with the job.
     pub(in crate::daemon) fn leases(&self) -> &[GpuLease] {
         &self.leases
     }

@@ -1,4 +1,4 @@
-//! What a job may write: its /work, which is a directory with a quota or a tmpfs, and there too the layer over its root.
+//! The places that a job may write: its /work, which is a directory with a quota or a tmpfs, and there too the layer over its root.
 
 use std::ffi::CString;
 
@@ -36,7 +36,7 @@ pub(in crate::daemon) fn name(id: JobId) -> CString {
 
 /// The layer over a root that its job may write.
 pub(super) struct Layer<'a> {
-    /// The root.
+    /// The writable root.
     pub(super) root: Root<'a>,
     /// The host id of root inside.
     pub(super) owner: u32,

@@ -1,4 +1,4 @@
-//! What the jobs of a workflow will need that are not submitted yet, counted along: a client that asks for networks or volumes
+//! The needs of a workflow's jobs that are not submitted yet, counted along: a client that asks for networks or volumes
 //! has nobody go through all jobs of all workflows.
 
 use crate::job::RuntimeSpec;
@@ -24,7 +24,7 @@ impl Awaited {
         }
     }
 
-    /// Of a job with these needs, so many elements were awaited and so many are now.
+    /// So many elements of a job with these needs were awaited, and so many are now.
     pub(super) fn change(&mut self, of: &NeedsOf, was: usize, is: usize) {
         // The old number is in the count.
         let put = |count: &mut usize| *count = *count + is - was;

@@ -53,7 +53,7 @@ pub(in crate::daemon) struct Flow {
     ready: VecDeque<usize>,
     /// Elements whose next attempt is to be submitted.
     again: VecDeque<Place>,
-    /// What those that are not submitted need.
+    /// The needs of those that are not submitted.
     awaited: Awaited,
     /// Elements that were submitted and do not run yet.
     starting: usize,

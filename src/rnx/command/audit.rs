@@ -41,7 +41,7 @@ static FLAGS: &[Flag] = &[
     switch("follow", Some('f'), Group::Output, "Go on with what comes, until Ctrl-C"),
 ];
 
-/// Prints the lines that are asked for.
+/// Prints the wanted lines.
 fn run(invocation: &Invocation, out: Out) -> Result<()> {
     let values = &invocation.values;
     let (since_ns, until_ns) = range(values, &Zoned::now(), out)?;

@@ -26,7 +26,7 @@ const SAFE: &str = "Content-Security-Policy: default-src 'none'; script-src 'sel
                     Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n\
                     Cache-Control: no-store\r\nConnection: close\r\n";
 
-/// One request.
+/// One request of a browser.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -57,12 +57,12 @@ impl Request {
     }
 }
 
-/// One answer.
+/// One answer to a browser.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: &'static str,
     pub(super) content: &'static str,
-    /// Further headers.
+    /// Headers beside those of every answer.
     pub(super) extra: Vec<(&'static str, String)>,
     pub(super) body: Cow<'static, [u8]>,
 }
@@ -73,13 +73,13 @@ impl Reply {
         Reply { status: "200 OK", content, extra: Vec::new(), body: body.into() }
     }
 
-    /// A sentence.
+    /// A sentence as the body.
     pub(super) fn text(status: &'static str, text: &str) -> Reply {
         let body = format!("{text}\n").into_bytes().into();
         Reply { status, content: "text/plain; charset=utf-8", extra: Vec::new(), body }
     }
 
-    /// A value.
+    /// A value as the body.
     pub(super) fn json(status: &'static str, value: &impl Serialize) -> Reply {
         // Our values have text keys only, so they always have a form.
         let body = serde_json::to_vec(value).unwrap_or_default().into();
@@ -92,7 +92,7 @@ impl Reply {
         self
     }
 
-    /// Sends it.
+    /// Sends it to the browser.
     pub(super) fn send(&self, to: &mut TcpStream) -> io::Result<()> {
         to.set_write_timeout(Some(STUCK))?;
         let mut head = head(self.status, self.content, &self.extra);

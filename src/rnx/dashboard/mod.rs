@@ -37,7 +37,7 @@ pub(crate) use listen::serve;
 
 /// Everything that a request is answered with.
 pub(crate) struct Dashboard {
-    /// The node.
+    /// The node that is shown.
     pub(crate) server: &'static Server,
     /// The role that our certificate names; empty: it names none.
     pub(crate) role: String,
