@@ -21,7 +21,7 @@
 //! # Durability
 //!
 //! The thread takes all waiting lines at once and writes them with one call, before any of their calls goes on: a daemon that is
-//! killed loses none of them. The disk has them within [`SYNC`]; a power cut may take as much. An incomplete end that a
+//! killed loses none of them. Another thread has the disk take them, each [`SYNC`]; a power cut may take as much. An incomplete end that a
 //! power cut or a kill left is closed by a line `torn` with its length and digest, so that it does not look like tampering.
 //!
 //! # Bounds

@@ -1,5 +1,6 @@
 //! The thread that writes lines, and the way to it.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,9 +92,11 @@ impl Audit {
             calls: AtomicU64::new(0),
             trouble: Mutex::default(),
         });
-        let writer = Writer { trail, shared: shared.clone(), fold: Fold::default(), sync_at: None };
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&inbox));
-        thread.map_err(AuditError::Start)?;
+        let (syncs, files) = bounded(1);
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        thread("audit-sync").spawn(move || files.into_iter().for_each(sync)).map_err(AuditError::Start)?;
+        let writer = Writer { trail, shared: shared.clone(), fold: Fold::default(), sync_at: None, syncs };
+        thread("audit").spawn(move || writer.run(&inbox)).map_err(AuditError::Start)?;
         Ok(Audit(Some(shared)))
     }
 
@@ -219,6 +222,20 @@ struct Writer {
     fold: Fold,
     /// When the disk is to have what was written.
     sync_at: Option<Instant>,
+    /// To the thread that waits for the disk, so that no call does.
+    syncs: Sender<ToSync>,
+}
+
+/// A file to sync, and who waits for that.
+type ToSync = (File, Vec<Sender<()>>);
+
+fn sync((file, waiting): ToSync) {
+    if let Err(why) = file.sync_data() {
+        diag::limited!(Level::Error, "the disk did not take the audit trail", error = why);
+    }
+    for done in waiting {
+        let _ = done.send(());
+    }
 }
 
 impl Writer {
@@ -266,14 +283,21 @@ impl Writer {
         self.write(told, false);
         self.write(requests, true);
         if self.sync_at.is_some_and(|at| at <= now) || !flushes.is_empty() {
-            self.sync_at = None;
-            if let Err(why) = self.trail.sync() {
-                diag::limited!(Level::Error, "the disk did not take the audit trail", error = why);
+            self.sync(flushes);
+        }
+    }
+
+    /// Has the newest file synced. A disk that has not taken the one before gets another chance later; who flushes waits.
+    fn sync(&mut self, flushes: Vec<Sender<()>>) {
+        let again = Some(Instant::now() + SYNC);
+        self.sync_at = match self.trail.newest() {
+            Ok(file) if !flushes.is_empty() => self.syncs.send((file, flushes)).err().and(again),
+            Ok(file) => self.syncs.try_send((file, flushes)).err().and(again),
+            Err(why) => {
+                diag::limited!(Level::Error, "the audit trail cannot be synced", error = why);
+                again
             }
-        }
-        for done in flushes {
-            let _ = done.send(());
-        }
+        };
     }
 
     /// Writes lines, behind one about those that were lost.
