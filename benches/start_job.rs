@@ -240,7 +240,7 @@ fn measure_runtimes(options: &Options) -> Report {
     drop(warm);
     let cold = runtimes::WithRuntimes::start(&payload, false);
     let dir = tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory");
-    let ways = cold.cold_ways().into_iter().chain(cold.peer(dir.path()));
+    let ways = cold.cold_ways().into_iter().chain(cold.peers(dir.path()));
     report.add(ways::rounds(runtimes::NOT_WARM, &mut ways.collect::<Vec<_>>(), effort));
     report
 }

@@ -1,4 +1,4 @@
-//! Other programs that run a command isolated, from Debian: `apt-get install crun runc bubblewrap` (unshare is util-linux).
+//! Other programs that run a command isolated, from Debian: `apt-get install crun runc bubblewrap podman` (unshare is util-linux).
 //! Each runs the host's /usr/bin/true with the host's /usr read-only, as a command.
 
 use std::fs;
@@ -18,6 +18,8 @@ use crate::launch::{Launch, Order};
 const CGROUP2: i64 = 0x6367_7270;
 /// The name of crun with an image.
 pub const IN_IMAGE: &str = "crun, an overlay of the same layers";
+/// The name of podman with an image.
+pub const ENGINE: &str = "podman, an overlay of the same layers";
 /// The name of crun with a bridge.
 pub const BRIDGED: &str = "crun, bridge by ip";
 const PATHS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -96,21 +98,43 @@ pub fn find_image(dir: &Path, layers: &[PathBuf], program: &str) -> Option<Peer>
     let mounts = spec["mounts"].as_array_mut()?;
     mounts.retain(|mount| mount["destination"] != "/usr");
     fs::write(&config, spec.to_string()).expect("the bundle can be written");
-    let lowers: Vec<String> = layers.iter().rev().map(|layer| text(layer)).collect();
-    let script = format!(
-        "own={}/$$ && mkdir -p $own/upper $own/scratch && \
-         mount -t overlay own -o lowerdir={},upperdir=$own/upper,workdir=$own/scratch {}/rootfs && exec \"$@\"",
-        text(dir),
-        lowers.join(":"),
-        text(&oci.bundle)
-    );
-    let words = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", &script, "sh"].map(str::to_owned);
+    let words = overlay(dir, layers, &oci.bundle.join("rootfs"));
     let added = words.len();
     peer.order.argv.splice(0..0, words);
     let name_at = peer.name_at.map(|at| at + added);
     let mut peer = runs(IN_IMAGE, Some(Peer { name: IN_IMAGE, name_at, ..peer }))?;
     peer.order.reports = true;
     Some(peer)
+}
+
+/// The words in front of a command whose mounts have an overlay of these layers in one place.
+fn overlay(dir: &Path, layers: &[PathBuf], place: &Path) -> Vec<String> {
+    let lowers: Vec<String> = layers.iter().rev().map(|layer| text(layer)).collect();
+    let script = format!(
+        "own={}/$$ && mkdir -p $own/upper $own/scratch && \
+         mount -t overlay own -o lowerdir={},upperdir=$own/upper,workdir=$own/scratch {} && exec \"$@\"",
+        text(dir),
+        lowers.join(":"),
+        text(place)
+    );
+    ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+}
+
+/// podman in the same overlay, without network and cgroup, with a store of its own. The program reports its first instruction.
+pub fn find_engine(dir: &Path, layers: &[PathBuf], image_program: &str) -> Option<Peer> {
+    let order = program("podman").map(|podman| {
+        let place = dir.join("engine/rootfs");
+        fs::create_dir_all(&place).expect("a directory");
+        let mut argv = overlay(dir, layers, &place);
+        argv.push(text(&podman));
+        let own = |name: &str, below: &str| [format!("--{name}"), text(&dir.join("engine").join(below))];
+        argv.extend([own("root", "storage"), own("runroot", "run"), own("tmpdir", "tmp")].concat());
+        argv.extend(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "run", "--rm"].map(str::to_owned));
+        argv.extend(["--network=none", "--cgroups=disabled", "--rootfs"].map(str::to_owned));
+        argv.extend([text(&place), image_program.to_owned()]);
+        Order { argv, namespaces: 0, join: Arc::default(), reports: true }
+    });
+    runs(ENGINE, order.map(|order| Peer { name: ENGINE, order, name_at: None }))
 }
 
 /// The needs of OCI runtimes: a bundle, a place for their state, a view of cgroup v2.

@@ -1,5 +1,5 @@
 //! Starts of jobs in the roots of runtimes beside starts in the host's root, on real nodes: with warm sandboxes, then without, and
-//! beside crun with the same files.
+//! beside crun and podman with the same files.
 
 use std::cell::Cell;
 use std::fs;
@@ -58,17 +58,20 @@ impl WithRuntimes {
         self.client.once_in_root(PROGRAM, "image@1.0.0", true)
     }
 
-    /// crun with a writable overlay of the image's layers, where it is installed.
-    pub fn peer(&self, dir: &Path) -> Option<Way<'static>> {
+    /// crun and podman with a writable overlay of the image's layers, where they are installed.
+    pub fn peers(&self, dir: &Path) -> Vec<Way<'static>> {
         let layers = self.runtimes.path().join(".layers/sha256");
         let layers: Vec<_> = (0..LAYERS).map(|n| layers.join(format!("{n:064x}"))).collect();
-        let peer = peers::find_image(dir, &layers, PROGRAM)?;
-        let mut launch = Launch::new(&peer.order(0));
-        let run = move || {
-            pause();
-            launch.run()
+        let found = [peers::find_image(dir, &layers, PROGRAM), peers::find_engine(dir, &layers, PROGRAM)];
+        let way = |peer: peers::Peer| {
+            let mut launch = Launch::new(&peer.order(0));
+            let run = move || {
+                pause();
+                launch.run()
+            };
+            Way { name: peer.name, run: Box::new(run) }
         };
-        Some(Way { name: peer.name, run: Box::new(run) })
+        found.into_iter().flatten().map(way).collect()
     }
 
     /// Each way waits until warm sandboxes are there, and the pool has those of the last jobs.
