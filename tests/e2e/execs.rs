@@ -241,7 +241,8 @@ fn job_that_stops_its_commands_harms_only_itself() {
 #[test]
 fn commands_are_bounded_and_refused_to_viewers() {
     needs!(is_root(), "needs root");
-    let d = TestDaemon::start();
+    // Warm sandboxes come and go meanwhile, each with descriptors.
+    let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     let id = d.submit(["sleep", "1000"]);
     let sessions = |node: &str| {
         let (identity, ca) = d.identity(node);
