@@ -234,12 +234,16 @@ impl Execs {
         })
     }
 
-    /// Takes a command in, and lets the oldest ended ones go that are too many; their rooms.
-    #[must_use]
-    pub(super) fn add(&mut self, job: JobId, exec: Exec) -> Vec<PathBuf> {
+    /// Takes a command in.
+    pub(super) fn add(&mut self, job: JobId, exec: Exec) {
         self.jobs.insert(exec.id, job);
-        let list = self.lists.entry(job).or_default();
-        list.push(exec);
+        self.lists.entry(job).or_default().push(exec);
+    }
+
+    /// Lets the oldest ended commands of a job go that are too many; their rooms.
+    #[must_use]
+    pub(super) fn surplus(&mut self, job: JobId) -> Vec<PathBuf> {
+        let list = self.list(job);
         let is_over = |exec: &Exec| exec.end.is_some() && exec.place.is_none();
         let surplus = list.iter().filter(|exec| is_over(exec)).count().saturating_sub(MOST_ENDED);
         let gone: Vec<ExecId> =

@@ -106,7 +106,7 @@ fn take_over(
     exec.end = Some(room::end(&dir).unwrap_or_else(|| end_of(&exec, &found)));
     (exec.place, exec.pid1, exec.is_drained, exec.is_closed) = (None, None, true, true);
     output.end();
-    drop(core.execs.add(job, exec));
+    core.execs.add(job, exec);
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn take_over(
 fn go_on(core: &mut Core, job: JobId, exec: Exec) {
     let (id, is_running) = (exec.id, exec.done.is_some());
     let left = exec.timeout.map(|timeout| timeout.saturating_sub(since(exec.started_ns)));
-    drop(core.execs.add(job, exec));
+    core.execs.add(job, exec);
     if !is_running {
         ended(core, id);
     } else if let Some(left) = left {

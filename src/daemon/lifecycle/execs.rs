@@ -94,9 +94,7 @@ fn begin(
     };
     let exec = Exec::ordered(id, &note, output.clone(), Some(pid1.clone()));
     let room = core.execs.room(job_id, id);
-    for gone in core.execs.add(job_id, exec) {
-        core.cleanup.remove_directory(gone);
-    }
+    core.execs.add(job_id, exec);
     let start = Start { job: job_id, id, note, spec, job_spec, runtime, gpus, output, pid1, room };
     core.execs.send(Task::Start(Box::new(start)));
     Ok((id, token))
@@ -269,6 +267,9 @@ fn free_place(core: &mut Core, id: ExecId) {
     };
     if let (Some(place), Some(pid1)) = (exec.place.take(), exec.pid1.take()) {
         core.execs.send(Task::Forget { pid1, place, room });
+        for gone in core.execs.surplus(job) {
+            core.cleanup.remove_directory(gone);
+        }
     }
 }
 
