@@ -1,6 +1,8 @@
 //! Records of jobs: the version sent to the disk, the version that is there, and how many writes are under way. The thread that
 //! writes them is `state::writer`.
 
+use std::cell::RefCell;
+
 use crossbeam_channel::{Sender, bounded};
 use log::Level;
 
@@ -22,6 +24,8 @@ pub(super) struct Ledger {
     changes: Option<Sender<Change<PendingWrite>>>,
     pending: Counter,
     boot: String,
+    /// Changes that are to be sent together, while somebody collects them.
+    collected: RefCell<Option<Vec<Change<PendingWrite>>>>,
 }
 
 /// What [`Ledger::put`] did with a record.
@@ -37,7 +41,7 @@ impl Ledger {
     /// Sends records to the thread that reads `changes`. Each live job has a few of them under way, and admission bounds
     /// the jobs.
     pub(super) fn new(changes: Option<Sender<Change<PendingWrite>>>) -> Self {
-        Ledger { changes, pending: Counter::default(), boot: boot_id() }
+        Ledger { changes, pending: Counter::default(), boot: boot_id(), collected: RefCell::new(None) }
     }
 
     /// Whether jobs are remembered on disk.
@@ -113,7 +117,25 @@ impl Ledger {
         StandingStore(self.changes.clone())
     }
 
+    /// Holds changes back until [`Ledger::send_collected`]: many in one turn of the loop, which one commit is to take. The
+    /// thread would begin with the first one.
+    pub(super) fn collect(&self) {
+        self.collected.borrow_mut().get_or_insert_default();
+    }
+
+    /// Sends the changes that were held back, in their order.
+    pub(super) fn send_collected(&self) {
+        let collected = self.collected.borrow_mut().take().unwrap_or_default();
+        if let Some(changes) = &self.changes {
+            collected.into_iter().for_each(|change| self.send(changes, change));
+        }
+    }
+
     fn send(&self, changes: &Sender<Change<PendingWrite>>, change: Change<PendingWrite>) {
+        if let Some(collected) = &mut *self.collected.borrow_mut() {
+            collected.push(change);
+            return;
+        }
         if changes.send(change).is_err() {
             diag::limited!(Level::Error, "the state thread is gone");
         }

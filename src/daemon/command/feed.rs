@@ -20,6 +20,13 @@ pub(in crate::daemon) fn feed_workflows(core: &mut Core) -> bool {
     if !core.workflows.is_ready() {
         return false;
     }
+    core.ledger.collect();
+    let has_more = feed(core);
+    core.ledger.send_collected();
+    has_more
+}
+
+fn feed(core: &mut Core) -> bool {
     let mut room = core.workflows.room();
     for _ in 0..SLICE {
         if core.shutdown.begun || !core.workflows.is_ready() || room == 0 {
