@@ -96,17 +96,15 @@ impl OutputReader {
         Ok(OutputReader { spool, history, next: 0, ends: [Some(0); 2], shown: [0; 2] })
     }
 
-    /// The number of rows in the complete output of a job.
+    /// The number of rows in the complete output of a job: a power cut may have taken some from its spool that the history
+    /// has.
     ///
     /// # Errors
     /// The history cannot be read.
     pub fn rows_stored(dir: &Path, history: Option<&JobHistory>) -> Result<u64, OutputError> {
-        let stored = rows_stored(dir);
-        if stored > 0 {
-            return Ok(stored);
-        }
         let mut history = history.cloned().map_or(Opened::Nothing, Opened::Unopened);
-        history.get()?.map_or(Ok(0), |history| history.through())
+        let kept = history.get()?.map_or(Ok(0), |history| history.through())?;
+        Ok(kept.max(rows_stored(dir)))
     }
 
     /// The number of rows behind which the cursor is.
@@ -140,6 +138,10 @@ impl OutputReader {
     pub(super) fn take(&mut self, rows: u64) -> Result<Option<Row>, OutputError> {
         let at = self.next;
         let Some((row, is_kept)) = self.row_at(at, rows)? else { return Ok(self.pass_missing(rows)) };
+        let Some(row) = self.untaken(row) else {
+            self.next = at + 1;
+            return Ok(None);
+        };
         let place = row.stream.place();
         match row.span {
             Span::Bytes { offset, length } => {
@@ -157,6 +159,16 @@ impl OutputReader {
         }
         self.next = at + 1;
         Ok(Some(row))
+    }
+
+    /// The part of a row behind the bytes that were taken: behind a power cut the spool may have cut bytes into other rows
+    /// than the history has. `None`: all of them were taken.
+    fn untaken(&self, row: Row) -> Option<Row> {
+        let Span::Bytes { offset, length } = row.span else { return Some(row) };
+        let taken = self.ends[row.stream.place()].map_or(0, |end| end.saturating_sub(offset));
+        let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+        let length = length.checked_sub(taken).filter(|left| taken == 0 || *left > 0)?;
+        Some(Row { span: Span::Bytes { offset: offset + u64::from(taken), length }, ..row })
     }
 
     /// Passes a row that is nowhere. Where no history is, that is every released row, and the header of the spool tells

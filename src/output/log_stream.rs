@@ -60,16 +60,17 @@ impl LogStream {
     }
 
     /// The rows that may be read, and whether the output has ended. A watermark that has ended without a row is that
-    /// of a job without output, or of one whose rows an earlier daemon published: the spool or the history has the answer.
+    /// of a job without output, or of one whose rows an earlier daemon published: the spool or the history has the answer,
+    /// as it has for a job that a power cut has ended.
     fn look(&mut self) -> Result<(u64, bool), OutputError> {
         Ok(match (self.watermark.look(), self.stored) {
-            ((0, true), Some(stored)) => (stored, true),
-            ((0, true), None) => {
+            ((_, true), Some(stored)) => (stored, true),
+            ((seen, true), None) if seen == 0 || self.watermark.is_cut() => {
                 if self.must_exist {
                     OutputReader::open(&self.dir, self.history.clone())?;
                 }
                 let stored = OutputReader::rows_stored(&self.dir, self.history.as_ref())?;
-                (*self.stored.insert(stored), true)
+                (*self.stored.insert(stored.max(seen)), true)
             }
             (seen, _) => seen,
         })
@@ -167,6 +168,43 @@ mod tests {
         bench.write("two");
         let (texts, next) = read(&mut bench.stream(LogQuery::default()));
         assert_eq!((texts, next), (vec!["one".into(), "two".into()], Next::End));
+    }
+
+    /// The spool is never synced: its index, or the ends of its files, may be gone.
+    #[test]
+    fn output_that_history_alone_has_after_a_power_cut_is_read() {
+        for (rows, bytes) in [(0, 0), (3, 9), (3, 15), (0, 12), (5, 15), (6, 18)] {
+            let mut b = Bench::new();
+            let texts: Vec<String> = (0..6).map(|n| format!("{n}{n}\n")).collect();
+            texts.iter().for_each(|text| b.write(text));
+            let (kept, dir) = (Kept::default(), b.temp.path().join("job"));
+            kept.store(&dir, 6);
+            let cut = |name: &str, length| {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(dir.join(name))
+                    .unwrap()
+                    .set_len(length)
+                    .unwrap();
+            };
+            cut("index", crate::output::spool::HEADER.len() as u64 + rows * crate::output::spool::ROW as u64);
+            cut("stdout", bytes);
+            b.watermark.publish(SpoolWriter::reopen(&dir).unwrap().rows());
+            b.watermark.set_cut();
+            b.watermark.end();
+            let stream =
+                || LogStream::new(dir.clone(), kept.open(), b.watermark.clone(), LogQuery::default());
+            let all = || read(&mut stream());
+            let seen = all();
+            assert_eq!(
+                (seen.0.concat(), seen.1),
+                (texts.concat(), Next::End),
+                "{rows} rows, {bytes} bytes left"
+            );
+            std::fs::remove_file(dir.join("index")).unwrap();
+            let seen = all();
+            assert_eq!((seen.0.concat(), seen.1), (texts.concat(), Next::End), "with history alone");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Watermark {
     client: AtomicU64,
     /// Whether joblet-init stays when all output is there.
     holds: AtomicBool,
+    /// Whether the spool may lack rows that the history has.
+    is_cut: AtomicBool,
 }
 
 const NOTHING: u8 = 0;
@@ -47,6 +49,7 @@ impl Watermark {
             over: AtomicU8::new(NOTHING),
             client: AtomicU64::new(ClientId::default().number()),
             holds: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
         })
     }
 
@@ -66,6 +69,15 @@ impl Watermark {
 
     pub(super) fn holds(&self) -> bool {
         self.holds.load(Ordering::SeqCst)
+    }
+
+    /// The host has restarted since the job wrote: its spool is never synced, so the history may have more rows.
+    pub fn set_cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::SeqCst)
     }
 
     /// The rows alone, for readers that know neither limits nor jobs.

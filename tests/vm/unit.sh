@@ -402,7 +402,7 @@ stored_lines() {
 is_whole() {
     until_true 120 test -s "$node/logs/$1/job.json" || { echo "history of $1 does not become complete: $(log -n 5)"; return 1; }
     until_true 60 test ! -e "$node/spool/$1/index" || { echo "the spool keeps $1"; return 1; }
-    rnx job log --no-follow --stream=stdout "$1" >/tmp/printed 2>/tmp/notes
+    rnx job log --no-follow --stream=stdout "$1" >/tmp/printed 2>/tmp/notes || { cat /tmp/notes; return 1; }
     ! grep missing /tmp/notes || return 1
     # The last line may be cut.
     sed -i '$d' /tmp/printed

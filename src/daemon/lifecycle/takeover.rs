@@ -386,6 +386,9 @@ fn conclude_dead(core: &mut Core, mut job: Job, cause: Option<StopCause>, lost: 
     if let Ok(spool) = SpoolWriter::reopen(&core.node.spool.join(&name)) {
         job.output.watermark.publish(spool.rows());
     }
+    if lost.host_restarted {
+        job.output.watermark.set_cut();
+    }
     let evidence = evidence::read(exit, job.held.cgroup.as_ref());
     job.output.complete = true;
     job.state = State::Draining(cause);
