@@ -1,6 +1,10 @@
 //! The only place that knows both a gRPC call and the loop's queue of commands.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
 use futures_channel::oneshot;
+use futures_util::StreamExt;
 use grpcio::{ClientStreamingSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode};
 use protobuf::MessageFull;
 
@@ -50,17 +54,52 @@ pub(super) fn reply<Q: MessageFull, T: Send + 'static, R: MessageFull, C: FnOnce
 pub(super) fn serve<Q: MessageFull, R: MessageFull, F: Future<Output = Result<R, RpcStatus>> + Send>(
     ctx: &RpcContext<'_>,
     permit: Result<CallPermit, RpcStatus>,
-    mut request: RequestStream<Q>,
-    mut sink: ClientStreamingSink<R>,
+    request: RequestStream<Q>,
+    sink: ClientStreamingSink<R>,
     serve: impl FnOnce(Q) -> F + Send + 'static,
 ) {
+    serve_client(ctx, permit, request, sink, |message, _| serve(message));
+}
+
+/// The client of a call that has no stream of replies.
+pub(super) struct Client<Q>(Arc<Mutex<RequestStream<Q>>>);
+
+impl<Q> Client<Q> {
+    /// Whether it has gone. Nothing wakes a call of this kind then, so whoever has to know asks again and again.
+    pub(super) fn has_gone(&self) -> bool {
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = requests.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+        matches!(next, Poll::Ready(Some(Err(_))))
+    }
+}
+
+/// The same for a call that takes so long that its client may go meanwhile.
+pub(super) fn serve_client<
+    Q: MessageFull,
+    R: MessageFull,
+    F: Future<Output = Result<R, RpcStatus>> + Send,
+>(
+    ctx: &RpcContext<'_>,
+    permit: Result<CallPermit, RpcStatus>,
+    mut request: RequestStream<Q>,
+    mut sink: ClientStreamingSink<R>,
+    serve: impl FnOnce(Q, Client<Q>) -> F + Send + 'static,
+) {
     ctx.spawn(async move {
+        let message = match &permit {
+            Ok(permit) => permit.message(&mut request).await,
+            Err(refused) => Err(refused.clone()),
+        };
+        // Kept to the end: without it the call is canceled.
+        let request = Arc::new(Mutex::new(request));
+        let client = Client(request.clone());
         let answer = async {
             let permit = permit?;
             let served = async {
-                let message = permit.message(&mut request).await?;
+                let message = message?;
                 let queue_permit = permit.queue().await;
-                let reply = serve(message).await.inspect_err(|refused| permit.log_shortage(refused))?;
+                let reply = serve(message, client).await;
+                let reply = reply.inspect_err(|refused| permit.log_shortage(refused))?;
                 Ok::<_, RpcStatus>((reply, queue_permit))
             };
             let served = served.await;

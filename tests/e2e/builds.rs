@@ -7,6 +7,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use grpcio::CallOption;
+use joblet::pb::joblet::{InstallRuntimeFromLocalRequest, RuntimeFile};
+use joblet::pb::joblet_grpc::{METHOD_RUNTIME_SERVICE_INSTALL_RUNTIME_FROM_LOCAL, RuntimeServiceClient};
+
 use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
 use crate::helper::image::{Layer, gzip};
@@ -175,6 +179,36 @@ fn build_ends_when_its_client_goes() {
     d.until_status(&id, "STOPPED");
     eventually("nothing is half made", || holds(staged(d.dir()) == 0));
     assert!(!place(&d, "slow").exists());
+}
+
+#[test]
+fn build_of_a_call_without_a_stream_ends_when_its_client_goes() {
+    let d = node().start();
+    let (identity, ca) = d.identity("default");
+    let channel = d.channel(&identity, &ca);
+    let client = RuntimeServiceClient::new(channel.clone());
+    let script = |text: &str| InstallRuntimeFromLocalRequest {
+        runtimeSpec: "slow".to_owned(),
+        files: vec![RuntimeFile {
+            path: "setup.sh".to_owned(),
+            content: text.as_bytes().to_vec(),
+            ..RuntimeFile::default()
+        }],
+        ..InstallRuntimeFromLocalRequest::default()
+    };
+    let request = script("echo x >$RUNTIME_DIR/half; while :; do sleep 1; done");
+    let method = &METHOD_RUNTIME_SERVICE_INSTALL_RUNTIME_FROM_LOCAL;
+    let mut call =
+        grpcio::Client::new(channel).unary_call_async(method, &request, CallOption::default()).unwrap();
+    let (id, _) = eventually("the build runs", || build_job(&d).filter(|(_, status)| status == "RUNNING"));
+    call.cancel();
+    d.until_status(&id, "STOPPED");
+    eventually("nothing is half made", || holds(staged(d.dir()) == 0));
+    assert!(!place(&d, "slow").exists());
+    // One whose client waits is told of its end.
+    let good = format!("mkdir -p $RUNTIME_DIR/files; cd $RUNTIME_DIR\n{}", describe("slow", "1.0.0"));
+    let made = client.install_runtime_from_local(&script(&good)).unwrap();
+    assert!(made.message.contains("slow@1.0.0"), "{made}");
 }
 
 #[test]

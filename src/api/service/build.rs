@@ -9,7 +9,7 @@ use super::install::{EVENTS, ended, forward, on_a_thread};
 use crate::api::convert::build;
 use crate::api::limits::Kind;
 use crate::api::{bridge, status};
-use crate::daemon::command::Caller;
+use crate::daemon::command::{Caller, Gone};
 use crate::pb::joblet::{BuildRuntimeProgress, BuildRuntimeRequest};
 
 /// Serves a call of BuildRuntime. A build whose client goes is stopped.
@@ -33,7 +33,7 @@ pub(super) fn stream(
             let begun = installer.build(request).map_err(|e| status::of_command(&e))?;
             let (mut tell, events) = mpsc::channel(EVENTS);
             let (waits, gone) = oneshot::channel();
-            let caller = Caller { commands, gone };
+            let caller = Caller { commands, gone: Gone::Told(gone) };
             let made = on_a_thread("build", move || begun.run(caller, |event| drop(tell.try_send(event))))?;
             Ok::<_, RpcStatus>((waits, id, events, made))
         };

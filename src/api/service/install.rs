@@ -14,7 +14,7 @@ use crate::api::convert::{Refusal, Rules, install};
 use crate::api::limits::Kind;
 use crate::api::{bridge, status};
 use crate::daemon::command::{
-    Caller, CommandError, InstallEvent, InstallRequest, InstalledRuntime, Installer,
+    Caller, CommandError, Gone, InstallEvent, InstallRequest, InstalledRuntime, Installer,
 };
 use crate::pb::joblet::{InstallRuntimeResponse, RuntimeInstallationChunk};
 
@@ -31,18 +31,16 @@ pub(super) fn serve<Q: protobuf::MessageFull>(
 ) {
     let (installer, upload_limit) = (jobs.installer.clone(), jobs.upload_limit.clone());
     let (commands, rules) = (jobs.commands.clone(), jobs.rules.clone());
-    bridge::serve(
+    bridge::serve_client(
         ctx,
         jobs.call_limits.acquire(ctx, Kind::Upload),
         req,
         sink,
-        move |message: Q| async move {
+        move |message: Q, client| async move {
             let bytes = message.compute_size();
             let permit = upload_limit.acquire(bytes).map_err(|refusal| status::of_refusal(&refusal))?;
             let request = convert(message, &rules).map_err(|refusal| status::of_refusal(&refusal))?;
-            // A call without a stream does not tell that its client has gone: the time of the job bounds a build.
-            let (_waits, gone) = oneshot::channel();
-            let caller = Caller { commands, gone };
+            let caller = Caller { commands, gone: Gone::Asked(Box::new(move || client.has_gone())) };
             let made = run(&installer, request, caller, permit, |_| {})?;
             Ok(install::installed(ended(made.await)?))
         },
@@ -73,7 +71,7 @@ pub(super) fn stream<Q: protobuf::MessageFull>(
             let spec = request.spec.to_string();
             let (mut tell, events) = mpsc::channel(EVENTS);
             let (waits, gone) = oneshot::channel();
-            let caller = Caller { commands, gone };
+            let caller = Caller { commands, gone: Gone::Told(gone) };
             let made = run(&installer, request, caller, bytes, move |event| drop(tell.try_send(event)))?;
             Ok::<_, RpcStatus>((waits, spec, events, made))
         };

@@ -58,7 +58,7 @@ pub use sender::CommandSender;
 pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
 
 pub use super::install::{
-    BuildEvent, BuildRequest, BuiltRuntime, Caller, ImportPiece, ImportRequest, ImportedRuntime,
+    BuildEvent, BuildRequest, BuiltRuntime, Caller, Gone, ImportPiece, ImportRequest, ImportedRuntime,
     InstallEvent, InstallRequest, InstalledRuntime, Installer, Origin,
 };
 pub use super::workflows::view::{NodeView, WorkflowPage, WorkflowQuery, WorkflowView};

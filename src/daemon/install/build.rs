@@ -7,6 +7,7 @@
 //!
 //! A build whose client goes is stopped, and so is one of an earlier daemon: nobody would take what it makes.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
@@ -35,7 +36,7 @@ use crate::upload::Upload;
 
 /// The directory of /work that becomes the runtime.
 pub(super) const TREE: &str = "runtime";
-/// How long a stop that the loop has no room for waits.
+/// How long a stop that the loop has no room for waits, and how often a caller who has to be asked for it is.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Brings a package into /work, where its script may write beside itself.
 const UNPACK: &str =
@@ -46,8 +47,25 @@ const UNPACK: &str =
 pub struct Caller {
     /// The way to the loop, which runs the job of a build.
     pub commands: CommandSender,
-    /// Resolves when nobody waits for the installation any more.
-    pub gone: oneshot::Receiver<()>,
+    /// The way to learn that nobody waits for the installation any more.
+    pub gone: Gone,
+}
+
+/// The way to learn that a caller has gone.
+pub enum Gone {
+    /// It resolves then.
+    Told(oneshot::Receiver<()>),
+    /// It has to be asked.
+    Asked(Box<dyn FnMut() -> bool + Send>),
+}
+
+impl fmt::Debug for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Gone::Told(_) => "Gone::Told",
+            Gone::Asked(_) => "Gone::Asked",
+        })
+    }
 }
 
 /// A build of one name.
@@ -317,15 +335,20 @@ impl Followed<'_> {
 
     /// Waits for the bell. A job whose caller has gone is stopped.
     fn wait(&mut self, job: Option<JobId>) {
-        let mut is_late = false;
-        if let (Some(id), None) = (job, &self.stop)
-            && self.bell.poll(&mut self.caller.gone).is_some()
-        {
-            let stop = |answer| Command::Stop { job: JobRef::Exact(id), grace: Some(Duration::ZERO), answer };
-            self.stop = self.ask(stop).ok();
-            is_late = self.stop.is_none();
+        let mut asks_again = false;
+        if let (Some(id), None) = (job, &self.stop) {
+            let is_gone = match &mut self.caller.gone {
+                Gone::Told(gone) => self.bell.poll(gone).is_some(),
+                Gone::Asked(is_gone) => is_gone(),
+            };
+            if is_gone {
+                let grace = Some(Duration::ZERO);
+                let stop = |answer| Command::Stop { job: JobRef::Exact(id), grace, answer };
+                self.stop = self.ask(stop).ok();
+            }
+            asks_again = self.stop.is_none() && (is_gone || matches!(self.caller.gone, Gone::Asked(_)));
         }
-        if is_late {
+        if asks_again {
             let _ = self.bell.rung.recv_timeout(AGAIN);
         } else {
             let _ = self.bell.rung.recv();

@@ -34,7 +34,7 @@ use crate::job::{JobId, JobSpec};
 use crate::runtime::{RuntimeError, Store};
 use crate::upload::Upload;
 
-pub use build::Caller;
+pub use build::{Caller, Gone};
 pub use import::{ImportPiece, ImportRequest, ImportedRuntime};
 pub use recipe::{BuildEvent, BuildRequest, BuiltRuntime};
 
