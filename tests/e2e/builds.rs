@@ -14,7 +14,9 @@ use joblet::pb::joblet_grpc::{METHOD_RUNTIME_SERVICE_INSTALL_RUNTIME_FROM_LOCAL,
 use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
 use crate::helper::image::{Layer, gzip};
+use crate::helper::network::{has_program, host_and_outside};
 use crate::helper::registry::Registry;
+use crate::helper::skip::is_root;
 use crate::helper::wait::{eventually, holds};
 
 /// A daemon whose builds have no network.
@@ -209,6 +211,51 @@ fn build_of_a_call_without_a_stream_ends_when_its_client_goes() {
     let good = format!("mkdir -p $RUNTIME_DIR/files; cd $RUNTIME_DIR\n{}", describe("slow", "1.0.0"));
     let made = client.install_runtime_from_local(&script(&good)).unwrap();
     assert!(made.message.contains("slow@1.0.0"), "{made}");
+}
+
+/// A shell function that says whether a connection is made.
+const REACH: &str =
+    "reach() { if (exec 3<>/dev/tcp/$1/$2) 2>/dev/null; then echo $1 reached; else echo $1 refused; fi; }";
+
+#[test]
+fn build_reaches_the_registries_of_its_node_and_nothing_else() {
+    needs!(is_root() && has_program("ip") && has_program("nft"), "needs root, ip(8) and nft(8)");
+    let (host, outside) = host_and_outside();
+    let _served = outside.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
+    host.run(|| {
+        let node = Node::set_up();
+        // Other jobs have a list that is none of its own.
+        node.set("network.egress.maximum", vec!["203.0.113.1"]);
+        node.set("runtime.registry_url", "https://8.8.8.8:8080/runtimes");
+        node.set("runtime.build.allow", vec!["10.9.9.9:8080"]);
+        node.set("network.egress.allow", vec!["10.0.0.0/8"]);
+        let mut d = node.start();
+        let script = format!(
+            "#!/bin/bash\n{REACH}\nreach 8.8.8.8 8080; reach 10.9.9.9 8080; reach 203.0.113.1 8080; reach 10.1.1.1 8080\n\
+             reach 169.254.169.254 80; getent hosts evil.example.org; exit 1"
+        );
+        let dir = package(d.dir(), "reaching", &script);
+        let out = d.rnx(["runtime", "install", "reaching", "--from", &dir]);
+        assert!(out.code != 0, "{}", out.stderr);
+        for said in [
+            "8.8.8.8 reached\n10.9.9.9 reached\n203.0.113.1 refused\n10.1.1.1 refused\n169.254.169.254 refused",
+            "refused: 203.0.113.1:8080 (tcp): not in the egress list; to allow it: runtime.build.allow: \
+             [\"203.0.113.1:8080\"] in the node's configuration",
+            "refused: 169.254.169.254:80 (tcp): metadata of a cloud",
+            "refused: evil.example.org (dns): not in the egress list; to allow it: runtime.build.allow: \
+             [\"evil.example.org\"]",
+        ] {
+            assert!(out.stderr.contains(said), "{said}: {}", out.stderr);
+        }
+        let (id, _) = build_job(&d).unwrap();
+        assert_eq!(d.status(&id)["egress"], serde_json::json!(["10.9.9.9:8080", "8.8.8.8:8080"]));
+        assert!(d.rnx(["job", "denials", &id]).ok().contains("203.0.113.1:8080 (tcp)"));
+        let reach = format!("{REACH}; reach 8.8.8.8 8080; reach 203.0.113.1 8080");
+        let other = d.run(["--network", "bridge", "bash", "-c", &reach]).text();
+        assert_eq!(other, "8.8.8.8 refused\n203.0.113.1 reached\n");
+        d.keep_descriptors();
+        d.stop();
+    });
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn python_runtime_is_built_from_the_wheels_of_an_index() {
     let (host, outside) = host_and_outside();
     let _index = outside.run(|| serve(index.path()));
     host.run(|| {
-        let mut d = TestDaemon::start();
+        let mut d = TestDaemon::with([("runtime.build.allow", vec!["8.8.8.8:8080"])]);
         let file = recipe(
             &d,
             &format!(

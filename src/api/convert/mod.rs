@@ -100,6 +100,8 @@ pub struct Rules {
     node_id: String,
     workflow: Workflow,
     build: Build,
+    /// The egress list of a job that builds a runtime.
+    build_egress: List,
 }
 
 impl Rules {
@@ -144,6 +146,7 @@ impl Rules {
             node_id: config.server.node_id.clone(),
             workflow: config.workflow,
             build: config.runtime.build.clone(),
+            build_egress: config.runtime.build_egress().map_err(|why| InvalidField::new(why.to_string()))?,
         })
     }
 }

@@ -78,7 +78,10 @@ pub(in crate::api) fn build_job(rules: &Rules) -> Result<Box<JobSpec>, Refusal> 
         user: "root".to_owned(),
         ..RunJobRequest::default()
     };
-    Ok(super::request::run(request, rules)?.0)
+    let mut spec = super::request::run(request, rules)?.0;
+    // Whatever list the node has for other jobs.
+    spec.egress = spec.network.is_wired().then(|| rules.build_egress.clone());
+    Ok(spec)
 }
 
 /// The reply with all runtimes.

@@ -123,7 +123,9 @@ fn check_workflows(c: &DaemonConfig) -> Result<(), String> {
     Ok(())
 }
 
-fn check_builds(build: &super::runtime::Build) -> Result<(), String> {
+fn check_builds(runtime: &super::Runtime) -> Result<(), String> {
+    let build = &runtime.build;
+    runtime.build_egress().map_err(|why| format!("runtime.build.allow: {why}"))?;
     match build.network.parse() {
         Ok(NetworkMode::Host) => {
             return Err("runtime.build.network: host is no network of builds; use bridge or another".into());
@@ -145,7 +147,7 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
     if !c.runtime.base_path.as_os_str().is_empty() {
         absolute("runtime.base_path", &c.runtime.base_path)?;
     }
-    check_builds(&c.runtime.build)?;
+    check_builds(&c.runtime)?;
     if let Some(dir) = &c.cgroup.base_dir {
         absolute("cgroup base directory", dir)?;
     }

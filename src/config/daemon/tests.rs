@@ -129,6 +129,8 @@ fn wrong_values_of_builds_are_refused_by_name() {
     for (text, expected) in [
         ("{network: host}", "runtime.build.network: host is no network of builds"),
         ("{network: A/B}", "runtime.build.network"),
+        ("{allow: ['https://x']}", "runtime.build.allow: egress entry \"https://x\": it is a URL"),
+        ("{allow: ['preset:x']}", "runtime.build.allow: egress preset"),
         ("{timeout: 10ms}", "runtime.build.timeout is below 1s"),
         ("{memory: 1}", "runtime.build.memory: 1 is out of range 4.."),
     ] {

@@ -14,7 +14,13 @@ fn egress() -> (tempfile::TempDir, Egress) {
 }
 
 fn watched(counted: &Arc<AtomicU64>) -> Watched {
-    Watched { id: JobId::random(), network: "n".into(), list: None, counted: counted.clone() }
+    Watched {
+        id: JobId::random(),
+        network: "n".into(),
+        list: None,
+        is_build: false,
+        counted: counted.clone(),
+    }
 }
 
 fn entries(number: usize) -> Vec<Entry> {

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) use change::EgressChange;
 use note::{Note, Told};
+use reasons::Listed;
 
 use super::provision::Wiring;
 use crate::job::egress::List;
@@ -56,6 +57,8 @@ pub(super) struct Watched {
     pub(super) network: String,
     /// Its list in force.
     pub(super) list: Option<Arc<List>>,
+    /// Whether it builds a runtime, so that its list is the node's.
+    pub(super) is_build: bool,
     /// How much it was refused, for its status.
     pub(super) counted: Arc<AtomicU64>,
 }
@@ -83,6 +86,7 @@ struct Terms {
     id: JobId,
     network: String,
     list: Option<Arc<List>>,
+    is_build: bool,
 }
 
 /// The refusals of a job until now, to be put into words.
@@ -321,7 +325,8 @@ impl Refused {
     }
 
     fn terms(&self) -> Terms {
-        Terms { id: self.job.id, network: self.job.network.clone(), list: self.job.list.clone() }
+        let Watched { id, network, list, is_build, .. } = &self.job;
+        Terms { id: *id, network: network.clone(), list: list.clone(), is_build: *is_build }
     }
 
     /// A copy without words: at most as many rows as [`MOST_NAMES`] and the tally have room for.
@@ -336,8 +341,12 @@ impl Refused {
 }
 
 impl Terms {
+    fn of_list(&self) -> Listed<'_> {
+        Listed { list: self.list.as_deref(), is_build: self.is_build }
+    }
+
     fn name(&self, name: &str, seen: &Name) -> Denial {
-        let (rule, allow) = reasons::of_name(name, self.list.as_deref());
+        let (rule, allow) = reasons::of_name(name, &self.of_list());
         Denial {
             name: name.to_owned(),
             address: None,
@@ -351,7 +360,7 @@ impl Terms {
     }
 
     fn target(&self, target: &Target, row: &Row, config: &RouterConfig) -> Denial {
-        let (rule, allow) = reasons::of_target(target, &self.network, self.list.as_deref(), config);
+        let (rule, allow) = reasons::of_target(target, &self.network, &self.of_list(), config);
         Denial {
             name: String::new(),
             address: Some(target.address),

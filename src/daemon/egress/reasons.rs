@@ -21,23 +21,56 @@ const METADATA: [IpAddr; 6] = [
 /// A rule, and what would allow the destination; empty where nothing does.
 pub(super) type Reason = (String, String);
 
+/// The list of a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed<'l> {
+    /// Its list, if it has one.
+    pub(super) list: Option<&'l List>,
+    /// Whether it builds a runtime: the list of such a job is the node's.
+    pub(super) is_build: bool,
+}
+
+impl Listed<'_> {
+    /// The flag or setting that puts an entry on it.
+    fn with(&self, entry: &str) -> String {
+        match self.is_build {
+            true => format!("runtime.build.allow: [\"{entry}\"] in the node's configuration"),
+            false => format!("--egress {entry}"),
+        }
+    }
+
+    /// The flag or setting from which an entry is to be taken.
+    fn without(&self, entry: &str) -> String {
+        let place = if self.is_build { "runtime.build.allow" } else { "--egress" };
+        format!("{place} without {entry}")
+    }
+
+    /// The flag or setting for another network.
+    fn in_network(&self, name: &str) -> String {
+        match self.is_build {
+            true => format!("runtime.build.network: {name} in the node's configuration"),
+            false => format!("--network {name}"),
+        }
+    }
+}
+
 /// Why the router refused a destination of a job in this network with this list.
 pub(super) fn of_target(
     target: &Target,
     network: &str,
-    list: Option<&List>,
+    listed: &Listed<'_>,
     config: &RouterConfig,
 ) -> Reason {
     let Target { address, protocol, port } = *target;
-    if let Some(reason) = of_own_network(address, network, config) {
+    if let Some(reason) = of_own_network(address, network, listed, config) {
         return reason;
     }
     let flag = match port {
-        0 => format!("--egress {address}"),
-        port if address.is_ipv6() => format!("--egress [{address}]:{port}"),
-        port => format!("--egress {address}:{port}"),
+        0 => listed.with(&address.to_string()),
+        port if address.is_ipv6() => listed.with(&format!("[{address}]:{port}")),
+        port => listed.with(&format!("{address}:{port}")),
     };
-    let unlisted = list.and_then(|list| of_list(list, address, protocol, port, &flag));
+    let unlisted = of_list(listed, address, protocol, port, &flag);
     let opened = |address| config.allowed.iter().any(|range| range.contains(address));
     if is_never(address) && !matches!(address, IpAddr::V4(address) if opened(address)) {
         let rule = rule_of(address);
@@ -70,7 +103,12 @@ fn rule_of(address: IpAddr) -> &'static str {
 }
 
 /// Destinations that are not outside: the host, the router and other jobs.
-fn of_own_network(address: IpAddr, network: &str, config: &RouterConfig) -> Option<Reason> {
+fn of_own_network(
+    address: IpAddr,
+    network: &str,
+    listed: &Listed<'_>,
+    config: &RouterConfig,
+) -> Option<Reason> {
     let nothing = |rule: &str| Some((rule.to_owned(), String::new()));
     if config.host.contains(&address) || address.is_loopback() {
         return nothing("the host itself");
@@ -88,17 +126,18 @@ fn of_own_network(address: IpAddr, network: &str, config: &RouterConfig) -> Opti
     }
     match other.name.as_str() {
         name if name != network => {
-            let allow = if other.together { format!("--network {name}") } else { String::new() };
+            let allow = if other.together { listed.in_network(name) } else { String::new() };
             Some((format!("another network, {name}"), allow))
         }
         name if !other.together => {
-            Some((format!("jobs of network {name} reach no other job"), "--network bridge".into()))
+            Some((format!("jobs of network {name} reach no other job"), listed.in_network("bridge")))
         }
         _ => nothing("no job has this address"),
     }
 }
 
-fn of_list(list: &List, to: IpAddr, protocol: u8, port: u16, flag: &str) -> Option<Reason> {
+fn of_list(listed: &Listed<'_>, to: IpAddr, protocol: u8, port: u16, flag: &str) -> Option<Reason> {
+    let list = listed.list?;
     let is_ported = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].contains(&i32::from(protocol));
     if !is_ported {
         return Some(("a job with an egress list has TCP and UDP only".into(), String::new()));
@@ -108,16 +147,16 @@ fn of_list(list: &List, to: IpAddr, protocol: u8, port: u16, flag: &str) -> Opti
     };
     if let Some((range, only)) = list.denied_ranges().find(denies) {
         let entry = only.map_or_else(|| range.to_string(), |only| format!("{range}:{only}"));
-        return Some((format!("denied by the egress list: !{entry}"), format!("--egress without !{entry}")));
+        return Some((format!("denied by the egress list: !{entry}"), listed.without(&format!("!{entry}"))));
     }
     (!list.allows_address(to, port)).then(|| ("not in the egress list".into(), flag.to_owned()))
 }
 
 /// Why the resolver refused a name.
-pub(super) fn of_name(name: &str, list: Option<&List>) -> Reason {
-    match list.map(|list| list.allows_name(name, None)) {
-        Some(Verdict::Denied) => ("denied by the egress list".into(), "--egress without that denial".into()),
-        Some(Verdict::Unlisted) => ("not in the egress list".into(), format!("--egress {name}")),
+pub(super) fn of_name(name: &str, listed: &Listed<'_>) -> Reason {
+    match listed.list.map(|list| list.allows_name(name, None)) {
+        Some(Verdict::Denied) => ("denied by the egress list".into(), listed.without("that denial")),
+        Some(Verdict::Unlisted) => ("not in the egress list".into(), listed.with(name)),
         Some(Verdict::Allowed(_)) | None => (
             "it leads to addresses that are closed to jobs".into(),
             "network.egress.allow in the node's configuration".into(),
@@ -142,15 +181,15 @@ mod tests {
     use crate::network::Range;
     use crate::network::router::Definition;
 
-    #[test]
-    fn each_refusal_names_its_rule_and_what_would_allow_it() {
+    /// A router of two networks.
+    fn router() -> RouterConfig {
         let network = |name: &str, range: [u8; 4], together| Definition {
             name: name.into(),
             range: Range::new(range, 16),
             together,
             inner: false,
         };
-        let config = RouterConfig {
+        RouterConfig {
             networks: vec![
                 network("bridge", [172, 20, 0, 0], true),
                 network("isolated", [172, 21, 0, 0], false),
@@ -158,12 +197,18 @@ mod tests {
             allowed: vec![Range::new([10, 1, 0, 0], 16)],
             host: ["203.0.113.2", "2600::2"].map(|text| text.parse().unwrap()).into(),
             ..RouterConfig::default()
-        };
+        }
+    }
+
+    #[test]
+    fn each_refusal_names_its_rule_and_what_would_allow_it() {
+        let config = router();
         let texts = ["example.org", "1.2.3.4:443", "!9.9.9.0/24:53"].map(str::to_owned);
         let list = List::parse(&texts).unwrap();
         let why = |address: [u8; 4], protocol: u8, port, listed: bool| {
             let target = Target { address: Ipv4Addr::from(address).into(), protocol, port };
-            let (rule, allow) = of_target(&target, "isolated", listed.then_some(&list), &config);
+            let of_job = Listed { list: listed.then_some(&list), is_build: false };
+            let (rule, allow) = of_target(&target, "isolated", &of_job, &config);
             format!("{rule} | {allow}")
         };
         for (got, expected) in [
@@ -201,7 +246,8 @@ mod tests {
         }
         let six = |address: &str, listed: bool| {
             let target = Target { address: address.parse().unwrap(), protocol: 6, port: 80 };
-            let (rule, allow) = of_target(&target, "isolated", listed.then_some(&list), &config);
+            let of_job = Listed { list: listed.then_some(&list), is_build: false };
+            let (rule, allow) = of_target(&target, "isolated", &of_job, &config);
             format!("{rule} | {allow}")
         };
         for (got, expected) in [
@@ -215,7 +261,19 @@ mod tests {
         ] {
             assert_eq!(got, expected);
         }
-        assert_eq!(of_name("evil.net", Some(&list)).1, "--egress evil.net");
+        let of_job = Listed { list: Some(&list), is_build: false };
+        assert_eq!(of_name("evil.net", &of_job).1, "--egress evil.net");
         assert_eq!(protocol(17) + &protocol(47), "udp47");
+    }
+
+    #[test]
+    fn refusals_of_a_build_name_the_settings_of_builds() {
+        let (config, list) = (router(), List::parse(&["example.org".to_owned()]).unwrap());
+        let of_build = Listed { list: Some(&list), is_build: true };
+        let setting = "runtime.build.allow: [\"evil.net\"] in the node's configuration";
+        assert_eq!(of_name("evil.net", &of_build).1, setting);
+        let other = Target { address: Ipv4Addr::new(172, 21, 0, 9).into(), protocol: 6, port: 22 };
+        let setting = "runtime.build.network: bridge in the node's configuration";
+        assert_eq!(of_target(&other, "isolated", &of_build, &config).1, setting);
     }
 }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -27,17 +28,20 @@ use crate::daemon::runtimes::{BUILD_PACKAGE, BUILD_PLACE, BUILD_PLACES};
 use crate::diag::disk_remedy;
 use crate::image;
 use crate::job::runtime::{RuntimeName, RuntimeSpec, Version};
-use crate::job::{JobId, JobRef, JobSpec, JobView, Status};
-use crate::output::{Chunk, LogItem, LogQuery, LogStream};
+use crate::job::{Denial, Denials, JobId, JobRef, JobSpec, JobView, Status};
+use crate::output::{Chunk, LogItem, LogQuery, LogStream, Stream};
 use crate::runtime::description::{FILE, MAX_TEXT};
 use crate::runtime::{Description, Staging, Taken, Taker, directory_beneath};
 use crate::stream::{Next, Source};
+use crate::sys::clock::now_ns;
 use crate::upload::Upload;
 
 /// The directory of /work that becomes the runtime.
 pub(super) const TREE: &str = "runtime";
 /// How long a stop that the loop has no room for waits, and how often a caller who has to be asked for it is.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Destinations that a log names which a build was refused.
+const MOST_REFUSALS: usize = 20;
 /// Brings a package into /work, where its script may write beside itself.
 const UNPACK: &str =
     "set -e\nmkdir package\ncp -R /opt/joblet/package/. package\ncd package\nchmod u+x \"$1\"\nexec \"./$1\"";
@@ -179,12 +183,15 @@ impl Build<'_> {
         files.push(Upload { path: TREE.into(), is_directory: true, ..Upload::default() });
         let build = Some(aside.path().to_owned());
         let spec = Box::new(JobSpec { args, environment, build, ..*job });
-        let bell = Bell::new();
+        let (bell, commands) = (Bell::new(), caller.commands.clone());
         let built = Followed { bell: &bell, caller, stop: None }.follow(spec, files, tell, |tree| {
             let tree = tree.is_good().then_some(tree)?;
             Some(self.take(&tree.work, &aside.path().join(TREE)))
         })?;
         let Ended { id, view, taken } = built;
+        if view.denials > 0 {
+            tell_refusals(&bell, &commands, id, tell);
+        }
         let ending = view.ending.as_ref();
         if ending.is_none_or(|ending| ending.status != Status::Completed) {
             let why = match ending {
@@ -229,6 +236,41 @@ impl Build<'_> {
     pub(super) fn invalid(&self, why: &str) -> CommandError {
         CommandError::Invalid(format!("cannot build runtime \"{}\": {why}", self.name))
     }
+}
+
+/// Tells what the network of a build has refused, and the setting that would allow it. The record of its job has all of it.
+fn tell_refusals(bell: &Bell, commands: &CommandSender, id: JobId, tell: &mut dyn FnMut(Chunk)) {
+    let (answer, mut asked) = oneshot::channel();
+    if commands.submit(Command::Denials { job: JobRef::Exact(id), answer }).is_err() {
+        return;
+    }
+    let denials = loop {
+        match bell.poll(&mut asked) {
+            Some(answer) => break answer,
+            None => drop(bell.rung.recv()),
+        }
+    };
+    let Ok(Ok(Denials { mut rows, .. })) = denials else { return };
+    let more = rows.len().saturating_sub(MOST_REFUSALS);
+    rows.truncate(MOST_REFUSALS);
+    let mut text: String = rows.iter().map(refusal).collect();
+    if more > 0 {
+        text.push_str(&format!("refused: {more} more; rnx job denials {} shows all\n", id.short()));
+    }
+    let (stream, time_ns) = (Stream::Stderr, now_ns());
+    tell(Chunk { sequence: 0, stream, time_ns, bytes: text.into_bytes(), lost: 0 });
+}
+
+/// A line about a destination that a build was refused.
+fn refusal(denial: &Denial) -> String {
+    let Denial { name, address, port, protocol, rule, allow, .. } = denial;
+    let to = match address {
+        Some(address) if *port > 0 => SocketAddr::new(*address, *port).to_string(),
+        Some(address) => address.to_string(),
+        None => name.clone(),
+    };
+    let remedy = if allow.is_empty() { String::new() } else { format!("; to allow it: {allow}") };
+    format!("refused: {to} ({protocol}): {rule}{remedy}\n")
 }
 
 /// Wakes the thread of a build, whatever there is to look at.

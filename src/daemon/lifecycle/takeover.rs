@@ -364,7 +364,8 @@ fn watch_egress(core: &Core, job: &Job) {
     let list = job.reach.changed.clone().or_else(|| job.spec.egress.clone().map(Arc::new));
     core.node.wiring.name(job.id, &job.spec.name, lease, list.as_deref());
     let counted = job.reach.counted.clone();
-    let watched = Watched { id: job.id, network: lease.network.clone(), list, counted };
+    let is_build = job.spec.build.is_some();
+    let watched = Watched { id: job.id, network: lease.network.clone(), list, is_build, counted };
     if let Err(why) = core.node.egress.adopt(&core.node.wiring, lease.address, watched) {
         diag::event!(
             Level::Error,

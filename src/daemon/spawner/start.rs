@@ -311,8 +311,8 @@ impl Spawner {
         counted: Arc<AtomicU64>,
     ) -> Result<(), String> {
         let Some(lease) = sandbox.held.network.as_ref().and_then(Network::lease) else { return Ok(()) };
-        let list = spec.egress.clone().map(Arc::new);
-        let job = Watched { id: sandbox.id, network: lease.network.clone(), list, counted };
+        let (list, is_build) = (spec.egress.clone().map(Arc::new), spec.build.is_some());
+        let job = Watched { id: sandbox.id, network: lease.network.clone(), list, is_build, counted };
         let begun = self.node.egress.begin(&self.node.wiring, lease.address, job);
         begun.map_err(|why| format!("network setup failed: {why}"))?;
         self.node.wiring.name(sandbox.id, &spec.name, lease, spec.egress.as_ref());
