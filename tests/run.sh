@@ -173,7 +173,11 @@ main() {
         ;;
     esac
     case " ${tiers[*]} " in
-    *" e2e "*) need_packages busybox-static umoci skopeo python3-pip openjdk-17-jdk-headless || exit 1 ;;
+    *" e2e "*)
+        need_packages busybox-static umoci skopeo python3-pip openjdk-17-jdk-headless || exit 1
+        # A Node of another origin brings an npm of its own, beside which Debian's cannot be installed.
+        command -v npm >/dev/null || need_packages npm || exit 1
+        ;;
     esac
     case " ${tiers[*]} " in
     *" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs dmsetup || exit 1 ;;

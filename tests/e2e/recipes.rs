@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
+use crate::helper::image::{Layer, gzip};
 use crate::helper::network::{has_program, host_and_outside};
 use crate::helper::python;
 use crate::helper::skip::{is_root, record};
@@ -109,6 +110,62 @@ fn python_runtime_is_built_from_the_wheels_of_an_index() {
         let again = d.rnx(["runtime", "build", &file]);
         assert!(again.stderr.contains("is installed already"), "{}", again.stderr);
         d.rnx(["runtime", "remove", "numbers"]).ok();
+        d.keep_descriptors();
+    });
+}
+
+/// A package of npm with a module and a command, as a registry has it: what it is, and its archive.
+fn make_npm_package(index: &Path, registry: &str) {
+    let about = serde_json::json!({
+        "name": "greeting", "version": "1.0.0", "main": "index.js", "bin": {"greet": "greet.js"},
+    });
+    let module = b"exports.text = 'hello from ' + __dirname;\n";
+    let command = b"#!/usr/bin/env node\nconsole.log(require('./index.js').text, process.env.MOOD);\n";
+    let layer = Layer::new()
+        .file("package/package.json", about.to_string().as_bytes())
+        .file("package/index.js", module)
+        .file("package/greet.js", command);
+    let archive = gzip(&layer.bytes());
+    let sum = openssl::base64::encode_block(&openssl::sha::sha512(&archive));
+    fs::write(index.join("greeting-1.0.0.tgz"), &archive).unwrap();
+    let mut version = about;
+    version["dist"] = serde_json::json!({
+        "tarball": format!("{registry}/greeting-1.0.0.tgz"), "integrity": format!("sha512-{sum}"),
+    });
+    let all = serde_json::json!({
+        "name": "greeting", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version},
+    });
+    fs::write(index.join("greeting"), all.to_string()).unwrap();
+}
+
+#[test]
+fn node_runtime_is_built_from_the_packages_of_an_index() {
+    needs!(is_root() && has_program("ip") && has_program("nft"), "needs root, ip(8) and nft(8)");
+    needs!(has_program("npm") && has_program("node"), "needs node and npm (Debian: npm)");
+    let index = tempfile::tempdir().unwrap();
+    make_npm_package(index.path(), "http://8.8.8.8:8080");
+    let (host, outside) = host_and_outside();
+    let _index = outside.run(|| serve(index.path()));
+    host.run(|| {
+        let mut d = TestDaemon::with([("runtime.build.allow", vec!["8.8.8.8:8080"])]);
+        let text = |package: &str| {
+            format!(
+                "name: pages\nversion: 1.0.0\nbase: {{language: node}}\nnpm: [{package}]\n\
+                 npm_options: [--registry http://8.8.8.8:8080]\nenvironment: {{MOOD: good}}\n"
+            )
+        };
+        let missing = d.rnx(["runtime", "build", &recipe(&d, &text("absent@1.0.0"))]);
+        assert!(missing.code != 0 && missing.stderr.contains("absent"), "{}", missing.stderr);
+        assert_eq!(staged(&d), 0);
+        let out = d.rnx(["runtime", "build", &recipe(&d, &text("greeting@1.0.0"))]);
+        assert!(out.ok().contains("Runtime: pages@1.0.0"), "{}", out.stderr);
+        assert!(out.stderr.contains("[7/10] npm: installing 1 packages"), "{}", out.stderr);
+        let script = "greet; node -e 'console.log(require(\"greeting\").text)'";
+        let seen = d.run(["--runtime", "pages", "--max-memory", "1024", "sh", "-c", script]).text();
+        let place = "hello from /opt/runtime/npm/lib/node_modules/greeting";
+        assert_eq!(seen, format!("{place} good\n{place}\n"));
+        assert!(d.rnx(["runtime", "info", "pages"]).ok().contains("greeting@1.0.0"));
+        d.rnx(["runtime", "remove", "pages"]).ok();
         d.keep_descriptors();
     });
 }
