@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::Level;
 
-use super::provision::{Node, Resources};
+use super::exit_file::read_exit;
+use super::provision::Node;
 use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::Denials;
-use crate::job::exit_file::{self, ExitFile};
+use crate::job::exit_file::ExitFile;
 use crate::metrics::TakeLast;
 
 /// Everything that tells how a job ended and what it used.
@@ -48,10 +48,9 @@ pub(super) struct Wired {
 }
 
 impl Wired {
-    /// That of a job which holds this.
-    pub(super) fn of(node: &Arc<Node>, held: &Resources) -> Option<Wired> {
-        let address = held.network.as_ref()?.lease()?.address;
-        Some(Wired { node: node.clone(), address })
+    /// That of a job with this address.
+    pub(super) fn new(node: &Arc<Node>, address: Ipv4Addr) -> Wired {
+        Wired { node: node.clone(), address }
     }
 
     fn denials(&self) -> Option<Denials> {
@@ -93,12 +92,6 @@ pub(super) fn reader(
         let disk_full = volumes.as_deref().is_some_and(is_full);
         Evidence { peak_bytes: evidence.peak_bytes.or(sampled), denials, disk_full, ..evidence }
     }
-}
-
-/// The content of an exit file; `None` where PID 1 has not written it.
-pub(super) fn read_exit(exit_file: &File) -> Option<ExitFile> {
-    let mut block = [0; exit_file::SIZE];
-    exit_file.read_exact_at(&mut block, 0).ok().and_then(|()| ExitFile::decode(&block))
 }
 
 /// The evidence of a job with this exit file and this cgroup.

@@ -3,19 +3,16 @@
 
 use std::cell::RefCell;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::Sender;
 use log::Level;
 
 use super::jobs::Job;
-use super::token::{Counter, Token};
+use super::standing_store::{PendingWrite, StandingStore};
+use super::token::Counter;
 use crate::diag;
 use crate::job::{JobId, State};
-use crate::state::{Change, Record, StandingChange, WorkflowChange, intent};
+use crate::state::{Change, Record, WorkflowChange, intent};
 use crate::sys::clock::now_ns;
-
-/// Counts one record until the loop has heard whether it is on disk.
-#[derive(Debug)]
-pub(super) struct PendingWrite(#[expect(dead_code, reason = "counts as long as it lives")] Token);
 
 /// The loop's side of the records.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ impl Ledger {
         let change = Change::Put {
             record: record.clone(),
             version: job.durability.version,
-            ticket: PendingWrite(self.pending.token()),
+            ticket: PendingWrite::new(self.pending.token()),
             durable: void.map(|path| Box::new(move || intent::void(&path)) as _),
         };
         self.send(changes, change);
@@ -108,13 +105,13 @@ impl Ledger {
     /// Has a change of a workflow written; `false`: workflows are remembered in memory only, and no outcome will come.
     pub(super) fn put_workflow(&self, change: WorkflowChange) -> bool {
         let Some(changes) = &self.changes else { return false };
-        self.send(changes, Change::Workflow(change, PendingWrite(self.pending.token())));
+        self.send(changes, Change::Workflow(change, PendingWrite::new(self.pending.token())));
         true
     }
 
     /// The way in which another thread has networks or volumes recorded.
     pub(super) fn standing(&self) -> StandingStore {
-        StandingStore(self.changes.clone())
+        StandingStore::new(self.changes.clone())
     }
 
     /// Holds changes back until [`Ledger::send_collected`]: many in one turn of the loop, which one commit is to take. The
@@ -139,34 +136,6 @@ impl Ledger {
         if changes.send(change).is_err() {
             diag::limited!(Level::Error, "the state thread is gone");
         }
-    }
-}
-
-/// Records networks and volumes, for a thread that may wait for the disk.
-#[derive(Debug)]
-pub(super) struct StandingStore(Option<Sender<Change<PendingWrite>>>);
-
-impl StandingStore {
-    /// Whether a later daemon will know what is recorded.
-    pub(super) fn is_on_disk(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Waits until a change is durable, or is as durable as it gets in memory.
-    ///
-    /// # Errors
-    /// Why it cannot be written.
-    pub(super) fn put(&self, change: impl Into<StandingChange>) -> Result<(), String> {
-        let Some(changes) = &self.0 else { return Ok(()) };
-        let gone = || "the state thread is gone".to_owned();
-        let (tell, decided) = bounded(1);
-        let decided_there = Box::new(move |result| {
-            // The receiver waits right below.
-            let _ = tell.send(result);
-        });
-        let change = change.into();
-        changes.send(Change::Standing { change, decided: decided_there }).map_err(|_| gone())?;
-        decided.recv().unwrap_or_else(|_| Err(gone()))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Failure, Usage, flags, print};
+use super::usage::Usage;
+use super::{Failure, flags, print};
 use crate::audit::{Hash, Report, verify};
 use crate::config::daemon::DaemonConfig;
 

@@ -1,6 +1,7 @@
 //! `joblet certs`: makes, shows and revokes certificates.
 
-use super::{Failure, Usage, print};
+use super::usage::Usage;
+use super::{Failure, print};
 use crate::certs::{CertError, command};
 
 /// Runs `joblet certs` with the arguments after that word.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use getopts::{Fail, Matches, Options};
 
-use super::Usage;
+use super::usage::Usage;
 
 const ABOUT: &str = "joblet: runs isolated, limited, measured Linux jobs on this host
 

@@ -24,16 +24,13 @@ mod gpus;
 mod recover;
 mod serve;
 mod setup;
+mod usage;
 mod volume;
 
 use flags::Action;
+use usage::Usage;
 
 type Failure = Box<dyn std::error::Error>;
-
-/// A wrong command line: exit code 2 instead of 1.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}; try joblet --help")]
-struct Usage(String);
 
 /// The whole program `joblet`.
 pub fn main() -> ! {

@@ -1,6 +1,7 @@
 //! `joblet volume check`: checks and repairs images of volumes that nobody uses.
 
-use super::{Failure, Usage, flags, print};
+use super::usage::Usage;
+use super::{Failure, flags, print};
 use crate::config::daemon::DaemonConfig;
 use crate::job::VolumeName;
 use crate::volume::{Checked, check, images};

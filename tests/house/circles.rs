@@ -1,24 +1,34 @@
 //! No two files of one room import each other, neither at once nor in a circle of several.
 //!
 //! An import counts by the file in which the item is written: where a `mod.rs` passes it on (`pub use child::Item`), the
-//! child. A `mod.rs` that names its children to put them together is no circle.
+//! child. The imports of a `mod.rs` for its own code count as in every file, unlike items that it passes on and children
+//! that it names as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::sources::{Source, sources};
 
+/// One import: the path, and whether it is passed on.
+struct Used {
+    path: Vec<String>,
+    is_passed_on: bool,
+}
+
 /// Every path that the `use` declarations of a text name, braces expanded: `a::{b, c::d}` is `a::b` and `a::c::d`.
-fn used_paths(code: &str) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
+fn used_paths(code: &str) -> Vec<Used> {
+    let mut all = Vec::new();
     for statement in code.split(';') {
         let words: Vec<&str> = statement.split_whitespace().collect();
         let Some(at) = words.iter().position(|word| *word == "use") else { continue };
         // A `use` in the middle of other code is one of a function, behind its brace.
         let tree = words[at + 1..].join(" ");
+        let mut found = Vec::new();
         expand(&tree, &[], &mut found);
+        let is_passed_on = words[..at].iter().any(|word| word.starts_with("pub"));
+        all.extend(found.into_iter().map(|path| Used { path, is_passed_on }));
     }
-    found
+    all
 }
 
 fn expand(tree: &str, above: &[String], found: &mut Vec<Vec<String>>) {
@@ -93,27 +103,34 @@ fn edges(files: &[Source]) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     let modules: BTreeMap<_, _> = files.iter().map(|f| (module_of(&f.path), f.path.clone())).collect();
     let code = |f: &Source| f.code.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
     let uses: BTreeMap<_, _> = files.iter().map(|f| (f.path.clone(), used_paths(&code(f)))).collect();
-    // The file in which the item behind a path is written.
+    // The file in which the item behind a path is written, and whether the path names the file as a whole.
     let file_of = |path: &[String]| {
         let mut path = path.to_vec();
         for _ in 0..4 {
             let depth = (1..=path.len()).rev().find(|n| modules.contains_key(&path[..*n]))?;
             let file = &modules[&path[..depth]];
-            let Some(item) = path.get(depth).filter(|_| file.ends_with("mod.rs")) else {
-                return Some(file.clone());
+            let Some(item) = path.get(depth).filter(|item| file.ends_with("mod.rs") && *item != "*") else {
+                return Some((file.clone(), path.len() == depth));
             };
-            let passed_on = uses[file].iter().find(|used| used.last() == Some(item))?;
-            path = absolute(&path[..depth], passed_on, &modules)?;
+            let Some(import) = uses[file].iter().find(|used| used.path.last() == Some(item)) else {
+                return Some((file.clone(), false));
+            };
+            path = absolute(&path[..depth], &import.path, &modules)?;
         }
         None
     };
     let mut found: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in files {
         for used in &uses[&file.path] {
-            let Some(path) = absolute(&module_of(&file.path), used, &modules) else { continue };
-            let Some(target) = file_of(&path).filter(|t| *t != file.path && !t.ends_with("mod.rs")) else {
+            let is_mod = file.path.ends_with("mod.rs");
+            let Some(path) = absolute(&module_of(&file.path), &used.path, &modules) else { continue };
+            let Some((target, is_whole)) = file_of(&path).filter(|(target, _)| *target != file.path) else {
                 continue;
             };
+            let puts_together = is_mod && (used.is_passed_on || is_whole);
+            if puts_together || is_whole && target.ends_with("mod.rs") {
+                continue;
+            }
             let room = |path: &Path| path.iter().nth(1).map(ToOwned::to_owned);
             if room(&target) == room(&file.path) {
                 found.entry(file.path.clone()).or_default().insert(target);
@@ -165,8 +182,14 @@ fn circle_through_a_passed_on_name_is_seen() {
         source("src/a/b.rs", "use super::c::{C, D as E};"),
         source("src/a/c.rs", "use crate::a::B; #[cfg(test)] mod tests { use super::*; }"),
         source("src/a/d.rs", "use super::{b::B, c};"),
+        source("src/a/e/mod.rs", "mod f; use f::F; pub(super) use f::G; struct Own;"),
+        source("src/a/e/f.rs", "use super::Own;"),
+        source("src/a/g/mod.rs", "mod h; pub use h::H; struct Own;"),
+        source("src/a/g/h.rs", "use super::Own;"),
     ];
     let edges = edges(&files);
     assert_eq!(circle(&"src/a/b.rs".into(), &edges).map(|c| c.len()), Some(2));
+    assert_eq!(circle(&"src/a/e/f.rs".into(), &edges).map(|c| c.len()), Some(2), "an item of a mod.rs");
+    assert_eq!(circle(&"src/a/g/h.rs".into(), &edges), None, "passing on is no import");
     assert_eq!((circle(&"src/a/d.rs".into(), &edges), edges[Path::new("src/a/d.rs")].len()), (None, 2));
 }

@@ -447,6 +447,7 @@ const BESIDE_THE_LOOP: &[&str] = &[
     "cleanup.rs",
     "egress/note.rs",
     "evidence.rs",
+    "exit_file.rs",
     "execs/room.rs",
     "execs/worker.rs",
     "history/fetches.rs",

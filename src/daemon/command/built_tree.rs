@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::daemon::evidence::read_exit;
+use crate::daemon::exit_file::read_exit;
 
 /// The /work of a job that has built a runtime. The job is over when this value is gone, and /work with it.
 pub struct BuiltTree {

@@ -9,11 +9,13 @@
 //! A daemon that dies takes nothing along: joblet-init keeps read ends of the pipes, and the next daemon takes the places
 //! over by the numbers in the rooms.
 
+mod order;
 pub(super) mod room;
 pub(super) mod worker;
 
+pub(super) use order::{Found, JobExit, Pid1, Start, Task};
+
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +23,12 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::Level;
 
-use self::worker::{Pid1, Task};
 use super::command::{Answer, CommandError};
 use super::sources::Registered;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::JobId;
-use crate::job::exec::{ExecEnd, ExecId, ExecSpec, ExecView, MOST_ENDED, MOST_OPEN};
-use crate::job::exit_file::ExitFile;
+use crate::job::exec::{ExecEnd, ExecId, ExecView, MOST_ENDED, MOST_OPEN};
 use crate::output::Watermark;
 
 /// Commands of all jobs that may be on their way to joblet-init at one time, and signals to them.
@@ -73,17 +73,6 @@ pub(super) struct Exec {
     pub(super) is_closed: bool,
     /// Its end, ns since the epoch.
     pub(super) end: Option<(i64, ExecEnd)>,
-}
-
-/// The findings at the end of a command.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
-    /// The exit file, where it has one.
-    pub(super) record: Option<ExitFile>,
-    /// The end of the job's payload, ns since the epoch.
-    pub(super) job_ended_ns: Option<i64>,
-    /// Whether PID 1 of the job is gone.
-    pub(super) job_is_over: bool,
 }
 
 impl Exec {
@@ -274,38 +263,4 @@ impl Execs {
             diag::limited!(Level::Error, "the thread of commands in jobs is gone");
         }
     }
-}
-
-/// A command to be started.
-#[derive(Debug)]
-pub(super) struct Start {
-    /// The job of the command.
-    pub(super) job: JobId,
-    /// The identity of the command.
-    pub(super) id: ExecId,
-    /// The note for the next daemon.
-    pub(super) note: room::Note,
-    /// The request of the client.
-    pub(super) spec: ExecSpec,
-    /// The request of the job itself.
-    pub(super) job_spec: Arc<crate::job::JobSpec>,
-    /// The right of the job to its runtime.
-    pub(super) runtime: Option<crate::runtime::Use>,
-    /// The GPUs of the job, for its variables.
-    pub(super) gpus: Vec<crate::job::gpu::GpuLease>,
-    /// How far its output has come.
-    pub(super) output: Arc<Watermark>,
-    /// PID 1 of its job.
-    pub(super) pid1: Arc<Pid1>,
-    /// The path of its room.
-    pub(super) room: PathBuf,
-}
-
-/// The exit file of a job's payload.
-#[derive(Debug)]
-pub(super) enum JobExit {
-    /// It is open already.
-    Open(Arc<File>),
-    /// The thread opens it.
-    At(PathBuf),
 }

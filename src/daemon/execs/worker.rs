@@ -2,66 +2,24 @@
 //! as a job has.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 use log::Level;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Found, JobExit, Start, room};
-use crate::cgroup::JobCgroup;
+use super::order::{Found, JobExit, Start, Task};
+use super::room;
 use crate::daemon::DaemonError;
-use crate::daemon::evidence::read_exit;
+use crate::daemon::exit_file::read_exit;
 use crate::daemon::runtimes::PATH;
 use crate::daemon::spawner::{environment, exec_request};
-use crate::daemon::token::Token;
 use crate::diag;
 use crate::job::JobSpec;
-use crate::job::exec::{ExecEnd, ExecId};
+use crate::job::exec::ExecId;
 use crate::output::{Collector, JobOutput, SpoolWriter};
 use crate::sandbox::session::{self, Ends};
 use crate::upload::JobInputs;
-
-/// PID 1 of a job, to which orders go.
-#[derive(Debug)]
-pub(in crate::daemon) struct Pid1 {
-    /// A pidfd of it.
-    pub(in crate::daemon) pidfd: OwnedFd,
-    /// Its number on the host.
-    pub(in crate::daemon) pid: i32,
-}
-
-impl Pid1 {
-    fn receiver(&self) -> session::Receiver<'_> {
-        session::Receiver { pidfd: self.pidfd.as_fd(), pid: self.pid }
-    }
-
-    /// Whether it is gone, or ends at once: its pipes end a moment before it does.
-    fn ends_soon(&self) -> bool {
-        let moment = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&moment)) != Ok(0)
-    }
-}
-
-/// Something for the thread.
-#[derive(Debug)]
-pub(in crate::daemon) enum Task {
-    /// Starts a command.
-    Start(Box<Start>),
-    /// Sends a signal to the process group of a command; the token: a client asked for it.
-    Signal { pid1: Arc<Pid1>, place: u32, signal: i32, asked: Option<Token> },
-    /// Ends children of a joblet-init that are stopped before their exec, or all that have not come to it.
-    EndStuck { pid1: Arc<Pid1>, group: JobCgroup, all: bool },
-    /// Reads the exit file of a command that has ended.
-    Read { id: ExecId, room: PathBuf, job_exit: JobExit, pid1: Option<Arc<Pid1>> },
-    /// Writes down how a command ended, for the next daemon.
-    Keep { room: PathBuf, end: (i64, ExecEnd) },
-    /// Frees the place of a command.
-    Forget { pid1: Arc<Pid1>, place: u32, room: PathBuf },
-}
 
 /// An answer of the thread.
 #[derive(Debug)]

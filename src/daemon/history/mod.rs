@@ -19,6 +19,7 @@
 //! the others wait in order; releases by the number of those jobs.
 
 mod child;
+mod command;
 mod deletions;
 mod fetches;
 mod gate;
@@ -29,7 +30,7 @@ mod told;
 mod worker;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -41,10 +42,11 @@ use crate::config::daemon::DaemonConfig;
 use crate::config::daemon::persist::StorageType;
 use crate::diag;
 use crate::job::JobId;
-use crate::output::{Collector, Watermark};
-use crate::stream;
+use crate::output::Collector;
 use crate::sys::mailbox::{Mailbox, mailbox};
 
+use command::Command;
+pub(super) use command::{Added, Ended, HistoryEvent, WhenDeleted};
 pub(super) use fetches::{Wanted, WhenFetched};
 pub(super) use gate::wait_for_answer;
 use sockets::Sockets;
@@ -52,62 +54,6 @@ use worker::{Parts, Worker};
 
 /// Most commands that wait for the thread. Retention keeps far below: each job that is kept has a handful.
 const COMMANDS: usize = 1 << 21;
-
-/// Called when the history of some jobs is deleted, or when it is certain that it will be; then with `false`.
-pub(super) type WhenDeleted = Box<dyn FnOnce(bool) + Send>;
-
-/// A request to the thread.
-enum Command {
-    /// Keep the output of this job, which runs.
-    Added(Box<Added>),
-    /// A job has ended: nothing more comes of it.
-    Ended(Box<Ended>),
-    /// Delete the history of jobs.
-    Delete(Vec<JobId>, WhenDeleted),
-    /// Have a job in the local files, for a reader.
-    Fetch(Wanted, WhenFetched),
-    /// A job's output or samples have come further.
-    Grown(JobId),
-    /// End the process, and then this thread.
-    Stop,
-}
-
-/// A job whose output is to be kept.
-#[derive(Debug, Clone)]
-pub(super) struct Added {
-    /// The job's identity.
-    pub(super) id: JobId,
-    /// The directory of its spool.
-    pub(super) dir: PathBuf,
-    /// When it was accepted, ns since the epoch.
-    pub(super) created_ns: i64,
-    /// How far its output has come.
-    pub(super) output: Arc<Watermark>,
-    /// How far its samples have come.
-    pub(super) samples: Arc<stream::Watermark>,
-}
-
-/// A job that has ended.
-#[derive(Debug, Clone)]
-pub(super) struct Ended {
-    /// The job's identity.
-    pub(super) id: JobId,
-    /// Its spool, which may be gone already.
-    pub(super) dir: PathBuf,
-    /// When it was accepted, ns since the epoch.
-    pub(super) created_ns: i64,
-    /// When it ended, ns since the epoch.
-    pub(super) ended_ns: i64,
-}
-
-/// An event that the thread reports.
-#[derive(Debug)]
-pub(super) enum HistoryEvent {
-    /// All of a job is durable, and its spool is empty.
-    Complete(JobId),
-    /// The history of jobs is deleted.
-    Forgotten(Vec<JobId>),
-}
 
 /// The loop's end of the way to history.
 pub(super) struct History {

@@ -46,7 +46,8 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
 /// A function that reads, on another thread, what a job left behind. Its cgroup is there until it is finished.
 fn evidence_of(core: &Core, job: &Job, run: &Run) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
     let volumes = core.supply.volumes.disk_of(&job.spec.volumes);
-    let wired = Wired::of(&core.node, &job.held);
+    let lease = job.held.network.as_ref().and_then(Network::lease);
+    let wired = lease.map(|lease| Wired::new(&core.node, lease.address));
     evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, volumes)
 }
 

@@ -18,9 +18,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::command::{Answer, CommandError, NetworkView};
-use super::ledger::StandingStore;
 use super::provision::{Ipv6, Wiring};
 use super::resolver::Resolver;
+use super::standing_store::StandingStore;
 use super::token::{Counter, Token};
 use super::{DaemonError, provision::Node};
 use crate::config::daemon::DaemonConfig;

@@ -4,8 +4,8 @@ use log::Level;
 
 use super::{Changed, Task};
 use crate::daemon::command::CommandError;
-use crate::daemon::ledger::StandingStore;
 use crate::daemon::provision::Wiring;
+use crate::daemon::standing_store::StandingStore;
 use crate::diag;
 use crate::network::lease::check_range;
 use crate::network::router::Definition;

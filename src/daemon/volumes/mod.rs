@@ -35,7 +35,7 @@ use log::Level;
 
 use super::DaemonError;
 use super::command::{Answer, CommandError, VolumeJobView, VolumeView};
-use super::ledger::StandingStore;
+use super::standing_store::StandingStore;
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::job::{VolumeKind, VolumeName, VolumeUse};

@@ -7,7 +7,7 @@ use log::Level;
 
 use super::{Changed, Task};
 use crate::daemon::command::CommandError;
-use crate::daemon::ledger::StandingStore;
+use crate::daemon::standing_store::StandingStore;
 use crate::diag;
 use crate::job::volume::OWNER;
 use crate::sandbox::identity::make_volume_map;

@@ -8,8 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::layout::job_dirs;
 use super::resume::JobEnd;
-use super::{LocalStore, StoreError, disk, job_dirs, trash};
+use super::{LocalStore, StoreError, disk, trash};
 use crate::job::JobId;
 
 /// The file that says that another store has the job.

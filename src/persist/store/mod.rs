@@ -60,6 +60,7 @@ mod foreign;
 mod gzip;
 mod home;
 mod job_files;
+mod layout;
 mod loaded;
 mod log_file;
 pub mod member;
@@ -76,7 +77,6 @@ mod sidecar;
 mod stage;
 mod trash;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -91,6 +91,8 @@ use ahead::Ahead;
 pub use check::{Problem, Report, check};
 pub use error::StoreError;
 pub use job_files::{Committed, JobFiles, StoreLimits, commit_all};
+pub use layout::Layout;
+use layout::job_dirs;
 pub use log_file::Repaired;
 pub use member::Packer;
 pub use names::Kind;
@@ -99,33 +101,6 @@ pub use reader::JobHistory;
 pub use resume::{JobEnd, Resume};
 pub use retention::{Expired, Expiry, Keep};
 pub use stage::{Batch, JobStage};
-
-/// The directories of the store. They may be file systems of their own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// The directory of jobs' output.
-    pub logs: PathBuf,
-    /// The directory of jobs' samples.
-    pub metrics: PathBuf,
-    /// The directory that holds the tombstones, in `deleted`.
-    pub state: PathBuf,
-}
-
-impl Layout {
-    /// The layout below one directory, with the names of the documentation.
-    pub fn below(base: &std::path::Path) -> Layout {
-        Layout { logs: base.join("logs"), metrics: base.join("metrics"), state: base.to_owned() }
-    }
-
-    fn deleted(&self) -> PathBuf {
-        self.state.join("deleted")
-    }
-}
-
-/// A job's directories of output and of samples.
-fn job_dirs(layout: &Layout, id: JobId) -> (PathBuf, PathBuf) {
-    (layout.logs.join(id.to_string()), layout.metrics.join(id.to_string()))
-}
 
 /// The history of all jobs on this host.
 #[derive(Debug, Clone)]

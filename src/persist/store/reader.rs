@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ahead::Ahead;
 use super::foreign::Foreign;
-use super::job_dirs;
+use super::layout::job_dirs;
 use super::loaded::Loaded;
 use super::member::Header;
 use super::names::Kind;

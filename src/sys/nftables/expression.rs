@@ -11,6 +11,8 @@ pub const FIRST: u32 = 8;
 /// How the kernel names it where all sixteen bytes count.
 const FIRST_WIDE: u32 = 1;
 
+/// An entry of a list of attributes (`NFTA_LIST_ELEM`).
+pub(super) const LIST_ENTRY: u16 = 1;
 const NAME: u16 = 1;
 const DATA: u16 = 2;
 /// A value, or a verdict, within data.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::netlink::batch::{Attributes, Batch, attribute};
 use super::netlink::{NetlinkError, Socket};
-use expression::{Expression, Verdict};
+use expression::{Expression, LIST_ENTRY, Verdict};
 use set::{Element, ElementState, Set};
 
 /// Message types that frame a transaction (linux/netfilter/nfnetlink.h).
@@ -45,7 +45,6 @@ const CHAIN_POLICY: u16 = 5;
 const CHAIN_TYPE: u16 = 7;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
-pub(super) const LIST_ENTRY: u16 = 1;
 const ELEMENTS: u16 = 3;
 /// Elements of one message: the length of an attribute has 16 bits.
 const AT_ONCE: usize = 400;

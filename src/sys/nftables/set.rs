@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::netlink::batch::{Attributes, attribute, attributes};
-use super::LIST_ENTRY;
+use super::expression::LIST_ENTRY;
 
 /// Flags of a set (`enum nft_set_flags`).
 const INTERVALS: u32 = 4;

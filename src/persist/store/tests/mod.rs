@@ -23,6 +23,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::path::PathBuf;
 
 const START_NS: i64 = 1_705_314_600_000_000_000;
 
