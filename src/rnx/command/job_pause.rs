@@ -4,9 +4,9 @@ use super::super::cli::{Command, Invocation, Operands, Run};
 use super::super::error::Result;
 use super::super::out::Out;
 use super::super::render::clock;
-use super::super::resolve;
-use super::{QUERY, connect, several};
-use crate::pb::joblet::{FreezeJobReq, JobClockRes};
+use super::super::server::Server;
+use super::{QUERY, job_clock};
+use crate::pb::joblet::FreezeJobReq;
 
 /// `rnx job pause` as parser, help, completion and manual show it.
 pub(super) static COMMAND: Command = Command {
@@ -26,14 +26,9 @@ pub(super) static COMMAND: Command = Command {
 
 /// Has the node do it, job by job.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
-    let server = connect(&invocation.values, out)?;
-    let ask = |uuid: &str| {
+    let pause = |server: &Server, uuid: &str| {
         let request = FreezeJobReq { uuid: uuid.into(), ..FreezeJobReq::default() };
         server.ask_sessions(QUERY, |sessions, option| sessions.freeze_job_opt(&request, option))
     };
-    let print = |job: &JobClockRes| {
-        if out.json { out.value(&clock::json(job)) } else { out.text(&clock::paused(job)) }
-    };
-    let value = |job: &JobClockRes| serde_json::to_value(clock::json(job));
-    several::each(out, &resolve::jobs(server, invocation)?, ask, print, value)
+    job_clock::change(invocation, out, pause, clock::paused)
 }

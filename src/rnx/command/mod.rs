@@ -26,6 +26,7 @@ pub(crate) mod glob;
 mod gpu_list;
 mod help;
 mod job_cancel;
+mod job_clock;
 mod job_delete;
 mod job_delete_all;
 mod job_denials;
