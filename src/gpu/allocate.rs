@@ -1,4 +1,4 @@
-//! Which GPUs a job gets: a pure function of what there is, what is free, and what is asked for.
+//! The choice of a job's GPUs: a pure function of those of the node, those that are free, and the job's request.
 
 use super::device::Device;
 use crate::job::{GpuStrategy, GpuWish};

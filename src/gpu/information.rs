@@ -28,7 +28,7 @@ pub(super) fn devices(gpus: &Path) -> io::Result<Vec<Device>> {
     Ok(found)
 }
 
-/// One file `information`; `None` where it has no UUID or no minor, and for a GPU that the driver was told to leave alone.
+/// One file `information`; `None` where it has no UUID or no minor, and for a GPU that the driver is configured to leave alone.
 fn parse(bus_id: &str, text: &str) -> Option<Device> {
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'));

@@ -20,14 +20,14 @@ const PCI: &str = "/sys/bus/pci/devices";
 pub enum Source {
     /// The vendor's library.
     Nvml,
-    /// `/proc/driver/nvidia`.
+    /// The files below `/proc/driver/nvidia`.
     Proc,
 }
 
 /// All GPUs of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
-    /// Its source.
+    /// The source that answered.
     pub source: Source,
     /// The version of the driver, where it is known.
     pub driver: Option<String>,

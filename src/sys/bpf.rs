@@ -12,9 +12,9 @@ const PROG_ATTACH: usize = 8;
 const PROG_GET_FD_BY_ID: usize = 13;
 const OBJ_GET_INFO_BY_FD: usize = 15;
 const PROG_QUERY: usize = 16;
-/// `BPF_PROG_TYPE_CGROUP_DEVICE`.
+/// The type of a device program (`BPF_PROG_TYPE_CGROUP_DEVICE`).
 const TYPE_DEVICE: u32 = 15;
-/// `BPF_CGROUP_DEVICE`.
+/// Its place in a cgroup (`BPF_CGROUP_DEVICE`).
 const ATTACH_DEVICE: u32 = 6;
 /// `BPF_F_ALLOW_OVERRIDE`: a group below may have another program instead.
 const ALLOW_OVERRIDE: u32 = 1;
@@ -39,7 +39,7 @@ struct Load {
     prog_name: [u8; 16],
 }
 
-/// `PROG_ATTACH`.
+/// The arguments of `BPF_PROG_ATTACH`.
 #[repr(C)]
 #[derive(Default)]
 struct Attach {
@@ -49,7 +49,7 @@ struct Attach {
     attach_flags: u32,
 }
 
-/// `PROG_QUERY`.
+/// The arguments of `BPF_PROG_QUERY`.
 #[repr(C)]
 #[derive(Default)]
 struct Query {
@@ -62,7 +62,7 @@ struct Query {
     pad: u32,
 }
 
-/// `PROG_GET_FD_BY_ID`.
+/// The arguments of `BPF_PROG_GET_FD_BY_ID`.
 #[repr(C)]
 #[derive(Default)]
 struct ById {
@@ -71,7 +71,7 @@ struct ById {
     open_flags: u32,
 }
 
-/// `OBJ_GET_INFO_BY_FD`.
+/// The arguments of `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
 #[derive(Default)]
 struct InfoOf {

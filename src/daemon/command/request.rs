@@ -121,7 +121,7 @@ pub enum Command {
     StartExec {
         /// The job, by its id or a prefix of it.
         job: JobRef,
-        /// The command.
+        /// The command and how it is to run.
         spec: Box<ExecSpec>,
         /// The command as it stands then.
         answer: Answer<ExecView>,
@@ -333,7 +333,7 @@ pub enum Command {
     },
     /// Pause a running job, or have it go on.
     Pause {
-        /// The job.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// Whether it is to be paused.
         paused: bool,
@@ -342,7 +342,7 @@ pub enum Command {
     },
     /// Give a running job another timeout.
     SetTimeout {
-        /// The job.
+        /// The job, by its id or a prefix of it.
         job: JobRef,
         /// The time that it may go on from now.
         left: Duration,

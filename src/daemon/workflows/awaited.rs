@@ -43,7 +43,7 @@ impl Awaited {
         std::iter::once((None, self.usual_network)).chain(counted).filter(|(_, count)| *count > 0)
     }
 
-    /// The volumes.
+    /// The volumes that the jobs want, and how many want each.
     pub(super) fn volumes<'n>(&self, needs: &'n Needs) -> impl Iterator<Item = (&'n str, usize)> {
         let named = needs.volumes.iter().map(|(_, used)| used.name.as_str());
         named.zip(self.volumes.iter().copied()).filter(|(_, count)| *count > 0)
