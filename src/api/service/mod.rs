@@ -8,6 +8,7 @@ mod files;
 mod gpu;
 mod import;
 mod install;
+mod installation;
 mod job;
 mod monitoring;
 mod network;
