@@ -36,6 +36,8 @@ mod network {
     pub mod lease;
     #[path = "rules.rs"]
     pub mod rules;
+    #[path = "runs.rs"]
+    mod runs;
 
     pub use error::NetworkError;
 }

@@ -4,12 +4,13 @@
 //! the address of one that has just ended. The kernel knows the leases too: the router's end of a wire has the job's
 //! address as its other end, and its index is the wire's number.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use super::error::NetworkError;
+use super::runs::Runs;
 
 /// The smallest network has two addresses for jobs and the gateway; the largest is a class A.
 const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
@@ -183,7 +184,9 @@ pub struct Leases {
     by_first: BTreeMap<Ipv4Addr, String>,
     /// The wire of each address that is in use, also of those of a network that was removed meanwhile.
     used: BTreeMap<Ipv4Addr, u16>,
-    wires: BTreeSet<u16>,
+    /// The same addresses, to find one that is free.
+    taken: Runs,
+    wires: Runs,
     last_wire: u16,
     recent: VecDeque<Ipv4Addr>,
 }
@@ -246,6 +249,7 @@ impl Leases {
 
     fn use_address(&mut self, address: Ipv4Addr, wire: u16) {
         if self.used.insert(address, wire).is_none()
+            && self.taken.insert(address.into())
             && let Some(count) = self.in_use(address)
         {
             *count += 1;
@@ -257,10 +261,11 @@ impl Leases {
     /// # Errors
     /// There is no such network, or nothing is free.
     pub fn lease(&mut self, network: &str) -> Result<Lease, NetworkError> {
-        let wire = next(self.last_wire, MOST_WIRES, |wire| !self.wires.contains(&wire))
-            .ok_or(NetworkError::NoWire(self.wires.len()))?;
+        let free = self.wires.next_gap(self.last_wire.into(), 1, MOST_WIRES.into());
+        let wire = free.and_then(|wire| u16::try_from(wire).ok());
+        let wire = wire.ok_or(NetworkError::NoWire(self.wires.len()))?;
         let lease = self.lease_for(network, wire)?;
-        self.wires.insert(wire);
+        self.wires.insert(wire.into());
         self.last_wire = wire;
         Ok(lease)
     }
@@ -270,11 +275,9 @@ impl Leases {
         let unknown = || NetworkError::Unknown(network.to_owned());
         let addresses = self.networks.get_mut(network).ok_or_else(unknown)?;
         let (range, last) = (addresses.range, addresses.last);
-        let room = u64::from(range.room());
-        let free = (1..=room)
-            .map(|step| ((u64::from(last) + step) % room) as u32)
-            .find(|n| !self.used.contains_key(&range.job(*n)));
-        let Some(number) = free else {
+        let ends = range.room().checked_sub(1).map(|most| [last, 0, most].map(|n| u32::from(range.job(n))));
+        let free = ends.and_then(|[last, first, most]| self.taken.next_gap(last, first, most));
+        let Some(number) = free.and_then(|address| range.number(address.into())) else {
             let used = addresses.in_use;
             return Err(NetworkError::NoAddress {
                 network: network.to_owned(),
@@ -306,11 +309,11 @@ impl Leases {
         if !self.networks.contains_key(&lease.network) {
             return Err(NetworkError::Unknown(lease.network.clone()));
         }
-        if self.wires.contains(&lease.wire) || self.used.contains_key(&lease.address) {
+        if self.wires.contains(lease.wire.into()) || self.used.contains_key(&lease.address) {
             return Err(NetworkError::Twice(lease.address));
         }
         self.use_address(lease.address, lease.wire);
-        self.wires.insert(lease.wire);
+        self.wires.insert(lease.wire.into());
         self.last_wire = self.last_wire.max(lease.wire);
         if let Some(network) = self.networks.get_mut(&lease.network)
             && let Some(number) = network.range.number(lease.address)
@@ -340,24 +343,20 @@ impl Leases {
     /// Gives a lease back. The kernel takes its wire apart by itself.
     pub fn release(&mut self, lease: &Lease) {
         self.release_address(lease);
-        self.wires.remove(&lease.wire);
+        self.wires.remove(lease.wire.into());
     }
 
     /// Gives the address of a lease back, whose wire goes on with another one.
     pub fn release_address(&mut self, lease: &Lease) {
         if self.used.get(&lease.address) == Some(&lease.wire) {
             self.used.remove(&lease.address);
+            self.taken.remove(lease.address.into());
             if let Some(count) = self.in_use(lease.address) {
                 *count -= 1;
             }
             self.remember(lease.address);
         }
     }
-}
-
-/// The next number behind `last` that is free, from 1 to `most` in a circle.
-fn next(last: u16, most: u16, is_free: impl Fn(u16) -> bool) -> Option<u16> {
-    (last + 1..=most).chain(1..=last.min(most)).find(|n| is_free(*n))
 }
 
 #[cfg(test)]
@@ -492,6 +491,22 @@ mod tests {
         leases.release(&old);
         leases.release(&old);
         assert_eq!(leases.free("lab"), Some(4));
+    }
+
+    /// The loop looked at each address that was in use, for each job.
+    #[test]
+    fn last_address_of_a_large_network_is_leased_at_once() {
+        let mut leases = Leases::default();
+        leases.add("lab", range("10.0.0.0/17")).unwrap();
+        let room = range("10.0.0.0/17").room();
+        let all: Vec<Lease> = (0..room).map(|_| leases.lease("lab").unwrap()).collect();
+        leases.lease("lab").unwrap_err();
+        let (first, last) = (&all[1], &all[all.len() - 1]);
+        leases.release(first);
+        assert_eq!(leases.lease("lab").unwrap().address, first.address);
+        leases.release(last);
+        assert_eq!(leases.lease("lab").unwrap().address, last.address);
+        assert_eq!(leases.free("lab"), Some(0));
     }
 
     proptest! {

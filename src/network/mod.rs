@@ -38,6 +38,7 @@ pub mod lease;
 pub mod rate;
 pub mod router;
 pub mod rules;
+mod runs;
 pub mod uplink;
 pub mod wire;
 
