@@ -21,6 +21,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::DaemonError;
 use super::evidence::Evidence;
+use super::provision::Remover;
 use super::token::{Counter, Token};
 use crate::cgroup::{JobCgroup, Removal};
 use crate::diag;
@@ -238,6 +239,28 @@ impl Cleanup {
         if self.tasks.send(task).is_err() {
             diag::limited!(Level::Error, "the cleanup thread is gone");
         }
+    }
+}
+
+impl Remover for Cleanup {
+    fn close(&mut self, namespace: OwnedFd) {
+        Cleanup::close(self, namespace);
+    }
+
+    fn look_into_network(&mut self, namespace: OwnedFd) {
+        Cleanup::look_into_network(self, namespace);
+    }
+
+    fn remove_work(&mut self, directory: CString, lease: Option<Lease>) {
+        Cleanup::remove_work(self, directory, lease);
+    }
+
+    fn remove_file(&mut self, path: PathBuf) {
+        Cleanup::remove_file(self, path);
+    }
+
+    fn remove_cgroup(&mut self, group: JobCgroup) {
+        Cleanup::remove_cgroup(self, group);
     }
 }
 

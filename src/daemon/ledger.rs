@@ -70,7 +70,7 @@ impl Ledger {
         // The intent in the exit file would bring back a job that is deleted after its end: it goes when the end is
         // durable, which is before anybody can delete the job.
         let ended = matches!(job.state, State::Recording(_));
-        let void = job.held.exit_file.clone().filter(|_| ended);
+        let void = job.held.exit_file.as_ref().filter(|_| ended).map(|file| file.as_path().to_owned());
         let change = Change::Put {
             record: record.clone(),
             version: job.durability.version,

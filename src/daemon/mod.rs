@@ -82,7 +82,7 @@ use crate::network::NetworkError;
 use crate::sys::clock::monotonic_ns;
 
 pub use assemble::Daemon;
-pub use provision::kinds as resource_kinds;
+pub use provision::{Named, kinds as resource_kinds};
 
 /// Why the daemon cannot start, or go on.
 #[derive(Debug, thiserror::Error)]

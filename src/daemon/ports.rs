@@ -1,25 +1,22 @@
 //! The ways to ports of jobs ([`crate::forward`]).
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use log::Level;
 
 use super::core::Core;
-use super::jobs::Run;
 use super::provision::Network;
 use crate::diag;
-use crate::forward::{JobNetwork, Listen};
+use crate::forward::Listen;
 use crate::job::JobId;
 
 /// Has connections to the published ports of a job that has a process carried into it. The job may listen on its loopback or
 /// on its address.
 pub(super) fn publish(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
-    let (Some(run), Some(ports)) = (&mut job.run, &job.held.ports) else { return };
-    let network = match network_of(id, run) {
+    let (Some(run), Some(ports)) = (&job.run, &mut job.held.ports) else { return };
+    let network = match ports.network(id, run.init.as_fd(), run.pid) {
         Ok(network) => network,
         Err(why) => {
             diag::event!(Level::Error, "cannot publish the ports of a job", jobId = id, error = why);
@@ -42,16 +39,4 @@ pub(super) fn publish(core: &mut Core, id: JobId) {
             targets: inside.clone().map(|address| SocketAddr::new(address, port.job_port)).collect(),
         });
     }
-}
-
-/// The network of a running job in a network of its own, made when it is first asked for. The job's end shuts it.
-///
-/// # Errors
-/// The daemon has no descriptor left.
-pub(super) fn network_of(id: JobId, run: &mut Run) -> io::Result<Arc<JobNetwork>> {
-    if let Some(network) = &run.network {
-        return Ok(network.clone());
-    }
-    let init = run.init.as_fd().try_clone_to_owned()?;
-    Ok(run.network.insert(Arc::new(JobNetwork::new(id, init, run.pid))).clone())
 }

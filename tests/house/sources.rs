@@ -440,6 +440,7 @@ const BESIDE_THE_LOOP: &[&str] = &[
     "ledger.rs",
     "lifecycle/exec_takeover.rs",
     "lifecycle/first_process.rs",
+    "lifecycle/half_started.rs",
     "lifecycle/takeover.rs",
     "lifecycle/workflow_takeover.rs",
     "predecessor.rs",

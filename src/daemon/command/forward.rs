@@ -1,10 +1,10 @@
 //! Forward: the way into the network of a running job. The API connects there by itself.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::request::{Answer, CommandError};
 use crate::daemon::core::Core;
-use crate::daemon::ports::network_of;
 use crate::forward::JobNetwork;
 use crate::job::{JobRef, NetworkMode, State};
 
@@ -23,10 +23,13 @@ fn find(core: &mut Core, wanted: &JobRef) -> Result<Arc<JobNetwork>, CommandErro
     }
     let status = job.status();
     let running = matches!(job.state, State::Running | State::StopRequested(_) | State::Stopping(_));
-    match job.run.as_mut().filter(|_| running) {
-        Some(run) => network_of(id, run).map_err(|why| {
-            CommandError::Exhausted(format!("cannot open the way to job {id}: {why}; try again"))
-        }),
+    match job.run.as_ref().filter(|_| running) {
+        Some(run) => {
+            let ports = job.held.ports.get_or_insert_with(|| core.supply.ports.none());
+            ports.network(id, run.init.as_fd(), run.pid).map_err(|why| {
+                CommandError::Exhausted(format!("cannot open the way to job {id}: {why}; try again"))
+            })
+        }
         None => Err(CommandError::WrongState(format!(
             "job is not running: {id} (current status: {})",
             status.as_str()

@@ -14,7 +14,7 @@ use crate::daemon::jobs::{Job, Lane, Share, Slot};
 use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
 };
-use crate::daemon::provision::{Gpus, Ports};
+use crate::daemon::provision::{Gpus, Ports, Runtime};
 use crate::daemon::spawner::{InputSource, JobSandbox};
 use crate::daemon::staging;
 use crate::diag;
@@ -243,7 +243,7 @@ fn accept(
     job.durability.claims = claims;
     job.usage = Usage { unenforced, ..Usage::default() };
     job.share = share;
-    job.runtime = runtime;
+    job.held.runtime = Runtime::of(&spec, runtime);
     job.waiters = Waiters { starters: answer.into_iter().collect(), ..Waiters::default() };
     let started = match admitted {
         Admitted::Starts(sandbox, slot) => {

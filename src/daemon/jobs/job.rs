@@ -13,7 +13,6 @@ use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::{Network, Resources};
 use crate::daemon::sources::Registered;
 use crate::daemon::spawner::HeldWork;
-use crate::forward::JobNetwork;
 use crate::job::egress::List;
 use crate::job::exit::StopCause;
 use crate::job::publish::Published;
@@ -22,7 +21,6 @@ use crate::job::{Denials, GpuLease, JobClock, JobId, JobSpec, JobView, State, St
 use crate::network::Lease;
 use crate::network::ipv6::image;
 use crate::output::{Full, Watermark};
-use crate::runtime::Use;
 use crate::state::record::Process;
 use crate::state::{Pause, Record, Stage};
 use crate::stream;
@@ -57,9 +55,7 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) samples: Arc<stream::Watermark>,
     /// Its process, from the clone to the end of the job.
     pub(in crate::daemon) run: Option<Run>,
-    /// Its right to its runtime, from its acceptance to its end.
-    pub(in crate::daemon) runtime: Option<Use>,
-    /// The resources that it holds until its end.
+    /// The resources that it holds until its end; while a spawner starts it, that has them.
     pub(in crate::daemon) held: Resources,
     /// By what a later daemon finds its processes.
     pub(in crate::daemon) trace: Trace,
@@ -147,8 +143,6 @@ pub(in crate::daemon) struct Run {
     pub(in crate::daemon) exit_file: Arc<File>,
     /// `/proc/PID/oom_score_adj` of PID 1, until that is spared from the out-of-memory killer.
     pub(in crate::daemon) oom_score: Option<File>,
-    /// The way to its ports, if somebody has asked for it.
-    pub(in crate::daemon) network: Option<Arc<JobNetwork>>,
     /// Its /work, where files of it are to be kept, until joblet-init may end.
     pub(in crate::daemon) work: Option<HeldWork>,
     /// When its payload was permitted, until it runs.
@@ -259,7 +253,6 @@ impl Job {
             output: Output { watermark: output, complete: false },
             samples,
             run: None,
-            runtime: None,
             held: Resources::default(),
             trace: Trace::default(),
             usage: Usage::default(),

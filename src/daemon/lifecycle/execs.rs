@@ -14,6 +14,7 @@ use crate::daemon::core::Core;
 use crate::daemon::execs::room::Note;
 use crate::daemon::execs::worker::ExecEvent;
 use crate::daemon::execs::{Exec, Found, JobExit, Pid1, Start, Task};
+use crate::daemon::provision::Runtime;
 use crate::daemon::sources::Source;
 use crate::daemon::timers::Timer;
 use crate::diag;
@@ -59,7 +60,8 @@ fn begin(
     let job = core.jobs.find(wanted)?;
     let gpus = job.trace.gpus.clone();
     let (job_id, job_spec, runtime, client) =
-        (job.id, job.spec.clone(), job.runtime.clone(), job.spec.client);
+        (job.id, job.spec.clone(), job.held.runtime.as_ref().and_then(Runtime::installed), job.spec.client);
+    let runtime = runtime.cloned();
     let run = job.run.as_ref().filter(|_| matches!(job.state, State::Running)).ok_or_else(|| {
         let status = job.status();
         CommandError::WrongState(format!(

@@ -209,24 +209,12 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     let testers = std::mem::take(&mut job.waiters.testers);
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
-    let (run, held) = (job.run.take(), std::mem::take(&mut job.held));
-    // From here on its runtime may be removed.
-    job.runtime = None;
-    let build = job.spec.build.clone();
+    job.run = None;
+    let held = std::mem::take(&mut job.held);
     job.share = None;
     job.durability.claims = Arc::default();
     core.jobs.has_ended(id);
     answer_starters(core, id);
-    if let Some(network) = run.and_then(|run| run.network) {
-        network.close();
-        core.supply.ports.relay().forget(id);
-    }
-    if let Some(lease) = held.network.as_ref().and_then(Network::lease) {
-        core.node.resolver.forget(lease.address);
-    }
-    if let Some(dir) = &build {
-        core.supply.runtimes.forget_build(dir);
-    }
     held.release(&mut core.supply, &mut core.cleanup);
     core.cleanup.remove_file(core.staging.path(id));
     if let Some(last) = last {

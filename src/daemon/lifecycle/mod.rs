@@ -7,6 +7,7 @@ mod execs;
 mod finishing;
 pub(super) mod first_process;
 mod forgetting;
+mod half_started;
 mod pausing;
 mod pooling;
 mod recording;

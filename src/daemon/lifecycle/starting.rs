@@ -12,7 +12,7 @@ use super::workflows::{data_of, inputs_of, outputs_of};
 use crate::daemon::core::Core;
 use crate::daemon::jobs::{Run, Share, Trace};
 use crate::daemon::ports::publish;
-use crate::daemon::provision::{Network, Resources, StartError};
+use crate::daemon::provision::{Network, Resources, Runtime, StartError};
 use crate::daemon::sources::Source;
 use crate::daemon::spawner::{CreateRequest, InputSource, JobSandbox, StartRequest, StartResult, Started};
 use crate::daemon::staging;
@@ -87,7 +87,7 @@ pub(super) fn start(core: &mut Core, id: JobId) {
 /// No spawner takes it; its sandbox is given back.
 pub(in crate::daemon) fn hand_over(
     core: &mut Core,
-    sandbox: JobSandbox,
+    mut sandbox: JobSandbox,
     spec: Arc<JobSpec>,
     inputs: InputSource,
 ) -> Result<(), String> {
@@ -100,8 +100,10 @@ pub(in crate::daemon) fn hand_over(
             return Err(why);
         }
     };
-    let runtime = core.jobs.get(id).and_then(|job| job.runtime.clone());
-    if let Some(asked) = spec.runtime.as_ref().filter(|_| runtime.is_none()) {
+    let runtime = core.jobs.get_mut(id).and_then(|job| job.held.runtime.take());
+    let is_there = runtime.as_ref().and_then(Runtime::installed).is_some();
+    sandbox = sandbox.with_runtime(runtime);
+    if let Some(asked) = spec.runtime.as_ref().filter(|_| !is_there) {
         give_back(core, sandbox);
         return Err(format!(
             "runtime \"{asked}\" is not installed any more; install it and run the job again"
@@ -142,7 +144,6 @@ pub(in crate::daemon) fn hand_over(
         claims,
         data,
         is_new_root,
-        runtime,
         volumes,
         keeps_work,
         counted,
@@ -222,7 +223,6 @@ fn watch(
         report: Some(report),
         exit_file: Arc::new(exit_file),
         oom_score,
-        network: None,
         work,
         permitted: Some(at),
         is_collecting: false,

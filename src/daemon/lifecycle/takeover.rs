@@ -19,10 +19,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::Level;
-use rustix::event::{Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -30,14 +29,14 @@ use super::exec_takeover::{take_over_ended_execs, take_over_execs};
 use super::finishing::{Lost, complete_history, conclude};
 use super::first_process::{Found, find_init, never_began, progress};
 use super::forgetting::{expire, forget_some};
+use super::half_started::undo_start;
 use super::pausing::{run_timeout, take_over_pause};
 use super::recording::save;
 use super::running::watch_use;
 use super::standing::grant_slots;
 use super::waiting::wait_for_time;
 use super::workflow_takeover::take_over_workflows;
-use crate::cgroup::{JobCgroup, Removal};
-use crate::daemon::cleanup::BUSY_AGAIN;
+use crate::cgroup::JobCgroup;
 use crate::daemon::core::Core;
 use crate::daemon::egress::Watched;
 use crate::daemon::evidence;
@@ -46,7 +45,7 @@ use crate::daemon::exit_file::read_exit;
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::jobs::{Job, Lane, Run};
 use crate::daemon::ports::publish;
-use crate::daemon::provision::{Adoption, Mounts, Network, Resources, work_name};
+use crate::daemon::provision::{Adoption, Identity, Mounts, Names, Network, Resources, Work};
 use crate::daemon::sources::Source;
 use crate::daemon::spawner::HeldWork;
 use crate::daemon::staging;
@@ -54,8 +53,9 @@ use crate::diag;
 use crate::init_abi::slot;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::exit_file::Progress;
+use crate::job::publish::Published;
 use crate::job::state::{Fact, State};
-use crate::job::{JobId, WorkflowId};
+use crate::job::{JobId, Profile, User, WorkflowId};
 use crate::output::{INDEX, JobOutput, Release, SpoolWriter, Watermark};
 use crate::sandbox::create::{exit_file_path, exit_files};
 use crate::sandbox::work::Leftover;
@@ -73,8 +73,12 @@ pub(in crate::daemon) fn take_over(
     work: Vec<Leftover>,
     holders: &[i32],
 ) {
+    let (waiting, active): (Vec<Record>, Vec<Record>) = with_intents(core, records)
+        .into_iter()
+        .partition(|record| matches!(record.stage, Stage::Scheduled | Stage::Queued));
     let mut queued = Vec::new();
-    for mut record in with_intents(core, records) {
+    // Those that run first: an id in the record of a job that waits may be one of theirs by now.
+    for mut record in active.into_iter().chain(waiting) {
         let holds = record.process.as_ref().is_some_and(|process| holders.contains(&process.pid));
         if holds && record.stage == Stage::Active(None) {
             record.stage = Stage::Active(Some(StopCause::PipeHeld));
@@ -98,7 +102,9 @@ pub(in crate::daemon) fn take_over(
         let text = OsStr::from_bytes(name.to_bytes()).to_str();
         if !text.and_then(JobId::parse).is_some_and(lives) {
             let lease = core.supply.identities.reserve(project, 1);
-            core.cleanup.remove_work(name, lease);
+            let identity = lease.map(|lease| Identity::new(lease, User::default(), Profile::Strict));
+            let held = Resources { work: Some(Work::Directory(name)), identity, ..Resources::default() };
+            held.release(&mut core.supply, &mut core.cleanup);
         }
     }
     take_over_ended_execs(core);
@@ -163,10 +169,7 @@ fn restore(core: &mut Core, mut record: Record) {
     let output = Watermark::new();
     let samples = stream::Watermark::new();
     let (stage, boot) = (record.stage.clone(), std::mem::take(&mut record.boot));
-    let mut job = Job::from_record(record, State::Scheduled, output, samples);
-    if !matches!(stage, Stage::Ended(_)) {
-        job.runtime = core.supply.runtimes.adopt(&job.spec);
-    }
+    let job = Job::from_record(record, State::Scheduled, output, samples);
     let is_orphan = job.spec.build.is_some() && !matches!(stage, Stage::Ended(_));
     let id = job.id;
     match stage {
@@ -214,9 +217,9 @@ fn repair_spool(core: &Core, id: JobId) {
 
 fn restore_waiting(core: &mut Core, mut job: Job) {
     let (id, scheduled) = (job.id, job.state == State::Scheduled);
-    // Those of a start that did not come to its payload.
-    job.trace.gpus.clear();
-    let undone = undo_start(core, id);
+    // None of its ports is listened on again: nobody was served there yet.
+    job.held = adopt(core, &job, &[]);
+    let undone = undo_start(core, &mut job);
     let path = core.staging.path(id);
     let gone = job.spec.part.is_none() && staging::is_needed(&job.spec) && !path.exists();
     // Its staged file is encrypted text of about the same length as the inputs.
@@ -229,9 +232,6 @@ fn restore_waiting(core: &mut Core, mut job: Job) {
         let text =
             format!("what an earlier start of the job had made cannot be removed: {why}; run it again");
         core.jobs.note(id, Fact::NotStarted(start_failure(text)));
-        if let Ok(Some(group)) = core.node.tree.reopen(id) {
-            core.cleanup.remove_cgroup(group);
-        }
     } else if let Err(why) = adopted {
         core.jobs.note(id, Fact::NotStarted(start_failure(format!("{why}; run the job again"))));
     } else if gone {
@@ -248,64 +248,23 @@ fn measure_kept(core: &Core) {
     core.cleanup.measure(finished.map(|job| (job.id, core.node.kept(job.id))).collect());
 }
 
-/// Removes what a start had made that did not come to its payload: the next one makes it anew.
-fn undo_start(core: &Core, id: JobId) -> io::Result<()> {
-    let name = id.to_string();
-    let gone = |done: io::Result<()>| match done {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
-        _ => Ok(()),
-    };
-    if let Some(group) = core.node.tree.reopen(id).map_err(io::Error::other)? {
-        let processes = group.processes().map_err(io::Error::other)?;
-        let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::start_time(*pid)?).ok());
-        let inits: Vec<OwnedFd> = inits.collect();
-        group.kill().map_err(io::Error::other)?;
-        for init in &inits {
-            pidfd::end(init, core.settings.cleanup_timeout)?;
-        }
-        until_removed(core.settings.cleanup_timeout, || group.remove().map_err(io::Error::other))?;
-    }
-    if let Some(disk) = &core.node.disk {
-        gone(disk.remove(&work_name(id), None))?;
-    }
-    gone(fs::remove_dir_all(core.node.spool.join(&name)))?;
-    gone(fs::remove_file(exit_file_path(&core.node.run_dir, &name)))
-}
-
-/// Tries to remove a group until its processes have left it, so long at most. The next start makes a group of the same
-/// name, and the loop does not turn yet.
-fn until_removed(bound: Duration, mut remove: impl FnMut() -> io::Result<Removal>) -> io::Result<()> {
-    let end = Instant::now() + bound;
-    while remove()? == Removal::Busy {
-        if Instant::now() >= end {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // No file tells when the kernel lets go of a process that is gone.
-        poll(&mut [], Some(&Timespec::try_from(BUSY_AGAIN).map_err(io::Error::other)?))?;
-    }
-    Ok(())
+/// The resources of a job of an earlier daemon, whose published ports are listened on again.
+pub(super) fn adopt(core: &mut Core, job: &Job, published: &[Published]) -> Resources {
+    Resources::adopt(&mut Adoption {
+        id: job.id,
+        host_id: job.trace.host_id,
+        spec: &job.spec,
+        node: &core.node,
+        published,
+        gpus: &job.trace.gpus,
+        wire: job.trace.wire.clone(),
+        supply: &mut core.supply,
+    })
 }
 
 fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_restarted: bool) {
     let id = job.id;
-    let host_id = job.trace.host_id;
-    let (node, spec) = (&*core.node, job.spec.clone());
-    let (user, profile) = (spec.user, spec.profile);
-    let (published, volumes) = (spec.publish.as_slice(), spec.volumes.as_slice());
-    let (wire, gpus) = (job.trace.wire.clone(), job.trace.gpus.as_slice());
-    let supply = &mut core.supply;
-    job.held = Resources::adopt(&mut Adoption {
-        id,
-        host_id,
-        user,
-        profile,
-        node,
-        published,
-        volumes,
-        gpus,
-        wire,
-        supply,
-    });
+    job.held = adopt(core, &job, &job.spec.publish);
     job.standing = Standing::Running(core.slots.adopt());
     let found =
         if host_restarted { None } else { find_init(job.trace.process.as_ref(), job.held.cgroup.as_ref()) };
@@ -346,9 +305,9 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
 }
 
 /// A job that lives: its clocks go on.
-fn continue_running(core: &mut Core, job: Job) {
+fn continue_running(core: &mut Core, mut job: Job) {
     let id = job.id;
-    watch_egress(core, &job);
+    watch_egress(core, &mut job);
     core.jobs.restore(job);
     publish(core, id);
     take_over_pause(core, id);
@@ -360,10 +319,10 @@ fn continue_running(core: &mut Core, job: Job) {
 }
 
 /// Goes on with the names and the egress list of a job, and with what it was refused.
-fn watch_egress(core: &Core, job: &Job) {
+fn watch_egress(core: &Core, job: &mut Job) {
     let Some(lease) = job.held.network.as_ref().and_then(Network::lease) else { return };
     let list = job.reach.changed.clone().or_else(|| job.spec.egress.clone().map(Arc::new));
-    core.node.wiring.name(job.id, &job.spec.name, lease, list.as_deref());
+    job.held.names = Names::make(&core.node, job.id, &job.spec.name, lease, list.as_deref());
     let counted = job.reach.counted.clone();
     let is_build = job.spec.build.is_some();
     let watched = Watched { id: job.id, network: lease.network.clone(), list, is_build, counted };
@@ -456,7 +415,6 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
         report: None,
         exit_file: Arc::new(exit_file),
         oom_score: None,
-        network: None,
         work,
         permitted: None,
         is_collecting: false,
@@ -473,15 +431,18 @@ fn work_of(pid: i32) -> io::Result<OwnedFd> {
 }
 
 /// Removes what belongs to no job that lives.
-fn remove_leftovers(core: &Core) {
-    let lives = |id: JobId| core.jobs.get(id).is_some_and(|job| !job.state.is_finished());
+fn remove_leftovers(core: &mut Core) {
     let left = core.node.tree.leftovers().unwrap_or_else(|why| {
         diag::event!(Level::Warn, "cannot look for jobs of an earlier daemon", error = why);
         Vec::new()
     });
-    for id in left.into_iter().filter(|id| !lives(*id)) {
+    for id in left {
+        if core.jobs.get(id).is_some_and(|job| !job.state.is_finished()) {
+            continue;
+        }
         match core.node.tree.reopen(id) {
-            Ok(Some(group)) => core.cleanup.remove_cgroup(group),
+            Ok(Some(group)) => Resources { cgroup: Some(group), ..Resources::default() }
+                .release(&mut core.supply, &mut core.cleanup),
             Ok(None) => {}
             Err(why) => diag::event!(Level::Warn, "cannot end what was left", jobId = id, error = why),
         }
@@ -517,22 +478,4 @@ fn remove_leftovers(core: &Core) {
 fn writable(end: OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", end.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A start met the group of the one before, whose processes had not left it yet.
-    #[test]
-    fn busy_group_is_removed_before_the_job_starts_again() {
-        let mut tries = [Removal::Busy, Removal::Busy, Removal::Done].into_iter();
-        let long = Duration::from_secs(3600);
-        until_removed(long, || Ok(tries.next().unwrap())).unwrap();
-        assert!(tries.next().is_none());
-        let late = until_removed(Duration::ZERO, || Ok(Removal::Busy)).unwrap_err();
-        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
-        let failed = until_removed(long, || Err(io::ErrorKind::PermissionDenied.into())).unwrap_err();
-        assert_eq!(failed.kind(), io::ErrorKind::PermissionDenied);
-    }
 }

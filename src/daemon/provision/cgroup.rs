@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Adoption, Asked, Kind, Node};
+use super::{Adoption, Asked, Kind, Named, Node};
 use crate::cgroup::JobCgroup;
 use crate::diag;
 use crate::job::{Controller, JobId, Limits};
@@ -18,8 +18,8 @@ pub(super) fn acquire(node: &Node, id: JobId, limits: &Limits) -> Result<JobCgro
 impl Kind for JobCgroup {
     const NAME: &'static str = "cgroup";
     // Not a step of the child: clone3(2) puts it there.
-    const STEP: &'static str = "clone PID 1 into the group";
-    const LAYER: &'static str = "namespace.cgroup";
+    const STEP: Named = Ok("clone PID 1 into the group");
+    const LAYER: Named = Ok("namespace.cgroup");
 
     fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
         let group = node.tree.path().join(format!("job-{ID}"));

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{Adoption, Asked, Kind, Mounts, Node, Supply};
+use super::{Adoption, Asked, Kind, Mounts, Named, Node, Supply};
 use crate::cgroup::JobCgroup;
 use crate::daemon::token::Token;
 use crate::gpu;
@@ -84,8 +84,8 @@ impl Supply {
 
 impl Kind for Gpus {
     const NAME: &'static str = "gpus";
-    const STEP: &'static str = "reserve";
-    const LAYER: &'static str = "devices";
+    const STEP: Named = Ok("reserve");
+    const LAYER: Named = Ok("devices");
 
     fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
         let Some(wish) = asked.spec.gpus else { return Vec::new() };

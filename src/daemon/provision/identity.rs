@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{Adoption, Asked, Kind, Node, StartError};
+use super::{Adoption, Asked, Kind, Named, Node, StartError};
 use crate::job::{CONTAINER_IDS, Profile, User};
 use crate::sandbox::create::{user_namespace, volume_map};
 use crate::sandbox::identity::Lease;
@@ -78,8 +78,8 @@ impl Identity {
 
 impl Kind for Identity {
     const NAME: &'static str = "identity";
-    const STEP: &'static str = "join the leased user namespace";
-    const LAYER: &'static str = "ids.uid";
+    const STEP: Named = Ok("join the leased user namespace");
+    const LAYER: Named = Ok("ids.uid");
 
     fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
         let ids = asked.supply.identities.shown();
@@ -96,7 +96,7 @@ impl Kind for Identity {
     }
 
     fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
-        let lease = from.supply.identities.reserve(from.host_id?, from.profile.ids())?;
-        Some(Identity::new(lease, from.user, from.profile))
+        let lease = from.supply.identities.reserve(from.host_id?, from.spec.profile.ids())?;
+        Some(Identity::new(lease, from.spec.user, from.spec.profile))
     }
 }

@@ -6,36 +6,45 @@
 //! | [`cgroup`]: limits and accounting | by a spawner, before the clone | by the cleanup thread: killed, removed, tried again while busy |
 //! | [`work`]: what is mounted at /work, and the layer over a root that the job may write | by a spawner | with the mounts (tmpfs), or by the removal thread (disk) |
 //! | [`network`]: a network namespace, and perhaps an address and a wire ([`wiring`]) | an address by the loop; the rest with the clone, or kept from an earlier job | to the kernel, or kept for a next job where nothing is left in it; an address with its job |
-//! | [`ports`]: ports of the host that reach it | by the loop, before the start | at once: another job may have them |
+//! | [`names`]: its entry in the resolver | by a spawner, before the payload starts | at once, before its address is another's |
+//! | [`ports`]: ports of the host that reach it, and the way into its network | ports by the loop, before the start; the way when somebody comes | at once: another job may have them |
 //! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
 //! | [`volumes`]: mounts of volumes for it alone | by a spawner, before the payload starts | with the mounts |
 //! | [`gpus`]: GPUs for it alone | by the loop, before the start; their nodes by a spawner | at once: no process of the job lives then |
-//! | the exit file, which PID 1 writes at the end | with the clone | removed by the cleanup thread |
+//! | [`runtime`]: the right to its runtime, or to the root in which it builds one | by the loop, at its acceptance | at once: the runtime may be removed then |
+//! | [`exit_file`]: the file that PID 1 writes at the end | with the clone | removed by the cleanup thread |
+//! | [`note`]: the file about what its network has refused | by a spawner, before the clone | removed by the cleanup thread |
 //!
 //! [`Resources::acquire`] is the one order in which a job gets them, [`Resources::release`] the one place where all of
-//! them are given back, whatever became of the job, and [`Resources::adopt`] says what an earlier daemon's job holds. A
-//! new kind is a field of [`Resources`], a file beside this one that implements [`Kind`], and its steps in
+//! them are given back, whatever became of the job, and [`Resources::adopt`] says what an earlier daemon's job holds. What
+//! takes time goes to a [`Remover`]: the cleanup threads, or at the daemon's start who undoes a start that was under way.
+//!
+//! The output of a job is none of them: it stays when the job is over. A new kind is a field of [`Resources`], a file beside this one that implements [`Kind`], and its steps in
 //! `sandbox/plan.rs`.
 
 mod cgroup;
+mod exit_file;
 mod gpus;
 mod host_watch;
 mod identity;
 mod ipv6;
 mod mounts;
+mod names;
 mod network;
 mod node;
+mod note;
 mod ports;
+mod runtime;
 mod volumes;
 mod wiring;
 mod work;
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cgroup::JobCgroup;
-use crate::daemon::cleanup::Cleanup;
 use crate::daemon::egress::Egress;
 use crate::daemon::egress::keeper::Keeper;
 use crate::daemon::gpus::Gpus as GpuTable;
@@ -43,28 +52,34 @@ use crate::daemon::networks::Networks;
 use crate::daemon::runtimes::Runtimes;
 use crate::daemon::volumes::Volumes as VolumeTable;
 use crate::job::publish::Published;
-use crate::job::{CONTAINER_IDS, GpuLease, JobId, JobSpec, Limits, Profile, User, VolumeUse, WireLease};
+use crate::job::{CONTAINER_IDS, GpuLease, JobId, JobSpec, Limits, Profile, User, WireLease};
 use crate::network::Lease;
 use crate::output::SpoolWriter;
-use crate::sandbox::create::exit_file_path;
 use crate::sandbox::work::{Backing, WorkIds};
 use crate::sandbox::{CloneContext, Created, Init, Root, RuntimeRoot, SandboxParts, SandboxSpec};
 
+pub(super) use exit_file::ExitPath;
 pub(super) use gpus::{Gpus, variables as gpu_variables};
 pub(super) use identity::Identity;
 pub(super) use ipv6::Ipv6;
 pub(super) use mounts::Mounts;
+pub(super) use names::Names;
 pub(super) use network::{KeptNetworks, Network, NetworkSource};
 pub(super) use node::{Node, StartError};
+pub(super) use note::Note;
 pub(super) use ports::{PortTable, Ports};
+pub(super) use runtime::Runtime;
 pub(super) use volumes::{Volumes, mounts as volume_mounts};
 pub(super) use wiring::{Wiring, wire_to};
-pub(super) use work::{Work, name as work_name, own_disks, scratch_bytes};
+pub(super) use work::{Work, own_disks, scratch_bytes};
 
 /// The host name of a job, which its warm sandbox has already.
 pub(super) fn hostname(id: JobId) -> String {
     format!("job-{}", id.short())
 }
+
+/// The words by which a kind is found; else the reason why it has none.
+pub type Named = Result<&'static str, &'static str>;
 
 /// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
 /// looks for each of them in a real plan and a real job.
@@ -72,9 +87,9 @@ pub(super) trait Kind: Sized {
     /// Name of the field of [`Resources`] and of the file beside this one.
     const NAME: &'static str;
     /// Words of the sentence that `--explain` has for the step that puts it into place.
-    const STEP: &'static str;
+    const STEP: Named;
     /// Beginning of the name of a layer of `status --security` that shows it.
-    const LAYER: &'static str;
+    const LAYER: Named;
 
     /// What `--explain` says of it before the steps of the child, in the order of a start.
     fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String>;
@@ -101,16 +116,12 @@ pub(super) struct Adoption<'a> {
     pub(super) id: JobId,
     /// The host id in its record.
     pub(super) host_id: Option<u32>,
-    /// The user in its record.
-    pub(super) user: User,
-    /// The profile in its record.
-    pub(super) profile: Profile,
+    /// The request in its record.
+    pub(super) spec: &'a JobSpec,
     /// The part of the node that jobs share.
     pub(super) node: &'a Node,
-    /// The ports of the host that its request named.
+    /// The ports of the host that are to reach it: those of its request, or none where its payload never ran.
     pub(super) published: &'a [Published],
-    /// The volumes that its request named.
-    pub(super) volumes: &'a [VolumeUse],
     /// The GPUs in its record.
     pub(super) gpus: &'a [GpuLease],
     /// The address and the wire in its record.
@@ -192,7 +203,9 @@ pub(super) struct Resources {
     pub(super) work: Option<Work>,
     /// Its network: a namespace that may be used again, or an address and a wire.
     pub(super) network: Option<Network>,
-    /// Ports of the host that reach it.
+    /// Its names in the resolver.
+    pub(super) names: Option<Names>,
+    /// Ports of the host that reach it, and the way into its network.
     pub(super) ports: Option<Ports>,
     /// Its mount namespace.
     pub(super) mounts: Option<Mounts>,
@@ -200,26 +213,46 @@ pub(super) struct Resources {
     pub(super) volumes: Option<Volumes>,
     /// The GPUs that it has.
     pub(super) gpus: Option<Gpus>,
-    /// The path of its exit file.
-    pub(super) exit_file: Option<PathBuf>,
-    /// The path of the file about its denials.
-    pub(super) note: Option<PathBuf>,
+    /// Its runtime. A job that waits has it too.
+    pub(super) runtime: Option<Runtime>,
+    /// Its exit file.
+    pub(super) exit_file: Option<ExitPath>,
+    /// The file about its denials.
+    pub(super) note: Option<Note>,
+}
+
+/// Takes the part of what jobs leave that takes time to remove.
+pub(super) trait Remover {
+    /// A mount namespace, to be closed.
+    fn close(&mut self, namespace: OwnedFd);
+    /// A network namespace, which may be kept.
+    fn look_into_network(&mut self, namespace: OwnedFd);
+    /// A directory in place of /work; the lease is free when its files are gone.
+    fn remove_work(&mut self, directory: CString, lease: Option<crate::sandbox::identity::Lease>);
+    /// A file.
+    fn remove_file(&mut self, path: PathBuf);
+    /// A cgroup, with whatever is in it.
+    fn remove_cgroup(&mut self, group: JobCgroup);
 }
 
 /// The name, the step and the layer of each kind, for the test that looks for them.
-pub fn kinds() -> Vec<[&'static str; 3]> {
-    fn of<K: Kind>() -> [&'static str; 3] {
-        [K::NAME, K::STEP, K::LAYER]
+pub fn kinds() -> Vec<(&'static str, Named, Named)> {
+    fn of<K: Kind>() -> (&'static str, Named, Named) {
+        (K::NAME, K::STEP, K::LAYER)
     }
     vec![
         of::<Identity>(),
         of::<JobCgroup>(),
         of::<Work>(),
         of::<Network>(),
+        of::<Names>(),
         of::<Ports>(),
         of::<Mounts>(),
         of::<Volumes>(),
         of::<Gpus>(),
+        of::<Runtime>(),
+        of::<ExitPath>(),
+        of::<Note>(),
     ]
 }
 
@@ -232,7 +265,12 @@ pub(super) fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
     said.extend(Work::explain(node, asked));
     said.extend(Volumes::explain(node, asked));
     said.extend(Mounts::explain(node, asked));
+    said.extend(Runtime::explain(node, asked));
+    said.extend(Note::explain(node, asked));
     said.extend(Network::explain(node, asked));
+    said.extend(Names::explain(node, asked));
+    said.push(network::explain_clone(node, &asked.spec.network));
+    said.extend(ExitPath::explain(node, asked));
     said
 }
 
@@ -297,7 +335,7 @@ impl Resources {
         let Backing { mount, work } = work::acquire(node, &mut self.work, id, limits, ids, layer)?;
         let hostname = hostname(id);
         // Before it is made: it goes too where the wire is refused.
-        self.note = source.is_wired().then(|| node.egress.note_of(id));
+        self.note = source.is_wired().then(|| Note::of(node, id));
         let lead = source.lead(node, id, &hostname)?;
         let parts = SandboxParts {
             id: &name,
@@ -323,25 +361,43 @@ impl Resources {
         let created = created?;
         let Created { init, mounts, stdout, stderr } = created;
         self.mounts = Some(Mounts::new(mounts));
-        self.exit_file = Some(node.sandbox.exit_file_path(&name));
+        self.exit_file = Some(ExitPath::of(node, id));
         self.network = network::acquire(source, &init, node.reuse_networks);
         Ok(Acquired { init, stdout, stderr, work, spool })
     }
 
     /// Gives everything back. The destructuring is meant: a new kind does not compile until it is given back here.
-    pub(super) fn release(self, supply: &mut Supply, cleanup: &mut Cleanup) {
-        let Resources { identity, cgroup, work, network, ports, mounts, volumes, gpus, exit_file, note } =
-            self;
+    pub(super) fn release(self, supply: &mut Supply, remover: &mut impl Remover) {
+        let Resources {
+            identity,
+            cgroup,
+            work,
+            network,
+            names,
+            ports,
+            mounts,
+            volumes,
+            gpus,
+            runtime,
+            exit_file,
+            note,
+        } = self;
         // First, so that no new connection reaches it.
         drop(ports);
+        if let Some(names) = names {
+            names.forget();
+        }
         if let Some(mounts) = mounts {
-            cleanup.close(mounts.into_namespace());
+            remover.close(mounts.into_namespace());
         }
         drop(volumes);
         // No process of the job has them open any more: its PID 1 is gone, and with it all others.
         drop(gpus);
+        if let Some(runtime) = runtime {
+            runtime.release(supply);
+        }
         match network {
-            Some(Network::Kept(namespace)) => cleanup.look_into_network(namespace),
+            Some(Network::Kept(namespace)) => remover.look_into_network(namespace),
             Some(Network::Wired { lease, old }) => {
                 old.iter().for_each(|old| supply.addresses.release_address(old));
                 supply.leave(lease);
@@ -350,15 +406,14 @@ impl Resources {
         }
         match (work.and_then(Work::into_directory), identity) {
             // The files still count for the host id until they are gone.
-            (Some(directory), identity) => cleanup.remove_work(directory, identity.map(Identity::into_lease)),
+            (Some(directory), identity) => remover.remove_work(directory, identity.map(Identity::into_lease)),
             (None, Some(identity)) => supply.identities.release(identity.into_lease()),
             (None, None) => {}
         }
-        for path in [exit_file, note].into_iter().flatten() {
-            cleanup.remove_file(path);
-        }
+        let files = [exit_file.map(ExitPath::into_path), note.map(Note::into_path)];
+        files.into_iter().flatten().for_each(|path| remover.remove_file(path));
         if let Some(cgroup) = cgroup {
-            cleanup.remove_cgroup(cgroup);
+            remover.remove_cgroup(cgroup);
         }
     }
 
@@ -369,12 +424,14 @@ impl Resources {
             cgroup: JobCgroup::adopt(from),
             work: Work::adopt(from),
             network: Network::adopt(from),
+            names: Names::adopt(from),
             ports: Ports::adopt(from),
             mounts: Mounts::adopt(from),
             volumes: Volumes::adopt(from),
             gpus: Gpus::adopt(from),
-            exit_file: Some(exit_file_path(&from.node.run_dir, &from.id.to_string())),
-            note: from.wire.as_ref().map(|_| from.node.egress.note_of(from.id)),
+            runtime: Runtime::adopt(from),
+            exit_file: ExitPath::adopt(from),
+            note: Note::adopt(from),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Adoption, Asked, Kind, Node};
+use super::{Adoption, Asked, Kind, Named, Node};
 
 /// A mount namespace. While it is held the kernel does not take the mounts apart, for which the end of PID 1 would wait
 /// otherwise (up to a millisecond of RCU).
@@ -29,8 +29,8 @@ impl AsFd for Mounts {
 
 impl Kind for Mounts {
     const NAME: &'static str = "mounts";
-    const STEP: &'static str = "mount proc at /proc";
-    const LAYER: &'static str = "namespace.mnt";
+    const STEP: Named = Ok("mount proc at /proc");
+    const LAYER: Named = Ok("namespace.mnt");
 
     fn explain(_: &Node, _: &Asked<'_>) -> Vec<String> {
         // Every mount is a step of the child, which the plan names.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use log::Level;
 
 use super::wiring::Lead;
-use super::{Adoption, Asked, Kind, Node, StartError, Supply};
+use super::{Adoption, Asked, Kind, Named, Node, StartError, Supply};
 use crate::diag;
 use crate::job::{JobId, NetRate, NetworkMode, WireLease};
 use crate::network::{Lease, Range};
@@ -222,28 +222,33 @@ impl Supply {
     }
 }
 
+/// The sentence of the clone, with which a job gets its namespaces.
+pub(super) fn explain_clone(node: &Node, mode: &NetworkMode) -> String {
+    let namespaces = match mode {
+        NetworkMode::Host => {
+            "pid, mount, ipc, uts and cgroup namespaces, in the host's network (mode host)".to_owned()
+        }
+        mode => {
+            let mode = mode.as_str();
+            format!("pid, mount, ipc, uts, cgroup and network namespaces (network mode {mode})")
+        }
+    };
+    // Known only when there is a job.
+    let or = if *mode == NetworkMode::None && node.reuse_networks {
+        ", or a network namespace that a finished job left clean"
+    } else {
+        ""
+    };
+    format!("clone PID 1 into the group, in new {namespaces}{or}")
+}
+
 impl Kind for Network {
     const NAME: &'static str = "network";
-    const STEP: &'static str = "bring the loopback interface up";
-    const LAYER: &'static str = "namespace.net";
+    const STEP: Named = Ok("bring the loopback interface up");
+    const LAYER: Named = Ok("namespace.net");
 
     fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
         let mode = &asked.spec.network;
-        let namespaces = match mode {
-            NetworkMode::Host => {
-                "pid, mount, ipc, uts and cgroup namespaces, in the host's network (mode host)".to_owned()
-            }
-            mode => {
-                let mode = mode.as_str();
-                format!("pid, mount, ipc, uts, cgroup and network namespaces (network mode {mode})")
-            }
-        };
-        // Known only when there is a job.
-        let or = if *mode == NetworkMode::None && node.reuse_networks {
-            ", or a network namespace that a finished job left clean"
-        } else {
-            ""
-        };
         let mut plan = Vec::new();
         if let Some(range) = asked.supply.range(mode) {
             let name = mode.as_str();
@@ -258,10 +263,6 @@ impl Kind for Network {
         if !asked.spec.rate.is_unlimited() && node.rates.is_ok() {
             plan.push(format!("limit the rate of the wire: {}", asked.spec.rate));
         }
-        if asked.supply.range(mode).is_some() {
-            plan.push(node.resolver.explain(node.tree.path()));
-        }
-        plan.push(format!("clone PID 1 into the group, in new {namespaces}{or}"));
         plan
     }
 

@@ -1,4 +1,5 @@
-//! The published ports of a job: listening sockets of the host, whose connections the relay carries into the job.
+//! The ways into a job: its published ports, which are listening sockets of the host, and the network of the job, into which
+//! the relay carries their connections and those of clients that forward.
 //!
 //! A port is listened on from before the job's start to its end, so a client that comes too early waits. A daemon that is
 //! killed loses its sockets, and the next one listens again; a port that somebody else has taken meanwhile stays lost, and
@@ -7,17 +8,21 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::Level;
 use rustix::net::{Shutdown, shutdown, sockopt};
 
-use super::{Adoption, Asked, Kind, Node};
+use super::{Adoption, Asked, Kind, Named, Node};
 use crate::diag;
-use crate::forward::{Relay, bind};
+use crate::forward::{JobNetwork, Relay, bind};
 use crate::job::publish::Published;
 use crate::job::{JobId, Layer};
+
+/// The words of its step and of its layer.
+const LISTEN: &str = "listen on";
+const PUBLISHED: &str = "published";
 
 /// The published ports of all jobs, and the relay of connections into jobs.
 #[derive(Debug, Clone)]
@@ -49,13 +54,18 @@ impl PortTable {
     /// # Errors
     /// The port that cannot be had, and why: its job, where it is one of ours.
     pub(in crate::daemon) fn bind(&self, wanted: &[Published]) -> Result<Option<Ports>, String> {
-        let mut ports = Ports { held: Vec::new(), table: self.clone() };
+        let mut ports = self.none();
         for port in wanted {
             let socket = bind(port.host()).map_err(|why| self.refusal(port, &why))?;
             self.lock().insert(*port, None);
             ports.held.push((*port, Arc::new(socket)));
         }
         Ok(Some(ports).filter(|ports| !ports.held.is_empty()))
+    }
+
+    /// The ways into a job that has published nothing.
+    pub(in crate::daemon) fn none(&self) -> Ports {
+        Ports { held: Vec::new(), network: None, table: self.clone() }
     }
 
     fn refusal(&self, port: &Published, why: &io::Error) -> String {
@@ -78,10 +88,13 @@ impl PortTable {
     }
 }
 
-/// The published ports that a job holds. Dropped, they are free at once.
+/// The published ports that a job holds, and the network behind them. Dropped, they are free at once, and nobody comes in any
+/// more.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ports {
     held: Vec<(Published, Arc<OwnedFd>)>,
+    // As soon as somebody has asked for it.
+    network: Option<Arc<JobNetwork>>,
     table: PortTable,
 }
 
@@ -94,6 +107,23 @@ impl Ports {
         }
     }
 
+    /// The network of the job with this first process, made when it is first asked for.
+    ///
+    /// # Errors
+    /// The daemon has no descriptor left.
+    pub(in crate::daemon) fn network(
+        &mut self,
+        id: JobId,
+        init: BorrowedFd<'_>,
+        pid: i32,
+    ) -> io::Result<Arc<JobNetwork>> {
+        if let Some(network) = &self.network {
+            return Ok(network.clone());
+        }
+        let init = init.try_clone_to_owned()?;
+        Ok(self.network.insert(Arc::new(JobNetwork::new(id, init, pid))).clone())
+    }
+
     /// The ports with their listening sockets.
     pub(in crate::daemon) fn held(&self) -> &[(Published, Arc<OwnedFd>)] {
         &self.held
@@ -102,7 +132,7 @@ impl Ports {
     /// The ports as the kernel shows them.
     pub(in crate::daemon) fn read_back(&self) -> Vec<Layer> {
         let layer = |(port, socket): &(Published, Arc<OwnedFd>)| {
-            let name = format!("{} {}", Self::LAYER, port.host());
+            let name = format!("{PUBLISHED} {}", port.host());
             let (seen, kept) = match sockopt::socket_acceptconn(socket.as_ref()) {
                 Ok(true) => (format!("listens for port {}", port.job_port), true),
                 Ok(false) => ("does not listen".to_owned(), false),
@@ -116,6 +146,10 @@ impl Ports {
 
 impl Drop for Ports {
     fn drop(&mut self) {
+        if let Some(network) = self.network.take() {
+            network.close();
+            self.table.relay.forget(network.job());
+        }
         for (port, socket) in &self.held {
             // The relay has the socket too, for a moment: this ends it for both. It listens no more, and so another may.
             let _ = shutdown(socket.as_ref(), Shutdown::Both);
@@ -126,20 +160,20 @@ impl Drop for Ports {
 
 impl Kind for Ports {
     const NAME: &'static str = "ports";
-    const STEP: &'static str = "listen on";
-    const LAYER: &'static str = "published";
+    const STEP: Named = Ok(LISTEN);
+    const LAYER: Named = Ok(PUBLISHED);
 
     fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
         let port = |port: &Published| {
             let all = matches!(port.address, address if IpAddr::is_unspecified(&address));
             let all = if all { ", reached from everywhere" } else { "" };
-            format!("{} {} of the host for port {} of the job{all}", Self::STEP, port.host(), port.job_port)
+            format!("{LISTEN} {} of the host for port {} of the job{all}", port.host(), port.job_port)
         };
         asked.spec.publish.iter().map(port).collect()
     }
 
     fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
-        let mut ports = Ports { held: Vec::new(), table: from.supply.ports.clone() };
+        let mut ports = from.supply.ports.none();
         for port in from.published {
             match bind(port.host()) {
                 Ok(socket) => ports.held.push((*port, Arc::new(socket))),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{Adoption, Asked, Identity, Kind, Node, StartError, Supply};
+use super::{Adoption, Asked, Identity, Kind, Named, Node, StartError, Supply};
 use crate::daemon::token::Token;
 use crate::job::{Profile, VolumeUse};
 use crate::volume::Volume;
@@ -41,8 +41,8 @@ impl Supply {
 
 impl Kind for Volumes {
     const NAME: &'static str = "volumes";
-    const STEP: &'static str = "mount the volume";
-    const LAYER: &'static str = "mount /volumes";
+    const STEP: Named = Ok("mount the volume");
+    const LAYER: Named = Ok("mount /volumes");
 
     fn explain(_: &Node, asked: &Asked<'_>) -> Vec<String> {
         let step = |used: &VolumeUse| {
@@ -58,7 +58,8 @@ impl Kind for Volumes {
 
     fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
         let volumes = &from.supply.volumes;
-        let inherited: Vec<Token> = from.volumes.iter().filter_map(|used| volumes.inherit(used)).collect();
+        let inherited: Vec<Token> =
+            from.spec.volumes.iter().filter_map(|used| volumes.inherit(used)).collect();
         (!inherited.is_empty()).then_some(Volumes::Inherited(inherited))
     }
 }

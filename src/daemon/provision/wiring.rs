@@ -349,8 +349,8 @@ impl Wiring {
         Some(wires.ok()?.into_iter().map(|wire| (wire.wire, wire.address)).collect())
     }
 
-    /// Makes a job's names and its list known, before its payload runs.
-    pub(in crate::daemon) fn name(&self, id: JobId, name: &str, lease: &Lease, list: Option<&List>) {
+    /// Makes a job's names and its list known, before its payload runs; `false` where its network is gone.
+    pub(in crate::daemon) fn name(&self, id: JobId, name: &str, lease: &Lease, list: Option<&List>) -> bool {
         let connected = self.connected();
         let config;
         let networks = match &*connected {
@@ -360,11 +360,13 @@ impl Wiring {
                 &config.networks
             }
         };
-        if let Some(network) = networks.iter().find(|network| network.name == lease.network) {
-            let has_ipv6 = connected.as_ref().is_some_and(|connected| connected.router.has_ipv6());
-            let lease = Lease { ipv6: lease.ipv6 && has_ipv6, ..lease.clone() };
-            self.resolver.add(id, name, (&lease, network), list);
-        }
+        let Some(network) = networks.iter().find(|network| network.name == lease.network) else {
+            return false;
+        };
+        let has_ipv6 = connected.as_ref().is_some_and(|connected| connected.router.has_ipv6());
+        let lease = Lease { ipv6: lease.ipv6 && has_ipv6, ..lease.clone() };
+        self.resolver.add(id, name, (&lease, network), list);
+        true
     }
 
     /// The wire and the rules of a job, read back from the kernel.

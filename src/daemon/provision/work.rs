@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use super::{Adoption, Asked, Kind, Node, StartError};
+use super::{Adoption, Asked, Kind, Named, Node, StartError};
 use crate::job::exit_file::OWN_DISKS;
 use crate::job::own_disk::{Bound, OwnDisk};
 use crate::job::{JobId, Limits};
@@ -30,7 +30,7 @@ impl Work {
 }
 
 /// Name of a job's directory in `<dataDir>/work`.
-pub(in crate::daemon) fn name(id: JobId) -> CString {
+fn name(id: JobId) -> CString {
     CString::new(id.to_string()).expect("digits and hyphens have no NUL")
 }
 
@@ -87,8 +87,8 @@ pub(in crate::daemon) fn own_disks(node: &Node, limits: &Limits) -> [OwnDisk; OW
 
 impl Kind for Work {
     const NAME: &'static str = "work";
-    const STEP: &'static str = "mount the work directory at /work";
-    const LAYER: &'static str = "mount /work";
+    const STEP: Named = Ok("mount the work directory at /work");
+    const LAYER: Named = Ok("mount /work");
 
     fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String> {
         let what = if asked.spec.writable { "/work and the layer over the root" } else { "/work" };

@@ -11,7 +11,8 @@ use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox}
 use crate::daemon::egress::Watched;
 use crate::daemon::outputs::Inputs;
 use crate::daemon::provision::{
-    Gpus, Identity, Network, Ports, Resources, Volumes, hostname, scratch_bytes, volume_mounts,
+    Gpus, Identity, Names, Network, Ports, Resources, Runtime, Volumes, hostname, scratch_bytes,
+    volume_mounts,
 };
 use crate::daemon::runtimes::{BUILD_PLACES, BUILD_TREE, PATH};
 use crate::diag::disk_remedy;
@@ -49,8 +50,6 @@ pub(in crate::daemon) struct StartRequest {
     pub(in crate::daemon) data: Option<Inputs>,
     /// Whether its root is to be made first, which takes as long as a runtime is complicated.
     pub(in crate::daemon) is_new_root: bool,
-    /// Its runtime, if it has one.
-    pub(in crate::daemon) runtime: Option<Use>,
     /// Its volumes, in the order of the request.
     pub(in crate::daemon) volumes: Vec<Arc<Volume>>,
     /// Whether its /work is to be read when it has ended.
@@ -143,6 +142,20 @@ impl JobSandbox {
             JobSandbox::Cold(request) => request.held.gpus = gpus,
         }
         self
+    }
+
+    /// The same with the runtime of its job.
+    pub(in crate::daemon) fn with_runtime(mut self, runtime: Option<Runtime>) -> Self {
+        match &mut self {
+            JobSandbox::Warm(sandbox) => sandbox.held.runtime = runtime,
+            JobSandbox::Cold(request) => request.held.runtime = runtime,
+        }
+        self
+    }
+
+    /// The version of its runtime.
+    fn runtime(&self) -> Option<&Use> {
+        self.held().runtime.as_ref().and_then(Runtime::installed)
     }
 
     /// The GPUs of the job.
@@ -248,7 +261,6 @@ impl Spawner {
             claims,
             data,
             is_new_root: _,
-            runtime,
             volumes,
             keeps_work,
             counted,
@@ -257,7 +269,7 @@ impl Spawner {
         } = request;
         let began = Instant::now();
         let is_warm = matches!(sandbox, JobSandbox::Warm(_));
-        if let Some(runtime) = &runtime {
+        if let Some(runtime) = sandbox.runtime() {
             runtime.runtime().note_use(now_ns());
         }
         let sandbox = match sandbox {
@@ -274,12 +286,13 @@ impl Spawner {
         let created = Instant::now();
         let configured = self
             .renew_wire(&mut sandbox, self.node.kept_rate(spec.rate))
-            .and_then(|()| self.watch_egress(&sandbox, &spec, counted))
+            .and_then(|()| self.watch_egress(&mut sandbox, &spec, counted))
             .and_then(|()| self.attach_volumes(&mut sandbox, &spec, volumes))
             .and_then(|()| self.expose_gpus(&mut sandbox))
             .and_then(|()| self.find_user(&sandbox, &spec))
             .and_then(|found| {
-                let payload = Payload { spec: &spec, runtime: runtime.as_ref(), found: found.as_ref() };
+                let runtime = sandbox.held.runtime.as_ref().and_then(Runtime::installed);
+                let payload = Payload { spec: &spec, runtime, found: found.as_ref() };
                 self.configure(&sandbox, payload, inputs, (&claims, data.as_ref()), record)
             });
         let WarmSandbox { id, init, held, work, .. } = sandbox;
@@ -306,7 +319,7 @@ impl Spawner {
     /// Puts the job's egress list into force and makes its names known, where it has a network.
     fn watch_egress(
         &self,
-        sandbox: &WarmSandbox,
+        sandbox: &mut WarmSandbox,
         spec: &JobSpec,
         counted: Arc<AtomicU64>,
     ) -> Result<(), String> {
@@ -315,7 +328,7 @@ impl Spawner {
         let job = Watched { id: sandbox.id, network: lease.network.clone(), list, is_build, counted };
         let begun = self.node.egress.begin(&self.node.wiring, lease.address, job);
         begun.map_err(|why| format!("network setup failed: {why}"))?;
-        self.node.wiring.name(sandbox.id, &spec.name, lease, spec.egress.as_ref());
+        sandbox.held.names = Names::make(&self.node, sandbox.id, &spec.name, lease, spec.egress.as_ref());
         Ok(())
     }
 
