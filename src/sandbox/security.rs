@@ -31,6 +31,8 @@ pub struct Promise {
     pub volumes: Vec<VolumeUse>,
     /// Whether it may write its root.
     pub writable: bool,
+    /// The places outside of /work that lead into it.
+    pub opened: &'static [&'static str],
     /// The names of device nodes in its /dev, beside those of every job.
     pub devices: Vec<String>,
 }
@@ -98,7 +100,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     layers.extend(identity(&status, &read("uid_map")?, &read("gid_map")?, promise));
     layers.extend(privileges(&status, promise.profile));
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
-    layers.extend(mounts(&read("mountinfo")?, &promise.volumes, promise.writable));
+    layers.extend(mounts(&read("mountinfo")?, promise));
     layers.push(devices(&proc.join(format!("{pid}/root/dev")), &promise.devices));
     Ok(layers)
 }
@@ -233,11 +235,19 @@ fn limits(text: &str, pids: u32, ceilings: &[u64; 16]) -> Vec<Layer> {
 }
 
 /// One layer for each mount, and one for each that should be there and is not.
-fn mounts(mountinfo: &str, volumes: &[VolumeUse], writable: bool) -> Vec<Layer> {
+fn mounts(mountinfo: &str, Promise { volumes, writable, opened, .. }: &Promise) -> Vec<Layer> {
     let written = volumes.iter().filter(|used| !used.read_only).map(VolumeUse::place);
-    let written: Vec<String> = written.chain(writable.then(|| "/".to_owned())).collect();
-    let mut layers: Vec<Layer> = mountinfo.lines().filter_map(|line| mount(line, &written)).collect();
-    let own = OWN_MOUNTS.iter().map(|(at, _)| (*at).to_owned()).chain(["/".to_owned()]);
+    let opened = || opened.iter().map(|at| (*at).to_owned());
+    let written: Vec<String> = written.chain(writable.then(|| "/".to_owned())).chain(opened()).collect();
+    let lines: Vec<&str> = mountinfo.lines().collect();
+    let place = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+    let layer = |(n, line): (usize, &&str)| {
+        // Of several mounts at one place, the job sees the last.
+        let is_seen = !lines[n + 1..].iter().any(|later| place(later) == place(line));
+        mount(line, if is_seen { &written } else { &[] })
+    };
+    let mut layers: Vec<Layer> = lines.iter().enumerate().filter_map(layer).collect();
+    let own = OWN_MOUNTS.iter().map(|(at, _)| (*at).to_owned()).chain(["/".to_owned()]).chain(opened());
     for at in own.chain(volumes.iter().map(VolumeUse::place)) {
         let name = format!("mount {at}");
         if !layers.iter().any(|layer| layer.name == name) {
@@ -248,7 +258,7 @@ fn mounts(mountinfo: &str, volumes: &[VolumeUse], writable: bool) -> Vec<Layer> 
 }
 
 /// `id parent major:minor root point options [tags...] - type source super-options` (proc_pid_mountinfo(5))
-/// `written`: the places of volumes that the job may write, and `/` where it may write its root.
+/// `written`: the places of volumes that the job may write, `/` where it may write its root, and those that lead into /work.
 fn mount(line: &str, written: &[String]) -> Option<Layer> {
     let (before, after) = line.split_once(" - ")?;
     let fields: Vec<&str> = before.split(' ').collect();

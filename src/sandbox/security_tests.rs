@@ -43,6 +43,7 @@ const PROMISE: Promise = Promise {
     pids: 64,
     volumes: Vec::new(),
     writable: false,
+    opened: &[],
     devices: Vec::new(),
 };
 
@@ -141,6 +142,19 @@ fn root_is_writable_only_where_it_was_promised() {
     ] {
         assert_eq!(broken(&proc_with(STATUS, LIMITS, mounts, ""), promise.clone()), layers, "{mounts}");
     }
+}
+
+#[test]
+fn place_of_a_build_is_the_last_mount_there() {
+    let line = |access: &str| format!("120 47 7:0 / /opt/x {access},nosuid,nodev - tmpfs x rw\n");
+    let promise = || Promise { opened: &["/opt/x"], ..PROMISE };
+    for (first, last, layers) in
+        [("ro", "rw", vec![]), ("rw", "ro", vec!["mount /opt/x"; 2]), ("rw", "rw", vec!["mount /opt/x"])]
+    {
+        let proc = proc_with(STATUS, LIMITS, &format!("{MOUNTS}{}{}", line(first), line(last)), "");
+        assert_eq!(broken(&proc, promise()), layers, "{first} {last}");
+    }
+    assert_eq!(broken(&proc_with(STATUS, LIMITS, MOUNTS, ""), promise()), ["mount /opt/x"]);
 }
 
 #[test]

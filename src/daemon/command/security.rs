@@ -14,6 +14,7 @@ use crate::cgroup::CgroupError;
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Job;
 use crate::daemon::provision::{Gpus, Network, Node, Ports};
+use crate::daemon::runtimes::BUILD_PLACES;
 use crate::job::{DeviceNode, JobId, JobRef, JobView, Layer, Limits, NetRate, NetworkMode, State};
 use crate::network::Lease;
 use crate::sandbox::security::{Promise, read_back};
@@ -73,6 +74,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
         pids: job.spec.limits.pids,
         volumes: job.spec.volumes.clone(),
         writable: job.spec.writable,
+        opened: if job.spec.build.is_some() { &BUILD_PLACES } else { &[] },
         devices: devices.iter().map(|node| node.name.clone()).collect(),
     };
     let lease = job.held.network.as_ref().and_then(Network::lease).cloned();
