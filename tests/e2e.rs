@@ -17,6 +17,7 @@ mod e2e {
     mod audit;
     mod bridged_walls;
     mod budgets;
+    mod build_walls;
     mod builds;
     mod certificates;
     mod client;

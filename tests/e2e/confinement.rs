@@ -129,7 +129,7 @@ fn a_root_with_the_hosts_proc_or_devices_in_it_is_refused() {
 }
 
 #[test]
-fn terminals_and_the_console_are_the_jobs_own() {
+pub(super) fn terminals_and_the_console_are_the_jobs_own() {
     let d = TestDaemon::start();
     // No path that another user could have linked: the job's own instance, and no console.
     let script = "readlink /dev/ptmx; ls -A /dev/pts; [ -e /dev/console ] || echo no console; \
@@ -140,7 +140,7 @@ fn terminals_and_the_console_are_the_jobs_own() {
 }
 
 #[test]
-fn sockets_of_the_host_cannot_be_reached() {
+pub(super) fn sockets_of_the_host_cannot_be_reached() {
     let d = TestDaemon::start();
     let run = tempfile::Builder::new().prefix("joblet-canary.").tempdir_in("/run").unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
@@ -251,7 +251,7 @@ fn nothing_is_written_below_tmp_while_jobs_run() {
 }
 
 #[test]
-fn nested_sandbox_works_unless_it_needs_a_user_namespace() {
+pub(super) fn nested_sandbox_works_unless_it_needs_a_user_namespace() {
     let d = TestDaemon::start();
     // Landlock and seccomp as a browser uses them, each really in force afterwards.
     let script = "import ctypes, os, struct, errno
@@ -281,7 +281,7 @@ print('user', call(272, 0x10000000))";
 }
 
 #[test]
-fn job_has_no_interface_on_which_to_forge_packets() {
+pub(super) fn job_has_no_interface_on_which_to_forge_packets() {
     let d = TestDaemon::start();
     // No interface but the loopback, no raw sockets, no change of the interfaces.
     let script = "import socket, struct, fcntl, errno

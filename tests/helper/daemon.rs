@@ -3,11 +3,9 @@
 //! 0 and must leave nothing behind.
 
 use super::certificates::{Authority, Identity};
-use super::network::default_network;
-use super::profile;
-use super::residue;
 use super::rnx::{Output, Running};
 use super::wait::{self, eventually, holds};
+use super::{network::default_network, profile, residue, vessel};
 use serde_yaml::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,6 +66,7 @@ impl Node {
         let uids = profile::ids(port);
         let node = Node { program: JOBLET.into(), dir, port, uids: uids.clone(), _claim: claim };
         profile::configure(&node, &uids);
+        vessel::configure(&node);
         node.set("server.address", "127.0.0.1");
         node.set("network.default_network", default_network());
         // Also where this host's /tmp has project quotas: tests look at images.
@@ -314,6 +313,9 @@ impl TestDaemon {
     /// Runs a job to its end and returns its output; `args` are the arguments behind `job run -q --follow`.
     #[track_caller]
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        if vessel::has_builds() {
+            return vessel::run(self, args.into_iter().map(|a| a.as_ref().to_owned()).collect());
+        }
         let all =
             ["job", "run", "-q", "--follow"].map(std::ffi::OsString::from).into_iter().chain(profile::flag());
         self.rnx(all.chain(args.into_iter().map(|a| a.as_ref().to_owned())))

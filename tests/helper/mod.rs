@@ -35,6 +35,7 @@ pub mod rnx;
 pub mod slow_files;
 pub mod soak;
 pub mod tracer;
+pub mod vessel;
 pub mod wait;
 pub mod web;
 pub mod workflow;
