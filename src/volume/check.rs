@@ -2,6 +2,7 @@
 //!
 //! Daemon and check keep off each other by a lock (flock(2)) on the image. The daemon's is a shared one, on the open file that the
 //! loop device has too: so it lasts as long as the device does, also when the daemon is gone and a job still has the volume.
+//! A check has an exclusive one, which lasts as long as the program that checks.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -84,7 +85,8 @@ pub fn check(dir: &Path, name: &VolumeName) -> Result<Checked, VolumeError> {
     Ok(checked)
 }
 
-/// Before an image is mounted: checks it if its superblock asks for that. `file` has the shared lock.
+/// Before an image is mounted: checks it if its superblock asks for that. `file` has the shared lock, and behind a check the
+/// exclusive one.
 pub(super) fn check_if_asked(name: &VolumeName, path: &Path, file: &File) -> Result<(), VolumeError> {
     let asks = superblock::read(file).is_ok_and(|superblock| superblock.asks_for_check);
     // One that is mounted by a job of an earlier daemon cannot be checked.
@@ -93,6 +95,12 @@ pub(super) fn check_if_asked(name: &VolumeName, path: &Path, file: &File) -> Res
     if !asks || loop_device::find(file).map_err(failed)?.is_some() {
         return Ok(());
     }
+    file.try_lock().map_err(|why| match why {
+        TryLockError::WouldBlock => VolumeError::BeingChecked(name.clone()),
+        TryLockError::Error(source) => {
+            VolumeError::Mount { name: name.clone(), doing: "lock its image", source }
+        }
+    })?;
     match run(name, path, file, false)? {
         Checked::Damaged(said) => Err(VolumeError::Damaged { name: name.clone(), said }),
         Checked::Clean | Checked::Repaired => Ok(()),
@@ -104,7 +112,7 @@ fn run(name: &VolumeName, path: &Path, file: &File, all: bool) -> Result<Checked
     let failed = |why: String| VolumeError::Check { name: name.clone(), why };
     let check = |copy: Option<u64>| {
         let copy = copy.map(|block| ["-b".to_owned(), block.to_string(), "-B".to_owned(), BLOCK.to_string()]);
-        let mut command = program("e2fsck").map_err(failed)?;
+        let mut command = program("e2fsck", file).map_err(failed)?;
         command.arg("-p").args(all.then_some("-f")).args(copy.into_iter().flatten()).arg(path);
         output(command, path).map_err(failed)
     };
@@ -136,7 +144,7 @@ pub(super) fn grow_unmounted(name: &VolumeName, path: &Path, file: &File) -> Res
         return Err(VolumeError::Damaged { name: name.clone(), said });
     }
     let failed = |why: String| VolumeError::Check { name: name.clone(), why };
-    let mut command = program("resize2fs").map_err(failed)?;
+    let mut command = program("resize2fs", file).map_err(failed)?;
     command.arg(path);
     match output(command, path).map_err(failed)? {
         (0, _) => file.sync_all().map_err(|why| failed(why.to_string())),
@@ -144,12 +152,14 @@ pub(super) fn grow_unmounted(name: &VolumeName, path: &Path, file: &File) -> Res
     }
 }
 
-/// A program of e2fsprogs, with nothing of the daemon's environment.
-fn program(name: &str) -> Result<Command, String> {
+/// A program of e2fsprogs, with nothing of the daemon's environment, for an image with a lock. It outlives a daemon that is
+/// killed, and nobody may mount meanwhile what it changes: it has the open file with the lock as its input, from which it
+/// reads nothing.
+fn program(name: &str, image: &File) -> Result<Command, String> {
     let found = PLACES.iter().map(|place| Path::new(place).join(name)).find(|path| path.exists());
     let mut command =
         Command::new(found.ok_or_else(|| format!("{name} is not installed (package e2fsprogs)"))?);
-    command.env_clear().stdin(Stdio::null());
+    command.env_clear().stdin(Stdio::from(image.try_clone().map_err(|why| why.to_string())?));
     Ok(command)
 }
 

@@ -79,7 +79,7 @@ pub enum VolumeError {
     GrowsUnmounted(VolumeName),
     /// Somebody checks the image just now.
     #[error(
-        "volume \"{0}\" cannot be mounted: its image is being checked (joblet volume check); try again when that has ended"
+        "volume \"{0}\" cannot be mounted: its image is being checked (by joblet volume check, or for an earlier daemon); try again when that has ended"
     )]
     BeingChecked(VolumeName),
     /// The image is mounted, or the daemon has it.

@@ -60,6 +60,8 @@ impl Image {
         })?;
         lock(name, &file)?;
         check::check_if_asked(name, path, &file)?;
+        // A check had it for itself.
+        lock(name, &file)?;
         let image = Image::of(name, file)?;
         match image.grow(name, bytes) {
             Err(why) if why.wants_capability() => {

@@ -9,8 +9,9 @@ use super::volumes::{create, has_images, has_memory, images, loop_devices, refus
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::gate;
 use crate::helper::skip::is_root;
-use crate::helper::soak;
+use crate::helper::tracer::{self, Tracer};
 use crate::helper::wait::{eventually, holds, pause};
+use crate::helper::{residue, soak};
 
 const MIB: u64 = 1 << 20;
 
@@ -323,5 +324,117 @@ fn damaged_image_starts_no_job_until_a_check_repairs_it() {
     for name in ["broken", "asks", "well", "lost"] {
         d.rnx(["volume", "remove", name]).ok();
     }
+    d.stop();
+}
+
+/// Whether a process has a child of this name.
+fn has_child(pid: i32, name: &str) -> bool {
+    let is_it = |child: &i32| {
+        fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|found| found.trim() == name)
+    };
+    residue::children_of(pid).iter().any(is_it)
+}
+
+#[test]
+fn check_that_outlives_its_daemon_keeps_others_off_the_image() {
+    needs!(has_images() && tracer::is_there(), "needs root, loop devices, mke2fs and strace(1)");
+    let d = TestDaemon::start();
+    create(&d, "data", "16MB");
+    sh(&d, &["data"], "echo kept >/volumes/data/f");
+    let images = images(&d);
+    let image = images.join("data.img");
+    let node = d.leave();
+    eventually("nothing is mounted", || holds(loop_devices(&images).is_empty()));
+    damage_softly(&image);
+    let d = node.start();
+    // Each look into the image takes so long that the daemon is killed amid the check.
+    let path = image.to_str().unwrap();
+    let slow = ["-P", path, "-e", "trace=pread64", "-e", "inject=pread64:delay_enter=300000"];
+    let tracer = Tracer::watch(d.pid(), &d.dir().join("strace"), &slow);
+    let mut call = d.rnx_spawn(["job", "run", "--volume", "data", "true"]);
+    let pid = d.pid();
+    eventually("the image is being checked", || holds(has_child(pid, "e2fsck")));
+    let node = d.crash();
+    call.kill();
+    let d = node.start();
+    refused(
+        &d.run(["--volume", "data", "true"]),
+        &["\"data\" cannot be mounted: its image is being checked"],
+    );
+    drop(tracer);
+    let seen = eventually("the check has ended", || {
+        let out = d.run(["--volume", "data", "cat", "/volumes/data/f"]);
+        (out.code == 0).then(|| out.text())
+    });
+    assert_eq!((seen.as_str(), state(&image) & 2), ("kept\n", 0));
+    d.rnx(["volume", "remove", "data"]).ok();
+    eventually("no loop device is left", || holds(loop_devices(&images).is_empty()));
+    d.stop();
+}
+
+/// Calls of a thread of the daemon before which it is killed, while it mounts and attaches a volume or gives it another size.
+const STEPS: [(&str, &str, u32); 9] = [
+    ("spawner", "ioctl", 1),
+    ("spawner", "fsopen", 1),
+    ("spawner", "fsmount", 1),
+    ("spawner", "mount_setattr", 1),
+    ("spawner", "setns", 1),
+    ("spawner", "move_mount", 1),
+    ("volumes", "ftruncate", 1),
+    ("volumes", "poll", 1),
+    ("volumes", "fsync", 1),
+];
+
+#[test]
+fn kill_at_steps_of_attach_and_resize_leaves_a_whole_volume() {
+    needs!(has_images() && tracer::is_there(), "needs root, loop devices, mke2fs and strace(1)");
+    let d = TestDaemon::start();
+    create(&d, "data", "16MB");
+    sh(&d, &["data"], "echo kept >/volumes/data/f");
+    let (images, mut node, mut size, mut reached) = (images(&d), d.leave(), 16, 0);
+    for (thread, call, number) in STEPS {
+        eventually("nothing is mounted", || holds(loop_devices(&images).is_empty()));
+        let d = node.start();
+        let (pid, next) = (d.pid(), size + 16);
+        let change = format!("signal=SIGKILL:when={number}");
+        let tracer = Tracer::attach_threads(pid, Some(thread), &d.dir().join("strace"), call, &change);
+        let bytes = format!("{next}MB");
+        let mut client = if thread == "spawner" {
+            d.rnx_spawn(["job", "run", "--follow", "--volume", "data", "cat", "/volumes/data/f"])
+        } else {
+            d.rnx_spawn(["volume", "resize", "data", "--size", &bytes])
+        };
+        let alive = || fs::metadata(format!("/proc/{pid}/exe")).is_ok();
+        eventually("the daemon is killed, or the call is over", || holds(!alive() || client.is_over()));
+        let step = format!("kill before {call} number {number} of {thread}");
+        println!("{step}: {}", if alive() { "not reached" } else { "killed" });
+        reached += usize::from(!alive());
+        drop(tracer);
+        client.kill();
+        let d = d.crash().start();
+        let listed = listed_size(&d, "data");
+        assert!([size, next].iter().any(|size| listed == format!("{size}MiB")), "{step}: {listed}");
+        size = listed.strip_suffix("MiB").unwrap().parse().unwrap();
+        let seen = eventually("a check of the earlier daemon has ended", || {
+            let out = d.run(["--volume", "data", "cat", "/volumes/data/f"]);
+            (out.code == 0).then(|| out.text())
+        });
+        assert_eq!(seen, "kept\n", "{step}");
+        let bytes = seen_bytes(&d, "data");
+        assert!(
+            (size * MIB * 6 / 10..=size * MIB).contains(&bytes),
+            "{step}: {listed}, and {bytes} are seen"
+        );
+        let jobs = || d.rnx(["--json", "job", "list"]).text();
+        let waits =
+            |text: &str| ["RUNNING", "QUEUED", "PENDING", "STARTING"].iter().any(|w| text.contains(w));
+        eventually("no job is left over", || holds(!waits(&jobs())));
+        let left: Vec<_> = fs::read_dir(&images).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(left, ["data.img"], "{step}");
+        node = d.leave();
+    }
+    assert!(reached >= 6, "only {reached} steps were reached");
+    let d = node.start();
+    d.rnx(["volume", "remove", "data"]).ok();
     d.stop();
 }
