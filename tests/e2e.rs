@@ -99,6 +99,7 @@ mod e2e {
     mod user;
     mod volume_changes;
     mod volume_files;
+    mod volume_walls;
     mod volumes;
     mod waiting;
     mod walls;

@@ -98,7 +98,7 @@ fn images_become_runtimes_that_share_their_layers() {
 }
 
 #[test]
-fn jobs_run_in_an_imported_image_of_many_layers() {
+pub(super) fn jobs_run_in_an_imported_image_of_many_layers() {
     needs!(is_root() && static_busybox(), "layers of images need root, and a static busybox");
     let d = TestDaemon::start();
     let busybox = fs::read("/bin/busybox").unwrap();
@@ -157,7 +157,7 @@ fn images_of_umoci_and_skopeo_have_the_same_layers() {
 }
 
 #[test]
-fn hostile_and_damaged_images_leave_nothing_behind() {
+pub(super) fn hostile_and_damaged_images_leave_nothing_behind() {
     needs!(is_root(), "layers of images need root");
     let d = TestDaemon::with([("runtime.max_image_bytes", "1MiB")]);
     let bad = |layer: Layer| layout(&[Layer::new().file("good", b""), layer], "{}", Packing::Gzip);

@@ -1,5 +1,6 @@
 //! Uploads whose paths lead outside of the work directory.
 
+use crate::helper::profile::has_containers;
 use crate::helper::{TestDaemon, residue};
 use joblet::pb::joblet::{FileUpload, RunJobRequest};
 
@@ -12,12 +13,13 @@ fn run(
     uploads: Vec<FileUpload>,
 ) -> Result<joblet::pb::joblet::RunJobResponse, grpcio::Error> {
     let args = vec!["-c".to_owned(), "find . | sort".to_owned()];
-    let request = RunJobRequest { command: "sh".to_owned(), args, uploads, ..Default::default() };
+    let profile = if has_containers() { "container" } else { "" }.to_owned();
+    let request = RunJobRequest { command: "sh".to_owned(), args, uploads, profile, ..Default::default() };
     d.client("default").run_job(&request)
 }
 
 #[test]
-fn path_out_of_work_is_refused_by_name_and_nothing_is_written() {
+pub(super) fn path_out_of_work_is_refused_by_name_and_nothing_is_written() {
     let d = TestDaemon::with([("joblet.warmSandboxes", 0)]);
     let long = format!("{}x", "x/".repeat(2100));
     for bad in ["../x", "/etc/joblet-test", "a/../../x", "a/..", "..", "..\\x", "", "x\0y", &long] {
@@ -35,7 +37,7 @@ fn path_out_of_work_is_refused_by_name_and_nothing_is_written() {
 }
 
 #[test]
-fn file_cannot_be_a_directory_too_and_the_last_duplicate_wins() {
+pub(super) fn file_cannot_be_a_directory_too_and_the_last_duplicate_wins() {
     let d = TestDaemon::start();
     let clash = run(&d, vec![upload("a"), upload("a/b")]);
     if let Ok(started) = &clash {
@@ -101,7 +103,7 @@ fn rnx_sends_no_symlink_that_leads_out_of_the_tree() {
 }
 
 #[test]
-fn links_and_odd_names_of_a_tree_arrive_as_they_are() {
+pub(super) fn links_and_odd_names_of_a_tree_arrive_as_they_are() {
     use std::os::unix::ffi::OsStrExt;
     let d = TestDaemon::start();
     let tree = d.dir().join("tree");
@@ -129,7 +131,7 @@ fn links_and_odd_names_of_a_tree_arrive_as_they_are() {
 }
 
 #[test]
-fn link_out_of_work_is_refused_by_name() {
+pub(super) fn link_out_of_work_is_refused_by_name() {
     let d = TestDaemon::start();
     for (path, target) in
         [("l", "/root/x"), ("l", "../x"), ("a/l", "../../x"), ("l", "/usr/../etc/shadow"), ("l", "/")]
