@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! --quick           about a minute instead of about five
-//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, volumes or runtimes, which run alone
+//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, volumes, runtimes or audit, which run alone
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
 //! --realtime        everything but joblet's daemons under SCHED_RR, before other load of the machine
 //! ```
@@ -19,12 +19,15 @@
 //!   with a bridge, in a network namespace of the benchmark's own. Only where it is asked for.
 //! * *volumes*: starts of jobs with volumes beside those without, with warm sandboxes. Only where it is asked for;
 //! * *runtimes*: starts of jobs in the roots of runtimes beside those in the host's root, with warm sandboxes and without, an image
-//!   that no job had for a while among them. Only where it is asked for.
+//!   that no job had for a while among them. Only where it is asked for;
+//! * *audit*: starts on a node with an audit trail beside those on one without. Only where it is asked for.
 //!
 //! TMPDIR is the directory of the daemons' spools and exit files.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(unreachable_pub, reason = "a benchmark is the root of its own crate")]
 
+#[path = "start_job/audit.rs"]
+mod audit;
 #[path = "start_job/chart.rs"]
 mod chart;
 #[path = "start_job/clock.rs"]
@@ -101,6 +104,8 @@ fn main() {
         measure_volumes(&options)
     } else if alone("runtimes") {
         measure_runtimes(&options)
+    } else if alone("audit") {
+        measure_audit(&options)
     } else {
         measure(&options)
     };
@@ -219,6 +224,22 @@ fn measure_volumes(options: &Options) -> Report {
     };
     let mut report = Report::new(options.realtime);
     report.add(ways::rounds(volumes::CONDITION, &mut with_volumes.ways(), effort));
+    report
+}
+
+fn measure_audit(options: &Options) -> Report {
+    println!("load before: {}", networks::load());
+    let audited = audit::Audited::start(&payload::assemble("start_job"));
+    if options.realtime {
+        realtime();
+    }
+    let effort = Effort {
+        rounds: if options.quick { 100 } else { 600 },
+        warm_up: 5,
+        limit: Duration::from_secs(if options.quick { 20 } else { 120 }),
+    };
+    let mut report = Report::new(options.realtime);
+    report.add(ways::rounds(audit::CONDITION, &mut audited.ways(), effort));
     report
 }
 

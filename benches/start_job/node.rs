@@ -55,6 +55,13 @@ impl Node {
         Node::start_with(&[], payload, false, &[("joblet", "warmSandboxes", Value::from(0))])
     }
 
+    /// A node with an audit trail or without one. Both may run at the same time.
+    pub fn start_audited(payload: &Path, audited: bool) -> Node {
+        let subid_base = if audited { 1_950_200_000 } else { 1_950_300_000 };
+        let own = ("process", "subidBase", Value::from(subid_base));
+        Node::start_with(&[], payload, false, &[("audit", "enabled", audited.into()), own])
+    }
+
     /// A node with the runtimes of this directory.
     pub fn start_runtimes(payload: &Path, base: &Path, is_warm: bool) -> Node {
         let base = ("runtime", "base_path", Value::from(path(base)));

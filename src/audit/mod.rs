@@ -21,8 +21,9 @@
 //! # Durability
 //!
 //! The thread takes all waiting lines at once and writes them with one call, before any of their calls goes on: a daemon that is
-//! killed loses none of them. Another thread has the disk take them, each [`SYNC`]; a power cut may take as much. An incomplete end that a
-//! power cut or a kill left is closed by a line `torn` with its length and digest, so that it does not look like tampering.
+//! killed loses none of them. It comes before ordinary load, and a thread of gRPC waits for it itself, for a moment (`patience`).
+//! Another thread has the disk take the lines, each [`SYNC`]; a power cut may take as much. An incomplete end that a power cut or
+//! a kill left is closed by a line `torn` with its length and digest, so that it does not look like tampering.
 //!
 //! # Bounds
 //!
@@ -35,6 +36,7 @@
 mod entry;
 mod fold;
 mod line;
+mod patience;
 mod reader;
 mod trail;
 mod verify;

@@ -1,20 +1,25 @@
 //! The thread that writes lines, and the way to it.
 
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, bounded};
 use futures_channel::oneshot;
 use log::Level;
+use mio::{Events, Poll, Token, Waker};
 
 use super::fold::{Fold, Told};
+use super::patience::Patience;
 use super::trail::Trail;
 use super::{AuditError, Entry, Event, OnFull, QUEUE, Query, Reader, SYNC, Settings};
 use crate::diag;
 use crate::stream::Watermark;
 use crate::sys::clock::now_ns;
+use crate::sys::mailbox::{Inbox, Mailbox, mailbox};
+use crate::sys::thread::schedule_first;
 
 /// Most lines of one write.
 const BATCH: usize = 512;
@@ -55,7 +60,8 @@ pub struct Counters {
 
 #[derive(Debug)]
 struct Shared {
-    queue: Sender<Message>,
+    queue: Mailbox<Message>,
+    patience: Patience,
     settings: Settings,
     watermark: Arc<Watermark>,
     written: AtomicU64,
@@ -80,9 +86,12 @@ impl Audit {
     /// The directory cannot be used, another daemon has it, or there is no thread.
     pub fn start(settings: Settings) -> Result<Audit, AuditError> {
         let trail = Trail::open(&settings)?;
-        let (queue, inbox) = bounded(QUEUE);
+        let poll = Poll::new().map_err(AuditError::Start)?;
+        let waker = Waker::new(poll.registry(), Token(0)).map_err(AuditError::Start)?;
+        let (queue, inbox) = mailbox(QUEUE, Arc::new(waker));
         let shared = Arc::new(Shared {
             queue,
+            patience: Patience::default(),
             settings,
             watermark: Watermark::new(),
             written: AtomicU64::new(0),
@@ -93,10 +102,9 @@ impl Audit {
             trouble: Mutex::default(),
         });
         let (syncs, files) = bounded(1);
-        let thread = |name: &str| std::thread::Builder::new().name(name.into());
-        thread("audit-sync").spawn(move || files.into_iter().for_each(sync)).map_err(AuditError::Start)?;
         let writer = Writer { trail, shared: shared.clone(), fold: Fold::default(), sync_at: None, syncs };
-        thread("audit").spawn(move || writer.run(&inbox)).map_err(AuditError::Start)?;
+        start_thread("audit-sync", move || files.into_iter().for_each(sync))?;
+        start_thread("audit", move || writer.run(poll, &inbox))?;
         Ok(Audit(Some(shared)))
     }
 
@@ -119,7 +127,7 @@ impl Audit {
         let Some(shared) = &self.0 else { return Ok(()) };
         let (tell, written) = oneshot::channel();
         if shared.send(Message::Request(Box::new(entry), tell)) {
-            return written.await.unwrap_or(Ok(()));
+            return shared.patience.answer(written).await.unwrap_or(Ok(()));
         }
         shared.lose(1);
         match shared.settings.on_full {
@@ -133,7 +141,7 @@ impl Audit {
         let Some(shared) = &self.0 else { return };
         let (tell, written) = oneshot::channel();
         match shared.send(Message::Told(Box::new(entry), Some(tell))) {
-            true => drop(written.await),
+            true => drop(shared.patience.answer(written).await),
             false => shared.lose(1),
         }
     }
@@ -188,16 +196,24 @@ impl Audit {
 
 impl Shared {
     fn send(&self, message: Message) -> bool {
-        match self.queue.try_send(message) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+        self.queue.try_send(message).is_ok()
     }
 
     fn lose(&self, lines: u64) {
         self.lost.fetch_add(lines, Ordering::Relaxed);
         self.untold.fetch_add(lines, Ordering::Relaxed);
     }
+}
+
+/// Starts a thread before which no ordinary load comes: a call waits for its line. Both threads of the trail are such, because they
+/// share a queue without locks ([`crate::sys::mailbox`]).
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), AuditError> {
+    let work = move || {
+        // A tuning. The loop, which asks for the same, says where the host refuses it.
+        let _ = schedule_first();
+        work();
+    };
+    std::thread::Builder::new().name(name.into()).spawn(work).map(drop).map_err(AuditError::Start)
 }
 
 /// Lines of one write, and who waits for them.
@@ -239,19 +255,22 @@ fn sync((file, waiting): ToSync) {
 }
 
 impl Writer {
-    fn run(mut self, inbox: &Receiver<Message>) {
+    fn run(mut self, mut poll: Poll, inbox: &Inbox<Message>) {
+        let mut events = Events::with_capacity(1);
         loop {
             let due = [self.sync_at, self.fold.due()].into_iter().flatten().min();
-            let first = match due {
-                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => inbox.recv_deadline(at),
-            };
-            let mut messages = match first {
-                Ok(first) => vec![first],
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            messages.extend(inbox.try_iter().take(BATCH));
+            let wait = due.map(|at| at.saturating_duration_since(Instant::now()));
+            match poll.poll(&mut events, wait) {
+                Err(why) if why.kind() != io::ErrorKind::Interrupted => {
+                    diag::event!(Level::Error, "the audit trail has ended", error = why);
+                    return;
+                }
+                _ => {}
+            }
+            let messages: Vec<Message> = std::iter::from_fn(|| inbox.take()).take(BATCH).collect();
+            if messages.len() == BATCH {
+                inbox.wake();
+            }
             self.turn(messages);
         }
     }
