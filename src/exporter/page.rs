@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{Counts, Figures, HistoryFigures, JobFigures};
+use crate::sys::descriptors::open_descriptors;
 
 /// The text format of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,10 +206,11 @@ struct Process;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let e = &mut encoder;
-        let entries =
-            |dir: &str| ConstGauge::new(fs::read_dir(dir).map_or(0, |entries| entries.count() as u64));
-        single(e, "process_open_fds", "Open descriptors", None, entries("/proc/self/fd"))?;
-        single(e, "process_threads", "Threads", None, entries("/proc/self/task"))?;
+        if let Ok(open) = open_descriptors() {
+            single(e, "process_open_fds", "Open descriptors", None, ConstGauge::new(open))?;
+        }
+        let threads = fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as u64);
+        single(e, "process_threads", "Threads", None, ConstGauge::new(threads))?;
         let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
         if let Ok(usage) = usage {
             let time = usage.user_time() + usage.system_time();

@@ -1,7 +1,7 @@
 //! The kernel made safe: the only room besides `sandbox/child.rs` and joblet-init where `unsafe` may appear.
 //!
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
-//! one thread, `mount_setattr`, loop devices, programs that decide about devices, the growth of an ext4, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
+//! one thread, `mount_setattr`, the number of open descriptors, loop devices, programs that decide about devices, the growth of an ext4, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
 //! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, the vendor's library about GPUs, an exit without exit handlers, writing dirty pages
 //! ahead. `mailbox`, `clock`, `removal`, `nftables` and the messages of `netlink` need no `unsafe`. A wrapper is safe or it is
 //! `unsafe fn` with its preconditions; nothing is "usually fine".
@@ -11,6 +11,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod clone;
+pub mod descriptors;
 pub mod exit;
 pub mod ext4;
 pub mod grpc;
