@@ -1,17 +1,19 @@
 //! `/metrics`: what the page says of a node, to a plain client, to promtool and to a Prometheus of Debian.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::helper::certificates::{Identity, Recipe, self_signed};
+use crate::helper::certificates::{Authority, Identity, Recipe, self_signed};
 use crate::helper::daemon::{JOBLET, Node, TestDaemon};
 use crate::helper::packages::unpacked;
 use crate::helper::rnx;
 use crate::helper::wait::{eventually, holds};
+use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
-use openssl::ssl::{SslConnector, SslMethod};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use serde_yaml::Value;
 
@@ -20,6 +22,7 @@ fn node(per_job: bool) -> (TestDaemon, SocketAddr) {
     let d = TestDaemon::with([
         ("metrics.listen", Value::from("127.0.0.1:0")),
         ("metrics.perJob", per_job.into()),
+        ("metrics.perJobMax", 1.into()),
     ]);
     let log = d.log();
     let address = log.split("serving metrics | address=").nth(1).unwrap_or_else(|| panic!("{log}"));
@@ -81,7 +84,9 @@ fn page_counts_what_jobs_and_calls_did() {
     assert_eq!(spool[0], spool[1]);
     assert!(value(&text, "joblet_budget_limit_bytes{budget=\"queue\"}") > 1e6);
     assert!(value(&text, "joblet_event_loop_turn_seconds_count") > 3.0);
-    assert!(value(&text, "process_open_fds") > 20.0 && value(&text, "process_threads") > 5.0);
+    let open = fs::read_dir(format!("/proc/{}/fd", d.pid())).unwrap().count() as f64;
+    let shown = value(&text, "process_open_fds");
+    assert!((shown - open).abs() <= 8.0 && value(&text, "process_threads") > 5.0, "{shown} of {open}");
     assert!(
         text.contains(&format!("joblet_job_start_time_seconds{{job=\"{id}\",name=\"watched\"}} 1")),
         "{text}"
@@ -91,6 +96,10 @@ fn page_counts_what_jobs_and_calls_did() {
     let missing = "joblet_grpc_calls_total{method=\"joblet.JobService/GetJobStatus\",code=\"NOT_FOUND\"}";
     assert_eq!(value(&text, missing), 1.0);
     assert!(text.lines().count() < 500, "{}", text.lines().count());
+    let more = d.submit(["sleep", "1000"]);
+    let text = page(address);
+    assert_eq!(text.lines().filter(|line| line.starts_with("joblet_job_output_rows{")).count(), 1, "{text}");
+    d.rnx(["job", "stop", &more]).ok();
     d.rnx(["job", "stop", &id]).ok();
     eventually("the job has no series any more", || holds(!page(address).contains(&id)));
 }
@@ -145,13 +154,64 @@ fn ask_by_tls(address: SocketAddr, identity: Option<&Identity>, ca: &[u8]) -> Re
     Ok(answer)
 }
 
-#[test]
-fn endpoint_by_tls_answers_clients_of_the_nodes_own_ca_alone() {
+/// A node with the endpoint behind TLS, and where that is.
+fn node_with_tls() -> (TestDaemon, SocketAddr) {
     let d = TestDaemon::with([("metrics.listen", Value::from("0.0.0.0:0")), ("metrics.tls", true.into())]);
     let log = d.log();
     let port = log.split("serving metrics | address=0.0.0.0:").nth(1).unwrap();
     let port: u16 = port.split_whitespace().next().unwrap().parse().unwrap();
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    (d, SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+/// The digest of the certificate that the endpoint shows a client.
+fn shown_certificate(address: SocketAddr, identity: &Identity) -> Vec<u8> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    builder.set_verify(SslVerifyMode::NONE);
+    builder.set_certificate(&X509::from_pem(&identity.cert).unwrap()).unwrap();
+    builder.set_private_key(&PKey::private_key_from_pem(&identity.key).unwrap()).unwrap();
+    let stream = builder.build().connect("joblet", TcpStream::connect(address).unwrap()).unwrap();
+    stream.ssl().peer_certificate().unwrap().digest(MessageDigest::sha256()).unwrap().to_vec()
+}
+
+#[test]
+fn reload_changes_certificates_and_clients_of_the_endpoint() {
+    let (d, address) = node_with_tls();
+    let (viewer, ca) = d.identity("viewer");
+    d.joblet(["certs", "issue", "--dir", ".", "--role", "viewer", "--name", "ann"]).ok();
+    let read = |name: &str| fs::read(d.dir().join(format!("certs/{name}.pem"))).unwrap();
+    let ann = Identity { cert: read("ann-cert"), key: read("ann-key") };
+    let answer = |identity| ask_by_tls(address, Some(identity), &ca);
+    assert!(answer(&ann).unwrap().starts_with("HTTP/1.1 200 "));
+    d.joblet(["certs", "revoke", "--dir", ".", "certs/ann-cert.pem"]).ok();
+    assert!(answer(&ann).unwrap().starts_with("HTTP/1.1 200 "), "not before the reload");
+    d.reload();
+    match answer(&ann) {
+        Ok(text) => assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("was revoked at"), "{text}"),
+        Err(why) => panic!("a refusal has its reason: {why}"),
+    }
+    assert!(answer(&viewer).unwrap().starts_with("HTTP/1.1 200 "), "others are as before");
+    let before = shown_certificate(address, &viewer);
+    d.joblet(["certs", "issue", "--dir", ".", "--server", "--name", "next", "--host", "127.0.0.1"]).ok();
+    for (key, name) in [("serverCert", "next-cert"), ("serverKey", "next-key")] {
+        d.set(&format!("security.{key}"), String::from_utf8(read(name)).unwrap());
+    }
+    assert_eq!(shown_certificate(address, &viewer), before);
+    d.reload();
+    let next = X509::from_pem(&read("next-cert")).unwrap().digest(MessageDigest::sha256()).unwrap();
+    assert_eq!(shown_certificate(address, &viewer), next.to_vec());
+    assert!(answer(&viewer).unwrap().starts_with("HTTP/1.1 200 "));
+    // Another authority: its clients alone are let in.
+    let other = Authority::impostor_of(&d.authority());
+    d.set("security.caCert", String::from_utf8(other.pem()).unwrap());
+    d.set("security.revocationList", Value::Null);
+    d.reload();
+    assert!(!answer(&viewer).is_ok_and(|text| text.contains("joblet_build_info")), "of the old authority");
+    assert!(answer(&other.issue(&Recipe::client("viewer"))).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn endpoint_by_tls_answers_clients_of_the_nodes_own_ca_alone() {
+    let (d, address) = node_with_tls();
     let (viewer, ca) = d.identity("viewer");
     let text = ask_by_tls(address, Some(&viewer), &ca).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("joblet_build_info"), "{text}");
@@ -179,7 +239,7 @@ fn prometheus(tree: &Path, dir: &Path, target: SocketAddr) -> (Running, SocketAd
     let config = format!(
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: joblet\n    static_configs: [{{targets: ['{target}']}}]\n"
     );
-    std::fs::write(dir.join("prometheus.yml"), config).unwrap();
+    fs::write(dir.join("prometheus.yml"), config).unwrap();
     let mut command = Command::new(tree.join("usr/bin/prometheus"));
     command.arg(format!("--config.file={}", dir.join("prometheus.yml").display()));
     command.arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()));

@@ -174,13 +174,32 @@ fn node_that_hides_its_host_tells_its_version_alone() {
     );
 }
 
+/// Compares the interfaces in the network namespace of a process with `ip -s link` there.
+fn counters_are_those_of_ip(pid: u32, network: &Value) {
+    let out = printed("nsenter", &["--net", "--target", &pid.to_string(), "ip", "-s", "-j", "link"]);
+    let links: Value = serde_json::from_str(&out.concat().concat()).unwrap();
+    let seen = network["interfaces"].as_array().unwrap();
+    assert!(!seen.is_empty(), "{network}");
+    for interface in seen {
+        let link = links.as_array().unwrap().iter().find(|link| link["ifname"] == interface["name"]);
+        let stats = &link.unwrap_or_else(|| panic!("{interface} is not in {links}"))["stats64"];
+        for (way, bytes, packets) in [("rx", "rxBytes", "rxPackets"), ("tx", "txBytes", "txPackets")] {
+            let number = |value: &Value| value.as_i64().unwrap();
+            // Only the kernel's own questions about neighbours come meanwhile.
+            let of_ip = (number(&stats[way]["bytes"]), number(&stats[way]["packets"]));
+            assert!(about(of_ip.0, number(&interface[bytes]), 2048), "{interface} {stats}");
+            assert!(about(of_ip.1, number(&interface[packets]), 20), "{interface} {stats}");
+        }
+    }
+}
+
 #[test]
 fn node_in_a_network_namespace_shows_the_interfaces_of_that() {
     needs!(has_program("unshare") && has_program("ip"), "needs unshare and ip");
     let node = Node::set_up();
     node.set("network.default_network", "none");
     let script = "ip link set lo up && ip link add seen0 type veth peer name seen1 && \
-                  ip addr add 192.0.2.1/24 dev seen0 && ip link set seen0 up && exec \"$@\"";
+                  ip addr add 192.0.2.1/24 dev seen0 && ip link set seen0 up && ip link set seen1 up && exec \"$@\"";
     let daemon = node.command();
     let mut command = Command::new("unshare");
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -197,6 +216,7 @@ fn node_in_a_network_namespace_shows_the_interfaces_of_that() {
     let seen: Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}: {out:?}"));
     let network = seen["networkInfo"].to_string();
     assert!(network.contains("seen0") && network.contains("192.0.2.1"), "{network}");
+    counters_are_those_of_ip(child.id(), &seen["networkInfo"]);
     let host = fs::read_to_string("/proc/net/route").unwrap();
     for line in host.lines().skip(1).filter(|line| !line.starts_with("seen")) {
         let name = line.split_whitespace().next().unwrap();
