@@ -180,7 +180,7 @@ main() {
         ;;
     esac
     case " ${tiers[*]} " in
-    *" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs dmsetup || exit 1 ;;
+    *" vm "*) need_packages qemu-system-x86 busybox-static cpio e2fsprogs dmsetup procps || exit 1 ;;
     esac
 
     if build_tests "${tiers[@]}"; then

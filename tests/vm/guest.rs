@@ -24,13 +24,14 @@ const LONGEST: Duration = Duration::from_secs(1500);
 /// would check the timer of the emulator, which works.
 pub(super) const BOOT: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
 /// The programs that every guest needs, each with its Debian package.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),
     ("/bin/busybox", "busybox-static"),
     ("/usr/sbin/mke2fs", "e2fsprogs"),
     ("/usr/sbin/dmsetup", "dmsetup"),
     ("/usr/bin/setpriv", "util-linux"),
+    ("/usr/bin/free", "procps"),
 ];
 
 /// A machine to boot, and the checks that run in it.

@@ -3,6 +3,7 @@
 use super::guest::{BOOT, disk, pack};
 use crate::helper::daemon::{JOBLET, PERSIST, RNX};
 use crate::helper::programs::{c, cache, job};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,8 +20,18 @@ const HOGS: [&str; 9] = [
 ];
 
 /// Programs that busybox lacks, or has with too few options.
-const TOOLS: [&str; 5] =
-    ["/usr/sbin/mke2fs", "/usr/bin/chattr", "/usr/sbin/filefrag", "/usr/sbin/dmsetup", "/usr/bin/setpriv"];
+const TOOLS: [&str; 8] = [
+    "/usr/sbin/mke2fs",
+    "/usr/bin/chattr",
+    "/usr/sbin/filefrag",
+    "/usr/sbin/dmsetup",
+    "/usr/bin/setpriv",
+    "/usr/bin/df",
+    "/usr/bin/free",
+    "/usr/bin/ps",
+];
+/// Disks for a look at the host. Sparse.
+const MANY: u64 = 8;
 
 /// `tests/jobs/parallelism.rs` compiled into `out`.
 fn parallelism(out: &Path) -> PathBuf {
@@ -45,6 +56,12 @@ fn image(out: &Path) -> Vec<String> {
     arguments.extend(disk(&out.join("opt.img"), "opt"));
     arguments.extend(disk(&out.join("swap.img"), "swap"));
     arguments.extend(disk(&out.join("faults.img"), "faults"));
+    for number in 1..=MANY {
+        let (name, size) = (format!("many{number}"), (8 + number) << 20);
+        let image = out.join(format!("{name}.img"));
+        File::create(&image).and_then(|file| file.set_len(size)).expect("room for a sparse file");
+        arguments.extend(disk(&image, &name));
+    }
     arguments
 }
 
@@ -74,6 +91,7 @@ in_guest! { GUEST, "limits", alone: true, image:
     throttling_and_pressure_are_measured_under_a_processor_limit
     disk_traffic_is_measured_by_device
     processes_are_measured_with_their_limit
+    host_with_eight_disks_is_shown_as_its_own_tools_show_it
     a_jobs_files_are_gone_after_it_however_deep
     job_that_fills_its_directories_fills_them_for_itself_alone
     objects_of_the_kernel_are_bounded_and_go_with_their_job
