@@ -200,7 +200,7 @@ fn reload_changes_certificates_and_clients_of_the_endpoint() {
     let next = X509::from_pem(&read("next-cert")).unwrap().digest(MessageDigest::sha256()).unwrap();
     assert_eq!(shown_certificate(address, &viewer), next.to_vec());
     assert!(answer(&viewer).unwrap().starts_with("HTTP/1.1 200 "));
-    // Another authority: its clients alone are let in.
+    // The node trusts another authority, and clients of that one alone.
     let other = Authority::impostor_of(&d.authority());
     d.set("security.caCert", String::from_utf8(other.pem()).unwrap());
     d.set("security.revocationList", Value::Null);
