@@ -5,8 +5,10 @@ use serde_json::Value;
 
 use crate::helper::browser::Browser;
 use crate::helper::programs::cache;
+use crate::helper::wait::{eventually, holds};
 use crate::helper::web::Dashboard;
 use crate::helper::{TestDaemon, gate, soak, workflow};
+use joblet::pb::joblet::RunJobRequest;
 
 const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 const SIZES: [(u32, u32); 2] = [(1280, 800), (390, 844)];
@@ -51,7 +53,8 @@ fn pages_show_and_do_everything_and_execute_no_text() {
         Ok(browser) => browser,
         Err(why) => skip!(why),
     };
-    let script = "printf '%b\\n' \"$0\" '\\033[1;31mred\\033[0m plain'; echo wrong >&2; exit 3";
+    let script = "printf '%b\\n' \"$0\" '\\033[1;31mred\\033[0m plain' '\\0342\\0200\\0256turned'; \
+                  head -c 10000000 /dev/zero | tr '\\0' '<'; echo; echo wrong >&2; exit 3";
     assert_eq!(d.run(["--name", "hostile", "sh", "-c", script, HOSTILE]).code, 3);
     browser.until(
         "[...document.querySelectorAll('.job-row .why')].some((e) => e.textContent.startsWith('exit 3'))",
@@ -62,10 +65,15 @@ fn pages_show_and_do_everything_and_execute_no_text() {
     browser.enter("input[type=search]", "hostile <img");
     browser.until("document.querySelector('.count').textContent.startsWith('1 job,')");
     browser.click(".job-row .name a");
+    // A line of ten million letters is in rows of 4096.
+    browser.until("document.querySelector('.log .pane-state').textContent.endsWith('complete')");
+    browser.until("document.querySelector('.line.stderr .text')?.textContent === 'wrong'");
+    browser.value("(document.querySelector('.log .rows').scrollTop = 0, 1)");
     browser.until("document.querySelector('.log .text')?.textContent.startsWith('<img src=x')");
     browser.until("document.querySelector('.line .front1.bold')?.textContent === 'red'");
-    browser.until("document.querySelector('.line.stderr .text')?.textContent === 'wrong'");
-    browser.until("document.querySelector('.log .pane-state').textContent.endsWith('complete')");
+    browser.until(
+        "[...document.querySelectorAll('.line .text')].some((e) => e.textContent === '<U+202E>turned')",
+    );
     pictures(&browser, "ended");
     browser.enter(".log input[type=search]", "plain");
     browser.until("document.querySelectorAll('.line').length === 1 && document.querySelector('mark')?.textContent === 'plain'");
@@ -73,6 +81,8 @@ fn pages_show_and_do_everything_and_execute_no_text() {
     browser.until("document.querySelectorAll('.pane').length === 2");
     nothing_was_executed(&browser);
     run_and_stop(&browser);
+    cancel_scheduled(&d, &browser);
+    use_the_log(&d, &browser);
     others(&d, &browser);
     nothing_was_executed(&browser);
 }
@@ -108,6 +118,81 @@ fn run_and_stop(browser: &Browser) {
     browser.until("location.hash === '#/jobs' && document.querySelector('.job-row .name')");
 }
 
+/// A job that has not started, from the list to its cancellation.
+fn cancel_scheduled(d: &TestDaemon, browser: &Browser) {
+    let id = d.submit(["--name", "tomorrow", "--schedule", "1d", "true"]);
+    // The list keeps what was searched for before.
+    browser.value("(() => { const s = document.querySelector('.tools input'); s.value = ''; s.dispatchEvent(new Event('input')); return 1; })()");
+    browser.value("(() => { const s = document.querySelector('.tools select'); s.value = 'SCHEDULED'; s.dispatchEvent(new Event('change')); return 1; })()");
+    browser.until("document.querySelector('.count').textContent.startsWith('1 job,')");
+    browser.click(".job-row .name a");
+    browser.until("document.querySelector('.tools button.danger')?.textContent === 'Cancel'");
+    browser.click(".tools button.danger");
+    browser.until("document.querySelector('dialog').open");
+    browser.press('\u{E007}');
+    browser.until("!document.querySelector('dialog').open");
+    assert_eq!(d.status(&id)["status"], "SCHEDULED", "the question was answered with Back");
+    browser.click(".tools button.danger");
+    browser.click("dialog button.danger");
+    browser.until("document.querySelector('.status').textContent === 'CANCELED'");
+    browser.until("document.querySelector('.tools button.danger')?.textContent === 'Delete'");
+    assert_eq!(d.status(&id)["status"], "CANCELED");
+}
+
+/// The controls of an output: streams, times, following, a time to go to, both ends and the file.
+fn use_the_log(d: &TestDaemon, browser: &Browser) {
+    let (go, wait) =
+        (gate::wait_for("go"), "s=$(date +%s); until [ $(date +%s) -gt $((s + 1)) ]; do sleep 0.05; done");
+    let id = d.submit(["sh", "-c", &format!("seq 400; echo aside >&2; {go}; {wait}; echo late")]);
+    browser.value(&format!("location.hash = '#/jobs/{id}'"));
+    let shown = |text: &str| {
+        browser.until(&format!(
+            "[...document.querySelectorAll('.line .text')].some((e) => e.textContent === '{text}')"
+        ))
+    };
+    shown("400");
+    let set = |selector: &str, value: &str| {
+        browser.value(&format!(
+            "(() => {{ const e = document.querySelector({selector:?}); e.value = '{value}'; e.dispatchEvent(new Event('change')); return 1; }})()"
+        ));
+    };
+    set(".log select", "stderr");
+    browser.until("document.querySelectorAll('.line').length === 1 && document.querySelector('.line.stderr .text')?.textContent === 'aside'");
+    set(".log select", "");
+    shown("400");
+    // Not following, the page stays where it is when more comes.
+    let follow = ".log label:nth-of-type(3) input";
+    browser.click(follow);
+    browser.value("(document.querySelector('.log .rows').scrollTop = 0, 1)");
+    shown("1");
+    gate::open(&id, "go");
+    browser.until("document.querySelector('.log .pane-state').textContent === '402 lines, complete'");
+    shown("1");
+    browser.click(follow);
+    shown("late");
+    browser.click(".log label:nth-of-type(2) input");
+    let time = browser.until("[...document.querySelectorAll('.line')].find((e) => e.textContent.endsWith('late')).querySelector('time').dateTime");
+    let local = browser.value(&format!(
+        "(() => {{ const d = new Date({time}); d.setMinutes(d.getMinutes() - d.getTimezoneOffset()); return d.toISOString().slice(0, 19); }})()"
+    ));
+    set(".log input[type=datetime-local]", local.as_str().unwrap());
+    browser.until("document.querySelector('.log .pane-state').textContent === '1 line since then, complete'");
+    shown("late");
+    let button = |name: &str| {
+        browser.value(&format!("([...document.querySelectorAll('.log button')].find((e) => e.textContent === '{name}').click(), 1)"));
+    };
+    button("From the beginning");
+    shown("1");
+    button("Latest");
+    shown("late");
+    browser.download_into(d.dir());
+    browser.click(".log a.button");
+    let (file, all) = (d.dir().join(format!("{id}.log")), d.rnx(["job", "log", &id]).ok());
+    eventually("the output is in a file", || {
+        holds(std::fs::read_to_string(&file).is_ok_and(|text| text == all))
+    });
+}
+
 /// The pages besides jobs.
 fn others(d: &TestDaemon, browser: &Browser) {
     d.rnx(["volume", "create", "cache", "--size", "10MB", "--type", "memory"]).ok();
@@ -127,6 +212,8 @@ fn others(d: &TestDaemon, browser: &Browser) {
     ] {
         browser.value(&format!("location.hash = '#/{page}'"));
         browser.until(there);
+        let headings = "[...document.querySelectorAll('table')].every((t) => t.caption && t.querySelector('thead th[scope=col]'))";
+        assert_eq!(browser.value(headings), true, "each table of {page} has a caption and headings");
         pictures(browser, page.split('/').nth(1).map_or(page, |_| "workflow"));
         nothing_was_executed(browser);
     }
@@ -134,6 +221,52 @@ fn others(d: &TestDaemon, browser: &Browser) {
     browser.click("dialog button.danger");
     browser.until("document.querySelector('.status').textContent === 'CANCELED'");
     d.rnx(["volume", "remove", "cache"]).ok();
+}
+
+#[test]
+fn thousands_of_jobs_in_the_list_keep_the_page_responsive() {
+    let d = TestDaemon::start();
+    let web = Dashboard::start(&d, "default");
+    let browser = match Browser::start_traced(d.dir()) {
+        Ok(browser) => browser,
+        Err(why) => skip!(why),
+    };
+    // The start of the browser is no task of a page.
+    browser.longest_task();
+    let (jobs, count) = (d.client("default"), soak::rounds(1500, 5000));
+    let schedule = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
+    for number in 0..count {
+        let name = format!("job-{number:04}");
+        let request =
+            RunJobRequest { command: "true".into(), name, schedule: schedule.clone(), ..Default::default() };
+        jobs.run_job(&request).unwrap();
+    }
+    browser.open(&web.first_address());
+    let counted = |count: usize| {
+        let text =
+            if count < 1000 { count.to_string() } else { format!("{},{:03}", count / 1000, count % 1000) };
+        browser.until(&format!("document.querySelector('.count').textContent.startsWith('{text} job')"));
+    };
+    counted(count);
+    // Scrolling, searching and changes that come meanwhile.
+    for step in 0..40 {
+        let row = step * 37 % 100 * (count - 1) / 100;
+        browser.value(&format!("(() => {{ const r = document.querySelector('.job-rows'); r.scrollTop = {row} * 34; return 1; }})()"));
+        let name = format!("job-{:04}", count - 1 - row);
+        browser.until(&format!(
+            "[...document.querySelectorAll('.job-row .name a')].some((e) => e.textContent === '{name}')"
+        ));
+        if step % 8 == 0 {
+            jobs.run_job(&RunJobRequest { command: "true".into(), ..Default::default() }).unwrap();
+        }
+    }
+    assert!(browser.value("document.querySelectorAll('.job-row').length").as_i64().unwrap() < 100);
+    browser.enter("input[type=search]", "job-007");
+    counted(10);
+    let longest = browser.longest_task();
+    println!("longest task with {count} jobs: {longest:?} of processor time");
+    assert!(longest.as_millis() < 100, "a task of the page took {longest:?} of processor time");
+    nothing_was_executed(&browser);
 }
 
 #[test]
@@ -179,6 +312,49 @@ fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
     assert!(longest < 300.0, "a task of the page took {longest} ms");
     assert!(heap < 200.0, "the page has {heap} MB");
     assert_ne!(browser.value("window.longest"), Value::Null);
+    nothing_was_executed(&browser);
+}
+
+/// Script of a page: keeps the milliseconds from a line's text, a time of the clock, to its place in the page, and how much the
+/// layout has shifted since.
+const OBSERVE_LINES: &str = "(window.late = [], window.shift = 0, window.seen = new Set(), \
+    new MutationObserver(() => { for (const e of document.querySelectorAll('.line .text')) { const t = e.textContent; \
+    if (/^[0-9]{13}$/.test(t) && !window.seen.has(t)) { window.seen.add(t); window.late.push(Date.now() - Number(t)); } } }) \
+    .observe(document.querySelector('.log'), { subtree: true, childList: true }), \
+    new PerformanceObserver((list) => list.getEntries().forEach((e) => { window.shift += e.value; })) \
+    .observe({ type: 'layout-shift' }), 1)";
+
+#[test]
+fn printed_line_is_in_the_page_at_once_and_nothing_shifts() {
+    let d = TestDaemon::start();
+    let web = Dashboard::start(&d, "viewer");
+    let browser = match visit(&d, &web) {
+        Ok(browser) => browser,
+        Err(why) => skip!(why),
+    };
+    // Other tests may keep both processors: one of a few rounds must hold.
+    let mut medians = Vec::new();
+    while medians.last().is_none_or(|median| *median >= 100) && medians.len() < 4 {
+        let go = gate::wait_for("go");
+        let script = format!("echo begins; {go}; for i in $(seq 25); do date +%s%3N; sleep 0.1; done");
+        let id = d.submit(["sh", "-c", &script]);
+        browser.value(&format!("location.hash = '#/jobs/{id}'"));
+        browser.until("document.querySelector('.line .text')?.textContent === 'begins'");
+        // Curves appear with their first samples, above the output.
+        browser.until("document.querySelector('.curve0')?.getAttribute('d')");
+        browser.value(OBSERVE_LINES);
+        gate::open(&id, "go");
+        browser.until("document.querySelector('.log .pane-state').textContent === '26 lines, complete'");
+        let mut late: Vec<i64> =
+            browser.value("window.late").as_array().unwrap().iter().map(|ms| ms.as_i64().unwrap()).collect();
+        assert_eq!(late.len(), 25);
+        late.sort_unstable();
+        medians.push(late[12]);
+        let shift = browser.value("window.shift").as_f64().unwrap();
+        assert!(shift < 0.01, "the layout shifts by {shift} while lines come");
+    }
+    println!("milliseconds from a line to the page, medians of 25: {medians:?}");
+    assert!(medians.last().is_some_and(|median| *median < 100), "{medians:?} ms from a line to the page");
     nothing_was_executed(&browser);
 }
 

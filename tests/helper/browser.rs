@@ -24,6 +24,18 @@ impl Browser {
     /// # Errors
     /// There are no packages, as a sentence.
     pub fn start(dir: &Path) -> Result<Browser, String> {
+        Browser::start_with(dir, &json!({ "browser": "ALL" }))
+    }
+
+    /// One that notes its tasks for [`Browser::longest_task`].
+    ///
+    /// # Errors
+    /// As [`Browser::start`].
+    pub fn start_traced(dir: &Path) -> Result<Browser, String> {
+        Browser::start_with(dir, &json!({ "browser": "ALL", "performance": "ALL" }))
+    }
+
+    fn start_with(dir: &Path, logs: &Value) -> Result<Browser, String> {
         let tree = unpacked(&["chromium", "chromium-driver", "fonts-dejavu-core"])?;
         let libraries =
             ["usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/pulseaudio", "usr/lib/chromium"];
@@ -49,15 +61,19 @@ impl Browser {
             .unwrap();
         let mut browser = Browser { driver, port, session: String::new() };
         eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        let options = json!({
+        let mut options = json!({
             "binary": tree.join("usr/lib/chromium/chromium"),
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--lang=en",
                 "--no-first-run", format!("--user-data-dir={}", dir.join("profile").display()),
             ],
         });
+        if logs.get("performance").is_some() {
+            let tasks = json!({ "enableNetwork": false, "enablePage": false, "traceCategories": "toplevel" });
+            options["perfLoggingPrefs"] = tasks;
+        }
         let wanted = json!({ "capabilities": { "alwaysMatch": {
-            "browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" },
+            "browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs,
             "timeouts": { "script": 90_000 },
         }}});
         let made = browser.call("POST", "/session", &wanted);
@@ -163,6 +179,29 @@ impl Browser {
         let bytes = openssl::base64::decode_block(shot["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
+    }
+
+    /// The longest task of a page since the last call: the processor time of its thread, which other load of the machine
+    /// does not lengthen.
+    pub fn longest_task(&self) -> Duration {
+        let entries = self.ask("se/log", &json!({ "type": "performance" }));
+        let message = |entry: &Value| -> Option<Value> {
+            let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
+            Some(message["message"]["params"].clone())
+        };
+        let events: Vec<Value> = entries.as_array().unwrap().iter().filter_map(message).collect();
+        let thread = |event: &Value| (event["pid"].as_i64(), event["tid"].as_i64());
+        let of_pages = events.iter().filter(|event| event["args"]["name"] == "CrRendererMain").map(thread);
+        let of_pages: Vec<_> = of_pages.collect();
+        let tasks = events.iter().filter(|event| of_pages.contains(&thread(event)));
+        let longest = tasks.filter_map(|event| event["tdur"].as_u64()).max();
+        Duration::from_micros(longest.expect("the browser notes the processor time of its tasks"))
+    }
+
+    /// Has files that are downloaded go into a directory.
+    pub fn download_into(&self, dir: &Path) {
+        let place = json!({ "behavior": "allow", "downloadPath": dir });
+        self.command("Browser.setDownloadBehavior", &place);
     }
 
     /// Everything that the browser has complained about since the last call.

@@ -10,7 +10,9 @@ const STATUSES = ["RUNNING", "SCHEDULED", "COMPLETED", "FAILED", "STOPPED", "CAN
 const kept = { search: "", status: "" };
 
 export function jobs(main, session) {
+  // Entries by id, and in the order of the list from its end on: new jobs come to the end of an array for nothing.
   const all = new Map();
+  let ordered = [];
   let found = [];
   let version = 0;
   const narrow = matchMedia("(max-width: 700px)");
@@ -36,7 +38,7 @@ export function jobs(main, session) {
   // Rows that were drawn for these jobs; an element stays while its job does not change.
   let drawn = new Map();
   function draw(at) {
-    const job = found[at];
+    const { job } = found[found.length - 1 - at];
     let row = drawn.get(job);
     if (!row) {
       if (drawn.size > 500) drawn = new Map();
@@ -62,17 +64,28 @@ export function jobs(main, session) {
       el("span", { role: "cell", class: "why", title: job.why }, job.why));
   }
 
+  const before = (one, other) => one.created < other.created || (one.created === other.created && one.order < other.order);
+  function put(job) {
+    const text = `${job.name} ${job.uuid} ${job.command} ${job.why} ${job.status}`.toLowerCase();
+    const known = all.get(job.uuid);
+    if (known) { Object.assign(known, { job, text }); return; }
+    const entry = { job, text, created: job.created_time, order: order += 1 };
+    all.set(job.uuid, entry);
+    let at = ordered.length;
+    while (at > 0 && before(entry, ordered[at - 1])) at -= 1;
+    if (at === ordered.length) ordered.push(entry);
+    else ordered.splice(at, 0, entry);
+  }
+
   function choose() {
     const words = kept.search.toLowerCase().split(/\s+/).filter((word) => word);
-    const fits = (job) => (!kept.status || job.status === kept.status) &&
-      words.every((word) => `${job.name} ${job.uuid} ${job.command} ${job.why} ${job.status}`.toLowerCase().includes(word));
-    found = [...all.values()].filter(fits);
-    found.sort((a, b) => (a.created_time < b.created_time ? 1 : a.created_time > b.created_time ? -1 : b.order - a.order));
+    const fits = ({ job, text }) => (!kept.status || job.status === kept.status) && words.every((word) => text.includes(word));
+    found = kept.status || words.length ? ordered.filter(fits) : ordered;
     version += 1;
     rows.element.ariaRowCount = String(found.length + 1);
     rows.set(found.length, version);
     empty.hidden = found.length > 0 || !ready;
-    const running = found.filter((job) => job.status === "RUNNING").length;
+    const running = found.reduce((sum, { job }) => sum + (job.status === "RUNNING"), 0);
     const text = `${found.length.toLocaleString()} job${found.length === 1 ? "" : "s"}, ${running} running`;
     if (count.textContent !== text) count.textContent = text;
   }
@@ -80,18 +93,22 @@ export function jobs(main, session) {
   let pending = 0;
   let order = 0;
   let ready = false;
-  // Thousands of rows come in many events: they are sorted once.
+  // Thousands of rows come in many events: they are drawn once.
   const later = () => { pending ||= setTimeout(() => { pending = 0; choose(); }, 50); };
   const close = follow("/api/events", {
-    reset: () => { all.clear(); ready = true; later(); },
-    jobs: (list) => { for (const job of list) { job.order = all.get(job.uuid)?.order ?? (order += 1); all.set(job.uuid, job); } later(); },
-    gone: (list) => { for (const id of list) all.delete(id); later(); },
+    reset: () => { all.clear(); ordered = []; ready = true; later(); },
+    jobs: (list) => { list.forEach(put); later(); },
+    gone: (list) => {
+      for (const id of list) all.delete(id);
+      ordered = ordered.filter(({ job }) => all.has(job.uuid));
+      later();
+    },
     state: (state) => notice(state.connected ? "" : `The node is away: ${state.why}`),
     lost: () => notice("rnx is away; coming back"),
   });
   // Running jobs take longer with each second.
   const clock = setInterval(() => {
-    if (document.hidden || !found.some((job) => job.status === "RUNNING")) return;
+    if (document.hidden || !found.some(({ job }) => job.status === "RUNNING")) return;
     version += 1;
     rows.set(found.length, version);
   }, 1000);
