@@ -36,6 +36,8 @@ mod e2e {
     mod explain;
     mod faults;
     mod foreign_firewalls;
+    mod gpu_figures;
+    mod gpu_turns;
     mod gpus;
     mod grace;
     mod graphs;

@@ -62,6 +62,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.VolumeService/WriteFiles", "copy_files", ADMIN),
     Row("/joblet.VolumeService/ReadFiles", "copy_files", ADMIN),
     Row("/joblet.GpuService/ListGpus", "list_gpus", ALL),
+    Row("/joblet.GpuService/ResetGpuState", "reset_gpu_state", ADMIN),
     Row("/joblet.MonitoringService/GetSystemStatus", "get_metrics", ALL),
     Row("/joblet.MonitoringService/StreamSystemMetrics", "get_metrics", ALL),
     Row("/joblet.AuditService/GetAudit", "get_audit", ADMIN),

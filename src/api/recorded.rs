@@ -14,7 +14,7 @@ use super::status;
 use crate::audit::{Audit, Entry, Event};
 
 /// Fields whose values are names or ids, and what a line calls them.
-const NAMES: [(&str, &str); 17] = [
+const NAMES: [(&str, &str); 18] = [
     ("uuid", "job"),
     ("jobUuid", "job"),
     ("job_uuid", "job"),
@@ -30,6 +30,7 @@ const NAMES: [(&str, &str); 17] = [
     ("cidr", "cidr"),
     ("size", "size"),
     ("image", "image"),
+    ("gpu", "gpu"),
     ("request_id", "requestId"),
     ("method", "ofMethod"),
 ];

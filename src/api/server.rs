@@ -15,7 +15,7 @@ use super::service::{self, Host, Jobs, Trail};
 use super::{ApiError, Rules, StreamPump, streams, tls};
 use crate::audit::Audit;
 use crate::config::daemon::{DaemonConfig, Grpc};
-use crate::daemon::command::{CommandSender, Installer};
+use crate::daemon::command::{CommandSender, GpuBoard, Installer};
 use crate::diag::{Level, event};
 use crate::exporter::Counts;
 use crate::forward::Relay;
@@ -65,7 +65,7 @@ impl Server {
     /// A certificate cannot be used, or the address cannot be bound.
     pub fn start(
         config: &DaemonConfig,
-        commands: CommandSender,
+        (commands, gpus): (CommandSender, GpuBoard),
         rules: Rules,
         (pump, relay): (StreamPump, Relay),
         (uploads, installer): (Arc<Store>, Installer),
@@ -90,6 +90,7 @@ impl Server {
             watcher: service::watcher(&config.monitoring).map_err(ApiError::StartWatcher)?,
             interval: config.monitoring.system_interval,
             node: config.server.node_id.as_str().into(),
+            gpus,
             pump: pump.clone(),
             call_limits: call_limits.clone(),
         };

@@ -17,7 +17,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
-use crate::daemon::command::{Command, CommandError, Installer, LogSource, QUEUE};
+use crate::daemon::command::{Command, CommandError, GpuBoard, Installer, LogSource, QUEUE};
 use crate::job::limits::CoreSet;
 use crate::job::{JobId, Secret};
 use crate::output::spool::CHUNK;
@@ -146,7 +146,7 @@ impl Bench {
         let rules = Rules::new(&config, CoreSet::parse("0").unwrap(), 1024).unwrap();
         let server = Server::start(
             &config,
-            sender,
+            (sender, GpuBoard::default()),
             rules,
             (pump, Relay::start().unwrap()),
             (store(dir.path()), Installer::below(dir.path())),
@@ -346,7 +346,7 @@ fn start_error_names_the_invalid_credential_key_or_address() {
         let uploads = tempfile::tempdir().unwrap();
         match Server::start(
             &config,
-            sender,
+            (sender, GpuBoard::default()),
             rules,
             (streams::start_pump().unwrap(), Relay::start().unwrap()),
             (store(uploads.path()), Installer::below(uploads.path())),

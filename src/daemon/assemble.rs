@@ -20,7 +20,6 @@ use super::core::{Clock, Core, Shutdown};
 use super::egress::Egress;
 use super::event_loop::EventLoop;
 use super::events::WorkerEvent;
-use super::gpus::Gpus;
 use super::history;
 use super::install::Installer;
 use super::jobs::{JobTable, Schedule, Slots, Sweep};
@@ -44,6 +43,7 @@ use crate::config::daemon::{Backend, DaemonConfig, VolumeBackend, WorkBackend};
 use crate::diag;
 use crate::exporter::Counts;
 use crate::forward::Relay;
+use crate::gpu::Board;
 use crate::job::limits::CoreSet;
 use crate::job::volume::OWNER;
 use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, Profile, User};
@@ -219,6 +219,11 @@ impl Daemon {
         self.uploads.1.clone()
     }
 
+    /// The board with the state and the figures of each GPU.
+    pub fn gpus(&mut self) -> Board {
+        self.event_loop.core().supply.gpus.board().clone()
+    }
+
     /// The relay of connections to the ports of jobs.
     pub fn relay(&mut self) -> Relay {
         self.event_loop.core().supply.ports.relay().clone()
@@ -377,7 +382,7 @@ fn supply(
         ipv6: node.wiring.ipv6(),
         networks: threads.start_networks(known, config, node.clone(), ledger)?,
         volumes: threads.start_volumes(volumes, ledger)?,
-        gpus: Gpus::start(&config.gpu),
+        gpus: threads.start_gpus(config)?,
         runtimes: threads.start_runtimes(config, node.clone())?,
         egress: node.egress.clone(),
         keeper: threads.start_keeper(node)?,

@@ -110,6 +110,7 @@ impl EventLoop {
         let feeds = command::feed_workflows(&mut self.core);
         self.goes_on = lifecycle::forget_some(&mut self.core) || feeds;
         self.step_facts();
+        self.core.supply.gpus.settle();
     }
 
     /// The events of one turn. Nothing is changed, answered or read of a job here.
@@ -211,6 +212,7 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::TreeTaken(id) => lifecycle::on_tree_taken(core, id),
         WorkerEvent::Network(changed) => core.supply.networks.take_in(*changed, &mut core.supply.addresses),
         WorkerEvent::Volume(changed) => core.supply.volumes.take_in(*changed),
+        WorkerEvent::Gpu(fact) => command::on_gpu_fact(core, fact),
         WorkerEvent::History(HistoryEvent::Complete(id)) => lifecycle::measure(core, id),
         WorkerEvent::History(HistoryEvent::Forgotten(ids)) => core.ledger.history_deleted(ids),
         WorkerEvent::AddressesFree(leases) => {

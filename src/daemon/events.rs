@@ -5,6 +5,7 @@ use super::egress::EgressChange;
 use super::evidence::Evidence;
 use super::execs::worker::ExecEvent;
 use super::freezer::Frozen;
+use super::gpus::GpuFact;
 use super::history::HistoryEvent;
 use super::networks::Changed;
 use super::outputs::Collected;
@@ -51,6 +52,8 @@ pub(super) enum WorkerEvent {
     Network(Box<Changed>),
     /// A volume is made or removed, or could not be.
     Volume(Box<super::volumes::Changed>),
+    /// The thread of the GPUs has found something.
+    Gpu(GpuFact),
     /// History has all of a job, or nothing any more.
     History(HistoryEvent),
     /// Nothing is left in the router of the jobs that had these addresses.

@@ -16,6 +16,7 @@ use super::events::WorkerEvent;
 use super::evidence::Evidence;
 use super::execs::{self, Execs};
 use super::freezer::Freezer;
+use super::gpus::Gpus;
 use super::history::History;
 use super::inspection::Inspection;
 use super::jobs::{Backlog, BacklogLimits};
@@ -212,6 +213,16 @@ impl Threads {
         let (volumes, threads) = Volumes::start(store, stored, ledger.standing(), report)?;
         self.handles.extend(threads);
         Ok(volumes)
+    }
+
+    /// The thread that waits for the driver of GPUs, where jobs can have some.
+    pub(super) fn start_gpus(&mut self, config: &DaemonConfig) -> Result<Gpus, DaemonError> {
+        let answer = self.answer();
+        let started = Gpus::start(config, move |fact| answer(WorkerEvent::Gpu(fact)));
+        let (gpus, thread) =
+            started.map_err(|source| DaemonError::Loop { doing: "start the thread of the GPUs", source })?;
+        self.handles.extend(thread);
+        Ok(gpus)
     }
 
     /// The thread of commands in running jobs.

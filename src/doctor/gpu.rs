@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::config::daemon::DaemonConfig;
-use crate::gpu::{self, Device, Inquiry, Inventory, PROGRAM, Source};
-use crate::job::GpuLease;
+use crate::gpu::{self, Device, Inquiry, Inventory, Kept, LostGpu, PROGRAM, Source};
+use crate::job::{GpuLease, GpuScrub};
 
 /// How long the driver has for its answer.
 const BOUND: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
         }
         Ok(found) => {
             let nodes = nodes(Path::new("/dev"), &found.devices);
-            vec![driver(&found), nodes]
+            vec![driver(&found), nodes, scrub(config.gpu.scrub, &found), lost(&config.data_dir)]
         }
     }
 }
@@ -51,8 +51,12 @@ fn driver(found: &Inventory) -> Finding {
 
 fn nodes(dev: &Path, devices: &[Device]) -> Finding {
     const CHECK: &str = "gpu.nodes";
-    let lease =
-        |device: &Device| GpuLease { index: device.index, uuid: device.uuid.clone(), minor: device.minor };
+    let lease = |device: &Device| GpuLease {
+        index: device.index,
+        uuid: device.uuid.clone(),
+        minor: device.minor,
+        lost: None,
+    };
     match gpu::nodes(dev, &devices.iter().map(lease).collect::<Vec<_>>()) {
         Ok(found) => Finding::ok(CHECK, format!("{} device nodes are in /dev", found.len())),
         Err(why) => Finding::warn(
@@ -60,6 +64,40 @@ fn nodes(dev: &Path, devices: &[Device]) -> Finding {
             format!("jobs with GPUs cannot start: {why}"),
             "nvidia-modprobe -c 0 -u at each start of the host",
         ),
+    }
+}
+
+fn scrub(wanted: GpuScrub, found: &Inventory) -> Finding {
+    const CHECK: &str = "gpu.scrub";
+    match gpu::can_scrub(Path::new(PROGRAM), wanted, found.source) {
+        Ok(()) => Finding::ok(CHECK, format!("memory of GPUs between jobs: {}", wanted.as_str())),
+        Err(why) => Finding::warn(
+            CHECK,
+            format!("no job can have GPUs: {why}"),
+            "install the driver's libraries and run ldconfig, or set gpu.scrub: none",
+        ),
+    }
+}
+
+fn lost(dir: &Path) -> Finding {
+    const CHECK: &str = "gpu.lost";
+    match Kept::read(dir) {
+        Err(why) => Finding::warn(
+            CHECK,
+            format!("it is not known which GPUs were lost: {}: {why}", dir.join("gpus.json").display()),
+            "move that file away, if no GPU is ill",
+        ),
+        Ok(kept) if kept.lost.is_empty() => Finding::ok(CHECK, "no GPU is lost"),
+        Ok(kept) => {
+            let each =
+                |lost: &LostGpu| format!("GPU {} ({}): {}", lost.device.index, lost.device.uuid, lost.reason);
+            let all: Vec<String> = kept.lost.values().map(each).collect();
+            Finding::warn(
+                CHECK,
+                format!("lost, and given to no job: {}", all.join("; ")),
+                "mend it (nvidia-smi --gpu-reset, or restart the host), then rnx gpu reset-state",
+            )
+        }
     }
 }
 
@@ -88,7 +126,17 @@ mod tests {
             assert!(finding.status == status && finding.seen.contains(word), "{finding:?}");
         }
         let dev = tempfile::tempdir().unwrap();
-        assert_eq!(nodes(dev.path(), one).status, Status::Warn);
+        assert_eq!(nodes(dev.path(), std::slice::from_ref(&device)).status, Status::Warn);
         assert!(checks(&DaemonConfig::default()).is_empty());
+        assert_eq!(scrub(GpuScrub::None, &with(Source::Proc, one, &[])).status, Status::Ok);
+        let finding = scrub(GpuScrub::Verify, &with(Source::Proc, one, &[]));
+        assert!(finding.status == Status::Warn && finding.seen.contains("gpu.scrub: verify"), "{finding:?}");
+        assert_eq!(lost(dev.path()).status, Status::Ok);
+        let mut kept = Kept::default();
+        let gone = LostGpu { device, reason: "off the bus".into(), since_ns: 0 };
+        kept.lost.insert("GPU-1".into(), gone);
+        kept.write(dev.path()).unwrap();
+        let finding = lost(dev.path());
+        assert!(finding.status == Status::Warn && finding.seen.contains("off the bus"), "{finding:?}");
     }
 }

@@ -25,6 +25,8 @@ pub struct Figures {
     pub history: Option<HistoryFigures>,
     /// Running jobs, at most `metrics.perJobMax`; none unless `metrics.perJob`.
     pub running: Vec<JobFigures>,
+    /// The GPUs that jobs can have.
+    pub gpus: Vec<GpuFigures>,
 }
 
 /// The numbers of the history process.
@@ -55,4 +57,29 @@ pub struct JobFigures {
     pub started: f64,
     /// Output so far, in rows of the spool.
     pub rows: u64,
+}
+
+/// A GPU of the node. A number that the driver does not tell is absent.
+#[derive(Debug, Clone, Default)]
+pub struct GpuFigures {
+    /// The number that the node shows.
+    pub index: String,
+    /// The vendor's identity, its UUID.
+    pub uuid: String,
+    /// The name of its model.
+    pub name: String,
+    /// Whether a job can have it.
+    pub state: &'static str,
+    /// The job that has it; empty: none.
+    pub job: String,
+    /// Its use, percent.
+    pub utilization: Option<f64>,
+    /// Bytes of its memory: in use, and all.
+    pub memory: [Option<u64>; 2],
+    /// Temperature in degrees Celsius.
+    pub temperature: Option<f64>,
+    /// Power that it draws, watts.
+    pub power: Option<f64>,
+    /// Errors that the driver has reported.
+    pub xids: Option<u64>,
 }

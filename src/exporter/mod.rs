@@ -21,7 +21,7 @@ mod tls;
 use std::io;
 
 pub use counts::{Counts, Took};
-pub use figures::{Figures, HistoryFigures, JobFigures};
+pub use figures::{Figures, GpuFigures, HistoryFigures, JobFigures};
 pub use server::{Exporter, GetFigures};
 pub use tls::Tls;
 

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Counts, Figures, HistoryFigures, JobFigures};
+use super::{Counts, Figures, GpuFigures, HistoryFigures, JobFigures};
 use crate::sys::descriptors::open_descriptors;
 
 /// The text format of a page.
@@ -100,8 +100,19 @@ struct Now(Figures);
 impl Collector for Now {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let e = &mut encoder;
-        let Figures { jobs, slots, warm, workflows, output, audit, budgets, resolver, history, running } =
-            &self.0;
+        let Figures {
+            jobs,
+            slots,
+            warm,
+            workflows,
+            output,
+            audit,
+            budgets,
+            resolver,
+            history,
+            running,
+            gpus,
+        } = &self.0;
         gauges(e, "jobs", "Jobs that the node knows, by status", None, with("status", jobs))?;
         single(e, "job_slots", "Jobs that may run at the same time", None, ConstGauge::new(*slots))?;
         let sandboxes = [("ready", warm.0), ("wanted", warm.1)];
@@ -123,6 +134,9 @@ impl Collector for Now {
         single(e, "resolver_jobs", "Jobs that may ask for names", None, ConstGauge::new(resolver.1))?;
         if let Some(history) = history {
             of_history(e, history)?;
+        }
+        if !gpus.is_empty() {
+            of_gpus(e, gpus)?;
         }
         if let Some((written, lost)) = audit {
             let text = "Lines of the audit trail that were written";
@@ -160,6 +174,44 @@ fn of_history(e: &mut DescriptorEncoder<'_>, history: &HistoryFigures) -> fmt::R
     single(e, "history_lost", text, Some(&Unit::Bytes), ConstCounter::new(history.gaps.1))?;
     let text = "Commits and reads of persist that failed";
     single(e, "history_failures", text, None, ConstCounter::new(history.failures))
+}
+
+/// One series a GPU and metric; who has it is a label of one of them alone, so that the others go on when it changes hands.
+fn of_gpus(e: &mut DescriptorEncoder<'_>, gpus: &[GpuFigures]) -> fmt::Result {
+    let label = |gpu: &GpuFigures| vec![("gpu", gpu.index.clone()), ("uuid", gpu.uuid.clone())];
+    let with = |gpu: &GpuFigures, more: [(&'static str, &str); 2]| {
+        label(gpu).into_iter().chain(more.map(|(name, value)| (name, value.to_owned()))).collect::<Vec<_>>()
+    };
+    let shown = gpus.iter().map(|gpu| (with(gpu, [("name", &gpu.name), ("state", gpu.state)]), 1_u64));
+    gauges(e, "gpu_state", "GPUs that jobs can have, by state", None, shown)?;
+    let held = gpus.iter().filter(|gpu| !gpu.job.is_empty());
+    let held = held.map(|gpu| ([label(gpu), vec![("job", gpu.job.clone())]].concat(), 1_u64));
+    gauges(e, "gpu_job", "The job that has a GPU", None, held)?;
+    let figure = |of: fn(&GpuFigures) -> Option<f64>| {
+        gpus.iter().filter_map(move |gpu| Some((label(gpu), of(gpu)?))).collect::<Vec<_>>().into_iter()
+    };
+    let ratio = figure(|gpu| gpu.utilization.map(|percent| percent / 100.0));
+    gauges(e, "gpu_utilization", "Use of a GPU", Some(&Unit::Ratios), ratio)?;
+    let celsius = figure(|gpu| gpu.temperature);
+    gauges(e, "gpu_temperature", "Temperature of a GPU", Some(&Unit::Celsius), celsius)?;
+    let watts = Unit::Other("watts".to_owned());
+    gauges(e, "gpu_power", "Power that a GPU draws", Some(&watts), figure(|gpu| gpu.power))?;
+    let bytes = |which: usize| {
+        gpus.iter()
+            .filter_map(move |gpu| Some((label(gpu), gpu.memory[which]?)))
+            .collect::<Vec<_>>()
+            .into_iter()
+    };
+    gauges(e, "gpu_memory_used", "Memory of a GPU in use", Some(&Unit::Bytes), bytes(0))?;
+    gauges(e, "gpu_memory", "All memory of a GPU", Some(&Unit::Bytes), bytes(1))?;
+    let xids = gpus.iter().filter_map(|gpu| Some((label(gpu), gpu.xids?)));
+    let text = "Errors (Xid) that the driver has reported of a GPU";
+    let mut metric =
+        e.encode_descriptor("gpu_xid_errors", text, None, ConstCounter::new(0_u64).metric_type())?;
+    for (labels, count) in xids {
+        ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn with<'a>(
@@ -246,6 +298,17 @@ mod tests {
             resolver: (true, 2),
             history: Some(HistoryFigures { up: true, waiting: 5, ..HistoryFigures::default() }),
             running: vec![JobFigures { id: "f47".into(), name: "a\"\\\nb".into(), started: 1.5, rows: 7 }],
+            gpus: vec![GpuFigures {
+                index: "1".into(),
+                uuid: "GPU-1".into(),
+                name: "NVIDIA H200".into(),
+                state: "in_use",
+                job: "f47".into(),
+                utilization: Some(25.0),
+                memory: [Some(5), None],
+                xids: Some(2),
+                ..GpuFigures::default()
+            }],
         }
     }
 
@@ -273,10 +336,18 @@ mod tests {
             "joblet_grpc_calls_total{method=\"joblet.JobService/RunJob\",code=\"OK\"} 1",
             "joblet_output_bytes_total 10",
             "joblet_warm_sandbox_requests_total{outcome=\"hit\"} 1",
+            "joblet_gpu_state{gpu=\"1\",uuid=\"GPU-1\",name=\"NVIDIA H200\",state=\"in_use\"} 1",
+            "joblet_gpu_job{gpu=\"1\",uuid=\"GPU-1\",job=\"f47\"} 1",
+            "joblet_gpu_utilization_ratios{gpu=\"1\",uuid=\"GPU-1\"} 0.25",
+            "joblet_gpu_memory_used_bytes{gpu=\"1\",uuid=\"GPU-1\"} 5",
+            "joblet_gpu_xid_errors_total{gpu=\"1\",uuid=\"GPU-1\"} 2",
             "joblet_job_output_rows{job=\"f47\",name=\"a\\\"\\\\\\nb\"} 7",
         ] {
             assert!(open.lines().any(|l| l == line), "{line} is not in\n{open}");
         }
+        assert!(
+            !open.contains("joblet_gpu_temperature_celsius{") && !open.contains("joblet_gpu_memory_bytes{")
+        );
         assert!(open.ends_with("# EOF\n") && open.matches("# EOF").count() == 1);
         let old = page(&counts(), figures(), Format::Prometheus).unwrap();
         for line in [

@@ -3,9 +3,9 @@
 use super::device::Device;
 use crate::job::{GpuStrategy, GpuWish};
 
-/// How many of the devices have what the wish asks of each.
-pub fn fitting(devices: &[Device], wish: GpuWish) -> usize {
-    devices.iter().filter(|device| fits(device, wish)).count()
+/// How many of the usable devices have what the wish asks of each.
+pub fn fitting(devices: &[Device], is_usable: impl Fn(usize) -> bool, wish: GpuWish) -> usize {
+    devices.iter().enumerate().filter(|(at, device)| is_usable(*at) && fits(device, wish)).count()
 }
 
 /// Memory that is not known suffices for a wish that names none.
@@ -106,8 +106,9 @@ mod tests {
         let wish = GpuWish { count: 1, memory_mib: 16_000 };
         assert_eq!(choose(&sizes, |_| true, wish, GpuStrategy::BestFit), Some(vec![1]));
         assert_eq!(choose(&sizes, |_| true, wish, GpuStrategy::FirstFit), Some(vec![0]));
-        assert_eq!(fitting(&sizes, wish), 2);
-        assert_eq!(fitting(&sizes, GpuWish { count: 1, memory_mib: 0 }), 3);
+        assert_eq!(fitting(&sizes, |_| true, wish), 2);
+        assert_eq!(fitting(&sizes, |at| at > 0, wish), 1);
+        assert_eq!(fitting(&sizes, |_| true, GpuWish { count: 1, memory_mib: 0 }), 3);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{GpuError, Inventory};
 
 /// Most bytes of an answer: some hundred GPUs.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// This program itself, also where its file was replaced meanwhile (proc_pid_exe(5)).
 pub const PROGRAM: &str = "/proc/self/exe";
@@ -75,7 +75,7 @@ fn until_end(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<Option
 }
 
 /// Ends the process, and has it reaped by a thread: one that hangs in the driver ends when that lets go of it.
-fn leave(mut child: Child) {
+pub(super) fn leave(mut child: Child) {
     let _ = child.kill();
     let reap = move || drop(child.wait());
     // Without a thread it stays a zombie until this process ends.

@@ -29,6 +29,9 @@ pub enum GpuError {
         .0.as_secs()
     )]
     Hangs(Duration),
+    /// An earlier one has not come back from the driver.
+    #[error("a process that asked the GPU driver hangs in it; look at dmesg, and restart the host")]
+    StillHangs,
     /// It answered something else.
     #[error("the process that asks the GPU driver said: {0}")]
     Answer(String),

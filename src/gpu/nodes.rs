@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn missing_node_and_file_in_its_place_are_refused() {
         let dev = tempfile::tempdir().unwrap();
-        let lease = [GpuLease { index: 0, uuid: "GPU-1".into(), minor: 4 }];
+        let lease = [GpuLease { index: 0, uuid: "GPU-1".into(), minor: 4, lost: None }];
         let why = nodes(dev.path(), &lease).unwrap_err().to_string();
         assert!(why.contains("nvidia4") && why.contains("nvidia-modprobe"), "{why}");
         fs::write(dev.path().join("nvidia4"), "").unwrap();

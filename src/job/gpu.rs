@@ -66,6 +66,9 @@ pub struct GpuLease {
     pub uuid: String,
     /// The number of its device node.
     pub minor: u32,
+    /// The reason why it became useless while the job had it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
 }
 
 /// A device node of a job, beside those that every job has.
@@ -102,6 +105,30 @@ impl GpuStrategy {
             Self::Pack => "pack",
             Self::Spread => "spread",
             Self::BestFit => "best-fit",
+        }
+    }
+}
+
+/// The treatment of a GPU's memory between two jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuScrub {
+    /// Nothing of ours; the driver frees it.
+    #[default]
+    None,
+    /// As much of it is in use as when the GPU is idle, or no job gets it.
+    Verify,
+    /// That too, and then all of it is overwritten.
+    Zero,
+}
+
+impl GpuScrub {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Verify => "verify",
+            Self::Zero => "zero",
         }
     }
 }

@@ -21,9 +21,9 @@ use crate::api::{Reload, Rules, Server, StreamPump, reload, start_pump};
 use crate::audit::{self, Audit, Entry, Event, OnFull};
 use crate::config::Loaded;
 use crate::config::daemon::{AuditOnFull, DaemonConfig};
-use crate::daemon::command::{Command, CommandSender};
+use crate::daemon::command::{Command, CommandSender, GpuBoard, SeenGpu};
 use crate::daemon::{Daemon, assemble, notify};
-use crate::exporter::{Counts, Exporter, Figures, HistoryFigures, Tls};
+use crate::exporter::{Counts, Exporter, Figures, GpuFigures, HistoryFigures, Tls};
 use crate::persist::{Answer, Probe};
 use crate::{diag, doctor};
 
@@ -87,7 +87,8 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
                     config,
                     address,
                     counts,
-                    (daemon.commands(), audit.clone(), server.access()),
+                    (daemon.commands(), daemon.gpus()),
+                    (audit.clone(), server.access()),
                 )?);
             }
             let reload = Reload::new(loaded.path.clone(), config.clone(), server.access(), audit.clone());
@@ -172,7 +173,8 @@ fn start_exporter(
     config: &DaemonConfig,
     address: SocketAddr,
     counts: Counts,
-    (commands, audit, access): (CommandSender, Audit, Access),
+    (commands, gpus): (CommandSender, GpuBoard),
+    (audit, access): (Audit, Access),
 ) -> Result<Exporter, Failure> {
     let history = config.ipc.enabled.then(|| Probe::new(&config.persist.server.grpc_socket));
     let figures = move || {
@@ -183,6 +185,7 @@ fn start_exporter(
         Some(Figures {
             audit: audit.counters().map(|lines| (lines.written, lines.lost)),
             history: history.as_ref().map(ask_history),
+            gpus: gpus.all().into_iter().map(gpu_figures).collect(),
             ..figures
         })
     };
@@ -193,6 +196,23 @@ fn start_exporter(
     let exporter = Exporter::start(address, counts, Arc::new(figures), tls)?;
     say(Level::Info, "serving metrics", &[("address", &exporter.address())]);
     Ok(exporter)
+}
+
+/// One GPU, as the endpoint shows it.
+fn gpu_figures(SeenGpu { device, standing, measured }: SeenGpu) -> GpuFigures {
+    let (xids, figures) = measured.map(|found| (Some(found.xids), found.figures)).unwrap_or_default();
+    GpuFigures {
+        index: device.index.to_string(),
+        uuid: device.uuid,
+        name: device.name,
+        state: standing.state.as_str(),
+        job: standing.job.map(|job| job.to_string()).unwrap_or_default(),
+        utilization: figures.utilization,
+        memory: [figures.memory_used, figures.memory_total],
+        temperature: figures.temperature,
+        power: figures.power_draw,
+        xids,
+    }
 }
 
 /// The numbers of the history process, which may not answer.
@@ -219,8 +239,14 @@ fn start_server(
     let rules = rules.with_processes(daemon.most_processes());
     let (limits, user, network) = rules.usual();
     let (parts, files) = ((pump, daemon.relay()), (daemon.uploads(), daemon.installer()));
-    let server =
-        Server::start(config, daemon.commands(), rules, parts, files, (counts.clone(), audit.clone()))?;
+    let server = Server::start(
+        config,
+        (daemon.commands(), daemon.gpus()),
+        rules,
+        parts,
+        files,
+        (counts.clone(), audit.clone()),
+    )?;
     daemon.make_ready(limits, user, network);
     Ok(server)
 }

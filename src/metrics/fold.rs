@@ -111,6 +111,8 @@ fn merge(
                     merge(how, inner, values, &place, count);
                 }
             }
+            // A name, although it is a number.
+            index @ Value::Number(_) if key == "index" => drop(sums.insert(key, index)),
             Value::Number(new) => {
                 *count.entry(place).or_default() += 1;
                 let sum = match sums.get(&key) {
@@ -118,6 +120,17 @@ fn merge(
                     _ => new,
                 };
                 sums.insert(key, Value::Number(sum));
+            }
+            // GPUs, of which a job has the same ones from its beginning to its end.
+            Value::Array(values) => {
+                let old = sums.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+                let Value::Array(old) = old else { continue };
+                old.resize(values.len(), Value::Object(Map::new()));
+                for (at, (old, value)) in old.iter_mut().zip(values).enumerate() {
+                    if let (Value::Object(old), Value::Object(values)) = (old, value) {
+                        merge(how, old, values, &format!("{place}/{at}"), count);
+                    }
+                }
             }
             other => drop(sums.insert(key, other)),
         }
@@ -148,6 +161,13 @@ fn divide(sums: &mut Map<String, Value>, path: &str, count: &Counts) {
         let place = format!("{path}/{key}");
         match value {
             Value::Object(inner) => divide(inner, &place, count),
+            Value::Array(each) => {
+                for (at, one) in each.iter_mut().enumerate() {
+                    if let Value::Object(inner) = one {
+                        divide(inner, &format!("{place}/{at}"), count);
+                    }
+                }
+            }
             Value::Number(sum) => {
                 let n = count.get(&place).copied().unwrap_or(1).max(1);
                 let mean = match sum.as_u64() {
@@ -163,6 +183,7 @@ fn divide(sums: &mut Map<String, Value>, path: &str, count: &Counts) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample::Gpu;
     use super::super::sample::tests::{bare, sample};
     use super::*;
     use proptest::prelude::*;
@@ -197,6 +218,29 @@ mod tests {
             assert_eq!((memory.current, memory.usage_percent.is_some()), (expected, true));
             assert_eq!(one.io.unwrap().devices["259:0"].read_ops, if how == How::Sum { 3 } else { 1 });
         }
+    }
+
+    #[test]
+    fn figures_of_each_gpu_are_folded_and_its_number_is_not() {
+        let with = |seconds, used: [Option<u64>; 2]| {
+            let gpu = |at: usize| Gpu {
+                index: 5 + at as u32,
+                uuid: format!("GPU-{at}"),
+                memory_used: used[at],
+                utilization: Some(used[at].unwrap_or(0) as f64),
+                ..Gpu::default()
+            };
+            Sample { gpu: vec![gpu(0), gpu(1)], ..sample(seconds) }
+        };
+        let samples = || [with(0, [Some(10), None]), with(5, [Some(30), Some(7)])];
+        for (how, used) in [(How::Average, [20, 7]), (How::Least, [10, 7]), (How::Sum, [40, 7])] {
+            let [one] = over(how, None, samples()).try_into().unwrap();
+            let seen: Vec<_> = one.gpu.iter().map(|gpu| (gpu.index, gpu.memory_used)).collect();
+            assert_eq!(seen, [(5, Some(used[0])), (6, Some(used[1]))], "{how:?}");
+            assert_eq!(one.gpu[1].uuid, "GPU-1");
+        }
+        let [one] = over(How::Average, None, samples()).try_into().unwrap();
+        assert_eq!((one.gpu[0].utilization, one.gpu[1].utilization), (Some(20.0), Some(3.5)));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! and counts twice what two processes share. The network is that of the job's own namespace, read through a descriptor
 //! that was opened while its PID 1 lived, so that the last sample has it too.
 //!
+//! GPUs are measured elsewhere, by who knows their driver; a sample has what was measured of them last ([`GetGpus`]).
+//!
 //! # The file, version 1
 //!
 //! `<dataDir>/spool/<uuid>/metrics.jsonl` (0600): a JSON object a line, a line a [`Sample`], oldest first, each
@@ -48,7 +50,7 @@ pub use fold::{Fold, How};
 pub use history::{JobSamples, OpenSamples, SampleHistory};
 pub use sample::Sample;
 pub use sample_stream::{SampleQuery, SampleStream};
-pub use sampler::{Sampler, TakeLast, Watched};
+pub use sampler::{GetGpus, Sampler, TakeLast, Watched};
 pub use series::SeriesReader;
 
 /// A failure to take, store or read samples.

@@ -39,6 +39,9 @@ pub struct Sample {
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// The GPUs of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<Gpu>,
     /// The path of the job's cgroup.
     pub cgroup_path: String,
     /// The limits that the job requested.
@@ -284,6 +287,96 @@ pub struct Process {
     pub walk: Option<Walk>,
 }
 
+/// The driver's figures of one GPU of the job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gpu {
+    /// The number that the node shows.
+    pub index: u32,
+    /// The vendor's identity.
+    pub uuid: String,
+    /// The name of the model.
+    pub name: String,
+    /// Such as `9.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute_capability: Option<String>,
+    /// The version of the driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// Share of the last interval in which it computed, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<f64>,
+    /// Its memory in use, bytes, by whomever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_used: Option<u64>,
+    /// All of its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_total: Option<u64>,
+    /// Its memory that is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_free: Option<u64>,
+    /// `memory_used` in percent of `memory_total`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<f64>,
+    /// Use of its video encoder, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder_util: Option<f64>,
+    /// Use of its video decoder, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_util: Option<f64>,
+    /// Clock of its processors, MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sm_clock: Option<u64>,
+    /// Clock of its memory, MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_clock: Option<u64>,
+    /// MB/s that it receives over PCIe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie_throughput_rx: Option<f64>,
+    /// MB/s that it sends over PCIe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie_throughput_tx: Option<f64>,
+    /// Temperature of its processors, degrees Celsius.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Degrees Celsius of its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_memory: Option<f64>,
+    /// Power that it draws, watts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_draw: Option<f64>,
+    /// Power that it may draw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_limit: Option<f64>,
+    /// Percent of the fastest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan_speed: Option<f64>,
+    /// Memory errors that were corrected since the driver was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecc_errors_single: Option<u64>,
+    /// Memory errors that were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecc_errors_double: Option<u64>,
+    /// Errors that the driver has reported since the daemon watches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xid_errors: Option<u64>,
+    /// Pages of memory that are not used any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_pages: Option<u64>,
+    /// Bits of `nvmlClocksEventReasons`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle_reasons: Option<u64>,
+    /// Processes of the job on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes_count: Option<u64>,
+    /// Their memory on it, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes_memory: Option<u64>,
+    /// The mode that says how many processes may compute on it, in the words of nvidia-smi.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute_mode: Option<String>,
+}
+
 /// Sums over the job's processes, including its PID 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
@@ -357,6 +450,7 @@ pub(super) mod tests {
                 events: Some(0),
                 walk: Some(Walk { threads: 2, sleeping: 2, open_fds: 8, max_fds: 1024, ..Walk::default() }),
             }),
+            gpu: Vec::new(),
             cgroup_path: "/sys/fs/cgroup/joblet/job-f47ac10b-58cc-4372-a567-0e02b2c3d479".into(),
             limits: Limits { cpu: Some(50), memory: Some(536_870_912), io: None },
         }

@@ -18,7 +18,7 @@ use log::Level;
 use mio::{Events, Poll, Token, Waker};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::sample::{Limits, Sample, VERSION};
+use super::sample::{Gpu, Limits, Sample, VERSION};
 use super::series::{Series, interval};
 use super::source::{Readings, Scratch, Source};
 use super::{MetricsError, rates};
@@ -38,6 +38,9 @@ const TOGETHER: u32 = 50;
 /// Called with the number of bytes of a job's samples that may be read. It must not block.
 pub type Publish = Box<dyn Fn(u64) + Send>;
 
+/// Tells of a job's GPUs what was measured last; it gets the ids of the job's processes. It must not wait.
+pub type GetGpus = Box<dyn Fn(&[i32]) -> Vec<Gpu> + Send>;
+
 /// A running job to be sampled.
 pub struct Watched {
     /// The id of the job.
@@ -52,6 +55,8 @@ pub struct Watched {
     pub dir: PathBuf,
     /// How much its network has refused it.
     pub denials: Arc<AtomicU64>,
+    /// Where the figures of its GPUs come from; `None`: it has none.
+    pub gpus: Option<GetGpus>,
     /// The receiver of the number of readable bytes.
     pub publish: Publish,
 }
@@ -161,6 +166,7 @@ struct Job {
     limits: Limits,
     group: String,
     denials: Arc<AtomicU64>,
+    gpus: Option<GetGpus>,
     publish: Publish,
 }
 
@@ -261,7 +267,7 @@ impl<E> SamplerThread<E> {
 
 impl Job {
     fn open(job: Watched) -> Result<Job, MetricsError> {
-        let Watched { id: _, pid, group, limits, dir, denials, publish } = job;
+        let Watched { id: _, pid, group, limits, dir, denials, gpus, publish } = job;
         let failed = |source| MetricsError::Group { path: group.clone(), source };
         let source = Source::open(&group, pid).map_err(failed)?;
         let (series, before) = Series::open(&dir)?;
@@ -269,7 +275,7 @@ impl Job {
             publish(series.bytes());
         }
         let (limits, group) = (Limits::from(&limits), group.to_string_lossy().into_owned());
-        Ok(Job { source, series, before, limits, group, denials, publish })
+        Ok(Job { source, series, before, limits, group, denials, gpus, publish })
     }
 
     /// Takes a sample, stores it and returns the time to the next. A sample that cannot be stored is lost; one without
@@ -284,6 +290,7 @@ impl Job {
         if let Some(network) = &mut network {
             network.denials = self.denials.load(Ordering::Relaxed);
         }
+        let gpu = self.gpus.as_ref().map(|gpus| gpus(&self.source.processes(scratch)));
         let mut sample = Sample {
             version: VERSION,
             time_ns: now_ns(),
@@ -294,6 +301,7 @@ impl Job {
             io,
             network,
             process,
+            gpu: gpu.unwrap_or_default(),
             cgroup_path: self.group.clone(),
             limits: self.limits.clone(),
         };
@@ -363,6 +371,9 @@ mod tests {
                 limits,
                 dir: self.spool.path().to_owned(),
                 denials: Arc::default(),
+                gpus: Some(Box::new(|pids| {
+                    vec![Gpu { index: 3, processes_count: Some(pids.len() as u64), ..Gpu::default() }]
+                })),
                 publish: Box::new(move |bytes| {
                     let _ = publish.send(bytes);
                 }),

@@ -79,6 +79,11 @@ impl Source {
         }
     }
 
+    /// The job's processes; none, where they cannot be read.
+    pub fn processes(&self, scratch: &mut Scratch) -> Vec<i32> {
+        self.text(scratch, "cgroup.procs", |text| group::processes(text).collect()).unwrap_or_default()
+    }
+
     /// Whether the process is in the cgroup: only then its id is still that of the job's PID 1.
     fn has(&self, pid: i32) -> bool {
         self.text(&mut Scratch::default(), "cgroup.procs", |text| group::processes(text).any(|p| p == pid))

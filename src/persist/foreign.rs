@@ -120,6 +120,7 @@ fn sample(metric: &Metric) -> Sample {
         io: disk.map(|total| Io { total, ..Io::default() }),
         network: network.map(|total| Network { total, ..Network::default() }),
         process: None,
+        gpu: Vec::new(),
         cgroup_path: String::new(),
         limits: Default::default(),
     }

@@ -268,6 +268,11 @@ fn values(sample: &Sample, kind: &str) -> Vec<(&'static str, Option<f64>)> {
             ("io_read_ops", io.map(|io| io.read_ops as f64)),
             ("io_write_ops", io.map(|io| io.write_ops as f64)),
         ],
+        "gpu" => vec![
+            ("gpu_utilization", super::sample_message::event_gpus(sample).0),
+            ("gpu_memory_used", super::sample_message::event_gpus(sample).1.map(|bytes| bytes as f64)),
+            ("gpu_temperature", sample.gpu.iter().filter_map(|gpu| gpu.temperature).reduce(f64::max)),
+        ],
         _ => Vec::new(),
     }
 }

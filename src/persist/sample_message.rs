@@ -5,10 +5,10 @@ use protobuf::MessageField;
 use crate::job::JobId;
 use crate::metrics::Sample;
 use crate::metrics::pressure::Pressure;
-use crate::metrics::sample::{Cpu, Io, Limits, Memory, Network, Packets, Process, Traffic};
+use crate::metrics::sample::{Cpu, Gpu, Io, Limits, Memory, Network, Packets, Process, Traffic};
 use crate::pb::joblet::{
-    DeviceIOMetrics, JobCPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsEvent, JobMetricsSample,
-    JobNetworkMetrics, JobProcessMetrics, JobResourceLimits, NetworkInterfaceMetrics,
+    DeviceIOMetrics, JobCPUMetrics, JobGPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsEvent,
+    JobMetricsSample, JobNetworkMetrics, JobProcessMetrics, JobResourceLimits, NetworkInterfaceMetrics,
 };
 
 /// Converts one sample of a job.
@@ -22,6 +22,8 @@ pub fn message(id: JobId, sample: &Sample) -> JobMetricsSample {
         io: MessageField::from_option(sample.io.as_ref().map(io)),
         network: MessageField::from_option(sample.network.as_ref().map(network)),
         process: MessageField::from_option(sample.process.as_ref().map(process)),
+        gpu: sample.gpu.iter().map(gpu).collect(),
+        gpuAllocation: sample.gpu.iter().map(|gpu| signed(gpu.index)).collect(),
         cgroupPath: sample.cgroup_path.clone(),
         limits: MessageField::some(limits(&sample.limits)),
         ..JobMetricsSample::default()
@@ -32,6 +34,7 @@ pub fn message(id: JobId, sample: &Sample) -> JobMetricsSample {
 pub fn event(id: JobId, sample: &Sample) -> JobMetricsEvent {
     let disk = sample.io.as_ref().map(|io| io.total);
     let (network, memory) = (sample.network.as_ref(), sample.memory.as_ref());
+    let (gpu_percent, gpu_memory_bytes) = event_gpus(sample);
     JobMetricsEvent {
         timestamp: sample.time_ns,
         job_uuid: id.to_string(),
@@ -42,8 +45,63 @@ pub fn event(id: JobId, sample: &Sample) -> JobMetricsEvent {
         disk_write_bytes: disk.map(|total| large(total.write_bytes)),
         net_recv_bytes: network.map(|network| large(network.total.rx_bytes)),
         net_sent_bytes: network.map(|network| large(network.total.tx_bytes)),
+        gpu_percent,
+        gpu_memory_bytes,
         denials: network.map(|network| network.denials),
         ..JobMetricsEvent::default()
+    }
+}
+
+/// The mean use of a job's GPUs in percent, and their memory in use, which is the job's: it has them alone.
+pub(super) fn event_gpus(sample: &Sample) -> (Option<f64>, Option<i64>) {
+    let gpus = &sample.gpu;
+    (mean(gpus.iter().map(|gpu| gpu.utilization)), sum(gpus.iter().map(|gpu| gpu.memory_used)))
+}
+
+/// The mean of numbers; absent where one of them is, or there is none.
+fn mean(numbers: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let numbers: Vec<f64> = numbers.collect::<Option<_>>()?;
+    (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
+}
+
+/// The sum of numbers, likewise.
+fn sum(numbers: impl Iterator<Item = Option<u64>>) -> Option<i64> {
+    let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
+    (!numbers.is_empty()).then(|| large(numbers.iter().fold(0, |sum, number| sum.saturating_add(*number))))
+}
+
+fn gpu(gpu: &Gpu) -> JobGPUMetrics {
+    JobGPUMetrics {
+        index: signed(gpu.index),
+        uuid: gpu.uuid.clone(),
+        name: gpu.name.clone(),
+        computeCapability: gpu.compute_capability.clone().unwrap_or_default(),
+        driverVersion: gpu.driver_version.clone().unwrap_or_default(),
+        utilization: gpu.utilization,
+        memoryUsed: gpu.memory_used,
+        memoryTotal: gpu.memory_total,
+        memoryFree: gpu.memory_free,
+        memoryPercent: gpu.memory_percent,
+        encoderUtil: gpu.encoder_util,
+        decoderUtil: gpu.decoder_util,
+        smClock: gpu.sm_clock,
+        memoryClock: gpu.memory_clock,
+        pcieThroughputRx: gpu.pcie_throughput_rx,
+        pcieThroughputTx: gpu.pcie_throughput_tx,
+        temperature: gpu.temperature,
+        temperatureMemory: gpu.temperature_memory,
+        powerDraw: gpu.power_draw,
+        powerLimit: gpu.power_limit,
+        fanSpeed: gpu.fan_speed,
+        eccErrorsSingle: gpu.ecc_errors_single,
+        eccErrorsDouble: gpu.ecc_errors_double,
+        xidErrors: gpu.xid_errors,
+        retiredPages: gpu.retired_pages,
+        throttleReasons: gpu.throttle_reasons,
+        processesCount: gpu.processes_count,
+        processesMemory: gpu.processes_memory,
+        computeMode: gpu.compute_mode.clone().unwrap_or_default(),
+        ..JobGPUMetrics::default()
     }
 }
 

@@ -63,7 +63,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         unenforced: vec!["memory 512 MiB".into()],
         lease: Some(1_879_048_192),
         wire: None,
-        gpus: vec![GpuLease { index: 1, uuid: "GPU-1".into(), minor: 3 }],
+        gpus: vec![GpuLease { index: 1, uuid: "GPU-1".into(), minor: 3, lost: None }],
         egress: List::parse(&["a.org".into()]).ok(),
         denials: Some(Box::default()),
         process: Some(Process { pid: 77, start_time: 12_345 }),

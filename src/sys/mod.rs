@@ -2,7 +2,7 @@
 //!
 //! Each file wraps calls that neither rustix nor nix offers as safe ones: `clone3` on an own stack, `unshare` of
 //! one thread, `mount_setattr`, the number of open descriptors, loop devices, programs that decide about devices, the growth of an ext4, namespaces of a pidfd, project quotas, options of netlink sockets, user namespaces, probes
-//! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, the vendor's library about GPUs, an exit without exit handlers, writing dirty pages
+//! that change nothing, inherited descriptors, filters of system calls, gRPC on a socket of ours, the vendor's libraries about GPUs, an exit without exit handlers, writing dirty pages
 //! ahead. `mailbox`, `clock`, `removal`, `nftables` and the messages of `netlink` need no `unsafe`. A wrapper is safe or it is
 //! `unsafe fn` with its preconditions; nothing is "usually fine".
 
@@ -11,6 +11,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod clone;
+pub mod cuda;
 pub mod descriptors;
 pub mod exit;
 pub mod ext4;
@@ -22,6 +23,7 @@ pub mod mount;
 pub mod netlink;
 pub mod nftables;
 pub mod nvml;
+pub mod nvml_figures;
 pub mod pidfd;
 pub mod probe;
 pub mod quota;

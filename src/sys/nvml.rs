@@ -1,6 +1,7 @@
 //! NVML, the vendor's library about GPUs: loaded at run time, not linked (docs.nvidia.com, NVML API reference).
 //!
-//! Only the process `joblet gpus` calls this: what the library does there, a daemon must not do.
+//! Only the process `joblet gpus` calls this: what the library does there, a daemon must not do. Its measurements, and losses of
+//! GPUs, are read by [`nvml_figures`](super::nvml_figures).
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
@@ -11,23 +12,23 @@ const SUCCESS: c_int = 0;
 /// Bytes of the longest UUID and name (`NVML_DEVICE_UUID_V2_BUFFER_SIZE`, `NVML_DEVICE_NAME_V2_BUFFER_SIZE`).
 const TEXT: usize = 96;
 
-type Handle = *mut c_void;
+pub(super) type Handle = *mut c_void;
 type Call = unsafe extern "C" fn() -> c_int;
 type Count = unsafe extern "C" fn(*mut c_uint) -> c_int;
 type DriverText = unsafe extern "C" fn(*mut c_char, c_uint) -> c_int;
 type ByIndex = unsafe extern "C" fn(c_uint, *mut Handle) -> c_int;
 type DeviceText = unsafe extern "C" fn(Handle, *mut c_char, c_uint) -> c_int;
-type DeviceNumber = unsafe extern "C" fn(Handle, *mut c_uint) -> c_int;
-type DeviceMemory = unsafe extern "C" fn(Handle, *mut Memory) -> c_int;
+pub(super) type DeviceNumber = unsafe extern "C" fn(Handle, *mut c_uint) -> c_int;
+pub(super) type DeviceMemory = unsafe extern "C" fn(Handle, *mut Memory) -> c_int;
 type DevicePci = unsafe extern "C" fn(Handle, *mut Pci) -> c_int;
 
 /// `nvmlMemory_t`.
 #[repr(C)]
 #[derive(Default)]
-struct Memory {
-    total: u64,
-    free: u64,
-    used: u64,
+pub(super) struct Memory {
+    pub(super) total: u64,
+    pub(super) free: u64,
+    pub(super) used: u64,
 }
 
 /// `nvmlPciInfo_t`.
@@ -60,6 +61,7 @@ pub struct NvmlDevice {
 /// The functions of the library that are used. It stays loaded as long as the process.
 #[derive(Debug)]
 pub struct Nvml {
+    library: *mut c_void,
     shutdown: Call,
     count: Count,
     driver: DriverText,
@@ -67,7 +69,7 @@ pub struct Nvml {
     uuid: DeviceText,
     name: DeviceText,
     minor: DeviceNumber,
-    memory: DeviceMemory,
+    pub(super) memory: DeviceMemory,
     pci: DevicePci,
 }
 
@@ -84,6 +86,7 @@ impl Nvml {
         }
         let init: Call = function(library, c"nvmlInit_v2")?;
         let nvml = Nvml {
+            library,
             shutdown: function(library, c"nvmlShutdown")?,
             count: function(library, c"nvmlDeviceGetCount_v2")?,
             driver: function(library, c"nvmlSystemGetDriverVersion")?,
@@ -118,15 +121,36 @@ impl Nvml {
         checked("nvmlSystemGetDriverVersion", result).ok().and_then(|()| spelled(&text).ok())
     }
 
+    /// The library's handle of the GPU of this number, or its refusal, as a number and in words.
+    pub(super) fn handle(&self, index: u32) -> Result<Handle, (c_int, String)> {
+        let mut handle: Handle = std::ptr::null_mut();
+        // SAFETY: the library is bound, and `handle` lives until the call returns.
+        let found = unsafe { (self.by_index)(index, &raw mut handle) };
+        checked("nvmlDeviceGetHandleByIndex_v2", found).map_err(|why| (found, why))?;
+        Ok(handle)
+    }
+
+    /// The UUID of a GPU.
+    pub(super) fn uuid(&self, handle: Handle) -> Result<String, String> {
+        text_of(self.uuid, handle, "nvmlDeviceGetUUID")
+    }
+
+    /// The name of its model.
+    pub(super) fn name(&self, handle: Handle) -> Option<String> {
+        text_of(self.name, handle, "nvmlDeviceGetName").ok()
+    }
+
+    /// A function that libraries of some versions have. `F` must be the type that its documentation has for this name.
+    pub(super) fn optional<F: Copy>(&self, name: &CStr) -> Option<F> {
+        function(self.library, name).ok()
+    }
+
     /// The GPU of this number.
     ///
     /// # Errors
     /// The library's refusal: it has fallen off the bus, or may not be used.
     pub fn device(&self, index: u32) -> Result<NvmlDevice, String> {
-        let mut handle: Handle = std::ptr::null_mut();
-        // SAFETY: the library is bound, and `handle` lives until the call returns.
-        let found = unsafe { (self.by_index)(index, &raw mut handle) };
-        checked("nvmlDeviceGetHandleByIndex_v2", found)?;
+        let handle = self.handle(index).map_err(|(_, why)| why)?;
         let (mut minor, mut memory) = (0, Memory::default());
         // SAFETY: the handle is the library's own, and `minor` lives until the call returns.
         checked("nvmlDeviceGetMinorNumber", unsafe { (self.minor)(handle, &raw mut minor) })?;
@@ -161,7 +185,7 @@ impl Drop for Nvml {
 }
 
 /// Why dlopen(3) failed.
-fn load_error() -> String {
+pub(super) fn load_error() -> String {
     // SAFETY: no other thread of this process loads libraries.
     let text = unsafe { libc::dlerror() };
     if text.is_null() {
@@ -201,7 +225,7 @@ fn spelled(buffer: &[c_char]) -> Result<String, String> {
 }
 
 /// Words for the results that an administrator can do something about (`nvmlReturn_t`).
-fn checked(call: &str, result: c_int) -> Result<(), String> {
+pub(super) fn checked(call: &str, result: c_int) -> Result<(), String> {
     let why = match result {
         SUCCESS => return Ok(()),
         4 => "no permission",
@@ -209,6 +233,7 @@ fn checked(call: &str, result: c_int) -> Result<(), String> {
         8 => "external power is not attached",
         9 => "the driver is not loaded",
         15 => "the GPU has fallen off the bus",
+        16 => "the GPU needs a reset",
         18 => "the driver and the library have different versions; restart the host",
         _ => "refused",
     };

@@ -12,19 +12,24 @@ use super::security::{layer, layers, payload};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::rnx::Output;
 use crate::helper::skip::is_root;
-use crate::helper::wait::eventually;
+use crate::helper::wait::{eventually, holds};
 use crate::helper::workflow;
 
 const JOBLET: &str = env!("CARGO_BIN_EXE_joblet");
 
 /// Builds the library below `dir`.
-fn library(dir: &Path, flags: &[&str]) -> PathBuf {
+pub(super) fn library(dir: &Path, flags: &[&str]) -> PathBuf {
+    build(dir, "libnvidia-ml.so.1", "nvml.c", flags)
+}
+
+/// Builds one of the libraries of `tests/gpu` below `dir`.
+pub(super) fn build(dir: &Path, name: &str, source: &str, flags: &[&str]) -> PathBuf {
     let to = dir.join("nvml");
     fs::create_dir_all(&to).unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gpu/nvml.c");
+    let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gpu")).join(source);
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(to.join("libnvidia-ml.so.1"))
+        .arg(to.join(name))
         .args(flags)
         .arg(source)
         .status();
@@ -32,21 +37,29 @@ fn library(dir: &Path, flags: &[&str]) -> PathBuf {
     to
 }
 
-/// A node with two GPUs of 80 and 24 GiB, whose nodes are /dev/null and /dev/zero by other names.
-fn node() -> Node {
+/// A node with two GPUs of 80 and 24 GiB, whose nodes are /dev/full and /dev/zero by other names. The libraries tell what the files of `fake`
+/// below its directory say (`tests/gpu/nvml.c`).
+pub(super) fn node() -> Node {
+    node_with("")
+}
+
+/// The same with a word for the library, `FAKE_NVML`.
+pub(super) fn node_with(mode: &str) -> Node {
     let mut node = Node::set_up();
     let library = library(node.dir(), &[]);
+    fs::create_dir(node.dir().join("fake")).unwrap();
     let (dev, script) = (node.dir().join("dev"), node.dir().join("joblet-with-gpus"));
     fs::create_dir(&dev).unwrap();
     let text = format!(
         r#"#!/bin/sh
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH
 LD_LIBRARY_PATH={library}; export LD_LIBRARY_PATH
+FAKE_DIR={fake} FAKE_NVML={mode}; export FAKE_DIR FAKE_NVML
 exec unshare --mount --propagation private sh -ec '
     dev=$1 program=$2; shift 2
     mount -t tmpfs -o mode=755 tmpfs "$dev"
     cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/loop* "$dev"
-    mknod -m 666 "$dev"/nvidia4 c 1 3; mknod -m 666 "$dev"/nvidia5 c 1 5
+    mknod -m 666 "$dev"/nvidia4 c 1 7; mknod -m 666 "$dev"/nvidia5 c 1 5
     mknod -m 666 "$dev"/nvidiactl c 1 3; mknod -m 666 "$dev"/nvidia-uvm c 1 3
     mkdir "$dev"/pts "$dev"/shm
     mount --rbind /dev/pts "$dev"/pts; mount --rbind /dev/shm "$dev"/shm
@@ -55,6 +68,7 @@ exec unshare --mount --propagation private sh -ec '
     exec "$program" "$@"' sh {dev} {JOBLET} "$@"
 "#,
         library = library.display(),
+        fake = node.dir().join("fake").display(),
         dev = dev.display(),
     );
     fs::write(&script, text).unwrap();
@@ -64,14 +78,20 @@ exec unshare --mount --propagation private sh -ec '
     node
 }
 
-fn json(out: &Output) -> Value {
+pub(super) fn json(out: &Output) -> Value {
     serde_json::from_slice(&out.stdout).unwrap_or_else(|why| panic!("{why}: {}", out.text()))
 }
 
 /// The states of the GPUs, in the order of their numbers.
-fn states(d: &TestDaemon) -> Vec<String> {
+pub(super) fn states(d: &TestDaemon) -> Vec<String> {
     let found = json(&d.rnx(["--json", "gpu", "list"]));
     found["gpus"].as_array().unwrap().iter().map(|gpu| gpu["state"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until they are these: each is looked at before a job gets it.
+#[track_caller]
+pub(super) fn until_states(d: &TestDaemon, wanted: [&str; 2]) {
+    eventually(&format!("the GPUs are {wanted:?}"), || holds(states(d) == wanted));
 }
 
 fn indices(d: &TestDaemon, id: &str) -> Value {
@@ -82,7 +102,7 @@ fn indices(d: &TestDaemon, id: &str) -> Value {
 fn gpu_goes_to_one_job_and_the_next_one_waits_for_it() {
     needs!(is_root(), "needs root");
     let d = node().start();
-    assert_eq!(states(&d), ["free", "free"]);
+    until_states(&d, ["free", "free"]);
     let first = d.submit(["--gpu=1", "sleep", "1000"]);
     let second = d.submit(["--gpu=1", "--gpu-memory=16GB", "sleep", "1000"]);
     d.until_status(&first, "RUNNING");
@@ -108,7 +128,7 @@ fn gpu_goes_to_one_job_and_the_next_one_waits_for_it() {
     assert!(!said.lines().any(|line| line == "nvidia4"), "{said}");
     d.rnx(["job", "stop", &first]).ok();
     d.until_status(&both, "COMPLETED");
-    assert_eq!(states(&d), ["free", "free"]);
+    until_states(&d, ["free", "free"]);
     d.stop();
 }
 
@@ -126,6 +146,7 @@ impl IntoList for i32 {
 fn job_has_its_nodes_alone_and_each_wall_is_read_back() {
     needs!(is_root(), "needs root");
     let d = node().start();
+    until_states(&d, ["free", "free"]);
     let look = "head -c 4 /dev/nvidia5 | od -An -tx1; echo x >/dev/nvidiactl && echo written; \
                 mknod /tmp/n c 1 5 || echo refused; rm /dev/nvidia5 || echo kept; tty -s <>/dev/ptmx && echo terminal; \
                 echo shared >/dev/shm/x && echo memory; exec sleep 1000";
@@ -164,14 +185,14 @@ fn gpus_of_a_killed_daemon_stay_with_their_jobs() {
     d.until_status(&id, "RUNNING");
     let both = d.submit(["--gpu=2", "true"]);
     let d = d.crash().start();
-    assert_eq!(states(&d), ["in_use", "free"]);
+    until_states(&d, ["in_use", "free"]);
     assert_eq!(indices(&d, &id), 0.into_list());
     let listed = json(&d.rnx(["--json", "gpu", "list"]));
     assert_eq!(listed["gpus"][0]["job_uuid"], Value::from(id.clone()));
     assert_eq!(d.status(&both)["status"], "INITIALIZING");
     d.rnx(["job", "stop", &id]).ok();
     d.until_status(&both, "COMPLETED");
-    assert_eq!(states(&d), ["free", "free"]);
+    until_states(&d, ["free", "free"]);
     d.stop();
 }
 
@@ -184,7 +205,7 @@ fn failed_start_and_impossible_wish_leave_no_gpu_behind() {
     assert!(refused.stderr.contains("not enough GPUs available: need 3 GPUs, have 2"), "{}", refused.text());
     let refused = d.rnx(["job", "run", "--gpu=2", "--gpu-memory=40GB", "true"]);
     assert!(refused.stderr.contains("have 1 on this node"), "{}", refused.text());
-    eventually("both are free", || (states(&d) == ["free", "free"]).then_some(()));
+    until_states(&d, ["free", "free"]);
     let text = "jobs:\n  train:\n    command: sh\n    args: [-c, 'echo $NVIDIA_VISIBLE_DEVICES']\n    \
                 resources: {gpu_count: 2}\n";
     let flow = workflow::finish(&d, text, "COMPLETED");

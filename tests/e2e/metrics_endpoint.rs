@@ -40,7 +40,7 @@ fn ask(address: SocketAddr, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-fn page(address: SocketAddr) -> String {
+pub(super) fn page(address: SocketAddr) -> String {
     ask(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::Refusal;
+use super::{Refusal, gpu};
+use crate::daemon::command::GpuBoard;
 use crate::job::InvalidField;
 use crate::monitor::process::Shown;
 use crate::monitor::{Cloud, Part, Parts, Sample, block, disk, host, interface, sample::Rates};
@@ -51,8 +52,8 @@ pub(in crate::api) fn hidden() -> SystemStatusRes {
 }
 
 /// The status of the host.
-pub(in crate::api) fn status(sample: &Sample, node: &str) -> SystemStatusRes {
-    let all = metrics(sample, node);
+pub(in crate::api) fn status(sample: &Sample, node: &str, gpus: &GpuBoard) -> SystemStatusRes {
+    let all = metrics(sample, node, gpus);
     SystemStatusRes {
         timestamp: all.timestamp,
         available: true,
@@ -64,14 +65,16 @@ pub(in crate::api) fn status(sample: &Sample, node: &str) -> SystemStatusRes {
         io: all.io,
         processes: all.processes,
         cloud: all.cloud,
+        gpus: all.gpus,
         server_version: Some(version()).into(),
         ..SystemStatusRes::default()
     }
 }
 
 /// One message of a stream: the host and its cloud, and the parts that the stream asks for.
-pub(in crate::api) fn metrics(sample: &Sample, node: &str) -> SystemMetricsRes {
+pub(in crate::api) fn metrics(sample: &Sample, node: &str, gpus: &GpuBoard) -> SystemMetricsRes {
     let has = |part| sample.parts.has(part);
+    let all = sample.parts == Parts::ALL;
     SystemMetricsRes {
         timestamp: time(sample.time_ns.div_euclid(1_000_000_000)),
         host: Some(host_info(sample, node)).into(),
@@ -82,6 +85,7 @@ pub(in crate::api) fn metrics(sample: &Sample, node: &str) -> SystemMetricsRes {
         io: has(Part::Io).then(|| io(sample)).into(),
         processes: has(Part::Process).then(|| processes(sample)).into(),
         cloud: sample.cloud.as_ref().map(cloud).into(),
+        gpus: if all { gpus.all().into_iter().map(gpu::one).collect() } else { Vec::new() },
         ..SystemMetricsRes::default()
     }
 }
@@ -306,7 +310,7 @@ mod tests {
         let files = Files::default();
         let of = |parts| {
             let (before, now) = (files.read(parts).unwrap(), files.read(parts).unwrap());
-            metrics(&Sample::between(&files, &before, &now, parts, None), "node-1")
+            metrics(&Sample::between(&files, &before, &now, parts, None), "node-1", &GpuBoard::default())
         };
         let all = of(Parts::ALL);
         assert!(all.cpu.is_some() && all.memory.is_some() && all.io.is_some() && all.processes.is_some());

@@ -360,14 +360,18 @@ struct End {
 }
 
 impl End {
-    /// The end of a job; one that goes on has at most a note.
+    /// The end of a job, with its note; one that goes on has that at most.
     fn of(view: &JobView) -> Self {
         let goes_on = || End { message: view.note.clone(), ..End::default() };
         view.ending.as_ref().map_or_else(goes_on, |e| End {
             code: e.code,
             signal: e.signal,
             reason: e.reason.as_str().to_owned(),
-            message: e.message.clone(),
+            message: [e.message.as_str(), view.note.as_str()]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
         })
     }
 }

@@ -55,7 +55,7 @@ fn view() -> JobView {
         egress: None,
         denials: 7,
         unenforced: vec!["memory".into()],
-        gpus: vec![GpuLease { index: 2, uuid: "GPU-2".into(), minor: 5 }],
+        gpus: vec![GpuLease { index: 2, uuid: "GPU-2".into(), minor: 5, lost: None }],
         ports: vec![Published::parse("8080:80").unwrap()],
         queue_position: 3,
         wait_reason: "waits".into(),

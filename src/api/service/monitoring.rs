@@ -11,6 +11,7 @@ use crate::api::convert::host;
 use crate::api::limits::{CallLimits, Kind};
 use crate::api::{StreamPump, bridge, status};
 use crate::config::daemon::Monitoring;
+use crate::daemon::command::GpuBoard;
 use crate::monitor::{Feed, Parts, Sample, Watcher};
 use crate::pb::joblet::{EmptyRequest, StreamMetricsReq, SystemMetricsRes, SystemStatusRes};
 use crate::pb::joblet_grpc::MonitoringService;
@@ -25,6 +26,8 @@ pub(in crate::api) struct Host {
     pub(in crate::api) interval: Duration,
     /// The name of the node.
     pub(in crate::api) node: Arc<str>,
+    /// The GPUs of the node.
+    pub(in crate::api) gpus: GpuBoard,
     pub(in crate::api) pump: StreamPump,
     pub(in crate::api) call_limits: CallLimits,
 }
@@ -43,7 +46,7 @@ impl MonitoringService for Host {
         req: RequestStream<EmptyRequest>,
         sink: ClientStreamingSink<SystemStatusRes>,
     ) {
-        let Host { watcher, node, call_limits, .. } = self.clone();
+        let Host { watcher, node, gpus, call_limits, .. } = self.clone();
         bridge::serve(&ctx, call_limits.acquire(&ctx, Kind::Look), req, sink, move |_| async move {
             let Some(watcher) = watcher else { return Ok(host::hidden()) };
             let (answer, asked) = oneshot::channel();
@@ -52,7 +55,7 @@ impl MonitoringService for Host {
                 return Err(too_many());
             }
             match asked.await {
-                Ok(Ok(sample)) => Ok(host::status(&sample, &node)),
+                Ok(Ok(sample)) => Ok(host::status(&sample, &node, &gpus)),
                 Ok(Err(why)) => Err(unreadable(&why)),
                 Err(_) => Err(unreadable("the thread that looks at the host is gone")),
             }
@@ -65,7 +68,7 @@ impl MonitoringService for Host {
         req: RequestStream<StreamMetricsReq>,
         sink: DuplexSink<SystemMetricsRes>,
     ) {
-        let Host { watcher, interval, node, pump, call_limits } = self.clone();
+        let Host { watcher, interval, node, gpus, pump, call_limits } = self.clone();
         let permit = call_limits.acquire(&ctx, Kind::Stream);
         let open = move |request: StreamMetricsReq| {
             let watcher = watcher.ok_or_else(|| {
@@ -74,7 +77,7 @@ impl MonitoringService for Host {
             })?;
             let (seconds, parts) =
                 host::wanted(&request, interval.as_secs()).map_err(|refusal| status::of_refusal(&refusal))?;
-            HostStream::open(&watcher, Duration::from_secs(seconds), parts, node)
+            HostStream::open(&watcher, Duration::from_secs(seconds), parts, (node, gpus))
         };
         ctx.spawn(stream::follow_source(pump, permit, req, open, sink));
     }
@@ -93,14 +96,20 @@ struct HostStream {
     feed: Feed,
     watermark: Arc<Watermark>,
     node: Arc<str>,
+    gpus: GpuBoard,
 }
 
 impl HostStream {
-    fn open(watcher: &Watcher, interval: Duration, parts: Parts, node: Arc<str>) -> Result<Self, RpcStatus> {
+    fn open(
+        watcher: &Watcher,
+        interval: Duration,
+        parts: Parts,
+        (node, gpus): (Arc<str>, GpuBoard),
+    ) -> Result<Self, RpcStatus> {
         let watermark = Watermark::new();
         let moved = watermark.clone();
         let feed = watcher.follow(interval, parts, Box::new(move || moved.notify())).ok_or_else(too_many)?;
-        Ok(HostStream { feed, watermark, node })
+        Ok(HostStream { feed, watermark, node, gpus })
     }
 }
 
@@ -113,7 +122,7 @@ impl Source for HostStream {
     }
 
     fn next(&mut self) -> Result<Next<SystemMetricsRes>, RpcStatus> {
-        let message = |sample: Arc<Sample>| host::metrics(&sample, &self.node);
+        let message = |sample: Arc<Sample>| host::metrics(&sample, &self.node, &self.gpus);
         match self.feed.take() {
             None => Ok(Next::Pending),
             Some(Ok(sample)) => Ok(Next::Item(message(sample))),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::GpuStrategy;
+use crate::job::{GpuScrub, GpuStrategy};
 
 /// The section `gpu:`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -12,4 +12,6 @@ pub struct Gpu {
     pub enabled: bool,
     /// Which of the free GPUs a job gets.
     pub allocation_strategy: GpuStrategy,
+    /// The treatment of a GPU's memory between two jobs.
+    pub scrub: GpuScrub,
 }

@@ -31,6 +31,7 @@ pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
         resolver: core.node.resolver.figures(),
         history: None,
         running,
+        gpus: Vec::new(),
     }));
 }
 

@@ -43,6 +43,7 @@ use super::lifecycle;
 
 pub(super) use egress::on_changed as on_egress_changed;
 pub(super) use feed::feed_workflows;
+pub(super) use gpu::on_fact as on_gpu_fact;
 pub(super) use run_workflow::SEALED;
 
 pub use request::{
@@ -50,8 +51,9 @@ pub use request::{
     NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
 };
 
+pub use crate::gpu::{Board as GpuBoard, Seen as SeenGpu};
 pub use built_tree::BuiltTree;
-pub use gpu_view::{GpuView, GpusView};
+pub use gpu_view::GpusView;
 pub use pause_state::PauseState;
 pub use runtime_view::{RuntimeView, RuntimesRemoved};
 pub use sender::CommandSender;
@@ -113,7 +115,8 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
         Command::Pause { job, paused, answer } => pause::handle(core, &job, paused, answer),
         Command::SetTimeout { job, left, answer } => pause::set_timeout(core, &job, left, answer),
-        Command::ListGpus { answer } => gpu::list(core, answer),
+        Command::ListGpus { answer } => drop(answer.send(Ok(gpu::view(core)))),
+        Command::ResetGpu { gpu, answer } => gpu::reset(core, &gpu, answer),
         Command::Figures { answer } => figures::handle(core, answer),
         Command::ListRuntimes { answer } => core.supply.runtimes.list(answer),
         Command::GetRuntime { runtime, answer } => core.supply.runtimes.show(&runtime, answer),

@@ -303,6 +303,13 @@ pub enum Command {
         /// The GPUs with their jobs.
         answer: Answer<GpusView>,
     },
+    /// Give a GPU to jobs again that is lost or held back. Answered when that is written down.
+    ResetGpu {
+        /// Its number or its UUID, as it was given.
+        gpu: String,
+        /// All GPUs then.
+        answer: Answer<GpusView>,
+    },
     /// Show all volumes.
     ListVolumes {
         /// The volumes with the numbers of their jobs.

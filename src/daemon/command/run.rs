@@ -14,7 +14,7 @@ use crate::daemon::jobs::{Job, Lane, Share, Slot};
 use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
 };
-use crate::daemon::provision::{Gpus, Ports, Runtime};
+use crate::daemon::provision::{Ports, Runtime};
 use crate::daemon::spawner::{InputSource, JobSandbox};
 use crate::daemon::staging;
 use crate::diag;
@@ -164,8 +164,11 @@ fn admit(
         None if scheduled => Admitted::Scheduled,
         None => match place(core, &spec) {
             None => Admitted::Queued,
-            Some((slot, gpus)) => match published_sandbox(core, &spec, supplied.ports.take()) {
-                Ok(sandbox) => Admitted::Starts(sandbox.with_gpus(gpus), slot),
+            Some(slot) => match published_sandbox(core, &spec, supplied.ports.take()) {
+                Ok(sandbox) => {
+                    let gpus = spec.gpus.and_then(|wish| core.supply.take_gpus(sandbox.id(), wish));
+                    Admitted::Starts(sandbox.with_gpus(gpus), slot)
+                }
                 Err(why) => Admitted::Refused(why),
             },
         },
@@ -173,13 +176,9 @@ fn admit(
     accept(core, spec, unenforced, supplied, admitted, answer)
 }
 
-/// A slot for a job that starts at once, with its GPUs; `None`: it waits.
-fn place(core: &mut Core, spec: &JobSpec) -> Option<(Slot, Option<Gpus>)> {
-    if !core.has_place(spec) {
-        return None;
-    }
-    let slot = core.slots.take(Lane::of(spec))?;
-    Some((slot, spec.gpus.and_then(|wish| core.supply.take_gpus(wish))))
+/// A slot for a job that starts at once, whose GPUs are free; `None`: it waits.
+fn place(core: &mut Core, spec: &JobSpec) -> Option<Slot> {
+    if core.has_place(spec) { core.slots.take(Lane::of(spec)) } else { None }
 }
 
 /// The limits of a job that this host cannot keep, in words; and why the job is refused, if it is.

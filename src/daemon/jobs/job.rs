@@ -426,9 +426,19 @@ impl Job {
             queue_position: position.unwrap_or(0),
             wait_reason: self.wait_reason(position.is_some(), slots),
             address: self.address(),
-            note: if self.trace.lost_network { LOST_NETWORK.to_owned() } else { String::new() },
+            note: self.note(),
             dependencies: Vec::new(),
         }
+    }
+
+    /// What it has lost while it had it.
+    fn note(&self) -> String {
+        let network = self.trace.lost_network.then(|| LOST_NETWORK.to_owned());
+        let lost = |gpu: &GpuLease| {
+            let why = gpu.lost.as_ref()?;
+            Some(format!("GPU {} was lost while the job had it: {why}", gpu.index))
+        };
+        network.into_iter().chain(self.trace.gpus.iter().filter_map(lost)).collect::<Vec<_>>().join("; ")
     }
 
     /// The ports of the host that reach it now.

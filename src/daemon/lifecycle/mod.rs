@@ -37,7 +37,7 @@ pub(super) use pooling::{
 pub(super) use recording::{answer_starters, on_recorded, save};
 pub(super) use running::{kill_after, on_init_event, on_output_complete, on_report_event};
 pub(super) use shutdown::{begin as begin_shutdown, end_holders, is_idle};
-pub(super) use standing::leave_queues;
+pub(super) use standing::{grant_slots, leave_queues};
 pub(super) use starting::{cold_sandbox, end_stuck, hand_over, on_started};
 pub(super) use waiting::{enqueue, on_due, on_staged, put_aside, wait_for_time};
 pub(super) use workflows::save_workflow;

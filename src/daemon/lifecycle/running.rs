@@ -15,6 +15,7 @@ use super::recording::answer_starters;
 use super::workflows::on_job_running;
 use crate::daemon::command_line;
 use crate::daemon::core::Core;
+use crate::daemon::gpus::sample_source;
 use crate::daemon::history::Added;
 use crate::daemon::timers::Timer;
 use crate::diag;
@@ -133,6 +134,7 @@ pub(super) fn watch_use(core: &mut Core, id: JobId) {
         limits: job.spec.limits.clone(),
         dir: core.node.spool.join(id.to_string()),
         denials: job.reach.counted.clone(),
+        gpus: sample_source(core.supply.gpus.board(), &job.trace.gpus),
         publish: Box::new(move |bytes| samples.publish(bytes)),
     });
 }

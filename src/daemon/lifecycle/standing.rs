@@ -7,7 +7,7 @@ use crate::job::state::{Fact, State};
 
 /// Gives free slots to the jobs that wait longest. A job whose inputs are still being written holds up the others: it
 /// was first.
-pub(super) fn grant_slots(core: &mut Core) {
+pub(in crate::daemon) fn grant_slots(core: &mut Core) {
     while !core.shutdown.begun
         && let gpus = next_has_gpus(core)
         && let Some(first) = core.slots.first(gpus)
@@ -17,7 +17,7 @@ pub(super) fn grant_slots(core: &mut Core) {
     {
         job.standing = Standing::Running(slot);
         // Now, so that no other job gets them before this one starts.
-        job.held.gpus = job.spec.gpus.and_then(|wish| core.supply.take_gpus(wish));
+        job.held.gpus = job.spec.gpus.and_then(|wish| core.supply.take_gpus(id, wish));
         core.jobs.note(id, Fact::SlotGranted);
     }
 }

@@ -118,7 +118,8 @@ pub(in crate::daemon) fn hand_over(
     let (mut claims, mut counted) = (Arc::default(), Arc::default());
     if let Some(job) = core.jobs.get_mut(id) {
         let process = sandbox.process();
-        let (host_id, wire, gpus) = (sandbox.host_id(), sandbox.wire(), sandbox.gpus());
+        let (host_id, wire, gpus) =
+            (sandbox.host_id(), sandbox.wire(), core.supply.gpus.marked(sandbox.gpus()));
         job.trace = Trace { host_id, wire, gpus, process, ..Trace::default() };
         claims = job.durability.claims.clone();
         counted = job.reach.counted.clone();

@@ -8,7 +8,7 @@ use super::{Adoption, Asked, Kind, Mounts, Named, Node, Supply};
 use crate::cgroup::JobCgroup;
 use crate::daemon::token::Token;
 use crate::gpu;
-use crate::job::{DeviceNode, GpuLease, GpuWish, JobSpec};
+use crate::job::{DeviceNode, GpuLease, GpuWish, JobId, JobSpec};
 
 /// The GPUs that one job has.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ pub(in crate::daemon) fn variables(spec: &JobSpec, leases: &[GpuLease]) -> Vec<(
 
 impl Supply {
     /// Free GPUs for a job; `None` where too few are free.
-    pub(in crate::daemon) fn take_gpus(&mut self, wish: GpuWish) -> Option<Gpus> {
-        let (leases, held) = self.gpus.take(wish)?;
+    pub(in crate::daemon) fn take_gpus(&mut self, id: JobId, wish: GpuWish) -> Option<Gpus> {
+        let (leases, held) = self.gpus.take(id, wish)?;
         Some(Gpus { leases, nodes: Vec::new(), _held: held })
     }
 
@@ -95,7 +95,7 @@ impl Kind for Gpus {
     }
 
     fn adopt(from: &mut Adoption<'_>) -> Option<Self> {
-        let held = from.supply.gpus.inherit(from.gpus);
+        let held = from.supply.gpus.inherit(from.id, from.gpus);
         // The host's nodes stand there as long as its driver, which the job has in use.
         let nodes = gpu::nodes(Path::new("/dev"), from.gpus).unwrap_or_default();
         (!from.gpus.is_empty()).then(|| Gpus { leases: from.gpus.to_vec(), nodes, _held: held })

@@ -10,7 +10,7 @@
 //! | [`ports`]: ports of the host that reach it, and the way into its network | ports by the loop, before the start; the way when somebody comes | at once: another job may have them |
 //! | [`mounts`]: the mount namespace | with the clone | closed by the cleanup thread: the kernel takes the mounts apart then |
 //! | [`volumes`]: mounts of volumes for it alone | by a spawner, before the payload starts | with the mounts |
-//! | [`gpus`]: GPUs for it alone | by the loop, before the start; their nodes by a spawner | at once: no process of the job lives then |
+//! | [`gpus`]: GPUs for it alone | by the loop, before the start; their nodes by a spawner | at once: no process of the job lives then; the next job has them after a look |
 //! | [`runtime`]: the right to its runtime, or to the root in which it builds one | by the loop, at its acceptance | at once: the runtime may be removed then |
 //! | [`exit_file`]: the file that PID 1 writes at the end | with the clone | removed by the cleanup thread |
 //! | [`note`]: the file about what its network has refused | by a spawner, before the clone | removed by the cleanup thread |

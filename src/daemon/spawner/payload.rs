@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn gpus_are_named_by_uuid_and_a_client_may_say_otherwise() {
-        let lease = |n: u32| GpuLease { index: n, uuid: format!("GPU-{n}"), minor: n };
+        let lease = |n: u32| GpuLease { index: n, uuid: format!("GPU-{n}"), minor: n, lost: None };
         let spec = JobSpec { gpus: GpuWish::new(2, 4096).unwrap(), ..JobSpec::bare() };
         let inputs = JobInputs {
             environment: vec![("NVIDIA_VISIBLE_DEVICES".into(), "none".into())],

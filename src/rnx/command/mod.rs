@@ -24,6 +24,7 @@ mod cp;
 mod dashboard;
 pub(crate) mod glob;
 mod gpu_list;
+mod gpu_reset_state;
 mod help;
 mod job_cancel;
 mod job_clock;
@@ -123,6 +124,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &runtime_validate::COMMAND,
     &runtime_remove::COMMAND,
     &gpu_list::COMMAND,
+    &gpu_reset_state::COMMAND,
     &top::COMMAND,
     &monitor_status::COMMAND,
     &monitor_top::COMMAND,

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::terminal::one_line;
 use crate::pb::joblet::{
-    DeviceIOMetrics, JobCPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsSample, JobNetworkMetrics,
-    JobProcessMetrics, NetworkInterfaceMetrics,
+    DeviceIOMetrics, JobCPUMetrics, JobGPUMetrics, JobIOMetrics, JobMemoryMetrics, JobMetricsSample,
+    JobNetworkMetrics, JobProcessMetrics, NetworkInterfaceMetrics,
 };
 
 /// The text for a number that the host cannot provide.
@@ -30,7 +30,29 @@ pub(crate) fn text(sample: &JobMetricsSample) -> String {
     if !more.is_empty() {
         let _ = writeln!(text, "{}", more.join(", "));
     }
-    text
+    text + &sample.gpu.iter().map(gpu_line).collect::<String>()
+}
+
+/// One GPU of the job.
+pub(crate) fn gpu_line(gpu: &JobGPUMetrics) -> String {
+    let of = |number: Option<String>| number.unwrap_or_else(|| ABSENT.into());
+    let memory = |number: Option<u64>| of(number.map(|number| bytes(number as f64)));
+    let mut text = format!(
+        "GPU {}: {}, Memory: {} of {}, Job: {}, Temperature: {}, Power: {}",
+        gpu.index,
+        of(gpu.utilization.map(percent)),
+        memory(gpu.memoryUsed),
+        memory(gpu.memoryTotal),
+        memory(gpu.processesMemory),
+        of(gpu.temperature.map(|degrees| format!("{degrees:.0}C"))),
+        of(gpu.powerDraw.map(|watts| format!("{watts:.0}W"))),
+    );
+    // Unused bits, and idle (1), slow nothing down that wants to run.
+    let throttled = gpu.throttleReasons.filter(|reasons| reasons & !1 != 0);
+    let _ = throttled.map(|reasons| write!(text, ", Throttled: {reasons:#x}"));
+    let errors = [gpu.eccErrorsDouble, gpu.xidErrors].into_iter().flatten().fold(0, u64::saturating_add);
+    let _ = (errors > 0).then(|| write!(text, ", Errors: {errors}"));
+    text + "\n"
 }
 
 /// Lines beyond those of the API reference.
@@ -106,6 +128,9 @@ pub(crate) fn json(sample: &JobMetricsSample) -> Value {
     put("io", sample.io.as_ref().map(io));
     put("network", sample.network.as_ref().map(network));
     put("process", sample.process.as_ref().map(process));
+    let gpus = (!sample.gpu.is_empty()).then(|| sample.gpu.iter().map(gpu).collect());
+    put("gpu", gpus);
+    put("gpuAllocation", (!sample.gpu.is_empty()).then(|| json!(sample.gpuAllocation)));
     put("cgroupPath", Some(json!(sample.cgroupPath)));
     put("limits", sample.limits.as_ref().map(|l| json!({"cpu": l.cpu, "memory": l.memory, "io": l.io})));
     Value::Object(object)
@@ -161,6 +186,20 @@ fn process(m: &JobProcessMetrics) -> Value {
     fields!(m: current max events threads running sleeping stopped zombie openFDs maxFDs)
 }
 
+fn gpu(m: &JobGPUMetrics) -> Value {
+    let mut whole = fields!(m: index uuid name computeCapability driverVersion computeMode);
+    let numbers = [
+        fields!(m: utilization memoryUsed memoryTotal memoryFree memoryPercent encoderUtil decoderUtil smClock
+            memoryClock processesCount processesMemory),
+        fields!(m: pcieThroughputRx pcieThroughputTx temperature temperatureMemory powerDraw powerLimit fanSpeed
+            eccErrorsSingle eccErrorsDouble xidErrors retiredPages throttleReasons),
+    ];
+    if let Some(all) = whole.as_object_mut() {
+        all.extend(numbers.into_iter().filter_map(|part| part.as_object().cloned()).flatten());
+    }
+    whole
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +213,24 @@ mod tests {
         (net.totalRxDropped, net.totalTxDropped, net.denials) = (2, 3, 7);
         assert_eq!(additions(&sample), ["Packets Dropped: 5", "Denials: 7"]);
         assert_eq!(json(&sample)["network"]["denials"], 7);
+    }
+
+    #[test]
+    fn each_gpu_has_a_line_and_what_is_unknown_is_marked() {
+        let mut gpu = JobGPUMetrics { index: 1, memoryTotal: Some(80 << 30), ..Default::default() };
+        let line = "GPU 1: n/a, Memory: n/a of 80GB, Job: n/a, Temperature: n/a, Power: n/a";
+        assert_eq!(gpu_line(&gpu), format!("{line}\n"));
+        (gpu.throttleReasons, gpu.xidErrors) = (Some(1), Some(0));
+        assert_eq!(gpu_line(&gpu), format!("{line}\n"));
+        (gpu.throttleReasons, gpu.xidErrors) = (Some(0x21), Some(2));
+        assert_eq!(gpu_line(&gpu), format!("{line}, Throttled: 0x21, Errors: 2\n"));
+        let sample = JobMetricsSample { gpu: vec![gpu], gpuAllocation: vec![1], ..Default::default() };
+        let json = json(&sample);
+        assert_eq!(
+            (&json["gpu"][0]["memoryTotal"], &json["gpuAllocation"][0]),
+            (&(80u64 << 30).into(), &1.into())
+        );
+        assert!(json["gpu"][0].get("temperature").is_none(), "{json}");
     }
 
     #[test]

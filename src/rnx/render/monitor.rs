@@ -4,8 +4,9 @@ use super::super::terminal::one_line;
 use super::fit::{cut, padded, width};
 use super::metrics::{bytes, percent, rate};
 use super::span::took;
+use super::words::short;
 use crate::pb::joblet::{
-    CPUMetrics, CloudInfo, DiskMetrics, HostInfo, IOMetrics, MemoryMetrics, NetworkMetrics, ProcessInfo,
+    CPUMetrics, CloudInfo, DiskMetrics, Gpu, HostInfo, IOMetrics, MemoryMetrics, NetworkMetrics, ProcessInfo,
     ProcessMetrics, SystemMetricsRes, SystemStatusRes,
 };
 
@@ -36,6 +37,7 @@ pub(crate) fn metrics(status: &SystemStatusRes) -> SystemMetricsRes {
         io: status.io.clone(),
         processes: status.processes.clone(),
         cloud: status.cloud.clone(),
+        gpus: status.gpus.clone(),
         ..SystemMetricsRes::default()
     }
 }
@@ -52,6 +54,9 @@ pub(crate) fn only(mut sample: SystemMetricsRes, filter: &[String]) -> SystemMet
     }
     if !wants("network") {
         sample.networks.clear();
+    }
+    if !filter.is_empty() {
+        sample.gpus.clear();
     }
     sample
 }
@@ -72,6 +77,9 @@ pub(crate) fn blocks(sample: &SystemMetricsRes, filter: &[String]) -> String {
     }
     text += &sample.io.as_ref().filter(|_| wants("io")).map(io_block).unwrap_or_default();
     text += &sample.processes.as_ref().filter(|_| wants("process")).map(process_block).unwrap_or_default();
+    if filter.is_empty() && !sample.gpus.is_empty() {
+        text += &table("GPUs", &gpu_rows(&sample.gpus));
+    }
     let cloud = sample.cloud.as_ref().filter(|_| filter.is_empty());
     text + &cloud.map(cloud_block).unwrap_or_default()
 }
@@ -256,6 +264,27 @@ fn network_rows(networks: &[NetworkMetrics]) -> Vec<[String; 6]> {
         ]
     };
     std::iter::once(head).chain(networks.iter().map(row)).collect()
+}
+
+fn gpu_rows(gpus: &[Gpu]) -> Vec<[String; 7]> {
+    let head = ["GPU", "NAME", "USE", "MEMORY", "TEMP", "POWER", "STATE"].map(str::to_owned);
+    let row = |gpu: &Gpu| {
+        let state = match short(&gpu.job_uuid) {
+            "" => one_line(&gpu.state),
+            job => format!("{} by {}", one_line(&gpu.state), one_line(job)),
+        };
+        let or = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        [
+            gpu.index.to_string(),
+            one_line(&gpu.name),
+            or(gpu.utilization.map(percent)),
+            or(gpu.memory_used.map(|used| bytes(used as f64))),
+            or(gpu.temperature.map(|degrees| format!("{degrees:.0}C"))),
+            or(gpu.power_draw.map(|watts| format!("{watts:.0}W"))),
+            state,
+        ]
+    };
+    std::iter::once(head).chain(gpus.iter().map(row)).collect()
 }
 
 fn io_block(io: &IOMetrics) -> String {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::gpu;
 use crate::pb::joblet::SystemMetricsRes;
 
 /// A sample. Groups that it has not are absent.
@@ -19,7 +20,13 @@ pub(crate) fn json(sample: &SystemMetricsRes) -> Value {
     put("networkInfo", (!sample.networks.is_empty()).then(|| networks(sample)));
     put("ioInfo", io(sample));
     put("processesInfo", processes(sample));
+    put("gpusInfo", (!sample.gpus.is_empty()).then(|| gpus(sample)));
     value
+}
+
+fn gpus(sample: &SystemMetricsRes) -> Value {
+    let each = sample.gpus.iter().map(|gpu| serde_json::to_value(gpu::one_json(gpu)).unwrap_or_default());
+    json!({ "gpus": each.collect::<Vec<_>>() })
 }
 
 fn host(sample: &SystemMetricsRes) -> Option<Value> {

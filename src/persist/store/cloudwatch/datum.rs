@@ -93,6 +93,13 @@ struct Line {
     memory: Option<Memory>,
     io: Option<Io>,
     network: Option<Network>,
+    #[serde(default)]
+    gpu: Vec<Gpu>,
+}
+
+#[derive(Deserialize)]
+struct Gpu {
+    utilization: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -127,8 +134,9 @@ impl Line {
         let memory = self.memory.as_ref().map_or(0.0, |memory| memory.current / (KIB * KIB));
         let io = self.io.as_ref().map_or([0.0; 4], |io| [io.rbytes, io.wbytes, io.rios, io.wios]);
         let network = self.network.as_ref().map_or([0.0; 2], |n| [n.rx_bytes / KIB, n.tx_bytes / KIB]);
-        // Samples have no number of GPUs.
-        let all = [cores, memory, 0.0, io[0], io[1], io[2], io[3], network[0], network[1]];
+        let gpus: Vec<f64> = self.gpu.iter().filter_map(|gpu| gpu.utilization).collect();
+        let gpu = if gpus.is_empty() { 0.0 } else { gpus.iter().sum::<f64>() / gpus.len() as f64 };
+        let all = [cores, memory, gpu, io[0], io[1], io[2], io[3], network[0], network[1]];
         // CloudWatch refuses what is not finite, and what is beyond 2^360.
         all.map(|value| if value.is_finite() { value.clamp(-1e108, 1e108) } else { 0.0 })
     }

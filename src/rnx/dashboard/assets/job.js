@@ -113,13 +113,15 @@ function curves() {
   const memory = new Chart("Memory", ["in use"], bytes);
   const disk = new Chart("Disk", ["read", "write"], rate);
   const network = new Chart("Network", ["received", "sent"], rate);
-  const all = [cpu, memory, disk, network];
+  const gpus = new Chart("GPUs", ["use"], percent);
+  const gpuMemory = new Chart("Memory of GPUs", ["in use"], bytes);
+  const grid = el("div", { class: "charts" }, [cpu, memory, disk, network].map((chart) => chart.element));
   const said = el("p", { class: "pane-state", role: "status" }, "waiting for the first sample");
   let bound = {};
   let any = false;
   return {
     element: el("section", { ariaLabel: "Use of resources" }, el("h2", {}, "Use"),
-      el("div", { class: "charts" }, all.map((chart) => chart.element)), said),
+      grid, said),
     limits: (job) => { bound = { disk: job.maxIOBPS, network: Math.max(job.netRateUp ?? 0, job.netRateDown ?? 0) }; },
     note: (text) => { said.textContent = any ? "" : text ?? "This job has no samples."; },
     add: (sample) => {
@@ -129,6 +131,13 @@ function curves() {
       cpu.add(time, [sample.cpu?.usagePercent], sample.limits?.cpu);
       memory.add(time, [sample.memory?.current], sample.memory?.max || sample.limits?.memory);
       disk.add(time, [sample.io?.readBPS, sample.io?.writeBPS], sample.limits?.io || bound.disk);
+      if (sample.gpu) {
+        if (!gpus.element.isConnected) grid.append(gpus.element, gpuMemory.element);
+        // Unknown where one of them is.
+        const sum = (name) => sample.gpu.reduce((total, each) => total + each[name], 0);
+        gpus.add(time, [sum("utilization") / sample.gpu.length], 100);
+        gpuMemory.add(time, [sum("memoryUsed")], sum("memoryTotal"));
+      }
       if (sample.network) network.add(time, [sample.network.rxBPS, sample.network.txBPS], bound.network);
     },
   };

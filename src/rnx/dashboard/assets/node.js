@@ -20,7 +20,7 @@ export function node(main) {
   const block = (name, ...content) => el("section", { ariaLabel: name }, el("h2", {}, name), content);
   const show = (sample) => {
     const time = Date.parse(sample.timestamp) / 1000;
-    const { hostInfo: host, cpuInfo, memoryInfo, disksInfo, networkInfo, ioInfo, processesInfo } = sample;
+    const { hostInfo: host, cpuInfo, memoryInfo, disksInfo, networkInfo, ioInfo, processesInfo, gpusInfo } = sample;
     const sum = (list, name) => (list ?? []).reduce((total, each) => total + (each[name] ?? 0), 0);
     if (cpuInfo) cpu.add(time, [cpuInfo.usage * 100], 0);
     if (memoryInfo) memory.add(time, [memoryInfo.used], memoryInfo.total);
@@ -41,6 +41,12 @@ export function node(main) {
         [disk.mountpoint, bar(disk.size ? disk.used / disk.size : 0, `${bytes(disk.used)} of ${bytes(disk.size)}`), bytes(disk.available), disk.filesystem, disk.name]))),
       networkInfo && block("Interfaces", table("Interfaces", ["Name", "Addresses", "Receives", "Sends", "Received", "Sent"],
         networkInfo.interfaces.map((each) => [each.name, each.addresses.join(", "), rate(each.rxRate), rate(each.txRate), bytes(each.rxBytes), bytes(each.txBytes)]))),
+      gpusInfo && block("GPUs", table("GPUs", ["GPU", "Name", "Use", "Memory", "Temperature", "Power", "State", "Job"], gpusInfo.gpus.map((each) => {
+        const or = (value, words) => (value === null ? "n/a" : words(value));
+        return [each.index, each.name, or(each.utilization, percent), or(each.memory_used, bytes), or(each.temperature, (degrees) => `${degrees} °C`),
+          or(each.power_draw, (watts) => `${Math.round(watts)} W`), [each.state, each.reason].filter((part) => part).join(": "),
+          each.job_uuid ? el("a", { href: `#/jobs/${each.job_uuid}` }, each.job_uuid.slice(0, 8)) : ""];
+      }))),
       processesInfo && block("Processes", table("Processes", ["Pid", "Name", "User", "Processor", "Memory", "Command"],
         processesInfo.processes.map((each) => [each.pid, each.name, each.user, percent(each.cpu), bytes(each.memoryBytes), el("code", {}, each.command)]))));
     if (open) [...body.querySelectorAll("[aria-label]")].find((each) => each.ariaLabel === open && each.tabIndex === 0)?.focus({ preventScroll: true });
