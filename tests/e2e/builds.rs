@@ -207,7 +207,7 @@ fn build_of_a_call_without_a_stream_ends_when_its_client_goes() {
     d.until_status(&id, "STOPPED");
     eventually("nothing is half made", || holds(staged(d.dir()) == 0));
     assert!(!place(&d, "slow").exists());
-    // One whose client waits is told of its end.
+    // A client that waits hears of the end.
     let good = format!("mkdir -p $RUNTIME_DIR/files; cd $RUNTIME_DIR\n{}", describe("slow", "1.0.0"));
     let made = client.install_runtime_from_local(&script(&good)).unwrap();
     assert!(made.message.contains("slow@1.0.0"), "{made}");

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use joblet::pb::joblet::InstallRuntimeRequest;
+use joblet::pb::joblet_grpc::RuntimeServiceClient;
+
 use crate::helper::TestDaemon;
 use crate::helper::daemon::Node;
 use crate::helper::image::{Layer, gzip};
@@ -112,6 +115,27 @@ fn registry_gives_the_highest_release_with_the_right_digest() {
     // Whoever serves it must have the name in a certificate that the host trusts.
     let address = registry.url().replace("localhost", "127.0.0.1");
     refused(&d, &["app", "--force", "--registry", &address], "cannot fetch");
+}
+
+#[test]
+fn call_without_a_stream_installs_from_a_registry() {
+    let registry = Registry::start();
+    registry.publish(("app", "1.0.0"), &package("app", "1.0.0"), |_| {});
+    let d = trusting(&registry, &[]);
+    let (identity, ca) = d.identity("default");
+    let client = RuntimeServiceClient::new(d.channel(&identity, &ca));
+    let request = |spec: &str| InstallRuntimeRequest {
+        runtimeSpec: spec.to_owned(),
+        registry_url: registry.url(),
+        ..InstallRuntimeRequest::default()
+    };
+    let made = client.install_runtime_from_github(&request("app")).unwrap();
+    assert_eq!((made.status.as_str(), made.runtimeSpec.as_str()), ("completed", "app@1.0.0"), "{made}");
+    assert_eq!(made.resolvedPath, installed(&d, "app/1.0.0").display().to_string());
+    let missing = client.install_runtime_from_github(&request("other"));
+    let Err(grpcio::Error::RpcFailure(status)) = missing else { panic!("{missing:?}") };
+    assert!(status.message().contains("it has: app"), "{}", status.message());
+    assert_eq!(staged(&d), 0);
 }
 
 #[test]
