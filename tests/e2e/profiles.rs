@@ -9,7 +9,7 @@ use std::path::Path;
 use joblet::runtime::{LayerDigest, RuntimeId, Store};
 
 use super::volumes::{create, has_images, sh};
-use super::{appetite, bridged_walls, security, walls};
+use super::{appetite, bridged_walls, confinement, security, walls};
 use crate::helper::daemon::{Node, TestDaemon};
 use crate::helper::profile::with_containers;
 use crate::helper::skip::{is_root, static_busybox};
@@ -39,6 +39,19 @@ fn walls_stand_around_containers_too() {
         walls::classic_ways_out_of_a_root_lead_nowhere,
         security::every_layer_of_a_running_job_is_read_back_as_promised,
         bridged_walls::hostile_job,
+    ];
+    with_containers(|| tests.iter().for_each(|test| test()));
+}
+
+#[test]
+fn containers_are_confined_as_jobs_are() {
+    let tests = [
+        walls::job_without_a_network_has_only_loopback_and_reaches_no_one,
+        walls::a_job_is_scheduled_like_everybody,
+        confinement::terminals_and_the_console_are_the_jobs_own,
+        confinement::sockets_of_the_host_cannot_be_reached,
+        confinement::nested_sandbox_works_unless_it_needs_a_user_namespace,
+        confinement::job_has_no_interface_on_which_to_forge_packets,
     ];
     with_containers(|| tests.iter().for_each(|test| test()));
 }
