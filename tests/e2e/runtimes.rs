@@ -231,6 +231,35 @@ fn runtimes_are_listed_shown_tested_and_validated() {
 }
 
 #[test]
+fn test_of_a_runtime_that_hangs_ends_and_says_so() {
+    needs!(is_root(), "needs root");
+    let node = Node::set_up();
+    // Less than the ten seconds that a test has otherwise.
+    node.set("joblet.jobTimeout", "1s");
+    let store = store(node.dir());
+    install_tools(&store, "tools@1.0.0");
+    let staging = store.stage().unwrap();
+    let bin = staging.path().join("files");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("perl"), "#!/bin/sh\necho begun; exec sleep 1000\n").unwrap();
+    fs::set_permissions(bin.join("perl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let text = "name: slow\nversion: 1.0.0\nlanguage: perl\nbase: host\n\
+                mounts: [{source: files, target: /opt/slow}]\nenvironment: {PATH_PREPEND: /opt/slow}\n";
+    fs::write(staging.path().join("runtime.yml"), text).unwrap();
+    store.publish(staging, &"slow@1.0.0".parse().unwrap(), false).unwrap();
+    let d = node.start();
+    let out = d.rnx(["runtime", "test", "slow"]);
+    assert!(out.code != 0 && format!("{}{}", out.text(), out.stderr).contains("timeout"), "{out:?}");
+    let list = d.rnx(["--json", "job", "list"]).json();
+    assert!(list[0]["name"] == "runtime-test" && list[0]["status"] != "RUNNING", "{list}");
+    assert!(d.rnx(["runtime", "test", "tools"]).code == 0);
+    for name in ["slow", "tools"] {
+        d.rnx(["runtime", "remove", name]).ok();
+    }
+    d.stop();
+}
+
+#[test]
 fn waiting_job_keeps_its_version_through_a_crash() {
     needs!(is_root(), "needs root");
     let node = node();
