@@ -35,6 +35,9 @@ until_true() { # until_true SECONDS COMMAND...: waits for a condition
 cat >>"$dir/joblet-config.yml" <<YML
 gpu:
   enabled: true
+  scrub: zero
+job_metrics:
+  default_sample_rate: 1s
 YML
 echo "driver: $(cat /proc/driver/nvidia/version 2>/dev/null | head -1)"
 echo "kernel: $(uname -r), $(date -u +%F)"
@@ -69,6 +72,15 @@ sees_none() { ! rnx job run -q --follow --max-memory 8G --upload "$dir/cuda.py" 
 finding "a job with one GPU computes on it and sees one" sees_one
 finding "nvidia-smi in a job lists its GPU alone" lists_one
 finding "a job without GPUs finds none" sees_none
+
+# A job that holds memory for as long as it is measured.
+sed 's/^print.*/import time; time.sleep(5)/' "$dir/cuda.py" >"$dir/hold.py"
+held=$(rnx job run -q --max-memory 8G --gpu 1 --upload "$dir/hold.py" python3 hold.py)
+until_true 60 sh -c "'$bin/rnx' --config '$dir/rnx-config.yml' --json job status '$held' | grep -Eq 'COMPLETED|FAILED'"
+# The whole of it: a GiB that was written, in a process of the job.
+shows_memory() { rnx --json job metrics "$held" | grep -q '"processesMemory":[0-9]\{10,\}'; }
+finding "samples of a job show the memory of its process" shows_memory
+finding "the GPU is given on when its memory is overwritten" until_true 60 sh -c "'$bin/rnx' --config '$dir/rnx-config.yml' --json gpu list | grep -q '\"free\"'"
 
 before=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)
 first=$(rnx job run -q --max-memory 8G --gpu "$all" --upload "$dir/cuda.py" sh -c 'python3 cuda.py && sleep 600')

@@ -309,8 +309,7 @@ impl Worker {
                 gpu::process_name(Path::new("/proc"), process.pid)
             ));
         }
-        let used = reading.and_then(|reading| reading.figures.memory_used);
-        self.check_memory(&device, used)?;
+        self.check_memory(&device, reading)?;
         if self.rules.scrub == GpuScrub::Zero {
             let begun = Zeroing::start(Path::new(PROGRAM), &device.uuid, ZERO_BOUND);
             pending.zeroing = Some(begun.map_err(|why| why.to_string())?);
@@ -320,12 +319,20 @@ impl Worker {
     }
 
     /// Its memory in use is that of an idle GPU. The idle value is learned when it is seen idle for the first time.
-    fn check_memory(&mut self, device: &Device, used: Option<u64>) -> Result<(), String> {
+    fn check_memory(&mut self, device: &Device, reading: Option<&GpuReading>) -> Result<(), String> {
         if self.rules.scrub == GpuScrub::None {
             return Ok(());
         }
+        let used = reading.and_then(|reading| reading.figures.memory_used);
         let used = used.ok_or("the driver does not tell how much of its memory is in use")?;
         let Some(idle) = self.kept.idle(&device.uuid, self.driver.as_deref()) else {
+            let mut processes = reading.and_then(|reading| reading.processes.as_ref()).into_iter().flatten();
+            if let Some(process) = processes.next() {
+                let name = gpu::process_name(Path::new("/proc"), process.pid);
+                return Err(format!(
+                    "the memory that it uses when idle is not known yet, and process {name} is on it"
+                ));
+            }
             self.kept.set_idle(&device.uuid, self.driver.as_deref(), used);
             let kept = self.kept.write(&self.rules.dir);
             return kept
