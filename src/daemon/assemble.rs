@@ -27,7 +27,7 @@ use super::ledger::Ledger;
 use super::lifecycle;
 use super::networks::Known;
 use super::pool::Usual;
-use super::provision::{KeptNetworks, Node, PortTable, Supply, Wiring};
+use super::provision::{Node, PortTable, Stock, Supply, Wiring};
 use super::resolver::Resolver;
 use super::settings::{
     backlog_limits, history_dirs, kept_limits, sandbox_config, settings, share, workflow_limits,
@@ -163,19 +163,19 @@ impl Daemon {
         let mut streams = threads.start_streams(config, places.outputs)?;
         if let Some(path) = path.filter(|_| config.ipc.enabled) {
             let wishes = database.as_ref().map(Database::deletions).transpose()?.unwrap_or_default();
-            streams.history = threads.start_history(config, path, wishes, &streams.collector)?;
+            streams.keep_history(threads.start_history(config, path, wishes, streams.collector())?);
         }
         threads.start_resolver(names, config, places.run_dir.clone(), &node)?;
         let stage = Stage::new(places.staged, config.data_dir.join("staged.key"));
         let spawner = Arc::new(Spawner {
             node: node.clone(),
-            collector: streams.collector.clone(),
+            collector: streams.collector().clone(),
             stage: stage.clone(),
             counts: counts.clone(),
         });
         let ledger = threads.start_ledger(database)?;
         let supply = supply(config, known, volumes, &node, &ledger, &mut threads)?;
-        let uploads = (staging::open_store(config, places.uploads)?, supply.runtimes.installer(config));
+        let uploads = (staging::open_store(config, places.uploads)?, supply.runtimes().installer(config));
         let core = Core {
             settings: settings(config),
             node: node.clone(),
@@ -188,12 +188,12 @@ impl Daemon {
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
             ledger,
-            execs: threads.start_execs(node.execs.clone(), &streams.collector)?,
+            execs: threads.start_execs(node.execs.clone(), streams.collector())?,
             workflows: Workflows::new(workflow_limits(config)),
             cleanup: threads.start_cleanup(work)?,
             streams,
             clock: Clock::new(sources),
-            shutdown: Shutdown { begins, begun: false, gave_up: false },
+            shutdown: Shutdown::new(begins),
             counts: counts.clone(),
         };
         let mut event_loop =
@@ -221,12 +221,12 @@ impl Daemon {
 
     /// The board with the state and the figures of each GPU.
     pub fn gpus(&mut self) -> Board {
-        self.event_loop.core().supply.gpus.board().clone()
+        self.event_loop.core().supply.gpus().board().clone()
     }
 
     /// The relay of connections to the ports of jobs.
     pub fn relay(&mut self) -> Relay {
-        self.event_loop.core().supply.ports.relay().clone()
+        self.event_loop.core().supply.ports().relay().clone()
     }
 
     /// Cores that jobs may run on.
@@ -244,7 +244,7 @@ impl Daemon {
     /// # Errors
     /// It does not answer.
     pub fn wait_for_history(&mut self, config: &DaemonConfig) -> Result<(), DaemonError> {
-        if !self.event_loop.core().streams.history.is_kept() {
+        if !self.event_loop.core().streams.history().is_kept() {
             return Ok(());
         }
         history::wait_for_answer(&config.persist.server.grpc_socket, self.event_loop.signals())
@@ -272,9 +272,9 @@ impl Daemon {
         let Daemon { mut event_loop, threads, .. } = self;
         let core = event_loop.core();
         lifecycle::end_holders(core);
-        core.streams.sampler.stop();
-        core.streams.history.stop();
-        core.supply.ports.relay().stop();
+        core.streams.sampler().stop();
+        core.streams.history().stop();
+        core.supply.ports().relay().stop();
         let node = core.node.clone();
         let goes_on = core.jobs.iter().any(|job| job.trace.wire.is_some() && !job.state.is_finished());
         node.resolver.stop(goes_on);
@@ -375,9 +375,8 @@ fn supply(
     ledger: &Ledger,
     threads: &mut Threads,
 ) -> Result<Supply, DaemonError> {
-    Ok(Supply {
+    Ok(Supply::new(Stock {
         identities: leases(config)?,
-        namespaces: KeptNetworks::default(),
         addresses: known.addresses()?,
         ipv6: node.wiring.ipv6(),
         networks: threads.start_networks(known, config, node.clone(), ledger)?,
@@ -387,7 +386,7 @@ fn supply(
         egress: node.egress.clone(),
         keeper: threads.start_keeper(node)?,
         ports: PortTable::new(Relay::start().map_err(setting_up("start the relay of jobs' ports"))?),
-    })
+    }))
 }
 
 /// The part of the node that all jobs share.

@@ -4,8 +4,12 @@
 //! the functions of `command/` and `lifecycle/`, which do.
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use mio::Token;
 
 use super::cleanup::Cleanup;
 use super::egress::EgressChange;
@@ -21,11 +25,11 @@ use super::outputs::Outputs;
 use super::pool::Pool;
 use super::provision::{Node, Supply};
 use super::runtimes::build_root;
-use super::sources::Sources;
+use super::sources::{Registered, Source, Sources};
 use super::spawner::Starts;
 use super::staging::Staging;
 use super::stores::Stores;
-use super::timers::Timers;
+use super::timers::{Timer, Timers};
 use super::workflows::Workflows;
 use crate::exporter::Counts;
 use crate::job::{Enforcement, JobId, JobSpec};
@@ -106,29 +110,86 @@ pub(super) struct Settings {
 /// The threads that take what jobs give, and look at them.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Empties the output pipes of jobs.
-    pub(super) collector: Collector,
-    /// Takes samples of running jobs.
-    pub(super) sampler: Sampler<Evidence>,
-    /// Looks at running jobs.
-    pub(super) inspection: Inspection,
-    /// Pauses running jobs.
-    pub(super) freezer: Freezer,
+    collector: Collector,
+    sampler: Sampler<Evidence>,
+    inspection: Inspection,
+    freezer: Freezer,
+    history: History,
+    report: Report,
+    outputs: Outputs,
+    stores: Stores,
+}
+
+impl Streams {
+    /// These threads; nothing is kept for longer yet.
+    pub(super) fn new(
+        collector: Collector,
+        sampler: Sampler<Evidence>,
+        (inspection, freezer): (Inspection, Freezer),
+        report: Report,
+        outputs: Outputs,
+        stores: Stores,
+    ) -> Self {
+        let history = History::none();
+        Streams { collector, sampler, inspection, freezer, history, report, outputs, stores }
+    }
+
     /// Has what jobs give kept for longer.
-    pub(super) history: History,
+    pub(super) fn keep_history(&mut self, history: History) {
+        self.history = history;
+    }
+
+    /// Empties the output pipes of jobs.
+    pub(super) fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// Takes samples of running jobs.
+    pub(super) fn sampler(&self) -> &Sampler<Evidence> {
+        &self.sampler
+    }
+
+    /// Looks at running jobs.
+    pub(super) fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// Pauses running jobs.
+    pub(super) fn freezer(&self) -> &Freezer {
+        &self.freezer
+    }
+
+    /// Has what jobs give kept for longer.
+    pub(super) fn history(&self) -> &History {
+        &self.history
+    }
+
     /// The way back of the threads that look at jobs.
-    pub(super) report: Report,
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// Keeps files that jobs of workflows leave for others.
-    pub(super) outputs: Outputs,
+    pub(super) fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
     /// Opens what another store keeps of what jobs gave.
-    pub(super) stores: Stores,
+    pub(super) fn stores(&self) -> &Stores {
+        &self.stores
+    }
 }
 
 /// The way back to the loop.
 #[derive(Clone)]
-pub(super) struct Report(pub(super) Arc<dyn Fn(WorkerEvent) + Send + Sync>);
+pub(super) struct Report(Arc<dyn Fn(WorkerEvent) + Send + Sync>);
 
 impl Report {
+    /// The way that this function is.
+    pub(super) fn new(send: Arc<dyn Fn(WorkerEvent) + Send + Sync>) -> Self {
+        Report(send)
+    }
+
     /// A change of an egress list is in force, or was refused.
     pub(super) fn egress_changed(&self, change: EgressChange) {
         (self.0)(WorkerEvent::EgressChanged(Box::new(change)));
@@ -149,33 +210,114 @@ impl fmt::Debug for Report {
 /// The things that wake the loop.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Timers of the loop.
-    pub(super) timers: Timers,
-    /// The descriptors that are watched.
-    pub(super) sources: Sources,
-    /// Whether a timer looks for children that hang in the kernel.
-    pub(super) watches_starts: bool,
-    /// Whether a timer looks at jobs of workflows that could not be submitted.
-    pub(super) feeds_again: bool,
-    /// Whether it was logged that joblet-init cannot be spared by the out-of-memory killer.
-    pub(super) oom_warned: bool,
+    timers: Timers,
+    // The descriptors that are watched.
+    sources: Sources,
+    // Whether a timer looks for children that hang in the kernel.
+    watches_starts: bool,
+    // Whether a timer looks at jobs of workflows that could not be submitted.
+    feeds_again: bool,
 }
 
 impl Clock {
     /// Nothing is watched yet.
     pub(super) fn new(sources: Sources) -> Self {
-        Clock { timers: Timers::new(), sources, watches_starts: false, feeds_again: false, oom_warned: false }
+        Clock { timers: Timers::new(), sources, watches_starts: false, feeds_again: false }
+    }
+
+    /// Fires a timer at a time.
+    pub(super) fn set(&mut self, at: Instant, timer: Timer) {
+        self.timers.set(at, timer);
+    }
+
+    /// How long the loop may wait; `None` is for ever.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        self.timers.wait(now)
+    }
+
+    /// The next timer that is due.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        self.timers.pop_due(now)
+    }
+
+    /// Drops timers that `keep` does not want, once they outnumber `live` things by far.
+    pub(super) fn weed(&mut self, live: usize, keep: impl Fn(&Timer) -> bool) {
+        self.timers.weed(live, keep);
+    }
+
+    /// Watches a descriptor until the registration is dropped.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the descriptor is closed then.
+    pub(super) fn watch(&self, source: Source, fd: OwnedFd) -> io::Result<Registered> {
+        self.sources.watch(source, fd)
+    }
+
+    /// The source behind a token; `None` where its registration is gone.
+    pub(super) fn source_of(&self, token: Token) -> Option<Source> {
+        self.sources.of(token)
+    }
+
+    /// Has children looked for at a time that hang in the kernel, unless a look is to come sooner.
+    pub(super) fn look_at_starts(&mut self, at: Instant) {
+        if !std::mem::replace(&mut self.watches_starts, true) {
+            self.set(at, Timer::Stuck);
+        }
+    }
+
+    /// That look is over.
+    pub(super) fn has_looked_at_starts(&mut self) {
+        self.watches_starts = false;
+    }
+
+    /// Has the loop wake at a time to submit jobs of workflows, unless it is to wake for them sooner.
+    pub(super) fn feed_again(&mut self, at: Instant) {
+        if !std::mem::replace(&mut self.feeds_again, true) {
+            self.set(at, Timer::Feed);
+        }
+    }
+
+    /// It has woken for them.
+    pub(super) fn has_fed(&mut self) {
+        self.feeds_again = false;
     }
 }
 
 /// The daemon's own end.
 pub(super) struct Shutdown {
-    /// Called when the end begins.
-    pub(super) begins: Box<dyn Fn()>,
-    /// Whether the shutdown has begun.
-    pub(super) begun: bool,
-    /// Whether it takes too long, so that the loop leaves what is still under way.
-    pub(super) gave_up: bool,
+    // Called when the end begins.
+    begins: Box<dyn Fn()>,
+    begun: bool,
+    gave_up: bool,
+}
+
+impl Shutdown {
+    /// The end has not begun; `begins` is called when it does.
+    pub(super) fn new(begins: Box<dyn Fn()>) -> Self {
+        Shutdown { begins, begun: false, gave_up: false }
+    }
+
+    /// Begins the end, once.
+    pub(super) fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            (self.begins)();
+        }
+    }
+
+    /// Whether the end has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The end takes too long: the loop leaves what is still under way.
+    pub(super) fn give_up(&mut self) {
+        self.gave_up = true;
+    }
+
+    /// Whether it does.
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up
+    }
 }
 
 impl fmt::Debug for Shutdown {
@@ -190,7 +332,7 @@ impl Core {
         if let Some(dir) = &spec.build {
             return Some(Arc::new(build_root(dir)));
         }
-        self.supply.runtimes.root(spec.runtime.as_ref()?)
+        self.supply.runtimes().root(spec.runtime.as_ref()?)
     }
 
     /// Whether a job like this one would start at once, without waiting for a slot or for GPUs.

@@ -79,7 +79,7 @@ impl EventLoop {
             let timeout = if self.goes_on || self.core.jobs.has_facts() {
                 Some(Duration::ZERO)
             } else {
-                self.core.clock.timers.wait(Instant::now())
+                self.core.clock.wait(Instant::now())
             };
             if let Err(why) = self.poll.poll(&mut events, timeout)
                 && why.kind() != io::ErrorKind::Interrupted
@@ -95,7 +95,7 @@ impl EventLoop {
     }
 
     fn is_over(&self) -> bool {
-        self.core.shutdown.gave_up || self.core.shutdown.begun && lifecycle::is_idle(&self.core)
+        self.core.shutdown.gave_up() || self.core.shutdown.has_begun() && lifecycle::is_idle(&self.core)
     }
 
     /// Steps what the last turn left, then takes in what this one has collected, one by one. Facts left by an
@@ -110,7 +110,7 @@ impl EventLoop {
         let feeds = command::feed_workflows(&mut self.core);
         self.goes_on = lifecycle::forget_some(&mut self.core) || feeds;
         self.step_facts();
-        self.core.supply.gpus.settle();
+        self.core.supply.gpus_mut().settle();
     }
 
     /// The events of one turn. Nothing is changed, answered or read of a job here.
@@ -118,7 +118,7 @@ impl EventLoop {
         let mut collected = Vec::new();
         let mut stop = false;
         for event in events {
-            match self.core.clock.sources.of(event.token()) {
+            match self.core.clock.source_of(event.token()) {
                 Some(Source::Signals) => stop |= self.read_signals(),
                 Some(Source::Mailbox) | None => {}
                 Some(source) => collected.push(Event::Source(source)),
@@ -126,7 +126,7 @@ impl EventLoop {
         }
         collected.extend(std::iter::from_fn(|| self.workers.take()).map(Event::Worker));
         let now = Instant::now();
-        collected.extend(std::iter::from_fn(|| self.core.clock.timers.pop_due(now)).map(Event::Timer));
+        collected.extend(std::iter::from_fn(|| self.core.clock.pop_due(now)).map(Event::Timer));
         // Commands come last, so that they see what has happened, and so many at a time that it does not grow old.
         let before = collected.len();
         collected.extend(std::iter::from_fn(|| self.commands.take()).take(QUEUE).map(Event::Command));
@@ -210,28 +210,26 @@ fn handle_worker(core: &mut Core, event: WorkerEvent) {
         WorkerEvent::Staged(staged) => lifecycle::on_staged(core, staged),
         WorkerEvent::Collected(collected) => lifecycle::on_collected(core, collected),
         WorkerEvent::TreeTaken(id) => lifecycle::on_tree_taken(core, id),
-        WorkerEvent::Network(changed) => core.supply.networks.take_in(*changed, &mut core.supply.addresses),
-        WorkerEvent::Volume(changed) => core.supply.volumes.take_in(*changed),
+        WorkerEvent::Network(changed) => core.supply.network_changed(*changed),
+        WorkerEvent::Volume(changed) => core.supply.volumes_mut().take_in(*changed),
         WorkerEvent::Gpu(fact) => command::on_gpu_fact(core, fact),
         WorkerEvent::History(HistoryEvent::Complete(id)) => lifecycle::measure(core, id),
         WorkerEvent::History(HistoryEvent::Forgotten(ids)) => core.ledger.history_deleted(ids),
-        WorkerEvent::AddressesFree(leases) => {
-            leases.iter().for_each(|lease| core.supply.addresses.release(lease));
-        }
+        WorkerEvent::AddressesFree(leases) => core.supply.addresses_free(&leases),
         WorkerEvent::EgressChanged(change) => command::on_egress_changed(core, *change),
         WorkerEvent::Cleanup(CleanupEvent::CgroupDone(pending)) => drop(pending),
         WorkerEvent::Cleanup(CleanupEvent::CgroupBusy(mut cgroup)) => {
             let at = cgroup.next_try(Instant::now(), core.settings.cleanup_timeout);
-            core.clock.timers.set(at, Timer::Cgroup(cgroup));
+            core.clock.set(at, Timer::Cgroup(cgroup));
         }
-        WorkerEvent::Cleanup(CleanupEvent::NetworkClean(namespace)) => core.supply.namespaces.keep(namespace),
+        WorkerEvent::Cleanup(CleanupEvent::NetworkClean(namespace)) => core.supply.keep_namespace(namespace),
         WorkerEvent::Cleanup(CleanupEvent::Evidence(id, evidence)) => {
             lifecycle::on_evidence(core, id, *evidence);
         }
         WorkerEvent::Cleanup(CleanupEvent::Measured(id, bytes)) => core.jobs.measured(id, bytes),
         WorkerEvent::Cleanup(CleanupEvent::WorkDone(lease, _pending)) => {
             if let Some(lease) = lease {
-                core.supply.identities.release(lease);
+                core.supply.take_back(lease);
             }
         }
     }
@@ -257,11 +255,11 @@ fn handle_timer(core: &mut Core, timer: Timer) {
         Timer::Expired => lifecycle::expire(core),
         Timer::Schedule => lifecycle::on_due(core),
         // The loop only had to wake: it looks at the feeds in each turn.
-        Timer::Feed => core.clock.feeds_again = false,
+        Timer::Feed => core.clock.has_fed(),
         Timer::ShutdownOver => {
             let (jobs, groups) = (core.jobs.live(), core.cleanup.pending());
             diag::event!(Level::Error, "shutdown takes too long, leaving", jobs = jobs, groups = groups);
-            core.shutdown.gave_up = true;
+            core.shutdown.give_up();
         }
     }
 }

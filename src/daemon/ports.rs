@@ -33,7 +33,7 @@ pub(super) fn publish(core: &mut Core, id: JobId) {
             address = port.host(),
             jobPort = port.job_port
         );
-        core.supply.ports.relay().listen(Listen {
+        core.supply.ports().relay().listen(Listen {
             network: network.clone(),
             socket: socket.clone(),
             targets: inside.clone().map(|address| SocketAddr::new(address, port.job_port)).collect(),

@@ -112,5 +112,5 @@ pub(super) fn history_dirs(config: &DaemonConfig) -> Vec<PathBuf> {
 pub(super) fn stores(config: &DaemonConfig) -> Stores {
     let Some(layout) = layout(config) else { return Stores::default() };
     let store = LocalStore::new(layout, StoreLimits::default());
-    Stores { rows: Some(store.open_history()), samples: Some(store.open_samples()) }
+    Stores::new(Some(store.open_history()), Some(store.open_samples()))
 }

@@ -10,12 +10,27 @@ use crate::output::{JobHistory, OpenHistory};
 #[derive(Clone, Default)]
 pub(super) struct Stores {
     /// Opens rows of output.
-    pub(super) rows: Option<OpenHistory>,
+    rows: Option<OpenHistory>,
     /// Opens the samples of a job.
-    pub(super) samples: Option<OpenSamples>,
+    samples: Option<OpenSamples>,
 }
 
 impl Stores {
+    /// The ways to open rows of output and samples of a job.
+    pub(super) fn new(rows: Option<OpenHistory>, samples: Option<OpenSamples>) -> Self {
+        Stores { rows, samples }
+    }
+
+    /// Whether rows of output are kept elsewhere.
+    pub(super) fn has_rows(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    /// Whether samples are.
+    pub(super) fn has_samples(&self) -> bool {
+        self.samples.is_some()
+    }
+
     /// The history of a job's output.
     pub(super) fn rows_of(&self, id: JobId) -> Option<JobHistory> {
         self.rows.as_ref().map(|open| JobHistory { id, open: open.clone() })

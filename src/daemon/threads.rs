@@ -106,9 +106,8 @@ impl Threads {
         let answer = self.answer();
         let (freezer, thread) = Freezer::start(move |frozen| answer(WorkerEvent::NotFrozen(frozen)))?;
         self.handles.push(thread);
-        let (report, stores) = (Report(Arc::new(self.answer())), stores(config));
-        let history = History::none();
-        Ok(Streams { collector, sampler, inspection, freezer, report, history, outputs, stores })
+        let (report, stores) = (Report::new(Arc::new(self.answer())), stores(config));
+        Ok(Streams::new(collector, sampler, (inspection, freezer), report, outputs, stores))
     }
 
     /// The history process, and the threads that lead to it.

@@ -4,7 +4,6 @@
 use super::request::Answer;
 use crate::daemon::core::Core;
 use crate::daemon::lifecycle;
-use crate::daemon::workflows::Body;
 use crate::daemon::workflows::view::WorkflowView;
 use crate::job::JobRef;
 
@@ -17,12 +16,11 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<WorkflowVi
         }
     };
     let Some(entry) = core.workflows.get_mut(serial) else { return };
-    if let Body::Over(_) = entry.body {
+    if entry.is_over() {
         let _ = answer.send(Ok(entry.view(false)));
         return;
     }
-    entry.waiting.cancelers.push(answer);
-    if !std::mem::replace(&mut entry.record.canceled, true) {
+    if entry.cancel(answer) {
         lifecycle::save_workflow(core, serial);
     }
 }

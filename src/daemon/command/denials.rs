@@ -11,7 +11,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<Denials>) 
         let address = job.held.network.as_ref().and_then(Network::lease).map(|lease| lease.address);
         (address.filter(|_| !job.state.is_finished()), job.reach.denials.clone())
     });
-    let refused = core.streams.inspection.is_full();
+    let refused = core.streams.inspection().is_full();
     match (found, refused) {
         (Err(why), _) => drop(answer.send(Err(why))),
         (Ok((None, kept)), _) => {
@@ -20,7 +20,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<Denials>) 
         (Ok((Some(_), _)), Some(why)) => drop(answer.send(Err(CommandError::Exhausted(why)))),
         (Ok((Some(address), _)), None) => {
             let node = core.node.clone();
-            core.streams.inspection.run(move || {
+            core.streams.inspection().run(move || {
                 let denials = node.egress.denials(&node.wiring, address);
                 let _ = answer.send(denials.map_err(|why| CommandError::SetUp(why.to_string())));
             });

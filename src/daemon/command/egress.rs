@@ -23,7 +23,7 @@ pub(super) fn handle(
     wish: EgressWish,
     answer: Answer<(JobId, Vec<String>)>,
 ) {
-    if let Some(why) = core.streams.inspection.is_full() {
+    if let Some(why) = core.streams.inspection().is_full() {
         let _ = answer.send(Err(CommandError::Exhausted(why)));
         return;
     }
@@ -40,9 +40,9 @@ pub(super) fn handle(
             if let Some(job) = core.jobs.get_mut(id) {
                 job.reach.changing = true;
             }
-            let (node, report) = (core.node.clone(), core.streams.report.clone());
+            let (node, report) = (core.node.clone(), core.streams.report().clone());
             let before = core.jobs.get(id).and_then(Job::list).cloned();
-            core.streams.inspection.run(move || {
+            core.streams.inspection().run(move || {
                 // Names that are not allowed any more are in the router by their addresses.
                 let narrows = !wish.remove.is_empty() || wish.add.iter().any(|text| text.starts_with('!'));
                 // Front first, so that it opens nothing by the old list; and again, because it remembers what it has opened.

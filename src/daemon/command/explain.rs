@@ -33,7 +33,7 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return;
     }
-    if let Err(why) = core.supply.runtimes.complete(&mut spec) {
+    if let Err(why) = core.supply.runtimes().complete(&mut spec) {
         return drop(answer.send(Err(why)));
     }
     let inline = uploads.iter().map(|upload| upload.content.len() as u64);
@@ -49,18 +49,18 @@ pub(super) fn handle(
     let named = unenforced.iter().filter(|missing| missing.controller != Controller::Pids);
     let lacks_rate = core.node.lacks_rate(spec.rate);
     let unenforced = named.map(ToString::to_string).chain(lacks_rate).collect();
-    let other_user = core.supply.runtimes.other_user(&spec);
+    let other_user = core.supply.runtimes().other_user(&spec);
     let draft = Draft { spec, unenforced, begun, entries, bytes, other_user };
     let Some(root) = core.root_of(&draft.spec) else {
         let _ = answer.send(draft.finish(&core.node, None));
         return;
     };
     // The root may have to be made first.
-    if let Some(why) = core.streams.inspection.is_full() {
+    if let Some(why) = core.streams.inspection().is_full() {
         return drop(answer.send(Err(CommandError::Exhausted(why))));
     }
     let node = core.node.clone();
-    core.streams.inspection.run(move || drop(answer.send(draft.finish(&node, Some(&root)))));
+    core.streams.inspection().run(move || drop(answer.send(draft.finish(&node, Some(&root)))));
 }
 
 /// A plan without the steps of the child.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::run::{shortage, submit};
 use crate::daemon::core::Core;
-use crate::daemon::timers::Timer;
 use crate::daemon::workflows::{Flow, child};
 use crate::job::state::State;
 use crate::sys::clock::now_ns;
@@ -29,13 +28,11 @@ pub(in crate::daemon) fn feed_workflows(core: &mut Core) -> bool {
 fn feed(core: &mut Core) -> bool {
     let mut room = core.workflows.room();
     for _ in 0..SLICE {
-        if core.shutdown.begun || !core.workflows.is_ready() || room == 0 {
+        if core.shutdown.has_begun() || !core.workflows.is_ready() || room == 0 {
             return false;
         }
         if shortage(core, true).is_some() {
-            if !std::mem::replace(&mut core.clock.feeds_again, true) {
-                core.clock.timers.set(Instant::now() + AGAIN, Timer::Feed);
-            }
+            core.clock.feed_again(Instant::now() + AGAIN);
             return false;
         }
         // One that waits for its time takes no room.
@@ -49,9 +46,9 @@ fn submit_next(core: &mut Core) -> bool {
     let Some((serial, next)) = core.workflows.next(now_ns()) else { return false };
     let Some(entry) = core.workflows.get(serial) else { return false };
     let Some(plan) = entry.flow().map(Flow::plan) else { return false };
-    let (mut spec, refused) = child::request(plan, &entry.record.defaults, entry.record.id, &next);
-    spec.client = entry.record.client;
-    let claims = if spec.upload_paths.is_empty() { Arc::default() } else { entry.claims.clone() };
+    let (mut spec, refused) = child::request(plan, &entry.record().defaults, entry.record().id, &next);
+    spec.client = entry.record().client;
+    let claims = if spec.upload_paths.is_empty() { Arc::default() } else { entry.claims().clone() };
     let id = submit(core, spec, claims, refused);
     let scheduled = core.jobs.get(id).is_some_and(|job| job.state == State::Scheduled);
     if let Some(flow) = core.workflows.get_mut(serial).and_then(|entry| entry.flow_mut()) {

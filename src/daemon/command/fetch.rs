@@ -28,5 +28,5 @@ pub(super) fn answer_when_here<T: Send + 'static>(
     let done = move |fetched: Result<(), String>| {
         let _ = answer.send(fetched.map(|()| source).map_err(CommandError::Unreachable));
     };
-    core.streams.history.fetch(Wanted { id, dir, created_ns, ended_ns }, Box::new(done));
+    core.streams.history().fetch(Wanted { id, dir, created_ns, ended_ns }, Box::new(done));
 }

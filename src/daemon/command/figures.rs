@@ -25,7 +25,7 @@ pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
         slots: core.slots.limit() as u64,
         warm: (core.pool.ready() as u64, core.pool.size() as u64),
         workflows: vec![("live", live as u64), ("over", over as u64)],
-        output: core.streams.collector.totals(),
+        output: core.streams.collector().totals(),
         audit: None,
         budgets: budgets(core),
         resolver: core.node.resolver.figures(),
@@ -37,7 +37,7 @@ pub(super) fn handle(core: &Core, answer: Answer<Figures>) {
 
 /// The bytes in use, of each limit.
 fn budgets(core: &Core) -> Vec<(&'static str, u64, u64)> {
-    let spooled = core.streams.collector.totals().spooled;
+    let spooled = core.streams.collector().totals().spooled;
     let (waits, waits_most) = core.staging.backlog().used();
     let mut all = vec![("spool", spooled, core.settings.spool_limits.all), ("queue", waits, waits_most)];
     all.extend(core.jobs.kept());

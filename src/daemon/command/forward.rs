@@ -25,7 +25,7 @@ fn find(core: &mut Core, wanted: &JobRef) -> Result<Arc<JobNetwork>, CommandErro
     let running = matches!(job.state, State::Running | State::StopRequested(_) | State::Stopping(_));
     match job.run.as_ref().filter(|_| running) {
         Some(run) => {
-            let ports = job.held.ports.get_or_insert_with(|| core.supply.ports.none());
+            let ports = job.held.ports.get_or_insert_with(|| core.supply.ports().none());
             ports.network(id, run.init.as_fd(), run.pid).map_err(|why| {
                 CommandError::Exhausted(format!("cannot open the way to job {id}: {why}; try again"))
             })

@@ -9,7 +9,7 @@ use crate::gpu::Seen;
 
 /// All GPUs. Their figures are on the board, which the loop does not touch.
 pub(super) fn view(core: &Core) -> GpusView {
-    let table = &core.supply.gpus;
+    let table = core.supply.gpus();
     let found = table.found();
     let seen = |(device, standing)| Seen { device, standing, measured: None };
     GpusView {
@@ -24,16 +24,16 @@ pub(super) fn view(core: &Core) -> GpusView {
 
 /// Has a GPU given to jobs again.
 pub(super) fn reset(core: &Core, named: &str, answer: Answer<GpusView>) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
-    core.supply.gpus.reset(named, answer);
+    core.supply.gpus().reset(named, answer);
 }
 
 /// The thread of the GPUs has found something.
 pub(in crate::daemon) fn on_fact(core: &mut Core, fact: GpuFact) {
-    let gpus = &mut core.supply.gpus;
+    let gpus = core.supply.gpus_mut();
     match fact {
         GpuFact::Clean(at) => gpus.clean(at),
         GpuFact::HeldBack(at, why) => gpus.hold_back(at, why),
@@ -49,7 +49,7 @@ pub(in crate::daemon) fn on_fact(core: &mut Core, fact: GpuFact) {
 
 /// The record of the job that has it says so from now on.
 fn lose(core: &mut Core, at: usize, why: &str) {
-    let Some((uuid, Some(id))) = core.supply.gpus.lose(at, why.to_owned()) else { return };
+    let Some((uuid, Some(id))) = core.supply.gpus_mut().lose(at, why.to_owned()) else { return };
     let Some(job) = core.jobs.get_mut(id) else { return };
     let mut leases = job.trace.gpus.iter_mut();
     if let Some(lease) = leases.find(|lease| lease.uuid == uuid) {

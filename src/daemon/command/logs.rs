@@ -11,13 +11,13 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<LogSource>
         id,
         dir: core.node.spool.join(JobId::to_string(&id)),
         is_known,
-        history: core.streams.stores.rows_of(id),
+        history: core.streams.stores().rows_of(id),
         watermark,
     };
     let found = match (core.jobs.find(wanted), wanted) {
         (Ok(job), _) => Ok(source(job.id, job.output.watermark.clone(), true)),
         // The reader finds out, on a thread that may wait for the disk.
-        (Err(CommandError::NotFound(_)), JobRef::Exact(id)) if core.streams.stores.rows.is_some() => {
+        (Err(CommandError::NotFound(_)), JobRef::Exact(id)) if core.streams.stores().has_rows() => {
             let watermark = Watermark::new();
             watermark.end();
             Ok(source(*id, watermark, false))

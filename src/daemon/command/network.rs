@@ -18,21 +18,21 @@ pub(super) fn create(
     internal: bool,
     answer: Answer<NetworkView>,
 ) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
-    core.supply.networks.create(name, cidr, internal, answer);
+    core.supply.networks_mut().create(name, cidr, internal, answer);
 }
 
 /// Has a network removed that no job has, also none that waits for its start or in a workflow.
 pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
     let users = Users { jobs: jobs_of(core, name).count(), in_workflows: in_workflows(core, name) };
-    core.supply.networks.remove(name, users, answer);
+    core.supply.networks_mut().remove(name, users, answer);
     discard_of_network(core, name);
 }
 
@@ -49,12 +49,12 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<NetworkView>>) {
         jobs: jobs.get(network.name.as_str()).copied().unwrap_or(0),
         ..network
     };
-    let _ = answer.send(Ok(core.supply.networks.list().map(with_jobs).collect()));
+    let _ = answer.send(Ok(core.supply.networks().list().map(with_jobs).collect()));
 }
 
 /// One network, and its jobs, oldest first; those that wait in workflows are counted only.
 pub(super) fn get(core: &Core, name: &str, answer: Answer<(NetworkView, Vec<NetworkJobView>)>) {
-    let found = core.supply.networks.list().find(|network| network.name == name);
+    let found = core.supply.networks().list().find(|network| network.name == name);
     let shown = found.ok_or_else(|| unknown(name)).map(|network| {
         let jobs: Vec<NetworkJobView> = jobs_of(core, name).map(view).collect();
         (NetworkView { jobs: jobs.len() + in_workflows(core, name), ..network }, jobs)

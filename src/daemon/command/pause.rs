@@ -15,7 +15,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, paused: bool, answer: Ans
         Ok(id) => id,
         Err(why) => return drop(answer.send(Err(why))),
     };
-    if core.streams.freezer.is_full() {
+    if core.streams.freezer().is_full() {
         let text = "too many jobs are being paused or resumed; try again";
         return drop(answer.send(Err(CommandError::Exhausted(text.to_owned()))));
     }

@@ -63,7 +63,7 @@ pub(super) fn handle(
     stored: StoredFiles,
     answer: Answer<JobView>,
 ) -> Option<JobId> {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return None;
     }
@@ -87,7 +87,7 @@ pub(super) fn handle(
         let _ = answer.send(Err(CommandError::WrongState(why)));
         return None;
     }
-    let runtime = match core.supply.runtimes.complete(&mut spec) {
+    let runtime = match core.supply.runtimes().complete(&mut spec) {
         Ok(runtime) => runtime,
         Err(why) => {
             let _ = answer.send(Err(why));
@@ -101,7 +101,7 @@ pub(super) fn handle(
         return None;
     }
     // One that waits gets its ports when it starts.
-    let ports = match core.supply.ports.bind(if waits { &[] } else { &spec.publish }) {
+    let ports = match core.supply.ports().bind(if waits { &[] } else { &spec.publish }) {
         Ok(ports) => ports,
         Err(why) => {
             let _ = answer.send(Err(CommandError::WrongState(why)));
@@ -141,7 +141,7 @@ pub(super) fn submit(
     refused: Option<String>,
 ) -> JobId {
     let inputs = staging::unpack(&mut spec, Vec::new());
-    let (runtime, refused) = match core.supply.runtimes.complete(&mut spec) {
+    let (runtime, refused) = match core.supply.runtimes().complete(&mut spec) {
         Ok(runtime) => (runtime, refused),
         Err(why) => (None, refused.or(Some(why.to_string()))),
     };
@@ -295,7 +295,7 @@ pub(super) fn shortage(core: &Core, waits: bool) -> Option<String> {
 
 /// The same with the job's ports of the host: those that it has, or new ones.
 fn published_sandbox(core: &mut Core, spec: &JobSpec, ports: Option<Ports>) -> Result<JobSandbox, String> {
-    let ports = ports.map_or_else(|| core.supply.ports.bind(&spec.publish), |ports| Ok(Some(ports)))?;
+    let ports = ports.map_or_else(|| core.supply.ports().bind(&spec.publish), |ports| Ok(Some(ports)))?;
     Ok(sandbox_for(core, spec)?.with_ports(ports))
 }
 

@@ -4,7 +4,6 @@ use super::request::{Answer, CommandError, NewWorkflow};
 use crate::daemon::core::Core;
 use crate::daemon::lifecycle;
 use crate::daemon::workflows::view::WorkflowView;
-use crate::daemon::workflows::{Body, Waiting};
 use crate::job::Secret;
 use crate::sys::clock::now_ns;
 use crate::upload::JobInputs;
@@ -13,16 +12,17 @@ use crate::upload::JobInputs;
 pub(in crate::daemon) const SEALED: &str = "yaml";
 
 pub(super) fn handle(core: &mut Core, new: NewWorkflow, answer: Answer<WorkflowView>) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
     if let Some(serial) = core.workflows.of_request(&new.request_id) {
         // The same request once more: the same workflow.
         if let Some(entry) = core.workflows.get_mut(serial) {
-            match entry.body {
-                Body::Accepted(_) => entry.waiting.starters.push(answer),
-                _ => drop(answer.send(Ok(entry.view(false)))),
+            if entry.is_accepted() {
+                entry.await_start(answer);
+            } else {
+                drop(answer.send(Ok(entry.view(false))));
             }
         }
         return;
@@ -58,7 +58,7 @@ fn lacks_volume(core: &Core, new: &NewWorkflow) -> Option<String> {
 /// A job of the workflow whose GPUs this node can never give.
 fn lacks_gpus(core: &Core, new: &NewWorkflow) -> Option<String> {
     new.plan.jobs.iter().find_map(|job| {
-        let why = core.supply.gpus.refuses(job.resources.gpus?)?;
+        let why = core.supply.gpus().refuses(job.resources.gpus?)?;
         Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
     })
 }
@@ -68,7 +68,7 @@ fn resolve_runtimes(core: &Core, new: &mut NewWorkflow) -> Result<(), String> {
     let plan = new.plan.clone();
     for (job, asked) in &plan.needs.runtimes {
         let writable = plan.jobs[*job].writable;
-        let id = core.supply.runtimes.resolve(asked, writable).map_err(|why| refused(new, *job, &why))?;
+        let id = core.supply.runtimes().resolve(asked, writable).map_err(|why| refused(new, *job, &why))?;
         new.defaults.runtimes.insert(asked.to_string(), id);
     }
     Ok(())
@@ -104,9 +104,8 @@ fn admit(core: &mut Core, mut new: NewWorkflow, answer: Answer<WorkflowView>) ->
     };
     let claims = std::mem::take(&mut new.claims).into_iter().chain(ahead).collect();
     let secret = new.secret.take().inspect(|_| new.secret = Some(Secret::default()));
-    let waiting = Waiting { starters: vec![answer], ..Waiting::default() };
-    let serial = core.workflows.accept(new, claims, share, waiting, now_ns());
-    let id = core.workflows.get(serial).map(|entry| entry.record.id.uuid());
+    let serial = core.workflows.accept(new, claims, share, answer, now_ns());
+    let id = core.workflows.get(serial).map(|entry| entry.record().id.uuid());
     match secret.zip(id) {
         // The record follows when the text is sealed.
         Some((text, id)) if core.ledger.is_on_disk() => {

@@ -15,7 +15,7 @@ use crate::upload::Upload;
 
 /// Has versions removed that no job has, also none that waits for its start or in a workflow.
 pub(super) fn remove(core: &mut Core, runtime: RuntimeSpec, all: bool, answer: Answer<RuntimesRemoved>) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
@@ -27,12 +27,12 @@ pub(super) fn remove(core: &mut Core, runtime: RuntimeSpec, all: bool, answer: A
     }
     // Warm sandboxes show its files.
     discard_of_runtime(core, &runtime.name);
-    core.supply.runtimes.remove(runtime, all, &awaited, answer);
+    core.supply.runtimes().remove(runtime, all, &awaited, answer);
 }
 
 /// Runs the interpreter of a runtime as a job of its own. The answer comes with its end.
 pub(super) fn test(core: &mut Core, mut spec: JobSpec, answer: Answer<(JobView, String)>) {
-    let command = match core.supply.runtimes.test_command(spec.runtime.as_ref()) {
+    let command = match core.supply.runtimes().test_command(spec.runtime.as_ref()) {
         Ok(command) => command,
         Err(why) => return drop(answer.send(Err(why))),
     };
@@ -70,7 +70,7 @@ pub(super) fn build(core: &mut Core, spec: JobSpec, files: Vec<Upload>, answer: 
         id,
         dir: core.node.spool.join(id.to_string()),
         is_known: true,
-        history: core.streams.stores.rows_of(id),
+        history: core.streams.stores().rows_of(id),
         watermark: job.output.watermark.clone(),
     };
     // One that nobody waits for any more is stopped by whoever asked for it, when that is seen.

@@ -21,13 +21,13 @@ use crate::sandbox::security::{Promise, read_back};
 
 /// Hands a running job to the worker that looks at it.
 pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<(JobView, Vec<Layer>)>) {
-    if let Some(why) = core.streams.inspection.is_full() {
+    if let Some(why) = core.streams.inspection().is_full() {
         let _ = answer.send(Err(CommandError::Exhausted(why)));
         return;
     }
     let look = core.jobs.find(wanted).map(|job| (job.view(&core.slots), look(job, core.node.clone())));
     match look {
-        Ok((view, Ok(look))) => core.streams.inspection.run(move || {
+        Ok((view, Ok(look))) => core.streams.inspection().run(move || {
             let _ = answer.send(look.run(view));
         }),
         Ok((_, Err(why))) | Err(why) => {

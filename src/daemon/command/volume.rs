@@ -17,21 +17,21 @@ pub(super) fn create(
     bytes: u64,
     answer: Answer<VolumeView>,
 ) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
-    core.supply.volumes.create(name, kind, bytes, answer);
+    core.supply.volumes_mut().create(name, kind, bytes, answer);
 }
 
 /// Has a volume removed that no job has, also none that waits for its start or in a workflow.
 pub(super) fn remove(core: &mut Core, name: &str, answer: Answer<()>) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
     let jobs = counts(core).get(name).copied().unwrap_or(0);
-    core.supply.volumes.remove(name, jobs, answer);
+    core.supply.volumes_mut().remove(name, jobs, answer);
 }
 
 /// The volumes that are there, with the numbers of their jobs.
@@ -41,12 +41,12 @@ pub(super) fn list(core: &Core, answer: Answer<Vec<VolumeView>>) {
         jobs: jobs.get(volume.name.as_str()).copied().unwrap_or(0),
         ..volume
     };
-    let _ = answer.send(Ok(core.supply.volumes.list().map(with_jobs).collect()));
+    let _ = answer.send(Ok(core.supply.volumes().list().map(with_jobs).collect()));
 }
 
 /// One volume, what its files take, and its jobs, oldest first; those that wait in workflows are counted only.
 pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<VolumeJobView>)>) {
-    let volumes = &core.supply.volumes;
+    let volumes = core.supply.volumes();
     let found = volumes.list().find(|volume| volume.name.as_str() == name);
     let Some(volume) = found else { return drop(answer.send(Err(unknown(name)))) };
     let shown = {
@@ -64,21 +64,21 @@ pub(super) fn get(core: &Core, name: &str, answer: Answer<(VolumeView, Vec<Volum
 
 /// Opens a volume to copy its files.
 pub(super) fn open(core: &Core, name: &str, answer: Answer<OpenVolume>) {
-    let opened = if core.shutdown.begun {
+    let opened = if core.shutdown.has_begun() {
         Err(CommandError::ShuttingDown)
     } else {
-        core.supply.volumes.open(name).map(|(volume, copy)| OpenVolume::new(volume, copy))
+        core.supply.volumes().open(name).map(|(volume, copy)| OpenVolume::new(volume, copy))
     };
     let _ = answer.send(opened);
 }
 
 /// Has a volume given another size.
 pub(super) fn resize(core: &mut Core, name: &str, bytes: u64, answer: Answer<(VolumeView, u64)>) {
-    if core.shutdown.begun {
+    if core.shutdown.has_begun() {
         let _ = answer.send(Err(CommandError::ShuttingDown));
         return;
     }
-    core.supply.volumes.resize(name, bytes, answer);
+    core.supply.volumes_mut().resize(name, bytes, answer);
 }
 
 /// The number of jobs that have each volume, or wait to have it, also those that workflows have not submitted yet.

@@ -85,8 +85,8 @@ fn take_over(
         let ends = take(KEPT_OUT).and_then(|stdout| Ok((stdout, take(KEPT_ERR)?)));
         if let Ok((stdout, stderr)) = ends {
             let done = take(DONE).and_then(readable);
-            exec.done = done.and_then(|done| core.clock.sources.watch(Source::ExecDone(id), done)).ok();
-            core.streams.collector.add(JobOutput {
+            exec.done = done.and_then(|done| core.clock.watch(Source::ExecDone(id), done)).ok();
+            core.streams.collector().add(JobOutput {
                 id,
                 stdout,
                 stderr,
@@ -117,7 +117,7 @@ fn go_on(core: &mut Core, job: JobId, exec: Exec) {
     if !is_running {
         ended(core, id);
     } else if let Some(left) = left {
-        core.clock.timers.set(Instant::now() + left, Timer::ExecTimeout(id));
+        core.clock.set(Instant::now() + left, Timer::ExecTimeout(id));
     }
 }
 

@@ -115,18 +115,18 @@ pub(in crate::daemon) fn on_exec_event(core: &mut Core, event: ExecEvent) {
             }
         }
         ExecEvent::Ordered(id, Ok((report, done))) => {
-            let sources = &core.clock.sources;
-            let watched = sources
+            let clock = &core.clock;
+            let watched = clock
                 .watch(Source::ExecReport(id), report)
-                .and_then(|report| Ok((report, sources.watch(Source::ExecDone(id), done)?)));
+                .and_then(|report| Ok((report, clock.watch(Source::ExecDone(id), done)?)));
             let Some(exec) = core.execs.get_mut(id) else { return };
             match watched {
                 Ok((report, done)) => {
                     (exec.report, exec.done) = (Some(report), Some(done));
                     let now = Instant::now();
-                    core.clock.timers.set(now + STUCK, Timer::ExecStuck(id, 1));
+                    core.clock.set(now + STUCK, Timer::ExecStuck(id, 1));
                     if let Some(timeout) = exec.timeout {
-                        core.clock.timers.set(now + timeout, Timer::ExecTimeout(id));
+                        core.clock.set(now + timeout, Timer::ExecTimeout(id));
                     }
                 }
                 Err(why) => {
@@ -192,9 +192,9 @@ pub(super) fn ended(core: &mut Core, id: ExecId) {
     (exec.report, exec.done) = (None, None);
     let pid1 = exec.pid1.clone();
     // Now: whatever comes later is not the command's own.
-    core.streams.collector.report_empty(id);
+    core.streams.collector().report_empty(id);
     core.execs.send(Task::Read { id, room, job_exit, pid1 });
-    core.clock.timers.set(Instant::now() + core.settings.cleanup_timeout, Timer::ExecDrain(id));
+    core.clock.set(Instant::now() + core.settings.cleanup_timeout, Timer::ExecDrain(id));
 }
 
 /// The pipes of a command were empty after its end; `closed`: nobody can write to them any more.
@@ -307,7 +307,7 @@ pub(in crate::daemon) fn on_exec_timeout(core: &mut Core, id: ExecId) {
     let Some(exec) = core.execs.get_mut(id).filter(|exec| exec.done.is_some()) else { return };
     exec.timed_out = true;
     signal(core, id, Signal::TERM.as_raw());
-    core.clock.timers.set(Instant::now() + core.settings.stop_grace, Timer::ExecKill(id));
+    core.clock.set(Instant::now() + core.settings.stop_grace, Timer::ExecKill(id));
 }
 
 /// A command that must end has had its grace, or writes more than is kept.
@@ -333,7 +333,7 @@ pub(in crate::daemon) fn on_over_limit(core: &mut Core, id: JobId) {
 pub(in crate::daemon) fn drain_exec(core: &mut Core, id: ExecId) {
     if core.execs.get_mut(id).is_some_and(|exec| exec.end.is_none()) {
         diag::limited!(Level::Warn, "output of an ended command does not end, no longer waiting", exec = id);
-        core.streams.collector.give_up(id);
+        core.streams.collector().give_up(id);
     }
 }
 
@@ -346,5 +346,5 @@ pub(in crate::daemon) fn end_stuck_exec(core: &mut Core, id: ExecId, looks: u32)
     if let Some(group) = group {
         core.execs.send(Task::EndStuck { pid1, group, all: looks > PATIENT_LOOKS });
     }
-    core.clock.timers.set(Instant::now() + STUCK, Timer::ExecStuck(id, looks + 1));
+    core.clock.set(Instant::now() + STUCK, Timer::ExecStuck(id, looks + 1));
 }

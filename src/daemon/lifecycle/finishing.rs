@@ -38,14 +38,14 @@ pub(super) fn collect_output(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let Some(run) = &job.run else { return };
     let read = evidence_of(core, job, run);
-    core.streams.sampler.last(id, read);
+    core.streams.sampler().last(id, read);
     collect_files(core, id);
-    core.clock.timers.set(Instant::now() + bound, Timer::Drain(id));
+    core.clock.set(Instant::now() + bound, Timer::Drain(id));
 }
 
 /// A function that reads, on another thread, what a job left behind. Its cgroup is there until it is finished.
 fn evidence_of(core: &Core, job: &Job, run: &Run) -> impl FnOnce(TakeLast<'_>) -> Evidence + Send + 'static {
-    let volumes = core.supply.volumes.disk_of(&job.spec.volumes);
+    let volumes = core.supply.volumes().disk_of(&job.spec.volumes);
     let lease = job.held.network.as_ref().and_then(Network::lease);
     let wired = lease.map(|lease| Wired::new(&core.node, lease.address));
     evidence::reader(&run.exit_file, job.held.cgroup.as_ref(), wired, volumes)
@@ -63,7 +63,7 @@ fn collect_files(core: &mut Core, id: JobId) {
     match root.filter(|_| !paths.is_empty()) {
         Some(root) => {
             run.is_collecting = true;
-            core.streams.outputs.collect(id, &part, root, paths, most);
+            core.streams.outputs().collect(id, &part, root, paths, most);
         }
         None => run.give_up_work(id),
     }
@@ -71,7 +71,7 @@ fn collect_files(core: &mut Core, id: JobId) {
 
 /// Gives the /work of a job that has built a runtime to its build, which lets it go. Where there is none any more, it goes now.
 fn hand_out_tree(core: &mut Core, id: JobId) {
-    let report = core.streams.report.clone();
+    let report = core.streams.report().clone();
     let Some(job) = core.jobs.get_mut(id) else { return };
     let builder = job.waiters.builder.take().filter(|builder| !builder.is_canceled());
     let Some(run) = job.run.as_mut() else { return };
@@ -190,7 +190,7 @@ pub(in crate::daemon) fn collect_late(core: &mut Core, id: JobId) {
     }
     if !job.output.complete {
         diag::event!(Level::Warn, "output of a finished job does not end, no longer waiting", jobId = id);
-        core.streams.collector.give_up(id);
+        core.streams.collector().give_up(id);
     }
 }
 
@@ -221,7 +221,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
         core.cleanup.write_sidecar(core.node.spool.join(id.to_string()), last);
     }
     if core.node.live_only {
-        core.clock.timers.set(Instant::now() + LIVE_LINGER, Timer::LiveOver(id));
+        core.clock.set(Instant::now() + LIVE_LINGER, Timer::LiveOver(id));
     } else {
         measure(core, id);
     }
@@ -240,7 +240,7 @@ fn answer_testers(core: &mut Core, id: JobId, testers: Vec<Answer<(JobView, Stri
         return complete_history(core, id);
     }
     let Some(ended) = ended(core, id) else { return };
-    let complete = core.streams.history.ender();
+    let complete = core.streams.history().ender();
     core.cleanup.read_beginning(ended.dir.clone(), move |said| {
         for tester in testers {
             let _ = tester.send(Ok((view.clone(), said.clone())));
@@ -252,7 +252,7 @@ fn answer_testers(core: &mut Core, id: JobId, testers: Vec<Answer<(JobView, Stri
 /// Has the history of a job completed, from what is in its spool.
 pub(super) fn complete_history(core: &Core, id: JobId) {
     if let Some(ended) = ended(core, id) {
-        core.streams.history.end(ended);
+        core.streams.history().end(ended);
     }
 }
 

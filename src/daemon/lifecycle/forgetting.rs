@@ -48,9 +48,9 @@ pub(in crate::daemon) fn forget_then(
 fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, history: Option<WhenDeleted>) {
     let both = |id: &JobId| [core.node.spool.join(id.to_string()), core.execs.of_job(*id)];
     let spools: VecDeque<PathBuf> = ids.iter().flat_map(both).collect();
-    let (goes, kept) = (history.is_some(), core.streams.history.is_kept());
+    let (goes, kept) = (history.is_some(), core.streams.history().is_kept());
     let after = history.map(|done| {
-        let (delete, ids) = (core.streams.history.deleter(), ids.to_vec());
+        let (delete, ids) = (core.streams.history().deleter(), ids.to_vec());
         Box::new(move || delete(ids, done)) as WhenRemoved
     });
     tasks.push(CleanupTask::Directories(spools, after));
@@ -87,7 +87,7 @@ fn dismiss(mut job: Job) {
 pub(super) fn forget_timers(core: &mut Core) {
     let (jobs, execs, live) = (&core.jobs, &core.execs, core.jobs.live() + core.execs.open());
     let lives = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.state.is_finished());
-    core.clock.timers.weed(live, |timer| match timer {
+    core.clock.weed(live, |timer| match timer {
         Timer::Grace(id) | Timer::Timeout(id) | Timer::PauseOver(id) | Timer::Drain(id) => lives(id),
         Timer::LiveOver(id) => jobs.get(*id).is_some(),
         Timer::ExecStuck(id, _) | Timer::ExecTimeout(id) | Timer::ExecKill(id) | Timer::ExecDrain(id) => {
@@ -169,5 +169,5 @@ fn delete_some(core: &mut Core, most: usize) -> usize {
 /// Forgets finished jobs that ended too long ago, now and from time to time.
 pub(in crate::daemon) fn expire(core: &mut Core) {
     core.sweep.expire(now_ns().saturating_sub(core.settings.retention_ns));
-    core.clock.timers.set(Instant::now() + EXPIRY, Timer::Expired);
+    core.clock.set(Instant::now() + EXPIRY, Timer::Expired);
 }

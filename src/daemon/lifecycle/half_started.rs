@@ -33,7 +33,7 @@ pub(super) fn undo_start(core: &mut Core, job: &mut Job) -> io::Result<()> {
         AtOnce { disk: core.node.disk.as_deref(), bound, free: Vec::new(), busy: None, refused: Ok(()) };
     std::mem::take(&mut job.held).release(&mut core.supply, &mut at_once);
     let AtOnce { free, busy, refused, .. } = at_once;
-    free.into_iter().for_each(|lease| core.supply.identities.release(lease));
+    free.into_iter().for_each(|lease| core.supply.take_back(lease));
     job.held = Resources { runtime, cgroup: busy, ..Resources::default() };
     job.trace = Trace::default();
     // What joblet-init itself may have written. The next start begins the output anew.

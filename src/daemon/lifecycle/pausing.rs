@@ -29,7 +29,7 @@ pub(super) fn run_timeout(core: &mut Core, id: JobId) {
     let Some(timeout) = job.timeout() else { return };
     let at = *job.times.timeout_at_ns.get_or_insert_with(|| after(timeout));
     if job.times.paused.is_none() {
-        core.clock.timers.set(instant_of(at), Timer::Timeout(id));
+        core.clock.set(instant_of(at), Timer::Timeout(id));
     }
 }
 
@@ -40,7 +40,7 @@ pub(in crate::daemon) fn on_timeout(core: &mut Core, id: JobId) {
     if at <= monotonic_ns() {
         core.jobs.note(id, Fact::Stop(StopCause::Timeout));
     } else {
-        core.clock.timers.set(instant_of(at), Timer::Timeout(id));
+        core.clock.set(instant_of(at), Timer::Timeout(id));
     }
 }
 
@@ -57,7 +57,7 @@ pub(in crate::daemon) fn pause(core: &mut Core, id: JobId, answer: Answer<PauseS
     let Some(job) = core.jobs.get_mut(id) else { return };
     let started = Pause { since_ns: now_ns(), at_ns: monotonic_ns() };
     let pause = *job.times.paused.get_or_insert(started);
-    core.clock.timers.set(pause_ends(core, pause), Timer::PauseOver(id));
+    core.clock.set(pause_ends(core, pause), Timer::PauseOver(id));
     save(core, id);
     set(core, id, true, Some(answer));
 }
@@ -126,7 +126,7 @@ pub(super) fn take_over_pause(core: &mut Core, id: JobId) {
         _ => {}
     }
     if let Some(pause) = job.times.paused {
-        core.clock.timers.set(pause_ends(core, pause), Timer::PauseOver(id));
+        core.clock.set(pause_ends(core, pause), Timer::PauseOver(id));
     }
 }
 
@@ -147,7 +147,7 @@ fn set(core: &Core, id: JobId, frozen: bool, answer: Option<Answer<PauseState>>)
     match job.held.cgroup.as_ref().map(JobCgroup::try_clone) {
         Some(Ok(group)) => {
             let waiting = answer.map(|answer| Waiting { clock: job.clock(), answer });
-            core.streams.freezer.set(id, group, frozen, waiting);
+            core.streams.freezer().set(id, group, frozen, waiting);
         }
         Some(Err(why)) => {
             diag::limited!(Level::Warn, "cannot pause or resume a job", jobId = id, error = why);

@@ -25,14 +25,14 @@ pub(super) fn refill_later(core: &mut Core) {
     if core.pool.is_low() {
         refill(core);
     } else if let Some(at) = core.pool.wait_for_quiet(Instant::now()) {
-        core.clock.timers.set(at, Timer::Quiet);
+        core.clock.set(at, Timer::Quiet);
     }
 }
 
 /// The timer's look: refills the pool if it is quiet now.
 pub(in crate::daemon) fn refill_if_quiet(core: &mut Core) {
     match core.pool.quiet_at(Instant::now()) {
-        Some(at) => core.clock.timers.set(at, Timer::Quiet),
+        Some(at) => core.clock.set(at, Timer::Quiet),
         None => {
             refill(core);
             rebalance(core);
@@ -45,7 +45,7 @@ fn rebalance(core: &mut Core) {
     let size = core.pool.size();
     for _ in 0..size {
         let can_wire = core.pool.network().is_some_and(|network| warm_network(core, &network).is_some());
-        if core.shutdown.begun {
+        if core.shutdown.has_begun() {
             return;
         }
         let Some(sandbox) = core.pool.surplus(can_wire) else { return };
@@ -61,7 +61,7 @@ fn warm_network(core: &Core, usual: &NetworkMode) -> Option<NetworkMode> {
 
 /// Has sandboxes created until enough are ready or on their way.
 fn refill(core: &mut Core) {
-    while !core.shutdown.begun
+    while !core.shutdown.has_begun()
         && let Some(Usual { limits, user, profile, network, root, writable }) = core.pool.lacking()
         && let Some(identity) = core.supply.identity(user, profile)
     {
@@ -136,7 +136,7 @@ pub(in crate::daemon) fn on_created(
     _under_way: Token,
 ) {
     match created {
-        Ok(sandbox) if core.shutdown.begun => discard(core, *sandbox),
+        Ok(sandbox) if core.shutdown.has_begun() => discard(core, *sandbox),
         Ok(sandbox) if is_orphan(core, &sandbox) => {
             discard(core, *sandbox);
             refill_later(core);
@@ -159,13 +159,13 @@ pub(in crate::daemon) fn on_created(
 
 /// Whether the network or the runtime of a warm sandbox was removed while it was being created.
 fn is_orphan(core: &Core, sandbox: &WarmSandbox) -> bool {
-    !sandbox.network().is_some_and(|mode| core.supply.networks.takes_jobs(&mode))
-        || sandbox.root.as_ref().is_some_and(|root| !core.supply.runtimes.has(root))
+    !sandbox.network().is_some_and(|mode| core.supply.networks().takes_jobs(&mode))
+        || sandbox.root.as_ref().is_some_and(|root| !core.supply.runtimes().has(root))
 }
 
 /// Gives the warm sandboxes up whose network is being removed; others take their place.
 pub(in crate::daemon) fn discard_of_network(core: &mut Core, name: &str) {
-    if name.parse().is_ok_and(|mode| core.supply.networks.takes_jobs(&mode)) {
+    if name.parse().is_ok_and(|mode| core.supply.networks().takes_jobs(&mode)) {
         return;
     }
     let given_up = core.pool.take_of_network(name);

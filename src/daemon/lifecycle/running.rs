@@ -118,7 +118,7 @@ pub(super) fn announce(core: &mut Core, id: JobId) {
 /// Has a running job sampled and its output kept from now on; one of an earlier daemon too, whose samples then go on.
 pub(super) fn watch_use(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
-    core.streams.history.add(Added {
+    core.streams.history().add(Added {
         id,
         dir: core.node.spool.join(id.to_string()),
         created_ns: job.times.created_ns,
@@ -127,14 +127,14 @@ pub(super) fn watch_use(core: &mut Core, id: JobId) {
     });
     let (Some(run), Some(group)) = (&job.run, &job.held.cgroup) else { return };
     let samples = job.samples.clone();
-    core.streams.sampler.watch(Watched {
+    core.streams.sampler().watch(Watched {
         id,
         pid: run.pid,
         group: group.path().to_owned(),
         limits: job.spec.limits.clone(),
         dir: core.node.spool.join(id.to_string()),
         denials: job.reach.counted.clone(),
-        gpus: sample_source(core.supply.gpus.board(), &job.trace.gpus),
+        gpus: sample_source(core.supply.gpus().board(), &job.trace.gpus),
         publish: Box::new(move |bytes| samples.publish(bytes)),
     });
 }
@@ -147,7 +147,7 @@ fn spare_init(core: &mut Core, id: JobId) {
     let Some(mut score) = run.and_then(|run| run.oom_score.take()) else { return };
     if let Err(why) = score.write_all(b"-1000")
         && why.kind() == std::io::ErrorKind::PermissionDenied
-        && !std::mem::replace(&mut core.clock.oom_warned, true)
+        && core.starts.is_first_unspared()
     {
         diag::event!(
             Level::Warn,
@@ -173,7 +173,7 @@ pub(in crate::daemon) fn kill_after(core: &mut Core, id: JobId, grace: Duration)
     let at = Instant::now() + grace;
     if job.times.kill_at.is_none_or(|set| at < set) {
         job.times.kill_at = Some(at);
-        core.clock.timers.set(at, Timer::Grace(id));
+        core.clock.set(at, Timer::Grace(id));
     }
 }
 

@@ -16,14 +16,14 @@ use crate::job::state::{Fact, State};
 
 /// Begins the end: nothing more is accepted, and jobs that do not outlive the daemon are stopped.
 pub(in crate::daemon) fn begin(core: &mut Core) {
-    if std::mem::replace(&mut core.shutdown.begun, true) {
+    if core.shutdown.has_begun() {
         return;
     }
     diag::event!(Level::Info, "shutting down", jobs = core.jobs.live());
-    (core.shutdown.begins)();
+    core.shutdown.begin();
     discard_all(core);
     let bound = core.settings.stop_grace + core.settings.cleanup_timeout + Duration::from_secs(5);
-    core.clock.timers.set(Instant::now() + bound, Timer::ShutdownOver);
+    core.clock.set(Instant::now() + bound, Timer::ShutdownOver);
     // Jobs that wait are started by the next daemon; without a database they are stopped here. Nor does a job start with
     // a slot that it was given in this turn.
     core.jobs.retain_facts(|fact| *fact != Fact::SlotGranted);
@@ -52,22 +52,20 @@ pub(in crate::daemon) fn is_idle(core: &Core) -> bool {
         || core.pool.is_filling()
         || core.ledger.pending() > 0
         || core.staging.pending() > 0
-        || core.streams.outputs.pending() > 0
+        || core.streams.outputs().pending() > 0
         || core.cleanup.pending() > 0
-        || core.supply.networks.under_way() > 0
-        || core.supply.volumes.under_way() > 0
-        || core.supply.runtimes.under_way() > 0
+        || core.supply.under_way() > 0
         || core.jobs.has_facts()
         || core.sweep.is_busy()
         // Its thread would keep our process from its end. The watchdog ends the job.
-        || core.streams.collector.is_held();
+        || core.streams.collector().is_held();
     !under_way && !core.jobs.iter_live().any(|job| unfinished(&job.state))
 }
 
 /// Ends the collector's threads, and the jobs that keep one from its end by a pipe: our process could not end before.
 /// The next daemon finds them dead.
 pub(in crate::daemon) fn end_holders(core: &mut Core) {
-    for id in core.streams.collector.stop() {
+    for id in core.streams.collector().stop() {
         diag::event!(
             Level::Warn,
             "a job keeps the lock of its output pipe at our end, killing it",

@@ -8,7 +8,7 @@ use crate::job::state::{Fact, State};
 /// Gives free slots to the jobs that wait longest. A job whose inputs are still being written holds up the others: it
 /// was first.
 pub(in crate::daemon) fn grant_slots(core: &mut Core) {
-    while !core.shutdown.begun
+    while !core.shutdown.has_begun()
         && let gpus = next_has_gpus(core)
         && let Some(first) = core.slots.first(gpus)
         && let Some(job) = core.jobs.get_mut(first)

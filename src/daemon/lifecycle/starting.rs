@@ -16,7 +16,6 @@ use crate::daemon::provision::{Network, Resources, Runtime, StartError};
 use crate::daemon::sources::Source;
 use crate::daemon::spawner::{CreateRequest, InputSource, JobSandbox, StartRequest, StartResult, Started};
 use crate::daemon::staging;
-use crate::daemon::timers::Timer;
 use crate::diag;
 use crate::job::exit::start_failure;
 use crate::job::state::Fact;
@@ -72,7 +71,7 @@ pub(super) fn start(core: &mut Core, id: JobId) {
     } else {
         InputSource::Given(staging::of_record(&spec))
     };
-    let started = core.supply.ports.bind(&spec.publish).and_then(|ports| {
+    let started = core.supply.ports().bind(&spec.publish).and_then(|ports| {
         let sandbox = cold_sandbox(core, id, &spec, output)?.with_ports(ports).with_gpus(gpus);
         hand_over(core, sandbox, spec, inputs)
     });
@@ -93,7 +92,7 @@ pub(in crate::daemon) fn hand_over(
 ) -> Result<(), String> {
     let id = sandbox.id();
     // First: nothing is to be undone but the sandbox.
-    let volumes = match core.supply.volumes.of(&spec.volumes) {
+    let volumes = match core.supply.volumes().of(&spec.volumes) {
         Ok(volumes) => volumes,
         Err(why) => {
             give_back(core, sandbox);
@@ -119,7 +118,7 @@ pub(in crate::daemon) fn hand_over(
     if let Some(job) = core.jobs.get_mut(id) {
         let process = sandbox.process();
         let (host_id, wire, gpus) =
-            (sandbox.host_id(), sandbox.wire(), core.supply.gpus.marked(sandbox.gpus()));
+            (sandbox.host_id(), sandbox.wire(), core.supply.gpus().marked(sandbox.gpus()));
         job.trace = Trace { host_id, wire, gpus, process, ..Trace::default() };
         claims = job.durability.claims.clone();
         counted = job.reach.counted.clone();
@@ -181,7 +180,7 @@ pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
     };
     job.held = held;
     if job.held.network.as_ref().and_then(Network::lease).is_some() {
-        core.supply.keeper.begin();
+        core.supply.watch_refusals();
     }
     let fact = match run {
         Ok((run, process)) => {
@@ -207,13 +206,13 @@ fn watch(
     started: Started,
 ) -> Result<(Run, Option<crate::state::record::Process>), StartError> {
     let Started { pidfd, pid, process, report, exit_file, oom_score, work, at } = started;
-    let sources = &core.clock.sources;
+    let clock = &core.clock;
     let failed = |why: std::io::Error| StartError::from(format!("cannot watch the job's process: {why}"));
     // A process that nobody watches would never be seen to end: it is ended at once.
     let kill = pidfd.try_clone().map_err(failed)?;
-    let watched = sources
+    let watched = clock
         .watch(Source::Init(id), pidfd)
-        .and_then(|init| Ok((init, sources.watch(Source::Report(id), report)?)));
+        .and_then(|init| Ok((init, clock.watch(Source::Report(id), report)?)));
     let (init, report) = watched.map_err(|why| {
         core.cleanup.kill_and_reap(kill);
         failed(why)
@@ -235,9 +234,7 @@ fn watch(
 
 /// From now on a child that does not come to its exec is killed in time. A thread waits for it, and would for ever.
 pub(super) fn watch_starts(core: &mut Core) {
-    if !std::mem::replace(&mut core.clock.watches_starts, true) {
-        core.clock.timers.set(Instant::now() + core.settings.cleanup_timeout, Timer::Stuck);
-    }
+    core.clock.look_at_starts(Instant::now() + core.settings.cleanup_timeout);
 }
 
 /// Kills children that hang in the kernel before their exec.
@@ -250,7 +247,7 @@ pub(in crate::daemon) fn end_stuck(core: &mut Core) {
             number = killed
         );
     }
-    core.clock.watches_starts = false;
+    core.clock.has_looked_at_starts();
     if core.starts.are_under_way() || core.pool.is_filling() {
         watch_starts(core);
     }

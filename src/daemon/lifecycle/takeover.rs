@@ -45,7 +45,7 @@ use crate::daemon::exit_file::read_exit;
 use crate::daemon::jobs::job::Standing;
 use crate::daemon::jobs::{Job, Lane, Run};
 use crate::daemon::ports::publish;
-use crate::daemon::provision::{Adoption, Identity, Mounts, Names, Network, Resources, Work};
+use crate::daemon::provision::{Adoption, Mounts, Names, Network, Resources, Work};
 use crate::daemon::sources::Source;
 use crate::daemon::spawner::HeldWork;
 use crate::daemon::staging;
@@ -55,7 +55,7 @@ use crate::job::exit::{StopCause, start_failure};
 use crate::job::exit_file::Progress;
 use crate::job::publish::Published;
 use crate::job::state::{Fact, State};
-use crate::job::{JobId, Profile, User, WorkflowId};
+use crate::job::{JobId, WorkflowId};
 use crate::output::{INDEX, JobOutput, Release, SpoolWriter, Watermark};
 use crate::sandbox::create::{exit_file_path, exit_files};
 use crate::sandbox::work::Leftover;
@@ -101,8 +101,7 @@ pub(in crate::daemon) fn take_over(
         let lives = |id: JobId| core.jobs.get(id).is_some_and(has_it);
         let text = OsStr::from_bytes(name.to_bytes()).to_str();
         if !text.and_then(JobId::parse).is_some_and(lives) {
-            let lease = core.supply.identities.reserve(project, 1);
-            let identity = lease.map(|lease| Identity::new(lease, User::default(), Profile::Strict));
+            let identity = core.supply.identity_of_files(project);
             let held = Resources { work: Some(Work::Directory(name)), identity, ..Resources::default() };
             held.release(&mut core.supply, &mut core.cleanup);
         }
@@ -127,7 +126,7 @@ fn take_over_wires(core: &mut Core) {
         job.trace.wire.as_ref().map(|wire| (wire.wire, wire.address)).filter(|_| job.run.is_some())
     };
     let wires = core.node.wiring.wires().unwrap_or_default();
-    core.supply.addresses.go_on_behind(wires.iter().copied());
+    core.supply.number_wires_behind(wires.iter().copied());
     let lost = core.jobs.iter().filter(|job| wired(job).is_some_and(|wire| !wires.contains(&wire)));
     for id in lost.map(|job| job.id).collect::<Vec<JobId>>() {
         diag::event!(Level::Error, "a job has lost its network: its wire is gone", jobId = id);
@@ -334,7 +333,7 @@ fn watch_egress(core: &Core, job: &mut Job) {
             error = why
         );
     }
-    core.supply.keeper.begin();
+    core.supply.watch_refusals();
 }
 
 /// A job that is over: its outcome, from what it left.
@@ -394,7 +393,7 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
         // It keeps what it has. Other jobs that want a network hear why they get none.
         diag::event!(Level::Error, "cannot take over the router of a job's network", jobId = id, error = why);
     }
-    let init = core.clock.sources.watch(Source::Init(id), pidfd).map_err(words("watch its PID 1"))?;
+    let init = core.clock.watch(Source::Init(id), pidfd).map_err(words("watch its PID 1"))?;
     job.output.watermark.publish(spool.rows());
     let release = Arc::new(Release { control: Arc::new(control), wake });
     // Whether files of it are to be kept is known when its workflow is taken over. The joblet-init of an earlier version
@@ -407,7 +406,7 @@ fn take_process(core: &Core, job: &mut Job, found: &Found) -> Result<(), String>
     if work.as_ref().is_some_and(|work| work.release.is_some()) {
         watermark.hold();
     }
-    core.streams.collector.add(JobOutput { id, stdout, stderr, release: Some(release), spool, watermark });
+    core.streams.collector().add(JobOutput { id, stdout, stderr, release: Some(release), spool, watermark });
     job.held.mounts = Some(Mounts::new(mounts));
     job.run = Some(Run {
         init,
@@ -462,7 +461,7 @@ fn remove_leftovers(core: &mut Core) {
         }
     }
     let known = |name: &OsStr| name.to_str().and_then(JobId::parse).map(WorkflowId::new);
-    for kept in entries(core.streams.outputs.directory().to_owned()) {
+    for kept in entries(core.streams.outputs().directory().to_owned()) {
         if known(&kept.file_name()).is_none_or(|id| core.workflows.serial(id).is_none()) {
             core.cleanup.remove_directory(kept.path());
         }

@@ -85,7 +85,7 @@ fn look_again_after(core: &mut Core, set: io::Result<()>) {
             "the timer of scheduled jobs fails, looking at their times instead",
             error = why
         );
-        core.clock.timers.set(Instant::now() + LOOK_AGAIN, Timer::Schedule);
+        core.clock.set(Instant::now() + LOOK_AGAIN, Timer::Schedule);
     }
 }
 

@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use log::Level;
 
@@ -39,21 +38,18 @@ pub(super) fn take_over_workflows(core: &mut Core, stored: Vec<(WorkflowRecord, 
     for (record, rows) in stored {
         let (serial, own) = (record.serial, jobs.remove(&record.id).unwrap_or_default());
         let output_bytes = output_bytes(core, record.id);
-        let mut entry = match record.end.clone() {
+        let entry = match record.end.clone() {
             Some(end) => over(record, end, &rows),
             None => resume(core, record, rows, &own),
         };
-        entry.output_bytes = output_bytes;
-        let room = core.settings.max_output_bytes.saturating_sub(output_bytes);
-        entry.room = Arc::new(AtomicU64::new(room));
-        core.workflows.insert(entry);
+        core.workflows.insert(entry.with_output(output_bytes, core.settings.max_output_bytes));
         settle(core, serial);
     }
 }
 
 /// The bytes of all files that the jobs of a workflow have left.
 fn output_bytes(core: &Core, id: WorkflowId) -> u64 {
-    let kept = fs::read_dir(core.streams.outputs.of(id)).into_iter().flatten().flatten();
+    let kept = fs::read_dir(core.streams.outputs().of(id)).into_iter().flatten().flatten();
     kept.map(|element| outputs::kept_bytes(&element.path())).sum()
 }
 
@@ -97,9 +93,7 @@ fn resume(core: &mut Core, record: WorkflowRecord, rows: Vec<ElementRecord>, own
     diag::event!(Level::Info, "took over a workflow", workflowId = record.id, jobs = own.len());
     let bytes = record.yaml.len() as u64;
     let share = core.staging.backlog().adopt(record.client, bytes);
-    let mut entry = Entry::new(record, roster(&plan), Body::Running(Box::new(flow)));
-    (entry.claims, entry.share) = (claims, Some(share));
-    entry
+    Entry::new(record, roster(&plan), Body::Running(Box::new(flow))).with_inputs(claims, share)
 }
 
 /// A job that still waits gets the files of its workflow.

@@ -9,7 +9,7 @@ use super::leave_queues;
 use crate::daemon::command::CommandError;
 use crate::daemon::core::Core;
 use crate::daemon::outputs::Inputs;
-use crate::daemon::workflows::{Body, Ended, Flow, Over, Place};
+use crate::daemon::workflows::{Ended, Flow, Place};
 use crate::diag;
 use crate::job::exit::StopCause;
 use crate::job::state::{Fact, State};
@@ -28,8 +28,7 @@ fn place_of(part: &Part) -> Place {
 /// Has a workflow's record written as it is now.
 pub(in crate::daemon) fn save_workflow(core: &mut Core, serial: u64) {
     let Some(entry) = core.workflows.get_mut(serial) else { return };
-    entry.version += 1;
-    let (record, version) = (Box::new(entry.record.clone()), entry.version);
+    let (record, version) = entry.next_record();
     if !core.ledger.put_workflow(WorkflowChange::Head(record, version)) {
         on_workflow_recorded(core, serial, version, None);
     }
@@ -37,24 +36,19 @@ pub(in crate::daemon) fn save_workflow(core: &mut Core, serial: u64) {
 
 /// A workflow's record is on disk, or cannot be written.
 pub(super) fn on_workflow_recorded(core: &mut Core, serial: u64, version: u64, trouble: Option<&str>) {
-    let Some(entry) = core.workflows.get_mut(serial).filter(|entry| entry.version == version) else { return };
-    if let (Body::Accepted(_), Some(trouble)) = (&entry.body, trouble) {
+    let Some(entry) = core.workflows.get_mut(serial).filter(|entry| entry.is_newest(version)) else { return };
+    if let Some(trouble) = trouble.filter(|_| entry.is_accepted()) {
         refuse(core, serial, &not_recorded(trouble));
         return;
     }
-    let body = std::mem::replace(&mut entry.body, Body::Over(Over::none()));
-    entry.body = match body {
-        Body::Accepted(flow) => Body::Running(flow),
-        other => other,
-    };
+    let starters = entry.begin();
     let view = entry.view(false);
-    let starters = std::mem::take(&mut entry.waiting.starters);
     if !starters.is_empty() {
         diag::event!(
             Level::Info,
             "workflow started",
-            workflowId = entry.record.id,
-            name = entry.record.name,
+            workflowId = entry.record().id,
+            name = entry.record().name,
             jobs = entry.roster().len(),
             elements = entry.roster().iter().map(|node| node.elements as usize).sum::<usize>()
         );
@@ -63,7 +57,7 @@ pub(super) fn on_workflow_recorded(core: &mut Core, serial: u64, version: u64, t
         let _ = starter.send(Ok(view.clone()));
     }
     // A cancel of jobs that run does not wait for the disk.
-    if entry.record.canceled {
+    if entry.record().canceled {
         cancel(core, serial);
     }
     settle(core, serial);
@@ -81,12 +75,11 @@ pub(super) fn on_workflow_staged(core: &mut Core, id: WorkflowId, result: Result
 
 /// A workflow that cannot be remembered is forgotten: its caller has no answer yet.
 fn refuse(core: &mut Core, serial: u64, why: &str) {
-    let Some(mut entry) = core.workflows.remove(serial) else { return };
+    let Some(entry) = core.workflows.remove(serial) else { return };
     core.ledger.put_workflow(WorkflowChange::Delete(vec![serial]));
-    core.cleanup.remove_file(core.staging.path(entry.record.id.uuid()));
-    core.cleanup.remove_directory(core.streams.outputs.of(entry.record.id));
-    let waiting = std::mem::take(&mut entry.waiting);
-    for caller in waiting.starters.into_iter().chain(waiting.cancelers) {
+    core.cleanup.remove_file(core.staging.path(entry.record().id.uuid()));
+    core.cleanup.remove_directory(core.streams.outputs().of(entry.record().id));
+    for caller in entry.into_waiting() {
         let _ = caller.send(Err(CommandError::SetUp(why.to_owned())));
     }
 }
@@ -119,20 +112,20 @@ pub(super) fn outputs_of<'c>(core: &'c Core, part: &Part) -> &'c [String] {
 /// The files of other jobs that a job gets; `None`: it gets none.
 pub(super) fn data_of(core: &Core, part: &Part) -> Option<Inputs> {
     let (plan, _) = job_of(core, part)?;
-    core.streams.outputs.inputs_of(plan, part)
+    core.streams.outputs().inputs_of(plan, part)
 }
 
 /// Bytes of files that the jobs of a workflow may still leave.
 pub(super) fn room_of(core: &Core, part: &Part) -> Arc<AtomicU64> {
     let entry = core.workflows.serial(part.workflow).and_then(|serial| core.workflows.get(serial));
-    entry.map(|entry| entry.room.clone()).unwrap_or_default()
+    entry.map(|entry| entry.room().clone()).unwrap_or_default()
 }
 
 /// A job has left files of so many bytes, in place of those of an earlier attempt.
 pub(super) fn count_bytes(core: &mut Core, part: &Part, freed: u64, bytes: u64) {
     let serial = core.workflows.serial(part.workflow);
     if let Some(entry) = serial.and_then(|serial| core.workflows.get_mut(serial)) {
-        entry.output_bytes = entry.output_bytes.saturating_sub(freed).saturating_add(bytes);
+        entry.count_output(freed, bytes);
     }
 }
 
@@ -213,16 +206,17 @@ fn cancel(core: &mut Core, serial: u64) {
 /// Looks at a workflow whose jobs have changed: it may have more to submit, or be over.
 pub(super) fn settle(core: &mut Core, serial: u64) {
     let Some(entry) = core.workflows.get(serial) else { return };
-    match &entry.body {
-        Body::Running(flow) if flow.status().is_terminal() => end(core, serial),
-        _ => core.workflows.look_at(serial),
+    if entry.running().is_some_and(|flow| flow.status().is_terminal()) {
+        end(core, serial);
+    } else {
+        core.workflows.look_at(serial);
     }
 }
 
 /// A workflow is over: its record says so, and everything that it holds is given back.
 fn end(core: &mut Core, serial: u64) {
     let Some(entry) = core.workflows.get_mut(serial) else { return };
-    let Body::Running(flow) = std::mem::replace(&mut entry.body, Body::Over(Over::none())) else { return };
+    let Some(flow) = entry.running() else { return };
     let ended = flow
         .nodes()
         .iter()
@@ -233,12 +227,10 @@ fn end(core: &mut Core, serial: u64) {
         status: flow.status().as_str().to_owned(),
         started_ns: flow.started_ns(),
         ended_ns,
-        message: message(&flow),
+        message: message(flow),
         nodes: entry.roster().to_vec(),
     };
-    entry.record.end = Some(end.clone());
-    entry.body = Body::Over(Over::new(end, flow.into_nodes()));
-    (entry.claims, entry.share) = (Arc::default(), None);
+    let cancelers = entry.finish(end);
     let view = entry.view(false);
     let [completed, failed, canceled] = view.counts;
     diag::event!(
@@ -252,7 +244,7 @@ fn end(core: &mut Core, serial: u64) {
         canceled = canceled,
         duration = format_args!("{}ms", (ended_ns - view.created_ns) / 1_000_000)
     );
-    for caller in std::mem::take(&mut entry.waiting.cancelers) {
+    for caller in cancelers {
         let _ = caller.send(Ok(view.clone()));
     }
     core.cleanup.remove_file(core.staging.path(view.id.uuid()));
@@ -278,8 +270,8 @@ fn message(flow: &Flow) -> String {
 pub(super) fn forget_workflow(core: &mut Core, before_ns: i64) -> bool {
     let Some((serial, limit)) = core.workflows.surplus(before_ns) else { return false };
     let Some(entry) = core.workflows.remove(serial) else { return false };
-    diag::limited!(Level::Info, "forgetting an old workflow", workflowId = entry.record.id, limit = limit);
+    diag::limited!(Level::Info, "forgetting an old workflow", workflowId = entry.record().id, limit = limit);
     core.ledger.put_workflow(WorkflowChange::Delete(vec![serial]));
-    core.cleanup.remove_directory(core.streams.outputs.of(entry.record.id));
+    core.cleanup.remove_directory(core.streams.outputs().of(entry.record().id));
     true
 }

@@ -40,6 +40,7 @@ mod wiring;
 mod work;
 
 use std::ffi::CString;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,10 +134,26 @@ pub(super) struct Adoption<'a> {
 /// The stock of things that are lent to jobs and come back from them.
 #[derive(Debug)]
 pub(super) struct Supply {
+    identities: crate::sandbox::identity::Leases,
+    // Network namespaces that earlier jobs left clean.
+    namespaces: KeptNetworks,
+    networks: Networks,
+    volumes: VolumeTable,
+    gpus: GpuTable,
+    runtimes: Runtimes,
+    addresses: crate::network::Leases,
+    ipv6: Ipv6,
+    // The lists that go by these addresses.
+    egress: Arc<Egress>,
+    // Removes from the router what a job has left there.
+    keeper: Keeper,
+    ports: PortTable,
+}
+
+/// The things that a new [`Supply`] has.
+pub(super) struct Stock {
     /// Host ids that are free.
     pub(super) identities: crate::sandbox::identity::Leases,
-    /// Network namespaces that earlier jobs left clean.
-    pub(super) namespaces: KeptNetworks,
     /// The networks that there are.
     pub(super) networks: Networks,
     /// The volumes that there are.
@@ -155,6 +172,109 @@ pub(super) struct Supply {
     pub(super) keeper: Keeper,
     /// Ports of the host that reach jobs.
     pub(super) ports: PortTable,
+}
+
+impl Supply {
+    /// A supply of which nothing is lent.
+    pub(super) fn new(stock: Stock) -> Self {
+        let Stock { identities, networks, volumes, gpus, runtimes, addresses, ipv6, egress, keeper, ports } =
+            stock;
+        let namespaces = KeptNetworks::default();
+        Supply {
+            identities,
+            namespaces,
+            networks,
+            volumes,
+            gpus,
+            runtimes,
+            addresses,
+            ipv6,
+            egress,
+            keeper,
+            ports,
+        }
+    }
+
+    /// The networks that there are.
+    pub(super) fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// The same, for a change that a client wants.
+    pub(super) fn networks_mut(&mut self) -> &mut Networks {
+        &mut self.networks
+    }
+
+    /// The volumes that there are.
+    pub(super) fn volumes(&self) -> &VolumeTable {
+        &self.volumes
+    }
+
+    /// The same, for a change that a client wants.
+    pub(super) fn volumes_mut(&mut self) -> &mut VolumeTable {
+        &mut self.volumes
+    }
+
+    /// The GPUs that there are.
+    pub(super) fn gpus(&self) -> &GpuTable {
+        &self.gpus
+    }
+
+    /// The same, for what their thread has found.
+    pub(super) fn gpus_mut(&mut self) -> &mut GpuTable {
+        &mut self.gpus
+    }
+
+    /// The runtimes that there are.
+    pub(super) fn runtimes(&self) -> &Runtimes {
+        &self.runtimes
+    }
+
+    /// Ports of the host that reach jobs.
+    pub(super) fn ports(&self) -> &PortTable {
+        &self.ports
+    }
+
+    /// Changes of networks, volumes and runtimes that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.networks.under_way() + self.volumes.under_way() + self.runtimes.under_way()
+    }
+
+    /// A network was made or removed, or was not: its addresses are given from now on, or no more.
+    pub(super) fn network_changed(&mut self, changed: crate::daemon::networks::Changed) {
+        self.networks.take_in(changed, &mut self.addresses);
+    }
+
+    /// Nothing is left in the router of the jobs that had these.
+    pub(super) fn addresses_free(&mut self, leases: &[Lease]) {
+        leases.iter().for_each(|lease| self.addresses.release(lease));
+    }
+
+    /// Numbers new wires behind those that an earlier daemon's router has.
+    pub(super) fn number_wires_behind(&mut self, wires: impl IntoIterator<Item = (u16, Ipv4Addr)>) {
+        self.addresses.go_on_behind(wires);
+    }
+
+    /// Has what jobs with addresses are refused looked at from now on.
+    pub(super) fn watch_refusals(&self) {
+        self.keeper.begin();
+    }
+
+    /// Nothing is left in a network namespace: a next job may have it.
+    pub(super) fn keep_namespace(&mut self, namespace: OwnedFd) {
+        self.namespaces.keep(namespace);
+    }
+
+    /// The files that counted for a lease are gone.
+    pub(super) fn take_back(&mut self, lease: crate::sandbox::identity::Lease) {
+        self.identities.release(lease);
+    }
+
+    /// The identity for which files of an earlier daemon's job count; `None`: a job has it, or it is none of ours.
+    pub(super) fn identity_of_files(&mut self, id: u32) -> Option<Identity> {
+        let lease = self.identities.reserve(id, 1)?;
+        Some(Identity::new(lease, User::default(), Profile::Strict))
+    }
 }
 
 impl Supply {

@@ -103,6 +103,8 @@ pub(super) struct Starts {
     /// Starts with many files or bytes: copying them takes as long as their client likes, and holds up no other start.
     large: turns::Sender<ClientId, StartRequest>,
     under_way: Counter,
+    // Whether it was logged that a joblet-init cannot be spared by the out-of-memory killer.
+    unspared: bool,
 }
 
 impl Starts {
@@ -110,7 +112,11 @@ impl Starts {
     pub(super) fn new(jobs: usize) -> (Self, Receiver<StartRequest>, LargeStarts) {
         let (requests, ordinary_queue) = bounded(jobs);
         let (large, large_queue) = turns::queue(jobs);
-        (Starts { requests, large, under_way: Counter::default() }, ordinary_queue, large_queue)
+        (
+            Starts { requests, large, under_way: Counter::default(), unspared: false },
+            ordinary_queue,
+            large_queue,
+        )
     }
 
     /// A start that counts as under way until its token goes.
@@ -129,6 +135,11 @@ impl Starts {
             self.requests.try_send(request).map_err(TrySendError::into_inner)
         };
         handed_over.map_err(|back| back.sandbox)
+    }
+
+    /// Whether this is the first joblet-init that cannot be spared by the out-of-memory killer. The host refuses it for all.
+    pub(super) fn is_first_unspared(&mut self) -> bool {
+        !std::mem::replace(&mut self.unspared, true)
     }
 
     /// Whether any job is being started.

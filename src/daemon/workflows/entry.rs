@@ -16,27 +16,25 @@ use crate::workflow::{NodeStatus, Workflow, WorkflowJob};
 /// A workflow with everything that exists because of it.
 #[derive(Debug)]
 pub(in crate::daemon) struct Entry {
-    /// Its record, as it is stored next.
-    pub(in crate::daemon) record: WorkflowRecord,
-    /// The number of records that were sent to the disk.
-    pub(in crate::daemon) version: u64,
-    /// Texts that replies share.
+    // As it is stored next.
+    record: WorkflowRecord,
+    // The number of records that were sent to the disk.
+    version: u64,
+    // Texts that replies share.
     name: Arc<str>,
     yaml: Arc<str>,
-    /// The jobs as the file has them.
+    // The jobs as the file has them.
     roster: Arc<Vec<NodeRecord>>,
-    /// The graph, or the record alone.
-    pub(in crate::daemon) body: Body,
-    /// The files that its jobs name.
-    pub(in crate::daemon) claims: Arc<Vec<Claim>>,
-    /// Bytes of the files that its jobs have left for others.
-    pub(in crate::daemon) output_bytes: u64,
-    /// Bytes that they may still leave; taken by the threads that keep them.
-    pub(in crate::daemon) room: Arc<AtomicU64>,
-    /// Its share of the bytes of jobs that wait.
-    pub(in crate::daemon) share: Option<Share>,
-    /// Calls that wait for it.
-    pub(in crate::daemon) waiting: Waiting,
+    body: Body,
+    // The files that its jobs name.
+    claims: Arc<Vec<Claim>>,
+    // Bytes of the files that its jobs have left for others.
+    output_bytes: u64,
+    // Bytes that they may still leave; taken by the threads that keep them.
+    room: Arc<AtomicU64>,
+    // Its share of the bytes of jobs that wait.
+    share: Option<Share>,
+    waiting: Waiting,
 }
 
 /// The stage of a workflow.
@@ -53,15 +51,15 @@ pub(in crate::daemon) enum Body {
 /// A workflow whose jobs are all over.
 #[derive(Debug)]
 pub(in crate::daemon) struct Over {
-    /// Its end, as it is stored.
-    pub(in crate::daemon) end: WorkflowEnd,
+    // As it is stored.
+    end: WorkflowEnd,
     nodes: Vec<Node>,
     counts: [usize; 3],
 }
 
 impl Over {
     /// Stands in a place for the moment in which its workflow is elsewhere.
-    pub(in crate::daemon) fn none() -> Over {
+    fn none() -> Over {
         let end = WorkflowEnd {
             status: String::new(),
             started_ns: None,
@@ -86,11 +84,11 @@ const COUNTED: [&[NodeStatus]; 3] =
 
 /// Calls that wait for a workflow.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Waiting {
-    /// RunWorkflow calls, which wait for its record.
-    pub(in crate::daemon) starters: Vec<Answer<WorkflowView>>,
-    /// CancelWorkflow calls, which wait for its end.
-    pub(in crate::daemon) cancelers: Vec<Answer<WorkflowView>>,
+struct Waiting {
+    // RunWorkflow calls, which wait for its record.
+    starters: Vec<Answer<WorkflowView>>,
+    // CancelWorkflow calls, which wait for its end.
+    cancelers: Vec<Answer<WorkflowView>>,
 }
 
 impl Entry {
@@ -109,6 +107,125 @@ impl Entry {
             share: None,
             waiting: Waiting::default(),
         }
+    }
+
+    /// The same with the bytes of files that its jobs have left for others, of those that they may leave.
+    pub(in crate::daemon) fn with_output(mut self, bytes: u64, most: u64) -> Self {
+        self.output_bytes = bytes;
+        self.room = Arc::new(AtomicU64::new(most.saturating_sub(bytes)));
+        self
+    }
+
+    /// The same with the files that its jobs name, and its share of the bytes of jobs that wait: until it is over.
+    pub(in crate::daemon) fn with_inputs(mut self, claims: Arc<Vec<Claim>>, share: Share) -> Self {
+        (self.claims, self.share) = (claims, Some(share));
+        self
+    }
+
+    /// Its record, as it is stored next.
+    pub(in crate::daemon) fn record(&self) -> &WorkflowRecord {
+        &self.record
+    }
+
+    /// The files that its jobs name.
+    pub(in crate::daemon) fn claims(&self) -> &Arc<Vec<Claim>> {
+        &self.claims
+    }
+
+    /// Bytes that its jobs may still leave for others.
+    pub(in crate::daemon) fn room(&self) -> &Arc<AtomicU64> {
+        &self.room
+    }
+
+    /// A job has left files of so many bytes, in place of those of an earlier attempt.
+    pub(in crate::daemon) fn count_output(&mut self, freed: u64, bytes: u64) {
+        self.output_bytes = self.output_bytes.saturating_sub(freed).saturating_add(bytes);
+    }
+
+    /// Bytes of the files that its jobs have left for others.
+    pub(super) fn output_bytes(&self) -> u64 {
+        self.output_bytes
+    }
+
+    /// The record that is to be written now, with its number.
+    pub(in crate::daemon) fn next_record(&mut self) -> (Box<WorkflowRecord>, u64) {
+        self.version += 1;
+        (Box::new(self.record.clone()), self.version)
+    }
+
+    /// Whether this is the number of the newest record.
+    pub(in crate::daemon) fn is_newest(&self, version: u64) -> bool {
+        self.version == version
+    }
+
+    /// Whether it is not recorded yet, and has submitted nothing.
+    pub(in crate::daemon) fn is_accepted(&self) -> bool {
+        matches!(self.body, Body::Accepted(_))
+    }
+
+    /// Whether all of its jobs are over.
+    pub(in crate::daemon) fn is_over(&self) -> bool {
+        matches!(self.body, Body::Over(_))
+    }
+
+    /// The graph, while its jobs run and wait.
+    pub(in crate::daemon) fn running(&self) -> Option<&Flow> {
+        match &self.body {
+            Body::Running(flow) => Some(flow),
+            Body::Accepted(_) | Body::Over(_) => None,
+        }
+    }
+
+    /// The same, to change.
+    pub(super) fn running_mut(&mut self) -> Option<&mut Flow> {
+        match &mut self.body {
+            Body::Running(flow) => Some(flow),
+            Body::Accepted(_) | Body::Over(_) => None,
+        }
+    }
+
+    /// Its end, when it is over.
+    pub(super) fn end(&self) -> Option<&WorkflowEnd> {
+        match &self.body {
+            Body::Over(over) => Some(&over.end),
+            Body::Accepted(_) | Body::Running(_) => None,
+        }
+    }
+
+    /// It is recorded: its jobs may start. The calls that have waited for that.
+    pub(in crate::daemon) fn begin(&mut self) -> Vec<Answer<WorkflowView>> {
+        self.body = match std::mem::replace(&mut self.body, Body::Over(Over::none())) {
+            Body::Accepted(flow) => Body::Running(flow),
+            other => other,
+        };
+        std::mem::take(&mut self.waiting.starters)
+    }
+
+    /// All of its jobs are over: what it has is given back. The calls that have waited for that.
+    pub(in crate::daemon) fn finish(&mut self, end: WorkflowEnd) -> Vec<Answer<WorkflowView>> {
+        self.record.end = Some(end.clone());
+        self.body = match std::mem::replace(&mut self.body, Body::Over(Over::none())) {
+            Body::Accepted(flow) | Body::Running(flow) => Body::Over(Over::new(end, flow.into_nodes())),
+            over => over,
+        };
+        (self.claims, self.share) = (Arc::default(), None);
+        std::mem::take(&mut self.waiting.cancelers)
+    }
+
+    /// A call waits until it is recorded.
+    pub(in crate::daemon) fn await_start(&mut self, starter: Answer<WorkflowView>) {
+        self.waiting.starters.push(starter);
+    }
+
+    /// A call waits until it is over, because a user cancels it; whether that is the first one.
+    pub(in crate::daemon) fn cancel(&mut self, canceler: Answer<WorkflowView>) -> bool {
+        self.waiting.cancelers.push(canceler);
+        !std::mem::replace(&mut self.record.canceled, true)
+    }
+
+    /// The calls that wait for it.
+    pub(in crate::daemon) fn into_waiting(self) -> impl Iterator<Item = Answer<WorkflowView>> {
+        self.waiting.starters.into_iter().chain(self.waiting.cancelers)
     }
 
     /// The graph, while it is not over.

@@ -31,7 +31,7 @@ mod node;
 mod table;
 pub(super) mod view;
 
-pub(super) use entry::{Body, Entry, Over, Waiting, roster};
+pub(super) use entry::{Body, Entry, Over, roster};
 pub(super) use flow::{Ended, Flow, Known, Place};
 pub(super) use node::Node;
 pub(super) use table::{WorkflowLimits, Workflows};

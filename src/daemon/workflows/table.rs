@@ -1,15 +1,13 @@
 //! All workflows that the daemon knows, in the order in which they were accepted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::AHEAD;
 use super::child;
-use super::entry::{Body, Entry, Waiting, roster};
+use super::entry::{Body, Entry, roster};
 use super::flow::{Flow, Next};
-use super::view::{WorkflowPage, WorkflowQuery};
-use crate::daemon::command::request::{CommandError, NewWorkflow, PAGE_BYTES, PAGE_MAX};
+use super::view::{WorkflowPage, WorkflowQuery, WorkflowView};
+use crate::daemon::command::request::{Answer, CommandError, NewWorkflow, PAGE_BYTES, PAGE_MAX};
 use crate::daemon::jobs::{Kept, KeptLimits, Share};
 use crate::job::{ClientId, JobId, JobRef, Part, RuntimeSpec, WorkflowId};
 use crate::state::WorkflowRecord;
@@ -76,7 +74,7 @@ impl Workflows {
     /// # Errors
     /// The bound that is reached, in words.
     pub(in crate::daemon) fn admit(&self, client: ClientId) -> Result<(), String> {
-        let own = self.live.iter().filter(|serial| self.entries[serial].record.client == client).count();
+        let own = self.live.iter().filter(|serial| self.entries[serial].record().client == client).count();
         for (whose, number, most, key) in [
             ("this client", own, self.limits.client_running, "workflow.clientMaxRunning"),
             ("all clients", self.live.len(), self.limits.running, "workflow.maxRunning"),
@@ -96,7 +94,7 @@ impl Workflows {
         new: NewWorkflow,
         claims: Vec<Claim>,
         share: Share,
-        waiting: Waiting,
+        starter: Answer<WorkflowView>,
         now_ns: i64,
     ) -> u64 {
         let NewWorkflow { plan, yaml, secret, defaults, client, request_id, .. } = new;
@@ -116,21 +114,22 @@ impl Workflows {
         };
         let roster = roster(&plan);
         let flow = Flow::new(plan, now_ns);
-        let mut entry = Entry::new(record, roster, Body::Accepted(Box::new(flow)));
-        (entry.claims, entry.share, entry.waiting) = (claims.into(), Some(share), waiting);
-        entry.room = Arc::new(AtomicU64::new(self.limits.output_bytes));
+        let mut entry = Entry::new(record, roster, Body::Accepted(Box::new(flow)))
+            .with_inputs(claims.into(), share)
+            .with_output(0, self.limits.output_bytes);
+        entry.await_start(starter);
         self.insert(entry)
     }
 
     /// Takes in a workflow with its serial.
     pub(in crate::daemon) fn insert(&mut self, entry: Entry) -> u64 {
-        let serial = entry.record.serial;
+        let serial = entry.record().serial;
         self.last = self.last.max(serial);
-        self.serials.insert(entry.record.id.uuid(), serial);
-        if !entry.record.request_id.is_empty() {
-            self.requests.insert(entry.record.request_id.clone(), serial);
+        self.serials.insert(entry.record().id.uuid(), serial);
+        if !entry.record().request_id.is_empty() {
+            self.requests.insert(entry.record().request_id.clone(), serial);
         }
-        let is_over = matches!(entry.body, Body::Over(_));
+        let is_over = entry.is_over();
         self.entries.insert(serial, entry);
         if is_over {
             self.is_over(serial);
@@ -145,7 +144,7 @@ impl Workflows {
     pub(in crate::daemon) fn awaited_networks(&self) -> impl Iterator<Item = (&str, usize)> {
         let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
         live.flat_map(|entry| {
-            let usual = entry.record.defaults.network.as_str();
+            let usual = entry.record().defaults.network.as_str();
             let waiting = entry.flow().into_iter().flat_map(Flow::awaited_networks);
             waiting.map(move |(network, count)| (network.unwrap_or(usual), count))
         })
@@ -161,7 +160,7 @@ impl Workflows {
     pub(in crate::daemon) fn awaited_runtimes(&self) -> impl Iterator<Item = (RuntimeSpec, usize)> {
         let live = self.live.iter().filter_map(|serial| self.entries.get(serial));
         live.flat_map(|entry| {
-            let defaults = &entry.record.defaults;
+            let defaults = &entry.record().defaults;
             let waiting = entry.flow().into_iter().flat_map(Flow::awaited_runtimes);
             waiting.map(move |(asked, count)| (child::resolved(asked, defaults), count))
         })
@@ -253,10 +252,7 @@ impl Workflows {
 
     /// A workflow may have something to submit.
     pub(in crate::daemon) fn look_at(&mut self, serial: u64) {
-        let ready = match self.entries.get(&serial).map(|entry| &entry.body) {
-            Some(Body::Running(flow)) => flow.is_ready(),
-            _ => false,
-        };
+        let ready = self.entries.get(&serial).and_then(Entry::running).is_some_and(Flow::is_ready);
         if ready && !self.turns.contains(&serial) {
             self.turns.push_back(serial);
         }
@@ -277,9 +273,7 @@ impl Workflows {
     /// Takes the next job that is to be submitted, of each workflow in its turn.
     pub(in crate::daemon) fn next(&mut self, now_ns: i64) -> Option<(u64, Next)> {
         while let Some(serial) = self.turns.pop_front() {
-            let Some(Body::Running(flow)) = self.entries.get_mut(&serial).map(|entry| &mut entry.body) else {
-                continue;
-            };
+            let Some(flow) = self.entries.get_mut(&serial).and_then(Entry::running_mut) else { continue };
             if let Some(next) = flow.next(now_ns) {
                 if flow.is_ready() {
                     self.turns.push_back(serial);
@@ -295,11 +289,11 @@ impl Workflows {
         self.live.remove(&serial);
         self.turns.retain(|turn| *turn != serial);
         let Some(entry) = self.entries.get(&serial) else { return };
-        let Body::Over(over) = &entry.body else { return };
-        let at = (Some(over.end.ended_ns), serial);
+        let Some(end) = entry.end() else { return };
+        let at = (Some(end.ended_ns), serial);
         self.over.insert(at);
-        self.kept.add_record(entry.record.client, at, entry.record.id.uuid(), entry.bytes());
-        self.kept.add_output(entry.record.client, at, entry.record.id.uuid(), entry.output_bytes);
+        self.kept.add_record(entry.record().client, at, entry.record().id.uuid(), entry.bytes());
+        self.kept.add_output(entry.record().client, at, entry.record().id.uuid(), entry.output_bytes());
     }
 
     /// The workflow that must go next, and the key of the limit that is exceeded; `None` within the limits. Those that
@@ -319,14 +313,14 @@ impl Workflows {
     /// Takes a workflow out.
     pub(in crate::daemon) fn remove(&mut self, serial: u64) -> Option<Entry> {
         let entry = self.entries.remove(&serial)?;
-        self.serials.remove(&entry.record.id.uuid());
-        self.requests.remove(&entry.record.request_id);
+        self.serials.remove(&entry.record().id.uuid());
+        self.requests.remove(&entry.record().request_id);
         self.live.remove(&serial);
         self.turns.retain(|turn| *turn != serial);
-        if let Body::Over(over) = &entry.body {
-            let at = (Some(over.end.ended_ns), serial);
+        if let Some(end) = entry.end() {
+            let at = (Some(end.ended_ns), serial);
             self.over.remove(&at);
-            self.kept.remove(entry.record.client, at);
+            self.kept.remove(entry.record().client, at);
         }
         Some(entry)
     }
