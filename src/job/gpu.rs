@@ -10,7 +10,7 @@ use super::InvalidField;
 const MOST: i32 = 256;
 
 /// The wish of a job: so many GPUs for it alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GpuWish {
     /// How many, at least 1.
     pub count: u32,

@@ -253,7 +253,7 @@ fn things_of_the_node_are_needed_once_whoever_names_them() {
         format!("  j{n}: {{command: x, network: n{}, volumes: [a, b{}], runtime: r}}\n", n % 2, n % 3)
     };
     let workflow = parse(&format!("jobs:\n{}", (0..1000).map(job).collect::<String>())).unwrap();
-    let Needs { networks, volumes, runtimes, of } = &workflow.needs;
+    let Needs { networks, volumes, runtimes, of, .. } = &workflow.needs;
     assert_eq!(of[5], NeedsOf { network: Some(1), volumes: vec![0, 3], runtime: Some(0) });
     assert_eq!(networks.as_slice(), [(0, "n0".to_owned()), (1, "n1".to_owned())]);
     let volumes: Vec<(usize, &str)> = volumes.iter().map(|(n, used)| (*n, used.name.as_str())).collect();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::entry::WorkflowJob;
-use crate::job::{RuntimeSpec, VolumeUse};
+use crate::job::{GpuWish, RuntimeSpec, VolumeUse};
 
 /// Things of the node that jobs name: each once, with the number of the first job that names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +15,8 @@ pub struct Needs {
     pub volumes: Vec<(usize, VolumeUse)>,
     /// Runtimes; twice where jobs may write their root and others not.
     pub runtimes: Vec<(usize, RuntimeSpec)>,
+    /// Wishes for GPUs.
+    pub gpus: Vec<(usize, GpuWish)>,
     /// For each job the places of what it names, in the lists above.
     pub of: Vec<NeedsOf>,
 }
@@ -34,7 +36,8 @@ impl Needs {
     /// The names in these jobs.
     pub(super) fn of(jobs: &[WorkflowJob]) -> Needs {
         let mut needs = Needs::default();
-        let (mut networks, mut volumes, mut runtimes) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (mut networks, mut volumes) = (HashMap::new(), HashMap::new());
+        let (mut runtimes, mut gpus) = (HashMap::new(), HashMap::new());
         for (n, job) in jobs.iter().enumerate() {
             let network = job
                 .network
@@ -48,6 +51,9 @@ impl Needs {
                 let key = (asked.to_string(), job.writable);
                 place(&mut runtimes, key, || needs.runtimes.push((n, asked.clone())))
             });
+            if let Some(wish) = job.resources.gpus {
+                place(&mut gpus, wish, || needs.gpus.push((n, wish)));
+            }
             needs.of.push(NeedsOf { network, volumes: of_volumes, runtime });
         }
         needs

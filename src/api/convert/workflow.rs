@@ -8,7 +8,7 @@ use protobuf::{Message, MessageField};
 use super::request::{invalid, network, page_bounds, repeated, uploads};
 use super::{Refusal, Rules, upload};
 use crate::daemon::command::{
-    Defaults, NewWorkflow, NodeRecord, NodeView, WorkflowPage, WorkflowQuery, WorkflowView,
+    Defaults, Draft, NewWorkflow, NodeRecord, NodeView, WorkflowPage, WorkflowQuery, WorkflowView,
 };
 use crate::job::limits::MemoryMib;
 use crate::job::{ClientId, JobRef, NetworkMode, Secret, spec, units};
@@ -17,6 +17,7 @@ use crate::pb::joblet::{
     ListWorkflowsRequest, ListWorkflowsResponse, RunWorkflowRequest, RunWorkflowResponse, Timestamp,
     WorkflowInfo, WorkflowJob,
 };
+use crate::sys::clock::now_ns;
 use crate::upload::{ClientKey, Store, Upload};
 use crate::workflow::{self, Place, Workflow, WorkflowError};
 
@@ -59,8 +60,12 @@ pub(in crate::api) fn prepare(
     };
     let (yaml, has_secrets) =
         if plan.has_secrets() { workflow::masked(&text) } else { (text.clone(), false) };
+    let plan = Arc::new(plan);
+    // Here and not on the loop: it takes as long as the file has jobs.
+    let draft = Draft::new(plan.clone(), now_ns());
     Ok(NewWorkflow {
-        plan: Arc::new(plan),
+        plan,
+        draft,
         yaml,
         secret: has_secrets.then(|| Secret::new(text)),
         defaults: defaults(rules),

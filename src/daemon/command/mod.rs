@@ -47,7 +47,7 @@ pub(super) use gpu::on_fact as on_gpu_fact;
 pub(super) use run_workflow::SEALED;
 
 pub use request::{
-    Answer, BuildJob, Command, CommandError, Deleted, EgressWish, Explained, JobPage, LogSource,
+    Answer, BuildJob, Command, CommandError, Deleted, Draft, EgressWish, Explained, JobPage, LogSource,
     NetworkJobView, NetworkView, NewWorkflow, Page, QUEUE, Removed, SampleSource, StoredFiles,
 };
 

@@ -12,6 +12,7 @@ use super::gpu_view::GpusView;
 use super::pause_state::PauseState;
 use super::runtime_view::{RuntimeView, RuntimesRemoved};
 use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
+pub use crate::daemon::workflows::Draft;
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
@@ -431,6 +432,8 @@ pub struct StoredFiles {
 pub struct NewWorkflow {
     /// The file, read.
     pub plan: Arc<Workflow>,
+    /// Its graph, of which nothing has been submitted.
+    pub draft: Draft,
     /// The file's text with `***` for the values of secrets.
     pub yaml: String,
     /// The text itself, where it has secrets.

@@ -57,9 +57,9 @@ fn lacks_volume(core: &Core, new: &NewWorkflow) -> Option<String> {
 
 /// A job of the workflow whose GPUs this node can never give.
 fn lacks_gpus(core: &Core, new: &NewWorkflow) -> Option<String> {
-    new.plan.jobs.iter().find_map(|job| {
-        let why = core.supply.gpus().refuses(job.resources.gpus?)?;
-        Some(format!("workflow validation failed: {}: job '{}': {why}", job.at, job.name))
+    new.plan.needs.gpus.iter().find_map(|(job, wish)| {
+        let why = core.supply.gpus().refuses(*wish)?;
+        Some(refused(new, *job, &why))
     })
 }
 

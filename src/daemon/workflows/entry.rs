@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::draft::Draft;
 use super::flow::Flow;
 use super::node::Node;
 use super::view::{self, WorkflowView};
@@ -11,7 +12,7 @@ use crate::daemon::jobs::Share;
 use crate::state::WorkflowRecord;
 use crate::state::workflow::{NodeRecord, WorkflowEnd};
 use crate::upload::Claim;
-use crate::workflow::{NodeStatus, Workflow, WorkflowJob};
+use crate::workflow::NodeStatus;
 
 /// A workflow with everything that exists because of it.
 #[derive(Debug)]
@@ -107,6 +108,12 @@ impl Entry {
             share: None,
             waiting: Waiting::default(),
         }
+    }
+
+    /// A workflow that was just accepted.
+    pub(super) fn accepted(record: WorkflowRecord, draft: Draft) -> Entry {
+        let (roster, flow) = draft.into_parts();
+        Entry::new(record, roster, Body::Accepted(flow))
     }
 
     /// The same with the bytes of files that its jobs have left for others, of those that they may leave.
@@ -309,16 +316,4 @@ impl Entry {
             Body::Over(over) => over.counts,
         }
     }
-}
-
-/// The jobs of a file, as they are remembered.
-pub(in crate::daemon) fn roster(plan: &Workflow) -> Vec<NodeRecord> {
-    let nodes = plan.jobs.iter().enumerate();
-    let node = |(n, job): (usize, &WorkflowJob)| NodeRecord {
-        name: job.name.clone(),
-        dependencies: plan.graph.dependencies(n).iter().map(|at| *at as u32).collect(),
-        elements: job.elements() as u32,
-        is_array: job.array.is_some(),
-    };
-    nodes.map(node).collect()
 }

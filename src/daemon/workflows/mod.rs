@@ -25,13 +25,16 @@
 
 mod awaited;
 pub(super) mod child;
+mod draft;
 mod entry;
 pub(super) mod flow;
 mod node;
 mod table;
 pub(super) mod view;
 
-pub(super) use entry::{Body, Entry, Over, roster};
+pub use draft::Draft;
+pub(super) use draft::roster;
+pub(super) use entry::{Body, Entry, Over};
 pub(super) use flow::{Ended, Flow, Known, Place};
 pub(super) use node::Node;
 pub(super) use table::{WorkflowLimits, Workflows};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::AHEAD;
 use super::child;
-use super::entry::{Body, Entry, roster};
+use super::entry::Entry;
 use super::flow::{Flow, Next};
 use super::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::daemon::command::request::{Answer, CommandError, NewWorkflow, PAGE_BYTES, PAGE_MAX};
@@ -97,7 +97,7 @@ impl Workflows {
         starter: Answer<WorkflowView>,
         now_ns: i64,
     ) -> u64 {
-        let NewWorkflow { plan, yaml, secret, defaults, client, request_id, .. } = new;
+        let NewWorkflow { plan, draft, yaml, secret, defaults, client, request_id, .. } = new;
         let record = WorkflowRecord {
             id: WorkflowId::random(),
             serial: self.last + 1,
@@ -112,9 +112,7 @@ impl Workflows {
             canceled: false,
             end: None,
         };
-        let roster = roster(&plan);
-        let flow = Flow::new(plan, now_ns);
-        let mut entry = Entry::new(record, roster, Body::Accepted(Box::new(flow)))
+        let mut entry = Entry::accepted(record, draft)
             .with_inputs(claims.into(), share)
             .with_output(0, self.limits.output_bytes);
         entry.await_start(starter);
