@@ -8,6 +8,8 @@
 mod circles;
 #[path = "house/documents.rs"]
 mod documents;
+#[path = "house/owners.rs"]
+mod owners;
 #[path = "house/programs.rs"]
 mod programs;
 #[path = "house/sources.rs"]

@@ -61,9 +61,9 @@ impl Ledger {
         if matches!(job.state, State::Recording(_)) {
             job.times.ended_ns.get_or_insert_with(now_ns);
         }
-        job.durability.version += 1;
+        let version = job.durability.next_version();
         let Some(changes) = &self.changes else {
-            job.durability.durable = job.durability.version;
+            job.durability.is_in_memory();
             return Put::InMemory;
         };
         let record = Box::new(job.to_record(&self.boot));
@@ -73,7 +73,7 @@ impl Ledger {
         let void = job.held.exit_file.as_ref().filter(|_| ended).map(|file| file.as_path().to_owned());
         let change = Change::Put {
             record: record.clone(),
-            version: job.durability.version,
+            version,
             ticket: PendingWrite::new(self.pending.token()),
             durable: void.map(|path| Box::new(move || intent::void(&path)) as _),
         };

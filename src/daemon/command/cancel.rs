@@ -12,7 +12,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<JobView>) 
             let _ = answer.send(Err(why));
         }
         Ok(job) if job.state == State::Scheduled => {
-            job.waiters.stoppers.push(answer);
+            job.waiters.await_end(answer);
             let id = job.id;
             leave_queues(core, id);
             core.jobs.note(id, Fact::Cancel);

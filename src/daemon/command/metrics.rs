@@ -15,7 +15,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, answer: Answer<SampleSour
         watermark,
     };
     let found = match (core.jobs.find(wanted), wanted) {
-        (Ok(job), _) => Ok(source(job.id, job.samples.clone(), true)),
+        (Ok(job), _) => Ok(source(job.id, job.usage.samples.clone(), true)),
         // The reader finds out, on a thread that may wait for the disk.
         (Err(CommandError::NotFound(_)), JobRef::Exact(id)) if core.streams.stores().has_samples() => {
             let watermark = Watermark::new();

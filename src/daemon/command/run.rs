@@ -9,7 +9,6 @@ use rustix::process::{Resource, getrlimit};
 
 use super::request::{Answer, CommandError, StoredFiles};
 use crate::daemon::core::Core;
-use crate::daemon::jobs::job::{Standing, Usage, Waiters};
 use crate::daemon::jobs::{Job, Lane, Share, Slot};
 use crate::daemon::lifecycle::{
     answer_starters, cold_sandbox, enqueue, hand_over, put_aside, save, take_warm, wait_for_time,
@@ -70,7 +69,7 @@ pub(super) fn handle(
     if let Some(id) = core.jobs.of_request(&spec.request_id) {
         // The same request once more: the same job.
         if let Some(job) = core.jobs.get_mut(id) {
-            job.waiters.starters.push(answer);
+            job.waiters.await_start(answer);
         }
         answer_starters(core, id);
         return Some(id);
@@ -239,14 +238,14 @@ fn accept(
     };
     let samples = stream::Watermark::new();
     let mut job = Job::new(id, spec.clone(), state, output, samples);
-    job.durability.claims = claims;
-    job.usage = Usage { unenforced, ..Usage::default() };
-    job.share = share;
+    job.durability.claim(claims);
+    job.usage.unenforced = unenforced;
+    job.standing.set_share(share);
     job.held.runtime = Runtime::of(&spec, runtime);
-    job.waiters = Waiters { starters: answer.into_iter().collect(), ..Waiters::default() };
+    answer.into_iter().for_each(|answer| job.waiters.await_start(answer));
     let started = match admitted {
         Admitted::Starts(sandbox, slot) => {
-            job.standing = Standing::Running(slot);
+            job.standing.run(slot);
             core.jobs.insert(job);
             hand_over(core, sandbox, spec, InputSource::Given(inputs))
         }

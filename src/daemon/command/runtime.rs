@@ -43,7 +43,7 @@ pub(super) fn test(core: &mut Core, mut spec: JobSpec, answer: Answer<(JobView, 
     match run::handle(core, spec, Vec::new(), StoredFiles::default(), starter) {
         Some(id) => {
             if let Some(job) = core.jobs.get_mut(id) {
-                job.waiters.testers.push(answer);
+                job.waiters.await_output(answer);
             }
         }
         None => {
@@ -64,8 +64,8 @@ pub(super) fn build(core: &mut Core, spec: JobSpec, files: Vec<Upload>, answer: 
     let (builder, tree) = oneshot::channel();
     let (tester, ended) = oneshot::channel();
     let Some(job) = core.jobs.get_mut(id) else { return };
-    job.waiters.builder = Some(builder);
-    job.waiters.testers.push(tester);
+    job.waiters.await_work(builder);
+    job.waiters.await_output(tester);
     let log = LogSource {
         id,
         dir: core.node.spool.join(id.to_string()),

@@ -23,7 +23,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, grace: Option<Duration>, 
     let (id, status) = (job.id, job.status().as_str());
     if let Some(grace) = grace.filter(|_| is_stopping(&job.state)) {
         // A grace period may be long; this ends it sooner, and never prolongs it.
-        job.waiters.stoppers.push(answer);
+        job.waiters.await_end(answer);
         job.times.stop_grace = Some(job.times.stop_grace.map_or(grace, |first| first.min(grace)));
         if matches!(job.state, State::Stopping(_)) {
             kill_after(core, id, grace);
@@ -45,7 +45,7 @@ pub(super) fn handle(core: &mut Core, wanted: &JobRef, grace: Option<Duration>, 
         let _ = answer.send(Err(CommandError::WrongState(text)));
         return;
     }
-    job.waiters.stoppers.push(answer);
+    job.waiters.await_end(answer);
     job.times.stop_grace = grace;
     leave_queues(core, id);
     core.jobs.note(id, Fact::Stop(StopCause::Request));

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_channel::oneshot;
-
-use crate::daemon::command::BuiltTree;
-use crate::daemon::command::request::{Answer, CommandError};
+use crate::daemon::command::request::CommandError;
 use crate::daemon::evidence::Evidence;
 use crate::daemon::provision::{Network, Resources};
 use crate::daemon::sources::Registered;
@@ -25,10 +22,11 @@ use crate::state::record::Process;
 use crate::state::{Pause, Record, Stage};
 use crate::stream;
 use crate::sys::clock::{monotonic_ns, now_ns};
-use crate::upload::Claim;
 
-use super::backlog::Share;
-use super::slots::{Slot, Slots, Ticket};
+use super::durability::Durability;
+use super::slots::Slots;
+use super::standing::Standing;
+use super::waiters::Waiters;
 
 /// One job. [`Run`] has the things that exist only while it has a process, [`Resources`] those that are given back.
 #[derive(Debug)]
@@ -36,7 +34,7 @@ pub(in crate::daemon) struct Job {
     /// The job's identity.
     pub(in crate::daemon) id: JobId,
     /// Number in the order of acceptance; set by [`JobTable::insert`](super::JobTable::insert).
-    pub(in crate::daemon) serial: u64,
+    pub(super) serial: u64,
     /// The request, without the values of secrets.
     pub(in crate::daemon) spec: Arc<JobSpec>,
     /// Where it is in its life.
@@ -47,12 +45,8 @@ pub(in crate::daemon) struct Job {
     pub(in crate::daemon) durability: Durability,
     /// Its right to run, or its place in the queue for one.
     pub(in crate::daemon) standing: Standing,
-    /// Its share of the bytes of jobs that wait, from its admission to its end.
-    pub(in crate::daemon) share: Option<Share>,
     /// Its output, and how far that has come.
     pub(in crate::daemon) output: Output,
-    /// How far its samples have come.
-    pub(in crate::daemon) samples: Arc<stream::Watermark>,
     /// Its process, from the clone to the end of the job.
     pub(in crate::daemon) run: Option<Run>,
     /// The resources that it holds until its end; while a spawner starts it, that has them.
@@ -92,33 +86,6 @@ pub(in crate::daemon) struct Times {
     pub(in crate::daemon) stop_grace: Option<Duration>,
     /// When the first timer for the KILL of a stop fires.
     pub(in crate::daemon) kill_at: Option<Instant>,
-}
-
-/// How much of a job would survive the daemon now.
-#[derive(Debug, Clone, Default)]
-pub(in crate::daemon) struct Durability {
-    /// The number of records that were sent to the disk.
-    pub(in crate::daemon) version: u64,
-    /// The newest of them that is on disk; 0 where none is.
-    pub(in crate::daemon) durable: u64,
-    /// Whether the newest one could not be written.
-    pub(in crate::daemon) write_failed: bool,
-    /// Whether its inputs are being written to the staging directory.
-    pub(in crate::daemon) staging: bool,
-    /// Uploads that it has taken, until its payload runs.
-    pub(in crate::daemon) claims: Arc<Vec<Claim>>,
-}
-
-/// A job's standing among those that want to run.
-#[derive(Debug, Default)]
-pub(in crate::daemon) enum Standing {
-    /// It neither runs nor waits for a slot.
-    #[default]
-    Out,
-    /// It waits for a slot.
-    Queued(Ticket),
-    /// It has the right to run.
-    Running(#[expect(dead_code, reason = "counts as long as the job has it")] Slot),
 }
 
 /// The output of a job.
@@ -180,14 +147,23 @@ pub(in crate::daemon) struct Trace {
 }
 
 /// The use of a job, and its unenforced limits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(in crate::daemon) struct Usage {
+    /// How far its samples have come.
+    pub(in crate::daemon) samples: Arc<stream::Watermark>,
     /// Peak memory in bytes.
     pub(in crate::daemon) peak_bytes: Option<u64>,
     /// Processor time in microseconds.
     pub(in crate::daemon) cpu_usec: Option<u64>,
     /// Limits that the host cannot keep, in words.
     pub(in crate::daemon) unenforced: Vec<String>,
+}
+
+impl Usage {
+    /// Nothing was measured yet.
+    fn new(samples: Arc<stream::Watermark>) -> Self {
+        Usage { samples, peak_bytes: None, cpu_usec: None, unenforced: Vec::new() }
+    }
 }
 
 /// The egress of a job.
@@ -211,22 +187,12 @@ impl Reach {
     }
 }
 
-/// Calls that wait for a job.
-#[derive(Debug, Default)]
-pub(in crate::daemon) struct Waiters {
-    /// RunJob calls, which wait for the start.
-    pub(in crate::daemon) starters: Vec<Answer<JobView>>,
-    /// StopJob and CancelJob calls, which wait for the end.
-    pub(in crate::daemon) stoppers: Vec<Answer<JobView>>,
-    /// TestRuntime calls, which wait for the end and the output.
-    pub(in crate::daemon) testers: Vec<Answer<(JobView, String)>>,
-    /// The build that gets its /work when its last process is gone.
-    pub(in crate::daemon) builder: Option<oneshot::Sender<BuiltTree>>,
-    /// Whether a failed start is a shortage of the node (RESOURCE_EXHAUSTED) rather than a fault.
-    pub(in crate::daemon) shortage: bool,
-}
-
 impl Job {
+    /// Number in the order of acceptance.
+    pub(in crate::daemon) fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// The egress list in force, if it has one.
     pub(in crate::daemon) fn list(&self) -> Option<&List> {
         self.reach.changed.as_deref().or(self.spec.egress.as_ref())
@@ -248,14 +214,12 @@ impl Job {
             state,
             times: Times { created_ns: now_ns(), ..Times::default() },
             durability: Durability::default(),
-            standing: Standing::Out,
-            share: None,
+            standing: Standing::default(),
             output: Output { watermark: output, complete: false },
-            samples,
             run: None,
             held: Resources::default(),
             trace: Trace::default(),
-            usage: Usage::default(),
+            usage: Usage::new(samples),
             reach: Reach::default(),
             waiters: Waiters::default(),
         }
@@ -281,7 +245,7 @@ impl Job {
                 stop_grace: record.stop_grace,
                 kill_at: None,
             },
-            durability: Durability { version: 1, durable: 1, ..Durability::default() },
+            durability: Durability::stored(),
             trace: Trace {
                 host_id: record.lease,
                 wire: record.wire,
@@ -290,6 +254,7 @@ impl Job {
                 process: record.process,
             },
             usage: Usage {
+                samples: samples.clone(),
                 peak_bytes: record.peak_bytes,
                 cpu_usec: record.cpu_usec,
                 unenforced: record.unenforced,
@@ -353,8 +318,8 @@ impl Job {
             _ => false,
         };
         // The inputs of a job that is over, because it was canceled meanwhile, start nothing any more.
-        let staged = !self.durability.staging || self.state.is_finished();
-        self.durability.durable > 0 && staged && !on_its_way
+        let staged = !self.durability.is_staging() || self.state.is_finished();
+        self.durability.is_durable() && staged && !on_its_way
     }
 
     /// From TERM to KILL. A client decides for a stop that was requested and for a timeout; a job that writes too much,
@@ -386,26 +351,23 @@ impl Job {
 
     /// Whether a fact still holds: a newer record may have been asked for since.
     pub(in crate::daemon) fn still_holds(&self, fact: &Fact) -> bool {
-        *fact != Fact::Recorded || self.durability.durable == self.durability.version
+        *fact != Fact::Recorded || self.durability.is_newest_durable()
     }
 
     /// The error for the RunJob caller whose job could not be started.
     pub(in crate::daemon) fn refused(&self, why: String) -> CommandError {
-        if self.waiters.shortage { CommandError::Exhausted(why) } else { CommandError::SetUp(why) }
+        self.waiters.refusal(why)
     }
 
     /// Readers of the job end when they have read everything.
     pub(in crate::daemon) fn end_streams(&self) {
         self.output.watermark.end();
-        self.samples.end();
+        self.usage.samples.end();
     }
 
     /// The job as clients see it.
     pub(in crate::daemon) fn view(&self, slots: &Slots) -> JobView {
-        let position = match self.standing {
-            Standing::Queued(ticket) => slots.position(ticket),
-            Standing::Out | Standing::Running(_) => None,
-        };
+        let position = self.standing.ticket().and_then(|ticket| slots.position(ticket));
         JobView {
             id: self.id,
             spec: self.spec.clone(),
@@ -457,7 +419,7 @@ impl Job {
 
     fn wait_reason(&self, queued: bool, slots: &Slots) -> String {
         let words = match (&self.state, self.spec.gpus) {
-            _ if self.durability.write_failed => {
+            _ if self.durability.has_failed() => {
                 "its record cannot be written: the disk of dataDir is full, read-only or fails"
             }
             (State::Scheduled, _) => "waits for its time",
@@ -495,7 +457,7 @@ mod tests {
     #[test]
     fn job_whose_exec_failed_is_never_running() {
         let mut job = job();
-        (job.durability.version, job.durability.durable) = (1, 1);
+        job.durability = Durability::stored();
         for state in [State::Created, State::Draining(None)] {
             job.state = state;
             assert!(!job.is_announceable(), "{:?}", job.state);
@@ -514,7 +476,8 @@ mod tests {
     #[test]
     fn canceled_job_is_announced_before_its_inputs_are_staged() {
         let mut job = job();
-        (job.durability.durable, job.durability.staging) = (1, true);
+        job.durability = Durability::stored();
+        job.durability.set_staging(true);
         job.state = State::Scheduled;
         assert!(!job.is_announceable());
         job.state = State::Finished(crate::job::exit::canceled());
@@ -526,11 +489,11 @@ mod tests {
     #[test]
     fn older_record_does_not_stand_for_the_newest_one() {
         let mut job = job();
-        (job.durability.version, job.durability.durable) = (2, 2);
+        job.durability = Durability::stored();
         assert!(job.still_holds(&Fact::Recorded));
-        job.durability.version = 3;
+        let version = job.durability.next_version();
         assert!(!job.still_holds(&Fact::Recorded) && job.still_holds(&Fact::Unrecorded));
-        job.durability.durable = 3;
+        job.durability.has(version);
         assert!(job.still_holds(&Fact::Recorded));
     }
 }

@@ -4,12 +4,15 @@
 //! jobs that wait for a time, the bytes of jobs that wait and of jobs that are over, and those of them that go. A job itself is in `job.rs`.
 
 mod backlog;
+mod durability;
 pub(super) mod job;
 mod kept;
 mod schedule;
 mod slots;
+mod standing;
 mod sweep;
 pub(super) mod table;
+mod waiters;
 
 pub(super) use backlog::{Backlog, BacklogLimits, Share};
 pub(super) use job::{Job, Run, Trace};

@@ -73,7 +73,7 @@ fn collect_files(core: &mut Core, id: JobId) {
 fn hand_out_tree(core: &mut Core, id: JobId) {
     let report = core.streams.report().clone();
     let Some(job) = core.jobs.get_mut(id) else { return };
-    let builder = job.waiters.builder.take().filter(|builder| !builder.is_canceled());
+    let builder = job.waiters.take_builder().filter(|builder| !builder.is_canceled());
     let Some(run) = job.run.as_mut() else { return };
     let root = run.work.as_mut().and_then(|work| work.root.take());
     let (Some(builder), Some(work)) = (builder, root) else { return run.give_up_work(id) };
@@ -201,18 +201,18 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     log_end(job, &ending);
     core.counts.ended(ending.reason.as_str());
     let view = job.view(&core.slots);
-    for stopper in job.waiters.stoppers.drain(..) {
+    for stopper in job.waiters.take_stoppers() {
         let _ = stopper.send(Ok(view.clone()));
     }
     // One that did not start has made nothing.
-    job.waiters.builder = None;
-    let testers = std::mem::take(&mut job.waiters.testers);
+    drop(job.waiters.take_builder());
+    let testers = job.waiters.take_testers();
     job.end_streams();
     let last = core.ledger.is_on_disk().then(|| Box::new(job.to_record(core.ledger.boot())));
     job.run = None;
     let held = std::mem::take(&mut job.held);
-    job.share = None;
-    job.durability.claims = Arc::default();
+    job.standing.set_share(None);
+    job.durability.give_claims_back();
     core.jobs.has_ended(id);
     answer_starters(core, id);
     held.release(&mut core.supply, &mut core.cleanup);

@@ -8,7 +8,6 @@ use log::Level;
 
 use super::workflows::forget_workflow;
 use crate::daemon::cleanup::{CleanupTask, WhenRemoved};
-use crate::daemon::command::CommandError;
 use crate::daemon::core::Core;
 use crate::daemon::history::WhenDeleted;
 use crate::daemon::jobs::{Job, Slice};
@@ -56,10 +55,10 @@ fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, hist
     tasks.push(CleanupTask::Directories(spools, after));
     let mut serials = Vec::with_capacity(ids.len());
     for id in ids {
-        let Some(job) = core.jobs.remove(*id) else { continue };
+        let Some(mut job) = core.jobs.remove(*id) else { continue };
         diag::event!(Level::Debug, "job forgotten", jobId = id);
-        serials.push(job.serial);
-        dismiss(job);
+        serials.push(job.serial());
+        job.waiters.dismiss(*id);
         core.execs.forget(*id);
     }
     let queue = core.cleanup.queue();
@@ -70,17 +69,6 @@ fn forget_with(core: &mut Core, ids: &[JobId], mut tasks: Vec<CleanupTask>, hist
             let _ = queue.send(task);
         }
     });
-}
-
-/// Answers the calls that still wait for a job that is gone. They would hear that the daemon shuts down.
-fn dismiss(mut job: Job) {
-    let gone = CommandError::NotFound(format!("{} (it was deleted)", job.id));
-    for caller in job.waiters.starters.drain(..).chain(job.waiters.stoppers.drain(..)) {
-        let _ = caller.send(Err(gone.clone()));
-    }
-    for tester in job.waiters.testers.drain(..) {
-        let _ = tester.send(Err(gone.clone()));
-    }
 }
 
 /// Drops timers of jobs that are gone.

@@ -35,10 +35,14 @@ pub(in crate::daemon) fn on_recorded(core: &mut Core, outcome: Outcome<PendingWr
     for (id, version) in records {
         let Some(job) = core.jobs.get_mut(id) else { continue };
         let kept = &mut job.durability;
-        kept.write_failed = !durable && (kept.version == version || kept.write_failed);
-        match (durable, kept.durable > 0) {
+        let was_durable = kept.is_durable();
+        if durable {
+            kept.has(version)
+        } else {
+            kept.lacks(version)
+        }
+        match (durable, was_durable) {
             (true, _) => {
-                kept.durable = version;
                 core.jobs.note(id, Fact::Recorded);
                 answer_starters(core, id);
             }
@@ -68,7 +72,7 @@ fn refuse_unrecorded(core: &mut Core, id: JobId, trouble: &str) {
         _ => return,
     };
     let refused = job.refused(why);
-    for starter in job.waiters.starters.drain(..) {
+    for starter in job.waiters.take_starters() {
         let _ = starter.send(Err(refused.clone()));
     }
     if job.state.waits() {
@@ -84,10 +88,10 @@ fn refuse_unrecorded(core: &mut Core, id: JobId, trouble: &str) {
 /// Answers RunJob, if there is an answer to give.
 pub(in crate::daemon) fn answer_starters(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
-    if job.waiters.starters.is_empty() || !job.is_announceable() {
+    if !job.waiters.await_any_start() || !job.is_announceable() {
         return;
     }
-    let starters = std::mem::take(&mut job.waiters.starters);
+    let starters = job.waiters.take_starters();
     let view = job.view(&core.slots);
     let failed = match &view.ending {
         Some(ending) if ending.reason == ExitReason::StartFailed && ending.code == -1 => {

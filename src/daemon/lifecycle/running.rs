@@ -1,7 +1,6 @@
 //! A job that has a process: what it reports, its clock, its samples, and the signals that end it.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -93,7 +92,7 @@ pub(super) fn announce(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
     let now = now_ns();
     job.times.started_ns = Some(now);
-    job.durability.claims = Arc::default();
+    job.durability.give_claims_back();
     let pid = job.run.as_ref().map_or(0, |run| run.pid);
     if let Some(at) = job.run.as_mut().and_then(|run| run.permitted.take()) {
         core.counts.executed(at.elapsed());
@@ -123,10 +122,10 @@ pub(super) fn watch_use(core: &mut Core, id: JobId) {
         dir: core.node.spool.join(id.to_string()),
         created_ns: job.times.created_ns,
         output: job.output.watermark.clone(),
-        samples: job.samples.clone(),
+        samples: job.usage.samples.clone(),
     });
     let (Some(run), Some(group)) = (&job.run, &job.held.cgroup) else { return };
-    let samples = job.samples.clone();
+    let samples = job.usage.samples.clone();
     core.streams.sampler().watch(Watched {
         id,
         pid: run.pid,

@@ -1,7 +1,6 @@
 //! Slots and queues: who may run next, and how a job leaves.
 
 use crate::daemon::core::Core;
-use crate::daemon::jobs::job::Standing;
 use crate::job::JobId;
 use crate::job::state::{Fact, State};
 
@@ -12,10 +11,10 @@ pub(in crate::daemon) fn grant_slots(core: &mut Core) {
         && let gpus = next_has_gpus(core)
         && let Some(first) = core.slots.first(gpus)
         && let Some(job) = core.jobs.get_mut(first)
-        && !job.durability.staging
+        && !job.durability.is_staging()
         && let Some((id, slot)) = core.slots.take_first(gpus)
     {
-        job.standing = Standing::Running(slot);
+        job.standing.run(slot);
         // Now, so that no other job gets them before this one starts.
         job.held.gpus = job.spec.gpus.and_then(|wish| core.supply.take_gpus(id, wish));
         core.jobs.note(id, Fact::SlotGranted);
@@ -32,20 +31,17 @@ fn next_has_gpus(core: &Core) -> bool {
 /// Takes a job out of the schedule and of the queue.
 pub(in crate::daemon) fn leave_queues(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
-    if let Standing::Queued(ticket) = job.standing {
+    if let Some(ticket) = job.standing.leave_queue() {
         core.slots.leave(ticket);
-        job.standing = Standing::Out;
     }
     if job.state == State::Scheduled {
-        core.schedule.remove(job.spec.not_before_ns.unwrap_or(0), job.serial, id);
+        core.schedule.remove(job.spec.not_before_ns.unwrap_or(0), job.serial(), id);
     }
 }
 
 /// Gives the slot of a job back, and to the next one.
 pub(super) fn release_slot(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
-    if matches!(job.standing, Standing::Running(_)) {
-        job.standing = Standing::Out;
-    }
+    job.standing.give_slot_back();
     grant_slots(core);
 }

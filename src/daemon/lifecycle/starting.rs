@@ -10,7 +10,7 @@ use super::recording::save;
 use super::running::drain_held;
 use super::workflows::{data_of, inputs_of, outputs_of};
 use crate::daemon::core::Core;
-use crate::daemon::jobs::{Run, Share, Trace};
+use crate::daemon::jobs::{Run, Trace};
 use crate::daemon::ports::publish;
 use crate::daemon::provision::{Network, Resources, Runtime, StartError};
 use crate::daemon::sources::Source;
@@ -66,8 +66,8 @@ pub(super) fn start(core: &mut Core, id: JobId) {
             }
         }
     } else if staging::is_needed(&spec) {
-        let share = core.jobs.get(id).and_then(|job| job.share.as_ref());
-        InputSource::Staged { bytes: share.map_or(0, Share::bytes) }
+        let bytes = core.jobs.get(id).map_or(0, |job| job.standing.share_bytes());
+        InputSource::Staged { bytes }
     } else {
         InputSource::Given(staging::of_record(&spec))
     };
@@ -120,7 +120,7 @@ pub(in crate::daemon) fn hand_over(
         let (host_id, wire, gpus) =
             (sandbox.host_id(), sandbox.wire(), core.supply.gpus().marked(sandbox.gpus()));
         job.trace = Trace { host_id, wire, gpus, process, ..Trace::default() };
-        claims = job.durability.claims.clone();
+        claims = job.durability.claims().clone();
         counted = job.reach.counted.clone();
     }
     let host_id = sandbox.host_id().unwrap_or_default();
@@ -189,7 +189,7 @@ pub(in crate::daemon) fn on_started(core: &mut Core, result: StartResult) {
             Fact::Spawned
         }
         Err(StartError { why, is_shortage }) => {
-            job.waiters.shortage = is_shortage;
+            job.waiters.set_shortage(is_shortage);
             Fact::NotStarted(start_failure(why))
         }
     };

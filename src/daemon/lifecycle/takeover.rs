@@ -42,7 +42,6 @@ use crate::daemon::egress::Watched;
 use crate::daemon::evidence;
 use crate::daemon::execs::Pid1;
 use crate::daemon::exit_file::read_exit;
-use crate::daemon::jobs::job::Standing;
 use crate::daemon::jobs::{Job, Lane, Run};
 use crate::daemon::ports::publish;
 use crate::daemon::provision::{Adoption, Mounts, Names, Network, Resources, Work};
@@ -91,7 +90,7 @@ pub(in crate::daemon) fn take_over(
     queued.sort_unstable();
     for (_, _, id) in queued {
         if let Some(job) = core.jobs.get_mut(id).filter(|job| job.state == State::Queued) {
-            job.standing = Standing::Queued(core.slots.queue(id, Lane::of(&job.spec)));
+            job.standing.queue(core.slots.queue(id, Lane::of(&job.spec)));
         }
     }
     take_over_workflows(core, workflows);
@@ -168,7 +167,7 @@ fn restore(core: &mut Core, mut record: Record) {
     let output = Watermark::new();
     let samples = stream::Watermark::new();
     let (stage, boot) = (record.stage.clone(), std::mem::take(&mut record.boot));
-    let job = Job::from_record(record, State::Scheduled, output, samples);
+    let mut job = Job::from_record(record, State::Scheduled, output, samples);
     let is_orphan = job.spec.build.is_some() && !matches!(stage, Stage::Ended(_));
     let id = job.id;
     match stage {
@@ -178,11 +177,15 @@ fn restore(core: &mut Core, mut record: Record) {
             if boot != core.ledger.boot() {
                 repair_spool(core, id);
             }
-            core.jobs.restore(Job { state: State::Finished(ending), ..job });
+            job.state = State::Finished(ending);
+            core.jobs.restore(job);
             complete_history(core, id);
         }
-        Stage::Scheduled => restore_waiting(core, Job { state: State::Scheduled, ..job }),
-        Stage::Queued => restore_waiting(core, Job { state: State::Queued, ..job }),
+        Stage::Scheduled => restore_waiting(core, job),
+        Stage::Queued => {
+            job.state = State::Queued;
+            restore_waiting(core, job);
+        }
         Stage::Active(cause) => restore_active(core, job, cause, boot != core.ledger.boot()),
     }
     if is_orphan {
@@ -223,8 +226,9 @@ fn restore_waiting(core: &mut Core, mut job: Job) {
     let gone = job.spec.part.is_none() && staging::is_needed(&job.spec) && !path.exists();
     // Its staged file is encrypted text of about the same length as the inputs.
     let staged = fs::metadata(&path).map_or(0, |staged| staged.len());
-    job.share = Some(core.staging.backlog().adopt(job.spec.client, job.spec.text_bytes() as u64 + staged));
-    let adopted = core.staging.adopt(&job.spec).map(|claims| job.durability.claims = Arc::new(claims));
+    let bytes = job.spec.text_bytes() as u64 + staged;
+    job.standing.set_share(Some(core.staging.backlog().adopt(job.spec.client, bytes)));
+    let adopted = core.staging.adopt(&job.spec).map(|claims| job.durability.claim(Arc::new(claims)));
     core.jobs.restore(job);
     if let Err(why) = undone {
         diag::event!(Level::Error, "cannot remove what a start had made", jobId = id, error = why);
@@ -264,7 +268,7 @@ pub(super) fn adopt(core: &mut Core, job: &Job, published: &[Published]) -> Reso
 fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_restarted: bool) {
     let id = job.id;
     job.held = adopt(core, &job, &job.spec.publish);
-    job.standing = Standing::Running(core.slots.adopt());
+    job.standing.run(core.slots.adopt());
     let found =
         if host_restarted { None } else { find_init(job.trace.process.as_ref(), job.held.cgroup.as_ref()) };
     if let Some(found) = &found {

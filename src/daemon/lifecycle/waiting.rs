@@ -10,7 +10,6 @@ use super::standing::{grant_slots, leave_queues};
 use super::workflows::on_workflow_staged;
 use crate::daemon::core::Core;
 use crate::daemon::jobs::Lane;
-use crate::daemon::jobs::job::Standing;
 use crate::daemon::staging::{self, Staged};
 use crate::daemon::timers::Timer;
 use crate::diag;
@@ -28,7 +27,7 @@ pub(in crate::daemon) fn put_aside(core: &mut Core, id: JobId, inputs: JobInputs
     let Some(job) = core.jobs.get_mut(id) else { return };
     // Its workflow has the inputs of a job that belongs to one.
     if job.spec.part.is_none() && staging::is_needed(&job.spec) {
-        job.durability.staging = true;
+        job.durability.set_staging(true);
         core.staging.put(id, inputs);
     }
 }
@@ -44,7 +43,7 @@ pub(in crate::daemon) fn on_staged(core: &mut Core, staged: Staged) {
         core.cleanup.remove_file(core.staging.path(id));
         return;
     };
-    job.durability.staging = false;
+    job.durability.set_staging(false);
     let waits = job.state.waits();
     match result {
         Err(why) if waits => {
@@ -64,7 +63,7 @@ pub(in crate::daemon) fn on_staged(core: &mut Core, staged: Staged) {
 pub(in crate::daemon) fn wait_for_time(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get(id) else { return };
     let at = job.spec.not_before_ns.unwrap_or(0);
-    let set = core.schedule.add(at, job.serial, id);
+    let set = core.schedule.add(at, job.serial(), id);
     look_again_after(core, set);
 }
 
@@ -94,9 +93,9 @@ pub(in crate::daemon) fn enqueue(core: &mut Core, id: JobId) {
     let Some(job) = core.jobs.get_mut(id) else { return };
     let ticket = core.slots.queue(id, Lane::of(&job.spec));
     job.times.queued_ns = Some(now_ns());
-    job.standing = Standing::Queued(ticket);
+    job.standing.queue(ticket);
     grant_slots(core);
-    let waits = core.jobs.get(id).is_some_and(|job| matches!(job.standing, Standing::Queued(_)));
+    let waits = core.jobs.get(id).is_some_and(|job| job.standing.ticket().is_some());
     if waits {
         // Its place in the order must outlive us; a job that starts at once is recorded then.
         save(core, id);

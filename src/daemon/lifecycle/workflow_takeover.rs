@@ -101,7 +101,7 @@ fn give_claims(core: &mut Core, id: JobId, claims: &Arc<Vec<Claim>>) {
     if let Some(job) =
         core.jobs.get_mut(id).filter(|job| job.state.waits() && !job.spec.upload_paths.is_empty())
     {
-        job.durability.claims = claims.clone();
+        job.durability.claim(claims.clone());
     }
 }
 
