@@ -67,6 +67,20 @@ fn nobody_takes_the_loop() {
     assert!(wrong.is_empty(), "an owner returns what the loop does next: {wrong:?}");
 }
 
+/// Files that go through all jobs, also the hundred thousand that are over: at the start and at the end of the daemon.
+const ALL_JOBS: &[&str] = &["assemble.rs", "takeover.rs", "workflow_takeover.rs"];
+
+#[test]
+fn loop_goes_through_no_jobs_that_are_over() {
+    let files = sources(&["src/daemon"]);
+    let goes = |file: &&Source| {
+        let code = file.code.split("#[cfg(test)]").next().unwrap_or_default();
+        code.contains("core.jobs.iter()") && !ALL_JOBS.iter().any(|name| file.path.ends_with(name))
+    };
+    let wrong: Vec<_> = files.iter().filter(goes).map(|file| &file.path).collect();
+    assert!(wrong.is_empty(), "only jobs that live are few: {wrong:?}");
+}
+
 #[test]
 fn open_field_of_an_owner_is_seen() {
     let files = [
