@@ -43,6 +43,7 @@ pub(crate) fn layers_of(bench: &Bench) -> Vec<Layer> {
         pids: 64,
         volumes: Vec::new(),
         writable: bench.image.is_some(),
+        opened: &[],
         devices: Vec::new(),
     };
     read_back(Path::new("/proc"), &processes(bench), &promise).unwrap()
