@@ -7,9 +7,26 @@ use super::sources::{Source, sources};
 const VALUES: &[&str] = &["settings", "node"];
 /// Owners within owners.
 const INNER: &[&str] = &["Entry", "Job", "Durability", "Standing", "Waiters"];
-/// Parts of a job that are still open to the steps of its life: of types of their own, but for its name and its state.
-const OPEN: &[(&str, &[&str])] =
-    &[("Job", &["id", "spec", "state", "times", "output", "run", "held", "trace", "usage", "reach"])];
+/// Parts of a job that are open to the steps of its life: of types of their own, but for its name and its state. Those that
+/// count something are closed in themselves ([`INNER`]).
+const OPEN: &[(&str, &[&str])] = &[(
+    "Job",
+    &[
+        "id",
+        "spec",
+        "state",
+        "times",
+        "durability",
+        "standing",
+        "output",
+        "run",
+        "held",
+        "trace",
+        "usage",
+        "reach",
+        "waiters",
+    ],
+)];
 
 /// The fields of a struct, as they are written: the visibility, the name, the type.
 fn fields(code: &str, name: &str) -> Option<Vec<(String, String, String)>> {

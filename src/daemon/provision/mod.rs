@@ -82,23 +82,6 @@ pub(super) fn hostname(id: JobId) -> String {
 /// The words by which a kind is found; else the reason why it has none.
 pub type Named = Result<&'static str, &'static str>;
 
-/// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
-/// looks for each of them in a real plan and a real job.
-pub(super) trait Kind: Sized {
-    /// Name of the field of [`Resources`] and of the file beside this one.
-    const NAME: &'static str;
-    /// Words of the sentence that `--explain` has for the step that puts it into place.
-    const STEP: Named;
-    /// Beginning of the name of a layer of `status --security` that shows it.
-    const LAYER: Named;
-
-    /// What `--explain` says of it before the steps of the child, in the order of a start.
-    fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String>;
-
-    /// This kind as an earlier daemon's job holds it; `None` where there is nothing.
-    fn adopt(from: &mut Adoption<'_>) -> Option<Self>;
-}
-
 /// The request of `--explain`.
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
@@ -416,6 +399,23 @@ pub(super) struct Acquired {
     pub(super) work: OwnedFd,
     /// Where its output goes.
     pub(super) spool: SpoolWriter,
+}
+
+/// One kind of thing that a job holds. Without one of these parts a kind does not compile, and `tests/kernel/resources.rs`
+/// looks for each of them in a real plan and a real job.
+pub(super) trait Kind: Sized {
+    /// Name of the field of [`Resources`] and of the file beside this one.
+    const NAME: &'static str;
+    /// Words of the sentence that `--explain` has for the step that puts it into place.
+    const STEP: Named;
+    /// Beginning of the name of a layer of `status --security` that shows it.
+    const LAYER: Named;
+
+    /// What `--explain` says of it before the steps of the child, in the order of a start.
+    fn explain(node: &Node, asked: &Asked<'_>) -> Vec<String>;
+
+    /// This kind as an earlier daemon's job holds it; `None` where there is nothing.
+    fn adopt(from: &mut Adoption<'_>) -> Option<Self>;
 }
 
 impl Resources {
