@@ -356,7 +356,8 @@ const ROWS: &'static [Row] = &[
     allow(10, "mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn"),
     check(16, "ioctl", IOCTL, "TIOCSTI and TIOCLINUX type into a terminal that others read (CVE-2017-5226); \
                TIOCSETD loads line disciplines, old code with old flaws (CVE-2017-2636, CVE-2023-6546); the \
-               host's disks have names that identify the host"),
+               host's disks have names that identify the host. Requests of GPU drivers (kind 'F' of nvidiactl and nvidiaN, \
+               plain numbers of nvidia-uvm) go on: only a job with GPUs has a node that takes them"),
     allow(17, "pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore"),
     check(28, "madvise", MADVISE, MERGING),
     allow(29, "shmget shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid"),
@@ -395,8 +396,9 @@ const ROWS: &'static [Row] = &[
     check(142, "sched_setparam", NOT_INIT, INIT),
     allow(143, "sched_getparam"),
     check(144, "sched_setscheduler", SCHEDULER, SLOW),
-    allow(145, "sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval mlock munlock
-               mlockall munlockall"),
+    allow(145, "sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval"),
+    allow_because(149, "mlock munlock mlockall munlockall", "GPU drivers and programs with keys keep pages in memory; \
+               RLIMIT_MEMLOCK bounds them, and the memory limit counts them"),
     refuse(153, "vhangup", EPERM, "hangs up the terminal for everyone on it"),
     refuse(154, "modify_ldt", EPERM, "segments serve 16 and 32 bit code, which is refused anyway \
                (CVE-2014-9322, CVE-2015-5157)"),
@@ -436,7 +438,9 @@ const ROWS: &'static [Row] = &[
     refuse(227, "clock_settime", EPERM, TIME),
     allow(228, "clock_gettime clock_getres clock_nanosleep exit_group epoll_wait epoll_ctl tgkill utimes"),
     refuse(236, "vserver", ENOSYS, GONE),
-    allow(237, "mbind set_mempolicy get_mempolicy mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify
+    allow_because(237, "mbind set_mempolicy get_mempolicy", "GPU programs place their memory near the device; the policy \
+               holds for the caller's own pages"),
+    allow(240, "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify
                mq_getsetattr"),
     refuse(246, "kexec_load", EPERM, "another kernel"),
     allow(247, "waitid"),

@@ -493,3 +493,47 @@ fn each_user_may_give_files_to_itself_and_to_nobody_else() {
         }
     }
 }
+
+/// The calls of libcuda.so.1 and of the CUDA runtime (driver 580): requests of the driver, its memory, pinned pages, threads near
+/// the device.
+#[test]
+fn calls_that_cuda_needs_are_allowed() {
+    // NV_ESC_RM_ALLOC, NV_ESC_RM_CONTROL, NV_ESC_RM_MAP_MEMORY, NV_ESC_CARD_INFO, NV_ESC_REGISTER_FD of the open kernel modules
+    // (nv_escape.h, nv-ioctl-numbers.h): _IOWR('F', number, size).
+    let request = |number: u64, size: u64| 3 << 30 | size << 16 | u64::from(b'F') << 8 | number;
+    let resources =
+        [(0x2b, 48), (0x2a, 32), (0x4e, 56), (0xc8, 2304), (0xc9, 4)].map(|(n, size)| request(n, size));
+    // UVM_INITIALIZE and UVM_DEINITIALIZE (uvm_linux_ioctl.h), then the plain numbers of uvm_ioctl.h.
+    let memory = [0x3000_0001, 0x3000_0002].into_iter().chain(1..=80);
+    for number in resources.into_iter().chain(memory) {
+        assert_eq!(answer(libc::SYS_ioctl, &[3, number]), Action::Allow, "request {number:#x}");
+    }
+    let shared = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+    let (read_write, itself) = ((libc::PROT_READ | libc::PROT_WRITE) as u64, 0);
+    for (call, args) in [
+        (libc::SYS_mmap, vec![0, 4096, read_write, shared, 3]),
+        (libc::SYS_munmap, vec![0, 4096]),
+        (libc::SYS_mremap, vec![0, 4096, 8192, 0]),
+        (libc::SYS_mprotect, vec![0, 4096, read_write]),
+        (libc::SYS_madvise, vec![0, 4096, libc::MADV_DONTFORK as u64]),
+        (libc::SYS_mlock, vec![0, 4096]),
+        (libc::SYS_munlock, vec![0, 4096]),
+        (libc::SYS_mbind, vec![0, 4096, 1]),
+        (libc::SYS_get_mempolicy, vec![]),
+        (libc::SYS_set_mempolicy, vec![1]),
+        (libc::SYS_sched_setaffinity, vec![itself, 8]),
+        (libc::SYS_sched_getaffinity, vec![itself, 8]),
+        (libc::SYS_sched_setscheduler, vec![itself, libc::SCHED_BATCH as u64]),
+        (libc::SYS_sched_yield, vec![]),
+        (libc::SYS_eventfd2, vec![0, 0]),
+        (libc::SYS_poll, vec![0, 1, 0]),
+        (libc::SYS_pipe2, vec![0, 0]),
+        (libc::SYS_socketpair, vec![libc::AF_UNIX as u64, libc::SOCK_SEQPACKET as u64, 0]),
+        (libc::SYS_memfd_create, vec![0, libc::MFD_CLOEXEC as u64]),
+        (libc::SYS_sysinfo, vec![]),
+        (libc::SYS_membarrier, vec![]),
+        (libc::SYS_openat, vec![0, 0, libc::O_RDWR as u64]),
+    ] {
+        assert_eq!(answer(call, &args), Action::Allow, "call {call}");
+    }
+}
