@@ -20,6 +20,7 @@ type ByIndex = unsafe extern "C" fn(c_uint, *mut Handle) -> c_int;
 type DeviceText = unsafe extern "C" fn(Handle, *mut c_char, c_uint) -> c_int;
 pub(super) type DeviceNumber = unsafe extern "C" fn(Handle, *mut c_uint) -> c_int;
 pub(super) type DeviceMemory = unsafe extern "C" fn(Handle, *mut Memory) -> c_int;
+type DeviceModes = unsafe extern "C" fn(Handle, *mut c_uint, *mut c_uint) -> c_int;
 type DevicePci = unsafe extern "C" fn(Handle, *mut Pci) -> c_int;
 
 /// `nvmlMemory_t`.
@@ -71,6 +72,8 @@ pub struct Nvml {
     minor: DeviceNumber,
     pub(super) memory: DeviceMemory,
     pci: DevicePci,
+    /// Absent in libraries before driver 450.
+    mig: Option<DeviceModes>,
 }
 
 impl Nvml {
@@ -96,6 +99,7 @@ impl Nvml {
             minor: function(library, c"nvmlDeviceGetMinorNumber")?,
             memory: function(library, c"nvmlDeviceGetMemoryInfo")?,
             pci: function(library, c"nvmlDeviceGetPciInfo_v3")?,
+            mig: function(library, c"nvmlDeviceGetMigMode").ok(),
         };
         // SAFETY: nvmlInit_v2 has no precondition; the library is loaded and never unloaded.
         checked("nvmlInit_v2", unsafe { init() })?;
@@ -148,9 +152,14 @@ impl Nvml {
     /// The GPU of this number.
     ///
     /// # Errors
-    /// The library's refusal: it has fallen off the bus, or may not be used.
+    /// The library's refusal: it has fallen off the bus, or may not be used. Or it is split into MIG instances.
     pub fn device(&self, index: u32) -> Result<NvmlDevice, String> {
         let handle = self.handle(index).map_err(|(_, why)| why)?;
+        if self.is_split(handle) {
+            return Err(format!(
+                "it is split into MIG instances, which joblet does not give to jobs; nvidia-smi -i {index} -mig 0 makes it whole"
+            ));
+        }
         let (mut minor, mut memory) = (0, Memory::default());
         // SAFETY: the handle is the library's own, and `minor` lives until the call returns.
         checked("nvmlDeviceGetMinorNumber", unsafe { (self.minor)(handle, &raw mut minor) })?;
@@ -174,6 +183,18 @@ impl Nvml {
             memory_bytes: memory.total,
             bus_id: spelled(&pci.bus_id)?,
         })
+    }
+}
+
+impl Nvml {
+    /// Whether MIG is on for a GPU now. Models without it refuse the question.
+    fn is_split(&self, handle: Handle) -> bool {
+        let Some(mig) = self.mig else { return false };
+        let (mut current, mut pending) = (0, 0);
+        // SAFETY: the handle is the library's own, and both numbers live until the call returns.
+        let asked = unsafe { mig(handle, &raw mut current, &raw mut pending) };
+        // `NVML_DEVICE_MIG_ENABLE`.
+        asked == SUCCESS && current == 1
     }
 }
 

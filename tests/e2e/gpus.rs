@@ -45,6 +45,11 @@ pub(super) fn node() -> Node {
 
 /// The same with a word for the library, `FAKE_NVML`.
 pub(super) fn node_with(mode: &str) -> Node {
+    node_among(mode, "", "")
+}
+
+/// The same; `mounts` are commands that change the daemon's mounts before it starts, and `path` comes before its PATH.
+pub(super) fn node_among(mode: &str, path: &str, mounts: &str) -> Node {
     let mut node = Node::set_up();
     let library = library(node.dir(), &[]);
     fs::create_dir(node.dir().join("fake")).unwrap();
@@ -52,7 +57,7 @@ pub(super) fn node_with(mode: &str) -> Node {
     fs::create_dir(&dev).unwrap();
     let text = format!(
         r#"#!/bin/sh
-PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH
+PATH={path}/usr/sbin:/usr/bin:/sbin:/bin; export PATH
 LD_LIBRARY_PATH={library}; export LD_LIBRARY_PATH
 FAKE_DIR={fake} FAKE_NVML={mode}; export FAKE_DIR FAKE_NVML
 exec unshare --mount --propagation private sh -ec '
@@ -65,6 +70,7 @@ exec unshare --mount --propagation private sh -ec '
     mount --rbind /dev/pts "$dev"/pts; mount --rbind /dev/shm "$dev"/shm
     ln -s pts/ptmx "$dev"/ptmx; ln -s /proc/self/fd "$dev"/fd
     mount --move "$dev" /dev
+    {mounts}
     exec "$program" "$@"' sh {dev} {JOBLET} "$@"
 "#,
         library = library.display(),
@@ -260,6 +266,9 @@ fn ill_driver_ends_its_own_process_and_no_other() {
     );
     let (done, said) = asked(&new, "lost");
     assert!(done && said.contains("GPU 1 cannot be used") && !said.contains("GPU-fake-1"), "{said}");
+    let (done, said) = asked(&new, "mig");
+    assert!(done && said.contains("GPU 1 cannot be used: it is split into MIG instances"), "{said}");
+    assert!(said.contains("GPU-fake-0") && !said.contains("GPU-fake-1"), "{said}");
     let (done, said) = asked(&new, "lie");
     assert!(done && said.contains("a text that is none"), "{said}");
     assert!(!asked(&new, "crash").0);

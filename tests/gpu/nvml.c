@@ -3,12 +3,12 @@
  * FAKE_GPUS     how many there are (2)
  * FAKE_NVML     crash: dies in nvmlInit_v2. hang: never comes back from it. lie: a UUID with a control character, more
  *               processes than there is room for, and a name without an end. lost: the second GPU has fallen off the bus.
- *               uuid: UUIDs such as the vendor's. Else: well-behaved.
+ *               uuid: UUIDs such as the vendor's. mig: the second GPU is split into MIG instances. Else: well-behaved.
  * FAKE_DIR      a directory by whose files a running library is told more: lost-N: GPU N has fallen off the bus. used-N: bytes
  *               of its memory that are in use. procs-N: processes on it, a line each, "PID BYTES". xid-N: an error to
  *               report once, which removes the file. hang: every call about memory hangs.
  *
- * With -DOLD it lacks nvmlDeviceGetPciInfo_v3, as libraries before 2017 do. With -DPLAIN it lacks everything that measures, and
+ * With -DOLD it lacks nvmlDeviceGetPciInfo_v3, as libraries before 2017 do, and nvmlDeviceGetMigMode. With -DPLAIN it lacks everything that measures, and
  * with -DELDER the calls of the newest version alone.
  */
 #include <stdio.h>
@@ -96,6 +96,12 @@ int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
 #ifndef OLD
 int nvmlDeviceGetPciInfo_v3(void *device, pci_t *pci) {
     snprintf(pci->bus_id, sizeof pci->bus_id, "00000000:%02X:00.0", number(device) + 4);
+    return 0;
+}
+/* 3: this model has no MIG. */
+int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
+    if (!is("mig")) return 3;
+    *current = *pending = number(device) == 1;
     return 0;
 }
 #endif
