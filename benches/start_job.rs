@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! --quick           about a minute instead of about five
-//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, volumes, runtimes or audit, which run alone
+//! --only GROUP      idle, hogs, live, rates or counts (may be repeated); or networks, volumes, gpus, runtimes or audit, which run alone
 //! --out DIR         where csv, report and chart go (default: start_job in the target directory)
 //! --realtime        everything but joblet's daemons under SCHED_RR, before other load of the machine
 //! ```
@@ -18,6 +18,7 @@
 //! * *networks*: starts of jobs with a network beside those without, with warm sandboxes and without, jobs a second, and crun
 //!   with a bridge, in a network namespace of the benchmark's own. Only where it is asked for.
 //! * *volumes*: starts of jobs with volumes beside those without, with warm sandboxes. Only where it is asked for;
+//! * *gpus*: starts of jobs with pretended GPUs beside those without, with warm sandboxes. Only where it is asked for;
 //! * *runtimes*: starts of jobs in the roots of runtimes beside those in the host's root, with warm sandboxes and without, an image
 //!   that no job had for a while among them. Only where it is asked for;
 //! * *audit*: starts on a node with an audit trail beside those on one without. Only where it is asked for.
@@ -36,6 +37,8 @@ mod clock;
 mod counts;
 #[path = "start_job/figures.rs"]
 mod figures;
+#[path = "start_job/gpus.rs"]
+mod gpus;
 #[path = "start_job/inside.rs"]
 mod inside;
 #[path = "start_job/launch.rs"]
@@ -102,6 +105,8 @@ fn main() {
         measure_networks(&options)
     } else if alone("volumes") {
         measure_volumes(&options)
+    } else if alone("gpus") {
+        measure_gpus(&options)
     } else if alone("runtimes") {
         measure_runtimes(&options)
     } else if alone("audit") {
@@ -240,6 +245,22 @@ fn measure_audit(options: &Options) -> Report {
     };
     let mut report = Report::new(options.realtime);
     report.add(ways::rounds(audit::CONDITION, &mut audited.ways(), effort));
+    report
+}
+
+fn measure_gpus(options: &Options) -> Report {
+    println!("load before: {}", networks::load());
+    let with_gpus = gpus::WithGpus::start(&payload::assemble("start_job"));
+    if options.realtime {
+        realtime();
+    }
+    let effort = Effort {
+        rounds: if options.quick { 60 } else { 400 },
+        warm_up: 5,
+        limit: Duration::from_secs(if options.quick { 20 } else { 120 }),
+    };
+    let mut report = Report::new(options.realtime);
+    report.add(ways::rounds(gpus::CONDITION, &mut with_gpus.ways(), effort));
     report
 }
 

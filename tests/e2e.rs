@@ -37,6 +37,7 @@ mod e2e {
     mod faults;
     mod foreign_firewalls;
     mod gpu_figures;
+    mod gpu_files;
     mod gpu_turns;
     mod gpus;
     mod grace;

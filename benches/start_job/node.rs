@@ -70,6 +70,11 @@ impl Node {
         Node::start_with(&[], payload, false, &more)
     }
 
+    /// A node with pretended GPUs: `command` becomes the daemon, with the words behind it as arguments.
+    pub fn start_gpus(command: &[&str], payload: &Path) -> Node {
+        Node::start_with(command, payload, false, &[("gpu", "enabled", Value::from(true))])
+    }
+
     fn start_with(command: &[&str], payload: &Path, reuse: bool, more: &[(&str, &str, Value)]) -> Node {
         let dir =
             tempfile::Builder::new().prefix("joblet-bench.").tempdir().expect("a directory for the node");
@@ -90,7 +95,8 @@ impl Node {
         let child = serve(command, dir.path(), &config);
         let client = connect(&dir.path().join("rnx-config.yml"), port);
         let own = child.id().cast_signed();
-        let daemon = Pid::from_raw(if command.is_empty() { own } else { only_child(own) });
+        // A command that executes the daemon has none.
+        let daemon = Pid::from_raw(if command.is_empty() { own } else { only_child(own).unwrap_or(own) });
         Node { dir, child, daemon, client }
     }
 
@@ -168,6 +174,11 @@ impl Client {
         })
     }
 
+    /// The same for a job with so many GPUs.
+    pub fn once_with_gpus(&self, program: &str, number: i32) -> Sample {
+        self.request(&RunJobRequest { command: program.into(), gpu_count: number, ..Default::default() })
+    }
+
     fn request(&self, request: &RunJobRequest) -> Sample {
         let accepted = clock::now();
         let reply = self.jobs.run_job(request).expect("the job starts");
@@ -187,9 +198,9 @@ impl Client {
 }
 
 /// The child of a process that has one.
-fn only_child(pid: i32) -> i32 {
+fn only_child(pid: i32) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("our own child");
-    text.trim().parse().expect("it has one child")
+    text.trim().parse().ok()
 }
 
 fn path(path: &Path) -> &str {

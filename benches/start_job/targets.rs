@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::figures::{self, Figure, Rounds, Span};
+use crate::gpus;
 use crate::networks;
 use crate::peers;
 use crate::report::{Report, brackets};
@@ -80,6 +81,12 @@ fn all(report: &Report) -> Vec<Target> {
     if let Some(image) = with(volumes::IMAGE) {
         at_most("first instruction with a volume on disk, warm / without", 1.3, Some(image));
         at_most("first instruction with a volume in memory, warm / without", 1.3, with(volumes::MEMORY));
+    }
+    let without = (gpus::CONDITION, gpus::NONE, Span::First, 0.5);
+    let with = |way| quotient(report, (gpus::CONDITION, way, Span::First, 0.5), without);
+    if let Some(one) = with(gpus::ONE) {
+        at_most("first instruction with a GPU, warm / without", 1.2, Some(one));
+        at_most("first instruction with two GPUs, warm / without", 1.2, with(gpus::TWO));
     }
     in_roots(report, &mut at_most);
     let networked = |way| quotient(report, (networks::CONDITION, way, Span::First, 0.5), none);

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use crate::job::{DeviceNode, Layer};
 use crate::sys::bpf;
@@ -85,12 +86,33 @@ pub(super) fn load(added: &[DeviceNode]) -> io::Result<OwnedFd> {
     bpf::load_device_program(&program(added), NAME)
 }
 
-/// Has the program decide for a group, and for those below it that have no other one.
-///
-/// # Errors
-/// As [`load`]; or a group above allows no program below it.
-pub(super) fn guard(group: BorrowedFd<'_>, added: &[DeviceNode]) -> io::Result<()> {
-    bpf::attach_device_program(group, load(added)?.as_fd())
+/// Most programs that are kept; beyond them the one goes that was loaded first.
+const MOST: usize = 64;
+
+/// Programs by the devices that they add. The kernel checks and compiles one when it is loaded, so that is done once.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    kept: Mutex<Vec<(Vec<DeviceNode>, OwnedFd)>>,
+}
+
+impl Programs {
+    /// Has a program decide for a group, and for those below it that have no other one.
+    ///
+    /// # Errors
+    /// As [`load`]; or a group above allows no program below it.
+    pub(super) fn guard(&self, group: BorrowedFd<'_>, added: &[DeviceNode]) -> io::Result<()> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, program)) = kept.iter().find(|(devices, _)| devices == added) {
+            return bpf::attach_device_program(group, program.as_fd());
+        }
+        let program = load(added)?;
+        bpf::attach_device_program(group, program.as_fd())?;
+        if kept.len() == MOST {
+            kept.remove(0);
+        }
+        kept.push((added.to_vec(), program));
+        Ok(())
+    }
 }
 
 /// Whether the program decides in a group. `missing`: why the tree has none.

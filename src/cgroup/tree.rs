@@ -53,6 +53,7 @@ pub struct CgroupTree {
     most_processes: u32,
     /// Why no program decides about the devices of jobs; `None`: one does.
     unguarded: Option<String>,
+    programs: device::Programs,
 }
 
 impl CgroupTree {
@@ -78,7 +79,7 @@ impl CgroupTree {
             wanted,
         })?;
         tree.limit_processes(most_processes()?)?;
-        tree.unguarded = device::guard(tree.group.dir.as_fd(), &[]).err().map(|why| why.to_string());
+        tree.unguarded = tree.programs.guard(tree.group.dir.as_fd(), &[]).err().map(|why| why.to_string());
         Ok(tree)
     }
 
@@ -129,7 +130,8 @@ impl CgroupTree {
             (controller, first.unwrap_or(Why::NotConfigured))
         });
         let unguarded = Some("this tree was not asked to".to_owned());
-        Ok(CgroupTree { controllers, missing: missing.collect(), group, most_processes: u32::MAX, unguarded })
+        let (most_processes, programs) = (u32::MAX, device::Programs::default());
+        Ok(CgroupTree { controllers, missing: missing.collect(), group, most_processes, unguarded, programs })
     }
 
     /// The directory of the tree.
@@ -211,7 +213,8 @@ impl CgroupTree {
         if self.unguarded.is_some() {
             return Ok(());
         }
-        device::guard(job.dir_fd(), nodes)
+        self.programs
+            .guard(job.dir_fd(), nodes)
             .map_err(|source| CgroupError::AllowDevices { group: job.path().to_owned(), source })
     }
 

@@ -44,6 +44,7 @@ use crate::diag;
 use crate::exporter::Counts;
 use crate::forward::Relay;
 use crate::gpu::Board;
+use crate::gpu::{DriverWish, driver_files};
 use crate::job::limits::CoreSet;
 use crate::job::volume::OWNER;
 use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, Profile, User};
@@ -399,7 +400,7 @@ fn node(
 ) -> Result<Node, DaemonError> {
     Ok(Node {
         tree: Arc::new(tree(config)?),
-        sandbox: Sandbox::new(sandbox_config(config, &places.run_dir))?,
+        sandbox: sandbox(config, &places.run_dir)?,
         disks: Disk::behind([Path::new("/"), Path::new("/usr"), config.data_dir.as_path()]),
         spool: places.spool.clone(),
         execs: places.execs.clone(),
@@ -415,6 +416,26 @@ fn node(
         rates: rate::probe().map_err(|why| why.to_string()),
         history: history_dirs(config),
     })
+}
+
+/// The parts of all sandboxes, with those of jobs with GPUs where the configuration wants GPUs. A driver that is ill does not keep
+/// the daemon from its other jobs.
+fn sandbox(config: &DaemonConfig, run_dir: &Path) -> Result<Sandbox, DaemonError> {
+    let mut sandbox = Sandbox::new(sandbox_config(config, run_dir))?;
+    if !config.gpu.enabled {
+        return Ok(sandbox);
+    }
+    let path = std::env::var_os("PATH");
+    let (libraries, cuda_paths) = (&config.gpu.libraries, &config.gpu.cuda_paths);
+    let (files, mut notes) = driver_files(DriverWish { libraries, cuda_paths, path: path.as_deref() });
+    match sandbox.prepare_gpus(&files) {
+        Ok(more) => notes.extend(more),
+        Err(why) => diag::event!(Level::Error, "jobs with GPUs cannot start", error = why),
+    }
+    for note in notes {
+        diag::event!(Level::Warn, "files of the GPU driver", reason = note);
+    }
+    Ok(sandbox)
 }
 
 /// The records of an earlier daemon, and where ours go; `None`: nowhere.

@@ -1,11 +1,13 @@
-//! GPUs: whether the driver answers, and whether its device nodes are there. Only where the configuration wants GPUs.
+//! GPUs: whether the driver answers, and whether its device nodes and its libraries are there. Only where the configuration wants GPUs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Finding;
 use crate::config::daemon::DaemonConfig;
-use crate::gpu::{self, Device, Inquiry, Inventory, Kept, LostGpu, PROGRAM, Source};
+use crate::gpu::{
+    self, Device, DriverWish, Inquiry, Inventory, Kept, LostGpu, PROGRAM, Source, driver_files,
+};
 use crate::job::{GpuLease, GpuScrub};
 
 /// How long the driver has for its answer.
@@ -22,7 +24,13 @@ pub(super) fn checks(config: &DaemonConfig) -> Vec<Finding> {
         }
         Ok(found) => {
             let nodes = nodes(Path::new("/dev"), &found.devices);
-            vec![driver(&found), nodes, scrub(config.gpu.scrub, &found), lost(&config.data_dir)]
+            vec![
+                driver(&found),
+                nodes,
+                scrub(config.gpu.scrub, &found),
+                lost(&config.data_dir),
+                libraries(config),
+            ]
         }
     }
 }
@@ -101,6 +109,28 @@ fn lost(dir: &Path) -> Finding {
     }
 }
 
+/// The files of the driver that jobs with GPUs see; those that overlayfs refuses are in the daemon's log.
+fn libraries(config: &DaemonConfig) -> Finding {
+    const CHECK: &str = "gpu.libraries";
+    let (libraries, cuda_paths) = (&config.gpu.libraries, &config.gpu.cuda_paths);
+    let path = std::env::var_os("PATH");
+    let (files, notes) = driver_files(DriverWish { libraries, cuda_paths, path: path.as_deref() });
+    let or_none = |path: Option<PathBuf>| path.map_or("none".to_owned(), |path| path.display().to_string());
+    let (number, program, cuda) = (files.libraries.len(), or_none(files.program), or_none(files.cuda));
+    let seen = format!("{number} libraries of the driver; nvidia-smi: {program}; CUDA: {cuda}");
+    match notes.first() {
+        Some(note) => {
+            Finding::warn(CHECK, format!("{seen}; {note}"), "install what is missing, and run ldconfig")
+        }
+        None if number == 0 && !libraries.is_empty() => Finding::warn(
+            CHECK,
+            seen,
+            "install the driver's libraries, run ldconfig, or name others in gpu.libraries",
+        ),
+        None => Finding::ok(CHECK, seen),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Status;
@@ -138,5 +168,8 @@ mod tests {
         kept.write(dev.path()).unwrap();
         let finding = lost(dev.path());
         assert!(finding.status == Status::Warn && finding.seen.contains("off the bus"), "{finding:?}");
+        let mut config = DaemonConfig::default();
+        config.gpu.libraries = vec!["libcuda-of-nobody.so".into()];
+        assert_eq!(libraries(&config).status, Status::Warn);
     }
 }

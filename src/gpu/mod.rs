@@ -16,17 +16,20 @@
 //! GPU that is lost is remembered as such ([`kept`]).
 //!
 //! **Exposure.** A job gets the nodes of its GPUs and those that all GPU programs share ([`mod@nodes`]), by the numbers that
-//! the host's own nodes have now: the major of `nvidia-uvm` is dynamic.
+//! the host's own nodes have now: the major of `nvidia-uvm` is dynamic. The driver's libraries and programs are the host's too
+//! ([`mod@driver`]), by the linker's cache ([`mod@linker_cache`]).
 
 mod allocate;
 mod ask;
 mod board;
 mod device;
+mod driver;
 mod error;
 mod holders;
 mod information;
 mod inventory;
 mod kept;
+mod linker_cache;
 mod nodes;
 mod watch;
 mod zeroing;
@@ -35,6 +38,7 @@ pub use allocate::{choose, fitting};
 pub use ask::{Inquiry, PROGRAM, ask};
 pub use board::{Board, GpuState, Measured, Seen, Standing};
 pub use device::Device;
+pub use driver::{DriverWish, driver_files};
 pub use error::GpuError;
 pub use holders::{Holder, holder, is_of_host, process_name};
 pub use inventory::{Inventory, Source, look};

@@ -1,6 +1,7 @@
 //! GPUs that a job asks for, and those that it has.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,37 @@ pub struct DeviceNode {
     pub major: u32,
     /// The number of the device among those of its driver.
     pub minor: u32,
+}
+
+/// Files of the host's GPU driver that jobs with GPUs see.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DriverFiles {
+    /// Its libraries.
+    pub libraries: Vec<DriverLibrary>,
+    /// `nvidia-smi`.
+    pub program: Option<PathBuf>,
+    /// A directory of CUDA.
+    pub cuda: Option<PathBuf>,
+}
+
+/// One library of the driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverLibrary {
+    /// The file, absolute and without links.
+    pub file: PathBuf,
+    /// The names by which programs load it.
+    pub names: Vec<String>,
+}
+
+/// Which files of the driver jobs with GPUs see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DriverParts {
+    /// At least one library.
+    pub libraries: bool,
+    /// `nvidia-smi`.
+    pub program: bool,
+    /// A directory of CUDA.
+    pub cuda: bool,
 }
 
 /// The order in which free GPUs are given to jobs.

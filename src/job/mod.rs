@@ -39,7 +39,9 @@ pub use client::ClientId;
 pub use denial::{Denial, Denials};
 pub use env::Secret;
 pub use exit::{Ending, ExitReason};
-pub use gpu::{DeviceNode, GpuLease, GpuScrub, GpuStrategy, GpuWish};
+pub use gpu::{
+    DeviceNode, DriverFiles, DriverLibrary, DriverParts, GpuLease, GpuScrub, GpuStrategy, GpuWish,
+};
 pub use id::{JobId, JobRef};
 pub use invalid_field::InvalidField;
 pub use layer::{Layer, Verdict};

@@ -23,6 +23,7 @@ use super::child;
 use super::child::Walked;
 use super::clone_context::{CloneContext, SLOTS};
 use super::error::{SandboxError, preparing};
+use super::gpu_tree::GpuTree;
 use super::identity;
 use super::plan::{PlanSpec, plan, rlimits};
 use super::rootfs::{HostPath, ProcMasks, Template, default_paths};
@@ -60,8 +61,10 @@ pub struct SandboxConfig {
 #[derive(Debug)]
 pub struct Sandbox {
     config: SandboxConfig,
-    template: Template,
+    pub(super) template: Template,
     roots: Roots,
+    // What jobs with GPUs see; `None`: no job has any.
+    pub(super) gpu_tree: Option<GpuTree>,
     pub(super) host_mounts: OwnedFd,
     init: OwnedFd,
     linger_s: CString,
@@ -69,7 +72,7 @@ pub struct Sandbox {
     proc: File,
     // The system call policy for jobs of each profile and each user.
     filters: [[Vec<libc::sock_filter>; User::ALL.len()]; Profile::ALL.len()],
-    masks: ProcMasks,
+    pub(super) masks: ProcMasks,
     ceilings: [u64; 16],
     reset_oom_score: bool,
     watches: Mutex<Vec<Arc<Watch>>>,
@@ -105,6 +108,7 @@ impl Sandbox {
         Ok(Sandbox {
             template,
             roots: Roots::default(),
+            gpu_tree: None,
             host_mounts: preparing(File::open("/proc/self/ns/mnt"), "open our mount namespace")?.into(),
             init: sealed_init()?,
             linger_s: text(&config.orphan_linger_s.to_string())?,

@@ -1,96 +1,138 @@
-//! A /dev with more in it than every job has: the nodes of GPUs.
+//! What a job with GPUs sees beside others, put into a sandbox that is created already: another /dev, the files of the driver
+//! ([`gpu_tree`](super::gpu_tree)), and its own GPUs in /proc.
 
-use std::ffi::{CStr, OsString};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open};
-use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+};
 
 use super::create::{Sandbox, text};
 use super::error::{SandboxError, preparing};
-use crate::job::DeviceNode;
+use super::gpu_tree::{Copies, GpuTree, PLACE, directory};
+use crate::job::{DeviceNode, DriverFiles, DriverParts};
 use crate::sys;
 
-const DEV: &CStr = c"/dev";
 /// File systems of the job's own below /dev, which move over.
 const BELOW: [&str; 2] = ["/dev/pts", "/dev/shm"];
+/// The vendor's files in procfs, which every job has covered, and those of each GPU.
+const PROC: &str = "/proc/driver/nvidia";
+pub(super) const LISTED: &str = "proc/driver/nvidia/gpus";
 
 impl Sandbox {
-    /// Adds nodes to the /dev of a created sandbox. That is a directory of the root, which all jobs share and none can
-    /// write, so the job gets another /dev over it, with the same in it. Call it as [`Sandbox::resize`].
+    /// Prepares what jobs with GPUs see, with sentences about files of the driver that they do not.
+    ///
+    /// # Errors
+    /// The step that the host refused; no job can have GPUs then.
+    pub fn prepare_gpus(&mut self, files: &DriverFiles) -> Result<Vec<String>, SandboxError> {
+        let (tree, notes) = GpuTree::build(&self.template, files)?;
+        self.gpu_tree = Some(tree);
+        Ok(notes)
+    }
+
+    /// The files of the driver that jobs with GPUs see.
+    pub fn driver_parts(&self) -> DriverParts {
+        self.gpu_tree.as_ref().map(GpuTree::parts).unwrap_or_default()
+    }
+
+    /// Gives a created sandbox GPUs: these nodes in its /dev, the files of the driver, and in /proc the GPUs at these PCI
+    /// addresses alone. Its /dev is a directory of the root, which all jobs share and none can write, so it gets another one
+    /// over it, with the same in it. Call it as [`Sandbox::resize`].
+    ///
+    /// # Errors
+    /// The kernel's refusal, or [`Sandbox::prepare_gpus`] has not been called.
+    pub fn show_gpus(
+        &self,
+        mounts: BorrowedFd<'_>,
+        nodes: &[DeviceNode],
+        addresses: &[String],
+    ) -> Result<(), SandboxError> {
+        let absent = || io::Error::other("the daemon has started without them");
+        let tree = preparing(self.gpu_tree.as_ref().ok_or_else(absent), "show GPUs")?;
+        let copies = self.inside(tree.namespace(), || tree.copy(nodes))??;
+        let covered = self.masks.directories.iter().any(|at| at.to_bytes() == PROC.as_bytes());
+        self.inside(mounts, || {
+            place(copies)?;
+            narrow(covered.then_some(PROC), &format!("/{LISTED}"), addresses)
+        })?
+    }
+
+    /// Has a directory of /proc in a created sandbox show only some of its entries, which are directories; those that are not there
+    /// are none. A cover over a directory above it is taken away. Nothing happens where there is no such directory. Call it as
+    /// [`Sandbox::resize`].
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn add_devices(&self, mounts: BorrowedFd<'_>, nodes: &[DeviceNode]) -> Result<(), SandboxError> {
-        self.inside(mounts, || add(nodes))?
+    pub fn narrow(
+        &self,
+        mounts: BorrowedFd<'_>,
+        covered: Option<&str>,
+        directory: &str,
+        keep: &[String],
+    ) -> Result<(), SandboxError> {
+        self.inside(mounts, || narrow(covered, directory, keep))?
     }
 }
 
-/// An entry of /dev.
-enum Entry {
-    Directory,
-    Link(PathBuf),
-    Device(u64),
-}
-
-fn add(nodes: &[DeviceNode]) -> Result<(), SandboxError> {
-    let own = preparing(entries(), "list /dev")?;
+/// Puts the copies into their places.
+fn place(copies: Copies) -> Result<(), SandboxError> {
+    let Copies { dev, files, cuda } = copies;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut below = Vec::new();
     for at in BELOW {
         below.push((at, preparing(open(at, flags, Mode::empty()), &format!("open {at}"))?));
     }
-    let bare = MountFlags::NOSUID | MountFlags::NOEXEC;
-    let options = text(&format!("mode=755,size=64k,nr_inodes={}", own.len() + nodes.len() + 1))?;
-    preparing(mount("tmpfs", DEV, "tmpfs", bare, Some(options.as_c_str())), "mount another /dev")?;
-    let added =
-        nodes.iter().map(|node| (OsString::from(&node.name), Entry::Device(makedev(node.major, node.minor))));
-    for (name, entry) in own.into_iter().chain(added) {
-        let at = Path::new("/dev").join(name);
-        preparing(make(&at, entry), &format!("make {}", at.display()))?;
-    }
+    shift(&dev, "/dev")?;
     for (at, mount) in below {
-        let moved = move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
-        preparing(moved, &format!("move {at}"))?;
+        shift(&mount, at)?;
     }
-    let closed = sys::mount::set_attributes(CWD, DEV, libc::MOUNT_ATTR_RDONLY, false);
-    preparing(closed, "make /dev read-only")
+    let Some(files) = files else { return Ok(()) };
+    // The root of /run is sticky and not the job's, and nothing of the job has run yet.
+    let above = Path::new(PLACE).parent().unwrap_or(Path::new("/run"));
+    preparing(directory(above).and_then(|()| directory(Path::new(PLACE))), &format!("make {PLACE}"))?;
+    shift(&files, PLACE)?;
+    cuda.map_or(Ok(()), |cuda| shift(&cuda, &format!("{PLACE}/cuda")))
 }
 
-/// All that a job has there: links, directories for mounts, devices.
-fn entries() -> io::Result<Vec<(OsString, Entry)>> {
-    let entry = |found: io::Result<fs::DirEntry>| {
-        let found = found?;
-        // The mode belongs to the directory itself, not to the mount there.
-        let kind = found.file_type()?;
-        let entry = if kind.is_symlink() {
-            Entry::Link(fs::read_link(found.path())?)
-        } else if kind.is_dir() {
-            Entry::Directory
-        } else {
-            Entry::Device(found.metadata()?.rdev())
-        };
-        Ok((found.file_name(), entry))
-    };
-    fs::read_dir("/dev")?.map(entry).collect()
+fn shift(mount: &OwnedFd, at: &str) -> Result<(), SandboxError> {
+    let moved = move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    preparing(moved, &format!("move {at}"))
 }
 
-/// The daemon's mask takes bits away from a mode, so that is set.
-fn make(at: &Path, entry: Entry) -> io::Result<()> {
-    let mode = match entry {
-        Entry::Link(to) => return symlink(to, at),
-        Entry::Directory => {
-            fs::create_dir(at)?;
-            0o755
+fn narrow(covered: Option<&str>, directory: &str, keep: &[String]) -> Result<(), SandboxError> {
+    if let Some(covered) = covered {
+        preparing(unmount(covered, UnmountFlags::DETACH), &format!("uncover {covered}"))?;
+    }
+    if !Path::new(directory).is_dir() {
+        return Ok(());
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mut kept = Vec::new();
+    // They come from a driver, and become paths.
+    for name in keep.iter().filter(|name| !name.contains('/') && !name.starts_with('.')) {
+        let at = Path::new(directory).join(name);
+        match open_tree(CWD, &at, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(tree) => kept.push((at, tree)),
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(why) => preparing(Err(why), &format!("open {}", at.display()))?,
         }
-        Entry::Device(device) => {
-            mknodat(CWD, at, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)?;
-            0o666
-        }
-    };
-    fs::set_permissions(at, Permissions::from_mode(mode))
+    }
+    let bare = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let options = text(&format!("mode=755,size=64k,nr_inodes={}", kept.len() + 1))?;
+    preparing(
+        mount("tmpfs", directory, "tmpfs", bare, Some(options.as_c_str())),
+        &format!("cover {directory}"),
+    )?;
+    for (at, tree) in kept {
+        preparing(fs::create_dir(&at), &format!("make {}", at.display()))?;
+        let moved = move_mount(&tree, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+        preparing(moved, &format!("show {}", at.display()))?;
+    }
+    let path = text(directory)?;
+    let closed = sys::mount::set_attributes(CWD, &path, sys::mount::READ_ONLY, true);
+    preparing(closed, &format!("make {directory} read-only"))
 }

@@ -83,7 +83,7 @@ const LOGS: (&str, &str) = ("var/log", "/run/log");
 
 /// Symbolic links, as every program expects them. The host name differs from job to job and the root does not: the
 /// kernel knows the name, and each job's hosts file is in its /run.
-const LINKS: &[(&str, &str)] = &[
+pub(super) const LINKS: &[(&str, &str)] = &[
     ("dev/fd", "/proc/self/fd"),
     ("dev/stdin", "/proc/self/fd/0"),
     ("dev/stdout", "/proc/self/fd/1"),
@@ -175,10 +175,10 @@ impl Template {
     }
 }
 
-/// Builds a template on a thread of its own, whose namespaces it changes.
-pub(super) fn on_a_thread(
-    build: impl FnOnce() -> Result<Template, SandboxError> + Send,
-) -> Result<Template, SandboxError> {
+/// Builds something on a thread of its own, whose namespaces it changes.
+pub(super) fn on_a_thread<T: Send>(
+    build: impl FnOnce() -> Result<T, SandboxError> + Send,
+) -> Result<T, SandboxError> {
     let failed = |doing: &str, source| SandboxError::Template { doing: doing.into(), source };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("template".into()).spawn_scoped(scope, build);
@@ -402,11 +402,12 @@ pub struct ProcMasks {
 }
 
 /// The paths that container runtimes mask by custom (moby's default masked paths), the kernel's symbols and its
-/// configuration. A file that only the host's root may read by its mode needs no mask: no job has that uid.
+/// configuration, and the GPUs of the host, of which a job with GPUs sees its own ([`devices`](super::devices)). A file that only the host's root may read by its mode needs no mask: no job has that uid.
 const MASKED: &[&str] = &[
     "acpi",
     "asound",
     "config.gz",
+    "driver/nvidia",
     "interrupts",
     "kallsyms",
     "kcore",

@@ -108,7 +108,7 @@ fn build_here(host: &Template, root: &RuntimeRoot) -> Result<Template, SandboxEr
 }
 
 /// Moves the thread into a copy of the host's template that has room for more in /extra, and stands in its root.
-fn copy_namespace(host: &Template) -> Result<OwnedFd, SandboxError> {
+pub(super) fn copy_namespace(host: &Template) -> Result<OwnedFd, SandboxError> {
     let own = doing(File::open("/proc/thread-self"), || "open /proc/thread-self".into())?;
     doing(sys::thread::unshare_fs(), || "take a root of its own".into())?;
     doing(sys::thread::join_mounts(host.namespace.as_fd()), || "enter the template root".into())?;
@@ -202,7 +202,7 @@ fn open_sources(
 }
 
 /// A copy of the mount that shows only this file or directory, with nothing that is mounted below.
-fn detached(source: &OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn detached(source: &OwnedFd) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(source, "", flags)?;
@@ -211,7 +211,7 @@ fn detached(source: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Mounts one of these in the template; its path there.
-fn put(tree: &OwnedFd, is_dir: bool, number: usize) -> Result<String, SandboxError> {
+pub(super) fn put(tree: &OwnedFd, is_dir: bool, number: usize) -> Result<String, SandboxError> {
     let to = format!("extra/host/{number}");
     let made = if is_dir { fs::create_dir(&to) } else { File::create(&to).map(drop) };
     doing(made, || format!("make /{to}"))?;

@@ -5,13 +5,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::capability::Capabilities;
 use super::create::hard_limits;
+use super::device_layers::{devices, listed};
 use super::plan::{capabilities, rlimits};
-use super::rootfs::DEVICES as NODES;
 use crate::job::{Layer, Profile, User, VolumeUse};
 
 /// The promises for one job, beside those that hold for all jobs.
@@ -35,6 +34,8 @@ pub struct Promise {
     pub opened: &'static [&'static str],
     /// The names of device nodes in its /dev, beside those of every job.
     pub devices: Vec<String>,
+    /// The PCI addresses of its GPUs. /proc shows it no others.
+    pub gpus: Vec<String>,
 }
 
 /// Processes of a job that are looked at; the payload always is.
@@ -102,6 +103,7 @@ pub fn of_process(proc: &Path, pid: i32, promise: &Promise) -> io::Result<Vec<La
     layers.extend(limits(&read("limits")?, promise.pids, &hard_limits()));
     layers.extend(mounts(&read("mountinfo")?, promise));
     layers.push(devices(&proc.join(format!("{pid}/root/dev")), &promise.devices));
+    layers.extend(listed(&proc.join(format!("{pid}/root")), &promise.gpus));
     Ok(layers)
 }
 
@@ -277,35 +279,6 @@ fn mount(line: &str, written: &[String]) -> Option<Layer> {
     let seen = if private { options.to_owned() } else { format!("{options} {}", tags.join(" ")) };
     let kept = private && wanted.iter().all(has);
     Some(Layer::new(format!("mount {at}"), format!("{}, private", wanted.join(",")), seen, kept))
-}
-
-/// Most names of /dev that are looked at; a job cannot make any.
-const MOST_NODES: usize = 1024;
-
-/// One layer that says whether the job has its device nodes and no others. A job that may write its root can put files of
-/// its own there, also in the place of a node, and no devices.
-fn devices(dev: &Path, added: &[String]) -> Layer {
-    let mut expected: Vec<String> = NODES.iter().map(|(name, ..)| (*name).to_owned()).collect();
-    expected.extend_from_slice(added);
-    expected.sort_unstable();
-    let name = |entry: io::Result<fs::DirEntry>| {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let node = kind.is_char_device() || kind.is_block_device() || expected.contains(&name);
-        Ok(node.then_some(name))
-    };
-    let found = fs::read_dir(dev)
-        .and_then(|entries| entries.take(MOST_NODES).map(name).collect::<io::Result<Vec<Option<String>>>>());
-    match found {
-        Err(why) => Layer::new("devices", expected.join(" "), why.to_string(), false),
-        Ok(found) => {
-            let mut seen: Vec<String> = found.into_iter().flatten().collect();
-            seen.sort_unstable();
-            let kept = seen == expected;
-            Layer::new("devices", expected.join(" "), seen.join(" "), kept)
-        }
-    }
 }
 
 /// One layer that says whether every process of the job has the same isolation.

@@ -1,5 +1,6 @@
 //! What is read back of a process in a /proc of the test's own, and what breaks each layer.
 
+use super::super::rootfs::DEVICES as NODES;
 use super::*;
 use crate::job::Verdict;
 use std::os::unix::fs::symlink;
@@ -45,6 +46,7 @@ const PROMISE: Promise = Promise {
     writable: false,
     opened: &[],
     devices: Vec::new(),
+    gpus: Vec::new(),
 };
 
 /// A /proc with a host (`self`) and one process.

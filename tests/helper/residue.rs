@@ -133,7 +133,7 @@ pub fn run_files(data: &Path) -> Vec<PathBuf> {
 
 /// The targets of a process's descriptors, counted by kind; files of jobs are one kind each. User namespaces are left out,
 /// because a leased identity keeps its namespace for the daemon's life; so are network namespaces, which the daemon may
-/// keep for later jobs.
+/// keep for later jobs, and programs that decide about devices: it keeps one for each set of GPUs that a job had, at most 64.
 pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
@@ -142,6 +142,7 @@ pub fn descriptors(pid: i32) -> BTreeMap<String, usize> {
         let kind = match target.split_once(":[") {
             Some(("user" | "net", _)) => continue,
             Some((kind, _)) => kind.to_owned(),
+            None if target == "anon_inode:bpf-prog" => continue,
             None => without_ids(&target),
         };
         *kinds.entry(kind).or_insert(0) += 1;

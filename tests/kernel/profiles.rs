@@ -45,6 +45,7 @@ pub(crate) fn layers_of(bench: &Bench) -> Vec<Layer> {
         writable: bench.image.is_some(),
         opened: &[],
         devices: Vec::new(),
+        gpus: Vec::new(),
     };
     read_back(Path::new("/proc"), &processes(bench), &promise).unwrap()
 }

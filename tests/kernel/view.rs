@@ -223,3 +223,26 @@ fn mount_table_names_no_disk_and_no_path_of_the_host() {
         assert!(own && !source.starts_with("/dev") && !line.contains(&dir), "{left} - {right}");
     }
 }
+
+#[test]
+fn directory_of_proc_shows_only_what_is_kept() {
+    needs!(is_root(), "needs root");
+    let bench = Bench::new();
+    let script = "echo ready; until [ ! -e /proc/tty/drivers ]; do sleep 0.01; done
+        ls /proc/tty; mkdir /proc/tty/x 2>/dev/null || echo refused; grep -c ' /proc/acpi ' /proc/self/mountinfo";
+    let running = bench.start(&Order::new(&["sh", "-c", script]));
+    running.hear("ready");
+    // It stands for the vendor's directory, which is covered in every job.
+    let covered = Path::new("/proc/acpi").is_dir().then_some("/proc/acpi");
+    std::thread::scope(|scope| {
+        let narrow = || {
+            let _context = bench.sandbox.adopt_thread().unwrap();
+            let keep = ["ldisc".to_owned(), "gone".to_owned(), "../fs".to_owned()];
+            bench.sandbox.narrow(running.started.mounts.as_fd(), covered, "/proc/tty", &keep).unwrap();
+            bench.sandbox.narrow(running.started.mounts.as_fd(), None, "/proc/none", &keep).unwrap();
+        };
+        scope.spawn(narrow).join().unwrap();
+    });
+    let done = running.finish();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("ldisc\nrefused\n0\n", ""));
+}

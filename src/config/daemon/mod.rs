@@ -171,7 +171,7 @@ impl Default for DaemonConfig {
 
 /// Keys of the documented format whose features are not built. The daemon accepts them with a warning, so that
 /// the file of an installed host loads.
-const WITHOUT_EFFECT: [&str; 56] = [
+const WITHOUT_EFFECT: [&str; 55] = [
     "buffers",
     "cgroup.cleanupTimeout",
     "cgroup.namespaceMount",
@@ -179,7 +179,6 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "filesystem.blockDevices",
     "filesystem.tmpDir",
     "filesystem.workspaceDir",
-    "gpu.cuda_paths",
     "grpc.connectionTimeout",
     "grpc.maxConnectionAge",
     "grpc.maxConnectionAgeGrace",

@@ -163,6 +163,7 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
             return Err(format!("{key}: {} is refused: jobs have a {own} of their own", path.display()));
         }
     }
+    gpu_files(&c.gpu)?;
     if c.server.address.is_empty() {
         return Err("server.address is empty; 0.0.0.0 listens everywhere".into());
     }
@@ -188,6 +189,23 @@ fn paths_and_names(c: &DaemonConfig) -> Result<(), String> {
         .map_err(|why| format!("network.publish: {why}"))?;
     NetRate::of_node(c.network.rate.up, c.network.rate.down).map_err(|why| why.to_string())?;
     egress(c)
+}
+
+/// The files of the driver that jobs with GPUs see.
+fn gpu_files(gpu: &super::Gpu) -> Result<(), String> {
+    for path in &gpu.cuda_paths {
+        absolute("gpu.cuda_paths", path)?;
+    }
+    let is_name = |name: &str| {
+        let name = name.strip_suffix('*').unwrap_or(name);
+        !name.is_empty() && !name.contains(['/', '*']) && !name.contains(char::is_control)
+    };
+    match gpu.libraries.iter().find(|name| !is_name(name)) {
+        Some(name) => Err(format!(
+            "gpu.libraries: {name:?} is no name of a library, such as libcuda.so.1, or libnvidia-* with a star at the end"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The egress lists of the node.

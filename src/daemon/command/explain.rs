@@ -5,7 +5,8 @@ use super::request::{Answer, CommandError, Explained, StoredFiles};
 use crate::daemon::core::Core;
 use crate::daemon::provision::{self, Asked, Node, scratch_bytes};
 use crate::job::units::format_duration;
-use crate::job::{Controller, JobSpec, NetworkMode, RunAs};
+use crate::job::{Controller, DriverParts, JobSpec, NetworkMode, RunAs};
+use crate::sandbox::gpu_tree::PLACE;
 use crate::sandbox::{Network, Root, RuntimeRoot, SandboxError, SandboxSpec, filter};
 use crate::upload::Upload;
 
@@ -123,8 +124,17 @@ fn plan(
     }
     if spec.gpus.is_some() {
         plan.push("put the nodes of its GPUs, and those that GPU programs share, into /dev".to_owned());
+        plan.extend(driver(node.sandbox.driver_parts()));
     }
     Ok(plan)
+}
+
+/// The files of the driver that a job with GPUs sees.
+fn driver(parts: DriverParts) -> Option<String> {
+    let parts =
+        [(parts.libraries, "the driver's libraries"), (parts.program, "nvidia-smi"), (parts.cuda, "CUDA")];
+    let shown: Vec<&str> = parts.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+    (!shown.is_empty()).then(|| format!("show {} of the host below {PLACE}, read-only", shown.join(", ")))
 }
 
 /// The user of the payload, where that is not the one of joblet-init.

@@ -76,6 +76,7 @@ fn look(job: &Job, node: Arc<Node>) -> Result<Look, CommandError> {
         writable: job.spec.writable,
         opened: if job.spec.build.is_some() { &BUILD_PLACES } else { &[] },
         devices: devices.iter().map(|node| node.name.clone()).collect(),
+        gpus: job.held.gpus.as_ref().map(Gpus::addresses).unwrap_or_default(),
     };
     let lease = job.held.network.as_ref().and_then(Network::lease).cloned();
     let listed = job.reach.changed.is_some() || job.spec.egress.is_some();

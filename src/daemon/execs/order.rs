@@ -82,6 +82,8 @@ pub(in crate::daemon) struct Start {
     pub(in crate::daemon) runtime: Option<crate::runtime::Use>,
     /// The GPUs of the job, for its variables.
     pub(in crate::daemon) gpus: Vec<crate::job::gpu::GpuLease>,
+    /// The files of the driver that it sees with them.
+    pub(in crate::daemon) driver: crate::job::gpu::DriverParts,
     /// How far its output has come.
     pub(in crate::daemon) output: Arc<Watermark>,
     /// PID 1 of its job.

@@ -127,14 +127,15 @@ fn give(
     spool: SpoolWriter,
     exit_file: &File,
 ) -> Result<(OwnedFd, OwnedFd), String> {
-    let Start { job, id, note, spec, job_spec, runtime, gpus, output, pid1, .. } = start;
+    let Start { job, id, note, spec, job_spec, runtime, gpus, driver, output, pid1, .. } = start;
     let mut plain = job_spec.environment.clone();
     plain.extend(spec.environment);
     let inputs = JobInputs { environment: plain, secrets: spec.secrets, ..JobInputs::default() };
     let own =
         JobSpec { command: note.command, args: note.args, work_dir: note.work_dir, ..(*job_spec).clone() };
     let variables = runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
-    let request = exec_request(&own, None, environment(job, &own, None, variables, &gpus, &inputs))?;
+    let gpus = (gpus.as_slice(), driver);
+    let request = exec_request(&own, None, environment(job, &own, None, variables, gpus, &inputs))?;
     let ends = pid1.receiver().start(note.place, &request, exit_file).map_err(|why| why.to_string())?;
     let Ends { report, done, stdout, stderr } = ends;
     collector.add(JobOutput { id, stdout, stderr, release: None, spool, watermark: output });

@@ -241,6 +241,12 @@ impl Gpus {
         Some((leases, tokens))
     }
 
+    /// The PCI addresses of these, by which the driver lists them in /proc; of one that is not there any more, none.
+    pub(super) fn addresses(&self, leases: &[GpuLease]) -> Vec<String> {
+        let found = |lease: &GpuLease| self.found.devices.iter().find(|gpu| gpu.uuid == lease.uuid);
+        leases.iter().filter_map(|lease| Some(found(lease)?.bus_id.clone())).collect()
+    }
+
     /// The tokens of a job that has these already; none for a GPU that is not there any more.
     pub(super) fn inherit(&mut self, id: JobId, leases: &[GpuLease]) -> Vec<Token> {
         let place = |lease: &GpuLease| self.found.devices.iter().position(|gpu| gpu.uuid == lease.uuid);

@@ -97,7 +97,8 @@ fn begin(
     let exec = Exec::ordered(id, &note, output.clone(), Some(pid1.clone()));
     let room = core.execs.room(job_id, id);
     core.execs.add(job_id, exec);
-    let start = Start { job: job_id, id, note, spec, job_spec, runtime, gpus, output, pid1, room };
+    let driver = core.node.sandbox.driver_parts();
+    let start = Start { job: job_id, id, note, spec, job_spec, runtime, gpus, driver, output, pid1, room };
     core.execs.send(Task::Start(Box::new(start)));
     Ok((id, token))
 }

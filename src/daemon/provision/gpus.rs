@@ -8,12 +8,15 @@ use super::{Adoption, Asked, Kind, Mounts, Named, Node, Supply};
 use crate::cgroup::JobCgroup;
 use crate::daemon::token::Token;
 use crate::gpu;
-use crate::job::{DeviceNode, GpuLease, GpuWish, JobId, JobSpec};
+use crate::job::{DeviceNode, DriverParts, GpuLease, GpuWish, JobId, JobSpec};
+use crate::sandbox::gpu_tree::PLACE;
 
 /// The GPUs that one job has.
 #[derive(Debug)]
 pub(in crate::daemon) struct Gpus {
     leases: Vec<GpuLease>,
+    // By these the driver lists them in /proc.
+    addresses: Vec<String>,
     // Nodes that were put into its /dev; those of a job of an earlier daemon are found anew.
     nodes: Vec<DeviceNode>,
     // Each GPU is in use as long as its token lives.
@@ -31,8 +34,13 @@ impl Gpus {
         self.nodes.clone()
     }
 
-    /// Puts their nodes, and those that all GPU programs share, into the /dev of a created sandbox, and lets its group open
-    /// them.
+    /// Their PCI addresses.
+    pub(in crate::daemon) fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
+    }
+
+    /// Puts their nodes, those that all GPU programs share, and the files of the driver into a created sandbox, and lets its group
+    /// open the nodes.
     ///
     /// # Errors
     /// A node that the host has not, or the kernel's refusal.
@@ -44,31 +52,58 @@ impl Gpus {
     ) -> Result<(), String> {
         let nodes = gpu::nodes(Path::new("/dev"), &self.leases).map_err(|why| format!("GPUs: {why}"))?;
         node.tree.allow_devices(cgroup, &nodes).map_err(|why| why.to_string())?;
-        node.sandbox.add_devices(mounts.as_fd(), &nodes).map_err(|why| why.to_string())?;
+        let shown = node.sandbox.show_gpus(mounts.as_fd(), &nodes, &self.addresses);
+        shown.map_err(|why| why.to_string())?;
         self.nodes = nodes;
         Ok(())
     }
 }
 
-/// The variables by which programs know their GPUs. By UUID, because their numbers are those of the host.
-pub(in crate::daemon) fn variables(spec: &JobSpec, leases: &[GpuLease]) -> Vec<(&'static str, String)> {
-    let Some(wish) = spec.gpus else { return Vec::new() };
+/// The environment of a job with GPUs.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Variables {
+    /// Variables that those of a runtime stand over.
+    pub(in crate::daemon) weak: Vec<(&'static str, String)>,
+    /// Variables that stand over those of a runtime.
+    pub(in crate::daemon) strong: Vec<(&'static str, String)>,
+    /// Directories that are put behind those of a variable, whoever sets it.
+    pub(in crate::daemon) added: Vec<(&'static str, String)>,
+}
+
+/// The variables by which programs know their GPUs, by UUID, because their numbers are those of the host; and by which they find
+/// the files of the driver.
+pub(in crate::daemon) fn variables(spec: &JobSpec, leases: &[GpuLease], driver: DriverParts) -> Variables {
+    let Some(wish) = spec.gpus else { return Variables::default() };
     let uuids: Vec<&str> = leases.iter().map(|lease| lease.uuid.as_str()).collect();
     let uuids = uuids.join(",");
-    vec![
+    let strong = vec![
         ("CUDA_VISIBLE_DEVICES", uuids.clone()),
         ("NVIDIA_VISIBLE_DEVICES", uuids),
         ("JOBLET_GPU_COUNT", wish.count.to_string()),
         ("JOBLET_GPU_MEMORY_MB", wish.memory_mib.to_string()),
         ("JOBLET_GPU_ALLOCATED_COUNT", leases.len().to_string()),
-    ]
+    ];
+    let cuda = format!("{PLACE}/cuda");
+    let weak = ["CUDA_HOME", "CUDA_ROOT"].into_iter().filter(|_| driver.cuda);
+    let weak = weak.map(|name| (name, cuda.clone())).collect();
+    // A runtime has the CUDA that its programs were built with.
+    let has_cuda = driver.cuda && spec.runtime.is_none();
+    let added = [
+        (driver.libraries, "LD_LIBRARY_PATH", format!("{PLACE}/lib")),
+        (driver.program, "PATH", format!("{PLACE}/bin")),
+        (has_cuda, "LD_LIBRARY_PATH", format!("{cuda}/lib64")),
+        (has_cuda, "PATH", format!("{cuda}/bin")),
+    ];
+    let added = added.into_iter().filter_map(|(is_there, name, dir)| is_there.then_some((name, dir)));
+    Variables { weak, strong, added: added.collect() }
 }
 
 impl Supply {
     /// Free GPUs for a job; `None` where too few are free.
     pub(in crate::daemon) fn take_gpus(&mut self, id: JobId, wish: GpuWish) -> Option<Gpus> {
         let (leases, held) = self.gpus.take(id, wish)?;
-        Some(Gpus { leases, nodes: Vec::new(), _held: held })
+        let addresses = self.gpus.addresses(&leases);
+        Some(Gpus { leases, addresses, nodes: Vec::new(), _held: held })
     }
 
     /// Why a job can never have the GPUs that it asks for.
@@ -98,6 +133,7 @@ impl Kind for Gpus {
         let held = from.supply.gpus.inherit(from.id, from.gpus);
         // The host's nodes stand there as long as its driver, which the job has in use.
         let nodes = gpu::nodes(Path::new("/dev"), from.gpus).unwrap_or_default();
-        (!from.gpus.is_empty()).then(|| Gpus { leases: from.gpus.to_vec(), nodes, _held: held })
+        let addresses = from.supply.gpus.addresses(from.gpus);
+        (!from.gpus.is_empty()).then(|| Gpus { leases: from.gpus.to_vec(), addresses, nodes, _held: held })
     }
 }

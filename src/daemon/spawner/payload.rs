@@ -5,7 +5,7 @@ use std::io;
 
 use crate::daemon::provision::gpu_variables;
 use crate::daemon::runtimes::PATH;
-use crate::job::{Found, GpuLease, JobId, JobSpec, Profile, User};
+use crate::job::{DriverParts, Found, GpuLease, JobId, JobSpec, Profile, User};
 use crate::sandbox::{Credentials, ExecRequest};
 use crate::upload::JobInputs;
 
@@ -43,7 +43,7 @@ pub(in crate::daemon) fn environment(
     spec: &JobSpec,
     found: Option<&Found>,
     runtime: Vec<(String, String)>,
-    gpus: &[GpuLease],
+    gpus: (&[GpuLease], DriverParts),
     inputs: &JobInputs,
 ) -> Vec<String> {
     let limits = &spec.limits;
@@ -70,13 +70,33 @@ pub(in crate::daemon) fn environment(
     let plain = inputs.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let secret = inputs.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
     let runtime = runtime.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let gpus = gpu_variables(spec, gpus);
-    let gpus = gpus.iter().map(|(name, value)| (*name, value.as_str()));
-    for (name, value) in runtime.chain(gpus).chain(plain).chain(secret) {
+    let gpus = gpu_variables(spec, gpus.0, gpus.1);
+    let weak = gpus.weak.iter().map(|(name, value)| (*name, value.as_str()));
+    let strong = gpus.strong.iter().map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in weak.chain(runtime).chain(strong).chain(plain).chain(secret) {
         all.retain(|(other, _)| *other != name);
         all.push((name, value));
     }
-    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    let mut all: Vec<String> = all.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    for (name, dir) in &gpus.added {
+        add_directory(&mut all, name, dir);
+    }
+    all
+}
+
+/// Puts a directory behind those of a variable, which may not be set yet.
+fn add_directory(all: &mut Vec<String>, name: &str, dir: &str) {
+    let of_name = |text: &&mut String| text.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+    match all.iter_mut().find(of_name) {
+        None => all.push(format!("{name}={dir}")),
+        Some(text) => {
+            // An empty entry would be the working directory.
+            if !text.ends_with(['=', ':']) {
+                text.push(':');
+            }
+            text.push_str(dir);
+        }
+    }
 }
 
 fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> {
@@ -88,6 +108,9 @@ mod tests {
     use super::*;
     use crate::job::{GpuWish, Secret, UserName};
 
+    const NO_GPUS: (&[GpuLease], DriverParts) =
+        (&[], DriverParts { libraries: false, program: false, cuda: false });
+
     #[test]
     fn client_overrides_path_and_secret_overrides_plain() {
         let inputs = JobInputs {
@@ -96,7 +119,7 @@ mod tests {
             ..JobInputs::default()
         };
         let runtime = vec![("PATH".into(), "/r".into()), ("LANG".into(), "C".into())];
-        let all = environment(JobId::random(), &JobSpec::bare(), None, runtime, &[], &inputs);
+        let all = environment(JobId::random(), &JobSpec::bare(), None, runtime, NO_GPUS, &inputs);
         assert!(all.contains(&"LANG=C".to_owned()));
         assert!(all.contains(&"PATH=/x".to_owned()) && all.contains(&"TOKEN=hidden".to_owned()));
         assert_eq!(all.iter().filter(|v| v.starts_with("PATH=")).count(), 1);
@@ -105,7 +128,7 @@ mod tests {
             assert!(all.contains(&own.to_owned()), "{own}");
         }
         let found = "7".parse::<UserName>().unwrap().find(b"app:x:7:7::/srv:/bin/sh", b"").unwrap();
-        let all = environment(JobId::random(), &JobSpec::bare(), Some(&found), Vec::new(), &[], &inputs);
+        let all = environment(JobId::random(), &JobSpec::bare(), Some(&found), Vec::new(), NO_GPUS, &inputs);
         for own in ["HOME=/srv", "USER=app", "LOGNAME=app"] {
             assert!(all.contains(&own.to_owned()), "{own}");
         }
@@ -121,7 +144,10 @@ mod tests {
             ..JobInputs::default()
         };
         let runtime = vec![("CUDA_VISIBLE_DEVICES".into(), "all".into())];
-        let all = environment(JobId::random(), &spec, None, runtime, &[lease(3), lease(1)], &inputs);
+        let leases = [lease(3), lease(1)];
+        let gpus = (leases.as_slice(), DriverParts::default());
+        let all = environment(JobId::random(), &spec, None, runtime, gpus, &inputs);
+        assert!(!all.iter().any(|v| v.contains("/run/joblet")), "{all:?}");
         for variable in [
             "CUDA_VISIBLE_DEVICES=GPU-3,GPU-1",
             "NVIDIA_VISIBLE_DEVICES=none",
@@ -131,5 +157,28 @@ mod tests {
         ] {
             assert!(all.contains(&variable.to_owned()), "{variable}: {all:?}");
         }
+    }
+
+    #[test]
+    fn driver_is_found_behind_the_directories_of_the_client() {
+        let spec = JobSpec { gpus: GpuWish::new(1, 0).unwrap(), ..JobSpec::bare() };
+        let all = DriverParts { libraries: true, program: true, cuda: true };
+        let environment = |spec: &JobSpec, runtime, variables: &[(&str, &str)]| {
+            let own = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let inputs = JobInputs { environment: own.collect(), ..JobInputs::default() };
+            environment(JobId::random(), spec, None, runtime, (&[], all), &inputs)
+        };
+        let has = |found: &[String], variable: &str| {
+            assert!(found.iter().any(|own| own == variable), "{variable}: {found:?}");
+        };
+        let found = environment(&spec, Vec::new(), &[("PATH", "/own:"), ("LD_LIBRARY_PATH", "/own")]);
+        has(&found, "PATH=/own:/run/joblet/gpu/bin:/run/joblet/gpu/cuda/bin");
+        has(&found, "LD_LIBRARY_PATH=/own:/run/joblet/gpu/lib:/run/joblet/gpu/cuda/lib64");
+        has(&found, "CUDA_HOME=/run/joblet/gpu/cuda");
+        let of_runtime = JobSpec { runtime: Some("image@1.0.0".parse().unwrap()), ..spec };
+        let found = environment(&of_runtime, vec![("CUDA_HOME".into(), "/r".into())], &[]);
+        has(&found, "LD_LIBRARY_PATH=/run/joblet/gpu/lib");
+        has(&found, "CUDA_HOME=/r");
+        has(&found, "CUDA_ROOT=/run/joblet/gpu/cuda");
     }
 }

@@ -407,6 +407,7 @@ impl Spawner {
         let variables =
             runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
         let gpus = sandbox.held.gpus.as_ref().map_or(&[][..], |gpus| gpus.leases());
+        let gpus = (gpus, self.node.sandbox.driver_parts());
         let variables = environment(sandbox.id, spec, found, variables, gpus, &inputs);
         let request = exec_request(spec, found, variables)?;
         if let Some(mut record) = record {
