@@ -68,10 +68,33 @@ print("gpus", count.value, flush=True)
 PY
 sees_one() { rnx job run -q --follow --max-memory 8G --gpu 1 --upload "$dir/cuda.py" python3 cuda.py | grep -qx 'gpus 1'; }
 lists_one() { [ "$(rnx job run -q --follow --max-memory 2G --gpu 1 nvidia-smi -L | grep -c '^GPU ')" -eq 1 ]; }
+status_is() { [ "$(rnx --json job status "$1" | sed -n 's/^ *"status": "\([A-Z]*\)",*$/\1/p' | head -1)" = "$2" ]; }
+has_the_driver() { rnx job run -q --follow --gpu 1 sh -c 'ls /run/joblet/gpu/lib/libcuda.so.1 /run/joblet/gpu/bin/nvidia-smi'; }
+knows_one() { [ "$(rnx job run -q --follow --gpu 1 ls /proc/driver/nvidia/gpus | wc -l)" -eq 1 ]; }
+knows_none() { [ -z "$(rnx job run -q --follow ls /proc/driver/nvidia)" ]; }
+opens_no_other() { # the nodes of the host's other GPUs, put into a job's mounts from outside
+    local id pid
+    id=$(rnx job run -q --gpu 1 sh -c 'until [ -e /volumes/done ]; do sleep 0.1; done; cd /volumes
+        for n in nvidia[0-9]; do [ -e /dev/$n ] && continue; { true <$n; } 2>/dev/null && echo "opens $n"; done
+        echo tried; exec sleep 60')
+    until_true 20 status_is "$id" RUNNING || return 1
+    pid=$(grep -l "$id" /proc/[0-9]*/environ 2>/dev/null | head -1 | cut -d/ -f3)
+    nsenter -t "$pid" -m sh -c 'umask 0; mount -t tmpfs -o mode=755 none /volumes; for n in 0 1 2 3 4 5 6 7; do
+        mknod /volumes/nvidia$n c 195 $n; done; : >/volumes/done' || return 1
+    until_true 20 sh -c "'$bin/rnx' --config '$dir/rnx-config.yml' job log --no-follow $id | grep -q tried" || return 1
+    ! rnx job log --no-follow "$id" | grep opens
+    local code=$?
+    rnx job stop "$id" >/dev/null
+    return $code
+}
 sees_none() { ! rnx job run -q --follow --max-memory 8G --upload "$dir/cuda.py" python3 cuda.py; }
 finding "a job with one GPU computes on it and sees one" sees_one
 finding "nvidia-smi in a job lists its GPU alone" lists_one
 finding "a job without GPUs finds none" sees_none
+finding "a job with a GPU has the driver's libraries and nvidia-smi" has_the_driver
+finding "a job with a GPU finds that one alone in /proc" knows_one
+finding "a job without GPUs finds none in /proc" knows_none
+finding "a job opens no GPU of others, even where its node is put into the job's mounts" opens_no_other
 
 # A job that holds memory for as long as it is measured.
 sed 's/^print.*/import time; time.sleep(5)/' "$dir/cuda.py" >"$dir/hold.py"
@@ -85,7 +108,6 @@ finding "the GPU is given on when its memory is overwritten" until_true 60 sh -c
 before=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)
 first=$(rnx job run -q --max-memory 8G --gpu "$all" --upload "$dir/cuda.py" sh -c 'python3 cuda.py && sleep 600')
 second=$(rnx job run -q --gpu 1 true)
-status_is() { [ "$(rnx --json job status "$1" | sed -n 's/^ *"status": "\([A-Z]*\)",*$/\1/p' | head -1)" = "$2" ]; }
 finding "the first job has all GPUs" until_true 60 status_is "$first" RUNNING
 finding "the second one waits" status_is "$second" INITIALIZING
 finding "every layer of the first is as promised" rnx job status --security "$first"

@@ -69,6 +69,7 @@ in_guest! { GUEST, "limits", alone: true, image:
     a_strict_node_starts_where_every_controller_is
     the_doctor_finds_no_fault_on_a_strict_node
     limits_of_a_running_job_are_read_back_from_its_group
+    a_node_put_into_a_job_from_outside_is_refused_by_its_group
     a_memory_hog_is_killed_and_the_reason_is_oom
     every_kind_of_memory_ends_as_oom_at_the_limit
     page_cache_fills_the_memory_limit_without_an_oom_kill
