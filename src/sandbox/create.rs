@@ -60,7 +60,7 @@ pub struct SandboxConfig {
 /// The parts of a sandbox that all jobs share.
 #[derive(Debug)]
 pub struct Sandbox {
-    config: SandboxConfig,
+    pub(super) config: SandboxConfig,
     pub(super) template: Template,
     roots: Roots,
     // What jobs with GPUs see; `None`: no job has any.

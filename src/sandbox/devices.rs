@@ -54,7 +54,9 @@ impl Sandbox {
         let absent = || io::Error::other("the daemon has started without them");
         let tree = preparing(self.gpu_tree.as_ref().ok_or_else(absent), "show GPUs")?;
         let copies = self.inside(tree.namespace(), || tree.copy(nodes))??;
-        let covered = self.masks.directories.iter().any(|at| at.to_bytes() == PROC.as_bytes());
+        // With `filesystem.proc: pid` there is nothing to cover.
+        let covered = !self.config.proc_pids_only
+            && self.masks.directories.iter().any(|at| at.to_bytes() == PROC.as_bytes());
         self.inside(mounts, || {
             place(copies)?;
             narrow(covered.then_some(PROC), &format!("/{LISTED}"), addresses)
