@@ -27,7 +27,7 @@ use super::ledger::Ledger;
 use super::lifecycle;
 use super::networks::Known;
 use super::pool::Usual;
-use super::provision::{Node, PortTable, Stock, Supply, Wiring};
+use super::provision::{Node, PortTable, Supply, SupplyParts, Wiring};
 use super::resolver::Resolver;
 use super::settings::{
     backlog_limits, history_dirs, kept_limits, sandbox_config, settings, share, workflow_limits,
@@ -376,7 +376,7 @@ fn supply(
     ledger: &Ledger,
     threads: &mut Threads,
 ) -> Result<Supply, DaemonError> {
-    Ok(Supply::new(Stock {
+    Ok(Supply::new(SupplyParts {
         identities: leases(config)?,
         addresses: known.addresses()?,
         ipv6: node.wiring.ipv6(),

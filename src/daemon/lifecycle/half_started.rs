@@ -36,11 +36,11 @@ pub(super) fn undo_start(core: &mut Core, job: &mut Job) -> io::Result<()> {
     free.into_iter().for_each(|lease| core.supply.take_back(lease));
     job.held = Resources { runtime, cgroup: busy, ..Resources::default() };
     job.trace = Trace::default();
-    // What joblet-init itself may have written. The next start begins the output anew.
+    // joblet-init itself may have written there. The next start begins the output anew.
     refused.and_then(|()| gone(fs::remove_dir_all(core.node.spool.join(job.id.to_string()))))
 }
 
-/// Ends everything in a group, and waits for it so long at most. What a job holds is given back without a process of it.
+/// Ends everything in a group, and waits for it so long at most: things of a job are given back when no process has them.
 fn end_processes(group: &JobCgroup, bound: Duration) -> io::Result<()> {
     let processes = group.processes().map_err(io::Error::other)?;
     let inits = processes.iter().filter_map(|pid| pidfd::open(*pid, pidfd::start_time(*pid)?).ok());
@@ -101,7 +101,7 @@ impl Remover for AtOnce<'_> {
     }
 }
 
-/// What is gone already is removed too.
+/// The same, where a thing that is gone already counts as removed.
 fn gone(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),

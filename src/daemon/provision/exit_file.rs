@@ -16,7 +16,7 @@ impl ExitPath {
         ExitPath(exit_file_path(&node.run_dir, &id.to_string()))
     }
 
-    /// The path.
+    /// The path of the file on the host.
     pub(in crate::daemon) fn as_path(&self) -> &Path {
         &self.0
     }

@@ -134,7 +134,7 @@ pub(super) struct Supply {
 }
 
 /// The things that a new [`Supply`] has.
-pub(super) struct Stock {
+pub(super) struct SupplyParts {
     /// Host ids that are free.
     pub(super) identities: crate::sandbox::identity::Leases,
     /// The networks that there are.
@@ -159,9 +159,19 @@ pub(super) struct Stock {
 
 impl Supply {
     /// A supply of which nothing is lent.
-    pub(super) fn new(stock: Stock) -> Self {
-        let Stock { identities, networks, volumes, gpus, runtimes, addresses, ipv6, egress, keeper, ports } =
-            stock;
+    pub(super) fn new(parts: SupplyParts) -> Self {
+        let SupplyParts {
+            identities,
+            networks,
+            volumes,
+            gpus,
+            runtimes,
+            addresses,
+            ipv6,
+            egress,
+            keeper,
+            ports,
+        } = parts;
         let namespaces = KeptNetworks::default();
         Supply {
             identities,
@@ -332,7 +342,7 @@ pub(super) trait Remover {
     fn look_into_network(&mut self, namespace: OwnedFd);
     /// A directory in place of /work; the lease is free when its files are gone.
     fn remove_work(&mut self, directory: CString, lease: Option<crate::sandbox::identity::Lease>);
-    /// A file.
+    /// Takes a file, to be removed.
     fn remove_file(&mut self, path: PathBuf);
     /// A cgroup, with whatever is in it.
     fn remove_cgroup(&mut self, group: JobCgroup);
