@@ -57,7 +57,8 @@ pub struct Stat {
 pub fn stat(text: &str) -> Option<Stat> {
     let (pid, rest) = text.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
-    let words: Vec<&str> = rest.split_whitespace().collect();
+    // Up to the last one that is wanted.
+    let words: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
     // The third field of proc(5) is the first one here.
     let number = |field: usize| words.get(field - 3)?.parse::<u64>().ok();
     let doing = match words.first()?.chars().next()? {

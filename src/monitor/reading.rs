@@ -1,11 +1,13 @@
 //! One look at the host.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::block;
 use super::cpu;
@@ -18,6 +20,9 @@ use super::process::{self, SCANNED, Stat};
 
 use crate::sys::clock;
 use crate::sys::netlink::{Family, Socket, link};
+
+/// More than `/proc/<pid>/stat` has: 52 numbers and a name of at most 64 bytes.
+const STAT: usize = 2048;
 
 /// The places of the files, so that tests have their own.
 #[derive(Debug, Clone)]
@@ -112,13 +117,14 @@ impl Files {
     }
 
     fn processes(&self) -> HashMap<i32, Stat> {
+        let Ok(proc) = File::open(&self.proc) else { return HashMap::new() };
         let entries = fs::read_dir(&self.proc).into_iter().flatten().flatten();
         let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
         let pids =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_process(name));
+        let mut room = [0; STAT];
         // One that has ended in between is not there any more.
-        let stats =
-            pids.take(SCANNED).filter_map(|pid| process::stat(&self.proc(&format!("{pid}/stat")).ok()?));
+        let stats = pids.take(SCANNED).filter_map(|pid| stat_of(&proc, &pid, &mut room));
         stats.map(|stat| (stat.pid, stat)).collect()
     }
 
@@ -131,6 +137,14 @@ impl Files {
         let user = fs::metadata(&dir).map(|meta| process::user(&passwd(), meta.uid()));
         (command, user.unwrap_or_default())
     }
+}
+
+/// One process. A host may have thousands: one call opens the file, and one reads it.
+fn stat_of(proc: &File, pid: &str, room: &mut [u8; STAT]) -> Option<Stat> {
+    let path = format!("{pid}/stat");
+    let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let got = rustix::io::read(&file, &mut room[..]).ok()?;
+    process::stat(&String::from_utf8_lossy(&room[..got]))
 }
 
 /// The rooms of the file systems. One whose directory is hidden or cannot be asked is left out.
