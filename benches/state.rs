@@ -143,6 +143,7 @@ fn fill(dir: &Path, count: u64) {
         gpus: None,
         runtime: None,
         writable: false,
+        stdin: false,
         user: User::Root,
         run_as: Default::default(),
         profile: Default::default(),

@@ -51,8 +51,14 @@ pub mod order {
     pub const EXIT_FILE: i32 = 2;
     /// Write end of a pipe whose end says that it has ended.
     pub const DONE: i32 = 3;
+    /// The memory file with its standard input, whose position is the daemon's too, until it has ended or its input has.
+    pub const INPUT: i32 = 4;
+    /// Write end of its standard input, likewise: the daemon's death is not the end of the input.
+    pub const INPUT_END: i32 = 5;
+    /// The place of the payload, which has only [`INPUT`] and [`INPUT_END`].
+    pub const PAYLOAD: u32 = PLACES as u32;
     /// The lowest number of a descriptor that has just come: above those of all places.
-    pub const PARKED: i32 = FIRST + PLACES as i32 * WIDTH;
+    pub const PARKED: i32 = FIRST + (PLACES as i32 + 1) * WIDTH;
 
     /// The number of one of the descriptors of a place.
     pub const fn number(place: u32, which: i32) -> i32 {
@@ -66,15 +72,27 @@ pub mod order {
     /// Closes the read ends of a command that has ended; its place is free.
     pub const FORGET: u32 = 3;
 
+    /// Runs a command with a standard input. `argument`: the length of its exec request in the lower half, in the upper one
+    /// the tag of its input, for [`CLOSE_INPUT`].
+    pub const START_FED: u32 = 4;
+    /// Closes the copies of the input that has this tag in `argument`: its program has everything.
+    pub const CLOSE_INPUT: u32 = 5;
+    /// The standard input of the payload, sent before the word that starts it ([`exec_request`](super::exec_request)).
+    pub const FEED: u32 = 6;
+
     /// Descriptors of a START: write end of the report pipe, exec request, write ends of stdout and stderr, read ends of
-    /// both, exit file, write end of the pipe that tells of the end.
+    /// both, exit file, write end of the pipe that tells of the end. Behind them in a START_FED: [`FED`] more.
     pub const DESCRIPTORS: usize = 8;
+    /// Descriptors of an input: read end of the pipe, its memory file, write end of the pipe.
+    pub const FED: usize = 3;
+    /// Most descriptors of an order.
+    pub const MOST: usize = DESCRIPTORS + FED;
 
     /// One order to joblet-init.
     #[repr(C)]
     #[derive(Clone, Copy, Default)]
     pub struct Order {
-        /// [`START`], [`SIGNAL`] or [`FORGET`].
+        /// [`START`] or another of these.
         pub verb: u32,
         /// The place of the command, below [`PLACES`].
         pub place: u32,
@@ -86,7 +104,8 @@ pub mod order {
 /// The program that joblet-init executes as the payload.
 ///
 /// The exec request is a memory file whose descriptor joblet-init inherits; the daemon fills it when there is a job. Its
-/// length comes as eight bytes (u64, native) through the control pipe; joblet-init maps it, private and read-only, at
+/// length comes as eight bytes (u64, native) through the control pipe, with [`FED`](exec_request::FED) where an order with
+/// its standard input lies in the order socket; joblet-init maps it, private and read-only, at
 /// [`ADDRESS`](exec_request::ADDRESS). The pointers in it are absolute for that address, so that joblet-init moves and
 /// allocates nothing. It starts with the [`Head`](exec_request::Head); two null-terminated arrays of pointers follow,
 /// then the strings, then the groups.
@@ -94,6 +113,9 @@ pub mod exec_request {
     /// The address of the mapping: far from a static program at 4 MiB, from its heap, and from the stack and the
     /// mappings of the kernel's choice, which grow down from 128 TiB.
     pub const ADDRESS: usize = 0x1000_0000_0000;
+
+    /// Beside the length: the payload has a standard input.
+    pub const FED: u64 = 1 << 63;
 
     /// The first bytes of an exec request.
     #[repr(C)]

@@ -18,6 +18,7 @@ pub mod files; // copies of files and trees, between a client and a node
 pub mod forward; // connections to the ports of jobs
 pub mod gpu; // GPUs of the host: found, chosen for a job, shown to it
 pub mod image; // images of containers: an archive in, layers on disk out
+pub mod input; // standard input of jobs: accepted, kept, moved into a pipe
 pub mod metrics; // samples of a job: what it uses, over its time
 pub mod monitor; // the host itself: readings, samples, the cloud below
 pub mod network; // what a job reaches: wires, the router, its rules

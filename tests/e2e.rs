@@ -57,6 +57,7 @@ mod e2e {
     mod idle;
     mod image_users;
     mod images;
+    mod inputs;
     mod installs;
     mod ipv6;
     mod kept_output;

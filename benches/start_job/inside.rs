@@ -232,6 +232,7 @@ fn spec(program: &str, args: &[&str]) -> JobSpec {
         gpus: None,
         runtime: None,
         writable: false,
+        stdin: false,
         user: User::Root,
         run_as: Default::default(),
         profile: Default::default(),

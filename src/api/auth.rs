@@ -54,6 +54,7 @@ const TABLE: &[Row] = &[
     Row("/joblet.SessionService/GetExec", "list_execs", ALL),
     Row("/joblet.SessionService/ListExecs", "list_execs", ALL),
     Row("/joblet.SessionService/SignalExec", "exec", ADMIN),
+    Row("/joblet.SessionService/Attach", "exec", ADMIN),
     Row("/joblet.VolumeService/CreateVolume", "create_volume", ADMIN),
     Row("/joblet.VolumeService/ListVolumes", "list_volumes", ALL),
     Row("/joblet.VolumeService/RemoveVolume", "remove_volume", ADMIN),

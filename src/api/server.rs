@@ -19,6 +19,7 @@ use crate::daemon::command::{CommandSender, GpuBoard, Installer};
 use crate::diag::{Level, event};
 use crate::exporter::Counts;
 use crate::forward::Relay;
+use crate::input::Inputs;
 use crate::upload::Store;
 
 /// The shortest interval of pings for which no client is disconnected: half of the promised ten seconds, because pings
@@ -46,6 +47,7 @@ pub struct Server {
     server: grpcio::Server,
     pump: StreamPump,
     relay: Relay,
+    inputs: Inputs,
     access: Access,
     in_force: InForce,
     port: u16,
@@ -67,7 +69,7 @@ impl Server {
         config: &DaemonConfig,
         (commands, gpus): (CommandSender, GpuBoard),
         rules: Rules,
-        (pump, relay): (StreamPump, Relay),
+        (pump, relay, inputs): (StreamPump, Relay, Inputs),
         (uploads, installer): (Arc<Store>, Installer),
         (counts, audit): (Counts, Audit),
     ) -> Result<Self, ApiError> {
@@ -80,7 +82,7 @@ impl Server {
         let jobs = Jobs::new(
             commands,
             rules,
-            (pump.clone(), relay.clone()),
+            (pump.clone(), relay.clone(), inputs.clone()),
             call_limits.clone(),
             (uploads, installer),
             page,
@@ -108,7 +110,7 @@ impl Server {
             .add_listening_port(address.clone(), credentials)
             .map_err(|_| ApiError::Listen { why: why_not(&address), address })?;
         server.start();
-        Ok(Server { server, pump, relay, access, in_force, port, down: None, _env: env })
+        Ok(Server { server, pump, relay, inputs, access, in_force, port, down: None, _env: env })
     }
 
     /// The port that clients reach.
@@ -134,6 +136,7 @@ impl Server {
         let done = self.server.shutdown();
         self.pump.shut_down(streams::gone());
         self.relay.end_calls();
+        self.inputs.end_calls();
         let (send_down, down) = bounded(1);
         // The thread grpc-0 completes the future, so another thread has to wait for it.
         let waiter = std::thread::Builder::new().name("grpc-down".into()).spawn(move || {

@@ -148,7 +148,7 @@ impl Bench {
             &config,
             (sender, GpuBoard::default()),
             rules,
-            (pump, Relay::start().unwrap()),
+            (pump, Relay::start().unwrap(), Inputs::start().unwrap()),
             (store(dir.path()), Installer::below(dir.path())),
             (Counts::default(), crate::audit::Audit::default()),
         )
@@ -348,7 +348,7 @@ fn start_error_names_the_invalid_credential_key_or_address() {
             &config,
             (sender, GpuBoard::default()),
             rules,
-            (streams::start_pump().unwrap(), Relay::start().unwrap()),
+            (streams::start_pump().unwrap(), Relay::start().unwrap(), Inputs::start().unwrap()),
             (store(uploads.path()), Installer::below(uploads.path())),
             (Counts::default(), crate::audit::Audit::default()),
         ) {

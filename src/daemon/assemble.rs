@@ -45,6 +45,7 @@ use crate::exporter::Counts;
 use crate::forward::Relay;
 use crate::gpu::Board;
 use crate::gpu::{DriverWish, driver_files};
+use crate::input::Inputs;
 use crate::job::limits::CoreSet;
 use crate::job::volume::OWNER;
 use crate::job::{Controller, Enforcement, Limits, NetRate, NetworkMode, Profile, User};
@@ -171,6 +172,7 @@ impl Daemon {
         let spawner = Arc::new(Spawner {
             node: node.clone(),
             collector: streams.collector().clone(),
+            inputs: streams.inputs().clone(),
             stage: stage.clone(),
             counts: counts.clone(),
         });
@@ -189,7 +191,7 @@ impl Daemon {
             starts: threads.start_spawners(&spawner, jobs)?,
             pool: threads.start_pool(&spawner, config.joblet.warm_sandboxes as usize)?,
             ledger,
-            execs: threads.start_execs(node.execs.clone(), streams.collector())?,
+            execs: threads.start_execs(node.execs.clone(), &streams)?,
             workflows: Workflows::new(workflow_limits(config)),
             cleanup: threads.start_cleanup(work)?,
             streams,
@@ -228,6 +230,11 @@ impl Daemon {
     /// The relay of connections to the ports of jobs.
     pub fn relay(&mut self) -> Relay {
         self.event_loop.core().supply.ports().relay().clone()
+    }
+
+    /// The standard inputs of jobs.
+    pub fn inputs(&mut self) -> Inputs {
+        self.event_loop.core().streams.inputs().clone()
     }
 
     /// Cores that jobs may run on.
@@ -276,6 +283,7 @@ impl Daemon {
         core.streams.sampler().stop();
         core.streams.history().stop();
         core.supply.ports().relay().stop();
+        core.streams.inputs().stop();
         let node = core.node.clone();
         let goes_on = core.jobs.iter().any(|job| job.trace.wire.is_some() && !job.state.is_finished());
         node.resolver.stop(goes_on);

@@ -32,6 +32,7 @@ use super::stores::Stores;
 use super::timers::{Timer, Timers};
 use super::workflows::Workflows;
 use crate::exporter::Counts;
+use crate::input::Inputs;
 use crate::job::{Enforcement, JobId, JobSpec};
 use crate::metrics::Sampler;
 use crate::output::{Collector, SpoolLimits};
@@ -110,6 +111,7 @@ pub(super) struct Settings {
 /// The threads that take what jobs give, and look at them.
 #[derive(Debug)]
 pub(super) struct Streams {
+    inputs: Inputs,
     collector: Collector,
     sampler: Sampler<Evidence>,
     inspection: Inspection,
@@ -123,7 +125,7 @@ pub(super) struct Streams {
 impl Streams {
     /// These threads; nothing is kept for longer yet.
     pub(super) fn new(
-        collector: Collector,
+        (inputs, collector): (Inputs, Collector),
         sampler: Sampler<Evidence>,
         (inspection, freezer): (Inspection, Freezer),
         report: Report,
@@ -131,7 +133,12 @@ impl Streams {
         stores: Stores,
     ) -> Self {
         let history = History::none();
-        Streams { collector, sampler, inspection, freezer, history, report, outputs, stores }
+        Streams { inputs, collector, sampler, inspection, freezer, history, report, outputs, stores }
+    }
+
+    /// Moves their standard inputs.
+    pub(super) fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// Has what jobs give kept for longer.

@@ -13,6 +13,7 @@
 //! state, staging: on disk, or not --WorkerEvent-> |          |--records, inputs-->
 //! history: complete, deleted --WorkerEvent------> |          |--jobs that run, end, are deleted-->
 //! pidfds, report pipes, signals, timers --------> |          |--addresses, ports of jobs--> resolver, relay
+//!                                                 |          |--inputs that end--> the thread of inputs (opened by the spawners)
 //! ```
 //!
 //! A turn *collects* ([`event_loop`]) everything that has come, and changes nothing meanwhile. Each event is then handled:
@@ -48,6 +49,7 @@ mod exit_file;
 mod freezer;
 mod gpus;
 mod history;
+mod inputs;
 mod inspection;
 mod install;
 mod jobs;

@@ -35,6 +35,7 @@ use super::volumes::Volumes;
 use super::{DaemonError, directories, networks, resolver};
 use crate::config::daemon::DaemonConfig;
 use crate::diag;
+use crate::input::Inputs;
 use crate::job::JobId;
 use crate::metrics::Sampler;
 use crate::output::{Collector, CollectorEvent};
@@ -106,8 +107,9 @@ impl Threads {
         let answer = self.answer();
         let (freezer, thread) = Freezer::start(move |frozen| answer(WorkerEvent::NotFrozen(frozen)))?;
         self.handles.push(thread);
+        let inputs = Inputs::start().map_err(|source| DaemonError::Thread { name: "inputs", source })?;
         let (report, stores) = (Report::new(Arc::new(self.answer())), stores(config));
-        Ok(Streams::new(collector, sampler, (inspection, freezer), report, outputs, stores))
+        Ok(Streams::new((inputs, collector), sampler, (inspection, freezer), report, outputs, stores))
     }
 
     /// The history process, and the threads that lead to it.
@@ -225,11 +227,16 @@ impl Threads {
     }
 
     /// The thread of commands in running jobs.
-    pub(super) fn start_execs(&mut self, dir: PathBuf, collector: &Collector) -> Result<Execs, DaemonError> {
+    pub(super) fn start_execs(&mut self, dir: PathBuf, streams: &Streams) -> Result<Execs, DaemonError> {
         let (tasks, queue) = unbounded();
         let answer = self.answer();
         let report = move |event| answer(WorkerEvent::Exec(event));
-        self.handles.push(execs::worker::start(queue, collector.clone(), report)?);
+        self.handles.push(execs::worker::start(
+            queue,
+            streams.collector.clone(),
+            streams.inputs.clone(),
+            report,
+        )?);
         Ok(Execs::new(dir, tasks))
     }
 

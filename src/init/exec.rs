@@ -44,14 +44,18 @@ struct Shared<'a> {
     first: bool,
     /// The payload may run second, before ordinary load too, because we can take that back.
     second: bool,
-    /// The outputs of a command beside the payload, which has its own already.
+    /// The descriptors of a command beside the payload, which has its own already.
     streams: Option<Streams>,
+    /// The standard input of the payload; no descriptor: it is /dev/null already.
+    stdin: i32,
     outcome: Outcome,
 }
 
 /// The descriptors of a command beside the payload.
 #[derive(Clone, Copy)]
 pub struct Streams {
+    /// No descriptor: /dev/null.
+    pub stdin: i32,
     pub stdout: i32,
     pub stderr: i32,
     /// Write end of its report pipe.
@@ -79,12 +83,12 @@ struct Failure {
 struct Stack([u8; STACK]);
 static mut CHILD_STACK: Stack = Stack([0; STACK]);
 
-/// Starts the payload; returns its pid and how far it came, which is known when vfork returns.
-pub fn start(request: &ExecRequest) -> (i32, Outcome) {
+/// Starts the payload, with a standard input where that is a descriptor; returns its pid and how far it came, which is known when vfork returns.
+pub fn start(request: &ExecRequest, stdin: i32) -> (i32, Outcome) {
     let outcome = Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 };
     // A payload of other ids is not ours to demote: only CAP_SYS_NICE reaches across.
     let is_ours = request.credentials.is_none();
-    let mut shared = Shared { request, first: sys::is_first(), second: is_ours, streams: None, outcome };
+    let mut shared = Shared { request, first: sys::is_first(), second: is_ours, streams: None, stdin, outcome };
     let pid = clone(&mut shared).unwrap_or_else(|why| refused(why));
     // The daemon takes the end of this pipe for the start: close it before any wait.
     sys::close(slot::REPORT);
@@ -107,7 +111,8 @@ pub fn start(request: &ExecRequest) -> (i32, Outcome) {
 /// errno: not even a process could be made.
 pub fn start_beside(request: &ExecRequest, streams: Streams) -> Result<(i32, Outcome), i32> {
     let outcome = Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 };
-    let mut shared = Shared { request, first: false, second: false, streams: Some(streams), outcome };
+    let mut shared =
+        Shared { request, first: false, second: false, streams: Some(streams), stdin: -1, outcome };
     let pid = clone(&mut shared)?;
     Ok((pid, shared.outcome))
 }
@@ -158,13 +163,13 @@ extern "C" fn child(shared: *mut Shared<'_>) -> ! {
     let shared = unsafe { &mut *shared };
     sys::setsid();
     let standard = match shared.streams {
-        Some(streams) => sys::take_standard(streams.stdout, streams.stderr),
+        Some(streams) => sys::take_standard(streams.stdin, streams.stdout, streams.stderr),
         None => {
             sys::close_on_exec(slot::REPORT);
             for fd in OURS {
                 sys::close(fd);
             }
-            Ok(())
+            if shared.stdin >= 0 { sys::pass_on(shared.stdin, 0) } else { Ok(()) }
         }
     };
     let report = shared.streams.map_or(slot::REPORT, |streams| streams.report);

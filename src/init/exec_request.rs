@@ -1,6 +1,6 @@
 //! The exec request: received, mapped, and unmapped again.
 
-use crate::init_abi::exec_request::{ADDRESS, Head, UNCHANGED};
+use crate::init_abi::exec_request::{ADDRESS, FED, Head, UNCHANGED};
 use crate::init_abi::slot;
 use crate::sys;
 
@@ -23,12 +23,12 @@ pub struct Credentials {
     pub group_count: usize,
 }
 
-/// Waits for the exec request; `None` when none will come.
-pub fn wait() -> Option<ExecRequest> {
-    let length = sys::read_u64(slot::CONTROL)? as usize;
-    let mapped = map(slot::EXEC_REQUEST, length);
+/// Waits for the exec request, and whether a standard input comes with it; `None` when none will come.
+pub fn wait() -> Option<(ExecRequest, bool)> {
+    let word = sys::read_u64(slot::CONTROL)?;
+    let mapped = map(slot::EXEC_REQUEST, (word & !FED) as usize);
     sys::close(slot::EXEC_REQUEST);
-    mapped
+    Some((mapped?, word & FED != 0))
 }
 
 /// Maps the exec request in a file; `None` when there is none.

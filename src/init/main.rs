@@ -39,6 +39,7 @@ mod raw;
 mod sessions;
 mod sys;
 
+use init_abi::order::PAYLOAD;
 use init_abi::exit_file::{BEGUN, Begun, ExitFile, OWN_DISKS};
 use init_abi::slot;
 use sessions::Sessions;
@@ -78,22 +79,24 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     // SAFETY: argc is at least 2, so argv[1] is a string.
     let linger_s = decimal(unsafe { *argv.add(1) });
     // Without a request the process that made this namespace is gone, and nobody else has processes here.
-    let Some(request) = exec_request::wait() else { sys::exit(0) };
+    let Some((request, is_fed)) = exec_request::wait() else { sys::exit(0) };
+    let Ok(stdin) = sessions::take_input(is_fed) else { sys::exit(125) };
     // Before anything of the payload: a later daemon starts a job again whose file has no mark.
     if !sys::write_at_start(slot::EXIT_FILE, &BEGUN) {
         sys::exit(125);
     }
     let started_ns = sys::now_ns();
-    let (payload, outcome) = exec::start(&request);
+    let (payload, outcome) = exec::start(&request, stdin);
     // The payload has its own copy by now: its secrets shall not stay in this process.
     request.forget();
     // End of file on stderr means that nobody writes any more; on stdout, whose write end we keep, also that no process
     // of the job is left.
-    for fd in [0, 2] {
+    for fd in [0, 2, stdin] {
         sys::close(fd);
     }
     let mut sessions = Sessions::new();
     let wait_status = tend(payload, &mut sessions);
+    sessions::close_input(PAYLOAD);
     write_exit_file(payload, wait_status, outcome, started_ns);
     sys::kill(-1, SIGKILL);
     while let Ok((pid, status)) = sys::wait_any(true) {

@@ -8,7 +8,8 @@ use crate::exec::{self, Outcome};
 use crate::exec_request;
 use crate::init_abi::exit_file::{BEGUN, Begun, Defect, ExitFile};
 use crate::init_abi::order::{
-    DESCRIPTORS, DONE, EXIT_FILE, FORGET, KEPT_ERR, KEPT_OUT, Order, PARKED, PLACES, SIGNAL, START, number,
+    CLOSE_INPUT, DESCRIPTORS, DONE, EXIT_FILE, FED, FEED, FORGET, INPUT, INPUT_END, KEPT_ERR, KEPT_OUT, MOST,
+    Order, PARKED, PAYLOAD, PLACES, SIGNAL, START, START_FED, number,
 };
 use crate::init_abi::{report, slot};
 use crate::sys;
@@ -21,6 +22,8 @@ struct Place {
     pid: i32,
     outcome: Outcome,
     started_ns: i64,
+    /// The tag of its input.
+    tag: u64,
 }
 
 const EMPTY: Place = Place {
@@ -28,7 +31,39 @@ const EMPTY: Place = Place {
     pid: 0,
     outcome: Outcome { begun: Begun::Executed, defect: Defect::None, errno: 0 },
     started_ns: 0,
+    tag: 0,
 };
+
+/// The standard input of the payload, where it has one: the read end of its pipe, else no descriptor.
+///
+/// # Errors
+/// errno: it has not come, or there is no room for it.
+pub fn take_input(is_fed: bool) -> Result<i32, i32> {
+    let mut came = [-1; MOST];
+    if !is_fed {
+        return Ok(-1);
+    }
+    match sys::receive(slot::ORDERS, &mut came) {
+        Some((Order { verb: FEED, .. }, FED)) => {}
+        _ => return Err(EMFILE),
+    }
+    let [stdin, file, pipe, ..] = came;
+    // Out of the way of the fixed numbers, which the kernel may have chosen.
+    let parked = [stdin, file, pipe].map(|fd| sys::duplicate_above(fd, PARKED));
+    came.iter().take(FED).for_each(|fd| sys::close(*fd));
+    let [stdin, file, pipe] = parked;
+    let kept = sys::duplicate_to(file, number(PAYLOAD, INPUT))
+        && sys::duplicate_to(pipe, number(PAYLOAD, INPUT_END));
+    sys::close(file);
+    sys::close(pipe);
+    if kept && stdin >= 0 { Ok(stdin) } else { Err(EMFILE) }
+}
+
+/// Closes the copies of an input.
+pub fn close_input(place: u32) {
+    sys::close(number(place, INPUT));
+    sys::close(number(place, INPUT_END));
+}
 
 /// All commands beside the payload.
 pub struct Sessions([Place; PLACES]);
@@ -41,11 +76,11 @@ impl Sessions {
 
     /// Carries out the orders that have come. None is waited for.
     pub fn take_orders(&mut self) {
-        let mut descriptors = [-1; DESCRIPTORS];
+        let mut descriptors = [-1; MOST];
         while let Some((order, count)) = sys::receive(slot::ORDERS, &mut descriptors) {
             let came = descriptors.get(..count).unwrap_or(&[]);
             match order.verb {
-                START => self.start(&order, came),
+                START | START_FED => self.start(&order, came),
                 verb => {
                     came.iter().for_each(|fd| sys::close(*fd));
                     self.change(verb, &order);
@@ -55,6 +90,9 @@ impl Sessions {
     }
 
     fn change(&mut self, verb: u32, order: &Order) {
+        if (verb, order.place) == (CLOSE_INPUT, PAYLOAD) {
+            return close_input(PAYLOAD);
+        }
         let Some(place) = self.0.get_mut(order.place as usize).filter(|place| place.is_taken) else { return };
         match (verb, place.pid) {
             (FORGET, 0) => {
@@ -62,6 +100,8 @@ impl Sessions {
                 sys::close(number(order.place, KEPT_ERR));
                 *place = EMPTY;
             }
+            // One that has ended has closed its own; the place may have another's.
+            (CLOSE_INPUT, pid) if pid > 0 && place.tag == order.argument => close_input(order.place),
             // It is not reaped yet, so its number is its own.
             (SIGNAL, pid) if pid > 0 => {
                 let signal = order.argument as i32;
@@ -75,13 +115,14 @@ impl Sessions {
 
     fn start(&mut self, order: &Order, came: &[i32]) {
         // Out of the way of the fixed numbers, which the kernel may have chosen for some of them.
-        let mut parked = [-1; DESCRIPTORS];
+        let wanted = if order.verb == START_FED { MOST } else { DESCRIPTORS };
+        let mut parked = [-1; MOST];
         for (park, fd) in parked.iter_mut().zip(came) {
             *park = sys::duplicate_above(*fd, PARKED);
         }
         let place = self.0.get_mut(order.place as usize).filter(|place| !place.is_taken);
         let started = match place {
-            Some(place) if parked.iter().all(|fd| *fd >= 0) => {
+            Some(place) if parked.iter().take(wanted).all(|fd| *fd >= 0) => {
                 came.iter().for_each(|fd| sys::close(*fd));
                 start(place, order, &parked)
             }
@@ -111,10 +152,23 @@ const ENOEXEC: i32 = 8;
 
 /// # Errors
 /// errno: the order cannot be taken. The exit file is not marked then.
-fn start(place: &mut Place, order: &Order, parked: &[i32; DESCRIPTORS]) -> Result<(), i32> {
-    let [report, request, stdout, stderr, kept_out, kept_err, exit_file, done] = *parked;
-    let kept = [(kept_out, KEPT_OUT), (kept_err, KEPT_ERR), (exit_file, EXIT_FILE), (done, DONE)];
+fn start(place: &mut Place, order: &Order, parked: &[i32; MOST]) -> Result<(), i32> {
+    let [report, request, stdout, stderr, kept_out, kept_err, exit_file, done, stdin, file, pipe] = *parked;
+    let kept = [
+        (kept_out, KEPT_OUT),
+        (kept_err, KEPT_ERR),
+        (exit_file, EXIT_FILE),
+        (done, DONE),
+        (file, INPUT),
+        (pipe, INPUT_END),
+    ];
+    let count = if order.verb == START_FED { kept.len() } else { kept.len() - 2 };
+    let (length, tag) = match order.verb {
+        START_FED => (order.argument & u64::from(u32::MAX), order.argument >> 32),
+        _ => (order.argument, 0),
+    };
     let numbers = kept.map(|(fd, which)| (fd, number(order.place, which)));
+    let numbers = numbers.get(..count).unwrap_or(&[]);
     let give_up = |why| {
         numbers.iter().for_each(|(_, number)| sys::close(*number));
         Err(why)
@@ -122,18 +176,19 @@ fn start(place: &mut Place, order: &Order, parked: &[i32; DESCRIPTORS]) -> Resul
     if !numbers.iter().all(|(fd, number)| sys::duplicate_to(*fd, *number)) {
         return give_up(EMFILE);
     }
-    let Some(request) = exec_request::map(request, order.argument as usize) else { return give_up(ENOEXEC) };
+    let Some(request) = exec_request::map(request, length as usize) else { return give_up(ENOEXEC) };
     if !sys::write_at_start(exit_file, &BEGUN) {
         request.forget();
         return give_up(ENOEXEC);
     }
     // The end of file at the readers of these pipes must come from the command alone.
-    for fd in [kept_out, kept_err, exit_file, done] {
-        sys::close(fd);
+    for (fd, _) in numbers {
+        sys::close(*fd);
     }
     place.is_taken = true;
+    place.tag = tag;
     place.started_ns = sys::now_ns();
-    let started = exec::start_beside(&request, exec::Streams { stdout, stderr, report });
+    let started = exec::start_beside(&request, exec::Streams { stdin, stdout, stderr, report });
     request.forget();
     match started {
         Ok((pid, outcome)) => (place.pid, place.outcome) = (pid, outcome),
@@ -161,6 +216,7 @@ fn end(place: &mut Place, at: u32, wait_status: i32) {
     };
     // Nobody is left to hear of a failure.
     let _ = sys::write_at_start(number(at, EXIT_FILE), &exit_file.encode());
+    close_input(at);
     sys::close(number(at, EXIT_FILE));
     sys::close(number(at, DONE));
     place.pid = 0;

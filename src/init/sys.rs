@@ -1,6 +1,6 @@
 //! The system calls that joblet-init makes (x86_64 numbers and layouts).
 
-use crate::init_abi::order::{DESCRIPTORS, Order};
+use crate::init_abi::order::{MOST, Order};
 use crate::raw::{errno, syscall};
 
 const READ: i64 = 0;
@@ -162,15 +162,26 @@ pub fn duplicate_to(fd: i32, number: i32) -> bool {
     call(DUP3, [fd as usize, number as usize, O_CLOEXEC, 0, 0, 0]).is_ok()
 }
 
-/// Makes the standard input /dev/null and gives the standard outputs copies of these descriptors; an exec closes all
-/// others.
+/// Gives a copy of a descriptor this number; an exec leaves it open.
 ///
 /// # Errors
 /// errno.
-pub fn take_standard(stdout: i32, stderr: i32) -> Result<(), i32> {
+pub fn pass_on(fd: i32, number: i32) -> Result<(), i32> {
+    call(DUP3, [fd as usize, number as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// Gives the standard outputs copies of these descriptors and the standard input too, or, where that is no descriptor, makes
+/// it /dev/null; an exec closes all others.
+///
+/// # Errors
+/// errno.
+pub fn take_standard(stdin: i32, stdout: i32, stderr: i32) -> Result<(), i32> {
     const CLOEXEC: usize = 4;
-    let null = call(OPEN, [c"/dev/null".as_ptr() as usize, 0, 0, 0, 0, 0])?;
-    for (fd, number) in [(null, 0), (stdout as usize, 1), (stderr as usize, 2)] {
+    let stdin = match stdin {
+        0.. => stdin as usize,
+        _ => call(OPEN, [c"/dev/null".as_ptr() as usize, 0, 0, 0, 0, 0])?,
+    };
+    for (fd, number) in [(stdin, 0), (stdout as usize, 1), (stderr as usize, 2)] {
         if fd != number {
             call(DUP3, [fd, number, 0, 0, 0, 0])?;
         }
@@ -180,7 +191,7 @@ pub fn take_standard(stdout: i32, stderr: i32) -> Result<(), i32> {
 
 /// An order that waits in the socket, and how many descriptors have come with it; `None`: none waits. Those that find no
 /// room in our table are lost.
-pub fn receive(socket: i32, descriptors: &mut [i32; DESCRIPTORS]) -> Option<(Order, usize)> {
+pub fn receive(socket: i32, descriptors: &mut [i32; MOST]) -> Option<(Order, usize)> {
     const DONTWAIT_CLOEXEC: usize = 0x40 | 0x4000_0000;
     /// `struct msghdr` (recvmsg(2)).
     #[repr(C)]
@@ -198,12 +209,12 @@ pub fn receive(socket: i32, descriptors: &mut [i32; DESCRIPTORS]) -> Option<(Ord
     struct Control {
         length: usize,
         level_and_kind: [i32; 2],
-        descriptors: [i32; DESCRIPTORS],
+        descriptors: [i32; MOST],
     }
     const HEAD: usize = 16;
     let mut order = Order::default();
     let part = [&raw mut order as usize, size_of::<Order>()];
-    let mut control = Control { length: 0, level_and_kind: [0; 2], descriptors: [-1; DESCRIPTORS] };
+    let mut control = Control { length: 0, level_and_kind: [0; 2], descriptors: [-1; MOST] };
     let mut message = Message {
         name: 0,
         name_length: 0,
@@ -228,7 +239,7 @@ pub fn receive(socket: i32, descriptors: &mut [i32; DESCRIPTORS]) -> Option<(Ord
     let count = control.length.saturating_sub(HEAD) / size_of::<i32>();
     *descriptors = control.descriptors;
     let order = if read == size_of::<Order>() { order } else { Order::default() };
-    Some((order, count.min(DESCRIPTORS)))
+    Some((order, count.min(MOST)))
 }
 
 pub fn setsid() {

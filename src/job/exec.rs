@@ -31,6 +31,8 @@ pub struct ExecSpec {
     pub work_dir: Option<String>,
     /// How long it may run; `None`: as long as the job.
     pub timeout: Option<Duration>,
+    /// Whether its standard input comes from a client; else it is empty.
+    pub stdin: bool,
 }
 
 /// A command as clients see it.

@@ -55,6 +55,9 @@ pub struct JobSpec {
     /// Whether it may write its root, which is that of a runtime.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writable: bool,
+    /// Whether its standard input comes from a client; else it is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
     /// The user that it is inside.
     #[serde(default, skip_serializing_if = "User::is_root")]
     pub user: User,
@@ -111,6 +114,7 @@ impl JobSpec {
             gpus: None,
             runtime: None,
             writable: false,
+            stdin: false,
             user: User::Root,
             run_as: RunAs::Unnamed,
             profile: Profile::Strict,

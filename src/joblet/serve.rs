@@ -238,7 +238,7 @@ fn start_server(
     let rules = Rules::new(config, daemon.cores().clone(), host_memory_mib())?;
     let rules = rules.with_processes(daemon.most_processes());
     let (limits, user, network) = rules.usual();
-    let (parts, files) = ((pump, daemon.relay()), (daemon.uploads(), daemon.installer()));
+    let (parts, files) = ((pump, daemon.relay(), daemon.inputs()), (daemon.uploads(), daemon.installer()));
     let server = Server::start(
         config,
         (daemon.commands(), daemon.gpus()),

@@ -38,6 +38,7 @@ mod error;
 mod exit;
 mod forward;
 mod full_screen;
+mod input;
 mod interrupt;
 mod job_screen;
 mod out;

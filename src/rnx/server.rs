@@ -24,10 +24,10 @@ use super::certificate;
 use super::connect::Settings;
 use super::error::{Error, Result, code_name};
 use crate::pb::joblet::{
-    AuditLines, AuditQuery, BuildRuntimeProgress, BuildRuntimeRequest, DataChunk, FilesMessage, ForwardReq,
-    ForwardRes, GetJobLogsReq, ImportRuntimeRequest, ImportRuntimeResponse, InstallRuntimeFromLocalRequest,
-    InstallRuntimeRequest, JobMetricsRequest, JobMetricsSample, RuntimeInstallationChunk, StreamMetricsReq,
-    SystemMetricsRes, UploadRequest, UploadStatus,
+    AttachReq, AttachRes, AuditLines, AuditQuery, BuildRuntimeProgress, BuildRuntimeRequest, DataChunk,
+    FilesMessage, ForwardReq, ForwardRes, GetJobLogsReq, ImportRuntimeRequest, ImportRuntimeResponse,
+    InstallRuntimeFromLocalRequest, InstallRuntimeRequest, JobMetricsRequest, JobMetricsSample,
+    RuntimeInstallationChunk, StreamMetricsReq, SystemMetricsRes, UploadRequest, UploadStatus,
 };
 use crate::pb::joblet_grpc::{
     AuditServiceClient, GpuServiceClient, JobServiceClient, MonitoringServiceClient, NetworkServiceClient,
@@ -258,6 +258,12 @@ impl Server {
     ) -> Result<(ClientDuplexSender<ForwardReq>, ClientDuplexReceiver<ForwardRes>)> {
         let client = SessionServiceClient::new(self.channel.clone());
         client.forward_opt(CallOption::default().wait_for_ready(true)).map_err(|e| self.explain(e))
+    }
+
+    /// Begins to send the standard input of a job, or of a command in one.
+    pub(crate) fn attach(&self) -> Result<(ClientDuplexSender<AttachReq>, ClientDuplexReceiver<AttachRes>)> {
+        let client = SessionServiceClient::new(self.channel.clone());
+        client.attach_opt(CallOption::default().wait_for_ready(true)).map_err(|e| self.explain(e))
     }
 
     /// Begins a copy of files, into the node or out of it.

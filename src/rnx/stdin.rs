@@ -1,4 +1,4 @@
-//! Standard input, which no job gets: rnx says so where somebody meant to give some.
+//! Whether standard input has something, of which a job gets nothing unasked: rnx says so where somebody meant to give it.
 
 use std::io;
 

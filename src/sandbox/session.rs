@@ -20,7 +20,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::create::{exec_request_file, output_pipe};
 use super::error::{SandboxError, preparing};
 use super::start::{ExecRequest, encode};
-use crate::init_abi::order::{DESCRIPTORS, FORGET, Order, SIGNAL, START};
+use crate::init_abi::order::{
+    CLOSE_INPUT, FEED, FORGET, INPUT, INPUT_END, MOST, Order, PAYLOAD, SIGNAL, START, START_FED, number,
+};
 use crate::init_abi::slot;
 use crate::sys::pidfd;
 
@@ -31,6 +33,28 @@ pub struct Receiver<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its number on the host.
     pub pid: i32,
+}
+
+/// A standard input for a payload or a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Read end of its pipe, for the program.
+    pub stdin: BorrowedFd<'a>,
+    /// The memory file with its bytes.
+    pub file: BorrowedFd<'a>,
+    /// Write end of the pipe.
+    pub pipe: BorrowedFd<'a>,
+    /// Tells it from the input of another command that had the same place.
+    pub tag: u32,
+}
+
+/// The copies of an input that a joblet-init keeps: the same open files.
+///
+/// # Errors
+/// It has none; or the kernel does not let us share them (Yama, scope 3).
+pub fn input_of(pidfd: BorrowedFd<'_>, place: u32) -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let take = |which| pidfd::shared_descriptor_of(pidfd, number(place, which));
+    Ok((take(INPUT)?, take(INPUT_END)?))
 }
 
 /// The daemon's ends of the pipes of a command. None blocks.
@@ -51,7 +75,13 @@ impl Receiver<'_> {
     ///
     /// # Errors
     /// joblet-init is gone, or was started before there were orders; its socket is full; the daemon has no descriptors left.
-    pub fn start(&self, place: u32, request: &ExecRequest, exit_file: &File) -> Result<Ends, SandboxError> {
+    pub fn start(
+        &self,
+        place: u32,
+        request: &ExecRequest,
+        exit_file: &File,
+        input: Option<Input<'_>>,
+    ) -> Result<Ends, SandboxError> {
         let socket = self.socket()?;
         let bytes = encode(request);
         let file = exec_request_file()?;
@@ -64,8 +94,12 @@ impl Receiver<'_> {
         for end in [&report, &done] {
             preparing(rustix::io::ioctl_fionbio(end, true), "make a pipe non-blocking")?;
         }
-        let order = Order { verb: START, place, argument: bytes.len() as u64 };
-        let descriptors = [
+        let length = bytes.len() as u64;
+        let order = match &input {
+            None => Order { verb: START, place, argument: length },
+            Some(input) => Order { verb: START_FED, place, argument: u64::from(input.tag) << 32 | length },
+        };
+        let mut descriptors = vec![
             report_end.as_fd(),
             file.as_fd(),
             out.as_fd(),
@@ -75,6 +109,7 @@ impl Receiver<'_> {
             exit_file.as_fd(),
             done_end.as_fd(),
         ];
+        descriptors.extend(input.into_iter().flat_map(|input| [input.stdin, input.file, input.pipe]));
         self.send(&socket, order, &descriptors)?;
         Ok(Ends { report, done, stdout, stderr })
     }
@@ -86,6 +121,23 @@ impl Receiver<'_> {
     pub fn signal(&self, place: u32, signal: i32) -> Result<(), SandboxError> {
         let order = Order { verb: SIGNAL, place, argument: u64::from(signal.unsigned_abs()) };
         self.send(&self.socket()?, order, &[])
+    }
+
+    /// Gives a payload its standard input, before [`Init::start`](super::start::Init::start) with one.
+    ///
+    /// # Errors
+    /// As [`Receiver::start`].
+    pub fn feed(&self, input: Input<'_>) -> Result<(), SandboxError> {
+        let order = Order { verb: FEED, place: PAYLOAD, argument: 0 };
+        self.send(&self.socket()?, order, &[input.stdin, input.file, input.pipe])
+    }
+
+    /// Has the copies of an input closed that has this tag.
+    ///
+    /// # Errors
+    /// As [`Receiver::start`].
+    pub fn close_input(&self, place: u32, tag: u32) -> Result<(), SandboxError> {
+        self.send(&self.socket()?, Order { verb: CLOSE_INPUT, place, argument: tag.into() }, &[])
     }
 
     /// Frees the place of a command that has ended, whose output is complete.
@@ -111,7 +163,7 @@ impl Receiver<'_> {
         bytes[..4].copy_from_slice(&order.verb.to_ne_bytes());
         bytes[4..8].copy_from_slice(&order.place.to_ne_bytes());
         bytes[8..].copy_from_slice(&order.argument.to_ne_bytes());
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(descriptors));

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::{SandboxError, preparing};
-use crate::init_abi::exec_request::{ADDRESS, Head, UNCHANGED};
+use crate::init_abi::exec_request::{ADDRESS, FED, Head, UNCHANGED};
 use crate::sys;
 
 /// The program that joblet-init executes as the payload.
@@ -57,18 +57,23 @@ pub struct Init {
 }
 
 impl Init {
-    /// Has joblet-init start the payload. The report pipe says whether it could be executed.
+    /// Has joblet-init start the payload; `is_fed`: with the standard input that it was given
+    /// ([`Receiver::feed`](super::session::Receiver::feed)), else with an empty one. The report pipe says whether it could be executed.
     ///
     /// # Errors
     /// joblet-init is gone, or there is no memory for the exec request.
-    pub fn start(&self, request: &ExecRequest) -> Result<(), SandboxError> {
+    pub fn start(&self, request: &ExecRequest, is_fed: bool) -> Result<(), SandboxError> {
         let request = encode(request);
+        let mut word = request.len() as u64;
+        if is_fed {
+            word |= FED;
+        }
         // A tuning: where the host refuses it, a start waits its turn among all other load. joblet-init gives it up
         // when the payload has been executed (`init/exec.rs`).
         let _ = sys::thread::schedule_above(self.pid);
         let give = || -> io::Result<()> {
             self.exec_request.write_all_at(&request, 0)?;
-            rustix::io::write(&*self.control, &(request.len() as u64).to_ne_bytes())?;
+            rustix::io::write(&*self.control, &word.to_ne_bytes())?;
             Ok(())
         };
         preparing(give(), "give joblet-init its exec request")

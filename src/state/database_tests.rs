@@ -40,6 +40,7 @@ pub(in crate::state) fn record(serial: u64, stage: Stage) -> Record {
         run_as: Default::default(),
         profile: Default::default(),
         writable: false,
+        stdin: false,
         timeout: Some(std::time::Duration::from_millis(1500)),
         stop_grace: Some(std::time::Duration::from_secs(7)),
         upload_paths: vec!["a/b".into()],

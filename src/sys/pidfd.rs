@@ -68,6 +68,14 @@ pub fn descriptor_of(pidfd: BorrowedFd<'_>, pid: i32, fd: i32) -> io::Result<Own
     })
 }
 
+/// The same, but never opened anew: its position is the one that the other process has.
+///
+/// # Errors
+/// It has none with this number, or the kernel does not let us share it.
+pub fn shared_descriptor_of(pidfd: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_getfd(pidfd, fd, rustix::process::PidfdGetfdFlags::empty())?)
+}
+
 /// The mount namespace of a process. `pid` must still be its number: the process is our child, and nobody has
 /// waited for it.
 pub fn mount_namespace(pidfd: BorrowedFd<'_>, pid: i32) -> io::Result<OwnedFd> {

@@ -101,7 +101,7 @@ fn unwritable_output_keeps_the_code_of_the_job() {
 }
 
 #[test]
-fn input_for_a_job_is_refused_or_named_on_stderr() {
+fn input_that_no_flag_asks_for_is_named_on_stderr() {
     let d = TestDaemon::start();
     let warning = "the job does not get standard input";
     let run = |flags: &[&str], stdin: Stdio| {
@@ -124,7 +124,7 @@ fn input_for_a_job_is_refused_or_named_on_stderr() {
     assert!(!run(&[], Stdio::null()).contains(warning), "no input");
     let file = File::open(d.config()).unwrap();
     assert!(run(&[], file.into()).contains(warning), "a file");
-    for flag in ["--stdin", "-i", "--interactive", "-t"] {
+    for flag in ["--tty", "-t"] {
         let refused = d.run([flag, "cat"]);
         refused.exits(125);
         assert!(refused.stderr.contains(&format!("{flag} is not supported")), "{}", refused.stderr);

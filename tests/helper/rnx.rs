@@ -2,7 +2,7 @@
 
 use super::wait;
 use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -82,7 +82,20 @@ pub struct Running {
 impl Running {
     /// Starts the command; its output is gathered from now on.
     pub fn start(command: &mut Command) -> Running {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Running::spawn(command)
+    }
+
+    /// The same with a standard input, which ends when it is dropped.
+    pub fn fed(command: &mut Command) -> (Running, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut running = Running::spawn(command);
+        let stdin = running.child.stdin.take().expect("it was asked for");
+        (running, stdin)
+    }
+
+    fn spawn(command: &mut Command) -> Running {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let (printed, complained) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let stdout = child.stdout.take().map(|from| gather(from, printed.clone()));

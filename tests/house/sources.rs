@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "audit",
             "files",
             "forward",
+            "input",
             "exporter",
             "output",
             "metrics",
@@ -78,6 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &["@0", "stream"]),
     // Jobs take turns there as clients do in the pump.
     ("forward", &["@0", "stream::turns"]),
+    ("input", &["@0"]),
     ("workflow", &["@0"]),
     ("runtime", &["@0", "sandbox::step"]),
     ("network", &["@0", "sandbox::step"]),
@@ -102,9 +104,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 const LEVEL_0: &[&str] = &["job", "init_abi", "sys", "config", "certs", "diag"];
 const LEVEL_1: &[&str] = &[
-    "sandbox", "cgroup", "stream", "forward", "exporter", "audit", "output", "state", "persist", "metrics",
-    "workflow", "runtime", "network", "resolver", "volume", "upload", "files", "gpu", "monitor", "image",
-    "registry",
+    "sandbox", "cgroup", "stream", "forward", "input", "exporter", "audit", "output", "state", "persist",
+    "metrics", "workflow", "runtime", "network", "resolver", "volume", "upload", "files", "gpu", "monitor",
+    "image", "registry",
 ];
 
 /// One source file, with comments and the contents of strings blanked out in `code`.

@@ -103,6 +103,7 @@ pub(crate) fn spec(argv: &[&str]) -> JobSpec {
         gpus: None,
         runtime: None,
         writable: false,
+        stdin: false,
         user: User::Root,
         run_as: Default::default(),
         profile: Default::default(),

@@ -345,7 +345,7 @@ fn start_here(
         "the spawner is back among the host's mounts"
     );
     let started = started?;
-    started.init.start(&request)?;
+    started.init.start(&request, false)?;
     Ok(started)
 }
 

@@ -31,9 +31,9 @@ pub(in crate::api) fn start(request: StartExecReq, strict: bool) -> Result<(JobR
         }
     };
     let (environment, secrets) = variables(request.environment, request.secret_environment);
-    let (command, args) = (request.command, request.args);
+    let (command, args, stdin) = (request.command, request.args, request.stdin);
     spec::check_exec((&command, &args), &environment, &secrets)?;
-    Ok((job, Box::new(ExecSpec { command, args, environment, secrets, work_dir, timeout })))
+    Ok((job, Box::new(ExecSpec { command, args, environment, secrets, work_dir, timeout, stdin })))
 }
 
 /// The job and the command that a message names.

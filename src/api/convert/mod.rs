@@ -4,6 +4,7 @@
 //! checks again. [`reply`] converts back. Both directions are pure functions: [`Rules`] holds the facts of
 //! the node that they need.
 
+pub(super) mod attach;
 pub(super) mod build;
 pub(super) mod clock;
 pub(super) mod exec;

@@ -87,6 +87,7 @@ pub(in crate::api) fn run(
         gpus,
         runtime,
         writable: request.writable,
+        stdin: request.stdin,
         user,
         run_as,
         profile,

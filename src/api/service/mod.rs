@@ -2,6 +2,7 @@
 //!
 //! [`auth`](super::auth) has permitted the call before a handler sees it.
 
+mod attach;
 mod audit;
 mod build;
 mod files;
@@ -33,6 +34,7 @@ use super::{Rules, StreamPump};
 use crate::daemon::command::{CommandSender, Installer};
 use crate::files::Transfers;
 use crate::forward::Relay;
+use crate::input::Inputs;
 use crate::pb::joblet_grpc::{
     create_audit_service, create_gpu_service, create_job_service, create_monitoring_service,
     create_network_service, create_runtime_service, create_session_service, create_upload_service,
@@ -48,6 +50,7 @@ pub(super) struct Jobs {
     rules: Arc<Rules>,
     pump: StreamPump,
     relay: Relay,
+    inputs: Inputs,
     /// Most serialized bytes of one page of a list.
     page_bytes: u64,
     upload_limit: UploadLimit,
@@ -64,7 +67,7 @@ impl Jobs {
     pub(super) fn new(
         commands: CommandSender,
         rules: Rules,
-        (pump, relay): (StreamPump, Relay),
+        (pump, relay, inputs): (StreamPump, Relay, Inputs),
         call_limits: CallLimits,
         (store, installer): (Arc<Store>, Installer),
         page_bytes: u64,
@@ -76,6 +79,7 @@ impl Jobs {
             rules: Arc::new(rules),
             pump,
             relay,
+            inputs,
             page_bytes,
             upload_limit,
             call_limits,

@@ -1,4 +1,4 @@
-//! The handlers of SessionService: a call of Forward is one connection to a port of a job.
+//! The handlers of SessionService, but that of Attach ([`attach`]): a call of Forward is one connection to a port of a job.
 //!
 //! A future takes what the job sends from the link ([`crate::forward`]) and hands it to C-core, and the other way round; the
 //! relay thread does the rest. A client that does not read holds up one chunk here, and its own job's socket.
@@ -15,7 +15,7 @@ use grpcio::{
     ClientStreamingSink, DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags,
 };
 
-use super::Jobs;
+use super::{Jobs, attach};
 use crate::api::bridge;
 use crate::api::convert::forward::{self, Sent};
 use crate::api::convert::{clock, exec, request};
@@ -26,11 +26,11 @@ use crate::diag::{Level, limited};
 use crate::forward::{Call, Connect, LinkError, Next};
 use crate::job::JobId;
 use crate::pb::joblet::{
-    ExecInfo, ExecInfos, ExecRef, ForwardReq, ForwardRes, FreezeJobReq, JobClockRes, ListExecsReq,
-    SetJobTimeoutReq, SignalExecReq, StartExecReq, ThawJobReq,
+    AttachReq, AttachRes, ExecInfo, ExecInfos, ExecRef, ForwardReq, ForwardRes, FreezeJobReq, JobClockRes,
+    ListExecsReq, SetJobTimeoutReq, SignalExecReq, StartExecReq, ThawJobReq,
 };
 use crate::pb::joblet_grpc::SessionService;
-use protobuf::Message;
+use protobuf::{Message, MessageFull};
 
 /// How long a client may take to say which port it wants.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
@@ -147,6 +147,10 @@ impl SessionService for Jobs {
         });
     }
 
+    fn attach(&mut self, ctx: RpcContext<'_>, req: RequestStream<AttachReq>, sink: DuplexSink<AttachRes>) {
+        attach::serve(self.clone(), &ctx, req, sink);
+    }
+
     fn forward(
         &mut self,
         ctx: RpcContext<'_>,
@@ -197,22 +201,31 @@ enum Ended {
 type Port = (JobId, SocketAddr);
 
 impl Jobs {
+    /// The first message of a call, for which it has a time.
+    pub(super) async fn first<Q: MessageFull>(
+        &self,
+        permit: &CallPermit,
+        messages: &mut RequestStream<Q>,
+    ) -> Result<Q, Option<RpcStatus>> {
+        let alarm = self.relay.alarm(FIRST_MESSAGE);
+        match select(pin!(permit.message(messages)), alarm).await {
+            Either::Left((first, _)) => Ok(first?),
+            Either::Right((Err(_), _)) => Err(Some(streams::gone())),
+            Either::Right((Ok(()), _)) => {
+                permit.count_abuse();
+                let text = format!("no message within {} s", FIRST_MESSAGE.as_secs());
+                Err(Some(status::new(RpcStatusCode::INVALID_ARGUMENT, &text)))
+            }
+        }
+    }
+
     /// Makes the connection that the first message asks for.
     async fn open(
         &self,
         permit: &CallPermit,
         messages: &mut RequestStream<ForwardReq>,
     ) -> Result<(Call, Port), Option<RpcStatus>> {
-        let alarm = self.relay.alarm(FIRST_MESSAGE);
-        let first = match select(pin!(permit.message(messages)), alarm).await {
-            Either::Left((first, _)) => first?,
-            Either::Right((Err(_), _)) => return Err(Some(streams::gone())),
-            Either::Right((Ok(()), _)) => {
-                permit.count_abuse();
-                let text = format!("no message within {} s", FIRST_MESSAGE.as_secs());
-                return Err(Some(status::new(RpcStatusCode::INVALID_ARGUMENT, &text)));
-            }
-        };
+        let first = self.first(permit, messages).await?;
         let (job, to) = forward::opened(first).map_err(|refusal| status::of_refusal(&refusal))?;
         let command = Ok(move |answer| Command::Forward { job, answer });
         let network = bridge::answered(bridge::ask(&self.commands, command)).await?;

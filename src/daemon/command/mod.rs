@@ -18,6 +18,7 @@ mod figures;
 mod forward;
 mod gpu;
 mod gpu_view;
+mod input;
 mod list;
 mod list_workflows;
 mod logs;
@@ -92,6 +93,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::SignalExec { job, exec, signal, answer } => {
             let _ = answer.send(lifecycle::signal_exec(core, &job, &exec, signal));
         }
+        Command::OpenInput { job, exec, answer } => drop(answer.send(input::find(core, &job, &exec))),
         Command::ChangeEgress { job, change, answer } => egress::handle(core, &job, *change, answer),
         Command::Denials { job, answer } => denials::handle(core, &job, answer),
         Command::Samples { job, answer } => metrics::handle(core, &job, answer),

@@ -17,7 +17,7 @@ use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
 use crate::forward::JobNetwork;
 use crate::job::egress::List;
-use crate::job::exec::{ExecSpec, ExecView};
+use crate::job::exec::{ExecId, ExecSpec, ExecView};
 use crate::job::runtime::RuntimeSpec;
 use crate::job::{
     ClientId, Denials, JobId, JobRef, JobSpec, JobView, Layer, NetworkName, Secret, Status, VolumeKind,
@@ -142,6 +142,15 @@ pub enum Command {
         job: JobRef,
         /// The commands as they are now.
         answer: Answer<Vec<ExecView>>,
+    },
+    /// Find the standard input of a job or of a command in one.
+    OpenInput {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// The command, likewise; empty: the job's own.
+        exec: String,
+        /// The program that reads it.
+        answer: Answer<ExecId>,
     },
     /// Send a signal to a command of a job.
     SignalExec {

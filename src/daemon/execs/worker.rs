@@ -2,7 +2,7 @@
 //! as a job has.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
@@ -12,13 +12,15 @@ use super::order::{Found, JobExit, Start, Task};
 use super::room;
 use crate::daemon::DaemonError;
 use crate::daemon::exit_file::read_exit;
+use crate::daemon::inputs::{self, Keeper};
 use crate::daemon::runtimes::PATH;
 use crate::daemon::spawner::{environment, exec_request};
 use crate::diag;
+use crate::input::{Inputs, Store};
 use crate::job::JobSpec;
 use crate::job::exec::ExecId;
 use crate::output::{Collector, JobOutput, SpoolWriter};
-use crate::sandbox::session::{self, Ends};
+use crate::sandbox::session::{self, Ends, Input};
 use crate::upload::JobInputs;
 
 /// An answer of the thread.
@@ -37,11 +39,12 @@ pub(in crate::daemon) enum ExecEvent {
 pub(in crate::daemon) fn start(
     tasks: Receiver<Task>,
     collector: Collector,
+    inputs: Inputs,
     answer: impl Fn(ExecEvent) + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let work = move || {
         for task in tasks {
-            if let Some(event) = carry_out(&collector, task) {
+            if let Some(event) = carry_out(&collector, &inputs, task) {
                 answer(event);
             }
         }
@@ -50,9 +53,9 @@ pub(in crate::daemon) fn start(
     thread.spawn(work).map_err(|source| DaemonError::Thread { name: "execs", source })
 }
 
-fn carry_out(collector: &Collector, task: Task) -> Option<ExecEvent> {
+fn carry_out(collector: &Collector, inputs: &Inputs, task: Task) -> Option<ExecEvent> {
     match task {
-        Task::Start(start) => Some(ExecEvent::Ordered(start.id, order(collector, *start))),
+        Task::Start(start) => Some(ExecEvent::Ordered(start.id, order(collector, inputs, *start))),
         Task::Signal { pid1, place, signal, asked } => {
             if let Err(why) = pid1.receiver().signal(place, signal) {
                 diag::limited!(Level::Warn, "cannot signal a command in a job", pid = pid1.pid, error = why);
@@ -109,10 +112,10 @@ fn carry_out(collector: &Collector, task: Task) -> Option<ExecEvent> {
 }
 
 /// Makes the room of a command, sends the order and has its output collected.
-fn order(collector: &Collector, start: Start) -> Result<(OwnedFd, OwnedFd), String> {
+fn order(collector: &Collector, inputs: &Inputs, start: Start) -> Result<(OwnedFd, OwnedFd), String> {
     let (spool, exit_file) = room::make(&start.room, &start.note).map_err(|why| why.to_string())?;
     let room = start.room.clone();
-    let ordered = give(collector, start, spool, &exit_file);
+    let ordered = give((collector, inputs), start, spool, &exit_file);
     if ordered.is_err()
         && let Err(why) = std::fs::remove_dir_all(&room)
     {
@@ -122,7 +125,7 @@ fn order(collector: &Collector, start: Start) -> Result<(OwnedFd, OwnedFd), Stri
 }
 
 fn give(
-    collector: &Collector,
+    (collector, moved): (&Collector, &Inputs),
     start: Start,
     spool: SpoolWriter,
     exit_file: &File,
@@ -136,7 +139,20 @@ fn give(
     let variables = runtime.map(|runtime| runtime.runtime().description.variables(PATH)).unwrap_or_default();
     let gpus = (gpus.as_slice(), driver);
     let request = exec_request(&own, None, environment(job, &own, None, variables, gpus, &inputs))?;
-    let ends = pid1.receiver().start(note.place, &request, exit_file).map_err(|why| why.to_string())?;
+    let input = spec.stdin.then(Store::create).transpose();
+    let input = input.map_err(|why| format!("cannot make its standard input: {why}"))?;
+    let (place, tag) = (note.place, note.number);
+    let pidfd = pid1.pidfd.try_clone().map_err(|why| format!("cannot reach the job: {why}"))?;
+    let shown = input.as_ref().map(|(store, stdin)| Input {
+        stdin: stdin.as_fd(),
+        file: store.file(),
+        pipe: store.pipe(),
+        tag,
+    });
+    let ends = pid1.receiver().start(place, &request, exit_file, shown).map_err(|why| why.to_string())?;
+    if let Some((store, _stdin)) = input {
+        inputs::open(moved, id, store, Keeper { pidfd, pid: pid1.pid, place, tag });
+    }
     let Ends { report, done, stdout, stderr } = ends;
     collector.add(JobOutput { id, stdout, stderr, release: None, spool, watermark: output });
     Ok((report, done))

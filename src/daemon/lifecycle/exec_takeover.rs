@@ -17,6 +17,7 @@ use crate::daemon::core::Core;
 use crate::daemon::execs::room::{self, Note};
 use crate::daemon::execs::{Exec, Found, Pid1};
 use crate::daemon::exit_file::read_exit;
+use crate::daemon::inputs::{self, Keeper};
 use crate::daemon::sources::Source;
 use crate::daemon::timers::Timer;
 use crate::diag;
@@ -94,6 +95,9 @@ fn take_over(
                 spool,
                 watermark: output,
             });
+            if exec.done.is_some() {
+                keep_input(core, id, pid1, (note.place, note.number));
+            }
             go_on(core, job, exec);
             return Ok(());
         }
@@ -107,6 +111,18 @@ fn take_over(
     output.end();
     core.execs.add(job, exec);
     Ok(())
+}
+
+/// Goes on with the standard input of a program, where it has one.
+pub(super) fn keep_input(core: &Core, id: ExecId, pid1: &Pid1, (place, tag): (u32, u32)) {
+    match pid1.pidfd.try_clone() {
+        Ok(pidfd) => {
+            inputs::take_over(core.streams.inputs(), id, Keeper { pidfd, pid: pid1.pid, place, tag });
+        }
+        Err(why) => {
+            diag::event!(Level::Warn, "cannot take over the input of a program", id = id, error = why);
+        }
+    }
 }
 
 /// Goes on with a command that has a place.

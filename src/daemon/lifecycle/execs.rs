@@ -192,6 +192,7 @@ pub(super) fn ended(core: &mut Core, id: ExecId) {
     let Some(exec) = core.execs.get_mut(id) else { return };
     (exec.report, exec.done) = (None, None);
     let pid1 = exec.pid1.clone();
+    core.streams.inputs().close(id);
     // Now: whatever comes later is not the command's own.
     core.streams.collector().report_empty(id);
     core.execs.send(Task::Read { id, room, job_exit, pid1 });

@@ -214,6 +214,7 @@ pub(super) fn finish(core: &mut Core, id: JobId) {
     job.standing.set_share(None);
     job.durability.give_claims_back();
     core.jobs.has_ended(id);
+    core.streams.inputs().close(id);
     answer_starters(core, id);
     held.release(&mut core.supply, &mut core.cleanup);
     core.cleanup.remove_file(core.staging.path(id));

@@ -25,7 +25,7 @@ use log::Level;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::exec_takeover::{take_over_ended_execs, take_over_execs};
+use super::exec_takeover::{keep_input, take_over_ended_execs, take_over_execs};
 use super::finishing::{Lost, complete_history, conclude};
 use super::first_process::{Found, find_init, never_began, progress};
 use super::forgetting::{expire, forget_some};
@@ -49,6 +49,7 @@ use crate::daemon::sources::Source;
 use crate::daemon::spawner::HeldWork;
 use crate::daemon::staging;
 use crate::diag;
+use crate::init_abi::order::PAYLOAD;
 use crate::init_abi::slot;
 use crate::job::exit::{StopCause, start_failure};
 use crate::job::exit_file::Progress;
@@ -274,7 +275,11 @@ fn restore_active(core: &mut Core, mut job: Job, cause: Option<StopCause>, host_
     if let Some(found) = &found {
         // First: joblet-init may end as soon as its job's output is complete.
         let copied = found.pidfd.try_clone().map(|pidfd| Arc::new(Pid1 { pidfd, pid: found.pid }));
-        take_over_execs(core, id, job.spec.client, copied.ok());
+        let pid1 = copied.ok();
+        take_over_execs(core, id, job.spec.client, pid1.clone());
+        if let Some(pid1) = pid1.filter(|_| job.spec.stdin) {
+            keep_input(core, id, &pid1, (PAYLOAD, 0));
+        }
     }
     let taken = match &found {
         Some(found) => take_process(core, &mut job, found).map(|()| true),

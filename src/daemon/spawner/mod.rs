@@ -24,6 +24,7 @@ use super::provision::{Node, StartError};
 use super::token::{Counter, Token};
 use crate::diag;
 use crate::exporter::Counts;
+use crate::input::Inputs;
 use crate::job::ClientId;
 use crate::output::Collector;
 use crate::sys::thread::schedule_first as schedule;
@@ -40,6 +41,8 @@ pub(super) struct Spawner {
     pub(super) node: Arc<Node>,
     /// Takes the output pipes of created sandboxes.
     pub(super) collector: Collector,
+    /// Moves the standard inputs of payloads.
+    pub(super) inputs: Inputs,
     /// Holds the inputs of jobs that had to wait.
     pub(super) stage: Stage,
     /// Counts the parts of starts.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::payload::{environment, exec_request};
 use super::{CreateError, CreateRequest, Spawner, StartError, Token, WarmSandbox};
 use crate::daemon::egress::Watched;
+use crate::daemon::inputs::{self, Keeper};
 use crate::daemon::outputs::Inputs;
 use crate::daemon::provision::{
     Gpus, Identity, Names, Network, Ports, Resources, Runtime, Volumes, hostname, scratch_bytes,
@@ -17,9 +18,13 @@ use crate::daemon::provision::{
 use crate::daemon::runtimes::{BUILD_PLACES, BUILD_TREE, PATH};
 use crate::diag::disk_remedy;
 use crate::exporter::Took;
+use crate::init_abi::order::PAYLOAD;
+use crate::input::Store;
 use crate::job::{Found, GpuLease, JobId, JobSpec, NetRate, WireLease};
 use crate::output::{Release, Watermark};
 use crate::runtime::Use;
+use crate::sandbox::session::{Input, Receiver};
+use crate::sandbox::start::ExecRequest;
 use crate::sandbox::work::WorkDisk;
 use crate::sandbox::{CloneContext, Init, SandboxError};
 use crate::state::record::Process;
@@ -418,7 +423,24 @@ impl Spawner {
                 not_recorded(format_args!("cannot write {}: {e}; {}", path.display(), disk_remedy(&e)))
             })?;
         }
-        sandbox.init.start(&request).map_err(|e| e.to_string())
+        self.begin(sandbox, spec, &request)
+    }
+
+    /// Has the payload executed, with a standard input where it has one.
+    fn begin(&self, sandbox: &WarmSandbox, spec: &JobSpec, request: &ExecRequest) -> Result<(), String> {
+        let Init { pidfd, pid, .. } = &sandbox.init;
+        if !spec.stdin {
+            return sandbox.init.start(request, false).map_err(|e| e.to_string());
+        }
+        let failed = |why| format!("cannot make its standard input: {why}");
+        let (store, stdin) = Store::create().map_err(failed)?;
+        let keeper = Keeper { pidfd: pidfd.try_clone().map_err(failed)?, pid: *pid, place: PAYLOAD, tag: 0 };
+        let input = Input { stdin: stdin.as_fd(), file: store.file(), pipe: store.pipe(), tag: 0 };
+        let receiver = Receiver { pidfd: pidfd.as_fd(), pid: *pid };
+        receiver.feed(input).map_err(|e| e.to_string())?;
+        sandbox.init.start(request, true).map_err(|e| e.to_string())?;
+        inputs::open(&self.inputs, sandbox.id, store, keeper);
+        Ok(())
     }
 
     /// Lets a job that builds a runtime write where that is made.

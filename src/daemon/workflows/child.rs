@@ -42,6 +42,7 @@ pub(in crate::daemon) fn request(
         gpus: job.resources.gpus,
         runtime: job.runtime.as_ref().map(|asked| resolved(asked, defaults)),
         writable: job.writable,
+        stdin: false,
         egress,
         user: defaults.user,
         run_as: RunAs::Unnamed,

@@ -288,26 +288,25 @@ fn gather(command: Option<&'static Command>, flags: &[String]) -> Result<Matches
     options.parse(flags).map_err(|e| Error::usage(e.to_string()))
 }
 
-/// The flags of other programs for input and terminals, which jobs do not have.
-const INPUT: [&str; 3] = ["stdin", "interactive", "tty"];
+/// The flag of other programs for a terminal, which jobs do not have.
+const TERMINAL: &str = "tty";
 
-/// The refusal of a flag of [`INPUT`] by its name.
-fn no_input(typed: &str, words: &[String]) -> Option<Error> {
-    let text = format!("{typed} is not supported: a job has no standard input and no terminal");
-    let error =
-        Error::usage(text).hint("put the input into a file and --upload it, or pass it as an argument");
-    (words == ["job", "run"]).then_some(error)
+/// The refusal of [`TERMINAL`].
+fn no_terminal(typed: &str, words: &[String]) -> Option<Error> {
+    let text = format!("{typed} is not supported: a job has no terminal");
+    let error = Error::usage(text).hint("-i alone sends standard input");
+    (words == ["job", "run"] || words == ["job", "exec"]).then_some(error)
 }
 
 fn unknown_letter(letter: char, words: &[String]) -> Error {
-    let input = INPUT.iter().any(|name| name.starts_with(letter) && letter != 's');
-    let refused = input.then(|| no_input(&format!("-{letter}"), words)).flatten();
+    let is_terminal = TERMINAL.starts_with(letter);
+    let refused = is_terminal.then(|| no_terminal(&format!("-{letter}"), words)).flatten();
     refused.unwrap_or_else(|| Error::usage(format!("unknown flag: -{letter}")).hint(see_help(words)))
 }
 
 fn unknown_flag(name: &str, known: &[&'static Flag], words: &[String]) -> Error {
-    if INPUT.contains(&name)
-        && let Some(refused) = no_input(&format!("--{name}"), words)
+    if name == TERMINAL
+        && let Some(refused) = no_terminal(&format!("--{name}"), words)
     {
         return refused;
     }

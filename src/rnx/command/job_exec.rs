@@ -7,6 +7,7 @@ use super::super::cli::{Command, Flag, Invocation, Operands, Run};
 use super::super::environment;
 use super::super::error::{Error, Result};
 use super::super::exit;
+use super::super::input::{self, Sending};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
@@ -28,14 +29,15 @@ pub(super) static COMMAND: Command = Command {
     flags: FLAGS,
     summary: "Run a command in a running job",
     about: "The command runs beside the job's own, behind the same walls and within the same limits, with a\n\
-            session of its own and an empty standard input. It has the job's variables, but not the secret\n\
-            ones: nobody keeps those. Each output goes to ours; the exit code is that of the command.\n\n\
+            session of its own. It has the job's variables, but not the secret ones: nobody keeps those. Its\n\
+            standard input is empty, or ours with -i. Each output goes to ours; the exit code is that of the command.\n\n\
             Ctrl-C sends SIGINT to the command and its children; a second one leaves them alone and ends rnx\n\
             with 130. The command goes on when rnx or the server ends. It ends with the job. A job has room for\n\
             32 commands at one time; a command in a job at its memory limit may be what ends the job.",
     examples: &[
         "rnx job exec f47ac10b -- ps aux",
         "rnx job exec -e DEBUG=1 --workdir=/tmp f47ac10b sh -c 'ls | wc -l'",
+        "rnx job exec --stdin data.tar f47ac10b tar x",
         "rnx job exec --detach --timeout=10m f47ac10b -- ./collect",
     ],
     statuses: &["RUNNING"],
@@ -64,6 +66,8 @@ static FLAGS: &[Flag] = &[
         Group::Limits,
         "End the command after this time: SIGTERM, then SIGKILL; the job goes on",
     ),
+    input::INTERACTIVE,
+    input::STDIN,
     switch("detach", Some('d'), Group::Waiting, "Return when the command runs, and print its id"),
     RAW,
 ];
@@ -80,7 +84,9 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let words = words.strip_prefix(&["--".to_owned()]).unwrap_or(words);
     let [command, args @ ..] = words else { return Err(Error::usage("must specify a command to run")) };
     let variables = environment::collect(values, &|name| std::env::var_os(name))?;
+    let input = input::source(values)?;
     let mut request = StartExecReq {
+        stdin: input.is_some(),
         command: command.clone(),
         args: args.to_vec(),
         environment: variables.plain,
@@ -95,11 +101,16 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     let server = connect(values, out)?;
     request.uuid = resolve::id_of(server, job)?;
     let started = server.ask_sessions(START, |sessions, option| sessions.start_exec_opt(&request, option))?;
+    let sending =
+        input.map(|input| Sending::begin(server, (&started.uuid, &started.exec), input)).transpose()?;
     if !follows {
         if out.json {
             out.value(&exec::shown(&started))?;
         } else {
             out.text(&format!("{}\n", one_line(&started.exec)))?;
+        }
+        if let Some(sending) = sending {
+            sending.finish()?;
         }
         return Ok(code_of(&started));
     }

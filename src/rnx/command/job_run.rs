@@ -11,6 +11,7 @@ use super::super::cli::{Command, Flag, Invocation, Operands, Run, Values, time, 
 use super::super::delivery::Delivery;
 use super::super::error::{Error, Result};
 use super::super::exit;
+use super::super::input::{self, Sending, Source};
 use super::super::interrupt::Interrupt;
 use super::super::out::Out;
 use super::super::printer::{Printer, Streams};
@@ -20,7 +21,6 @@ use super::super::render::text::Sent;
 use super::super::render::{json, text};
 use super::super::send::{self, Upload};
 use super::super::server::Server;
-use super::super::stdin;
 use super::super::terminal::one_line;
 use super::super::upload::{self, Uploads};
 use super::super::warned::is_first_today;
@@ -199,6 +199,8 @@ static FLAGS: &[Flag] = &[
         "With --runtime: the job may write its root. What it writes counts as files in\n\
          /work do, and is gone with the job",
     ),
+    input::INTERACTIVE,
+    input::STDIN,
     value("name", "NAME", Group::Contents, "A name for lists"),
     Flag {
         hidden: true,
@@ -261,6 +263,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     if values.is("explain") {
         return explain(invocation, uploads, out);
     }
+    let input = input::source(values)?;
     let scheduled = schedule(values)?;
     if let Some(note) = scheduled.as_ref().and_then(|given| given.note.as_deref()) {
         out.note(&format!("warning: {}", one_line(note)));
@@ -274,6 +277,7 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     read?;
     let (mut request, mut sent) = request(invocation, uploads, out, options.quiet)?;
     sent.files = files;
+    request.stdin = input.is_some();
     request.upload_handles = ahead.iter().map(Upload::handle).collect();
     request.schedule = scheduled.map(|given| given.time.to_string()).unwrap_or_default();
     upload::check_size(request.compute_size())?;
@@ -297,14 +301,16 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
             _ => interrupt.about(&started.jobUuid),
         }
     }
-    let unread = warn_of_input(out, options.quiet);
+    let is_fed = input.is_some();
+    let unread = is_fed || input::warn_of_unread(out, options.quiet);
     let mut delivery = Delivery::of(out, &started.jobUuid);
     delivery.write(|| announce(out, options, &started, sent))?;
+    feed(server, &started, input, options.after == After::Return)?;
     if options.after != After::Return {
         let code = follow_to_end(server, out, options, (started, begun), sent, delivery)?;
         // Input may come later than the start.
         if !unread {
-            warn_of_input(out, options.quiet);
+            input::warn_of_unread(out, options.quiet);
         }
         return Ok(code);
     }
@@ -320,6 +326,13 @@ fn run(invocation: &Invocation, out: Out) -> Result<i32> {
     Ok(exit::of_failed_start(started.exitCode))
 }
 
+/// Sends the job its standard input: to its end before rnx returns, or beside what it waits for.
+fn feed(server: &'static Server, started: &RunJobResponse, input: Option<Source>, waits: bool) -> Result<()> {
+    let Some(input) = input.filter(|_| started.exit_reason != "start_failed") else { return Ok(()) };
+    let sending = Sending::begin(server, (&started.jobUuid, ""), input)?;
+    if waits { sending.finish() } else { Ok(()) }
+}
+
 /// A workflow has a command of its own; other clients run one by this flag.
 fn refuse_workflow(values: &Values) -> Result<()> {
     let Some(file) = values.last("workflow") else { return Ok(()) };
@@ -327,15 +340,6 @@ fn refuse_workflow(values: &Values) -> Result<()> {
     let file = file.split_once(':').map_or(file.as_str(), |(file, _)| file);
     let text = "a workflow is not a job, and --workflow is no flag of this command";
     Err(Error::usage(text).hint(format!("rnx workflow run {file}")))
-}
-
-/// Says that the job has nothing of what waits on our stdin; whether something waits there.
-fn warn_of_input(out: Out, quiet: bool) -> bool {
-    let unread = stdin::has_data();
-    if unread && !quiet {
-        out.note("warning: the job does not get standard input; put the input into a file and --upload it");
-    }
-    unread
 }
 
 /// Prints the plan of a start, which the server makes without starting anything.
