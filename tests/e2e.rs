@@ -60,6 +60,7 @@ mod e2e {
     mod inputs;
     mod installs;
     mod ipv6;
+    mod job_files;
     mod kept_output;
     mod large_uploads;
     mod levels;

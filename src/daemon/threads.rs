@@ -233,8 +233,8 @@ impl Threads {
         let report = move |event| answer(WorkerEvent::Exec(event));
         self.handles.push(execs::worker::start(
             queue,
-            streams.collector.clone(),
-            streams.inputs.clone(),
+            streams.collector().clone(),
+            streams.inputs().clone(),
             report,
         )?);
         Ok(Execs::new(dir, tasks))

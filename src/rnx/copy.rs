@@ -17,11 +17,22 @@ use super::server::Server;
 use crate::files::{self, FilesError, Link, Point, Receiver, Source, Watch};
 use crate::pb::joblet::{EmptyRequest, FilePlace, FilesMessage, FilesOpen, file_place};
 
-/// Files in a volume.
+/// What has the files on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A volume has them.
+    Volume,
+    /// A running job has them in its /work.
+    Job,
+}
+
+/// Files of a volume or of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remote {
-    /// The name of the volume.
-    pub(crate) volume: String,
+    /// What has them.
+    pub(crate) owner: Owner,
+    /// The name of the volume, or the id of the job.
+    pub(crate) name: String,
     /// The path in it, without `/` at its ends; empty: all of it.
     pub(crate) path: String,
     /// It was written as a directory: with `/` at its end, or as nothing but the volume.
@@ -29,25 +40,33 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// Reads `VOLUME:PATH`; `None`: the word names a file of this host. A file with a colon is written with a `/` before that.
+    /// Reads `NAME:PATH`; `None`: the word names a file of this host. A file with a colon is written with a `/` before that.
     ///
     /// # Errors
     /// A path with `..`.
-    pub(crate) fn parse(word: &str) -> Result<Option<Remote>> {
-        let Some((volume, path)) = word.split_once(':') else { return Ok(None) };
-        if volume.is_empty() || volume.contains('/') {
+    pub(crate) fn parse(owner: Owner, word: &str) -> Result<Option<Remote>> {
+        let Some((name, path)) = word.split_once(':') else { return Ok(None) };
+        if name.is_empty() || name.contains('/') {
             return Ok(None);
         }
+        let path = match owner {
+            Owner::Volume => path,
+            Owner::Job => beneath_work(word, path)?,
+        };
         let names: Vec<&str> = path.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
         if names.contains(&"..") {
-            return Err(Error::usage(format!("{word}: a path in a volume has no ..")));
+            return Err(Error::usage(format!("{word}: the path behind the colon has no ..")));
         }
         let is_directory = names.is_empty() || path.ends_with('/') || path.ends_with("/.");
-        Ok(Some(Remote { volume: volume.to_owned(), path: names.join("/"), is_directory }))
+        Ok(Some(Remote { owner, name: name.to_owned(), path: names.join("/"), is_directory }))
     }
 
     fn open(&self, into: bool, after: Option<&Point>) -> FilesMessage {
-        let place = file_place::Place::Volume(self.volume.clone());
+        let name = self.name.clone();
+        let place = match self.owner {
+            Owner::Volume => file_place::Place::Volume(name),
+            Owner::Job => file_place::Place::Job(name),
+        };
         let open = FilesOpen {
             place: Some(FilePlace { place: Some(place), ..FilePlace::default() }).into(),
             path: self.path.clone().into_bytes(),
@@ -56,6 +75,16 @@ impl Remote {
             ..FilesOpen::default()
         };
         FilesMessage { open: Some(open).into(), ..FilesMessage::default() }
+    }
+}
+
+/// The path in /work that a path of a job means: an absolute one begins with it.
+fn beneath_work<'a>(word: &str, path: &'a str) -> Result<&'a str> {
+    match path.strip_prefix("/work") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => Ok(rest),
+        _ if path.starts_with('/') => Err(Error::usage(format!("{word}: only files in /work can be copied"))
+            .hint("another path is copied by a command: rnx job exec ID cat PATH")),
+        _ => Ok(path),
     }
 }
 
@@ -98,11 +127,11 @@ impl Progress {
     }
 }
 
-/// Copies files of this host into a volume; goes on where a lost server comes back.
+/// Copies files of this host into a volume or a job; goes on where a lost server comes back.
 ///
 /// # Errors
 /// A file that is not there, a refusal of the server, or a server that stays away.
-pub(crate) fn to_volume(server: &'static Server, local: &[String], to: &Remote) -> Result<Progress> {
+pub(crate) fn to_node(server: &'static Server, local: &[String], to: &Remote) -> Result<Progress> {
     let mut progress = Progress::default();
     // The entries of a directory need one to go to.
     let into = to.is_directory || local.len() > 1 || local.iter().any(|path| is_content(path));
@@ -114,11 +143,11 @@ pub(crate) fn to_volume(server: &'static Server, local: &[String], to: &Remote) 
     Ok(progress)
 }
 
-/// Copies files of a volume to this host, likewise.
+/// Copies files of a volume or a job to this host, likewise.
 ///
 /// # Errors
-/// As [`to_volume`]; or the local place cannot be written.
-pub(crate) fn from_volume(server: &'static Server, from: &[Remote], to: &str) -> Result<Progress> {
+/// As [`to_node`]; or the local place cannot be written.
+pub(crate) fn from_node(server: &'static Server, from: &[Remote], to: &str) -> Result<Progress> {
     let mut all = Progress::default();
     for remote in from {
         all.last = None;
@@ -241,8 +270,11 @@ mod tests {
 
     #[test]
     fn words_name_files_of_volumes_or_of_this_host() {
-        let read =
-            |word| Remote::parse(word).unwrap().map(|found| (found.volume, found.path, found.is_directory));
+        let read = |word| {
+            Remote::parse(Owner::Volume, word)
+                .unwrap()
+                .map(|found| (found.name, found.path, found.is_directory))
+        };
         let remote =
             |volume: &str, path: &str, is_directory| Some((volume.into(), path.into(), is_directory));
         for (word, wanted) in [
@@ -258,7 +290,15 @@ mod tests {
         ] {
             assert_eq!(read(word), wanted, "{word}");
         }
-        assert!(Remote::parse("data:a/../b").is_err());
+        assert!(Remote::parse(Owner::Volume, "data:a/../b").is_err());
+        let of_job = |word| Remote::parse(Owner::Job, word).map(|found| found.map(|found| found.path));
+        for word in ["f47a:a/b", "f47a:/work/a/b", "f47a:/work//a/b/"] {
+            assert_eq!(of_job(word).unwrap().as_deref(), Some("a/b"), "{word}");
+        }
+        assert_eq!(of_job("f47a:/work").unwrap().as_deref(), Some(""));
+        for word in ["f47a:/tmp/x", "f47a:/workshop", "f47a:/", "f47a:/work/../etc"] {
+            assert!(of_job(word).is_err(), "{word}");
+        }
     }
 
     #[test]

@@ -448,6 +448,7 @@ const BESIDE_THE_LOOP: &[&str] = &[
     "predecessor.rs",
     // On threads.
     "cleanup.rs",
+    "command/work_view.rs",
     "egress/note.rs",
     "evidence.rs",
     "exit_file.rs",

@@ -1,16 +1,26 @@
 //! The first message of a copy of files.
 
 use super::Refusal;
-use super::request::invalid;
+use super::request::{invalid, job};
 use super::volume::named;
 use crate::files::Point;
+use crate::job::JobRef;
 use crate::pb::joblet::{FilesMessage, file_place};
+
+/// The place of files on the node.
+#[derive(Debug)]
+pub(in crate::api) enum Place {
+    /// A volume, by its name as it was given.
+    Volume(String),
+    /// The /work of a running job.
+    Work(JobRef),
+}
 
 /// The files that a call copies.
 #[derive(Debug)]
 pub(in crate::api) struct Opened {
-    /// The volume, by its name as it was given.
-    pub(in crate::api) volume: String,
+    /// Where they are.
+    pub(in crate::api) place: Place,
     /// The path in it; empty: all of it.
     pub(in crate::api) path: Vec<u8>,
     /// The path is that of a directory, even if it does not exist yet.
@@ -29,18 +39,19 @@ impl Opened {
 /// Reads the first message. The paths are checked where they are used.
 ///
 /// # Errors
-/// It opens nothing, no volume, or one that cannot exist.
+/// It opens nothing, no volume and no job, or one that cannot exist.
 pub(in crate::api) fn opened(message: FilesMessage) -> Result<Opened, Refusal> {
     let open = message.open.into_option();
     let Some(open) = open.filter(|_| message.pieces.is_empty()) else {
         return invalid("the first message of a copy must say where, and nothing else".to_owned());
     };
-    let Some(file_place::Place::Volume(volume)) = open.place.into_option().and_then(|place| place.place)
-    else {
-        return invalid("the place of a copy must be a volume".to_owned());
+    let place = match open.place.into_option().and_then(|place| place.place) {
+        Some(file_place::Place::Volume(volume)) => Place::Volume(named(volume)?),
+        Some(file_place::Place::Job(uuid)) => Place::Work(job(&uuid)?),
+        _ => return invalid("the place of a copy must be a volume or a job".to_owned()),
     };
     let after = Some(open.after).filter(|path| !path.is_empty()).map(|path| Point { source: 0, path });
-    Ok(Opened { volume: named(volume)?, path: open.path, into: open.into, after })
+    Ok(Opened { place, path: open.path, into: open.into, after })
 }
 
 #[cfg(test)]
@@ -58,7 +69,8 @@ mod tests {
             FilesMessage { open: Some(open).into(), ..FilesMessage::default() }
         };
         let found = opened(message("data")).unwrap();
-        assert_eq!((found.volume.as_str(), found.name(), &found.after), ("data", &b"b\xff"[..], &None));
+        assert!(matches!(&found.place, Place::Volume(name) if name == "data"));
+        assert_eq!((found.name(), &found.after), (&b"b\xff"[..], &None));
         assert!(opened(message("")).is_err());
         assert!(opened(FilesMessage::default()).is_err());
         let both = FilesMessage { pieces: vec![FilePiece::default()], ..message("data") };

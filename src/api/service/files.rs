@@ -4,6 +4,7 @@
 //! each way, so a side that does not take its messages stops the other one, and HTTP/2 does the rest. A thread whose client is
 //! gone finds its queues closed.
 
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 
 use futures_channel::{mpsc, oneshot};
@@ -12,10 +13,10 @@ use futures_util::{SinkExt, StreamExt};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
 use super::Jobs;
-use crate::api::convert::files::{self as convert, Opened};
+use crate::api::convert::files::{self as convert, Opened, Place};
 use crate::api::limits::{CallPermit, Kind};
 use crate::api::{bridge, status};
-use crate::daemon::command::{Command, OpenVolume};
+use crate::daemon::command::{Command, OpenVolume, OpenWork};
 use crate::diag::{Level, limited};
 use crate::files::{FilesError, Link, Receiver, Source, TRANSFERS, Unwatched, receive, send};
 use crate::pb::joblet::FilesMessage;
@@ -80,6 +81,21 @@ impl Jobs {
         });
     }
 
+    async fn root(&self, place: &Place) -> Result<Root, RpcStatus> {
+        match place {
+            Place::Volume(name) => {
+                let name = name.clone();
+                let command = Ok(|answer| Command::OpenVolume { name, answer });
+                bridge::answered(bridge::ask(&self.commands, command)).await.map(Root::Volume)
+            }
+            Place::Work(job) => {
+                let job = job.clone();
+                let command = Ok(|answer| Command::OpenWork { job, answer });
+                bridge::answered(bridge::ask(&self.commands, command)).await.map(Root::Work)
+            }
+        }
+    }
+
     async fn copy(
         &self,
         permit: &CallPermit,
@@ -93,13 +109,11 @@ impl Jobs {
             let text = format!("{TRANSFERS} copies of files are under way already; try again");
             status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text)
         })?;
-        let name = opened.volume.clone();
-        let command = Ok(|answer| Command::OpenVolume { name, answer });
-        let volume = bridge::answered(bridge::ask(&self.commands, command)).await?;
+        let root = self.root(&opened.place).await?;
         limited!(
             Level::Info,
             "files are copied",
-            volume = opened.volume,
+            place = format_args!("{:?}", opened.place),
             direction = if direction == Direction::In { "in" } else { "out" },
             peer = permit.address(),
             subject = permit.peer().subject()
@@ -109,7 +123,7 @@ impl Jobs {
         let work = move || {
             let _transfer = transfer;
             // The loop counts the copy as long as it has the volume.
-            let _ = done.send(work(&volume, &opened, direction, link));
+            let _ = done.send(work(&root, &opened, direction, link));
         };
         let thread = std::thread::Builder::new().name("files".into()).spawn(work);
         thread.map_err(|why| {
@@ -119,6 +133,22 @@ impl Jobs {
         carry(permit, messages, sink, sent, taken).await?;
         let lost = || status::new(RpcStatusCode::INTERNAL, "the thread of the copy is gone");
         Ok(outcome.await.map_err(|_| lost())??)
+    }
+}
+
+/// Where the files of a copy are.
+enum Root {
+    Volume(OpenVolume),
+    Work(OpenWork),
+}
+
+impl Root {
+    /// Its directory, on a thread that ends, and the owner of what is made there.
+    fn open(&self) -> Result<(OwnedFd, u32), String> {
+        match self {
+            Root::Volume(volume) => Ok((volume.mount()?, volume.owner())),
+            Root::Work(work) => Ok((work.open()?, work.owner())),
+        }
     }
 }
 
@@ -155,10 +185,11 @@ async fn carry(
 }
 
 /// The whole of a copy, on its thread.
-fn work(volume: &OpenVolume, opened: &Opened, direction: Direction, mut link: Link) -> Result<(), RpcStatus> {
-    let root = volume.mount().map_err(|why| status::new(RpcStatusCode::FAILED_PRECONDITION, &why))?;
+fn work(at: &Root, opened: &Opened, direction: Direction, mut link: Link) -> Result<(), RpcStatus> {
+    let opening = at.open();
+    let (root, owner) = opening.map_err(|why| status::new(RpcStatusCode::FAILED_PRECONDITION, &why))?;
     let copied = match direction {
-        Direction::In => Receiver::new(root, &opened.path, opened.into, Some(volume.owner()))
+        Direction::In => Receiver::new(root, &opened.path, opened.into, Some(owner))
             .and_then(|mut receiver| receive(&mut link, &mut receiver, &mut Unwatched)),
         Direction::Out => {
             let source = Source { root, place: opened.path.clone(), path: opened.name().to_vec() };

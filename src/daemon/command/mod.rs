@@ -37,6 +37,8 @@ mod status;
 mod stop;
 mod volume;
 mod volume_view;
+mod work;
+mod work_view;
 mod workflow_status;
 
 use super::core::Core;
@@ -59,6 +61,7 @@ pub use pause_state::PauseState;
 pub use runtime_view::{RuntimeView, RuntimesRemoved};
 pub use sender::CommandSender;
 pub use volume_view::{OpenVolume, UsageView, VolumeJobView, VolumeView};
+pub use work_view::OpenWork;
 
 pub use super::install::{
     BuildEvent, BuildRequest, BuiltRuntime, Caller, Gone, ImportPiece, ImportRequest, ImportedRuntime,
@@ -113,6 +116,7 @@ pub(super) fn handle(core: &mut Core, command: Command) {
         Command::RemoveVolume { name, answer } => volume::remove(core, &name, answer),
         Command::ListVolumes { answer } => volume::list(core, answer),
         Command::OpenVolume { name, answer } => volume::open(core, &name, answer),
+        Command::OpenWork { job, answer } => drop(answer.send(work::find(core, &job))),
         Command::GetVolume { name, answer } => volume::get(core, &name, answer),
         Command::ResizeVolume { name, bytes, answer } => volume::resize(core, &name, bytes, answer),
         Command::Pause { job, paused, answer } => pause::handle(core, &job, paused, answer),

@@ -12,6 +12,7 @@ use super::gpu_view::GpusView;
 use super::pause_state::PauseState;
 use super::runtime_view::{RuntimeView, RuntimesRemoved};
 use super::volume_view::{OpenVolume, VolumeJobView, VolumeView};
+use super::work_view::OpenWork;
 pub use crate::daemon::workflows::Draft;
 use crate::daemon::workflows::view::{WorkflowPage, WorkflowQuery, WorkflowView};
 use crate::exporter::Figures;
@@ -338,6 +339,13 @@ pub enum Command {
         name: String,
         /// The volume, which is counted as long as that lives.
         answer: Answer<OpenVolume>,
+    },
+    /// Open the /work of a running job to copy its files.
+    OpenWork {
+        /// The job, by its id or a prefix of it.
+        job: JobRef,
+        /// Its /work.
+        answer: Answer<OpenWork>,
     },
     /// Give a volume another size. Answered when it has that.
     ResizeVolume {

@@ -246,6 +246,7 @@ fn operand(command: &'static Command, line: Typed, current: &str) -> Offer {
             Offer::Words(Vec::new())
         }
         Operands::Many("file") => Offer::Places { values: line.values },
+        Operands::Many("job-file") => Offer::Files,
         Operands::One("job-uuid")
         | Operands::Many("job-uuid")
         | Operands::Two("job-uuid", _)

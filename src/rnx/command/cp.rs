@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::cli::{Command, Invocation, Operands, Run};
-use super::super::copy::{self, Progress, Remote};
+use super::super::copy::{self, Owner, Progress, Remote};
 use super::super::error::{Error, Result};
 use super::super::out::Out;
 use super::super::terminal::one_line;
@@ -46,19 +46,29 @@ struct SkippedJson {
 
 /// Copies files; exit code 1 where one could not be read.
 fn run(invocation: &Invocation, out: Out) -> Result<i32> {
-    let missing = || Error::usage("say what to copy, and where: rnx cp FILE... VOLUME:PATH");
+    copy(invocation, Owner::Volume, out)
+}
+
+/// Copies files between this host and what has them on the node.
+pub(super) fn copy(invocation: &Invocation, owner: Owner, out: Out) -> Result<i32> {
+    let (command, what, place) = match owner {
+        Owner::Volume => ("cp", "volume", "VOLUME"),
+        Owner::Job => ("job cp", "job", "JOB"),
+    };
+    let missing = || Error::usage(format!("say what to copy, and where: rnx {command} FILE... {place}:PATH"));
+    let parse = |word: &String| Remote::parse(owner, word);
     let (to, from) =
         invocation.operands.split_last().filter(|(_, from)| !from.is_empty()).ok_or_else(missing)?;
-    let remotes = from.iter().map(|word| Remote::parse(word)).collect::<Result<Vec<_>>>()?;
-    let progress = match (Remote::parse(to)?, remotes.into_iter().collect::<Option<Vec<Remote>>>()) {
-        (Some(to), None) if from.iter().all(|word| matches!(Remote::parse(word), Ok(None))) => {
-            copy::to_volume(connect(&invocation.values, out)?, from, &to)?
+    let remotes = from.iter().map(parse).collect::<Result<Vec<_>>>()?;
+    let progress = match (parse(to)?, remotes.into_iter().collect::<Option<Vec<Remote>>>()) {
+        (Some(to), None) if from.iter().all(|word| matches!(parse(word), Ok(None))) => {
+            copy::to_node(connect(&invocation.values, out)?, from, &to)?
         }
-        (None, Some(from)) => copy::from_volume(connect(&invocation.values, out)?, &from, to)?,
+        (None, Some(from)) => copy::from_node(connect(&invocation.values, out)?, &from, to)?,
         _ => {
-            return Err(Error::usage(
-                "one side must be a volume, as in VOLUME:PATH, and the other one must be files of this host",
-            ));
+            return Err(Error::usage(format!(
+                "one side must be a {what}, as in {place}:PATH, and the other one must be files of this host"
+            )));
         }
     };
     show(&progress, out)?;

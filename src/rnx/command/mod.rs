@@ -28,6 +28,7 @@ mod gpu_reset_state;
 mod help;
 mod job_cancel;
 mod job_clock;
+mod job_cp;
 mod job_delete;
 mod job_delete_all;
 mod job_denials;
@@ -89,6 +90,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &job_egress::COMMAND,
     &job_denials::COMMAND,
     &job_exec::COMMAND,
+    &job_cp::COMMAND,
     &job_wait::COMMAND,
     &job_watch::COMMAND,
     &job_pause::COMMAND,
