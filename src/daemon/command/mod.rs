@@ -8,6 +8,7 @@ mod built_tree;
 mod cancel;
 mod cancel_workflow;
 mod delete;
+mod deleted;
 mod denials;
 mod egress;
 mod exec;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 use super::built_tree::BuiltTree;
+pub use super::deleted::{Deleted, Removed};
 use super::gpu_view::GpusView;
 use super::pause_state::PauseState;
 use super::runtime_view::{RuntimeView, RuntimesRemoved};
@@ -504,26 +505,6 @@ pub struct JobPage {
     /// The serial behind which the next page begins; `None`: there are no more. A page may have few jobs, or none, and a next
     /// one: the loop looks at so many jobs for one call.
     pub next: Option<u64>,
-}
-
-/// What DeleteAllJobs did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deleted {
-    /// Jobs that are gone.
-    pub deleted: u32,
-    /// Jobs that were not terminal.
-    pub skipped: u32,
-    /// Whether their history is gone too; else it goes when the history process is back.
-    pub history_gone: bool,
-}
-
-/// A job that was deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
-    /// Its whole id.
-    pub id: JobId,
-    /// Whether its history is gone too; else it goes when the history process is back.
-    pub history_gone: bool,
 }
 
 /// Where a job's output is read.
