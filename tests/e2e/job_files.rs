@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::helper::daemon::TestDaemon;
 use crate::helper::gate;
@@ -76,6 +80,37 @@ fn files_of_paused_jobs_and_after_a_restart_are_copied() {
     assert_eq!(fs::metadata(&back).unwrap().len(), 3_000_000);
     d.rnx(["job", "resume", &id]).ok();
     d.rnx(["job", "stop", &id]).ok();
+    d.stop();
+}
+
+/// The threads of the daemon that copy files.
+fn copies(d: &TestDaemon) -> usize {
+    let threads = fs::read_dir(format!("/proc/{}/task", d.pid())).unwrap().flatten();
+    let name = |path: &Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
+    threads.filter(|thread| name(&thread.path()).trim() == "files").count()
+}
+
+#[test]
+fn copy_ends_with_its_job_though_its_client_takes_nothing() {
+    needs!(is_root(), "needs root");
+    let d = TestDaemon::start();
+    let id = d.submit(["sh", "-c", "head -c 48M /dev/urandom >big; echo ready; sleep 1000"]);
+    eventually("it has its file", || holds(d.rnx(["job", "log", "--no-follow", &id]).ok().contains("ready")));
+    let here = tempfile::tempdir().unwrap();
+    let call = d.rnx_spawn(["job", "cp", &format!("{id}:big"), &here.path().display().to_string()]);
+    eventually("a part has come", || {
+        let parts = fs::read_dir(here.path().join(".joblet-parts")).into_iter().flatten().flatten();
+        holds(parts.filter_map(|part| part.metadata().ok()).any(|meta| meta.len() > 0))
+    });
+    kill(Pid::from_raw(call.pid()), Signal::SIGSTOP).unwrap();
+    assert_eq!(copies(&d), 1);
+    d.rnx(["job", "stop", &id]).ok();
+    d.until_status(&id, "STOPPED");
+    eventually("nothing of the job is held", || holds(copies(&d) == 0));
+    kill(Pid::from_raw(call.pid()), Signal::SIGCONT).unwrap();
+    let out = call.finish();
+    assert!(out.code != 0 && out.stderr.contains("has ended"), "{out:?}");
+    assert!(!here.path().join("big").exists(), "half a file has no name");
     d.stop();
 }
 

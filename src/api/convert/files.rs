@@ -1,5 +1,7 @@
 //! The first message of a copy of files.
 
+use std::fmt;
+
 use super::Refusal;
 use super::request::{invalid, job};
 use super::volume::named;
@@ -14,6 +16,15 @@ pub(in crate::api) enum Place {
     Volume(String),
     /// The /work of a running job.
     Work(JobRef),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Volume(name) => write!(f, "volume {name}"),
+            Place::Work(job) => write!(f, "job {job}"),
+        }
+    }
 }
 
 /// The files that a call copies.

@@ -6,6 +6,7 @@
 
 use std::os::fd::OwnedFd;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::{Either, select};
@@ -19,7 +20,9 @@ use crate::api::{bridge, status};
 use crate::daemon::command::{Command, OpenVolume, OpenWork};
 use crate::diag::{Level, limited};
 use crate::files::{FilesError, Link, Receiver, Source, TRANSFERS, Unwatched, receive, send};
+use crate::job::JobId;
 use crate::pb::joblet::FilesMessage;
+use crate::stream::Watermark;
 use protobuf::Message;
 
 /// Which way the files go.
@@ -113,13 +116,14 @@ impl Jobs {
         limited!(
             Level::Info,
             "files are copied",
-            place = format_args!("{:?}", opened.place),
+            place = opened.place,
             direction = if direction == Direction::In { "in" } else { "out" },
             peer = permit.address(),
             subject = permit.peer().subject()
         );
         let (link, sent, taken) = Link::new();
         let (done, outcome) = oneshot::channel();
+        let job = root.job();
         let work = move || {
             let _transfer = transfer;
             // The loop counts the copy as long as it has the volume.
@@ -130,7 +134,18 @@ impl Jobs {
             let text = format!("cannot start a thread for the copy: {why}; try again");
             status::new(RpcStatusCode::RESOURCE_EXHAUSTED, &text)
         })?;
-        carry(permit, messages, sink, sent, taken).await?;
+        let carried = carry(permit, messages, sink, sent, taken);
+        match job {
+            None => carried.await?,
+            // Nothing of a job outlives it, also not where its client takes no messages.
+            Some((id, output)) => match select(pin!(carried), pin!(until_ended(&output))).await {
+                Either::Left((carried, _)) => carried?,
+                Either::Right(_) => {
+                    let text = format!("job {id} has ended; its /work is gone with it");
+                    return Err(status::new(RpcStatusCode::FAILED_PRECONDITION, &text).into());
+                }
+            },
+        }
         let lost = || status::new(RpcStatusCode::INTERNAL, "the thread of the copy is gone");
         Ok(outcome.await.map_err(|_| lost())??)
     }
@@ -149,6 +164,28 @@ impl Root {
             Root::Volume(volume) => Ok((volume.mount()?, volume.owner())),
             Root::Work(work) => Ok((work.open()?, work.owner())),
         }
+    }
+
+    /// The job that it goes with, and the output that ends with that.
+    fn job(&self) -> Option<(JobId, Arc<Watermark>)> {
+        match self {
+            Root::Volume(_) => None,
+            Root::Work(work) => {
+                let (id, output) = work.job();
+                Some((id, output.clone()))
+            }
+        }
+    }
+}
+
+/// Waits for the end of a job's output.
+async fn until_ended(output: &Arc<Watermark>) {
+    let (news, mut heard) = mpsc::channel(1);
+    // A channel that is full has news already.
+    let listener = output.listen(Box::new(move || drop(news.clone().try_send(()))));
+    while !output.look().1 {
+        heard.next().await;
+        listener.acknowledge();
     }
 }
 

@@ -21,5 +21,6 @@ pub(super) fn find(core: &mut Core, wanted: &JobRef) -> Result<OpenWork, Command
     };
     let init = run.init.as_fd().try_clone_to_owned();
     let init = init.map_err(|why| CommandError::Exhausted(format!("cannot reach job {id}: {why}")))?;
-    Ok(OpenWork { init, pid: run.pid, owner: identity.owner() })
+    let output = job.output.watermark.clone();
+    Ok(OpenWork { id, init, pid: run.pid, owner: identity.owner(), output })
 }

@@ -1,21 +1,29 @@
 //! The /work of a running job, whose files are copied.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
+use crate::job::JobId;
+use crate::output::Watermark;
+use crate::stream;
 use crate::sys::thread::keep_quotas;
 
-/// The /work of a running job.
+/// The /work of a running job. It is gone with the job, whoever copies.
 #[derive(Debug)]
 pub struct OpenWork {
+    /// The job.
+    pub(super) id: JobId,
     /// A pidfd of PID 1 of the job.
     pub(super) init: OwnedFd,
     /// Its number on the host.
     pub(super) pid: i32,
     /// The owner of the files in /work on the host.
     pub(super) owner: u32,
+    /// The job's output, which ends with it.
+    pub(super) output: Arc<Watermark>,
 }
 
 impl OpenWork {
@@ -39,5 +47,10 @@ impl OpenWork {
     /// The owner of its files on the host.
     pub fn owner(&self) -> u32 {
         self.owner
+    }
+
+    /// The job, and its output, which ends with it.
+    pub fn job(&self) -> (JobId, &Arc<stream::Watermark>) {
+        (self.id, self.output.rows())
     }
 }
