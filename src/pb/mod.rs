@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn every_service_has_its_methods() {
-        assert_eq!(joblet_grpc::ALL_METHODS.len(), 15 + 3 + 6 + 8 + 7 + 2 + 2 + 1 + 12);
+        assert_eq!(joblet_grpc::ALL_METHODS.len(), 15 + 3 + 6 + 9 + 7 + 2 + 2 + 1 + 12);
         assert_eq!(joblet_grpc::ALL_METHODS[0], "/joblet.JobService/RunJob");
         assert_eq!(persist_grpc::ALL_METHODS.len(), 5);
         assert_eq!(

@@ -204,28 +204,24 @@ impl Input {
 
     /// One call, to the end of the input or of the connection.
     fn call(&mut self, take_over: bool) -> Result<Ended> {
-        let (mut to_job, from_job) = self.server.attach()?;
+        let (to_job, from_job) = self.server.attach()?;
+        let mut to_job = Way { to_job, is_open: true };
         let open =
             AttachOpen { at: Some(self.at.clone()).into(), input: true, take_over, ..Default::default() };
-        // A call that the server has ended already says why to its reader.
-        let _ = block_on(to_job.send((message(attach_req::Message::Open(open)), WriteFlags::default())));
+        to_job.put(message(attach_req::Message::Open(open)));
         let (tell, heard) = bounded(ANSWERS);
         let server = self.server;
         let listener = move || listen(server, from_job, &tell);
         thread::Builder::new().name("answers".into()).spawn(listener)?;
         let ended = self.send_all(&mut to_job, &heard);
         match &ended {
-            Ok(Ended::Done) => drop(block_on(to_job.close())),
-            _ => to_job.cancel(),
+            Ok(Ended::Done) => to_job.close(),
+            _ => to_job.to_job.cancel(),
         }
         ended
     }
 
-    fn send_all(
-        &mut self,
-        to_job: &mut ClientDuplexSender<AttachReq>,
-        heard: &Receiver<Heard>,
-    ) -> Result<Ended> {
+    fn send_all(&mut self, to_job: &mut Way, heard: &Receiver<Heard>) -> Result<Ended> {
         loop {
             match next(heard) {
                 Heard::Message(attach_res::Message::Opened(opened)) => {
@@ -237,10 +233,10 @@ impl Input {
             }
         }
         for (offset, chunk) in &self.sent {
-            put(to_job, data(*offset, chunk));
+            to_job.put(data(*offset, chunk));
         }
         if self.has_ended {
-            put(to_job, message(attach_req::Message::Eof(true)));
+            to_job.put(message(attach_req::Message::Eof(true)));
         }
         let none = never();
         loop {
@@ -259,10 +255,10 @@ impl Input {
                 recv(read) -> chunk => match chunk.unwrap_or_default() {
                     chunk if chunk.is_empty() => {
                         self.has_ended = true;
-                        put(to_job, message(attach_req::Message::Eof(true)));
+                        to_job.put(message(attach_req::Message::Eof(true)));
                     }
                     chunk => {
-                        put(to_job, data(self.end, &chunk));
+                        to_job.put(data(self.end, &chunk));
                         let offset = self.end;
                         self.end += chunk.len() as u64;
                         self.sent.push_back((offset, chunk));
@@ -295,9 +291,23 @@ fn next(heard: &Receiver<Heard>) -> Heard {
     heard.recv().unwrap_or(Heard::Over(None))
 }
 
-/// A call that has ended takes nothing more, and its reader knows why.
-fn put(to_job: &mut ClientDuplexSender<AttachReq>, message: AttachReq) {
-    let _ = block_on(to_job.send((message, WriteFlags::default())));
+/// Our side of a call. One that the server has ended takes nothing more, and its reader knows why.
+struct Way {
+    to_job: ClientDuplexSender<AttachReq>,
+    /// Whether everything was taken: grpcio panics where something is sent behind a failure.
+    is_open: bool,
+}
+
+impl Way {
+    fn put(&mut self, message: AttachReq) {
+        self.is_open = self.is_open && block_on(self.to_job.send((message, WriteFlags::default()))).is_ok();
+    }
+
+    fn close(&mut self) {
+        if self.is_open {
+            let _ = block_on(self.to_job.close());
+        }
+    }
 }
 
 fn listen(server: &Server, mut from_job: ClientDuplexReceiver<AttachRes>, tell: &Sender<Heard>) {

@@ -104,7 +104,7 @@ fn program_that_reads_no_more_ends_its_input() {
     let id = d.submit(["sleep", "1000"]);
     let many = bytes(20_000_000);
     let out = fed(&d, &["job", "exec", "-i", &id, "head", "-c", "5"], &many);
-    assert_eq!((out.code, out.stdout.as_slice()), (0, &many[..5]));
+    assert_eq!((out.code, out.stdout.as_slice()), (0, &many[..5]), "{}", out.stderr);
     // Closed early, while the command goes on.
     let script = "exec <&-; until [ -e /work/go ]; do sleep 0.02; done; echo on";
     let (running, mut stdin) =
