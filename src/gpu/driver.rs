@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_outside_the_usual_places_are_found_behind_their_links() {
+    fn libraries_outside_usual_places_are_found_behind_links() {
         let host = tempfile::tempdir().unwrap();
         let host = host.path().canonicalize().unwrap();
         let (lib, own) = (host.join("lib"), host.join("usr/local/nvidia/lib64"));

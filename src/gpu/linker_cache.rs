@@ -1,7 +1,7 @@
 //! The dynamic linker's cache, `/etc/ld.so.cache`: which file the C library loads by which name.
 //!
 //! The format is that of glibc since 2.2 (`sysdeps/generic/dl-cache.h`, `struct cache_file_new`): a head of 48 bytes, entries of 24,
-//! texts. `ldconfig` writes an older format before it where it is asked to (`-c compat`), so the head is looked for. musl has no
+//! texts. `ldconfig` writes an older format before it with `-c compat`, so the head is looked for. musl has no
 //! such file.
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ const X86_64: u32 = 0x0303;
 /// One entry: the name by which programs ask for a library, and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// `libcuda.so.1`.
+    /// The name that programs ask for, such as `libcuda.so.1`.
     pub(super) name: String,
     /// An absolute path, perhaps of a link.
     pub(super) path: PathBuf,

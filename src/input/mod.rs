@@ -5,7 +5,7 @@
 //!                                     ^ accepted: its size    ^ moved: its position
 //! ```
 //!
-//! A byte that a client was told of as accepted is never lost, and none comes twice, also when the daemon is killed at any
+//! A byte that was acknowledged to a client is never lost, and none comes twice, also when the daemon is killed at any
 //! moment. That is so because no counter of ours exists: all state of an input is in three kernel objects ([`Store`])
 //! of which joblet-init has copies, and which the next daemon takes from there.
 //!

@@ -432,7 +432,7 @@ impl Mover {
             Ok(Step::Full) => {}
             Ok(Step::Empty) => {
                 let has_all = |input: &Input| {
-                    input.store.is_ended()?.then(|| input.store.is_empty()).unwrap_or(Ok(false))
+                    if input.store.is_ended()? { input.store.is_empty() } else { Ok(false) }
                 };
                 match has_all(input) {
                     Ok(false) => {}

@@ -14,7 +14,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use super::WINDOW;
 
-/// What was moved is cut out of the file in blocks of so many bytes. The largest folio of a memory file, where the host
+/// Moved bytes are cut out of the file in blocks of so many bytes. The largest folio of a memory file, where the host
 /// has huge pages for it: the kernel clears the part of a folio that is cut out, and the pipe may still have that.
 const BLOCK: u64 = 2 << 20;
 /// Most bytes of one move.

@@ -86,9 +86,9 @@ pub struct DeviceNode {
 /// Files of the host's GPU driver that jobs with GPUs see.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DriverFiles {
-    /// Its libraries.
+    /// The libraries of the driver.
     pub libraries: Vec<DriverLibrary>,
-    /// `nvidia-smi`.
+    /// The program `nvidia-smi`.
     pub program: Option<PathBuf>,
     /// A directory of CUDA.
     pub cuda: Option<PathBuf>,
@@ -108,7 +108,7 @@ pub struct DriverLibrary {
 pub struct DriverParts {
     /// At least one library.
     pub libraries: bool,
-    /// `nvidia-smi`.
+    /// The program `nvidia-smi`.
     pub program: bool,
     /// A directory of CUDA.
     pub cuda: bool,

@@ -17,7 +17,7 @@ use super::server::Server;
 use crate::files::{self, FilesError, Link, Point, Receiver, Source, Watch};
 use crate::pb::joblet::{EmptyRequest, FilePlace, FilesMessage, FilesOpen, file_place};
 
-/// What has the files on a node.
+/// The kind of owner that files on a node have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// A volume has them.
@@ -29,7 +29,7 @@ pub(crate) enum Owner {
 /// Files of a volume or of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remote {
-    /// What has them.
+    /// The kind of their owner.
     pub(crate) owner: Owner,
     /// The name of the volume, or the id of the job.
     pub(crate) name: String,

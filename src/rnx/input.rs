@@ -1,4 +1,4 @@
-//! What rnx reads as the standard input of a job, or of a command in one.
+//! The standard input of a job, or of a command in one, which rnx reads and sends.
 //!
 //! One thread reads, one sends, and one hears the answers of a call. Bytes that the node has not acknowledged, at most 1 MiB,
 //! are kept: after a lost connection the next call begins where the node says. No byte is lost and none comes twice, also
@@ -51,7 +51,7 @@ pub(crate) const STDIN: Flag =
 /// The opened source of an input.
 pub(crate) struct Source(Box<dyn Read + Send>);
 
-/// What the flags name, opened; `None`: the command has no input.
+/// The source that the flags name, opened; `None`: the command has no input.
 ///
 /// # Errors
 /// The file cannot be opened; both flags are given.
@@ -159,7 +159,7 @@ struct Input {
     server: &'static Server,
     at: ExecRef,
     read: Receiver<Chunk>,
-    /// What was read and is not acknowledged, with its offsets.
+    /// Chunks that were read and are not acknowledged, with their offsets.
     sent: VecDeque<(u64, Chunk)>,
     /// Bytes that the node has acknowledged.
     accepted: u64,

@@ -63,7 +63,7 @@ pub struct Sandbox {
     pub(super) config: SandboxConfig,
     pub(super) template: Template,
     roots: Roots,
-    // What jobs with GPUs see; `None`: no job has any.
+    // The nodes and files that jobs with GPUs see; `None`: no job has any.
     pub(super) gpu_tree: Option<GpuTree>,
     pub(super) host_mounts: OwnedFd,
     init: OwnedFd,

@@ -1,4 +1,4 @@
-//! What a job with GPUs sees beside others, put into a sandbox that is created already: another /dev, the files of the driver
+//! The nodes and files that a job with GPUs sees beside others, put into a sandbox that is created already: another /dev, the files of the driver
 //! ([`gpu_tree`](super::gpu_tree)), and its own GPUs in /proc.
 
 use std::fs;

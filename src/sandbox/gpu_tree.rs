@@ -1,4 +1,4 @@
-//! What jobs with GPUs see beside others: a /dev with the nodes of their GPUs, and the files of the host's driver.
+//! The files that jobs with GPUs see beside others: a /dev with the nodes of their GPUs, and the files of the host's driver.
 //!
 //! ```text
 //! /extra/host/N          directories of the host that have such files
@@ -73,7 +73,7 @@ struct Set {
 /// Copies of the mounts of a set, for one job.
 #[derive(Debug)]
 pub(super) struct Copies {
-    /// Its /dev.
+    /// The /dev of the job, with its nodes.
     pub(super) dev: OwnedFd,
     /// The files of the driver.
     pub(super) files: Option<OwnedFd>,

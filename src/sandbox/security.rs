@@ -244,7 +244,7 @@ fn mounts(mountinfo: &str, Promise { volumes, writable, opened, .. }: &Promise) 
     let lines: Vec<&str> = mountinfo.lines().collect();
     let place = |line: &str| line.split(' ').nth(4).map(str::to_owned);
     let layer = |(n, line): (usize, &&str)| {
-        // Of several mounts at one place, the job sees the last.
+        // The job sees the last of several mounts at one place.
         let is_seen = !lines[n + 1..].iter().any(|later| place(later) == place(line));
         mount(line, if is_seen { &written } else { &[] })
     };

@@ -1,4 +1,4 @@
-//! What is read back of a process in a /proc of the test's own, and what breaks each layer.
+//! The read-back of a process in a /proc of the test's own, and the faults that break each layer.
 
 use super::super::rootfs::DEVICES as NODES;
 use super::*;

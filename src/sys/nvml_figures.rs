@@ -37,7 +37,7 @@ type CreateSet = unsafe extern "C" fn(*mut Handle) -> c_int;
 type Register = unsafe extern "C" fn(Handle, c_ulonglong, Handle) -> c_int;
 type Wait = unsafe extern "C" fn(Handle, *mut Event, c_uint) -> c_int;
 
-/// `nvmlUtilization_t`.
+/// Shares of time in percent (`nvmlUtilization_t`).
 #[repr(C)]
 #[derive(Default)]
 struct Rates {
@@ -68,7 +68,7 @@ struct Field {
     value: u64,
 }
 
-/// `nvmlEventData_t`.
+/// An event of the driver (`nvmlEventData_t`).
 #[repr(C)]
 struct Event {
     device: Handle,
@@ -101,7 +101,7 @@ pub struct GpuReading {
     pub xids: Vec<u64>,
     /// The processes that have it in use; `None`: not told.
     pub processes: Option<Vec<GpuProcess>>,
-    /// The measurements.
+    /// The measurements of the GPU.
     pub figures: GpuFigures,
 }
 

@@ -1,6 +1,6 @@
 //! The walls around a build of a runtime are those of every job: the same tests, with a build as the vessel.
 //!
-//! What a build cannot be given is not here, because there is nothing to try: a directory to begin in, a user, a profile (a
+//! Wishes that a build cannot have are not here, because there is nothing to try: a directory to begin in, a user, a profile (a
 //! build is always `strict`), a terminal, volumes, GPUs, published ports, and a time to start. Files of the host's root are
 //! read-only for it as for others (`builds.rs`), its network is in `builds.rs` too.
 

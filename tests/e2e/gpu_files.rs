@@ -17,7 +17,7 @@ const LIBRARY: &str = "#include <unistd.h>
 __attribute__((constructor)) static void loaded(void) { write(1, \"driver loaded\\n\", 14); }
 ";
 
-/// What a host has: libraries in a directory of their own with links to it, a program, and CUDA.
+/// The files of a host: libraries in a directory of their own with links to it, a program, and CUDA.
 fn host(dir: &Path) -> (PathBuf, PathBuf) {
     let (own, links, bin) = (dir.join("nvidia/lib64"), dir.join("links"), dir.join("nvidia/bin"));
     for dir in [&own, &links, &bin, &dir.join("cuda-12/bin")] {

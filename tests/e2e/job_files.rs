@@ -115,7 +115,7 @@ fn copy_ends_with_its_job_though_its_client_takes_nothing() {
 }
 
 #[test]
-fn job_that_swaps_directories_for_links_shows_nothing_of_the_host() {
+fn job_that_swaps_directories_for_links_shows_no_host_file() {
     needs!(is_root(), "needs root");
     let d = TestDaemon::start();
     let here = tempfile::tempdir().unwrap();

@@ -50,7 +50,7 @@ fn fill() {
     // All of it in the image, whose size is the volume's.
     let image = fs::metadata(images(&d).join("data.img")).unwrap();
     assert!(image.len() == 16 << 20 && image.blocks() * 512 <= 17 << 20, "{image:?}");
-    // What is left is removed by the next job, whoever that is, and then there is room.
+    // The next job removes what is left, whoever it is, and then there is room.
     let seen = sh(&d, &["data"], "cd /volumes/data && rm -rf d && echo again >f && cat f && ls");
     assert_eq!(seen, "again\nf");
     d.rnx(["volume", "remove", "data"]).ok();
@@ -74,7 +74,7 @@ fn bits_and_owners_of_a_volume_give_nothing_in_both_profiles() {
     in_both_profiles(grant);
 }
 
-/// What a job tries with a volume, and with what root of the host has left in there.
+/// The attempts of a job on a volume, and on the files that root of the host has left in there.
 const GRANTS: &str =
     "cd /volumes/data; mkdir d; chmod 6777 d; touch d/f; cp /usr/bin/id d/id; chmod 6755 d/id d/f
     try() { \"$@\" >/dev/null 2>&1 && echo done: $* || echo refused: $*; }

@@ -9,7 +9,7 @@ use crate::pb::joblet::{AttachOpened, AttachReq, AttachRes, attach_req, attach_r
 /// The program that the first message names.
 #[derive(Debug)]
 pub(in crate::api) struct Opened {
-    /// Its job.
+    /// The job of the input.
     pub(in crate::api) job: JobRef,
     /// The command; empty: the job's own.
     pub(in crate::api) exec: String,

@@ -345,7 +345,7 @@ pub enum Command {
     OpenWork {
         /// The job, by its id or a prefix of it.
         job: JobRef,
-        /// Its /work.
+        /// The /work of the job.
         answer: Answer<OpenWork>,
     },
     /// Give a volume another size. Answered when it has that.

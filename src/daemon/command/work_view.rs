@@ -14,7 +14,7 @@ use crate::sys::thread::keep_quotas;
 /// The /work of a running job. It is gone with the job, whoever copies.
 #[derive(Debug)]
 pub struct OpenWork {
-    /// The job.
+    /// The id of the job.
     pub(super) id: JobId,
     /// A pidfd of PID 1 of the job.
     pub(super) init: OwnedFd,

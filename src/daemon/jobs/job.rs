@@ -393,7 +393,7 @@ impl Job {
         }
     }
 
-    /// What it has lost while it had it.
+    /// Its losses, which the record tells: its network, or a GPU.
     fn note(&self) -> String {
         let network = self.trace.lost_network.then(|| LOST_NETWORK.to_owned());
         let lost = |gpu: &GpuLease| {
