@@ -63,6 +63,7 @@ mod streams;
 mod tls;
 
 pub use convert::Rules;
+pub use recorded::note_handshakes;
 pub use reload::Reload;
 pub use server::Server;
 pub use streams::start_pump;

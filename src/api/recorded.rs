@@ -6,12 +6,14 @@
 use std::sync::Mutex;
 
 use grpcio::{RpcStatus, RpcStatusCode};
+use openssl::sha::sha256;
 use protobuf::reflect::{ReflectValueRef, RuntimeType};
 use protobuf::{MessageDyn, reflect::RuntimeFieldType};
 
 use super::access::Peer;
 use super::status;
 use crate::audit::{Audit, Entry, Event};
+use crate::diag;
 
 /// Fields whose values are names or ids, and what a line calls them.
 const NAMES: [(&str, &str); 18] = [
@@ -69,6 +71,31 @@ pub(super) fn refusal(peer: &Peer, address: &str, method: &str, status: &RpcStat
     status::word(status.code()).clone_into(&mut entry.code);
     status.message().clone_into(&mut entry.why);
     entry
+}
+
+/// The line by which C-core tells of a TLS handshake that it refused, before OpenSSL's error.
+const HANDSHAKE: &str = "Handshake failed with fatal error ";
+
+/// Has refused TLS handshakes noted in the trail. C-core tells OpenSSL's reason, and neither the peer nor its certificate.
+pub fn note_handshakes(audit: Audit) {
+    diag::watch_core(move |line| {
+        let Some((_, error)) = line.split_once(HANDSHAKE) else { return };
+        let reason = reason_of(error).to_owned();
+        // Equal reasons of a minute share a line, whoever the clients are.
+        let kind = sha256(reason.as_bytes());
+        let entry = move || Entry {
+            method: "handshake".to_owned(),
+            code: status::word(RpcStatusCode::UNAUTHENTICATED).to_owned(),
+            why: format!("TLS handshake refused: {reason}"),
+            ..Entry::new(Event::Refused)
+        };
+        audit.refused(kind, "handshake", status::word(RpcStatusCode::UNAUTHENTICATED), entry);
+    });
+}
+
+/// The last part of an error of OpenSSL: `error:0A0000C7:SSL routines::peer did not return a certificate.`
+fn reason_of(error: &str) -> &str {
+    error.rsplit("::").next().unwrap_or(error).trim().trim_end_matches('.')
 }
 
 fn of_peer(peer: &Peer, address: &str, method: &str) -> Entry {

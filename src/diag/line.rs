@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io};
 use jiff::Timestamp;
 use log::Record;
 
-use super::{Format, Limiter, PAIRS};
+use super::{CORE_WATCH, Format, Limiter, PAIRS};
 
 /// Longest message that is written, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -17,6 +17,9 @@ pub(super) fn write(out: &mut impl io::Write, record: &Record<'_>, format: Forma
     if record.module_path().is_some_and(|module| module.starts_with("grpcio")) {
         // Lines of gRPC's core: every peer that can connect can cause them, one for each failed handshake.
         static CORE: Limiter = Limiter::new();
+        if let Some(watch) = CORE_WATCH.get() {
+            watch(&message);
+        }
         match CORE.admit() {
             None => return Ok(()),
             Some(0) => message.insert_str(0, "grpc: "),

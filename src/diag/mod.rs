@@ -10,7 +10,7 @@
 //! reader of our output stops the log and never the loop. Lines that do not fit are counted, and a line
 //! reports their number. The code that ends the process calls [`flush`] first.
 
-use std::{cell::RefCell, fmt, io, panic, path::PathBuf};
+use std::{cell::RefCell, fmt, io, panic, path::PathBuf, sync::OnceLock};
 
 pub use log::{Level, LevelFilter};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,18 @@ pub fn start(settings: &Settings) -> Result<(), DiagError> {
         event!(Level::Info, "log level comes from RUST_LOG, not from the configuration", filter = filter);
     }
     Ok(())
+}
+
+/// A function that sees the lines of gRPC's core.
+type CoreWatch = Box<dyn Fn(&str) + Send + Sync>;
+
+static CORE_WATCH: OnceLock<CoreWatch> = OnceLock::new();
+
+/// Has a function see each line of gRPC's core that the level lets through, on the thread that wrote it, also those that are
+/// suppressed for their number. It must not log. The first call of the process counts.
+pub fn watch_core(watch: impl Fn(&str) + Send + Sync + 'static) {
+    // A second one would see lines of the first one's server.
+    let _ = CORE_WATCH.set(Box::new(watch));
 }
 
 /// Crates whose detailed lines hold the header of each signed request, with its signature and session token.

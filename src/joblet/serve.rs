@@ -17,7 +17,7 @@ use nix::sys::signalfd::SignalFd;
 
 use super::Failure;
 use crate::api::access::Access;
-use crate::api::{Reload, Rules, Server, StreamPump, reload, start_pump};
+use crate::api::{Reload, Rules, Server, StreamPump, note_handshakes, reload, start_pump};
 use crate::audit::{self, Audit, Entry, Event, OnFull};
 use crate::config::Loaded;
 use crate::config::daemon::{AuditOnFull, DaemonConfig};
@@ -78,6 +78,7 @@ fn serve(loaded: &Loaded<DaemonConfig>, signals: SignalFd) -> Result<(), Failure
             return Err(why);
         }
     };
+    note_handshakes(audit.clone());
     let answers = daemon.wait_for_history(config).map_err(Failure::from);
     let mut exporter = None;
     let started = answers.and_then(|()| start_server(config, &mut daemon, pump, (&counts, &audit))).and_then(

@@ -61,7 +61,7 @@ fn call(client: &Client, name: &'static str) -> (RpcStatusCode, String) {
     }
 }
 
-fn list_jobs_as(d: &TestDaemon, identity: &Identity) -> (RpcStatusCode, String) {
+pub(super) fn list_jobs_as(d: &TestDaemon, identity: &Identity) -> (RpcStatusCode, String) {
     let (_, ca) = d.identity("default");
     call(&Client::new(d.channel(identity, &ca)), "/joblet.JobService/ListJobs")
 }
@@ -174,12 +174,12 @@ fn client_without_a_valid_certificate_of_the_ca_is_refused() {
     d.run(["true"]).ok();
 }
 
-fn without_certificate(ca: &[u8]) -> grpcio::ChannelCredentials {
+pub(super) fn without_certificate(ca: &[u8]) -> grpcio::ChannelCredentials {
     grpcio::ChannelCredentialsBuilder::new().root_cert(ca.to_vec()).build()
 }
 
 /// The same with other credentials, or without TLS.
-fn list_jobs_with(
+pub(super) fn list_jobs_with(
     d: &TestDaemon,
     credentials: Option<grpcio::ChannelCredentials>,
 ) -> (RpcStatusCode, String) {

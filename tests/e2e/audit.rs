@@ -7,8 +7,10 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::e2e::access::{list_jobs_as, list_jobs_with, without_certificate};
 use crate::e2e::spool_limits::SmallDisk;
 use crate::helper::TestDaemon;
+use crate::helper::certificates::{Recipe, self_signed};
 use crate::helper::daemon::Node;
 use crate::helper::random::Random;
 use crate::helper::rnx::Output;
@@ -110,6 +112,31 @@ fn every_change_and_refusal_has_its_lines_and_no_secret() {
     assert_eq!(last["event"], "stop", "{text}");
     let folded = text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
     assert_eq!(folded.filter(|line| line["times"] == 4).count(), 1, "{text}");
+}
+
+#[test]
+fn refused_handshakes_have_lines_with_their_reasons() {
+    let d = TestDaemon::start();
+    let (_, ca) = d.identity("default");
+    let refused = |why: &str| {
+        let all = lines(&data(&d));
+        let found = all.iter().filter(|line| line["method"] == "handshake" && line["event"] == "refused");
+        let found: Vec<_> = found.filter(|line| line["why"].as_str().unwrap().ends_with(why)).collect();
+        assert!(found.iter().all(|line| line["code"] == "UNAUTHENTICATED"), "{found:?}");
+        found.len()
+    };
+    for _ in 0..3 {
+        list_jobs_with(&d, Some(without_certificate(&ca)));
+        list_jobs_as(&d, &self_signed(&Recipe::client("admin")));
+        list_jobs_with(&d, None);
+    }
+    for why in ["peer did not return a certificate", "certificate verify failed", "wrong version number"] {
+        eventually(&format!("a line says: {why}"), || holds(refused(why) == 1));
+    }
+    assert!(verify(&d).ok().contains("nothing was changed, removed or swapped"));
+    let read = d.rnx(["audit", "--method", "handshake"]).ok();
+    assert!(read.contains("peer did not return a certificate"), "{read}");
+    d.stop();
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn call(value: &Value, outcome: &str) -> String {
         format!("\"{}\"", text(value, "subject")),
         method.to_owned(),
         objects.join(" "),
+        text(value, "why").to_owned(),
     ];
     format!("{}\n", one_line(parts.join("  ").trim_end()))
 }
