@@ -1,8 +1,6 @@
 //! The pages of `rnx dashboard` in a real browser: each page, each action, and texts that would like to be code. Pictures of
 //! all of them are kept in the cache of the tests, below `dashboard/`.
 
-use serde_json::Value;
-
 use crate::helper::browser::Browser;
 use crate::helper::programs::cache;
 use crate::helper::wait::{eventually, holds};
@@ -272,10 +270,11 @@ fn thousands_of_jobs_in_the_list_keep_the_page_responsive() {
 fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
     let d = TestDaemon::start();
     let web = Dashboard::start(&d, "viewer");
-    let browser = match visit(&d, &web) {
+    let browser = match Browser::start_traced(d.dir()) {
         Ok(browser) => browser,
         Err(why) => skip!(why),
     };
+    browser.open(&web.first_address());
     let id = d.submit(["seq", "1000000"]);
     d.until_status(&id, "COMPLETED");
     browser.until("document.querySelector('.job-row .name a')");
@@ -283,10 +282,6 @@ fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
         browser.value("document.querySelectorAll('button').length"),
         0,
         "a viewer has no buttons that change"
-    );
-    browser.value(
-        "(window.longest = 0, new PerformanceObserver((list) => list.getEntries().forEach((task) => { \
-         window.longest = Math.max(window.longest, task.duration); })).observe({ type: 'longtask' }), 1)",
     );
     browser.click(".job-row .name a");
     browser.until("document.querySelector('.log .pane-state').textContent.includes('complete')");
@@ -305,12 +300,12 @@ fn log_of_a_million_lines_scrolls_and_a_viewer_changes_nothing() {
         ));
     }
     browser.until(first);
-    let longest = browser.value("window.longest").as_f64().unwrap();
+    let longest = browser.longest_task();
     let heap = browser.value("performance.memory.usedJSHeapSize").as_f64().unwrap() / 1e6;
-    println!("longest task {longest} ms, heap {heap:.0} MB");
-    assert!(longest < 300.0, "a task of the page took {longest} ms");
+    println!("longest task {longest:?} of processor time, heap {heap:.0} MB");
+    assert!(longest.as_millis() > 0, "a log takes some time to draw: {longest:?}");
+    assert!(longest.as_millis() < 100, "a task of the page took {longest:?} of processor time");
     assert!(heap < 200.0, "the page has {heap} MB");
-    assert_ne!(browser.value("window.longest"), Value::Null);
     nothing_was_executed(&browser);
 }
 
