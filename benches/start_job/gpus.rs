@@ -24,7 +24,9 @@ const SCRIPT: &str = r#"exec unshare --mount --propagation private sh -ec '
     dir=$1; shift
     mount -t tmpfs -o mode=755 tmpfs "$dir"/dev
     cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty "$dir"/dev
-    for n in nvidia4 nvidia5 nvidiactl nvidia-uvm; do mknod -m 666 "$dir"/dev/$n c 1 3; done
+    # No process of a job may have the node of a GPU open behind its end: numbers of devices that nobody opens.
+    mknod -m 666 "$dir"/dev/nvidia4 c 1 7; mknod -m 666 "$dir"/dev/nvidia5 c 1 5
+    for n in nvidiactl nvidia-uvm; do mknod -m 666 "$dir"/dev/$n c 1 3; done
     mkdir "$dir"/dev/pts "$dir"/dev/shm
     mount --rbind /dev/pts "$dir"/dev/pts; mount --rbind /dev/shm "$dir"/dev/shm
     ln -s pts/ptmx "$dir"/dev/ptmx; ln -s /proc/self/fd "$dir"/dev/fd
