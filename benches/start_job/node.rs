@@ -95,8 +95,10 @@ impl Node {
         let child = serve(command, dir.path(), &config);
         let client = connect(&dir.path().join("rnx-config.yml"), port);
         let own = child.id().cast_signed();
-        // A command that executes the daemon has none.
-        let daemon = Pid::from_raw(if command.is_empty() { own } else { only_child(own).unwrap_or(own) });
+        // A command becomes the daemon, or has it as its child.
+        let name = std::fs::read_to_string(format!("/proc/{own}/comm")).unwrap_or_default();
+        let daemon =
+            Pid::from_raw(if name.trim() == "joblet" { own } else { only_child(own).unwrap_or(own) });
         Node { dir, child, daemon, client }
     }
 
